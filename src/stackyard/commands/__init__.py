@@ -1,0 +1,1 @@
+"""Invoke tasks, one module a group; `tasks.py` at the root joins them to one namespace."""

@@ -1,0 +1,125 @@
+"""
+Every exception stackyard raises, and the exit code each one becomes.
+
+    StackyardError            1
+    +-- UsageError            2   an argument or a setting is wrong
+    |   +-- ConfigError       2   an environment file is wrong: file, key, value, rule
+    +-- EngineError           3   the Docker engine is missing, too old, or refused
+    |   +-- CommandError      3   a command failed: its words, exit code and last output
+    +-- PoolExhaustedError    4   no free slot
+    +-- BookError             5   the lease book cannot be used
+    |   +-- LeaseNotFoundError  5
+    +-- ImageError            6   an image is missing or could not be built
+    +-- NotReadyError         7   a stack did not become ready; carries the evidence
+    +-- LeftoversError        8   something is still there after a clean-up
+
+130 and 143 are kept for SIGINT and SIGTERM. Data is kept as constructor arguments, so that every exception survives
+pickling across process borders.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class StackyardError(Exception):
+    """Base of all errors; its text is one clear line, or evidence below one clear line."""
+
+    exit_code = 1
+
+
+class UsageError(StackyardError):
+    """An argument or a setting is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """
+    An environment file is wrong.
+
+    Attributes:
+        file: The file as the user knows it.
+        key: Dotted path of the key inside it.
+        value: What was found there.
+        rule: What should have been there.
+    """
+
+    def __init__(self, file: str, key: str, value: object, rule: str) -> None:
+        super().__init__(file, key, value, rule)
+        self.file = file
+        self.key = key
+        self.value = value
+        self.rule = rule
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > 80:  # noqa: PLR2004 - one terminal line
+            shown = f"{shown[:77]}..."
+        return f"{self.file}: {self.key}: {self.rule}, got {shown}"
+
+
+class EngineError(StackyardError):
+    """The Docker engine is missing, too old, did not answer in time, or refused."""
+
+    exit_code = 3
+
+
+class CommandError(EngineError):
+    """
+    A command failed or ran past its deadline.
+
+    Attributes:
+        argv: The command's words.
+        returncode: Its exit code; None when the deadline ended it.
+        output: The last lines it wrote.
+    """
+
+    def __init__(self, argv: Sequence[str], returncode: int | None, output: str) -> None:
+        super().__init__(argv, returncode, output)
+        self.argv = list(argv)
+        self.returncode = returncode
+        self.output = output
+
+    def __str__(self) -> str:
+        how = "ran past its deadline" if self.returncode is None else f"failed with exit code {self.returncode}"
+        tail = "\n".join(f"  {line}" for line in self.output.strip().splitlines()[-20:])
+        return f"{shlex.join(self.argv)} {how}" + (f":\n{tail}" if tail else "")
+
+
+class PoolExhaustedError(StackyardError):
+    """No slot of the pool is free."""
+
+    exit_code = 4
+
+
+class BookError(StackyardError):
+    """The lease book cannot be read or written."""
+
+    exit_code = 5
+
+
+class LeaseNotFoundError(BookError):
+    """No lease has this id."""
+
+
+class ImageError(StackyardError):
+    """An image is missing or could not be built."""
+
+    exit_code = 6
+
+
+class NotReadyError(StackyardError):
+    """A stack did not become ready; the text carries the evidence."""
+
+    exit_code = 7
+
+
+class LeftoversError(StackyardError):
+    """Something is still there after a clean-up."""
+
+    exit_code = 8

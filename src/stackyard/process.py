@@ -1,0 +1,167 @@
+"""The one door to other programs: a list of arguments, no shell, a deadline, an environment by allow-list, a log line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+log = logging.getLogger("stackyard")
+
+# What a child may inherit: enough to find programs, the engine, a terminal, certificates and package mirrors. Everything
+# else (COMPOSE_*, PG*, a caller's secrets) stays out, because the shell's value would win over the env file's.
+INHERITED: Final = frozenset(
+    "PATH HOME USER LANG LC_ALL TERM TZ TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_STATE_HOME "
+    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
+    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy".split()
+)
+INHERITED_PREFIXES: Final = ("PIP_", "UV_", "STACKYARD_STATE_", "STACKYARD_POOL", "STACKYARD_IMAGE_SOURCE")
+STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """
+    What a finished command left.
+
+    Attributes:
+        argv: The command's words.
+        returncode: Its exit code.
+        stdout: Its standard output; standard error too when the two were merged.
+        stderr: Its standard error; empty when merged.
+        seconds: Wall time.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment a child gets: the allow-listed part of this process's own, then *extra*."""
+    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
+    return kept | dict(extra or {})
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    check: bool = True,
+) -> Completed:
+    """
+    Run one command to its end and return its output.
+
+    Args:
+        argv: Program and arguments; never goes through a shell.
+        deadline: Seconds until the command's whole process group is stopped.
+        env: Variables on top of the allow-listed ones.
+        cwd: Working directory.
+        stdin: Text for its standard input; None gives it an empty one.
+        check: Raise when the exit code is not 0.
+
+    Raises:
+        CommandError: If the program is missing, fails (with *check*), or runs past *deadline*.
+    """
+    started = time.monotonic()
+    log.debug("run %s", shlex.join(argv))
+    with _child(argv, env, cwd, stdin=stdin is not None, stderr=subprocess.PIPE) as child:
+        try:
+            out, err = child.communicate(stdin, timeout=deadline)
+        except subprocess.TimeoutExpired:
+            out, err = _stop(child)
+            raise CommandError(argv, None, err or out) from None
+    seconds = time.monotonic() - started
+    log.debug("exit %s after %.3f s: %s", child.returncode, seconds, argv[0])
+    if check and child.returncode != 0:
+        raise CommandError(argv, child.returncode, err or out)
+    return Completed(argv=tuple(argv), returncode=child.returncode, stdout=out, stderr=err, seconds=seconds)
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Completed:
+    """
+    Run one command and hand each line it writes (both streams) to *on_line* at once; never checks the exit code.
+
+    Raises:
+        CommandError: If the program is missing or runs past *deadline* seconds.
+    """
+    started = time.monotonic()
+    log.debug("stream %s", shlex.join(argv))
+    lines: list[str] = []
+    with _child(argv, env, cwd, stdin=False, stderr=subprocess.STDOUT) as child:
+        expired = threading.Event()
+        timer = threading.Timer(deadline, lambda: (expired.set(), _signal_group(child, signal.SIGKILL)))
+        timer.start()
+        try:
+            for line in child.stdout or ():
+                lines.append(line)
+                on_line(line.rstrip("\n"))
+            child.wait()
+        finally:
+            timer.cancel()
+    if expired.is_set():
+        raise CommandError(argv, None, "".join(lines[-20:]))
+    seconds = time.monotonic() - started
+    return Completed(argv=tuple(argv), returncode=child.returncode, stdout="".join(lines), stderr="", seconds=seconds)
+
+
+@contextlib.contextmanager
+def _child(
+    argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, *, stdin: bool, stderr: int
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the command in its own process group; whatever happens, it does not outlive the block."""
+    try:
+        child = subprocess.Popen(  # noqa: S603 - the one place; a list of arguments, no shell
+            list(argv), env=child_environment(env), cwd=cwd, text=True, errors="replace", start_new_session=True,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+        )  # fmt: skip
+    except OSError as error:
+        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            _stop(child)
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _stop(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """End the child's process group, politely first; return what it had written."""
+    _signal_group(child, signal.SIGTERM)
+    try:
+        return child.communicate(timeout=STOP_GRACE)
+    except subprocess.TimeoutExpired:
+        _signal_group(child, signal.SIGKILL)
+        return child.communicate()
+
+
+def _signal_group(child: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
