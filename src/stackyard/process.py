@@ -1,4 +1,4 @@
-"""The one door to other programs: a list of arguments, no shell, a deadline, an environment by allow-list, a log line."""
+"""The one door to other programs: a list of arguments, no shell, a deadline, an allow-listed environment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stackyard")
 
-# What a child may inherit: enough to find programs, the engine, a terminal, certificates and package mirrors. Everything
-# else (COMPOSE_*, PG*, a caller's secrets) stays out, because the shell's value would win over the env file's.
+# What a child may inherit: enough to find programs, the engine, a terminal, certificates and package mirrors.
+# Everything else (COMPOSE_*, PG*, a caller's secrets) stays out: the shell's value would win over the env file's.
 INHERITED: Final = frozenset(
     "PATH HOME USER LANG LC_ALL TERM TZ TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_STATE_HOME "
     "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "

@@ -1,0 +1,113 @@
+"""What the engine says of containers, networks and volumes, as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["container", "network", "volume"]
+SERVICE_LABEL: Final = "com.docker.compose.service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """
+    One thing the engine holds and stackyard may remove.
+
+    Attributes:
+        kind: What it is.
+        id: The engine's id; a volume's name.
+        name: The name a person knows it by.
+        labels: All its labels.
+    """
+
+    kind: Kind
+    id: str
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """
+    How one container is doing.
+
+    Attributes:
+        id: The engine's id.
+        service: Compose's service name; empty when Compose did not make it.
+        status: created, running, paused, restarting, removing, exited or dead.
+        exit_code: Of its last run; 0 while it runs.
+        oom_killed: True when the kernel ended it for want of memory.
+        error: The engine's own words when it could not be started.
+        health: starting, healthy, unhealthy, or none without a health check.
+        health_log: Output of the last health checks, oldest first.
+        restarts: How often its restart policy started it again.
+        started_at: RFC 3339 time of the last start.
+    """
+
+    id: str
+    service: str
+    status: str
+    exit_code: int
+    oom_killed: bool
+    error: str
+    health: str
+    health_log: tuple[str, ...]
+    restarts: int
+    started_at: str
+
+    @property
+    def ended(self) -> bool:
+        """True when it will not come up by itself any more."""
+        return self.status in {"exited", "dead"}
+
+    @classmethod
+    def from_inspect(cls, answer: Mapping[str, Any]) -> ContainerState:
+        """Read `GET /containers/{id}/json`."""
+        state = answer["State"]
+        health = state.get("Health") or {}
+        return cls(
+            id=answer["Id"],
+            service=(answer["Config"].get("Labels") or {}).get(SERVICE_LABEL, ""),
+            status=state["Status"],
+            exit_code=state["ExitCode"],
+            oom_killed=state["OOMKilled"],
+            error=state.get("Error", ""),
+            health=health.get("Status", "none"),
+            health_log=tuple(entry["Output"].strip() for entry in health.get("Log") or ()),
+            restarts=answer.get("RestartCount", 0),
+            started_at=state["StartedAt"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """
+    A container's memory, as its cgroup counts it.
+
+    Attributes:
+        used: Bytes in use without the page cache the kernel may drop (usage - inactive_file, as `docker stats` shows).
+        anonymous: Bytes of anonymous and shared memory (anon + shmem): what cannot be dropped; tmpfs counts here.
+        limit: The container's limit in bytes.
+    """
+
+    used: int
+    anonymous: int
+    limit: int
+
+    @classmethod
+    def from_stats(cls, answer: Mapping[str, Any]) -> MemoryUse | None:
+        """Read `GET /containers/{id}/stats`; None when the container does not run or its host counts no memory."""
+        memory = answer.get("memory_stats") or {}
+        if "usage" not in memory:
+            return None
+        detail = memory.get("stats") or {}
+        # cgroup v1 prefixes the hierarchy's sums with total_ and calls anonymous memory rss; v2 has neither
+        inactive = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+        anonymous = detail.get("total_rss", detail.get("anon", 0))
+        shared = detail.get("total_shmem", detail.get("shmem", 0))
+        used = max(0, memory["usage"] - inactive)
+        return cls(used=used, anonymous=anonymous + shared, limit=memory.get("limit", 0))
