@@ -1,0 +1,51 @@
+"""Where the project lies whose environments are meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from stackyard.errors import UsageError
+
+ENVIRONMENTS: Final = "envs/docker_environments.yaml"
+
+
+def project_root() -> Path:
+    """
+    Return the directory that holds `envs/docker_environments.yaml`.
+
+    `STACKYARD_ROOT` decides if set; else it is the checkout this package is installed from; else the nearest one from
+    the working directory upwards.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    named = os.environ.get("STACKYARD_ROOT")
+    if named:
+        return _named(named)
+    checkout = Path(__file__).parents[3]
+    here = _working_directory()
+    for candidate in (checkout, *([here, *here.parents] if here else [])):
+        if (candidate / ENVIRONMENTS).is_file():
+            return candidate
+    raise UsageError(
+        f"no {ENVIRONMENTS} in {here or 'the working directory, which is gone,'} or above it; "
+        f"change into your project or set STACKYARD_ROOT to its directory"
+    )
+
+
+def _named(text: str) -> Path:
+    root = Path(text)
+    if not (root / ENVIRONMENTS).is_file():
+        raise UsageError(
+            f"STACKYARD_ROOT is {text!r}, which holds no {ENVIRONMENTS}; set it to the project's directory"
+        )
+    return root.resolve()
+
+
+def _working_directory() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
