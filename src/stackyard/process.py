@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -115,7 +116,12 @@ def stream(
     lines: list[str] = []
     with _child(argv, env, cwd, stdin=False, stderr=subprocess.STDOUT) as child:
         expired = threading.Event()
-        timer = threading.Timer(deadline, lambda: (expired.set(), _signal_group(child, signal.SIGKILL)))
+
+        def end() -> None:
+            expired.set()
+            _signal_group(child, signal.SIGKILL)
+
+        timer = threading.Timer(deadline, end)
         timer.start()
         try:
             for line in child.stdout or ():
@@ -128,6 +134,74 @@ def stream(
         raise CommandError(argv, None, "".join(lines[-20:]))
     seconds = time.monotonic() - started
     return Completed(argv=tuple(argv), returncode=child.returncode, stdout="".join(lines), stderr="", seconds=seconds)
+
+
+async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None) -> Completed:
+    """
+    Run one command to its end without blocking the event loop; cancelling ends its whole process group first.
+
+    Raises:
+        CommandError: If the program is missing, fails, or runs past *deadline* seconds.
+    """
+    started = time.monotonic()
+    log.debug("run %s", shlex.join(argv))
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv, env=child_environment(env), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    try:
+        async with asyncio.timeout(deadline):
+            out, err = (raw.decode(errors="replace") for raw in await child.communicate())
+    except TimeoutError:
+        raise CommandError(argv, None, "") from None
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+    seconds = time.monotonic() - started
+    if child.returncode:
+        raise CommandError(argv, child.returncode, err or out)
+    return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr=err, seconds=seconds)
+
+
+def passthrough(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
+    """
+    Run one command on this process's own terminal, with the caller's whole environment, and return its exit code.
+
+    It stays in the terminal's foreground group, so Ctrl-C and a debugger reach it; its children are ended with it.
+
+    Raises:
+        CommandError: If the program is missing.
+    """
+    log.debug("run %s", shlex.join(argv))
+    try:
+        child = subprocess.Popen(list(argv), env=os.environ | dict(env or {}), cwd=cwd)  # noqa: S603 - as in _child
+    except OSError as error:
+        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    try:
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            _end_tree(child)
+
+
+def _end_tree(child: subprocess.Popen[bytes]) -> None:
+    """End a child that shares our process group, and all below it: politely, then by force."""
+    import psutil  # noqa: PLC0415 - only an interrupted run needs it
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(child.pid)
+        tree = [root, *root.children(recursive=True)]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for member in tree:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.send_signal(number)
+            _, tree = psutil.wait_procs(tree, timeout=STOP_GRACE)
+    child.wait()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from stackyard.engine.records import ContainerState, MemoryUse, Resource
+from stackyard.engine.records import SERVICE_LABEL, ContainerState, MemoryUse, Resource
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -87,6 +87,16 @@ class Engine:
             )
             for row in rows
         ]  # fmt: skip
+
+    def troubled(self, labels: Sequence[str]) -> list[Resource]:
+        """List containers with *labels* that ended, keep restarting, or fail their health check."""
+        with plain_errors("listing containers"):
+            rows = self.api.containers(all=True, filters={"label": list(labels)})
+        return [
+            _named("container", row["Id"], row | {"Name": (row["Labels"] or {}).get(SERVICE_LABEL, row["Id"][:12])})
+            for row in rows
+            if row["State"] in {"exited", "dead", "restarting"} or "(unhealthy)" in row["Status"]
+        ]
 
     def networks(self, labels: Sequence[str]) -> list[Resource]:
         """List networks that carry every label of *labels*."""

@@ -1,0 +1,99 @@
+"""
+The flows and the gates.
+
+Flows (they start real stacks): dev test alpine_test ci.
+Gates: lint types unit integration.
+
+Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
+follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import nox
+
+nox.needs_version = ">=2026.8.10"
+nox.options.sessions = ["lint", "types", "unit"]
+nox.options.default_venv_backend = "none"
+
+PYTHON = sys.executable
+SOURCES = ("src", "tests", "compose", "scripts", "noxfile.py", "tasks.py", "noxw")
+
+
+@nox.session(default=False, tags=["flow"])
+def dev(session: nox.Session) -> None:
+    """Start the platform to work on and leave it up; `-- down` ends it, data kept."""
+    from stackyard import flows  # noqa: PLC0415 - `nox -l` must not wait for it
+
+    session.log("stackyard dev %s", " ".join(session.posargs))
+    _finish(session, flows.dev(session.posargs))
+
+
+@nox.session(default=False, tags=["flow"])
+def test(session: nox.Session) -> None:
+    """Run the platform's tests against a private stack of its own, Debian images."""
+    _platform(session, "test", session.posargs)
+
+
+@nox.session(default=False, tags=["flow"])
+def alpine_test(session: nox.Session) -> None:
+    """Run the platform's tests against a private stack of its own, Alpine images."""
+    _platform(session, "alpine-test", session.posargs)
+
+
+@nox.session(default=False, tags=["flow"])
+def ci(session: nox.Session) -> None:
+    """Run everything: lint, types, the platform's tests on both flavours, integration and unit tests."""
+    lint(session)
+    types(session)
+    _platform(session, "ci", session.posargs)
+    _platform(session, "alpine-test", session.posargs)
+    integration(session)
+    unit(session)
+
+
+@nox.session(tags=["gate"])
+def lint(session: nox.Session) -> None:
+    """Check style of Python, Dockerfiles and the Compose file."""
+    session.run(PYTHON, "-m", "ruff", "check", *SOURCES)
+    session.run(PYTHON, "-m", "ruff", "format", "--check", *SOURCES)
+    from stackyard.lint import lint_containers  # noqa: PLC0415 - as in dev
+
+    lint_containers(session.run)
+
+
+@nox.session(tags=["gate"])
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.run(PYTHON, "-m", "mypy")
+
+
+@nox.session(tags=["gate"])
+def unit(session: nox.Session) -> None:
+    """Run the unit tests with branch coverage; needs no engine."""
+    session.run(PYTHON, "-m", "pytest", "tests/unit", "--cov", "--cov-report=term", *_pytest(session, "unit"))
+
+
+@nox.session(default=False, tags=["gate"])
+def integration(session: nox.Session) -> None:
+    """Run the tests that start real containers and many processes."""
+    session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
+
+
+def _pytest(session: nox.Session, name: str) -> list[str]:
+    """Return pytest's arguments: a JUnit file named after the session, then the user's own."""
+    own = [] if session.name == "ci" else session.posargs
+    return [f"--junit-xml=reports/junit-{name}.xml", *own]
+
+
+def _platform(session: nox.Session, environment: str, arguments: list[str]) -> None:
+    from stackyard import flows  # noqa: PLC0415 - as in dev
+
+    _finish(session, flows.test(environment, arguments))
+
+
+def _finish(session: nox.Session, code: int) -> None:
+    if code:
+        session.error(f"exit code {code}")

@@ -1,0 +1,215 @@
+"""
+What is left on the host, whose it is, and its removal.
+
+Everything goes by label, never by name: containers first and all at once, then networks, then volumes. An exit code
+proves nothing, so every removal ends with a list by label that must be empty; only then may the lease be released. What
+cannot be removed is named with the reason, and its ports and subnet stay leased.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.engine.client import each
+from stackyard.errors import EngineError, LeaseNotFoundError, LeftoversError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackyard.engine import Engine, Resource
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.settings import Settings
+
+LEASE_LABEL: Final = "stackyard.lease"
+HOST_LABEL: Final = "stackyard.host"
+ROUNDS: Final = 5  # a container the engine was still creating appears in a later list
+PAUSE: Final = 0.1  # seconds between two rounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """
+    One thing that could not be removed.
+
+    Attributes:
+        kind: container, network or volume.
+        name: Its name.
+        lease: The lease it belongs to.
+        reason: The engine's words, or who still uses it.
+    """
+
+    kind: str
+    name: str
+    lease: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """
+    What one clean-up did.
+
+    Attributes:
+        removed: `kind name` of everything removed.
+        left: What is still there, with reasons.
+        leases: Ids of the leases released.
+        seconds: Wall time, the proving list included.
+    """
+
+    removed: list[str] = field(default_factory=list)
+    left: list[Leftover] = field(default_factory=list)
+    leases: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    def check(self) -> Removal:
+        """
+        Return the record itself.
+
+        Raises:
+            LeftoversError: If something is left.
+        """
+        if self.left:
+            listed = "; ".join(str(item) for item in self.left)
+            raise LeftoversError(f"{len(self.left)} left after the clean-up: {listed}; then 'invoke cleanup.stale'")
+        return self
+
+
+def remove(
+    engine: Engine, labels: Sequence[str], *, keep_volumes: bool = False, sleep: Callable[[float], None] = time.sleep
+) -> Removal:
+    """
+    Remove everything that carries all of *labels*, and prove it by listing again.
+
+    Args:
+        engine: Where to remove.
+        labels: `key=value` filters; all must match.
+        keep_volumes: Leave named volumes alone.
+        sleep: Waits between two rounds.
+
+    Raises:
+        EngineError: If the engine cannot even list.
+    """
+    started = time.monotonic()
+    removed: list[str] = []
+    refusals: dict[str, str] = {}
+    found = _list(engine, labels, keep_volumes=keep_volumes)
+    for turn in range(ROUNDS):
+        if not found:
+            break
+        if turn:
+            sleep(PAUSE * turn)
+        refusals = _remove_once(engine, found)
+        before, found = found, _list(engine, labels, keep_volumes=keep_volumes)
+        still = {item.id for item in found}
+        removed += [f"{item.kind} {item.name}" for item in before if item.id not in still]
+    left = [_leftover(engine, item, refusals.get(item.id, "")) for item in found]
+    return Removal(removed=removed, left=left, seconds=time.monotonic() - started)
+
+
+def _list(engine: Engine, labels: Sequence[str], *, keep_volumes: bool) -> list[Resource]:
+    return [item for item in engine.everything(labels) if not (keep_volumes and item.kind == "volume")]
+
+
+def _remove_once(engine: Engine, found: Sequence[Resource]) -> dict[str, str]:
+    """Remove kind by kind, each kind at once; return the engine's refusals by resource id."""
+    refusals: dict[str, str] = {}
+
+    def attempt(item: Resource) -> None:
+        try:
+            engine.remove(item)
+        except EngineError as error:
+            refusals[item.id] = str(error)
+
+    for kind in ("container", "network", "volume"):
+        each(attempt, [item for item in found if item.kind == kind])
+    return refusals
+
+
+def _leftover(engine: Engine, item: Resource, refusal: str) -> Leftover:
+    reason = refusal or "it appeared again after its removal"
+    if item.kind == "network":
+        users = engine.attached(item)
+        reason = f"still used by {', '.join(users)}" if users else reason
+    return Leftover(kind=item.kind, name=item.name, lease=item.labels.get(LEASE_LABEL, ""), reason=reason)
+
+
+def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
+    """
+    Remove what stands under *lease*, and release it when nothing is left.
+
+    Raises:
+        EngineError: If the engine cannot list; the lease is kept then.
+    """
+    removal = remove(engine, [f"{LEASE_LABEL}={lease.id}"], keep_volumes=keep_volumes)
+    if removal.left:
+        return removal
+    try:
+        book.release(lease.id)
+    except LeaseNotFoundError:
+        return removal  # somebody else cleaned the same lease and was quicker
+    return Removal(removed=removal.removed, leases=[lease.id], seconds=removal.seconds)
+
+
+def remove_stale(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:
+    """
+    Remove the stacks of dead owners and passed deadlines, and what this host's book has lost sight of.
+
+    A living owner's stack is never touched, nor anything another book leased.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        EngineError: If the engine does not answer while there is something to remove.
+    """
+    return _sweep(settings, everything=False, keep_volumes=keep_volumes)
+
+
+def remove_all(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:
+    """
+    Remove every stack this host's book has leased, living owners' too, and release the leases.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        EngineError: If the engine does not answer while there is something to remove.
+    """
+    return _sweep(settings, everything=True, keep_volumes=keep_volumes)
+
+
+def _sweep(settings: Settings | None, *, everything: bool, keep_volumes: bool) -> Removal:
+    from stackyard.engine import Engine  # noqa: PLC0415 - the engine's client costs 0.2 s
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    started = time.monotonic()
+    total = Removal()
+    with Engine() as engine:
+        book = open_book(settings, engine)
+        leases = book.leases() if everything else book.stale()
+        parts = [remove_lease(book, engine, lease, keep_volumes=keep_volumes) for lease in leases]
+        parts.append(_remove_orphans(book, engine, keep_volumes=keep_volumes))
+    for part in parts:
+        total.removed.extend(part.removed)
+        total.left.extend(part.left)
+        total.leases.extend(part.leases)
+    return Removal(
+        removed=total.removed, left=total.left, leases=total.leases, seconds=time.monotonic() - started
+    )  # fmt: skip
+
+
+def _remove_orphans(book: LeaseBook, engine: Engine, *, keep_volumes: bool) -> Removal:
+    """Remove what carries this book's host label and a lease the book does not know."""
+    found = engine.everything([f"{HOST_LABEL}={book.host}"])
+    known = {lease.id for lease in book.leases()}  # after the list: a lease is always older than its containers
+    unknown = {item.labels.get(LEASE_LABEL, "") for item in found} - known - {""}
+    parts = [
+        remove(engine, [f"{HOST_LABEL}={book.host}", f"{LEASE_LABEL}={lease}"], keep_volumes=keep_volumes)
+        for lease in sorted(unknown)
+    ]
+    return Removal(removed=[name for part in parts for name in part.removed], left=[x for p in parts for x in p.left])

@@ -1,0 +1,100 @@
+"""The one door to `docker compose`: the words of a command, the rendered model, and `up`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stackyard import process
+from stackyard.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
+RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compose:
+    """
+    One Compose project: a file, an env file and a project name.
+
+    Attributes:
+        file: The Compose file.
+        env_file: The only source of its variables; the caller's own environment is kept out.
+        project: Compose project name.
+        overrides: Further Compose files, merged in order.
+    """
+
+    file: Path
+    env_file: Path
+    project: str
+    overrides: tuple[Path, ...] = ()
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the words of a `docker compose` command for this project."""
+        files = [word for path in (self.file, *self.overrides) for word in ("-f", str(path))]
+        return ["docker", "compose", *files, "--env-file", str(self.env_file), "-p", self.project, *arguments]
+
+    def model(self, *, deadline: float = 15.0) -> dict[str, Any]:
+        """
+        Return Compose's own rendering of the file, every variable filled in.
+
+        Raises:
+            CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+        """
+        done = process.run(self.command("config", "--format", "json"), deadline=deadline)
+        model: dict[str, Any] = json.loads(done.stdout)
+        return model
+
+    async def up(self, *, deadline: float) -> process.Completed:
+        """
+        Create and start every service without waiting for any to be ready.
+
+        Cancelling ends the command's process group before it returns, so no container appears after that.
+
+        Raises:
+            CommandError: If Compose fails or needs more than *deadline* seconds.
+        """
+        words = self.command("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
+        return await process.run_async(words, deadline=deadline)
+
+
+def start_at_once(file: Path, directory: Path) -> Path:
+    """
+    Write an override into *directory* that frees every service of *file* from its `depends_on`.
+
+    Raises:
+        ConfigError: If *file* is no Compose file.
+    """
+    override = directory / "at-once.yml"
+    services = sorted(_dependent_services(file))
+    body = "".join(RESET_DEPENDENCIES.format(service=json.dumps(name)) for name in services)
+    override.write_text(f"services:\n{body}" if body else "services: {}\n", encoding="utf-8")
+    return override
+
+
+def _dependent_services(file: Path) -> Iterable[str]:
+    import yaml  # noqa: PLC0415 - 40 ms that commands without a stack do not need
+
+    try:
+        content = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(str(file), "(file)", " ".join(str(error).split()), "must be a Compose file") from None
+    services = content.get("services") if isinstance(content, dict) else None
+    if not isinstance(services, dict):
+        raise ConfigError(str(file), "services", services, "must be a mapping of services")
+    return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
+
+
+def port_conflict(error: EngineError) -> bool:
+    """
+    Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased.
+
+    The texts are Docker Engine's (libnetwork's port allocator, the kernel's bind, libnetwork's address manager).
+    """
+    text = str(error).lower()
+    return any(words in text for words in ("port is already allocated", "address already in use", "pool overlaps"))

@@ -1,0 +1,86 @@
+"""Why a stack did not start: each service's state, exit code, health and last words, with every secret taken out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stackyard.engine import ContainerState, Engine
+
+LOG_LINES: Final = 50
+HEALTH_CHECKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEvidence:
+    """
+    What one service left behind.
+
+    Attributes:
+        state: Its container's state.
+        log: Its last lines, without secrets.
+    """
+
+    state: ContainerState
+    log: str
+
+    def __str__(self) -> str:
+        state = self.state
+        facts = [state.status, f"exit code {state.exit_code}", f"health {state.health}"]
+        facts += ["out of memory: killed at its limit"] if state.oom_killed else []
+        facts += [f"restarted {state.restarts} times"] if state.restarts else []
+        facts += [state.error] if state.error else []
+        lines = [f"{state.service}: {', '.join(facts)}"]
+        lines += [f"  health check: {entry}" for entry in state.health_log[-HEALTH_CHECKS:] if entry]
+        lines += [f"  | {line}" for line in self.log.splitlines()]
+        return "\n".join(lines)
+
+
+def collect(engine: Engine, labels: Sequence[str], *, secrets: Iterable[str]) -> list[ServiceEvidence]:
+    """
+    Gather the evidence of all containers with *labels*, sorted by service; what cannot be read is left out.
+
+    Args:
+        engine: Where the containers are.
+        labels: `key=value` filters.
+        secrets: Values to take out of every line.
+    """
+    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+    found = []
+    for container in engine.containers(labels):
+        try:
+            state, log = engine.state(container.id), engine.logs(container.id, tail=LOG_LINES)
+        except EngineError:
+            continue  # gone meanwhile: the others still tell their part
+        found.append(ServiceEvidence(state=state, log=redact(log, hidden)))
+    return sorted(found, key=lambda item: item.state.service)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return *text* with every secret replaced by `***`."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept: str | None) -> str:
+    """
+    Return the message of a failed start: the reason first, then each service, then how to go on.
+
+    Args:
+        reason: One line.
+        found: The services' evidence.
+        repeat: The command that starts the same again.
+        kept: Lease whose containers were kept; None when they were removed.
+    """
+    if kept:
+        ending = f"kept for you to look at; 'invoke env.down --lease {kept}' removes it"
+    else:
+        ending = f"everything it made was removed; to look inside: {repeat} --keep"
+    services = [str(item) for item in found] or ["no container was created"]
+    return "\n".join([reason, *services, ending])

@@ -1,0 +1,204 @@
+"""
+A stack: the containers, network and volumes of one environment under one lease.
+
+Starting hands Compose the whole file at once, freed from `depends_on`, and probes each service from the host meanwhile:
+ready means that each probe's real request was answered. A start that fails keeps its evidence, removes what it made
+(unless told to keep it) and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stackyard import cleanup, evidence
+from stackyard.compose import Compose, port_conflict, start_at_once
+from stackyard.engine.records import SERVICE_LABEL
+from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stackyard.engine import ContainerState, Engine, MemoryUse, Resource
+    from stackyard.environments import Environment
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.probes import Probe
+
+PROBED = ("postgres", "redis", "auth", "backend", "websocket")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """
+    How one start went; all times in seconds since it began.
+
+    Attributes:
+        seconds: Until the last probe passed.
+        compose: Until `docker compose up` had returned.
+        probes: Until each service's probe passed.
+    """
+
+    seconds: float
+    compose: float
+    probes: Mapping[str, float] = field(default_factory=dict)
+
+
+class Stack:
+    """
+    The containers, network and volumes of *environment* under *lease*.
+
+    Args:
+        environment: What to start.
+        lease: Its ports, subnet, project name and env file.
+        book: Where the lease is released once nothing is left.
+        engine: The engine it lives on.
+    """
+
+    def __init__(self, environment: Environment, lease: Lease, book: LeaseBook, engine: Engine) -> None:
+        self.environment = environment
+        self.lease = lease
+        self.book = book
+        self.engine = engine
+        self.labels = [f"{cleanup.LEASE_LABEL}={lease.id}"]
+
+    @property
+    def compose(self) -> Compose:
+        """The Compose project a person can drive by hand as well."""
+        return Compose(
+            file=self.environment.compose_file, env_file=self.lease.env_file, project=self.lease.project
+        )  # fmt: skip
+
+    def probes(self) -> list[Probe]:
+        """Return one probe for each service, WebSocket included."""
+        from stackyard.probes import probe_for  # noqa: PLC0415 - only a start needs it
+
+        return [probe_for(service, self.lease.url(service)) for service in PROBED]
+
+    def up(self, *, keep: bool = False, repeat: str = "invoke env.up", deadline: float | None = None) -> Startup:
+        """
+        Start every service and return when each has answered its probe.
+
+        Args:
+            keep: Leave a failed start standing.
+            repeat: Command to name in the message of a failed start.
+            deadline: Seconds until it has failed; None takes the environment's start-up budget.
+
+        Raises:
+            NotReadyError: If a service ended or did not answer in time; carries the evidence.
+            CommandError: If a leased port or subnet was taken meanwhile; what it made is removed.
+        """
+        limit = self.environment.budget.startup_s if deadline is None else deadline
+        try:
+            return asyncio.run(self._start(limit))
+        except (NotReadyError, CommandError) as error:
+            if port_conflict(error):
+                cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+                raise
+            raise NotReadyError(self._post_mortem(str(error), repeat=repeat, keep=keep)) from None
+        except BaseException:
+            cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+            raise
+
+    async def _start(self, limit: float) -> Startup:
+        """Run Compose and the probes side by side; whichever fails first ends the other."""
+        from stackyard.probes import preload, wait_until_ready  # noqa: PLC0415 - only a start needs it
+
+        began = time.monotonic()
+        override = start_at_once(self.environment.compose_file, self.lease.directory)
+        creating = asyncio.create_task(dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit))
+        await asyncio.to_thread(preload)
+        spent = time.monotonic() - began
+        waiting = wait_until_ready(self.probes(), deadline=limit - spent, stop=self._trouble)
+        probing = asyncio.create_task(waiting)
+        await _first_failure(creating, probing)
+        probes = {service: spent + seconds for service, seconds in probing.result().seconds.items()}
+        return Startup(seconds=max(probes.values()), compose=creating.result().seconds, probes=probes)
+
+    def _trouble(self) -> str | None:
+        """Name the first service that will not come up any more; None while all may."""
+        with contextlib.suppress(EngineError):
+            for container in self.engine.troubled(self.labels):
+                state = self.engine.state(container.id)
+                return f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
+        return None
+
+    def _post_mortem(self, reason: str, *, repeat: str, keep: bool) -> str:
+        """Collect the evidence, then remove the stack unless it is to be kept."""
+        found = evidence.collect(self.engine, self.labels, secrets=self.lease.secrets())
+        if not keep:
+            cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+        return evidence.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
+
+    @property
+    def keeps_data(self) -> bool:
+        """True when its data is in a named volume that outlives it."""
+        return self.environment.data == "volume"
+
+    def down(self, *, volumes: bool = False) -> cleanup.Removal:
+        """
+        Remove the stack at once and release the lease when nothing is left.
+
+        Args:
+            volumes: Remove the data volume of an environment that keeps one, too.
+
+        Raises:
+            EngineError: If the engine does not answer; the lease is kept.
+        """
+        keep = self.keeps_data and not volumes
+        return cleanup.remove_lease(self.book, self.engine, self.lease, keep_volumes=keep)
+
+    def status(self) -> list[ContainerState]:
+        """Return the state of each of its containers, sorted by service."""
+        states = [self.engine.state(container.id) for container in self.engine.containers(self.labels)]
+        return sorted(states, key=lambda state: state.service)
+
+    def memory(self) -> dict[str, MemoryUse | None]:
+        """Measure each service's memory now; None where a container does not run."""
+        found = {container.id: service for service, container in self._containers().items()}
+        return dict(sorted((service, self.engine.memory(identity)) for identity, service in found.items()))
+
+    def container(self, service: str) -> Resource:
+        """
+        Return the container of *service*.
+
+        Raises:
+            UsageError: If the stack has no such service.
+        """
+        found = self._containers()
+        if service not in found:
+            known = ", ".join(sorted(found)) or "none: it is not up"
+            raise UsageError(f"stack {self.lease.id} has no service {service!r}; its services: {known}")
+        return found[service]
+
+    def _containers(self) -> dict[str, Resource]:
+        return {item.labels.get(SERVICE_LABEL, item.name): item for item in self.engine.containers(self.labels)}
+
+    def restart(self, service: str) -> None:
+        """Restart one service's container and return when the engine has started it again."""
+        self.engine.restart(self.container(service).id)
+
+    def wait(self, *, deadline: float) -> Mapping[str, float]:
+        """
+        Wait until every probe passes; return each one's seconds.
+
+        Raises:
+            NotReadyError: If a service ended or did not answer within *deadline* seconds.
+        """
+        from stackyard.probes import wait_until_ready  # noqa: PLC0415 - as in _start
+
+        stop: Callable[[], str | None] = self._trouble
+        return asyncio.run(wait_until_ready(self.probes(), deadline=deadline, stop=stop)).seconds
+
+
+async def _first_failure(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for all tasks; when one fails, end the others first and then raise what it raised."""
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
