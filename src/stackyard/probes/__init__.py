@@ -1,0 +1,34 @@
+"""
+Proof that a service is usable: one real request, as its users make it, from the host.
+
+A started container, a bound port and even an accepted connection prove nothing: the engine's port proxy accepts before
+the server behind it listens, and PostgreSQL runs a first, private server while it sets itself up.
+"""
+
+from stackyard.probes.endpoints import Endpoint
+from stackyard.probes.kinds import (
+    HttpProbe,
+    PostgresProbe,
+    Probe,
+    RedisProbe,
+    TcpProbe,
+    WebSocketProbe,
+    platform_probes,
+    preload,
+)
+from stackyard.probes.waiting import Passed, Readiness, wait_until_ready
+
+__all__ = [
+    "Endpoint",
+    "HttpProbe",
+    "Passed",
+    "PostgresProbe",
+    "Probe",
+    "Readiness",
+    "RedisProbe",
+    "TcpProbe",
+    "WebSocketProbe",
+    "platform_probes",
+    "preload",
+    "wait_until_ready",
+]

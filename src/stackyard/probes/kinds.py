@@ -1,0 +1,269 @@
+"""
+The probes, one a protocol.
+
+HTTP and Redis are spoken directly: a request of one line each. Their usual clients cost 0.2 s of import time each
+(measured), a fifth of the time the whole platform needs to start. PostgreSQL's login and WebSocket's framing are worth
+a real client. A URL is taken apart when a probe is made, so that a wrong one fails at once and not after a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stackyard.errors import NotReadyError, UsageError
+from stackyard.probes.endpoints import LINE, Endpoint, describe
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from websockets.typing import Origin
+
+BODY: Final = 2048  # bytes of an HTTP answer's body that are read for a failure's text
+HEADERS: Final = 64  # header lines accepted
+PATH: Final = re.compile(r"/[!-~]*")
+
+
+class Probe(Protocol):
+    """
+    One way to prove a service usable.
+
+    Attributes:
+        service: What the probe speaks for, in messages and results.
+    """
+
+    @property
+    def service(self) -> str:  # noqa: D102 - said above
+        ...
+
+    async def check(self) -> None:
+        """
+        Make one real request; return if it was answered as hoped.
+
+        Raises:
+            NotReadyError: With the last thing seen, and no secret.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresProbe:
+    """
+    A query over TCP, as the application's own role.
+
+    Attributes:
+        url: postgresql://USER:PASSWORD@HOST:PORT/DATABASE
+        service: Name in messages.
+    """
+
+    url: str = field(repr=False)
+    service: str = "postgres"
+    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "postgresql", "postgres"))
+
+    async def check(self) -> None:
+        """Log in and run `select 1`."""
+        import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - no stubs; 50 ms that preload() pays early
+
+        endpoint = self._endpoint
+        with endpoint.failures():
+            # all said explicitly, so that no PG* variable of the caller's shell decides
+            connection = await asyncpg.connect(
+                host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password,
+                database=endpoint.path.strip("/") or endpoint.user, ssl=False, target_session_attrs="any",
+                statement_cache_size=0,
+            )  # fmt: skip
+            try:
+                answer = await connection.fetchval("select 1")
+                await connection.close()
+            finally:
+                connection.terminate()
+            _expect(answer == 1, f"select 1 answered {answer!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisProbe:
+    """
+    AUTH and PING.
+
+    Attributes:
+        url: redis://USER:PASSWORD@HOST:PORT/0
+        service: Name in messages.
+    """
+
+    url: str = field(repr=False)
+    service: str = "redis"
+    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "redis"))
+
+    async def check(self) -> None:
+        """Log in (if the URL has a password) and compare the answer to PING."""
+        endpoint = self._endpoint
+        with endpoint.failures():
+            async with endpoint.connect() as (reader, writer):
+                if endpoint.password:
+                    await self._ask(reader, writer, b"+OK", "AUTH", endpoint.user or "default", endpoint.password)
+                await self._ask(reader, writer, b"+PONG", "PING")
+
+    @staticmethod
+    async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: bytes, *words: str) -> None:
+        parts = [word.encode() for word in words]
+        writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+        # compared as text: an error such as NOAUTH or LOADING is an answer too
+        answer = (await reader.readuntil(b"\r\n")).rstrip()
+        _expect(answer == wanted, f"{words[0]} answered {_text(answer)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpProbe:
+    """
+    GET that wants status 200.
+
+    Attributes:
+        service: Name in messages.
+        url: http://HOST:PORT
+        path: What to ask for.
+    """
+
+    service: str
+    url: str = field(repr=False)
+    path: str = "/readyz"
+    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "http"))
+        if not PATH.fullmatch(self.path):
+            raise UsageError(f"an HTTP probe's path must start with / and hold no spaces, got {self.path[:80]!r}")
+
+    async def check(self) -> None:
+        """Send the request; a failure quotes status and body."""
+        endpoint = self._endpoint
+        request = f"GET {self.path} HTTP/1.1\r\nHost: {endpoint.host}:{endpoint.port}\r\nConnection: close\r\n\r\n"
+        with endpoint.failures():
+            async with endpoint.connect() as (reader, writer):
+                writer.write(request.encode())
+                version, _, status = _text(await reader.readuntil(b"\r\n")).partition(" ")
+                _expect(version.startswith("HTTP/1."), f"GET {self.path} answered {version} {status}, not HTTP")
+                if status.split(" ")[0] != "200":
+                    raise NotReadyError(f"GET {self.path} answered {status} {await _body(reader)}".strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketProbe:
+    """
+    A first message and its answer.
+
+    Attributes:
+        url: ws://HOST:PORT/PATH
+        service: Name in messages.
+        message: What to send, as a JSON object.
+        expected: Members the answer, a JSON object, must have.
+        origin: Origin header; None sends none, as programs do.
+    """
+
+    url: str = field(repr=False)
+    service: str = "websocket"
+    message: Mapping[str, object] = field(default_factory=lambda: {"type": "ping"})
+    expected: Mapping[str, object] = field(default_factory=lambda: {"type": "pong"})
+    origin: str | None = None
+    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "ws"))
+
+    async def check(self) -> None:
+        """Open, send, compare, close."""
+        from websockets.asyncio.client import connect  # noqa: PLC0415 - costs 50 ms; preload() pays it
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - as above
+
+        endpoint = self._endpoint
+        with endpoint.failures():
+            # proxy=None: a proxy of the caller's shell must not get between the host and its own containers
+            client = connect(
+                endpoint.url, origin=_origin(self.origin), proxy=None, compression=None, ping_interval=None,
+                open_timeout=None, close_timeout=0.2, max_size=BODY,
+            )  # fmt: skip
+            async with client as socket:
+                try:
+                    await socket.send(json.dumps(self.message))
+                    answer = await socket.recv()
+                except ConnectionClosed as error:
+                    raise NotReadyError(f"closed before an answer ({describe(error)})") from None
+                _expect(self._fits(answer), f"{json.dumps(self.message)} answered {_text(answer)}")
+
+    def _fits(self, answer: str | bytes) -> bool:
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            return False
+        return isinstance(found, dict) and self.expected.items() <= found.items()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpProbe:
+    """
+    A TCP connect: the weakest proof, good only where no port proxy stands in between.
+
+    Attributes:
+        service: Name in messages.
+        host: Host name or address.
+        port: TCP port.
+    """
+
+    service: str
+    host: str
+    port: int
+
+    async def check(self) -> None:
+        """Connect and close."""
+        endpoint = Endpoint(url="", host=self.host, port=self.port)
+        with endpoint.failures():
+            async with endpoint.connect():
+                pass
+
+
+def platform_probes(url: Callable[[str], str]) -> tuple[Probe, ...]:
+    """Return the platform's five probes; *url* gives the URL of postgres, redis, auth, backend and websocket."""
+    return (
+        PostgresProbe(url=url("postgres")),
+        RedisProbe(url=url("redis")),
+        HttpProbe(service="auth", url=url("auth")),
+        HttpProbe(service="backend", url=url("backend")),
+        WebSocketProbe(url=url("websocket")),
+    )
+
+
+def preload() -> None:
+    """Import the clients now (0.1 s), for instance in a thread while containers are being started."""
+    import asyncpg  # noqa: F401, PLC0415 - importing is the purpose
+    import websockets.asyncio.client  # noqa: F401, PLC0415 - as above
+
+
+def _expect(fact: bool, otherwise: str) -> None:
+    if not fact:
+        raise NotReadyError(otherwise)
+
+
+async def _body(reader: asyncio.StreamReader) -> str:
+    for _ in range(HEADERS):
+        if await reader.readline() in {b"\r\n", b""}:
+            break
+    return _text(await reader.read(BODY))
+
+
+def _text(answer: str | bytes) -> str:
+    """Return an answer as one short printable line."""
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+    return "".join(char if char.isprintable() else " " for char in text[:LINE]).strip()
+
+
+def _origin(origin: str | None) -> Origin | None:
+    from websockets.typing import Origin  # noqa: PLC0415 - only next to a use of the client
+
+    return None if origin is None else Origin(origin)

@@ -1,0 +1,144 @@
+"""
+Waiting until every probe has passed once.
+
+All probes run at once, each on its own rhythm: try, sleep, try again. Three things can end the wait: the last probe
+passes, the deadline passes, or *stop* gives a reason why waiting is futile, such as a container that has exited.
+Whichever it is, every task and socket is gone before the call returns or raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import NotReadyError
+from stackyard.probes.endpoints import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackyard.probes.kinds import Probe
+
+ATTEMPT: Final = 1.0  # seconds one try may take
+STOP_INTERVAL: Final = 0.2  # seconds between two questions to *stop*; it usually asks the engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """
+    One probe that has passed.
+
+    Attributes:
+        service: The probe's service.
+        seconds: Seconds from the start of the wait.
+        attempts: Tries it took, the good one included.
+    """
+
+    service: str
+    seconds: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """
+    The end of a successful wait.
+
+    Attributes:
+        seconds: Seconds from the start of the wait until the last probe passed.
+        probes: What each probe needed, in the order given.
+    """
+
+    seconds: float
+    probes: tuple[Passed, ...]
+
+
+async def wait_until_ready(
+    probes: Sequence[Probe],
+    *,
+    deadline: float,
+    interval: float = 0.02,
+    stop: Callable[[], str | None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Readiness:
+    """
+    Try all *probes* at once, again and again, until each has passed.
+
+    Args:
+        probes: What has to pass; none at all is ready at once.
+        deadline: Seconds from now until giving up.
+        interval: Seconds between a failed try and the next.
+        stop: Asked about five times a second, in a thread; a text it returns ends the wait, and so does an error.
+        clock: Monotonic seconds, for the figures in the result.
+
+    Raises:
+        NotReadyError: If the deadline passed or *stop* gave a reason; names each service not ready and its last
+            failure.
+    """
+    started = clock()
+    watches = [_Watch(probe) for probe in probes]
+    probing = asyncio.create_task(_run_all(watches, interval, lambda: clock() - started))
+    stopping = asyncio.create_task(_reason(stop))
+    try:
+        done, _ = await asyncio.wait({probing, stopping}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        probing.cancel()
+        stopping.cancel()
+        await asyncio.gather(probing, stopping, return_exceptions=True)
+    if probing not in done:
+        reason = stopping.result() if stopping in done else None
+        raise NotReadyError(_failure(watches, clock() - started, reason))
+    passed = tuple(watch.passed for watch in watches if watch.passed)
+    return Readiness(seconds=max((one.seconds for one in passed), default=0.0), probes=passed)
+
+
+async def _run_all(watches: Sequence[_Watch], interval: float, elapsed: Callable[[], float]) -> None:
+    await asyncio.gather(*(watch.run(interval, elapsed) for watch in watches))
+
+
+async def _reason(stop: Callable[[], str | None] | None) -> str:
+    """Return the reason *stop* gives, once it gives one."""
+    while True:
+        await asyncio.sleep(STOP_INTERVAL)
+        reason = await asyncio.to_thread(stop) if stop else None
+        if reason:
+            return reason
+
+
+def _failure(watches: Sequence[_Watch], waited: float, reason: str | None) -> str:
+    missing = [watch for watch in watches if watch.passed is None]
+    names = ", ".join(watch.probe.service for watch in missing)
+    lines = [f"  {watch.probe.service}: {watch.failure} (attempt {watch.attempts})" for watch in missing]
+    return "\n".join([f"not ready after {waited:.1f} s: {names}{f'; {reason}' if reason else ''}", *lines])
+
+
+class _Watch:
+    """One probe's tries."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self.attempts = 0
+        self.failure = "not tried"
+        self.passed: Passed | None = None
+
+    async def run(self, interval: float, elapsed: Callable[[], float]) -> None:
+        while not await self._attempt():
+            await asyncio.sleep(interval)
+        self.passed = Passed(service=self.probe.service, seconds=elapsed(), attempts=self.attempts)
+
+    async def _attempt(self) -> bool:
+        self.attempts += 1
+        try:
+            async with asyncio.timeout(ATTEMPT):
+                await self.probe.check()
+        except TimeoutError:
+            self.failure = f"no answer within {ATTEMPT:g} s"
+        except NotReadyError as error:
+            self.failure = str(error)
+        except Exception as error:  # noqa: BLE001 - a project's own probe may raise anything; it means "not yet"
+            self.failure = describe(error)
+        else:
+            return True
+        return False
