@@ -2,7 +2,7 @@
 Env files: the subset on which Docker Compose, a POSIX shell (`set -a; . file`) and stackyard read the same values.
 
 A line is blank, a comment, or `[export ]NAME=value [# comment]`. A value is bare (letters, digits and any of
-`. , : / @ % + = ^ _ -`), 'in single quotes', or "in double quotes". Nothing is ever expanded: what would be, is refused.
+`. , : / @ % + = ^ _ -`), 'in single quotes', or "in double quotes". Nothing is expanded: what would be, is refused.
 """
 
 from __future__ import annotations
