@@ -13,22 +13,21 @@ from stackyard.probes.kinds import (
     RedisProbe,
     TcpProbe,
     WebSocketProbe,
-    platform_probes,
     preload,
+    probe_for,
 )
-from stackyard.probes.waiting import Passed, Readiness, wait_until_ready
+from stackyard.probes.waiting import Readiness, wait_until_ready
 
 __all__ = [
     "Endpoint",
     "HttpProbe",
-    "Passed",
     "PostgresProbe",
     "Probe",
     "Readiness",
     "RedisProbe",
     "TcpProbe",
     "WebSocketProbe",
-    "platform_probes",
     "preload",
+    "probe_for",
     "wait_until_ready",
 ]

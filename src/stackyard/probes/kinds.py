@@ -63,7 +63,7 @@ class PostgresProbe:
     _endpoint: Endpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "postgresql", "postgres"))
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "postgresql"))
 
     async def check(self) -> None:
         """Log in and run `select 1`."""
@@ -228,15 +228,25 @@ class TcpProbe:
                 pass
 
 
-def platform_probes(url: Callable[[str], str]) -> tuple[Probe, ...]:
-    """Return the platform's five probes; *url* gives the URL of postgres, redis, auth, backend and websocket."""
-    return (
-        PostgresProbe(url=url("postgres")),
-        RedisProbe(url=url("redis")),
-        HttpProbe(service="auth", url=url("auth")),
-        HttpProbe(service="backend", url=url("backend")),
-        WebSocketProbe(url=url("websocket")),
-    )
+KINDS: Final[Mapping[str, Callable[..., Probe]]] = {
+    "postgresql": PostgresProbe,
+    "redis": RedisProbe,
+    "http": HttpProbe,
+    "ws": WebSocketProbe,
+}
+
+
+def probe_for(service: str, url: str) -> Probe:
+    """
+    Return the probe that fits the scheme of *url*, named *service*.
+
+    Raises:
+        UsageError: If no probe speaks that scheme, or the URL lacks host or port.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in KINDS:
+        raise UsageError(f"no probe for service {service} speaks {scheme[:20]!r}; known: {', '.join(KINDS)}")
+    return KINDS[scheme](service=service, url=url)
 
 
 def preload() -> None:

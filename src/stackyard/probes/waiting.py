@@ -17,7 +17,7 @@ from stackyard.errors import NotReadyError
 from stackyard.probes.endpoints import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stackyard.probes.kinds import Probe
 
@@ -26,33 +26,17 @@ STOP_INTERVAL: Final = 0.2  # seconds between two questions to *stop*; it usuall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passed:
-    """
-    One probe that has passed.
-
-    Attributes:
-        service: The probe's service.
-        seconds: Seconds from the start of the wait.
-        attempts: Tries it took, the good one included.
-    """
-
-    service: str
-    seconds: float
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
     """
     The end of a successful wait.
 
     Attributes:
-        seconds: Seconds from the start of the wait until the last probe passed.
-        probes: What each probe needed, in the order given.
+        seconds: For each service, seconds from the start of the wait until its probe passed.
+        attempts: For each service, tries it took, the good one included.
     """
 
-    seconds: float
-    probes: tuple[Passed, ...]
+    seconds: Mapping[str, float]
+    attempts: Mapping[str, int]
 
 
 async def wait_until_ready(
@@ -67,7 +51,7 @@ async def wait_until_ready(
     Try all *probes* at once, again and again, until each has passed.
 
     Args:
-        probes: What has to pass; none at all is ready at once.
+        probes: What has to pass, each for a service of its own; none at all is ready at once.
         deadline: Seconds from now until giving up.
         interval: Seconds between a failed try and the next.
         stop: Asked about five times a second, in a thread; a text it returns ends the wait, and so does an error.
@@ -90,8 +74,10 @@ async def wait_until_ready(
     if probing not in done:
         reason = stopping.result() if stopping in done else None
         raise NotReadyError(_failure(watches, clock() - started, reason))
-    passed = tuple(watch.passed for watch in watches if watch.passed)
-    return Readiness(seconds=max((one.seconds for one in passed), default=0.0), probes=passed)
+    return Readiness(
+        seconds={watch.service: watch.passed for watch in watches if watch.passed is not None},
+        attempts={watch.service: watch.attempts for watch in watches},
+    )
 
 
 async def _run_all(watches: Sequence[_Watch], interval: float, elapsed: Callable[[], float]) -> None:
@@ -109,8 +95,8 @@ async def _reason(stop: Callable[[], str | None] | None) -> str:
 
 def _failure(watches: Sequence[_Watch], waited: float, reason: str | None) -> str:
     missing = [watch for watch in watches if watch.passed is None]
-    names = ", ".join(watch.probe.service for watch in missing)
-    lines = [f"  {watch.probe.service}: {watch.failure} (attempt {watch.attempts})" for watch in missing]
+    names = ", ".join(watch.service for watch in missing)
+    lines = [f"  {watch.service}: {watch.failure} (attempt {watch.attempts})" for watch in missing]
     return "\n".join([f"not ready after {waited:.1f} s: {names}{f'; {reason}' if reason else ''}", *lines])
 
 
@@ -119,14 +105,15 @@ class _Watch:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
+        self.service = probe.service
         self.attempts = 0
         self.failure = "not tried"
-        self.passed: Passed | None = None
+        self.passed: float | None = None
 
     async def run(self, interval: float, elapsed: Callable[[], float]) -> None:
-        while not await self._attempt():
+        while not await self._attempt():  # noqa: ASYNC110 - a service elsewhere has no event to wait for
             await asyncio.sleep(interval)
-        self.passed = Passed(service=self.probe.service, seconds=elapsed(), attempts=self.attempts)
+        self.passed = elapsed()
 
     async def _attempt(self) -> bool:
         self.attempts += 1
