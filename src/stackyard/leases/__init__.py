@@ -1,0 +1,7 @@
+"""Exclusive claims on ports, a subnet and a project name: for processes that start stacks at the same time on one host."""
+
+from stackyard.leases.book import LeaseBook
+from stackyard.leases.owners import Owner
+from stackyard.leases.records import Leasable, Lease, Strangers, Survivor
+
+__all__ = ["Leasable", "Lease", "LeaseBook", "Owner", "Strangers", "Survivor"]

@@ -1,0 +1,66 @@
+"""Why a lease cannot be granted, said so that the reader can go on."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Final
+
+from stackyard.leases import rows
+from stackyard.leases.ground import can_bind, port_holders, span
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from stackyard.leases.ground import Ground
+    from stackyard.leases.records import Lease
+    from stackyard.leases.slots import Place, Search
+
+_SHOWN: Final = 5  # holders named in one message
+
+
+def obstacle(db: sqlite3.Connection, directory: Path, place: Place, ground: Ground) -> str | None:
+    """Say what stands in the way of a fixed block, and who; None if nothing does."""
+    wanted = [("port", str(port)) for port in place.ports.values()] + [("subnet", place.subnet)]
+    for kind, value in wanted:
+        row = db.execute("SELECT lease FROM claims WHERE kind=? AND value=?", (kind, value)).fetchone()
+        if row and (lease := rows.one(db, directory, row[0])):
+            return f"{kind} {value} is leased to {describe(lease)}"
+    for service, port in place.ports.items():
+        if port in ground.taken_ports:
+            return f"port {port} ({service}) is published by another container"
+        if not can_bind(port):
+            who = port_holders([port]).get(port, "another program")
+            return f"port {port} ({service}) is in use by {who}"
+    if ground.overlaps(span(IPv4Network(place.subnet))):
+        return f"subnet {place.subnet} overlaps a route, a name server or another Docker network of this host"
+    return None
+
+
+def describe(lease: Lease) -> str:
+    """Name a lease and its owner."""
+    name = f" ({lease.parallel_id})" if lease.parallel_id else ""
+    return f"lease {lease.id}{name} of {lease.environment}, {lease.owner.describe()}"
+
+
+def refusal(environment: str, obstacle: str) -> str:
+    """Say that an environment's own ports cannot be had."""
+    return (
+        f"environment {environment!r} needs its own ports, but {obstacle}; end that one (invoke ports.release --parallel-id ID for a "
+        "lease), or change the ports in envs/docker_environments.yaml and the env file"
+    )
+
+
+def exhausted(error: Exception, leases: Sequence[Lease], search: Search, is_stale: Callable[[Lease], bool]) -> str:
+    """Say why the pool has nothing left, who holds it, and how to go on."""
+    settings = search.settings
+    held = [lease for lease in leases if lease.slot is not None]
+    dead = sum(map(is_stale, held))
+    text = f"{error}: {len(held)} of {settings.slots} slots are leased ({dead} of them stale)"
+    if search.busy:
+        text += f", {search.busy} taken by other programs or kept by the kernel"
+    if held:
+        more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
+        text += f"; held by {'; '.join(map(describe, held[:_SHOWN]))}{more}"
+    return f"{text}. Widen the pool (STACKYARD_POOL=9500-9999,20000-20999), free dead leases (invoke ports.gc), or wait (--wait SECONDS)"

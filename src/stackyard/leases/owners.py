@@ -1,0 +1,181 @@
+"""
+Who keeps a lease alive, and whether they still do.
+
+A process owner is boot id, pid, start time and pid namespace, and above all an ``flock`` on the lease's ``owner.lock`` held
+until the process ends: the kernel drops it however the process dies, no pid can be reused into it. The numbers serve where
+the lock cannot: to say who it is, and when the lock's file is gone. A detached owner is just a deadline; it lasts no longer
+than the boot its containers lived in. Neither promises that the owner is doing anything useful.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal
+
+_PROC: Final = Path("/proc")
+_held: Final[dict[Path, int]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """
+    The owner of a lease.
+
+    Attributes:
+        kind: ``process`` lives until its process ends; ``detached`` until the lease's deadline.
+        boot: Boot id of the kernel it was made under.
+        pid: Process id in *namespace*; 0 when detached.
+        ticks: Start time of the process in clock ticks since boot; 0 when detached.
+        namespace: Inode of its pid namespace; 0 when detached.
+    """
+
+    kind: Literal["process", "detached"]
+    boot: str
+    pid: int = 0
+    ticks: int = 0
+    namespace: int = 0
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Return this process as an owner."""
+        pid = os.getpid()
+        return cls(kind="process", boot=boot_id(), pid=pid, ticks=start_ticks(pid) or 0, namespace=pid_namespace())
+
+    @classmethod
+    def detached(cls) -> Owner:
+        """Return an owner that is only a deadline."""
+        return cls(kind="detached", boot=boot_id())
+
+    @classmethod
+    def parse(cls, label: str) -> Owner | None:
+        """Read what *label* wrote; None for anything else."""
+        kind, _, rest = label.partition(":")
+        numbers, _, boot = rest.rpartition(":")
+        if kind == "detached" and not numbers and boot:
+            return cls(kind="detached", boot=boot)
+        parts = numbers.split(":")
+        if kind != "process" or len(parts) != 3 or not all(p.isascii() and p.isdigit() for p in parts):  # noqa: PLR2004 - as label writes them
+            return None
+        pid, ticks, namespace = map(int, parts)
+        return cls(kind="process", boot=boot, pid=pid, ticks=ticks, namespace=namespace)
+
+    def label(self) -> str:
+        """Return the owner as one word, the value of the containers' ``stackyard.owner`` label."""
+        if self.kind == "detached":
+            return f"detached:{self.boot}"
+        return f"process:{self.pid}:{self.ticks}:{self.namespace}:{self.boot}"
+
+    def describe(self) -> str:
+        """Say who it is, with the command line of a process that still runs."""
+        if self.kind == "detached":
+            return "detached"
+        command = command_line(self.pid) if self.runs() else ""
+        return f"pid {self.pid} ({command})" if command else f"pid {self.pid}, which has ended"
+
+    def runs(self) -> bool:
+        """Say whether the very process of these numbers is running, as far as this pid namespace can see."""
+        seen = self.boot == boot_id() and self.namespace == pid_namespace()
+        return seen and self.ticks > 0 and start_ticks(self.pid) == self.ticks
+
+    def is_alive(self, lock: Path) -> bool:
+        """
+        Say whether the owner can still speak for its lease; deadlines are not looked at.
+
+        Args:
+            lock: The lease's ``owner.lock``.
+        """
+        if self.boot != boot_id():
+            return False
+        if self.kind == "detached":
+            return True
+        held = is_held(lock)
+        if held is None:
+            return self.runs()
+        # A fork that slipped past our hook may still hold the lock of a process that is seen to be dead.
+        return held and (self.namespace != pid_namespace() or self.runs())
+
+
+@cache
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@cache
+def pid_namespace() -> int:
+    """Return the inode of this process's pid namespace."""
+    return (_PROC / "self/ns/pid").stat().st_ino
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when process *pid* started, in clock ticks since boot; None if there is none or only its zombie."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The second field is the program's name in brackets, and may itself hold spaces and brackets.
+    rest = text.rpartition(")")[2].split()
+    return None if rest[0] in "ZX" else int(rest[19])
+
+
+def command_line(pid: int) -> str:
+    """Return the command line of process *pid*, at most 80 characters; empty if it cannot be read."""
+    try:
+        raw = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ""
+    text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - one terminal line
+
+
+def hold(lock: Path) -> None:
+    """
+    Make *lock* anew and hold it until *drop* or the end of this process.
+
+    A new file each time, because an owner whose deadline has passed may still hold the old one.
+
+    Raises:
+        OSError: If the file cannot be made.
+    """
+    drop(lock)
+    lock.unlink(missing_ok=True)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _held[lock] = handle
+
+
+def drop(lock: Path) -> None:
+    """Stop holding *lock*; nothing happens if this process does not."""
+    handle = _held.pop(lock, None)
+    if handle is not None:
+        os.close(handle)
+
+
+def is_held(lock: Path) -> bool | None:
+    """Say whether any process holds *lock*; None if the file is gone."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # shared, so that two processes that look at once do not take each other for the owner
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _forget() -> None:
+    """Let go of the parent's locks: an flock lives as long as any copy of its descriptor."""
+    for handle in _held.values():
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,247 @@
+"""The records of the lease book: a lease, and what a running stack tells about a lost one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from stackyard.errors import BookError, UsageError
+from stackyard.leases.names import ID
+from stackyard.leases.owners import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from ipaddress import IPv4Network
+    from pathlib import Path
+
+SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
+
+Fixed = Literal["never", "prefer", "only"]
+
+
+class Leasable(Protocol):
+    """What the leases read of an environment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def data(self) -> Literal["tmpfs", "volume"]: ...
+    @property
+    def ports(self) -> Mapping[str, int]: ...
+    @property
+    def subnet(self) -> str: ...
+    @property
+    def variables(self) -> Mapping[str, str]: ...
+
+
+class Strangers(Protocol):
+    """What others on this host already use and the kernel does not show: an engine's ports and networks."""
+
+    @property
+    def ports(self) -> Collection[int]: ...
+    @property
+    def subnets(self) -> Collection[str | IPv4Network]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """
+    An exclusive claim on a block of host ports, a subnet and a Compose project name.
+
+    It grants nothing against programs that ask no book: such a one may still bind a leased port before its stack does.
+
+    Attributes:
+        id: Eight hex digits, or the environment's name where its data is a volume.
+        parallel_id: The caller's own name for it; None if it has none.
+        environment: Name of the environment.
+        slot: Number of its slot in the pool; None on an environment's fixed block.
+        ports: Host port of each service.
+        spare: Host ports of the block that no service of the platform has.
+        subnet: IPv4 network of its containers.
+        project: Compose project name.
+        owner: Who keeps it alive.
+        created: When it was granted, in seconds since 1970.
+        deadline: When it ends unless renewed, in seconds since 1970; None if only its owner ends it.
+        removing: Whether its owner has taken it over only to remove its stack.
+        directory: Where its files are, mode 0700.
+    """
+
+    id: str
+    parallel_id: str | None
+    environment: str
+    slot: int | None
+    ports: Mapping[str, int]
+    spare: tuple[int, ...] = ()
+    subnet: str
+    project: str
+    owner: Owner
+    created: float
+    deadline: float | None
+    removing: bool = False
+    directory: Path = field(repr=False)
+
+    @property
+    def env_file(self) -> Path:
+        """The env file of its stack, mode 0600: for Compose, for a shell, for tests."""
+        return self.directory / "env"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """The directory of its secret files."""
+        return self.directory / "secrets"
+
+    @property
+    def lock(self) -> Path:
+        """The file a process owner holds locked."""
+        return self.directory / "owner.lock"
+
+    def variables(self) -> dict[str, str]:
+        """
+        Read the env file.
+
+        Raises:
+            BookError: If it cannot be read.
+        """
+        try:
+            return parse_env(self.env_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BookError(f"lease {self.id}: {self.env_file}: {error}") from None
+
+    def url(self, service: str) -> str:
+        """
+        Return the URL of *service*, credentials included; the WebSocket's is on the backend's port, which serves it.
+
+        Raises:
+            UsageError: If there is no such service.
+            BookError: If the env file cannot be read.
+        """
+        if service not in SERVICES:
+            raise UsageError(f"no service {service!r} in the platform; known: {', '.join(SERVICES)}")
+        return self.variables()[f"STACKYARD_{service.upper()}_URL"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the lease as JSON values; ports as numbers, times in seconds since 1970, no secrets."""
+        return {
+            "id": self.id,
+            "parallel_id": self.parallel_id,
+            "environment": self.environment,
+            "slot": self.slot,
+            "ports": dict(self.ports),
+            "spare": list(self.spare),
+            "subnet": self.subnet,
+            "project": self.project,
+            "owner": self.owner.label(),
+            "created": self.created,
+            "deadline": self.deadline,
+            "removing": self.removing,
+            "env_file": str(self.env_file),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survivor:
+    """
+    A lease as a running stack remembers it, for a book that was lost.
+
+    Attributes are those of `Lease`.
+    """
+
+    id: str
+    environment: str
+    project: str
+    subnet: str
+    ports: Mapping[str, int]
+    spare: tuple[int, ...]
+    owner: Owner
+    created: float
+    parallel_id: str | None = None
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, str], *, host: str) -> Survivor | None:
+        """
+        Read the labels of a container or network; None if they are not of a lease of *host*.
+
+        Args:
+            labels: Names and values; ``com.docker.compose.project`` is used where it is there.
+            host: ``Settings.host`` of the book to rebuild.
+        """
+        if labels.get("stackyard.host") != host:
+            return None
+        words = {key.removeprefix("stackyard."): value for key, value in labels.items()}
+        return cls._from_words(words, labels.get("com.docker.compose.project"))
+
+    @classmethod
+    def from_variables(cls, variables: Mapping[str, str], *, host: str) -> Survivor | None:
+        """Read the variables of a lease's env file; None if they are not of a lease of *host*."""
+        if variables.get("STACKYARD_HOST") != host:
+            return None
+        words = {key.removeprefix("STACKYARD_").lower(): value for key, value in variables.items()}
+        return cls._from_words(words, variables.get("COMPOSE_PROJECT_NAME"))
+
+    @classmethod
+    def _from_words(cls, words: Mapping[str, str], project: str | None) -> Survivor | None:
+        owner = Owner.parse(words.get("owner", ""))
+        lease, environment = words.get("lease", ""), words.get("environment", "")
+        block = parse_ports(words.get("ports", ""))
+        if owner is None or block is None or not ID.fullmatch(lease) or not ID.fullmatch(environment):
+            return None
+        return cls(
+            id=lease,
+            environment=environment,
+            project=project or project_name(environment, lease),
+            subnet=words.get("subnet", ""),
+            ports=block[0],
+            spare=block[1],
+            owner=owner,
+            created=_seconds(words.get("created", "")),
+            parallel_id=words.get("parallel_id") or None,
+        )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def project_name(environment: str, lease: str) -> str:
+    """Return the Compose project name of a lease."""
+    return f"stackyard-{environment}" if lease == environment else f"stackyard-{environment}-{lease}"
+
+
+def ports_text(ports: Mapping[str, int], spare: tuple[int, ...]) -> str:
+    """Write ports as one word, such as ``postgres:9500,redis:9501,spare:9505-9509``."""
+    words = [f"{service}:{port}" for service, port in ports.items()]
+    if spare:
+        words.append(f"spare:{spare[0]}-{spare[-1]}")
+    return ",".join(words)
+
+
+def parse_ports(text: str) -> tuple[dict[str, int], tuple[int, ...]] | None:
+    """Read what *ports_text* wrote; None for anything else."""
+    ports: dict[str, int] = {}
+    spare: tuple[int, ...] = ()
+    try:
+        for word in text.split(","):
+            name, _, value = word.partition(":")
+            if name == "spare":
+                first, last = value.split("-")
+                spare = tuple(range(_port(first), _port(last) + 1))
+            else:
+                ports[name] = _port(value)
+    except ValueError:
+        return None
+    return (ports, spare) if set(ports) <= set(SERVICES) else None
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:  # noqa: PLR2004 - TCP ports
+        raise ValueError(text)
+    return int(text)
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Read an env file of a lease: ``KEY=value`` or ``KEY='value'`` on each line."""
+    pairs = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
+    return {key: value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value for key, _, value in pairs}

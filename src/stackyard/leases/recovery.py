@@ -1,0 +1,99 @@
+"""
+What a new book takes over from a lost one.
+
+First from the leases' own directories, whose env files tell all but the deadline and whose locks still tell who lives; then,
+where the caller can list them, from the stacks that run. Whatever has lost its deadline gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import StackyardError
+from stackyard.leases import rows
+from stackyard.leases.records import Lease, Survivor, parse_env
+from stackyard.leases.slots import blocks, enter_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from stackyard.settings import Settings
+
+log = logging.getLogger("stackyard")
+
+GRACE: Final = 3600.0  # seconds that a recovered lease without an owning process lives unless renewed
+
+
+def recover(
+    db: sqlite3.Connection,
+    settings: Settings,
+    state: str,
+    directory: Path,
+    survivors: Callable[[], Iterable[Survivor]] | None,
+    now: float,
+) -> None:
+    """
+    Enter what survived into a new book.
+
+    Args:
+        db: The book, in a transaction.
+        settings: Pool and host.
+        state: ``due``, or ``stacks`` once the directories have been read.
+        directory: Where the leases' directories are.
+        survivors: Lists the leases of running stacks; None leaves that to a later caller.
+        now: Seconds since 1970.
+    """
+    enter_pool(db, settings)
+    if state == "due":
+        _enter(db, settings, directory, _from_files(directory, settings.host), now)
+        state = "stacks"
+    if survivors is not None:
+        try:
+            _enter(db, settings, directory, survivors(), now)
+            state = "done"
+        except StackyardError as error:
+            log.warning("the lease book is new and the running stacks cannot be listed yet: %s", error)
+    db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
+
+
+def _from_files(directory: Path, host: str) -> Iterator[Survivor]:
+    for file in sorted(directory.glob("[a-z0-9]*/env")):
+        try:
+            variables = parse_env(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        survivor = Survivor.from_variables(variables, host=host)
+        if survivor is not None and survivor.id == file.parent.name:
+            yield survivor
+
+
+def _enter(
+    db: sqlite3.Connection, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float
+) -> None:
+    numbers = {block.start: number for number, block in enumerate(blocks(settings))}
+    for found in survivors:
+        if rows.one(db, directory, found.id) is not None:
+            continue
+        lease = Lease(
+            id=found.id,
+            parallel_id=found.parallel_id,
+            environment=found.environment,
+            slot=numbers.get(found.ports["postgres"]) if found.spare or "websocket" in found.ports else None,
+            ports=found.ports,
+            spare=found.spare,
+            subnet=found.subnet,
+            project=found.project,
+            owner=found.owner,
+            created=found.created,
+            deadline=now + GRACE if found.owner.kind == "detached" and found.id != found.environment else None,
+            directory=directory / found.id,
+        )
+        try:
+            rows.insert(db, lease)
+        except sqlite3.IntegrityError as error:
+            log.warning("lease %s of %s cannot be entered again: %s", lease.id, lease.environment, error)
+            continue
+        log.warning("lease %s of %s was found again", lease.id, lease.environment)

@@ -1,0 +1,137 @@
+"""Leases as rows of the book: reading, writing, and the claims that go with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.errors import BookError, UsageError
+from stackyard.leases.owners import Owner
+from stackyard.leases.records import Lease, parse_ports, ports_text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_COLUMNS: Final = "id, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing"
+
+
+def parallel_key(environment: str, parallel_id: str) -> str:
+    """Return the claim that makes a parallel id unique within its environment."""
+    return f"{environment}/{parallel_id}"
+
+
+def every(db: sqlite3.Connection, directory: Path) -> list[Lease]:
+    """Return all leases, oldest first; *directory* is where their directories are."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM leases ORDER BY created, id")  # noqa: S608 - constant columns
+    return [_lease(row, directory) for row in rows]
+
+
+def one(db: sqlite3.Connection, directory: Path, identifier: str) -> Lease | None:
+    """Return the lease with this id; None if there is none."""
+    query = f"SELECT {_COLUMNS} FROM leases WHERE id=?"  # noqa: S608 - constant columns
+    row = db.execute(query, (identifier,)).fetchone()
+    return _lease(row, directory) if row else None
+
+
+def find(db: sqlite3.Connection, directory: Path, identifier: str, environment: str | None = None) -> Lease | None:
+    """
+    Return the lease with this id, or else the one with this parallel id; None if there is none.
+
+    Raises:
+        UsageError: If several environments have one and *environment* is None.
+    """
+    return one(db, directory, identifier) or by_parallel_id(db, directory, identifier, environment)
+
+
+def by_parallel_id(db: sqlite3.Connection, directory: Path, parallel_id: str, environment: str | None) -> Lease | None:
+    """
+    Return the lease with this parallel id; None if there is none.
+
+    Raises:
+        UsageError: If several environments have one and *environment* is None.
+    """
+    query = f"SELECT {_COLUMNS} FROM leases WHERE parallel_id=? AND ? IN (environment, '') ORDER BY environment"  # noqa: S608 - constant columns
+    rows = db.execute(query, (parallel_id, environment or "")).fetchall()
+    if len(rows) > 1:
+        found = ", ".join(f"{row[2]} (lease {row[0]})" for row in rows)
+        raise UsageError(f"parallel id {parallel_id!r} is in use in several environments: {found}; give the lease's id")
+    return _lease(rows[0], directory) if rows else None
+
+
+def insert(db: sqlite3.Connection, lease: Lease) -> None:
+    """
+    Write a new lease and its claims, and mark its slot as held.
+
+    Raises:
+        sqlite3.IntegrityError: If another lease has any of what it claims.
+    """
+    db.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", _row(lease))  # noqa: S608 - constant columns
+    rows = [(kind, value, lease.id) for kind, value in _claims(lease)]
+    db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
+    if lease.slot is not None:
+        db.execute("UPDATE slots SET idle=NULL WHERE port=?", (min(lease.ports.values()),))
+
+
+def update(db: sqlite3.Connection, lease: Lease) -> None:
+    """Write a lease's owner, deadline and whether it is being removed."""
+    db.execute(
+        "UPDATE leases SET owner=?, deadline=?, removing=? WHERE id=?",
+        (lease.owner.label(), lease.deadline, lease.removing, lease.id),
+    )
+
+
+def delete(db: sqlite3.Connection, lease: Lease) -> None:
+    """Delete a lease with its claims; its slot goes to the end of the line."""
+    db.execute("DELETE FROM leases WHERE id=?", (lease.id,))
+    if lease.slot is not None:
+        db.execute(
+            "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots) WHERE port=? AND idle IS NULL",
+            (min(lease.ports.values()),),
+        )
+
+
+def _claims(lease: Lease) -> Iterator[tuple[str, str]]:
+    for port in (*lease.ports.values(), *lease.spare):
+        yield "port", str(port)
+    yield "subnet", lease.subnet
+    yield "project", lease.project
+    if lease.slot is None:
+        yield "block", lease.environment
+    else:
+        yield "slot", str(min(lease.ports.values()))
+    if lease.parallel_id is not None:
+        yield "parallel", parallel_key(lease.environment, lease.parallel_id)
+
+
+def _row(lease: Lease) -> tuple[Any, ...]:
+    ports = ports_text(lease.ports, lease.spare)
+    owner = lease.owner.label()
+    return (
+        lease.id, lease.parallel_id, lease.environment, lease.slot, ports, lease.subnet, lease.project, owner,
+        lease.created, lease.deadline, lease.removing,
+    )  # fmt: skip
+
+
+def _lease(row: tuple[Any, ...], directory: Path) -> Lease:
+    identifier, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing = row
+    block, who = parse_ports(ports), Owner.parse(owner)
+    if block is None or who is None:
+        raise BookError(
+            f"lease {identifier}: the book holds ports {ports!r} and owner {owner!r}, which nobody wrote so"
+        )
+    return Lease(
+        id=identifier,
+        parallel_id=parallel_id,
+        environment=environment,
+        slot=slot,
+        ports=block[0],
+        spare=block[1],
+        subnet=subnet,
+        project=project,
+        owner=who,
+        created=created,
+        deadline=deadline,
+        removing=bool(removing),
+        directory=directory / identifier,
+    )

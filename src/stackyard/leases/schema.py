@@ -1,0 +1,47 @@
+"""The tables of the lease book, and how a book of an older stackyard becomes one of this."""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x53594C42  # "SYLB"
+VERSION: Final = 1
+
+# claims holds each thing that only one lease may have; its key makes the database itself refuse a second holder.
+# slots.idle orders the free slots by when they were given back, and is NULL while a lease has the slot.
+TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY,
+    parallel_id TEXT,
+    environment TEXT NOT NULL,
+    slot INTEGER,
+    ports TEXT NOT NULL,
+    subnet TEXT NOT NULL,
+    project TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created REAL NOT NULL,
+    deadline REAL,
+    removing INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE claims (
+    kind TEXT NOT NULL CHECK (kind IN ('port', 'subnet', 'project', 'slot', 'block', 'parallel')),
+    value TEXT NOT NULL,
+    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+    PRIMARY KEY (kind, value)
+) WITHOUT ROWID;
+CREATE INDEX claims_of ON claims (lease);
+CREATE TABLE slots (
+    pool TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    idle INTEGER,
+    rests_until REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (pool, port)
+) WITHOUT ROWID;
+CREATE INDEX slots_idle ON slots (pool, idle, port) WHERE idle IS NOT NULL;
+CREATE TABLE queue (ticket INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL);
+"""
+
+# From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one
+# transaction; version 1 is the first.
+MIGRATIONS: Final[dict[int, str]] = {}

@@ -1,0 +1,136 @@
+"""
+Which slot and subnet a new lease gets.
+
+Free slots are tried in the order they were given back, so that a port rests as long as possible before its next use; a slot
+whose ports somebody else has is passed over, not waited for. A slot's own subnet is the one with the slot's number; where a
+route or another network lies on it, the next one that is free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from stackyard.errors import PoolExhaustedError
+from stackyard.leases.ground import span
+from stackyard.leases.records import SERVICES
+from stackyard.settings import SUBNET_PREFIX
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping
+
+    from stackyard.leases.ground import Ground
+    from stackyard.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """
+    What a lease will hold.
+
+    Attributes:
+        slot: Number of the slot in the pool; None on a fixed block.
+        ports: Host port of each service.
+        spare: The block's other ports.
+        subnet: IPv4 network.
+    """
+
+    slot: int | None
+    ports: Mapping[str, int]
+    spare: tuple[int, ...]
+    subnet: str
+
+    @property
+    def base(self) -> int:
+        """The first port of a block."""
+        return self.ports[SERVICES[0]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Search:
+    """
+    One look through the pool.
+
+    Attributes:
+        db: The open book.
+        settings: Pools, block size and subnets.
+        ground: The host as it is now.
+        now: Seconds since 1970.
+        busy: Slots passed over because another program or network has them.
+    """
+
+    db: sqlite3.Connection
+    settings: Settings
+    ground: Ground
+    now: float
+    busy: int = 0
+
+    def place(self) -> Place:
+        """
+        Return the first free slot with a free subnet.
+
+        Raises:
+            PoolExhaustedError: If there is none of either.
+        """
+        for number, block in self._slots():
+            if self.ground.is_reserved(block) or self._is_claimed(block) or not self.ground.is_free(block):
+                self.busy += 1
+                continue
+            ports = dict(zip(SERVICES, block, strict=False))
+            return Place(slot=number, ports=ports, spare=tuple(block[len(SERVICES) :]), subnet=self._subnet(number))
+        raise PoolExhaustedError(f"no free slot of {self.settings.block} ports in {self.settings.pool_text}")
+
+    def _slots(self) -> Iterator[tuple[int, range]]:
+        pool = pool_key(self.settings)
+        enter_pool(self.db, self.settings)
+        numbers = {block.start: (number, block) for number, block in enumerate(blocks(self.settings))}
+        found = self.db.execute(
+            "SELECT port FROM slots WHERE pool=? AND idle IS NOT NULL AND rests_until<=? ORDER BY idle, port",
+            (pool, self.now),
+        )
+        for (port,) in found:
+            yield numbers[port]
+
+    def _is_claimed(self, block: range) -> bool:
+        """Say whether a fixed block, or a slot of another pool or block size, already has one of these ports."""
+        marks = ",".join("?" * len(block))
+        query = f"SELECT 1 FROM claims WHERE kind='port' AND value IN ({marks}) LIMIT 1"  # noqa: S608 - only "?" marks
+        return self.db.execute(query, [str(port) for port in block]).fetchone() is not None
+
+    def _subnet(self, slot: int) -> str:
+        first, last = span(self.settings.subnets)
+        size = 1 << (32 - SUBNET_PREFIX)
+        count = (last - first + 1) // size
+        for step in range(count):
+            start = first + (slot + step) % count * size
+            if self.ground.overlaps((start, start + size - 1)):
+                continue
+            text = str(IPv4Network((start, SUBNET_PREFIX)))
+            if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
+                return text
+        raise PoolExhaustedError(
+            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: of {count}, every one is leased, or a route, a name server "
+            "or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to a private network that is not in use"
+        )
+
+
+def blocks(settings: Settings) -> Iterator[range]:
+    """Return the ports of each slot, by slot number."""
+    for pool in settings.pools:
+        for start in range(pool.start, pool.stop - settings.block + 1, settings.block):
+            yield range(start, start + settings.block)
+
+
+def pool_key(settings: Settings) -> str:
+    """Return the name under which the book keeps this pool's slots."""
+    return f"{settings.pool_text}/{settings.block}"
+
+
+def enter_pool(db: sqlite3.Connection, settings: Settings) -> None:
+    """Write the slots of a pool the book has not seen yet."""
+    pool = pool_key(settings)
+    if db.execute("SELECT 1 FROM slots WHERE pool=? LIMIT 1", (pool,)).fetchone() is None:
+        rows = ((pool, block.start) for block in blocks(settings))
+        db.executemany("INSERT INTO slots (pool, port, idle) VALUES (?, ?, 0)", rows)

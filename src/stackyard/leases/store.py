@@ -1,0 +1,262 @@
+"""
+The lease book's file: one SQLite database in the state directory, never open longer than one piece of work.
+
+Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transaction. The lock makes waiting short and fair
+where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. The journal is a rollback
+journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Nothing is synced to the disk, because a host that
+lost power lost the containers the leases were for too; the first work after a boot checks the whole file for that reason.
+
+An empty file is a valid database to SQLite, and so is anybody else's; so the header must show our application id and a
+known version before SQLite may touch the file. One that does not, or that SQLite finds broken, is kept beside the new book.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+import stat
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stackyard.errors import BookError
+from stackyard.leases import owners
+from stackyard.leases.schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+log = logging.getLogger("stackyard")
+
+T = TypeVar("T")
+
+LOCK_DEADLINE: Final = 30.0  # seconds; every piece of work takes milliseconds, so its holder is stopped or hung by then
+_MAGIC: Final = b"SQLite format 3\0"
+_BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class _BrokenError(Exception):
+    """The file is not a lease book any more; says why."""
+
+
+class Store:
+    """
+    The file and its lock.
+
+    Args:
+        directory: The state directory; made with mode 0700 if missing.
+        recover: Fills a new book with what is still known. Called within each piece of work until the row ``recovery`` of
+            the table ``meta``, whose value it is given, says ``done``.
+    """
+
+    def __init__(self, directory: Path, recover: Callable[[sqlite3.Connection, str], None]) -> None:
+        self.directory = directory
+        self.file = directory / "book.sqlite3"
+        self._recover = recover
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Do *work* in one transaction, alone on this host; a book found broken is set aside and *work* done on a new one.
+
+        Raises:
+            BookError: If the state directory or the book cannot be used.
+        """
+        try:
+            self._prepare()
+            with self._locked():
+                try:
+                    return self._transact(work)
+                except _BrokenError as error:
+                    self._set_aside(str(error))
+                    return self._transact(work)
+        except OSError as error:
+            raise BookError(f"{error.filename or self.directory}: {error.strerror or error}") from None
+        except _BrokenError as error:
+            raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
+
+    def _prepare(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.directory.mkdir(mode=0o700, parents=True)
+        found = self.directory.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise BookError(f"{self.directory}: the state directory must be a directory, not a link or file")
+        if found.st_uid != os.geteuid():
+            raise BookError(
+                f"{self.directory}: the state directory belongs to user {found.st_uid}, not to {os.geteuid()}; "
+                "set STACKYARD_STATE_DIR to a directory of your own"
+            )
+        if found.st_mode & 0o022:
+            raise BookError(
+                f"{self.directory}: others may write to the state directory (mode {stat.S_IMODE(found.st_mode):04o}); "
+                f"run: chmod 700 {self.directory}"
+            )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.directory / "book.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            take_lock(handle, path)
+            yield
+        finally:
+            os.close(handle)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._check_header()
+        connection = sqlite3.connect(self.file, timeout=5.0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("BEGIN IMMEDIATE")
+            self._check_content(connection)
+            result = work(connection)
+            connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _BROKEN:
+                raise _BrokenError(str(error)) from None
+            raise BookError(f"{self.file}: {error}") from error
+        finally:
+            # closing rolls back whatever was not committed
+            connection.close()
+        return result
+
+    def _check_header(self) -> None:
+        """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
+        try:
+            found = self.file.lstat()
+        except FileNotFoundError:
+            self._create()
+            return
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise BookError(f"{self.file}: the lease book must be a plain file of your own; move this one away")
+        header = self.file.read_bytes()[:100] if found.st_size < 100 else _head(self.file)  # noqa: PLR2004 - SQLite's header
+        if len(header) < 100 or not header.startswith(_MAGIC):  # noqa: PLR2004 - as above
+            raise _BrokenError("not a database")
+        version, application = struct.unpack(">I4xI", header[60:72])
+        if application != APPLICATION_ID:
+            raise _BrokenError("a database, but not a lease book")
+        if version > VERSION:
+            raise BookError(
+                f"{self.file}: written by a newer stackyard (schema {version}, this one knows up to {VERSION}); "
+                "upgrade this one, or give it another STACKYARD_STATE_DIR"
+            )
+        pages, size = struct.unpack(">I", header[28:32])[0], struct.unpack(">H", header[16:18])[0]
+        journal = self.file.with_name(f"{self.file.name}-journal")
+        # with a journal the file is half-way through a change, which SQLite will undo
+        if pages * (65536 if size == 1 else size) != found.st_size and not journal.exists():
+            raise _BrokenError(f"cut off: {found.st_size} bytes of {pages * size}")
+
+    def _create(self) -> None:
+        """Make the book under another name, so that it is either not there or whole."""
+        fresh = self.directory / "book.new"
+        fresh.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        connection = sqlite3.connect(fresh, isolation_level=None)
+        try:
+            connection.executescript(
+                f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+                f"{TABLES} INSERT INTO meta VALUES ('schema', '{VERSION}'), ('recovery', 'due'); COMMIT;"
+            )
+        except sqlite3.DatabaseError as error:
+            raise BookError(f"{self.file}: cannot be made: {error}") from None
+        finally:
+            connection.close()
+        # a journal left by a lost book would be played into the new one
+        self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
+        fresh.rename(self.file)
+
+    def _check_content(self, connection: sqlite3.Connection) -> None:
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        if "schema" not in meta:
+            raise _BrokenError("its schema row is missing")
+        self._migrate(connection, int(meta["schema"]))
+        if meta.get("boot") != owners.boot_id():
+            if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise _BrokenError(verdict)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
+        if (state := meta.get("recovery", "done")) != "done":
+            self._recover(connection, state)
+
+    @staticmethod
+    def _migrate(connection: sqlite3.Connection, version: int) -> None:
+        for step in range(version, VERSION):
+            for statement in MIGRATIONS[step].split(";"):
+                connection.execute(statement)
+            connection.execute("UPDATE meta SET value=? WHERE key='schema'", (str(step + 1),))
+            connection.execute(f"PRAGMA user_version={step + 1}")
+
+    def _set_aside(self, why: str) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        kept = self.file.with_name(f"{self.file.name}.corrupt-{stamp}-{os.urandom(2).hex()}")
+        self.file.rename(kept)
+        journal = self.file.with_name(f"{self.file.name}-journal")
+        with contextlib.suppress(FileNotFoundError):
+            journal.rename(kept.with_name(f"{kept.name}-journal"))
+        log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
+
+    def integrity(self) -> str:
+        """
+        Check every page and index of the book.
+
+        Returns:
+            ``ok``, or what is wrong.
+
+        Raises:
+            BookError: If the book cannot be used.
+        """
+        return str(self.run(lambda db: db.execute("PRAGMA integrity_check(5)").fetchone()[0]))
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(100)
+
+
+def take_lock(handle: int, path: Path, deadline: float = LOCK_DEADLINE) -> None:
+    """
+    Lock *handle*; wait in the kernel's queue, but no longer than *deadline* seconds.
+
+    Raises:
+        BookError: If the deadline passes; the text names the holder.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+            raise
+    else:
+        return
+    # flock has no deadline of its own. A thread that waits past ours holds nothing: the lock goes with the closed handle.
+    done = threading.Event()
+    failed: list[OSError] = []
+
+    def wait() -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            failed.append(error)
+        done.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    if not done.wait(deadline):
+        raise BookError(f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; see what that process does")
+    if failed:
+        raise failed[0]
+
+
+def lock_holder(path: Path) -> str:
+    """Say which process holds the flock on *path*, as the kernel's table of locks has it."""
+    inode = path.stat().st_ino
+    with open("/proc/locks", encoding="ascii") as table:  # noqa: PTH123 - not a file of ours
+        for line in table:
+            words = line.split()
+            if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                return f"pid {words[4]} ({owners.command_line(int(words[4]))})"
+    return "nobody any more"
