@@ -1,0 +1,1 @@
+"""The platform's auth service: accounts, logins, sessions."""

@@ -1,0 +1,34 @@
+"""How often one name may be tried from one address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from platform_common.errors import Refused
+
+if TYPE_CHECKING:
+    from platform_common.settings import Settings
+    from platform_common.store import Redis
+
+
+class Attempts:
+    """Counts attempts in Redis, in fixed windows, for all instances together."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._limit = settings.rate_limit
+        self._window = settings.rate_window
+
+    async def count(self, action: str, name: str, address: str) -> None:
+        """
+        Count one attempt of *action* for *name* from *address*.
+
+        Raises:
+            Refused: 429 if the window's attempts are used up; `Retry-After` says how many seconds are left.
+            Unavailable: If Redis is away.
+        """
+        key = f"rate:{action}:{name}:{address}"
+        used, _, left = await self._redis.pipeline(("INCR", key), ("EXPIRE", key, self._window, "NX"), ("TTL", key))
+        if isinstance(used, int) and used > self._limit:
+            seconds = left if isinstance(left, int) and left > 0 else self._window
+            raise Refused(429, "too_many_attempts", "too many attempts, wait a while", {"Retry-After": str(seconds)})

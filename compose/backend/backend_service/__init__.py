@@ -1,0 +1,1 @@
+"""The platform's backend: threads and messages over HTTP, new messages over WebSocket."""

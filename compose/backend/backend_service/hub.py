@@ -1,0 +1,128 @@
+"""
+Who listens to what.
+
+Each process subscribes in Redis to the threads its own sockets want, so any number of backends
+hear every message; what Redis says goes into the sockets' outboxes, never waiting for any of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from platform_common.errors import Refused
+from platform_common.revocations import CHANNEL as REVOKED
+from platform_common.revocations import Revocations
+from platform_common.store import Subscriptions
+
+if TYPE_CHECKING:
+    import uuid
+    from platform_common.settings import Settings
+
+    from backend_service.sockets import Socket
+
+POLICY: Final = 1008  # WebSocket close code
+ANONYMOUS_LIMIT: Final = 64  # sockets of one process that have not said who they are
+
+
+class Hub:
+    """The open sockets of this process and their subscriptions."""
+
+    def __init__(self, settings: Settings, revocations: Revocations) -> None:
+        self.subscriptions = Subscriptions(settings.redis, self._heard, self._gap)
+        self._revocations = revocations
+        self._user_limit = settings.user_sockets
+        self._sockets: set[Socket] = set()
+        self._listeners: dict[str, set[Socket]] = {}
+        self._users: Counter[uuid.UUID] = Counter()
+
+    async def start(self) -> None:
+        """Begin to listen for revocations; returns at once."""
+        self.subscriptions.want(REVOKED)
+        self.subscriptions.start()
+
+    def enter(self, socket: Socket) -> None:
+        """
+        Count a socket that has not said who it is.
+
+        Raises:
+            Refused: 503 if too many have not.
+        """
+        if len(self._sockets) - self._users.total() >= ANONYMOUS_LIMIT:
+            raise Refused(503, "busy", "too many connections wait to authenticate", {"Retry-After": "1"})
+        self._sockets.add(socket)
+
+    def identify(self, socket: Socket, user: uuid.UUID) -> None:
+        """
+        Count *socket* as one of *user*'s.
+
+        Raises:
+            Refused: 429 if the user has too many.
+        """
+        if self._users[user] >= self._user_limit:
+            raise Refused(429, "too_many_connections", f"one user may hold {self._user_limit} connections")
+        self._users[user] += 1
+
+    def leave(self, socket: Socket) -> None:
+        """Forget *socket* and whatever it listened to."""
+        self._sockets.discard(socket)
+        if socket.user is not None:
+            self._users[socket.user] -= 1
+            self._users += Counter()  # drops the zeros
+        for thread in list(socket.threads):
+            self.unsubscribe(socket, thread)
+
+    async def subscribe(self, socket: Socket, thread: uuid.UUID) -> None:
+        """
+        Send *socket* what happens in *thread* from now on.
+
+        Raises:
+            Unavailable: If Redis does not confirm in time.
+        """
+        channel = channel_of(thread)
+        self._listeners.setdefault(channel, set()).add(socket)
+        socket.threads.add(thread)
+        try:
+            await self.subscriptions.add(channel)
+        except BaseException:
+            self.unsubscribe(socket, thread)
+            raise
+
+    def unsubscribe(self, socket: Socket, thread: uuid.UUID) -> None:
+        """Stop that; the last listener's leaving ends the subscription in Redis too."""
+        channel = channel_of(thread)
+        socket.threads.discard(thread)
+        listeners = self._listeners.get(channel, set())
+        listeners.discard(socket)
+        if not listeners and self._listeners.pop(channel, None) is not None:
+            self.subscriptions.remove(channel)
+
+    def _heard(self, channel: str, payload: bytes) -> None:
+        if channel == REVOKED:
+            self._revoke(payload.decode())
+            return
+        text = payload.decode()
+        for socket in tuple(self._listeners.get(channel, ())):
+            socket.post(text)
+
+    def _revoke(self, ended: str) -> None:
+        for socket in tuple(self._sockets):
+            if socket.claims is not None and ended in {str(socket.claims.token), str(socket.claims.session)}:
+                socket.close(POLICY, "token revoked")
+
+    async def _gap(self) -> None:
+        """After Redis was away: no revocation may have been missed, and clients must know that messages may have."""
+        for socket in tuple(self._sockets):
+            if socket.claims is None:
+                continue
+            try:
+                await self._revocations.check(socket.claims)
+            except Refused:
+                socket.close(POLICY, "token revoked")
+            else:
+                socket.post('{"type":"resync"}')
+
+
+def channel_of(thread: uuid.UUID) -> str:
+    """Return the Redis channel of *thread*."""
+    return f"thread:{thread}"

@@ -1,0 +1,87 @@
+"""
+Tokens that no longer count.
+
+PostgreSQL remembers them; Redis answers, in one round trip, and carries the news to open
+WebSockets. A Redis that came back empty lacks the marker key, so it is filled again before its answer is believed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from platform_common.errors import unauthorized
+from platform_common.settings import ACCESS_TTL_MAX
+
+if TYPE_CHECKING:
+    import uuid
+
+    from platform_common.database import Database
+    from platform_common.resp import Word
+    from platform_common.store import Redis
+    from platform_common.tokens import Claims
+
+CHANNEL: Final = "revoked"
+MARKER: Final = "revoked:loaded"
+REMEMBER: Final = """
+    INSERT INTO revocations (id, expires_at) SELECT unnest($1::uuid[]), now() + make_interval(secs => $2)
+    ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+"""
+LOAD: Final = """
+    SELECT id, ceil(extract(epoch FROM expires_at - now()))::int AS seconds FROM revocations WHERE expires_at > now()
+"""
+
+
+class Revocations:
+    """Which access tokens and sessions were ended before their time."""
+
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database = database
+        self._redis = redis
+
+    async def check(self, claims: Claims) -> None:
+        """
+        Return if the token still counts.
+
+        Raises:
+            Refused: 401 if it or its session was revoked.
+            Unavailable: If a store is away; nobody is let in on a guess.
+        """
+        if claims.expires <= time.time():
+            raise unauthorized()
+        keys = (MARKER, f"revoked:{claims.token}", f"revoked:{claims.session}")
+        reply = await self._redis.call("MGET", *keys)
+        if isinstance(reply, list) and reply[0] is None:
+            await self._load()
+            reply = await self._redis.call("MGET", *keys)
+        if not isinstance(reply, list) or any(value is not None for value in reply[1:]):
+            raise unauthorized()
+
+    async def revoke(self, *ids: uuid.UUID) -> None:
+        """
+        End tokens or sessions; may be called twice.
+
+        Raises:
+            Unavailable: If a store is away.
+        """
+        # No access token outlives this, so a session need not be remembered longer either.
+        async with self._database.connection() as link:
+            await link.execute("DELETE FROM revocations WHERE expires_at < now()")
+            await link.execute(REMEMBER, list(ids), float(ACCESS_TTL_MAX))
+        await self.announce(*ids)
+
+    async def announce(self, *ids: uuid.UUID) -> None:
+        """
+        Tell Redis, and through it the open WebSockets, of revocations that PostgreSQL has already.
+
+        Raises:
+            Unavailable: If Redis is away.
+        """
+        commands: list[tuple[Word, ...]] = [("SET", f"revoked:{id_}", "1", "EX", ACCESS_TTL_MAX) for id_ in ids]
+        commands += [("PUBLISH", CHANNEL, str(id_)) for id_ in ids]
+        await self._redis.pipeline(*commands)
+
+    async def _load(self) -> None:
+        rows = await self._database.rows(LOAD)
+        commands: list[tuple[Word, ...]] = [("SET", f"revoked:{row['id']}", "1", "EX", row["seconds"]) for row in rows]
+        await self._redis.pipeline(*commands, ("SET", MARKER, "1"))
