@@ -9,11 +9,11 @@ cannot be removed is named with the reason, and its ports and subnet stay leased
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.engine.client import each
-from stackyard.errors import EngineError, LeaseNotFoundError, LeftoversError
+from stackyard.errors import EngineError, LeftoversError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,13 +150,9 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
         EngineError: If the engine cannot list; the lease is kept then.
     """
     removal = remove(engine, [f"{LEASE_LABEL}={lease.id}"], keep_volumes=keep_volumes)
-    if removal.left:
+    if removal.left or not book.release(lease):
         return removal
-    try:
-        book.release(lease.id)
-    except LeaseNotFoundError:
-        return removal  # somebody else cleaned the same lease and was quicker
-    return Removal(removed=removal.removed, leases=[lease.id], seconds=removal.seconds)
+    return replace(removal, leases=[lease.id])
 
 
 def remove_stale(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:
@@ -188,19 +184,22 @@ def _sweep(settings: Settings | None, *, everything: bool, keep_volumes: bool) -
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     started = time.monotonic()
-    total = Removal()
     with Engine() as engine:
         book = open_book(settings, engine)
-        leases = book.leases() if everything else book.stale()
+        # of two who judge one lease stale only the first takes it over
+        leases = book.leases() if everything else [taken for x in book.stale() if (taken := book.take_over(x))]
         parts = [remove_lease(book, engine, lease, keep_volumes=keep_volumes) for lease in leases]
         parts.append(_remove_orphans(book, engine, keep_volumes=keep_volumes))
-    for part in parts:
-        total.removed.extend(part.removed)
-        total.left.extend(part.left)
-        total.leases.extend(part.leases)
+    return _total(parts, time.monotonic() - started)
+
+
+def _total(parts: Sequence[Removal], seconds: float) -> Removal:
     return Removal(
-        removed=total.removed, left=total.left, leases=total.leases, seconds=time.monotonic() - started
-    )  # fmt: skip
+        removed=[name for part in parts for name in part.removed],
+        left=[item for part in parts for item in part.left],
+        leases=[lease for part in parts for lease in part.leases],
+        seconds=seconds,
+    )
 
 
 def _remove_orphans(book: LeaseBook, engine: Engine, *, keep_volumes: bool) -> Removal:
@@ -212,4 +211,4 @@ def _remove_orphans(book: LeaseBook, engine: Engine, *, keep_volumes: bool) -> R
         remove(engine, [f"{HOST_LABEL}={book.host}", f"{LEASE_LABEL}={lease}"], keep_volumes=keep_volumes)
         for lease in sorted(unknown)
     ]
-    return Removal(removed=[name for part in parts for name in part.removed], left=[x for p in parts for x in p.left])
+    return _total(parts, 0.0)

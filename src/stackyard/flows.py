@@ -1,20 +1,21 @@
 """
 The flows: a whole run from the images to the report, thin enough for `noxfile.py` to call in one line.
 
-A test run takes the environment's fixed ports when they are free and moves to the pool by itself when they are not; the dev
-environment stays on its fixed ports, stays up after the command, and keeps its data. Whatever happens in between, a test
-run removes what it made before it returns, and says how long everything took.
+A test run takes the environment's fixed ports when they are free and moves to the pool by itself when they are not; the
+dev environment stays on its fixed ports, stays up after the command, and keeps its data. Whatever happens in between, a
+test run removes what it made before it returns, and says how long everything took.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard import cleanup, process, report
 from stackyard.compose import port_conflict
@@ -26,12 +27,13 @@ from stackyard.stacks import Stack, Startup
 from stackyard.survey import open_book, strangers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
 
-DEV_TTL: Final = 30 * 86400.0  # seconds: a dev stack is for weeks of work, and each `dev` renews it
+KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
+ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 MOVES: Final = 3  # how often a run whose port was stolen moves to other ports
 TERMINATED: Final = 143
 INTERRUPTED: Final = 130
@@ -102,7 +104,7 @@ def _test(environment: Environment, arguments: Arguments) -> int:
     with Engine() as engine:
         book = open_book(None, engine)
         _sweep(run)
-        images = prepare_images(environment)
+        images = prepare_images(environment, say)
         try:
             stack = _start(run, book, engine, images)
             run.exit_code = _payload(stack, arguments.pytest)
@@ -124,7 +126,7 @@ def _sweep(run: _Run) -> None:
         say(run.notes[-1])
 
 
-def prepare_images(environment: Environment) -> dict[str, str]:
+def prepare_images(environment: Environment, progress: Callable[[str], None]) -> dict[str, str]:
     """
     Build what is missing and return the env file's image variables.
 
@@ -133,7 +135,7 @@ def prepare_images(environment: Environment) -> dict[str, str]:
     """
     from stackyard import images  # noqa: PLC0415 - heavy, and `dev -- down` does not need it
 
-    references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=say)
+    references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=progress)
     return {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
 
 
@@ -189,7 +191,7 @@ def _payload(stack: Stack, arguments: Sequence[str]) -> int:
 
 
 def _used(stack: Stack) -> dict[str, int | None]:
-    return {service: use and use.used for service, use in stack.memory().items()}
+    return {service: use.used if use else None for service, use in stack.memory().items()}
 
 
 def _finish(run: _Run, book: LeaseBook, engine: Engine) -> None:
@@ -198,7 +200,7 @@ def _finish(run: _Run, book: LeaseBook, engine: Engine) -> None:
         return
     if run.keep:
         say(f"kept: lease {run.lease.id}; 'invoke env.down --lease {run.lease.id}' removes it")
-        run.lease = book.renew(run.lease.id, DEV_TTL)
+        run.lease = book.detach(run.lease, KEPT_TTL)
     else:
         with _deaf_to_one_interrupt(run.lease):
             removal = Stack(run.environment, run.lease, book, engine).down()
@@ -219,9 +221,8 @@ def _publish(run: _Run, lease: Lease) -> None:
     say(f"\n{made.table()}\n")
     for item in run.leftovers:
         say(f"left: {item}")
-    say(
-        f"{made.environment}: {made.outcome} in {made.seconds:.1f} s, report in {path.relative_to(run.environment.root)}"
-    )
+    where = path.relative_to(run.environment.root)
+    say(f"{made.environment}: {made.outcome} in {made.seconds:.1f} s, report in {where}")
 
 
 def dev(words: Sequence[str]) -> int:
@@ -247,14 +248,13 @@ def dev(words: Sequence[str]) -> int:
 
 def dev_up(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     """Start an environment that stays, on its fixed ports, and print where it is and how to log in."""
-    images = prepare_images(environment)
+    images = prepare_images(environment, say)
     lease = book.acquire(
-        environment, ttl=DEV_TTL, fixed="only", variables=images, strangers=strangers(engine)
+        environment, ttl=math.inf, fixed="only", variables=images, strangers=strangers(engine)
     )  # fmt: skip
     startup = Stack(environment, lease, book, engine).up(repeat="./noxw -s dev --")
-    say(
-        f"\n{access_table(lease)}\n\nready after {startup.seconds:.2f} s; './noxw -s dev -- down' ends it and keeps the data"
-    )
+    say(f"\n{access_table(lease)}\n")
+    say(f"ready after {startup.seconds:.2f} s; './noxw -s dev -- down' ends it and keeps the data")
 
 
 def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
@@ -263,9 +263,58 @@ def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     say(f"{environment.name} is down, {len(removal.removed)} removed in {removal.seconds:.2f} s; its data is kept")
 
 
+def env_up(
+    name: str, *, parallel_id: str | None, ttl: float, keep: bool, progress: Callable[[str], None]
+) -> tuple[Stack, Startup]:
+    """
+    Start environment *name* under a lease that outlives this process; return the stack and its start-up times.
+
+    Args:
+        name: The environment; one that keeps data has only its fixed ports, any other gets a slot of the pool.
+        parallel_id: The lease's name; None makes a new lease.
+        ttl: Seconds until the stack may be removed as abandoned.
+        keep: Leave a failed start standing.
+        progress: Is given a line whenever something takes long.
+
+    Raises:
+        StackyardError: If anything on the way fails; a lease made here is released again unless *keep*.
+    """
+    environment = Environment.load(name)
+    engine = Engine()
+    book = open_book(None, engine)
+    images = prepare_images(environment, progress)
+    fixed: Literal["only", "never"] = "only" if environment.data == "volume" else "never"
+    lease = book.acquire(
+        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=images, strangers=strangers(engine)
+    )
+    stack = Stack(environment, lease, book, engine)
+    try:
+        return stack, stack.up(keep=keep, repeat=f"invoke env.up --environment {name}")
+    except BaseException:
+        if not keep:
+            stack.down()
+        raise
+
+
+def env_exec(stack: Stack, service: str, command: str) -> int:
+    """
+    Run *command* inside *service* on this terminal; return its exit code.
+
+    Raises:
+        UsageError: If the service is not there or *command* cannot be split into words.
+    """
+    stack.container(service)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
+    terminal = [] if sys.stdin.isatty() else ["-T"]
+    return process.passthrough(stack.compose.command("exec", *terminal, service, *words))
+
+
 def access_table(lease: Lease) -> str:
     """Return a table of every service's URL, credentials included: it is for the owner's own terminal."""
-    rows = [[service, lease.url(service)] for service in ("postgres", "redis", "auth", "backend", "websocket")]
+    rows = [[service, lease.url(service)] for service in ADDRESSED]
     return report.table([*rows, ["variables", str(lease.env_file)]], ["service", "URL"])
 
 

@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stackyard import cleanup, evidence
+from stackyard import cleanup, credentials, evidence
 from stackyard.compose import Compose, port_conflict, start_at_once
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
@@ -95,7 +95,7 @@ class Stack:
         try:
             return asyncio.run(self._start(limit))
         except (NotReadyError, CommandError) as error:
-            if port_conflict(error):
+            if isinstance(error, CommandError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
                 raise
             raise NotReadyError(self._post_mortem(str(error), repeat=repeat, keep=keep)) from None
@@ -128,7 +128,7 @@ class Stack:
 
     def _post_mortem(self, reason: str, *, repeat: str, keep: bool) -> str:
         """Collect the evidence, then remove the stack unless it is to be kept."""
-        found = evidence.collect(self.engine, self.labels, secrets=self.lease.secrets())
+        found = evidence.collect(self.engine, self.labels, secrets=astuple(credentials.read(self.lease.secrets_dir)))
         if not keep:
             cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
         return evidence.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)

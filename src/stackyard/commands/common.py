@@ -1,4 +1,4 @@
-"""What the task modules share: errors become one line and an exit code, and leases are found by what people remember."""
+"""What the task modules share: an error becomes one line and an exit code; a stack is found by what people remember."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
-from stackyard.errors import StackyardError
+from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from stackyard.leases import Lease
+    from stackyard.stacks import Stack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,3 +32,29 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
             raise Exit(str(error), code=error.exit_code) from None
 
     return wrapper
+
+
+def attach(lease: str | None) -> Stack:
+    """
+    Return the stack under a lease, found by its id or parallel id; without one, the only stack there is.
+
+    Raises:
+        UsageError: If *lease* is None and there is not exactly one.
+        LeaseNotFoundError: If no lease has this id.
+    """
+    from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.stacks import Stack  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    engine = Engine()
+    book = open_book(None, engine)
+    found = book.find(lease) if lease else _only(book.leases())
+    return Stack(Environment.load(found.environment), found, book, engine)
+
+
+def _only(leases: Sequence[Lease]) -> Lease:
+    if len(leases) == 1:
+        return leases[0]
+    known = ", ".join(f"{lease.id} ({lease.environment})" for lease in leases) or "none; 'invoke env.up' starts one"
+    raise UsageError(f"which stack? name it with --lease; there are: {known}")

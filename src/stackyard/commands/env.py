@@ -1,0 +1,151 @@
+"""`invoke env.*`: start a stack, look into it, end it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.commands.common import JSON_HELP, attach, failing_cleanly
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.stacks import Stack
+
+LEASE_HELP = "Lease id or parallel id; may be left out while there is only one stack."
+SERVICE_HELP = "Service: postgres, redis, auth or backend."
+HOUR = 3600.0
+
+
+@task(
+    help={
+        "environment": "Environment: dev, test, alpine-test or ci.",
+        "parallel-id": "Name of your own for the lease; the same name gives the same lease.",
+        "ttl": "Seconds until the stack may be removed as abandoned.",
+        "keep": "Leave a failed start standing, to look inside.",
+        "json": JSON_HELP,
+    }
+)
+@failing_cleanly
+def up(
+    _c: Context,
+    environment: str = "test",
+    parallel_id: str | None = None,
+    ttl: float = HOUR,
+    keep: bool = False,
+    json: bool = False,
+) -> None:
+    """Start a stack in a lease of its own and leave it up."""
+    from stackyard import flows  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    def progress(line: str) -> None:
+        if not json:
+            print(line, flush=True)
+
+    stack, startup = flows.env_up(environment, parallel_id=parallel_id, ttl=ttl, keep=keep, progress=progress)
+    lease = stack.lease
+    if json:
+        urls = {service: lease.url(service) for service in flows.ADDRESSED}
+        shown = {"lease": lease.id, "project": lease.project, "env_file": str(lease.env_file), "urls": urls}
+        print(jsonlib.dumps(shown | dataclasses.asdict(startup), indent=2))
+        return
+    print(f"\n{flows.access_table(lease)}\n\nready after {startup.seconds:.2f} s")
+    print(f"'invoke env.down --lease {lease.id}' removes it")
+
+
+@task(help={"lease": LEASE_HELP, "volumes": "Remove the data volume of the dev environment too.", "json": JSON_HELP})
+@failing_cleanly
+def down(_c: Context, lease: str | None = None, volumes: bool = False, json: bool = False) -> None:
+    """Remove a stack and release its lease."""
+    removal = attach(lease).down(volumes=volumes)
+    if json:
+        print(jsonlib.dumps(removal.to_json(), indent=2))
+    else:
+        print(f"{len(removal.removed)} removed in {removal.seconds:.2f} s")
+    removal.check()
+
+
+@task(help={"lease": LEASE_HELP, "json": JSON_HELP})
+@failing_cleanly
+def status(_c: Context, lease: str | None = None, json: bool = False) -> None:
+    """Show each service of a stack: state, health, memory, restarts."""
+    from stackyard.report import table  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    rows = _status(attach(lease))
+    if json:
+        print(jsonlib.dumps(rows, indent=2))
+    else:
+        print(table([[_shown(value) for value in row.values()] for row in rows], list(rows[0]) if rows else []))
+    if not rows or any(row["status"] != "running" for row in rows):
+        raise Exit("not every service is running; 'invoke env.logs --service NAME' shows why", code=7)
+
+
+def _status(stack: Stack) -> list[dict[str, Any]]:
+    memory = stack.memory()
+    return [
+        {
+            "service": state.service, "status": state.status, "health": state.health,
+            "memory_mb": (use := memory.get(state.service)) and round(use.used / 2**20, 1),
+            "limit_mb": use and round(use.limit / 2**20), "restarts": state.restarts, "exit_code": state.exit_code,
+        }
+        for state in stack.status()
+    ]  # fmt: skip
+
+
+def _shown(value: object) -> object:
+    return "unavailable" if value is None else value
+
+
+@task(help={"lease": LEASE_HELP, "service": SERVICE_HELP, "tail": "Number of last lines.", "json": JSON_HELP})
+@failing_cleanly
+def logs(_c: Context, service: str, lease: str | None = None, tail: int = 100, json: bool = False) -> None:
+    """Show the last lines one service wrote."""
+    stack = attach(lease)
+    text = stack.engine.logs(stack.container(service).id, tail=max(tail, 0))
+    print(jsonlib.dumps({"service": service, "lines": text.splitlines()}, indent=2) if json else text, end="")
+
+
+@task(
+    help={
+        "lease": LEASE_HELP,
+        "service": SERVICE_HELP,
+        "command": "Program and arguments in one string, split as a shell would but run without one.",
+    }
+)
+@failing_cleanly
+def exec_(_c: Context, service: str, command: str, lease: str | None = None) -> None:
+    """Run a command inside a service's container, on this terminal."""
+    from stackyard import flows  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    code = flows.env_exec(attach(lease), service, command)
+    if code:
+        raise Exit(f"{command!r} in {service} ended with exit code {code}", code=code)
+
+
+@task(help={"lease": LEASE_HELP, "timeout": "Seconds until it is given up.", "json": JSON_HELP})
+@failing_cleanly
+def wait(_c: Context, lease: str | None = None, timeout: float = 30.0, json: bool = False) -> None:
+    """Wait until every service of a stack answers its probe."""
+    ready = attach(lease).wait(deadline=timeout)
+    if json:
+        print(jsonlib.dumps(dict(ready), indent=2))
+        return
+    for service, seconds in ready.items():
+        print(f"{service} ready after {seconds:.2f} s")
+
+
+@task(help={"lease": LEASE_HELP, "service": SERVICE_HELP})
+@failing_cleanly
+def restart(_c: Context, service: str, lease: str | None = None) -> None:
+    """Restart one service's container; its address stays."""
+    attach(lease).restart(service)
+    print(f"{service} restarted")
+
+
+collection = Collection("env", up, down, status, logs, wait, restart)
+collection.add_task(exec_, name="exec")

@@ -1,0 +1,59 @@
+"""What the engine already holds: what a new lease must avoid, and what a lost book can be rebuilt from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stackyard.leases import LeaseBook, Survivor
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from stackyard.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """
+    Host ports and networks in use by containers, whoever started them.
+
+    Attributes:
+        ports: Published host ports.
+        subnets: Networks in CIDR notation.
+    """
+
+    ports: frozenset[int]
+    subnets: tuple[str, ...]
+
+
+def strangers(engine: Engine) -> Taken:
+    """
+    List what the engine's containers and networks occupy.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    return Taken(ports=frozenset(engine.published_ports()), subnets=tuple(engine.subnets()))
+
+
+def survivors(engine: Engine, host: str) -> list[Survivor]:
+    """
+    Read from the labels of containers and networks which leases of the book *host* still have something standing.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    labels = [f"stackyard.host={host}"]
+    found = [Survivor.from_labels(item.labels, host=host) for item in engine.everything(labels)]
+    return list({survivor.id: survivor for survivor in found if survivor is not None}.values())
+
+
+def open_book(settings: Settings | None, engine: Engine) -> LeaseBook:
+    """
+    Return the host's lease book; should it be lost, it is rebuilt from what *engine* still runs.
+
+    Raises:
+        UsageError: If a setting is wrong.
+    """
+    settings = settings or Settings.load()
+    return LeaseBook(settings, lambda: survivors(engine, settings.host))

@@ -1,0 +1,9 @@
+"""The daily tools: `invoke -l` lists them, `invoke GROUP.TASK --help` explains one."""
+
+from __future__ import annotations
+
+from invoke.collection import Collection
+
+from stackyard.commands import cleanup, doctor, env, images, ports
+
+ns = Collection(ports.collection, env.collection, cleanup.collection, images.collection, doctor.doctor)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_engine import FakeEngine, serve
+
+from stackyard.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    engine = FakeEngine()
+    server = serve(engine, tmp_path / "docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    yield engine
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def engine(fake_engine: FakeEngine) -> Iterator[Engine]:
+    del fake_engine  # DOCKER_HOST names it
+    with Engine(deadline=5) as connected:
+        yield connected

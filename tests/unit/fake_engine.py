@@ -1,0 +1,145 @@
+"""A Docker Engine of our own making: real HTTP over a unix socket, its containers, networks and volumes in memory."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import socketserver
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATS = {"memory_stats": {"usage": 30 << 20, "limit": 96 << 20, "stats": {"inactive_file": 10 << 20, "anon": 8 << 20}}}
+
+
+@dataclass
+class FakeEngine:
+    """
+    The engine's contents, and how it misbehaves.
+
+    `refuse` maps `kind id` to the status and words of a failed removal; `immortal` holds ids no removal removes.
+    """
+
+    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
+    immortal: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+
+    def container(self, service: str, lease: str = "l1", **changes: Any) -> dict[str, Any]:
+        identity = f"{service}-{lease}"
+        labels = {"com.docker.compose.service": service, "stackyard.lease": lease, "stackyard.host": "h1"}
+        state = {"Status": "running", "ExitCode": 0, "OOMKilled": False, "StartedAt": "2026-01-01T00:00:00Z"}
+        row = {"labels": labels, "state": state | changes, "text": "Up 2 seconds", "log": b"", "stats": STATS}
+        self.containers[identity] = row
+        return row
+
+    def network(self, name: str, lease: str = "l1", *, users: tuple[str, ...] = ()) -> None:
+        labels = {"stackyard.lease": lease, "stackyard.host": "h1"}
+        config = [{"Subnet": "10.213.0.0/28"}]
+        ends = {user: {"Name": user} for user in users}
+        self.networks[name] = {
+            "Name": name, "Id": name, "Labels": labels, "IPAM": {"Config": config}, "Containers": ends
+        }  # fmt: skip
+
+    def volume(self, name: str, lease: str = "l1") -> None:
+        labels = {"stackyard.lease": lease, "stackyard.host": "h1"}
+        self.volumes[name] = {"Name": name, "Labels": labels}
+
+    def answer(  # noqa: PLR0911 - a table of routes
+        self, method: str, path: str, query: dict[str, list[str]]
+    ) -> tuple[int, Any]:
+        self.requests.append(f"{method} {path}")
+        path = re.sub(r"^/v[\d.]+", "", path)
+        match method, path.strip("/").split("/"):
+            case "GET", ["version"]:
+                return 200, {"Version": "26.1.5", "ApiVersion": "1.45"}
+            case "GET", ["containers", "json"]:
+                return 200, [self._row(i, c) for i, c in self.containers.items() if _matches(c["labels"], query)]
+            case "GET", ["containers", identity, what]:
+                return self._about(identity, what)
+            case "POST", ["containers", identity, "restart"]:
+                return (204, None) if identity in self.containers else _missing(identity)
+            case "GET", ["networks"]:
+                return 200, [n for n in self.networks.values() if _matches(n["Labels"], query)]
+            case "GET", ["networks", identity]:
+                return 200, self.networks[identity]
+            case "GET", ["volumes"]:
+                return 200, {"Volumes": [v for v in self.volumes.values() if _matches(v["Labels"], query)]}
+            case "DELETE", [("containers" | "networks" | "volumes") as kind, identity]:
+                return self._remove(kind, identity)
+        return 404, {"message": f"no such path {path}"}
+
+    def _row(self, identity: str, row: dict[str, Any]) -> dict[str, Any]:
+        ports = [{"PublicPort": 5433, "PrivatePort": 5432}, {"PrivatePort": 9}]
+        return {
+            "Id": identity, "Names": [f"/{identity}"], "Labels": row["labels"], "State": row["state"]["Status"],
+            "Status": row["text"], "Ports": ports,
+        }  # fmt: skip
+
+    def _about(self, identity: str, what: str) -> tuple[int, Any]:
+        row = self.containers.get(identity)
+        if row is None:
+            return _missing(identity)
+        inspected = {"Id": identity, "Config": {"Labels": row["labels"], "Tty": True}, "State": row["state"]}
+        return 200, {"json": inspected, "logs": row["log"], "stats": row["stats"]}[what]
+
+    def _remove(self, kind: str, identity: str) -> tuple[int, Any]:
+        if f"{kind} {identity}" in self.refuse:
+            status, message = self.refuse[f"{kind} {identity}"]
+            return status, {"message": message}
+        store = getattr(self, kind)
+        if identity not in store:
+            return _missing(identity)
+        if identity not in self.immortal:
+            del store[identity]
+        return 204, None
+
+
+def _missing(identity: str) -> tuple[int, Any]:
+    return 404, {"message": f"no such thing {identity}"}
+
+
+def _matches(labels: dict[str, str], query: dict[str, list[str]]) -> bool:
+    wanted = json.loads(query.get("filters", ["{}"])[0]).get("label", [])
+    known = {*labels, *(f"{key}={value}" for key, value in labels.items())}
+    return known.issuperset(wanted)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+def serve(engine: FakeEngine, path: Path) -> _Server:
+    """Serve *engine* on the unix socket *path* until the returned server is shut down and closed."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _handle(self) -> None:
+            address = urlsplit(self.path)
+            status, content = engine.answer(self.command, address.path, parse_qs(address.query))
+            body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - names http.server looks for
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = _Server(str(path), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    return server

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard import cleanup
+from stackyard.errors import LeftoversError
+
+if TYPE_CHECKING:
+    from fake_engine import FakeEngine
+
+    from stackyard.engine import Engine
+
+LABEL = ["stackyard.lease=l1"]
+
+
+def no_sleep(_seconds: float) -> None: ...
+
+
+def test_a_removal_takes_its_own_and_nothing_else(fake_engine: FakeEngine, engine: Engine) -> None:
+    for lease in ("l1", "l2"):
+        fake_engine.container("redis", lease)
+        fake_engine.network(f"net-{lease}", lease)
+        fake_engine.volume(f"data-{lease}", lease)
+
+    removal = cleanup.remove(engine, LABEL)
+
+    assert removal.removed == ["container redis-l1", "network net-l1", "volume data-l1"]
+    assert removal.check().left == []
+    assert (list(fake_engine.containers), list(fake_engine.networks), list(fake_engine.volumes)) == (
+        ["redis-l2"], ["net-l2"], ["data-l2"],
+    )  # fmt: skip
+
+
+def test_a_kept_volume_is_neither_removed_nor_left_over(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.volume("data")
+
+    removal = cleanup.remove(engine, LABEL, keep_volumes=True)
+
+    assert (removal.removed, removal.left, list(fake_engine.volumes)) == ([], [], ["data"])
+
+
+def test_what_the_engine_says_it_removed_but_lists_again_is_left_over(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("auth")
+    fake_engine.immortal.add("auth-l1")
+
+    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+
+    assert [str(item) for item in removal.left] == ["container auth-l1: it appeared again after its removal"]
+    with pytest.raises(LeftoversError, match="1 left after the clean-up: container auth-l1"):
+        removal.check()
+
+
+def test_a_network_in_use_names_its_users(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net", users=("stranger",))
+    fake_engine.refuse["networks net"] = (403, "network net has active endpoints")
+
+    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+
+    assert [item.reason for item in removal.left] == ["still used by stranger"]
+
+
+def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("auth")
+    fake_engine.refuse["containers auth-l1"] = (500, "device busy")
+
+    def recover(_seconds: float) -> None:
+        fake_engine.refuse.clear()
+        fake_engine.container("late")
+
+    removal = cleanup.remove(engine, LABEL, sleep=recover)
+
+    assert (sorted(removal.removed), removal.left) == (["container auth-l1", "container late-l1"], [])

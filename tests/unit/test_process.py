@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from stackyard import process
+from stackyard.errors import CommandError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PYTHON = sys.executable
+
+
+def test_output_and_exit_code_come_back() -> None:
+    done = process.run([PYTHON, "-c", "import sys; print(input()); sys.stderr.write('e')"], deadline=20, stdin="hello")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "e")
+
+
+def test_a_failure_carries_words_code_and_last_output() -> None:
+    with pytest.raises(CommandError, match="failed with exit code 3") as caught:
+        process.run(
+            [PYTHON, "-c", "import sys; sys.exit('why' if 0 else print('why', file=sys.stderr) or 3)"], deadline=20
+        )
+
+    assert (caught.value.returncode, caught.value.output) == (3, "why\n")
+
+
+def test_an_unchecked_failure_is_a_result() -> None:
+    assert process.run([PYTHON, "-c", "raise SystemExit(4)"], deadline=20, check=False).returncode == 4
+
+
+def test_a_missing_program_is_an_error_and_no_traceback() -> None:
+    with pytest.raises(CommandError, match="No such file"):
+        process.run(["/no/such/program"], deadline=1)
+    with pytest.raises(CommandError, match="No such file"):
+        process.passthrough(["/no/such/program"])
+    with pytest.raises(CommandError, match="No such file"):
+        asyncio.run(process.run_async(["/no/such/program"], deadline=1))
+
+
+def test_a_deadline_ends_the_whole_process_group(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = (
+        "import pathlib, subprocess, sys;"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        f"pathlib.Path({str(note)!r}).write_text(str(child.pid)); child.wait()"
+    )
+
+    with pytest.raises(CommandError, match="ran past its deadline"):
+        process.run([PYTHON, "-c", script], deadline=1.0)
+
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in _living(note)], timeout=10)
+    assert alive == []
+
+
+def _living(note: Path) -> list[int]:
+    pid = int(note.read_text())
+    return [pid] if psutil.pid_exists(pid) else []
+
+
+def test_a_child_deaf_to_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "STOP_GRACE", 0.2)
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('x', flush=True); time.sleep(60)"
+    )
+
+    with pytest.raises(CommandError) as caught:
+        process.run([PYTHON, "-c", script], deadline=1.0)
+
+    assert caught.value.returncode is None
+
+
+def test_a_stream_hands_over_each_line_and_the_code() -> None:
+    lines: list[str] = []
+
+    done = process.stream(
+        [PYTHON, "-c", "print('a'); print('b'); raise SystemExit(5)"], deadline=20, on_line=lines.append
+    )
+
+    assert (lines, done.returncode) == (["a", "b"], 5)
+
+
+def test_a_stream_ends_at_its_deadline() -> None:
+    with pytest.raises(CommandError, match="deadline"):
+        process.stream([PYTHON, "-c", "import time; time.sleep(60)"], deadline=0.3, on_line=print)
+
+
+def test_a_child_sees_only_allow_listed_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "hostile")
+    monkeypatch.setenv("PIP_FIND_LINKS", "kept")
+
+    environment = process.child_environment({"OWN": "1"})
+
+    assert "COMPOSE_PROJECT_NAME" not in environment
+    assert (environment["PIP_FIND_LINKS"], environment["OWN"]) == ("kept", "1")
+
+
+def test_async_runs_end_like_others() -> None:
+    done = asyncio.run(process.run_async([PYTHON, "-c", "print('x')"], deadline=20))
+
+    assert done.stdout == "x\n"
+    with pytest.raises(CommandError, match="exit code 2"):
+        asyncio.run(process.run_async([PYTHON, "-c", "raise SystemExit(2)"], deadline=20))
+    with pytest.raises(CommandError, match="deadline"):
+        asyncio.run(process.run_async([PYTHON, "-c", "import time; time.sleep(60)"], deadline=0.3))
+
+
+def test_cancelling_ends_the_child_before_it_returns(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+
+    async def cancel() -> None:
+        task = asyncio.create_task(process.run_async([PYTHON, "-c", script], deadline=60))
+        async with asyncio.timeout(20):
+            while not (note.exists() and note.read_text()):  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(cancel())
+
+    assert not psutil.pid_exists(int(note.read_text()))
+
+
+def test_passthrough_gives_the_callers_environment_and_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLER", "c")
+    script = "import os, sys; sys.exit(0 if os.environ['CALLER'] + os.environ['OWN'] == 'co' else 1)"
+
+    assert process.passthrough([PYTHON, "-c", script], env={"OWN": "o"}, cwd=tmp_path) == 0
+
+
+def test_an_interrupted_passthrough_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "pid"
+    script = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+
+    def interrupted(*_: object) -> int:
+        while not (note.exists() and note.read_text()):
+            os.sched_yield()
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.Popen.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.passthrough([PYTHON, "-c", script])
+
+    assert not psutil.pid_exists(int(note.read_text()))
