@@ -6,7 +6,7 @@ import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 from platform_common.database import Database
 from platform_common.errors import Refused, unauthorized
 from platform_common.revocations import Revocations

@@ -17,6 +17,7 @@ from platform_common.store import Subscriptions
 
 if TYPE_CHECKING:
     import uuid
+
     from platform_common.settings import Settings
 
     from backend_service.sockets import Socket
@@ -52,9 +53,9 @@ class Hub:
             raise Refused(503, "busy", "too many connections wait to authenticate", {"Retry-After": "1"})
         self._sockets.add(socket)
 
-    def identify(self, socket: Socket, user: uuid.UUID) -> None:
+    def identify(self, user: uuid.UUID) -> None:
         """
-        Count *socket* as one of *user*'s.
+        Count one more socket as *user*'s.
 
         Raises:
             Refused: 429 if the user has too many.

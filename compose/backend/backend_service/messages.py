@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 from platform_common.errors import Refused, Unavailable, unauthorized
 from platform_common.web import answer
 

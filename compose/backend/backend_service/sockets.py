@@ -92,7 +92,7 @@ class Socket:
         """
         claims = self._service.tokens.verify(token)
         if self.user is None:
-            self._service.hub.identify(self, claims.user)
+            self._service.hub.identify(claims.user)
             self.user = claims.user
         elif self.user != claims.user:
             raise unauthorized()

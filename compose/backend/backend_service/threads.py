@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 from platform_common.errors import Refused, unauthorized
 
 if TYPE_CHECKING:

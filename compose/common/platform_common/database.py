@@ -12,7 +12,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from platform_common.errors import Unavailable, reason_of
 from platform_common.retry import delays
