@@ -1,0 +1,173 @@
+"""
+Start a Docker engine that is installed but does not answer.
+
+Whatever the machine has starts it: systemd, the init script, or dockerd by hand. An engine that was killed leaves pid
+files, and it will not start while such a pid belongs to any living process; so a pid file whose process is not the
+program it names is removed first. A living dockerd is only waited for: a second one would destroy the first one's
+networks.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import CommandError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stackyard.host.endpoint import Endpoint, Knock
+    from stackyard.host.machine import Machine
+
+DEADLINE: Final = 30.0  # seconds until a started engine must answer
+PAUSE: Final = 0.05  # seconds between two knocks
+LOG: Final = "/var/log/docker.log"
+LOG_LINES: Final = 15
+PID_FILES: Final = {"dockerd": "var/run/docker.pid", "containerd": "var/run/docker/containerd/containerd.pid"}
+FATAL: Final = "failed to start daemon"  # dockerd's last words
+# The shell only opens the log: dockerd must not hold this process's pipes.
+BY_HAND: Final = 'log=$1; shift; exec setsid -f "$@" >>"$log" 2>&1 </dev/null'
+
+
+def start(
+    machine: Machine,
+    endpoint: Endpoint,
+    say: Callable[[str], None],
+    *,
+    deadline: float = DEADLINE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Knock:
+    """
+    Start the engine and return its first answer.
+
+    Args:
+        machine: The host.
+        endpoint: Where the engine will listen.
+        say: Gets one line of progress.
+        deadline: Seconds until it must answer.
+        clock: Monotonic seconds.
+        sleep: Waits that many seconds.
+
+    Raises:
+        EngineError: If it does not answer in time; the text ends with the last lines of its log.
+    """
+    until = clock() + deadline
+    pid = living(machine, "dockerd")
+    already = log_size(machine)
+    if pid:
+        say(f"dockerd runs as process {pid} but does not answer yet, waiting up to {deadline:g} s")
+    else:
+        for path in clear_stale(machine):
+            say(f"removed {path}: the process it names is gone")
+        say(f"starting the Docker engine ({launch(machine)})")
+    while True:
+        knock = endpoint.knock(deadline=1.0)
+        if knock.state in {"answers", "forbidden"}:
+            return knock
+        words = new_log(machine, already)
+        if clock() >= until or (not pid and FATAL in words):
+            raise EngineError(_failure(machine, endpoint, knock, deadline if clock() >= until else None, words))
+        sleep(PAUSE)
+
+
+def launch(machine: Machine) -> str:
+    """
+    Start dockerd with what this machine has and return how.
+
+    Raises:
+        EngineError: If there is no way to start it.
+    """
+    from stackyard import process  # noqa: PLC0415 - the quick check at every start does without it
+
+    if machine.has_systemd:
+        process.run(machine.as_root(["systemctl", "start", "docker.service"]), deadline=DEADLINE, check=False)
+        return "systemd"
+    if machine.has_init_script and _init_script_may_run(machine):
+        done = process.run(machine.as_root(["service", "docker", "start"]), deadline=DEADLINE, check=False)
+        if done.returncode == 0:
+            return "init script"
+    dockerd = machine.program("dockerd")
+    if dockerd is None:
+        raise EngineError("dockerd is not installed; run `./noxw --setup-only --yes`")
+    log = str(machine.base / LOG.lstrip("/"))
+    argv = ["sh", "-c", BY_HAND, "sh", log, dockerd, "-p", str(machine.base / PID_FILES["dockerd"])]
+    process.run(machine.as_root(argv), deadline=DEADLINE)
+    return f"by hand, log in {log}"
+
+
+def _init_script_may_run(machine: Machine) -> bool:
+    """Docker's init script ends at once where the number of open files cannot be raised, as in many containers."""
+    from stackyard import process  # noqa: PLC0415 - as above
+
+    limit = machine.as_root(["sh", "-c", "ulimit -n 1048576"])
+    return process.run(limit, deadline=10.0, check=False).returncode == 0
+
+
+def living(machine: Machine, program: str) -> int:
+    """Return the pid in *program*'s pid file if that process lives and is *program*, else 0."""
+    pid = _pid(machine.base / PID_FILES[program])
+    try:
+        comm = (machine.base / f"proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return 0
+    return pid if comm == program else 0
+
+
+def clear_stale(machine: Machine) -> list[str]:
+    """Remove the pid files whose process is gone or is another program by now, and return their paths."""
+    from stackyard import process  # noqa: PLC0415 - as above
+
+    stale = [
+        machine.base / name for program, name in PID_FILES.items()
+        if (machine.base / name).exists() and not living(machine, program)
+    ]  # fmt: skip
+    for path in stale:
+        process.run(machine.as_root(["rm", "-f", str(path)]), deadline=10.0)
+    return [str(path) for path in stale]
+
+
+def _pid(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return 0
+
+
+def log_size(machine: Machine) -> int:
+    """Return how many bytes the log held before the start; 0 when there is none."""
+    path = machine.base / LOG.lstrip("/")
+    return path.stat().st_size if path.exists() else 0
+
+
+def new_log(machine: Machine, already: int) -> str:
+    """Return what was written to the log after its first *already* bytes; empty when it may not be read."""
+    try:
+        with (machine.base / LOG.lstrip("/")).open("rb") as file:
+            file.seek(already)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _failure(machine: Machine, endpoint: Endpoint, knock: Knock, waited: float | None, words: str) -> str:
+    """Say that the engine did not start, and what it said last."""
+    how = f"does not answer at {endpoint.url} after {waited:g} s ({knock.detail})" if waited else "did not start"
+    tail = words.strip().splitlines()[-LOG_LINES:] or _journal(machine)
+    shown = "".join(f"\n  {line}" for line in tail) or "\n  (it wrote no log)"
+    return f"the Docker engine {how}; its last lines:{shown}"
+
+
+def _journal(machine: Machine) -> list[str]:
+    """Return the last lines the service manager kept; none where it keeps none."""
+    from stackyard import process  # noqa: PLC0415 - as above
+
+    if not machine.has_systemd:
+        return []
+    try:
+        argv = ["journalctl", "-u", "docker.service", "-n", str(LOG_LINES), "--no-pager", "-o", "cat"]
+        return process.run(machine.as_root(argv), deadline=10.0).stdout.splitlines()
+    except CommandError:
+        return []

@@ -1,0 +1,170 @@
+"""Make sure that a usable engine answers: the quick check at every start, and all that may follow when it fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import EngineError, StackyardError
+from stackyard.host.endpoint import Endpoint, client_folder, client_settings, version_tuple
+from stackyard.host.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stackyard.host.endpoint import Knock
+
+OLDEST_ENGINE: Final = (25,)
+PLUGIN_FOLDERS: Final = (
+    "usr/local/lib/docker/cli-plugins",
+    "usr/local/libexec/docker/cli-plugins",
+    "usr/lib/docker/cli-plugins",
+    "usr/libexec/docker/cli-plugins",
+)
+HOW_TO_INSTALL: Final = (
+    "run `./noxw --setup-only --yes` to install Docker Engine, Compose and buildx (about 93 MB), "
+    "or install them yourself"
+)
+
+
+def progress(line: str) -> None:
+    """Write one line of progress to standard error, where it does not mix with a command's output."""
+    print(f"noxw: {line}", file=sys.stderr, flush=True)  # noqa: T201 - progress of a command-line program
+
+
+def consents(env: Mapping[str, str] | None = None, *, yes: bool = False) -> bool:
+    """Tell whether installing was agreed to beforehand: by --yes, or by CI=true."""
+    return yes or (os.environ if env is None else env).get("CI") == "true"
+
+
+def ensure_engine(
+    machine: Machine | None = None,
+    *,
+    consent: bool = False,
+    say: Callable[[str], None] = progress,
+    ask: Callable[[str], bool] | None = None,
+) -> str:
+    """
+    Return the version of an engine that is usable, after starting or installing it where that is needed.
+
+    Args:
+        machine: The host; by default this one.
+        consent: Installing was agreed to beforehand.
+        say: Gets lines of progress.
+        ask: Asks a person yes or no; by default on the terminal, and no where there is none.
+
+    Raises:
+        EngineError: If there is no usable engine and none could be made; the text says what to do.
+    """
+    machine = machine or Machine()
+    ask = ask or ask_on_terminal
+    endpoint = Endpoint.find()
+    knock = endpoint.knock()
+    if knock.state in {"missing", "refused"} and endpoint.standard:
+        knock = _revive(machine, endpoint, consent=consent, say=say, ask=ask)
+    _refuse_unusable(machine, endpoint, knock)
+    if not has_compose(machine):
+        _install(machine, "the Compose plugin", consent=consent, say=say, ask=ask, engine=False)
+    return knock.version
+
+
+def _revive(
+    machine: Machine, endpoint: Endpoint, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool]
+) -> Knock:
+    """Start the system's own engine, installed first where it is missing; clear what dead runs left in it."""
+    from stackyard.host import daemon  # noqa: PLC0415 - only when no engine answers
+
+    if machine.program("dockerd") is None:
+        _install(machine, "Docker Engine, Compose and buildx", consent=consent, say=say, ask=ask, engine=True)
+        knock = endpoint.knock()
+        if knock.state not in {"missing", "refused"}:  # the packages start it where they can
+            return knock
+        return daemon.start(machine, endpoint, say)
+    knock = daemon.start(machine, endpoint, say)
+    if knock.state == "answers":
+        say(f"engine {knock.version} answers again")
+        sweep(say)
+    return knock
+
+
+def _install(
+    machine: Machine, what: str, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool], engine: bool
+) -> None:
+    from stackyard.host import packages  # noqa: PLC0415 - only when something is missing
+
+    if not machine.has_apt:
+        raise EngineError(f"{what} is missing on {machine.distribution.title}:\n{packages.ELSEWHERE}")
+    if not (consent or ask(f"{what} is missing. Install with apt?")):
+        raise EngineError(f"{what} is missing; {HOW_TO_INSTALL}")
+    packages.install(machine, say, engine=engine)
+
+
+def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None:
+    """
+    Raise where only a person can help.
+
+    Raises:
+        EngineError: With the reason and the next step.
+    """
+    where = f"{endpoint.url} (from {endpoint.source})" if endpoint.source != "default" else endpoint.url
+    if knock.state == "forbidden":
+        raise EngineError(f"{machine.user} may not use {where}; {permission_fix(machine)}")
+    if knock.state == "silent":
+        raise EngineError(f"the engine at {where} accepts connections but gives {knock.detail}; restart it")
+    if knock.state not in {"answers", "unknown"}:
+        raise EngineError(
+            f"no engine answers at {where}: {knock.detail}; start it, or unset {endpoint.source} to use this machine's"
+            " own engine"
+        )
+    if knock.state == "answers" and not new_enough(knock.version):
+        raise EngineError(
+            f"engine {knock.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
+            " start_interval); upgrade it, its containers stop meanwhile"
+        )
+
+
+def permission_fix(machine: Machine) -> str:
+    """Return how this user gets to use the engine."""
+    return f"run `sudo usermod -aG docker {machine.user}` and log in again (members of that group are as good as root)"
+
+
+def new_enough(version: str) -> bool:
+    """Tell whether an engine's version is enough; Podman's numbers are its own and never are."""
+    return version_tuple(version) >= OLDEST_ENGINE
+
+
+def plugin(machine: Machine, name: str) -> Path | None:
+    """Return the file of a docker client's plugin, looked for where the client looks; None when there is none."""
+    extra = client_settings().get("cliPluginsExtraDirs") or ()
+    folders = [*map(Path, extra), client_folder() / "cli-plugins", *(machine.base / path for path in PLUGIN_FOLDERS)]
+    return next((path / name for path in folders if os.access(path / name, os.X_OK)), None)
+
+
+def has_compose(machine: Machine) -> bool:
+    """Tell whether a docker client and its Compose plugin are installed; `invoke doctor` asks their versions too."""
+    return machine.program("docker") is not None and plugin(machine, "docker-compose") is not None
+
+
+def sweep(say: Callable[[str], None]) -> None:
+    """Remove what dead owners left in an engine that has just come back; a failure is said, not raised."""
+    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - only after an engine was revived
+
+    try:
+        removal = remove_stale()
+    except StackyardError as error:
+        say(f"what earlier runs left could not be removed: {error}")
+        return
+    if removal.removed:
+        say(f"removed what dead runs had left: {', '.join(removal.removed)}")
+    for left in removal.left:
+        say(f"could not remove {left}")
+
+
+def ask_on_terminal(question: str) -> bool:
+    """Ask yes or no on the terminal; without one the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"noxw: {question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201 - a question to a person
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
