@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stackyard.compose import Compose, port_conflict, start_at_once
+from stackyard.errors import CommandError, ConfigError
+
+
+def make_project(tmp_path: Path, script: str) -> Compose:
+    """Return a project whose `docker` is a little program of ours, found first on PATH."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return Compose(file=Path("c.yml"), env_file=Path("e.env"), project="p", overrides=(Path("o.yml"),))
+
+
+@pytest.fixture
+def _own_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+
+def test_a_command_names_file_env_file_and_project_explicitly(tmp_path: Path) -> None:
+    words = make_project(tmp_path, "").command("ps", "-a")
+
+    assert " ".join(words) == "docker compose -f c.yml -f o.yml --env-file e.env -p p ps -a"
+
+
+@pytest.mark.usefixtures("_own_docker")
+def test_the_model_is_composes_own_rendering(tmp_path: Path) -> None:
+    project = make_project(
+        tmp_path, """[ "$*" = "${*%config --format json}config --format json" ] && echo '{"name": "p"}'"""
+    )
+
+    assert project.model() == {"name": "p"}
+
+
+@pytest.mark.usefixtures("_own_docker")
+def test_up_runs_detached_and_never_builds_or_waits(tmp_path: Path) -> None:
+    done = asyncio.run(make_project(tmp_path, 'echo "$@"').up(deadline=10))
+
+    assert done.stdout.split()[-5:] == ["up", "--detach", "--no-build", "--quiet-pull", "--no-color"]
+
+
+def test_only_dependent_services_are_freed(tmp_path: Path) -> None:
+    file = tmp_path / "c.yml"
+    file.write_text("services:\n  a: {image: x}\n  b: {image: x, depends_on: [a]}\n")
+
+    assert start_at_once(file, tmp_path).read_text() == 'services:\n  "b": {depends_on: !reset null}\n'
+
+
+def test_a_file_without_dependencies_needs_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "c.yml"
+    file.write_text("services:\n  a: {image: x}\n")
+
+    assert start_at_once(file, tmp_path).read_text() == "services: {}\n"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "services: 3", None], ids=["broken", "list", "number", "missing"])
+def test_what_is_no_compose_file_is_one_line(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "c.yml"
+    if text is not None:
+        file.write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        start_at_once(file, tmp_path)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("Bind for 127.0.0.1:9500 failed: port is already allocated", True),
+        ("listen tcp4 127.0.0.1:9500: bind: address already in use", True),
+        ("invalid pool request: Pool overlaps with other one on this address space", True),
+        ("No such image", False),
+    ],
+)
+def test_stolen_ports_and_subnets_are_told_from_other_failures(output: str, expected: bool) -> None:
+    assert port_conflict(CommandError(["docker"], 1, output)) is expected

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackyard import evidence
+
+if TYPE_CHECKING:
+    from fake_engine import FakeEngine
+
+    from stackyard.engine import Engine
+
+LABEL = ["stackyard.lease=l1"]
+
+
+def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine: FakeEngine, engine: Engine) -> None:
+    health = {"Status": "unhealthy", "Log": [{"Output": f"check {n}"} for n in range(5)]}
+    fake_engine.container("redis")
+    broken = fake_engine.container(
+        "auth", Status="exited", ExitCode=137, OOMKilled=True, Health=health, Error="no room"
+    )
+    broken["log"] = b"password hunter2\nbye\n"
+
+    found = evidence.collect(engine, LABEL, secrets=["hunter2", ""])
+
+    assert [item.state.service for item in found] == ["auth", "redis"]
+    assert str(found[0]).splitlines() == [
+        "auth: exited, exit code 137, health unhealthy, out of memory: killed at its limit, no room",
+        "  health check: check 2",
+        "  health check: check 3",
+        "  health check: check 4",
+        "  | password ***",
+        "  | bye",
+    ]
+
+
+def test_a_container_gone_meanwhile_hides_nothing_of_the_others(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("redis", RestartCount=0)
+    fake_engine.container("gone")
+    plain = fake_engine.answer
+
+    def answer(method: str, path: str, query: dict[str, list[str]]) -> tuple[int, object]:
+        return (404, {"message": "gone"}) if "gone-l1" in path else plain(method, path, query)
+
+    fake_engine.answer = answer  # type: ignore[method-assign]  # the engine forgets one container
+    assert [item.state.service for item in evidence.collect(engine, LABEL, secrets=[])] == ["redis"]
+
+
+def test_the_longest_secret_is_hidden_first() -> None:
+    assert evidence.redact("abcd", ["abcd", "ab"]) == "***"
+
+
+def test_the_explanation_ends_with_the_next_step() -> None:
+    removed = evidence.explain("r", [], repeat="./noxw -s test --", kept=None)
+    kept = evidence.explain("r", [], repeat="./noxw -s test --", kept="l1")
+
+    assert removed.splitlines() == [
+        "r", "no container was created", "everything it made was removed; to look inside: ./noxw -s test -- --keep",
+    ]  # fmt: skip
+    assert kept.endswith("kept for you to look at; 'invoke env.down --lease l1' removes it")
