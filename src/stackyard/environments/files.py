@@ -35,18 +35,21 @@ def read_text(path: Path, shown: str, *, limit: int) -> str:
 
 def _read_bytes(path: Path, shown: str, limit: int) -> bytes:
     try:
-        # without O_NONBLOCK, opening a FIFO nobody writes to would wait for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(path, "rb", opener=_open_now) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(shown, "file", str(path), "must be a regular file, not a pipe or device")
+            data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(shown, "file", str(path), f"cannot be opened ({reason})") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(shown, "file", str(path), "must be a regular file, not a directory, pipe or device")
-        data = file.read(limit + 1)
+        raise ConfigError(shown, "file", str(path), f"cannot be read ({reason})") from None
     if len(data) > limit:
         raise ConfigError(shown, "file", str(path), f"must not hold more than {limit} bytes")
     return data
+
+
+def _open_now(path: str, flags: int) -> int:
+    # without O_NONBLOCK, opening a FIFO nobody writes to would wait for ever
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _plain(text: str, shown: str) -> str:

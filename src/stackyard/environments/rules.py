@@ -88,14 +88,19 @@ class Section:
         return ConfigError(self.file, self._at(key), self.values.get(key), rule)
 
     def _at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+        return f"{self.path}.{printable(key)}" if self.path else printable(key)
+
+
+def printable(text: str) -> str:
+    """Return *text* fit for a message: short, and with nothing that would move a terminal's cursor."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: NAME_LENGTH * 2])
 
 
 def hint(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean …? known: …" for a word that is not in *known*."""
     import difflib  # noqa: PLC0415 - only an error needs it
 
-    names = sorted(known)
+    names = sorted(map(printable, known))
     near = difflib.get_close_matches(word[:100], names, n=1)
     return (f"; did you mean '{near[0]}'?" if near else ";") + f" known: {', '.join(names) or 'none'}"
 
