@@ -48,8 +48,8 @@ def write(directory: Path, credentials: Credentials) -> None:
     """
     Write one file for each secret into *directory* (made with mode 0700 if missing), replacing older ones.
 
-    As root the files belong to the containers' user with mode 0400. Without root nobody can give a file away, so they are
-    0444 and the directory's mode keeps other users out.
+    As root the files belong to the containers' user with mode 0400. Without root nobody can give a file away, so
+    they are 0444 and the directory's mode keeps other users out.
 
     Raises:
         BookError: If a file cannot be written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import socket
@@ -120,7 +121,7 @@ def _block(text: str) -> int:
 def _pools(text: str, block: int) -> tuple[range, ...]:
     pools = tuple(_pool(part.strip(), block) for part in text.split(","))
     ordered = sorted(pools, key=lambda pool: pool.start)
-    for below, above in zip(ordered, ordered[1:], strict=False):
+    for below, above in itertools.pairwise(ordered):
         if above.start < below.stop:
             raise UsageError(f"STACKYARD_POOL has overlapping ranges around port {above.start}, got {text!r}")
     return pools

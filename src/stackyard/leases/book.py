@@ -1,29 +1,28 @@
 """
 The lease book: who on this host has which ports, subnet and project name.
 
-A grant is one transaction that chooses a place, writes the claims and the lease's files; killed half-way it leaves at most a
-directory that belongs to no lease, which the next sweep removes. Leases end in one of two ways: their holder releases them,
-or somebody finds them stale, takes them over, removes their stack and then releases them. Taking over is one compare-and-set
-in the book, and a release must name the owner it was given, so of two who judge the same lease stale only one acts, and a
-slow one never ends a fresh lease of the same name.
+A grant is one transaction that chooses a place, writes the claims and the lease's files; killed half-way it leaves
+at most a directory that belongs to no lease, which the next sweep removes. Leases end in one of two ways: their
+holder releases them, or somebody finds them stale, takes them over, removes their stack and then releases them.
+Taking over is one compare-and-set in the book, and a release by `Lease` must name the owner it was read with: of
+two who judge the same lease stale only one acts, and a slow one never ends a fresh lease of the same name.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, UsageError
-from stackyard.leases import files, grants, owners, recovery, rows
+from stackyard.errors import LeaseNotFoundError, PoolExhaustedError
+from stackyard.leases import files, owners, recovery, refusals, rows, waiters
 from stackyard.leases.ground import Ground
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import Lease, project_name
-from stackyard.leases.slots import Place, Search
+from stackyard.leases.records import Lease
+from stackyard.leases.requests import Request
+from stackyard.leases.slots import Search
 from stackyard.leases.store import Store
 
 if TYPE_CHECKING:
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
     from stackyard.leases.records import Fixed, Leasable, Strangers, Survivor
     from stackyard.settings import Settings
 
-log = logging.getLogger("stackyard")
-
-PARALLEL_TTL: Final = 3600.0  # seconds that a lease with a parallel id lives without being asked for again
+POLL: Final = 0.05  # seconds between two looks of the first in line; those behind look less often
+REST: Final = 60.0  # seconds that a slot with a stolen port is left alone
 
 
 class LeaseBook:
@@ -45,8 +43,8 @@ class LeaseBook:
 
     Args:
         settings: Where the book is, and the pool.
-        survivors: Lists the leases of the stacks that run, for a book that was lost; called at most once for each loss.
-        clock: Seconds since 1970.
+        survivors: Lists the leases of the stacks that run, for a book that was lost; called until it first
+        succeeds. clock: Seconds since 1970. sleep: Waits that many seconds.
     """
 
     def __init__(
@@ -55,11 +53,13 @@ class LeaseBook:
         survivors: Callable[[], Iterable[Survivor]] | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
         self.host = settings.host
         self._survivors = survivors
         self._clock = clock
+        self._sleep = sleep
         self._directory = settings.state_dir / "leases"
         self._store = Store(settings.state_dir, self._recover)
 
@@ -72,150 +72,65 @@ class LeaseBook:
         fixed: Fixed = "never",
         variables: Mapping[str, str] | None = None,
         strangers: Strangers | None = None,
+        wait: float | None = None,
     ) -> Lease:
         """
-        Grant a lease, or return the one that *parallel_id* (or an environment whose data is a volume) already has.
+        Grant a lease, or return the one that *parallel_id*, or an environment whose data is a volume, already has.
 
         Args:
             environment: What the lease is for.
             parallel_id: The same id gives the same lease, from any process, and renews its deadline.
-            ttl: Seconds until the lease ends unless renewed. None ties it to this process instead, except that a parallel id
-                gets an hour; infinity ties it to nothing.
-            fixed: Whether the environment's own ports and subnet are used: never, if they are free, or else not at all.
+            ttl: Seconds until the lease ends unless renewed. None ties it to this process instead, except that a
+                parallel id gets an hour; infinity ties it to nothing.
+            fixed: Whether the environment's own ports and subnet are used: never, if they are free, or nothing else.
             variables: More variables for the env file, such as image references.
             strangers: Ports and networks an engine has that the kernel does not show.
+            wait: Seconds to queue for a place, first come first served; None does not wait.
 
         Raises:
             PoolExhaustedError: If nothing is free; the text says who holds it and how to go on.
             UsageError: If an id, time or variable is wrong.
             BookError: If the book cannot be used.
         """
-        if parallel_id is not None:
-            check_id("a parallel id", parallel_id)
-            if environment.data == "volume":
-                raise UsageError(
-                    f"environment {environment.name!r} keeps its data, so there is one stack of it; leave the parallel id out"
-                )
-        if ttl is not None and ttl != math.inf:
-            check_seconds("ttl", ttl)
-        ground = Ground.survey(strangers.ports, strangers.subnets) if strangers else Ground.survey()
-        lifetime = PARALLEL_TTL if ttl is None and parallel_id is not None else ttl
+        request = Request(
+            settings=self.settings, host=self.host, directory=self._directory, environment=environment,
+            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {},
+        )  # fmt: skip
+        if wait is not None:
+            check_seconds("wait", wait)
+        return self._attend(request, strangers, wait or 0.0)
 
-        def work(db: sqlite3.Connection) -> Lease:
-            held = self._existing(db, environment, parallel_id)
-            if held is not None:
-                return self._again(db, held, environment, lifetime, variables or {})
-            place = self._place(db, environment, fixed, ground)
-            return self._grant(db, place, environment, parallel_id, lifetime, variables or {})
+    def _attend(self, request: Request, strangers: Strangers | None, wait: float) -> Lease:
+        """Ask until the request is answered or *wait* seconds are over; leave the queue either way."""
+        end = self._clock() + wait
+        ticket: int | None = None
+        try:
+            while True:
+                ticket, ahead, answer = self._ask(request, strangers, ticket, queued=wait > 0)
+                if isinstance(answer, Lease):
+                    return answer
+                if self._clock() >= end:
+                    raise answer
+                self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._clock(), 0.0)))
+        finally:
+            if ticket is not None:
+                number = ticket
+                self._store.run(lambda db: waiters.leave(db, number))
+
+    def _ask(
+        self, request: Request, strangers: Strangers | None, ticket: int | None, *, queued: bool
+    ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
+        ground = _survey(strangers)
+
+        def work(db: sqlite3.Connection) -> tuple[int | None, int, Lease | PoolExhaustedError]:
+            now = self._clock()
+            ahead = waiters.ahead(db, request.wanted, ticket, now)
+            try:
+                return ticket, ahead, request.answer(db, ground, now, ahead)
+            except PoolExhaustedError as error:
+                return waiters.join(db, request.wanted, ticket, now) if queued else None, ahead, error
 
         return self._store.run(work)
-
-    def _existing(self, db: sqlite3.Connection, environment: Leasable, parallel_id: str | None) -> Lease | None:
-        """Return the lease this request already has; a request for a new one has none."""
-        if environment.data == "volume":
-            return rows.one(db, self._directory, environment.name)
-        if parallel_id is None:
-            return None
-        return rows.by_parallel_id(db, self._directory, parallel_id, environment.name)
-
-    def _again(
-        self,
-        db: sqlite3.Connection,
-        held: Lease,
-        environment: Leasable,
-        ttl: float | None,
-        variables: Mapping[str, str],
-    ) -> Lease:
-        """Hand a lease out once more, unless a living process has it to itself."""
-        me = Owner.current()
-        if held.owner.kind == "process" and held.owner != me and not self.is_stale(held):
-            doing = "is being removed" if held.removing else "is held"
-            raise PoolExhaustedError(
-                f"environment {environment.name!r}: lease {held.id} {doing} by {held.owner.describe()}; wait for it to end"
-            )
-        again = replace(
-            held, owner=me if ttl is None else Owner.detached(), deadline=self._deadline(ttl), removing=False
-        )
-        if not self._is_written(again) or variables or again.owner != held.owner:
-            files.write(again, environment.variables, variables, self.host)
-        self._hold(again)
-        rows.update(db, again)
-        return again
-
-    @staticmethod
-    def _is_written(lease: Lease) -> bool:
-        return lease.env_file.is_file() and lease.secrets_dir.is_dir()
-
-    @staticmethod
-    def _hold(lease: Lease) -> None:
-        if lease.owner.kind == "process":
-            owners.hold(lease.lock)
-        else:
-            owners.drop(lease.lock)
-
-    def _grant(
-        self,
-        db: sqlite3.Connection,
-        place: Place,
-        environment: Leasable,
-        parallel_id: str | None,
-        ttl: float | None,
-        variables: Mapping[str, str],
-    ) -> Lease:
-        identifier = environment.name if environment.data == "volume" else os.urandom(4).hex()
-        lease = Lease(
-            id=identifier,
-            parallel_id=parallel_id,
-            environment=environment.name,
-            slot=place.slot,
-            ports=place.ports,
-            spare=place.spare,
-            subnet=place.subnet,
-            project=project_name(environment.name, identifier),
-            owner=Owner.current() if ttl is None else Owner.detached(),
-            created=self._clock(),
-            deadline=self._deadline(ttl),
-            directory=self._directory / identifier,
-        )
-        rows.insert(db, lease)
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        try:
-            files.write(lease, environment.variables, variables, self.host)
-            self._hold(lease)
-        except BaseException:
-            owners.drop(lease.lock)
-            files.discard(files.remove(lease.directory))
-            raise
-        return lease
-
-    def _place(self, db: sqlite3.Connection, environment: Leasable, fixed: Fixed, ground: Ground) -> Place:
-        if fixed != "never":
-            block = Place(slot=None, ports=dict(environment.ports), spare=(), subnet=environment.subnet)
-            obstacle = grants.obstacle(db, self._directory, block, ground)
-            if obstacle is None:
-                return block
-            if fixed == "only":
-                raise PoolExhaustedError(grants.refusal(environment.name, obstacle))
-            log.info("environment %s moves to the pool: %s", environment.name, obstacle)
-        search = Search(db=db, settings=self.settings, ground=ground, now=self._clock())
-        try:
-            return search.place()
-        except PoolExhaustedError as error:
-            raise PoolExhaustedError(
-                grants.exhausted(error, rows.every(db, self._directory), search, self.is_stale)
-            ) from None
-
-    def _deadline(self, ttl: float | None) -> float | None:
-        return None if ttl is None or ttl == math.inf else self._clock() + ttl
-
-    def _find(self, db: sqlite3.Connection, identifier: str, environment: str | None) -> Lease:
-        found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
-        if found is None:
-            raise LeaseNotFoundError(f"no lease has the id or parallel id {identifier!r}; invoke ports.list shows all")
-        return found
-
-    def _recover(self, db: sqlite3.Connection, state: str) -> None:
-        recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
 
     def find(self, identifier: str, *, environment: str | None = None) -> Lease:
         """
@@ -232,16 +147,27 @@ class LeaseBook:
         return self._store.run(lambda db: rows.every(db, self._directory))
 
     def stale(self) -> list[Lease]:
-        """Return the leases whose owner is gone or whose deadline has passed; nothing is changed."""
-        return [lease for lease in self.leases() if self.is_stale(lease)]
+        """
+        Return the leases whose owner is gone or whose deadline has passed; none is changed.
+
+        Directories that belong to no lease any more, left by processes that were killed, are removed.
+        """
+        aside: list[Path | None] = []
+
+        def work(db: sqlite3.Connection) -> list[Lease]:
+            leases = rows.every(db, self._directory)
+            if recovery.is_done(db):
+                aside.extend(files.orphans(self._directory, {lease.id for lease in leases}))
+            return leases
+
+        found = [lease for lease in self._store.run(work) if self.is_stale(lease)]
+        for directory in aside:
+            files.discard(directory)
+        return found
 
     def is_stale(self, lease: Lease) -> bool:
         """Say whether *lease*, as it was read, has lost its owner or outlived its deadline."""
-        if lease.deadline is not None and lease.deadline <= self._clock():
-            return True
-        if lease.owner.kind == "detached" and lease.deadline is None:
-            return False
-        return not lease.owner.is_alive(lease.lock)
+        return lease.is_stale(self._clock())
 
     def renew(self, identifier: str, ttl: float) -> Lease:
         """
@@ -257,8 +183,8 @@ class LeaseBook:
         def work(db: sqlite3.Connection) -> Lease:
             held = self._find(db, identifier, None)
             if held.removing:
-                raise LeaseNotFoundError(f"lease {held.id} is being removed by {held.owner.describe()}")
-            renewed = replace(held, deadline=self._deadline(ttl))
+                raise LeaseNotFoundError(refusals.kept(held))
+            renewed = replace(held, deadline=None if ttl == math.inf else self._clock() + ttl)
             rows.update(db, renewed)
             return renewed
 
@@ -266,7 +192,7 @@ class LeaseBook:
 
     def take_over(self, lease: Lease) -> Lease | None:
         """
-        Become the owner of a stale lease, to remove its stack and then release it; nobody can renew or use it meanwhile.
+        Become the owner of a stale lease, to remove its stack and release it; nobody can renew or use it meanwhile.
 
         Returns:
             The lease as it is now; None if it is gone, was renewed, or somebody else was first.
@@ -289,8 +215,8 @@ class LeaseBook:
         End a lease and delete its files; its containers must be gone.
 
         Args:
-            lease: An id ends whatever lease has it. A `Lease` ends only that one, under the owner it was read with: not a later
-                one of the same name, nor one that somebody else has taken over.
+            lease: An id ends whatever lease has it. A `Lease` ends only that one, under the owner it was read with:
+                not a later one of the same name, nor one that somebody else has taken over.
 
         Returns:
             Whether there was such a lease.
@@ -307,6 +233,77 @@ class LeaseBook:
         done, aside = self._store.run(work)
         files.discard(aside)
         return done
+
+    def quarantine(self, identifier: str, seconds: float) -> None:
+        """
+        Let the lease's slot rest for *seconds* after its release, because another program uses one of its ports.
+
+        Raises:
+            LeaseNotFoundError: If there is no such lease.
+            UsageError: If *seconds* is wrong.
+        """
+        check_seconds("seconds", seconds)
+
+        def work(db: sqlite3.Connection) -> None:
+            rows.rest(db, self._find(db, identifier, None), self._clock() + seconds)
+
+        self._store.run(work)
+
+    def move(self, lease: Lease, *, strangers: Strangers | None = None, rest: float = REST) -> Lease:
+        """
+        Give the lease another slot, and its old one *rest* seconds of peace; its containers must be gone.
+
+        Id, project name and credentials stay; ports and subnet change, in the env file too. A fixed block becomes
+        a slot.
+
+        Raises:
+            PoolExhaustedError: If there is no other slot; the lease stays as it was.
+            LeaseNotFoundError: If the lease has ended, or has another owner now.
+        """
+        check_seconds("rest", rest)
+        ground = _survey(strangers)
+
+        def work(db: sqlite3.Connection) -> Lease:
+            held = rows.one(db, self._directory, lease.id)
+            if held is None or not _is_same(held, lease):
+                raise LeaseNotFoundError(f"lease {lease.id} has ended or has another owner now; acquire a new one")
+            now = self._clock()
+            place = Search(db=db, settings=self.settings, ground=ground, now=now).place()
+            moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
+            rows.delete(db, held)
+            rows.rest(db, held, now + rest)
+            rows.insert(db, moved)
+            files.write(moved, files.given(held), {}, self.host)
+            return moved
+
+        return self._store.run(work)
+
+    def check(self) -> str:
+        """
+        Check every page of the book, and every lease against its claims.
+
+        Returns:
+            ``ok``, or what is wrong.
+
+        Raises:
+            BookError: If the book cannot be used.
+        """
+        return self._store.run(rows.verdict)
+
+    def _find(self, db: sqlite3.Connection, identifier: str, environment: str | None) -> Lease:
+        found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
+        if found is None:
+            raise LeaseNotFoundError(
+                f"no lease has the id or parallel id {identifier!r}; 'invoke ports.list' shows all"
+            )
+        return found
+
+    def _recover(self, db: sqlite3.Connection, state: str) -> None:
+        recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
+
+
+def _survey(strangers: Strangers | None) -> Ground:
+    return Ground.survey(strangers.ports, strangers.subnets) if strangers else Ground.survey()
 
 
 def _is_same(held: Lease, lease: Lease) -> bool:

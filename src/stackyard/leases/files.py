@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from stackyard import credentials
@@ -12,14 +11,14 @@ from stackyard.errors import UsageError
 from stackyard.leases.records import ports_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from stackyard.credentials import Credentials
     from stackyard.leases.records import Lease
 
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-# Read as themselves by a POSIX shell, by Compose and by us; all else is put in single quotes, where all three agree too.
+# Read as themselves by a POSIX shell, by Compose and by us; all else goes into single quotes, where all three agree.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/@%+=-]*", re.ASCII)
 _QUOTABLE: Final = re.compile(r"[^'\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
@@ -78,6 +77,17 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
     return own | {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
 
 
+def given(lease: Lease) -> dict[str, str]:
+    """
+    Return the variables of the lease's env file that are not the lease's own: its environment's and its caller's.
+
+    Raises:
+        BookError: If the file cannot be read.
+    """
+    own = variables(lease, credentials.read(lease.secrets_dir), "")
+    return {key: value for key, value in lease.variables().items() if key not in own}
+
+
 def env_text(values: Mapping[str, str]) -> str:
     """
     Write variables as an env file.
@@ -114,7 +124,18 @@ def remove(directory: Path) -> Path | None:
     return aside
 
 
+def orphans(folder: Path, leases: Collection[str]) -> list[Path | None]:
+    """Move what *folder* holds besides the directories of *leases* out of the way, for *discard*."""
+    try:
+        found = [path for path in folder.iterdir() if path.name not in leases]
+    except FileNotFoundError:
+        return []
+    return [path if path.name.startswith(".gone-") else remove(path) for path in found]
+
+
 def discard(aside: Path | None) -> None:
     """Delete a directory that *remove* moved; what cannot be deleted now is swept by a later clean-up."""
     if aside is not None:
+        import shutil  # noqa: PLC0415 - brings half the compression modules, and many commands never get here
+
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,9 +1,9 @@
 """
 What the host itself already uses: listening ports, the kernel's own port ranges, routed networks.
 
-A free port is one that can be bound for TCP and UDP on the wildcard address of both IP versions at once, which fails while
-anybody has it on any address. SO_REUSEADDR lets connections in TIME_WAIT pass and stops at a listener. Ports the kernel
-hands out by itself are never free, whatever a bind says now.
+A free port is one that can be bound for TCP and UDP on the wildcard address of both IP versions at once, which
+fails while anybody has it on any address. SO_REUSEADDR lets connections in TIME_WAIT pass and stops at a listener.
+Ports the kernel hands out by itself are never free, whatever a bind says now.
 """
 
 from __future__ import annotations

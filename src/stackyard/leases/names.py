@@ -11,6 +11,7 @@ from stackyard.errors import UsageError
 ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 ID_RULE: Final = "1 to 40 of a-z, 0-9, '_' and '-', the first a letter or digit"
 LONGEST: Final = 30 * 86400.0  # seconds; a lease for longer is a forgotten one
+_WIDTH: Final = 60  # columns of a wrong value that a message shows
 _NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?", re.ASCII)
 
 
@@ -22,8 +23,7 @@ def check_id(what: str, text: object) -> str:
         UsageError: If it is not; the text names *what* and the rule.
     """
     if not isinstance(text, str) or not ID.fullmatch(text):
-        shown = repr(text)
-        raise UsageError(f"{what} must be {ID_RULE}, got {shown if len(shown) <= 60 else shown[:57] + '...'}")  # noqa: PLR2004 - one terminal line
+        raise UsageError(f"{what} must be {ID_RULE}, got {_shown(text)}")
     return text
 
 
@@ -34,11 +34,13 @@ def check_seconds(what: str, value: object) -> float:
     Raises:
         UsageError: If it is anything else: 0, negative, NaN, infinite, "08", "1e3", a boolean.
     """
-    seconds = math.nan
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str) and _NUMBER.fullmatch(value):
-        seconds = float(value)
+    plain = bool(_NUMBER.fullmatch(value)) if isinstance(value, str) else type(value) in {int, float}
+    seconds = float(str(value)) if plain else math.nan
     if not 0 < seconds <= LONGEST:
-        raise UsageError(f"{what} must be seconds above 0 and up to {LONGEST:.0f}, got {str(value)[:60]!r}")
+        raise UsageError(f"{what} must be seconds above 0 and up to {LONGEST:.0f}, got {_shown(value)}")
     return seconds
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 3]}..."

@@ -1,10 +1,11 @@
 """
 Who keeps a lease alive, and whether they still do.
 
-A process owner is boot id, pid, start time and pid namespace, and above all an ``flock`` on the lease's ``owner.lock`` held
-until the process ends: the kernel drops it however the process dies, no pid can be reused into it. The numbers serve where
-the lock cannot: to say who it is, and when the lock's file is gone. A detached owner is just a deadline; it lasts no longer
-than the boot its containers lived in. Neither promises that the owner is doing anything useful.
+A process owner is boot id, pid, start time and pid namespace, and above all an ``flock`` on the lease's
+``owner.lock`` held until the process ends: the kernel drops it however the process dies, no pid can be reused into
+it. The numbers serve where the lock cannot: to say who it is, and when the lock's file is gone. A detached owner is
+just a deadline; it lasts no longer than the boot its containers lived in. Neither promises that the owner is doing
+anything useful.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+_NUMBERS: Final = 3  # pid, ticks and namespace in a label
 _PROC: Final = Path("/proc")
 _held: Final[dict[Path, int]] = {}
 
@@ -58,7 +60,7 @@ class Owner:
         if kind == "detached" and not numbers and boot:
             return cls(kind="detached", boot=boot)
         parts = numbers.split(":")
-        if kind != "process" or len(parts) != 3 or not all(p.isascii() and p.isdigit() for p in parts):  # noqa: PLR2004 - as label writes them
+        if kind != "process" or len(parts) != _NUMBERS or not all(p.isascii() and p.isdigit() for p in parts):
             return None
         pid, ticks, namespace = map(int, parts)
         return cls(kind="process", boot=boot, pid=pid, ticks=ticks, namespace=namespace)

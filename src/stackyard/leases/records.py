@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from stackyard import credentials
 from stackyard.errors import BookError, UsageError
 from stackyard.leases.names import ID
 from stackyard.leases.owners import Owner
@@ -23,24 +24,43 @@ class Leasable(Protocol):
     """What the leases read of an environment."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name."""
+        ...
+
     @property
-    def data(self) -> Literal["tmpfs", "volume"]: ...
+    def data(self) -> Literal["tmpfs", "volume"]:
+        """Whether its database outlives a stack."""
+        ...
+
     @property
-    def ports(self) -> Mapping[str, int]: ...
+    def ports(self) -> Mapping[str, int]:
+        """Its fixed host port for each service."""
+        ...
+
     @property
-    def subnet(self) -> str: ...
+    def subnet(self) -> str:
+        """Its fixed IPv4 network."""
+        ...
+
     @property
-    def variables(self) -> Mapping[str, str]: ...
+    def variables(self) -> Mapping[str, str]:
+        """The variables of its env file."""
+        ...
 
 
 class Strangers(Protocol):
     """What others on this host already use and the kernel does not show: an engine's ports and networks."""
 
     @property
-    def ports(self) -> Collection[int]: ...
+    def ports(self) -> Collection[int]:
+        """Published host ports."""
+        ...
+
     @property
-    def subnets(self) -> Collection[str | IPv4Network]: ...
+    def subnets(self) -> Collection[str | IPv4Network]:
+        """IPv4 networks."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +68,8 @@ class Lease:
     """
     An exclusive claim on a block of host ports, a subnet and a Compose project name.
 
-    It grants nothing against programs that ask no book: such a one may still bind a leased port before its stack does.
+    It grants nothing against programs that ask no book: such a one may still bind a leased port before its stack
+    does.
 
     Attributes:
         id: Eight hex digits, or the environment's name where its data is a volume.
@@ -107,9 +128,34 @@ class Lease:
         except (OSError, UnicodeDecodeError) as error:
             raise BookError(f"lease {self.id}: {self.env_file}: {error}") from None
 
+    def secrets(self) -> list[str]:
+        """
+        Return the values that no log or report may show.
+
+        Raises:
+            BookError: If they cannot be read.
+        """
+        kept = credentials.read(self.secrets_dir)
+        return [getattr(kept, name) for name in credentials.NAMES]
+
+    def is_stale(self, now: float) -> bool:
+        """
+        Say whether the lease, as it was read, has outlived its deadline or its owner.
+
+        Only a lease whose data is in a volume outlives a boot: its containers start again with the engine.
+
+        Args:
+            now: Seconds since 1970.
+        """
+        if self.deadline is not None and self.deadline <= now:
+            return True
+        if self.owner.kind == "detached" and (self.deadline is None or self.id == self.environment):
+            return False
+        return not self.owner.is_alive(self.lock)
+
     def url(self, service: str) -> str:
         """
-        Return the URL of *service*, credentials included; the WebSocket's is on the backend's port, which serves it.
+        Return the URL of *service*, credentials included; the backend serves the WebSocket too, on its own port.
 
         Raises:
             UsageError: If there is no such service.

@@ -1,8 +1,9 @@
 """
 What a new book takes over from a lost one.
 
-First from the leases' own directories, whose env files tell all but the deadline and whose locks still tell who lives; then,
-where the caller can list them, from the stacks that run. Whatever has lost its deadline gets a fresh one.
+First from the leases' own directories, whose env files tell all but the deadline and whose locks still tell who
+lives; then, where the caller can list them, from the stacks that run. Whatever has lost its deadline gets a fresh
+one.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ def recover(
         except StackyardError as error:
             log.warning("the lease book is new and the running stacks cannot be listed yet: %s", error)
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
+
+
+def is_done(db: sqlite3.Connection) -> bool:
+    """Say whether the directories' leases are in the book, so that any other directory is nobody's."""
+    row = db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()
+    return row is None or row[0] != "due"
 
 
 def _from_files(directory: Path, host: str) -> Iterator[Survivor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.errors import BookError, UsageError
@@ -11,7 +12,6 @@ from stackyard.leases.records import Lease, parse_ports, ports_text
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
 _COLUMNS: Final = "id, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing"
 
@@ -70,7 +70,7 @@ def insert(db: sqlite3.Connection, lease: Lease) -> None:
     rows = [(kind, value, lease.id) for kind, value in _claims(lease)]
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
     if lease.slot is not None:
-        db.execute("UPDATE slots SET idle=NULL WHERE port=?", (min(lease.ports.values()),))
+        db.execute("UPDATE slots SET idle=NULL WHERE port=?", (_base(lease),))
 
 
 def update(db: sqlite3.Connection, lease: Lease) -> None:
@@ -87,8 +87,30 @@ def delete(db: sqlite3.Connection, lease: Lease) -> None:
     if lease.slot is not None:
         db.execute(
             "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots) WHERE port=? AND idle IS NULL",
-            (min(lease.ports.values()),),
+            (_base(lease),),
         )
+
+
+def rest(db: sqlite3.Connection, lease: Lease, until: float) -> None:
+    """Keep a lease's slot from being given out before *until*, in seconds since 1970."""
+    if lease.slot is not None:
+        db.execute("UPDATE slots SET rests_until=max(rests_until, ?) WHERE port=?", (until, _base(lease)))
+
+
+def verdict(db: sqlite3.Connection) -> str:
+    """Return ``ok``, or the first thing that is wrong with the book's pages, indexes or claims."""
+    found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    if found != "ok":
+        return found
+    for lease in every(db, Path()):
+        claims = set(db.execute("SELECT kind, value FROM claims WHERE lease=?", (lease.id,)))
+        if claims != set(_claims(lease)):
+            return f"lease {lease.id} and its claims differ"
+    return "ok"
+
+
+def _base(lease: Lease) -> int:
+    return min(lease.ports.values())
 
 
 def _claims(lease: Lease) -> Iterator[tuple[str, str]]:
@@ -99,7 +121,7 @@ def _claims(lease: Lease) -> Iterator[tuple[str, str]]:
     if lease.slot is None:
         yield "block", lease.environment
     else:
-        yield "slot", str(min(lease.ports.values()))
+        yield "slot", str(_base(lease))
     if lease.parallel_id is not None:
         yield "parallel", parallel_key(lease.environment, lease.parallel_id)
 

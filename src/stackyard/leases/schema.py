@@ -39,7 +39,12 @@ CREATE TABLE slots (
     PRIMARY KEY (pool, port)
 ) WITHOUT ROWID;
 CREATE INDEX slots_idle ON slots (pool, idle, port) WHERE idle IS NOT NULL;
-CREATE TABLE queue (ticket INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL);
+CREATE TABLE queue (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
+    wanted TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    seen REAL NOT NULL
+);
 """
 
 # From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one

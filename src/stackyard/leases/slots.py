@@ -1,9 +1,9 @@
 """
 Which slot and subnet a new lease gets.
 
-Free slots are tried in the order they were given back, so that a port rests as long as possible before its next use; a slot
-whose ports somebody else has is passed over, not waited for. A slot's own subnet is the one with the slot's number; where a
-route or another network lies on it, the next one that is free.
+Free slots are tried in the order they were given back, so that a port rests as long as possible before its next
+use; a slot whose ports somebody else has is passed over, not waited for. A slot's own subnet is the one with the
+slot's number; where a route or another network lies on it, the next one that is free.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Search:
     now: float
     busy: int = 0
 
-    def place(self) -> Place:
+    def place(self, leave: int = 0) -> Place:
         """
-        Return the first free slot with a free subnet.
+        Return the first free slot with a free subnet, after leaving the first *leave* free ones to others.
 
         Raises:
             PoolExhaustedError: If there is none of either.
@@ -77,6 +77,9 @@ class Search:
         for number, block in self._slots():
             if self.ground.is_reserved(block) or self._is_claimed(block) or not self.ground.is_free(block):
                 self.busy += 1
+                continue
+            if leave > 0:
+                leave -= 1
                 continue
             ports = dict(zip(SERVICES, block, strict=False))
             return Place(slot=number, ports=ports, spare=tuple(block[len(SERVICES) :]), subnet=self._subnet(number))
@@ -111,8 +114,8 @@ class Search:
             if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
                 return text
         raise PoolExhaustedError(
-            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: of {count}, every one is leased, or a route, a name server "
-            "or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to a private network that is not in use"
+            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: each of the {count} is leased, or a route, a name "
+            "server or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to an unused private network"
         )
 
 

@@ -1,13 +1,15 @@
 """
 The lease book's file: one SQLite database in the state directory, never open longer than one piece of work.
 
-Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transaction. The lock makes waiting short and fair
-where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. The journal is a rollback
-journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Nothing is synced to the disk, because a host that
-lost power lost the containers the leases were for too; the first work after a boot checks the whole file for that reason.
+Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transaction. The lock makes waiting short and
+fair where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. The journal is a
+rollback journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Nothing is synced to the disk,
+because a host that lost power lost the containers the leases were for too; so the first work after a boot checks
+the whole file.
 
-An empty file is a valid database to SQLite, and so is anybody else's; so the header must show our application id and a
-known version before SQLite may touch the file. One that does not, or that SQLite finds broken, is kept beside the new book.
+An empty file is a valid database to SQLite, and so is anybody else's; so the header must show our application id
+and a known version before SQLite may touch the file. One that does not, or that SQLite finds broken, is kept beside
+a new book.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ log = logging.getLogger("stackyard")
 
 T = TypeVar("T")
 
-LOCK_DEADLINE: Final = 30.0  # seconds; every piece of work takes milliseconds, so its holder is stopped or hung by then
+LOCK_DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
 _MAGIC: Final = b"SQLite format 3\0"
+_HEADER: Final = 100  # bytes
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -51,8 +54,9 @@ class Store:
 
     Args:
         directory: The state directory; made with mode 0700 if missing.
-        recover: Fills a new book with what is still known. Called within each piece of work until the row ``recovery`` of
-            the table ``meta``, whose value it is given, says ``done``.
+        recover: Fills a new book with what is still known. Called within each piece of work until the row
+        ``recovery``
+            of the table ``meta``, whose value it is given, says ``done``.
     """
 
     def __init__(self, directory: Path, recover: Callable[[sqlite3.Connection, str], None]) -> None:
@@ -62,7 +66,9 @@ class Store:
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """
-        Do *work* in one transaction, alone on this host; a book found broken is set aside and *work* done on a new one.
+        Do *work* in one transaction, alone on this host.
+
+        A book found broken is set aside, and *work* done on a new one.
 
         Raises:
             BookError: If the state directory or the book cannot be used.
@@ -136,8 +142,8 @@ class Store:
             return
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise BookError(f"{self.file}: the lease book must be a plain file of your own; move this one away")
-        header = self.file.read_bytes()[:100] if found.st_size < 100 else _head(self.file)  # noqa: PLR2004 - SQLite's header
-        if len(header) < 100 or not header.startswith(_MAGIC):  # noqa: PLR2004 - as above
+        header = _head(self.file)
+        if len(header) < _HEADER or not header.startswith(_MAGIC):
             raise _BrokenError("not a database")
         version, application = struct.unpack(">I4xI", header[60:72])
         if application != APPLICATION_ID:
@@ -162,8 +168,9 @@ class Store:
         try:
             connection.executescript(
                 f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-                f"{TABLES} INSERT INTO meta VALUES ('schema', '{VERSION}'), ('recovery', 'due'); COMMIT;"
+                f"{TABLES} COMMIT;"
             )
+            connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
         except sqlite3.DatabaseError as error:
             raise BookError(f"{self.file}: cannot be made: {error}") from None
         finally:
@@ -201,22 +208,10 @@ class Store:
             journal.rename(kept.with_name(f"{kept.name}-journal"))
         log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
 
-    def integrity(self) -> str:
-        """
-        Check every page and index of the book.
-
-        Returns:
-            ``ok``, or what is wrong.
-
-        Raises:
-            BookError: If the book cannot be used.
-        """
-        return str(self.run(lambda db: db.execute("PRAGMA integrity_check(5)").fetchone()[0]))
-
 
 def _head(file: Path) -> bytes:
     with file.open("rb") as opened:
-        return opened.read(100)
+        return opened.read(_HEADER)
 
 
 def take_lock(handle: int, path: Path, deadline: float = LOCK_DEADLINE) -> None:
@@ -233,7 +228,7 @@ def take_lock(handle: int, path: Path, deadline: float = LOCK_DEADLINE) -> None:
             raise
     else:
         return
-    # flock has no deadline of its own. A thread that waits past ours holds nothing: the lock goes with the closed handle.
+    # flock has no deadline of its own. A thread that waits past ours holds nothing: the lock goes with the handle.
     done = threading.Event()
     failed: list[OSError] = []
 

@@ -10,7 +10,7 @@ from stackyard.leases.ground import can_bind, port_holders, span
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from stackyard.leases.ground import Ground
@@ -44,23 +44,33 @@ def describe(lease: Lease) -> str:
     return f"lease {lease.id}{name} of {lease.environment}, {lease.owner.describe()}"
 
 
-def refusal(environment: str, obstacle: str) -> str:
+def kept(lease: Lease) -> str:
+    """Say that a lease there can only be one of belongs to a living process."""
+    doing = "is being removed by" if lease.removing else "belongs to"
+    who = lease.owner.describe()
+    return f"lease {lease.id} of {lease.environment} {doing} {who}; wait for that to end (--wait SECONDS)"
+
+
+def fixed(environment: str, obstacle: str) -> str:
     """Say that an environment's own ports cannot be had."""
     return (
-        f"environment {environment!r} needs its own ports, but {obstacle}; end that one (invoke ports.release --parallel-id ID for a "
-        "lease), or change the ports in envs/docker_environments.yaml and the env file"
+        f"environment {environment!r} needs its own ports, but {obstacle}; end that one first ('invoke ports.list' "
+        "shows all leases), or change the ports in envs/docker_environments.yaml and in the env file"
     )
 
 
-def exhausted(error: Exception, leases: Sequence[Lease], search: Search, is_stale: Callable[[Lease], bool]) -> str:
+def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: int) -> str:
     """Say why the pool has nothing left, who holds it, and how to go on."""
     settings = search.settings
     held = [lease for lease in leases if lease.slot is not None]
-    dead = sum(map(is_stale, held))
+    dead = sum(lease.is_stale(search.now) for lease in held)
     text = f"{error}: {len(held)} of {settings.slots} slots are leased ({dead} of them stale)"
     if search.busy:
-        text += f", {search.busy} taken by other programs or kept by the kernel"
+        text += f", {search.busy} in use by other programs or kept by the kernel"
+    if ahead:
+        text += f", {ahead} wait before this request"
     if held:
         more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
         text += f"; held by {'; '.join(map(describe, held[:_SHOWN]))}{more}"
-    return f"{text}. Widen the pool (STACKYARD_POOL=9500-9999,20000-20999), free dead leases (invoke ports.gc), or wait (--wait SECONDS)"
+    advice = f"widen the pool (STACKYARD_POOL={settings.pool_text},20000-20999)"
+    return f"{text}. To go on, {advice}, free stale leases (invoke ports.gc), or wait (--wait SECONDS)"

@@ -1,0 +1,164 @@
+"""One request for a lease, answered inside one transaction: the lease it already has, or a new one."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import PoolExhaustedError, UsageError
+from stackyard.leases import files, owners, refusals, rows
+from stackyard.leases.names import check_id, check_seconds
+from stackyard.leases.owners import Owner
+from stackyard.leases.records import Lease, project_name
+from stackyard.leases.slots import Place, Search
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stackyard.leases.ground import Ground
+    from stackyard.leases.records import Fixed, Leasable
+    from stackyard.settings import Settings
+
+log = logging.getLogger("stackyard")
+
+PARALLEL_TTL: Final = 3600.0  # seconds that a lease with a parallel id lives without being asked for again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    What `LeaseBook.acquire` was asked for; its arguments are explained there.
+
+    Raises:
+        UsageError: If an id or time is wrong, or the two do not go together.
+    """
+
+    settings: Settings
+    host: str
+    directory: Path
+    environment: Leasable
+    parallel_id: str | None
+    ttl: float | None
+    fixed: Fixed
+    variables: Mapping[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.parallel_id is not None:
+            check_id("a parallel id", self.parallel_id)
+            if self._keeps_data:
+                raise UsageError(
+                    f"environment {self.environment.name!r} keeps its data, so there is one stack of it; "
+                    f"leave the parallel id {self.parallel_id!r} out"
+                )
+        if self.ttl is not None and self.ttl != math.inf:
+            check_seconds("ttl", self.ttl)
+
+    @property
+    def wanted(self) -> str:
+        """What the request queues for: the pool, or an environment's own block."""
+        return f"block:{self.environment.name}" if self.fixed == "only" else "pool"
+
+    def answer(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> Lease:
+        """
+        Return the lease.
+
+        Args:
+            db: The book, in a transaction.
+            ground: The host as it is now.
+            now: Seconds since 1970.
+            ahead: How many wait before this request; as many places are left for them.
+
+        Raises:
+            PoolExhaustedError: If there is no place for this request now.
+            UsageError: If a variable cannot be written.
+        """
+        held = self._existing(db)
+        if held is not None:
+            return self._again(db, held, now)
+        return self._grant(db, self._place(db, ground, now, ahead), now)
+
+    @property
+    def _keeps_data(self) -> bool:
+        return self.environment.data == "volume"
+
+    def _existing(self, db: sqlite3.Connection) -> Lease | None:
+        if self._keeps_data:
+            return rows.one(db, self.directory, self.environment.name)
+        if self.parallel_id is None:
+            return None
+        return rows.by_parallel_id(db, self.directory, self.parallel_id, self.environment.name)
+
+    def _again(self, db: sqlite3.Connection, held: Lease, now: float) -> Lease:
+        """Hand a lease out once more, unless a living process has it to itself."""
+        if held.owner.kind == "process" and held.owner != Owner.current() and not held.is_stale(now):
+            raise PoolExhaustedError(refusals.kept(held))
+        again = replace(held, owner=self._owner(), deadline=self._deadline(now), removing=False)
+        if self.variables or again.owner != held.owner or not again.env_file.is_file():
+            files.write(again, self.environment.variables, self.variables, self.host)
+        _hold(again)
+        rows.update(db, again)
+        return again
+
+    def _place(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> Place:
+        if self.fixed != "never":
+            own = self.environment
+            block = Place(slot=None, ports=dict(own.ports), spare=(), subnet=own.subnet)
+            obstacle = refusals.obstacle(db, self.directory, block, ground)
+            if obstacle is None and ahead == 0:
+                return block
+            if self.fixed == "only":
+                raise PoolExhaustedError(refusals.fixed(own.name, obstacle or f"{ahead} others wait for them"))
+            log.info("environment %s moves to the pool: %s", own.name, obstacle)
+        search = Search(db=db, settings=self.settings, ground=ground, now=now)
+        try:
+            return search.place(leave=ahead)
+        except PoolExhaustedError as error:
+            leases = rows.every(db, self.directory)
+            raise PoolExhaustedError(refusals.exhausted(error, leases, search, ahead)) from None
+
+    def _grant(self, db: sqlite3.Connection, place: Place, now: float) -> Lease:
+        name = self.environment.name
+        identifier = name if self._keeps_data else os.urandom(4).hex()
+        lease = Lease(
+            id=identifier,
+            parallel_id=self.parallel_id,
+            environment=name,
+            slot=place.slot,
+            ports=place.ports,
+            spare=place.spare,
+            subnet=place.subnet,
+            project=project_name(name, identifier),
+            owner=self._owner(),
+            created=now,
+            deadline=self._deadline(now),
+            directory=self.directory / identifier,
+        )
+        rows.insert(db, lease)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            files.write(lease, self.environment.variables, self.variables, self.host)
+            _hold(lease)
+        except BaseException:
+            owners.drop(lease.lock)
+            files.discard(files.remove(lease.directory))
+            raise
+        return lease
+
+    def _owner(self) -> Owner:
+        return Owner.current() if self.ttl is None and self.parallel_id is None else Owner.detached()
+
+    def _deadline(self, now: float) -> float | None:
+        lifetime = PARALLEL_TTL if self.ttl is None and self.parallel_id is not None else self.ttl
+        return None if lifetime is None or lifetime == math.inf else now + lifetime
+
+
+def _hold(lease: Lease) -> None:
+    if lease.owner.kind == "process":
+        owners.hold(lease.lock)
+    else:
+        owners.drop(lease.lock)

@@ -1,0 +1,52 @@
+"""
+Who waits for a place, first come first served.
+
+A waiter is a row it refreshes whenever it looks again. One whose process has ended is dropped, and so is one that
+has not looked for long: it may live in a pid namespace that cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stackyard.leases.owners import Owner, boot_id, pid_namespace
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SILENCE: Final = 30.0  # seconds after which an unseen waiter is taken for dead
+
+
+def ahead(db: sqlite3.Connection, wanted: str, ticket: int | None, now: float) -> int:
+    """
+    Return how many wait for *wanted* before *ticket*, or in all if it is None; the dead are dropped.
+
+    Args:
+        db: The book, in a transaction.
+        wanted: What they queue for.
+        ticket: The asker's own place.
+        now: Seconds since 1970.
+    """
+    waiting = db.execute("SELECT ticket, owner, seen FROM queue WHERE wanted=? ORDER BY ticket", (wanted,)).fetchall()
+    dead = [(number,) for number, owner, seen in waiting if number != ticket and not _waits(owner, seen, now)]
+    db.executemany("DELETE FROM queue WHERE ticket=?", dead)
+    living = {number for number, _, _ in waiting} - {number for (number,) in dead}
+    return sum(1 for number in living if ticket is None or number < ticket)
+
+
+def join(db: sqlite3.Connection, wanted: str, ticket: int | None, now: float) -> int:
+    """Take a ticket, or keep *ticket* and be seen; return it."""
+    row = (ticket, wanted, Owner.current().label(), now)
+    return int(db.execute("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?) RETURNING ticket", row).fetchone()[0])
+
+
+def leave(db: sqlite3.Connection, ticket: int) -> None:
+    """Give a ticket back."""
+    db.execute("DELETE FROM queue WHERE ticket=?", (ticket,))
+
+
+def _waits(label: str, seen: float, now: float) -> bool:
+    owner = Owner.parse(label)
+    if owner is None or owner.boot != boot_id() or abs(now - seen) > SILENCE:
+        return False
+    return owner.namespace != pid_namespace() or owner.runs()
