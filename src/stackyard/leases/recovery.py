@@ -47,8 +47,9 @@ def recover(
         survivors: Lists the leases of running stacks; None leaves that to a later caller.
         now: Seconds since 1970.
     """
-    enter_pool(db, settings)
-    if state == "due":
+    first = state == "due"
+    if first:
+        enter_pool(db, settings)
         _enter(db, settings, directory, _from_files(directory, settings.host), now)
         state = "stacks"
     if survivors is not None:
@@ -56,7 +57,8 @@ def recover(
             _enter(db, settings, directory, survivors(), now)
             state = "done"
         except StackyardError as error:
-            log.warning("the lease book is new and the running stacks cannot be listed yet: %s", error)
+            # told once; every later piece of work tries again
+            log.log(logging.WARNING if first else logging.DEBUG, "new lease book, running stacks not listed: %s", error)
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
 
 

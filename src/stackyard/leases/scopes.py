@@ -29,14 +29,14 @@ def lease(environment: str | Leasable = "test", *, book: LeaseBook | None = None
     Raises:
         StackyardError: As `LeaseBook.acquire` and `Environment.load` do.
     """
-    book, held = _acquire(environment, book, options)
+    opened, held = _acquire(environment, book, options)
     pid = os.getpid()
     try:
         yield held
     finally:
         # A fork inside the block unwinds it too, and must not end its parent's lease.
         if os.getpid() == pid:
-            book.release(held)
+            opened.release(held)
 
 
 @contextlib.asynccontextmanager
@@ -48,19 +48,19 @@ async def alease(
 
     acquiring = asyncio.create_task(asyncio.to_thread(partial(_acquire, environment, book, options)))
     try:
-        book, held = await asyncio.shield(acquiring)
+        opened, held = await asyncio.shield(acquiring)
     except asyncio.CancelledError:
         # A thread cannot be cancelled: what it still acquires has to be given back.
         with contextlib.suppress(Exception):
-            book, held = await acquiring
-            book.release(held)
+            owner, late = await acquiring
+            owner.release(late)
         raise
     pid = os.getpid()
     try:
         yield held
     finally:
         if os.getpid() == pid:
-            await asyncio.shield(asyncio.to_thread(book.release, held))
+            await asyncio.shield(asyncio.to_thread(opened.release, held))
 
 
 def _acquire(environment: str | Leasable, book: LeaseBook | None, options: dict[str, Any]) -> tuple[LeaseBook, Lease]:
