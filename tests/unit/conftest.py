@@ -17,6 +17,7 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fak
     engine = FakeEngine()
     server = serve(engine, tmp_path / "docker.sock")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     yield engine
     server.shutdown()
     server.server_close()

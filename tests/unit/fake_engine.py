@@ -30,6 +30,7 @@ class FakeEngine:
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     immortal: set[str] = field(default_factory=set)
+    broken: bool = False
     requests: list[str] = field(default_factory=list)
 
     def container(self, service: str, lease: str = "l1", **changes: Any) -> dict[str, Any]:
@@ -56,6 +57,8 @@ class FakeEngine:
         self, method: str, path: str, query: dict[str, list[str]]
     ) -> tuple[int, Any]:
         self.requests.append(f"{method} {path}")
+        if self.broken:
+            return 500, {"message": "the engine is out of order"}
         path = re.sub(r"^/v[\d.]+", "", path)
         match method, path.strip("/").split("/"):
             case "GET", ["version"]:

@@ -4,17 +4,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from fake_docker import install_docker
 
 from stackyard.compose import Compose, port_conflict, start_at_once
 from stackyard.errors import CommandError, ConfigError
 
 
 def make_project(tmp_path: Path, script: str) -> Compose:
-    """Return a project whose `docker` is a little program of ours, found first on PATH."""
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
+    install_docker(tmp_path, script)
     return Compose(file=Path("c.yml"), env_file=Path("e.env"), project="p", overrides=(Path("o.yml"),))
 
 
@@ -23,6 +20,7 @@ def _own_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
 
 
+@pytest.mark.usefixtures("_own_docker")
 def test_a_command_names_file_env_file_and_project_explicitly(tmp_path: Path) -> None:
     words = make_project(tmp_path, "").command("ps", "-a")
 
