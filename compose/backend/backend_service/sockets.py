@@ -74,10 +74,11 @@ class Socket:
 
     async def _shake_hands(self) -> None:
         headers = self._websocket.headers
-        token, origins = bearer(headers), headers.getlist("origin")
-        allowed = self._service.settings.allowed_origins
-        # A browser always sends its page's Origin; a client without one must prove that it is none.
-        if len(origins) > 1 or (origins and origins[0] not in allowed) or (not origins and token is None):
+        token, origin = bearer(headers), headers.get("origin")
+        # A browser always sends its page's Origin; a client without one must prove that it is none. Two Origins never
+        # come this far: the WebSocket library refuses them.
+        allowed = token is not None if origin is None else origin in self._service.settings.allowed_origins
+        if not allowed:
             raise Refused(403, "origin_not_allowed", "this Origin may not connect")
         if token is not None:
             await self._identify(token)
