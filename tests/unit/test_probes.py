@@ -248,7 +248,9 @@ class FakePostgres:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         length = int.from_bytes(await reader.readexactly(4), "big")
-        await reader.readexactly(length - 4)
+        if await reader.readexactly(length - 4) == (80877103).to_bytes(4, "big"):
+            writer.write(b"N")
+            return
         writer.write(self._message(b"R", b"\0\0\0\x05salt"))
         kind, answer = await self._read(reader)
         inner = hashlib.md5(f"{SECRET}app".encode()).hexdigest()  # noqa: S324 - what the protocol's md5 login is
@@ -341,7 +343,7 @@ async def test_a_server_that_is_not_there_is_not_ready(url: str) -> None:
     assert await failure(probe_for("it", url.format(free_port()))) == "connection refused"
 
 
-@pytest.mark.parametrize("handler", [hang_up, reset, saying(b""), saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")])
+@pytest.mark.parametrize("handler", [hang_up, reset, saying(b""), saying(b"\0" * 50), saying(b"SSH-2.0-x\r\n")])
 @pytest.mark.parametrize("url", URLS, ids=["postgres", "redis", "http", "websocket"])
 async def test_a_proxy_that_accepts_too_early_is_not_ready(url: str, handler: Handler) -> None:
     async with listening(handler) as port:

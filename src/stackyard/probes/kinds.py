@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from websockets.typing import Origin
 
 BODY: Final = 2048  # bytes of an HTTP answer's body that are read for a failure's text
+SSL_REQUEST: Final = b"\0\0\0\x08\x04\xd2\x16\x2f"  # "would you speak TLS?", answered before any login
 HEADERS: Final = 64  # header lines accepted
 PATH: Final = re.compile(r"/[!-~]*")
 
@@ -71,6 +72,7 @@ class PostgresProbe:
 
         endpoint = self._endpoint
         with endpoint.failures():
+            await _greet_postgres(endpoint)
             # all said explicitly, so that no PG* variable of the caller's shell decides
             connection = await asyncpg.connect(
                 host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password,
@@ -258,6 +260,14 @@ def preload() -> None:
 def _expect(fact: bool, otherwise: str) -> None:
     if not fact:
         raise NotReadyError(otherwise)
+
+
+async def _greet_postgres(endpoint: Endpoint) -> None:
+    """Make sure that a PostgreSQL server answers: its client spins for ever on some answers of anything else."""
+    async with endpoint.connect() as (reader, writer):
+        writer.write(SSL_REQUEST)
+        answer = await reader.readexactly(1)
+        _expect(answer in {b"N", b"S"}, f"answered {answer!r}, not PostgreSQL")
 
 
 async def _body(reader: asyncio.StreamReader) -> str:

@@ -107,7 +107,7 @@ class _Watch:
         self.probe = probe
         self.service = probe.service
         self.attempts = 0
-        self.failure = "not tried"
+        self.failure = "no answer yet"
         self.passed: float | None = None
 
     async def run(self, interval: float, elapsed: Callable[[], float]) -> None:
