@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +38,7 @@ class ServiceEvidence:
         facts += [state.error] if state.error else []
         lines = [f"{state.service}: {', '.join(facts)}"]
         lines += [f"  health check: {entry}" for entry in state.health_log[-HEALTH_CHECKS:] if entry]
-        lines += [f"  | {line}" for line in self.log.splitlines()]
+        lines += [f"  | {line}" for line in squeeze(self.log.splitlines())]
         return "\n".join(lines)
 
 
@@ -59,6 +60,12 @@ def collect(engine: Engine, labels: Sequence[str], *, secrets: Iterable[str]) ->
             continue  # gone meanwhile: the others still tell their part
         found.append(ServiceEvidence(state=state, log=redact(log, hidden)))
     return sorted(found, key=lambda item: item.state.service)
+
+
+def squeeze(lines: Iterable[str]) -> list[str]:
+    """Return *lines* with a run of equal ones told as one and its length."""
+    runs = [(line, len(list(run))) for line, run in itertools.groupby(lines)]
+    return [line if length == 1 else f"{line} ({length} times)" for line, length in runs]
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

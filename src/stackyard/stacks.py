@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import time
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup, credentials, evidence
 from stackyard.compose import Compose, port_conflict, start_at_once
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
 
-PROBED = ("postgres", "redis", "auth", "backend", "websocket")
+PROBED: Final = ("postgres", "redis", "auth", "backend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +74,13 @@ class Stack:
 
     def probes(self) -> list[Probe]:
         """Return one probe for each service, WebSocket included."""
-        from stackyard.probes import probe_for  # noqa: PLC0415 - only a start needs it
+        from stackyard.probes import WebSocketProbe, probe_for  # noqa: PLC0415 - only a start needs them
 
-        return [probe_for(service, self.lease.url(service)) for service in PROBED]
+        # the WebSocket answers only known origins; a browser would send this one
+        websocket = WebSocketProbe(
+            url=self.lease.url("websocket"), origin=self.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
+        )
+        return [*(probe_for(service, self.lease.url(service)) for service in PROBED), websocket]
 
     def up(self, *, keep: bool = False, repeat: str = "invoke env.up", deadline: float | None = None) -> Startup:
         """

@@ -18,7 +18,7 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
     broken = fake_engine.container(
         "auth", Status="exited", ExitCode=137, OOMKilled=True, Health=health, Error="no room"
     )
-    broken["log"] = b"password hunter2\nbye\n"
+    broken["log"] = b"password hunter2\nbye\nbye\n"
 
     found = evidence.collect(engine, LABEL, secrets=["hunter2", ""])
 
@@ -29,7 +29,7 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
         "  health check: check 3",
         "  health check: check 4",
         "  | password ***",
-        "  | bye",
+        "  | bye (2 times)",
     ]
 
 

@@ -10,7 +10,7 @@ from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
-from stackyard.stacks import PROBED, Stack
+from stackyard.stacks import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.engine import Engine
+
+SERVICES = {"postgres", "redis", "auth", "backend", "websocket"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Silent:
         raise NotReadyError("refused")
 
 
+def _replace_probes(monkeypatch: pytest.MonkeyPatch, kind: type[Answering | Silent]) -> None:
+    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: kind(service))
+    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: kind("websocket"))
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> LeaseBook:
     return LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
@@ -52,12 +59,12 @@ def stack(book: LeaseBook, engine: Engine) -> Stack:
 
 @pytest.fixture
 def _answering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Answering(service))
+    _replace_probes(monkeypatch, Answering)
 
 
 @pytest.fixture
 def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Silent(service))
+    _replace_probes(monkeypatch, Silent)
 
 
 @pytest.mark.usefixtures("_answering")
@@ -66,7 +73,7 @@ def test_a_stack_is_ready_when_compose_is_done_and_every_probe_has_passed(stack:
 
     startup = stack.up()
 
-    assert set(startup.probes) == set(PROBED)
+    assert set(startup.probes) == SERVICES
     assert startup.seconds >= max(startup.probes.values())
     assert startup.seconds >= startup.compose
     assert "at-once.yml" in calls.read_text()
@@ -197,7 +204,7 @@ def test_an_unknown_service_lists_the_known(stack: Stack, fake_engine: FakeEngin
 
 @pytest.mark.usefixtures("_answering")
 def test_waiting_returns_each_probes_seconds(stack: Stack) -> None:
-    assert set(stack.wait(deadline=5)) == set(PROBED)
+    assert set(stack.wait(deadline=5)) == SERVICES
 
 
 def test_an_engine_that_stumbles_while_asked_for_trouble_is_no_trouble(stack: Stack, fake_engine: FakeEngine) -> None:
