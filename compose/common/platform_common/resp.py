@@ -1,9 +1,8 @@
 """
 One connection to Redis in RESP2, the protocol's plain form.
 
-The services use a dozen commands; importing redis-py for
-them costs 250 ms of CPU in every process, which is more than everything else in a service together and, with fifty
-stacks starting on one host, the largest single part of their start-up.
+The services use a dozen commands. Importing redis-py for them takes 46 ms of CPU and 7 MB in every process, on top of
+the 130 ms of everything else; with fifty stacks starting on one host that is five seconds and 700 MB.
 """
 
 from __future__ import annotations

@@ -74,6 +74,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.app_state = {**self.app_state, "abort": self.transport.abort}
 
+    async def send(self, message: Any) -> None:
+        """Send; a refused handshake is complete too, else uvicorn reports it as our error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
+
 
 class Server(uvicorn.Server):
     """Ends the process when the grace is over."""
@@ -95,6 +101,8 @@ def serve(build: Callable[[Settings], Starlette]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # The pool reports each attempt to reconnect with a traceback; our own line about it is enough.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     # A client that sends rubbish is its own problem, not a line in our log for each attempt.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "Invalid HTTP request" not in record.getMessage())
     try:

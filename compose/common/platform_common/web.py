@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ log = logging.getLogger("platform")
 
 BODY_LIMIT: Final = 16 * 1024  # bytes
 DISCARD_LIMIT: Final = 2 * 1024 * 1024  # bytes of a too large body that are read so that its sender hears the answer
+LOG_PAUSE: Final = 5.0  # seconds
 READY_LIMIT: Final = 1.5  # seconds for all readiness checks together
 
 
@@ -138,8 +140,17 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(_request: Request, error: Exception) -> Response:
-    log.warning("%s", error)
+    _report(str(error))
     return problem(503, "unavailable", "a store is away, try again in a moment", {"Retry-After": "1"})
+
+
+def _report(trouble: str, last: dict[str, float] = {}) -> None:  # noqa: B006 - what was logged, and when
+    """Log *trouble*, but not for each of the many requests that meet it in the same second."""
+    now = time.monotonic()
+    if now - last.get(trouble, -LOG_PAUSE) >= LOG_PAUSE:
+        last.clear()
+        last[trouble] = now
+        log.warning("%s", trouble)
 
 
 async def _http(_request: Request, error: Exception) -> Response:
