@@ -1,0 +1,139 @@
+"""The engine's images: list, tag, remove through its API; build, import and pull through the `docker` command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard import process
+from stackyard.engine.client import Engine, plain_errors
+from stackyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+BUILD_DEADLINE: Final = 1200.0  # seconds for one image
+IMPORT_DEADLINE: Final = 120.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineImage:
+    """
+    One image as the engine lists it.
+
+    Attributes:
+        id: The engine's id, `sha256:…`.
+        references: Its names, `repository:tag` each.
+        labels: Its labels.
+        size: Bytes of all its layers, uncompressed.
+        created: When it was built, in seconds since the epoch.
+    """
+
+    id: str
+    references: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: int
+    created: float
+
+
+def labelled(engine: Engine, label: str) -> list[EngineImage]:
+    """
+    List the images that carry *label* (`key` or `key=value`): one call to the engine.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors("listing images"):
+        rows = engine.api.images(filters={"label": label})
+    return [_image(row) for row in rows]
+
+
+def tag(engine: Engine, reference: str, alias: str) -> None:
+    """
+    Give the image *reference* the further name *alias* (`repository:tag`).
+
+    Raises:
+        EngineError: If the engine does not answer or has no such image.
+    """
+    repository, _, name = alias.rpartition(":")
+    with plain_errors(f"tagging {reference} as {alias}"):
+        engine.api.tag(reference, repository, name, force=True)
+
+
+def untag(engine: Engine, reference: str) -> None:
+    """
+    Take one name off an image; the last name takes the image along.
+
+    Raises:
+        EngineError: If the engine does not answer, has no such image, or a container uses it.
+    """
+    with plain_errors(f"removing image {reference}"):
+        engine.api.remove_image(reference)
+
+
+def registry_digest(reference: str, *, deadline: float) -> str | None:
+    """Ask the engine which digest its registry holds for *reference*; None without an answer in *deadline* seconds."""
+    try:
+        with Engine(deadline=deadline) as engine, plain_errors(f"asking the registry for {reference}"):
+            api: Any = engine.api  # the type stubs leave this call untyped
+            answer = api.inspect_distribution(reference)
+    except EngineError:
+        return None
+    return str(answer["Descriptor"]["digest"])
+
+
+def build(
+    reference: str,
+    *,
+    dockerfile: Path,
+    context: Path,
+    arguments: Mapping[str, str],
+    labels: Mapping[str, str],
+    contexts: Mapping[str, Path],
+    on_line: Callable[[str], None],
+) -> bool:
+    """
+    Build one image; its name appears only when all of it succeeded.
+
+    Args:
+        reference: The name to give.
+        dockerfile: Its Dockerfile.
+        context: Directory COPY reads from.
+        arguments: Build arguments.
+        labels: Labels to give.
+        contexts: Directories for further contexts, by name.
+        on_line: Gets each line of the build's output.
+
+    Returns:
+        True when it was built.
+
+    Raises:
+        CommandError: If `docker` is missing or ran past its deadline of 20 minutes.
+    """
+    words = ["docker", "build", "--progress=plain", "--provenance=false", "--tag", reference, "--file", str(dockerfile)]
+    words += [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    words += [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    words += [word for key, path in contexts.items() for word in ("--build-context", f"{key}={path}")]
+    done = process.stream(
+        [*words, str(context)], deadline=BUILD_DEADLINE, on_line=on_line, env={"DOCKER_BUILDKIT": "1"}
+    )
+    return done.returncode == 0
+
+
+def import_root(tar: Path, reference: str, labels: Mapping[str, str]) -> None:
+    """
+    Make an image of one layer from a root file system's tar.
+
+    Raises:
+        CommandError: If the engine refuses.
+    """
+    changes = [word for key, value in labels.items() for word in ("--change", f"LABEL {key}={value}")]
+    process.run(["docker", "import", *changes, str(tar), reference], deadline=IMPORT_DEADLINE)
+
+
+def _image(row: Mapping[str, Any]) -> EngineImage:
+    return EngineImage(
+        id=row["Id"], references=tuple(row.get("RepoTags") or ()), labels=row.get("Labels") or {},
+        size=row["Size"], created=float(row["Created"]),
+    )  # fmt: skip

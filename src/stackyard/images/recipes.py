@@ -1,0 +1,204 @@
+"""
+What each image is made of, and the name that follows from it.
+
+A recipe's content is the hash of everything that goes in: files, arguments, the source of this package's own
+builders, and the contents of the recipes below it. The tag carries that hash, so an image with the right tag is the right image.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from stackyard.environments import SERVICES
+from stackyard.errors import ImageError
+
+Source = Literal["registry", "packages"]
+FLAVOURS: Final = ("debian", "alpine")
+PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
+HERE: Final = Path(__file__).parent
+
+# Official images; which digest a tag means is asked when it is pulled, and kept as a label.
+OFFICIAL: Final = {
+    ("postgres", "debian"): "postgres:17-trixie",
+    ("postgres", "alpine"): "postgres:17-alpine",
+    ("redis", "debian"): "redis:8-trixie",
+    ("redis", "alpine"): "redis:8-alpine",
+    ("python", "debian"): "python:3.13-slim-trixie",
+    ("python", "alpine"): "python:3.13-alpine",
+}
+DEBIAN_PACKAGES: Final = {
+    "postgres": "postgresql-17",
+    "redis": "redis-server redis-tools",
+    "python": "python3-minimal libpython3.13-stdlib",
+}
+CONTEXT_FILES: Final = {
+    "postgres": ("postgres",),
+    "redis": ("redis",),
+    "auth": ("auth/auth_service", "common"),
+    "backend": ("backend/backend_service", "common"),
+}
+DEBIAN_SCRIPTS: Final = {"postgres": ("closure",), "redis": ("closure",)}
+BASE_CONTEXTS: Final = {"python": "cpython", "postgres": "postgresql", "redis": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """
+    How one image is made.
+
+    Attributes:
+        name: Service, or `base-<what>-<flavour>`.
+        flavour: debian or alpine.
+        source: Where its base comes from: registry or packages.
+        dockerfile: Its Dockerfile; None for a root file system that is imported.
+        context: The build context's directory.
+        files: Files and directories whose content goes in.
+        arguments: Build arguments.
+        bases: Recipes below it, by the build argument that names them.
+        official: The official image to pull and pass as BASE; None when built from packages.
+        material: Name of the context that is made on the host; None without one.
+    """
+
+    name: str
+    flavour: str
+    source: Source
+    dockerfile: Path | None = None
+    context: Path | None = None
+    files: tuple[Path, ...] = ()
+    arguments: tuple[tuple[str, str], ...] = ()
+    bases: tuple[tuple[str, Recipe], ...] = ()
+    official: str | None = None
+    material: str | None = None
+    content: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", self._digest())
+
+    @property
+    def service(self) -> bool:
+        """True for an image a stack runs, False for a base."""
+        return not self.name.startswith("base-")
+
+    @property
+    def alias(self) -> str | None:
+        """The name plain Compose uses; a base has none."""
+        return f"stackyard/{self.name}:{self.flavour}" if self.service else None
+
+    @property
+    def reference(self) -> str:
+        """The name that carries the content's first twelve hex digits."""
+        tag = f"{self.flavour}-{self.content[:12]}" if self.service else self.content[:12]
+        return f"stackyard/{self.name}:{tag}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels the image gets."""
+        return {
+            "stackyard.image": self.name,
+            "stackyard.flavour": self.flavour,
+            "stackyard.source": self.source,
+            "stackyard.content": self.content,
+        }
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr((self.name, self.flavour, self.source, self.arguments, self.official)).encode())
+        for argument, base in self.bases:
+            digest.update(f"{argument}={base.content}\n".encode())
+        for path in self.files:
+            for file in _files(path):
+                inner = file.relative_to(path) if file != path else Path(path.name)
+                content = file.read_bytes()
+                digest.update(f"{path.name} {inner} {file.stat().st_mode & 0o111} {len(content)}\n".encode())
+                digest.update(content)
+        return digest.hexdigest()
+
+
+def service_recipes(root: Path, flavour: str, source: Source) -> dict[str, Recipe]:
+    """
+    Return the recipe of each of the platform's services.
+
+    Raises:
+        ImageError: If the flavour is unknown, or a file is missing below *root*.
+    """
+    if flavour not in FLAVOURS:
+        raise ImageError(f"no images of flavour {flavour!r}; known are {', '.join(FLAVOURS)}")
+    yard = _Yard(root, flavour, source)
+    try:
+        return {service: yard.service(service) for service in SERVICES}
+    except OSError as error:
+        raise ImageError(f"{error.filename}: an image needs this file: {error.strerror}") from None
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return [path]
+
+
+class _Yard:
+    """Makes the recipes of one flavour and source; bases that several images share are one object."""
+
+    def __init__(self, root: Path, flavour: str, source: Source) -> None:
+        self._compose = root / "compose"
+        self._flavour = flavour
+        self._source: Source = source
+
+    def service(self, name: str) -> Recipe:
+        base = "python" if name in PYTHON_SERVICES else name
+        registry = self._source == "registry"
+        dockerfile = self._compose / name / ("Dockerfile.alpine" if self._flavour == "alpine" else "Dockerfile")
+        inner = [self._compose / part for part in CONTEXT_FILES[name]]
+        scripts = DEBIAN_SCRIPTS.get(name, ("closure", "lean-python")) if self._flavour == "debian" else ()
+        python = [self._compose / "requirements.lock", HERE / "materials.py"] if name in PYTHON_SERVICES else []
+        return Recipe(
+            name=name, flavour=self._flavour, source=self._source, dockerfile=dockerfile, context=self._compose,
+            files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *python),
+            bases=() if registry else (("BASE", self.base(base)),),
+            official=OFFICIAL[base, self._flavour] if registry else None,
+            material="packages" if name in PYTHON_SERVICES else None,
+        )  # fmt: skip
+
+    @functools.cache  # noqa: B019 - a yard lives as long as one call of service_recipes
+    def base(self, name: str) -> Recipe:
+        folder = self._compose / "base"
+        if self._flavour == "debian":
+            dockerfile = folder / "Dockerfile"
+            return self._base(
+                name, dockerfile, (dockerfile,),
+                arguments=(("PACKAGES", DEBIAN_PACKAGES[name]),), bases=(("BASE", self.system("debian")),),
+            )  # fmt: skip
+        dockerfile = folder / f"Dockerfile.{name}-alpine"
+        material = BASE_CONTEXTS[name]
+        files = [dockerfile]
+        bases = [("BASE", self.system("alpine"))]
+        if material is None:
+            bases.append(("BUILDER", self.system("debian")))
+        else:
+            files += [folder / "wheels.json", folder / "lean-python", HERE / "materials.py"]
+        return self._base(name, dockerfile, tuple(files), bases=tuple(bases), material=material)
+
+    def _base(
+        self,
+        name: str,
+        dockerfile: Path,
+        files: tuple[Path, ...],
+        *,
+        bases: tuple[tuple[str, Recipe], ...],
+        arguments: tuple[tuple[str, str], ...] = (),
+        material: str | None = None,
+    ) -> Recipe:
+        return Recipe(
+            name=f"base-{name}-{self._flavour}", flavour=self._flavour, source="packages", dockerfile=dockerfile,
+            context=self._compose / "base", files=files, arguments=arguments, bases=bases, material=material,
+        )  # fmt: skip
+
+    @functools.cache  # noqa: B019 - as above
+    def system(self, flavour: str) -> Recipe:
+        if flavour == "debian":
+            return Recipe(name="base-debian", flavour="debian", source="packages", files=(HERE / "debian.py",))
+        files = (HERE / "alpine.py", HERE / "apk.py", self._compose / "base/wheels.json")
+        return Recipe(name="base-alpine", flavour="alpine", source="packages", files=files)

@@ -1,0 +1,197 @@
+"""
+The images of the platform: which there should be, which there are, and building what is missing.
+
+Every image carries its content in its tag, so what exists is right and an unchanged tree builds nothing: `ensure`
+then costs one call to the engine. What is missing is built from the bottom up, two at a time, under a lock that keeps
+a second process from building the same thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import tempfile
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stackyard.engine.client import Engine
+from stackyard.engine.images import EngineImage, labelled, tag
+from stackyard.environments import project_root
+from stackyard.images.builds import Builder
+from stackyard.images.recipes import Recipe, service_recipes
+from stackyard.images.sources import cache_directory, resolve_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from stackyard.images.recipes import Source
+
+WORKERS: Final = 2  # images built at once
+Progress = "Callable[[str], None] | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """
+    One image of a service.
+
+    Attributes:
+        service: postgres, redis, auth or backend.
+        flavour: debian or alpine.
+        reference: The name with the content's hash.
+        size: Bytes of all its layers, uncompressed.
+        created: When it was built, in seconds since the epoch.
+        source: Where its base came from: registry or packages.
+        id: The engine's id.
+        base: The official image and digest it stands on; empty when built from packages.
+    """
+
+    service: str
+    flavour: str
+    reference: str
+    size: int
+    created: float
+    source: str
+    id: str
+    base: str
+
+
+def references(flavour: str, source: str = "auto", *, root: Path | None = None) -> dict[str, str]:
+    """
+    Return the reference each service's image of *flavour* has when built from the tree as it is now.
+
+    Raises:
+        ImageError: If the flavour is unknown or a file is missing.
+        UsageError: If *source* is none of auto, registry, packages.
+    """
+    recipes = service_recipes(root or project_root(), flavour, resolve_source(source))
+    return {service: recipe.reference for service, recipe in recipes.items()}
+
+
+def ensure(
+    flavour: str, *, source: str = "auto", progress: Callable[[str], None] | None = None, root: Path | None = None
+) -> dict[str, str]:
+    """
+    Build whatever image of *flavour* is missing and return the reference of each service's image.
+
+    With `auto`, images that exist already are used whatever their source; the registry is asked only before a build.
+
+    Args:
+        flavour: debian or alpine.
+        source: auto, registry or packages.
+        progress: Gets one line for each image and step; nothing when nothing is built.
+        root: The project; None finds it.
+
+    Raises:
+        ImageError: If an image cannot be built; the text says which, at what step, and carries the last lines.
+        EngineError: If the engine does not answer.
+        UsageError: If *source* is wrong.
+    """
+    where = root or project_root()
+    say = progress or (lambda _line: None)
+    with Engine(deadline=60) as engine:
+        known = _known(engine)
+        ready = _ready(where, flavour, source, known)
+        if ready is None:
+            recipes = service_recipes(where, flavour, resolve_source(source))
+            with _lock(cache_directory() / "images.lock", say):
+                known = _known(engine)
+                _build(where, flavour, _missing(recipes.values(), known), say)
+            ready = recipes
+            known = _known(engine)
+        _name(engine, ready.values(), known)
+    return {service: recipe.reference for service, recipe in ready.items()}
+
+
+def listing() -> list[Image]:
+    """
+    List the services' images the engine has, newest first within each service and flavour.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with Engine() as engine:
+        found = labelled(engine, "stackyard.image")
+    images = [image for row in found if (image := _image(row)) is not None]
+    return sorted(images, key=lambda image: (image.flavour, image.service, -image.created))
+
+
+def _image(row: EngineImage) -> Image | None:
+    service, flavour = row.labels["stackyard.image"], row.labels.get("stackyard.flavour", "")
+    marked = [name for name in row.references if name.startswith(f"stackyard/{service}:{flavour}-")]
+    if service.startswith("base-") or not marked:
+        return None
+    return Image(
+        service=service, flavour=flavour, reference=marked[0], size=row.size, created=row.created, id=row.id,
+        source=row.labels.get("stackyard.source", ""), base=row.labels.get("stackyard.base", ""),
+    )  # fmt: skip
+
+
+def _known(engine: Engine) -> dict[str, str]:
+    """Every name of a stackyard image, and the id it stands for."""
+    return {name: row.id for row in labelled(engine, "stackyard.image") for name in row.references}
+
+
+def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> dict[str, Recipe] | None:
+    candidates: tuple[Source, ...] = ("packages", "registry") if source == "auto" else (resolve_source(source),)
+    for candidate in candidates:
+        recipes = service_recipes(root, flavour, candidate)
+        if all(recipe.reference in known for recipe in recipes.values()):
+            return recipes
+    return None
+
+
+def _name(engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str]) -> None:
+    """Let the plain names (`stackyard/redis:alpine`) stand for the images just made sure of."""
+    for recipe in recipes:
+        alias = recipe.alias
+        if alias is not None and known.get(alias) != known[recipe.reference]:
+            tag(engine, recipe.reference, alias)
+
+
+def _missing(recipes: Iterable[Recipe], known: Mapping[str, str]) -> dict[str, Recipe]:
+    """Return the recipes to build by reference: those without an image, and below them whatever they stand on."""
+    missing: dict[str, Recipe] = {}
+    todo = list(recipes)
+    while todo:
+        recipe = todo.pop()
+        if recipe.reference not in known and recipe.reference not in missing:
+            missing[recipe.reference] = recipe
+            todo += [base for _, base in recipe.bases]
+    return missing
+
+
+def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callable[[str], None]) -> None:
+    """Build in order of dependence, two at once; the first failure stops what has not begun."""
+    order = TopologicalSorter(
+        {name: {base.reference for _, base in recipe.bases} & missing.keys() for name, recipe in missing.items()}
+    )
+    order.prepare()
+    with tempfile.TemporaryDirectory(prefix="stackyard-images-") as work, ThreadPoolExecutor(WORKERS) as pool:
+        builder = Builder(root=root, cache=cache_directory() / "wheels", flavour=flavour, work=Path(work), say=say)
+        running: dict[Future[None], str] = {}
+        try:
+            while order.is_active():
+                running |= {pool.submit(builder.build, missing[name]): name for name in order.get_ready()}
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    order.done(running.pop(future))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the one lock of image building; wait for whoever holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("images: another process builds; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
