@@ -200,7 +200,7 @@ def _finish(run: _Run, book: LeaseBook, engine: Engine) -> None:
         return
     if run.keep:
         say(f"kept: lease {run.lease.id}; 'invoke env.down --lease {run.lease.id}' removes it")
-        run.lease = book.detach(run.lease, KEPT_TTL)
+        run.lease = book.renew(run.lease.id, KEPT_TTL, detach=True)
     else:
         with _deaf_to_one_interrupt(run.lease):
             removal = Stack(run.environment, run.lease, book, engine).down()

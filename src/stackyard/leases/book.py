@@ -169,9 +169,14 @@ class LeaseBook:
         """Say whether *lease*, as it was read, has lost its owner or outlived its deadline."""
         return lease.is_stale(self._clock())
 
-    def renew(self, identifier: str, ttl: float) -> Lease:
+    def renew(self, identifier: str, ttl: float, *, detach: bool = False) -> Lease:
         """
         Let the lease end *ttl* seconds from now; infinity takes the deadline away.
+
+        Args:
+            identifier: Its id or parallel id.
+            ttl: Seconds.
+            detach: Let it outlive the process that owns it, with the deadline as its only owner from now on.
 
         Raises:
             LeaseNotFoundError: If there is no such lease, or its stack is already being removed.
@@ -184,8 +189,11 @@ class LeaseBook:
             held = self._find(db, identifier, None)
             if held.removing:
                 raise LeaseNotFoundError(refusals.kept(held))
-            renewed = replace(held, deadline=None if ttl == math.inf else self._clock() + ttl)
+            owner = Owner.detached() if detach else held.owner
+            renewed = replace(held, owner=owner, deadline=None if ttl == math.inf else self._clock() + ttl)
             rows.update(db, renewed)
+            if detach:
+                owners.drop(renewed.lock)
             return renewed
 
         return self._store.run(work)
