@@ -44,6 +44,7 @@ class Builder:
         self._say = say
         self._makers = makers(root, cache, flavour)
         self._made: dict[str, Path] = {}
+        self._cancelled = threading.Event()
         self._making = threading.Lock()
 
     def build(self, recipe: Recipe) -> None:
@@ -60,6 +61,10 @@ class Builder:
         else:
             self._run(recipe)
         self._say(f"{recipe.reference}: built in {time.monotonic() - started:.1f} s")
+
+    def cancel(self) -> None:
+        """Let builds that run now fail at the next line they write; for when another one failed."""
+        self._cancelled.set()
 
     def _import(self, recipe: Recipe) -> None:
         folder = self._folder(recipe.name)
@@ -81,7 +86,7 @@ class Builder:
         if recipe.official is not None:
             labels["stackyard.base"] = arguments["BASE"] = self._pinned(recipe)
         contexts = {recipe.material: self._material(recipe.material)} if recipe.material else {}
-        log = _Log()
+        log = _Log(self._cancelled)
         try:
             built = build(
                 recipe.reference, dockerfile=_required(recipe.dockerfile), context=_required(recipe.context),
@@ -122,11 +127,14 @@ class Builder:
 class _Log:
     """The lines of one build and the step they belong to."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancelled: threading.Event) -> None:
         self.lines: list[str] = []
         self.step = "start"
+        self._cancelled = cancelled
 
     def add(self, line: str) -> None:
+        if self._cancelled.is_set():
+            raise ImageError(f"given up at step '{self.step}' because another image failed")
         self.lines.append(line)
         found = STEP.match(line)
         if found:

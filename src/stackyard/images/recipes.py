@@ -2,7 +2,8 @@
 What each image is made of, and the name that follows from it.
 
 A recipe's content is the hash of everything that goes in: files, arguments, the source of this package's own
-builders, and the contents of the recipes below it. The tag carries that hash, so an image with the right tag is the right image.
+builders, and the contents of the recipes below it. The tag carries that hash, so an image with the right tag is the
+right image.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard.environments import SERVICES
 from stackyard.errors import ImageError
 
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
 Source = Literal["registry", "packages"]
 FLAVOURS: Final = ("debian", "alpine")
+SOURCES: Final[tuple[Source, ...]] = ("packages", "registry")
 PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
 HERE: Final = Path(__file__).parent
 
@@ -131,6 +136,18 @@ def service_recipes(root: Path, flavour: str, source: Source) -> dict[str, Recip
         return {service: yard.service(service) for service in SERVICES}
     except OSError as error:
         raise ImageError(f"{error.filename}: an image needs this file: {error.strerror}") from None
+
+
+def everything(recipes: Iterable[Recipe], known: Container[str] = ()) -> Iterator[Recipe]:
+    """Give *recipes* and what they stand on, once each, leaving out those *known* and what is below them."""
+    seen: set[str] = set()
+    todo = list(recipes)
+    while todo:
+        recipe = todo.pop()
+        if recipe.reference not in known and recipe.reference not in seen:
+            seen.add(recipe.reference)
+            todo += [base for _, base in recipe.bases]
+            yield recipe
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,19 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard.engine.client import Engine
-from stackyard.engine.images import EngineImage, labelled, tag
+from stackyard.engine.images import EngineImage, labelled, tag, untag
 from stackyard.environments import project_root
+from stackyard.errors import EngineError
 from stackyard.images.builds import Builder
-from stackyard.images.recipes import Recipe, service_recipes
+from stackyard.images.recipes import FLAVOURS, SOURCES, Recipe, everything, service_recipes
 from stackyard.images.sources import cache_directory, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from stackyard.images.recipes import Source
 
 WORKERS: Final = 2  # images built at once
-Progress = "Callable[[str], None] | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,30 @@ def listing() -> list[Image]:
     return sorted(images, key=lambda image: (image.flavour, image.service, -image.created))
 
 
+def prune(*, root: Path | None = None) -> list[str]:
+    """
+    Remove the images that the tree as it is now does not name, bases too, unless a container uses them.
+
+    Returns:
+        The references removed.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    where = root or project_root()
+    wanted: set[str] = set()
+    for flavour, source in itertools.product(FLAVOURS, SOURCES):
+        for recipe in everything(service_recipes(where, flavour, source).values()):
+            wanted |= {recipe.reference, recipe.alias or ""}
+    removed = []
+    with Engine(deadline=60) as engine, _lock(cache_directory() / "images.lock", lambda _line: None):
+        for reference in sorted(_known(engine).keys() - wanted):
+            with contextlib.suppress(EngineError):  # in use; the next time will do
+                untag(engine, reference)
+                removed.append(reference)
+    return removed
+
+
 def _image(row: EngineImage) -> Image | None:
     service, flavour = row.labels["stackyard.image"], row.labels.get("stackyard.flavour", "")
     marked = [name for name in row.references if name.startswith(f"stackyard/{service}:{flavour}-")]
@@ -136,7 +160,7 @@ def _known(engine: Engine) -> dict[str, str]:
 
 
 def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> dict[str, Recipe] | None:
-    candidates: tuple[Source, ...] = ("packages", "registry") if source == "auto" else (resolve_source(source),)
+    candidates = SOURCES if source == "auto" else (resolve_source(source),)
     for candidate in candidates:
         recipes = service_recipes(root, flavour, candidate)
         if all(recipe.reference in known for recipe in recipes.values()):
@@ -154,14 +178,7 @@ def _name(engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str]) -
 
 def _missing(recipes: Iterable[Recipe], known: Mapping[str, str]) -> dict[str, Recipe]:
     """Return the recipes to build by reference: those without an image, and below them whatever they stand on."""
-    missing: dict[str, Recipe] = {}
-    todo = list(recipes)
-    while todo:
-        recipe = todo.pop()
-        if recipe.reference not in known and recipe.reference not in missing:
-            missing[recipe.reference] = recipe
-            todo += [base for _, base in recipe.bases]
-    return missing
+    return {recipe.reference: recipe for recipe in everything(recipes, known)}
 
 
 def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callable[[str], None]) -> None:
@@ -180,8 +197,10 @@ def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callabl
                 for future in done:
                     future.result()
                     order.done(running.pop(future))
-        finally:
+        except BaseException:
+            builder.cancel()
             pool.shutdown(cancel_futures=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -1,0 +1,114 @@
+"""`invoke images.*`: build what is missing, list what there is, remove what is out of date."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import time
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.tasks import task
+
+from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from invoke.context import Context
+
+    from stackyard.images import Image
+
+FLAVOURS = ("debian", "alpine")
+MEGABYTE = 1_000_000
+
+
+@task(
+    help={
+        "flavour": "Which images: debian, alpine or all.",
+        "source": "Where bases come from: auto, registry or packages; STACKYARD_IMAGE_SOURCE without it.",
+        "json": JSON_HELP,
+    }
+)
+@failing_cleanly
+def build(_c: Context, flavour: str = "all", source: str | None = None, json: bool = False) -> None:
+    """Build the images that are missing; make the secrets plain `docker compose` needs."""
+    from stackyard import credentials, images  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.environments import project_root  # noqa: PLC0415 - as above
+    from stackyard.settings import Settings  # noqa: PLC0415 - as above
+
+    started = time.monotonic()
+    if flavour not in {*FLAVOURS, "all"}:
+        raise UsageError(f"--flavour must be debian, alpine or all, got {flavour!r}")
+    setting = source or Settings.load().image_source
+    say = _quiet if json else _say
+    credentials.ensure(project_root() / "envs/secrets")
+    built = {
+        name: images.ensure(name, source=setting, progress=say)
+        for name in (FLAVOURS if flavour == "all" else (flavour,))
+    }
+    seconds = time.monotonic() - started
+    wanted = {reference for references in built.values() for reference in references.values()}
+    found = [image for image in images.listing() if image.reference in wanted]
+    if json:
+        print(jsonlib.dumps({"seconds": round(seconds, 3), "images": [_row(image) for image in found]}, indent=2))
+        return
+    sources = ", ".join(sorted({image.source for image in found}))
+    print(f"{_table(found)}\n\n{len(found)} images from {sources}, ready after {seconds:.1f} s")
+
+
+@task(name="list", help={"json": JSON_HELP})
+@failing_cleanly
+def list_(_c: Context, json: bool = False) -> None:
+    """List the images of the platform's services."""
+    from stackyard import images  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    found = images.listing()
+    if json:
+        print(jsonlib.dumps([_row(image) for image in found], indent=2))
+    elif found:
+        print(_table(found))
+    else:
+        print("no images yet; 'invoke images.build' makes them")
+
+
+@task(help={"json": JSON_HELP})
+@failing_cleanly
+def prune(_c: Context, json: bool = False) -> None:
+    """Remove images, bases too, that the tree as it is now no longer names and no container uses."""
+    from stackyard import images  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    removed = images.prune()
+    if json:
+        print(jsonlib.dumps({"removed": removed}, indent=2))
+        return
+    for reference in removed:
+        print(f"removed {reference}")
+    print(f"{len(removed)} names removed")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _quiet(_line: str) -> None:
+    pass
+
+
+def _row(image: Image) -> dict[str, object]:
+    row = dataclasses.asdict(image)
+    return {("size_bytes" if key == "size" else key): value for key, value in row.items()}
+
+
+def _table(found: Sequence[Image]) -> str:
+    from tabulate import tabulate  # noqa: PLC0415 - as above
+
+    rows = [
+        (image.service, image.flavour, f"{image.size / MEGABYTE:.1f}", image.source, image.base or "-", image.reference)
+        for image in found
+    ]
+    return tabulate(rows, headers=["service", "flavour", "MB", "source", "base", "reference"], floatfmt=".1f")
+
+
+collection = Collection("images", build, list_, prune)
