@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         pytest.param("export A=b", "b", id="export"),
         pytest.param("  \tA=b \t", "b", id="space-around"),
         pytest.param("A=b # words", "b", id="comment"),
-        pytest.param("A= # words", "", id="empty-and-comment"),
+        pytest.param("A= # words", None, id="empty-and-comment"),
         pytest.param("A='b c' # words", "b c", id="quotes-and-comment"),
         pytest.param("A='$HOME `x` \"q\" #'", '$HOME `x` "q" #', id="single-quotes-are-literal"),
         pytest.param('A="it\'s # fine"', "it's # fine", id="double-quotes"),

@@ -210,6 +210,21 @@ async def test_websocket_sends_origin_and_message_as_told() -> None:
     assert seen == ["http://app.example.test"]
 
 
+async def test_websocket_found_by_its_url_comes_from_the_servers_own_page() -> None:
+    seen: list[object] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append(connection.request.headers["Origin"])
+        await connection.recv()
+        await connection.send('{"type": "pong"}')
+
+    async with websocket(handler) as url:
+        await probe_for("websocket", url).check()
+
+    assert seen == [url.replace("ws://", "http://").removesuffix("/ws")]
+
+
 @pytest.mark.parametrize("answer", ["pong", "[]", '{"type": "error"}', "{}", b"\xff\x00"])
 async def test_websocket_that_answers_something_else_is_not_ready(answer: str | bytes) -> None:
     async def handler(connection: ServerConnection) -> None:

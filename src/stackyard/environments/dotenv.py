@@ -20,7 +20,8 @@ MAX_BYTES: Final = 64 * 1024
 ASSIGNMENT: Final = re.compile(r"(?:export[ \t]+)?([^=]*)=(.*)")
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VALUE: Final = re.compile(
-    r"""(?:'(?P<single>[^'\\]*)'|"(?P<double>[^"\\$`]*)"|(?P<bare>[A-Za-z0-9_.,:/@%+=^-]*))[ \t]*(?:(?<=[ \t])\#.*)?"""
+    # a comment needs a value before it: Compose takes the one in "NAME= # words" for the value
+    r"""(?:'(?P<single>[^'\\]*)'|"(?P<double>[^"\\$`]*)"|(?P<bare>[A-Za-z0-9_.,:/@%+=^-]+))(?:[ \t]+(?:\#.*)?)?|"""
 )
 SECRET: Final = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|_URL", re.IGNORECASE)
 

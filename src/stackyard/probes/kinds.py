@@ -230,17 +230,23 @@ class TcpProbe:
                 pass
 
 
+def _same_origin(*, service: str, url: str) -> WebSocketProbe:
+    """Return a probe that comes as a page of the same server would: without a token, an Origin is asked for."""
+    endpoint = Endpoint.parse(url, "ws")
+    return WebSocketProbe(service=service, url=url, origin=f"http://{endpoint.host}:{endpoint.port}")
+
+
 KINDS: Final[Mapping[str, Callable[..., Probe]]] = {
     "postgresql": PostgresProbe,
     "redis": RedisProbe,
     "http": HttpProbe,
-    "ws": WebSocketProbe,
+    "ws": _same_origin,
 }
 
 
 def probe_for(service: str, url: str) -> Probe:
     """
-    Return the probe that fits the scheme of *url*, named *service*.
+    Return the probe that fits the scheme of *url*, named *service*; a WebSocket's sends the URL's own origin.
 
     Raises:
         UsageError: If no probe speaks that scheme, or the URL lacks host or port.
