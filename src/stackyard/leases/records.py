@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stackyard import credentials
@@ -12,10 +13,10 @@ from stackyard.leases.owners import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from ipaddress import IPv4Network
     from pathlib import Path
 
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
+_NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 
 Fixed = Literal["never", "prefer", "only"]
 
@@ -229,19 +230,30 @@ class Survivor:
         owner = Owner.parse(words.get("owner", ""))
         lease, environment = words.get("lease", ""), words.get("environment", "")
         block = parse_ports(words.get("ports", ""))
-        if owner is None or block is None or not ID.fullmatch(lease) or not ID.fullmatch(environment):
+        subnet = words.get("subnet", "")
+        if owner is None or block is None or not block[0].keys() >= _NEEDED or not _is_network(subnet):
+            return None
+        if not ID.fullmatch(lease) or not ID.fullmatch(environment):
             return None
         return cls(
             id=lease,
             environment=environment,
             project=project or project_name(environment, lease),
-            subnet=words.get("subnet", ""),
+            subnet=subnet,
             ports=block[0],
             spare=block[1],
             owner=owner,
             created=_seconds(words.get("created", "")),
             parallel_id=words.get("parallel_id") or None,
         )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        IPv4Network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _seconds(text: str) -> float:

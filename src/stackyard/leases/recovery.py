@@ -100,9 +100,11 @@ def _enter(
             deadline=now + GRACE if found.owner.kind == "detached" and found.id != found.environment else None,
             directory=directory / found.id,
         )
+        db.execute("SAVEPOINT entry")
         try:
             rows.insert(db, lease)
         except sqlite3.IntegrityError as error:
+            db.execute("ROLLBACK TO entry")
             log.warning("lease %s of %s cannot be entered again: %s", lease.id, lease.environment, error)
             continue
         log.warning("lease %s of %s was found again", lease.id, lease.environment)

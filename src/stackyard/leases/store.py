@@ -115,7 +115,10 @@ class Store:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._check_header()
-        connection = sqlite3.connect(self.file, timeout=5.0, isolation_level=None)
+        try:
+            connection = sqlite3.connect(self.file, timeout=5.0, isolation_level=None)
+        except sqlite3.DatabaseError as error:
+            raise BookError(f"{self.file}: {error}") from None
         try:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA foreign_keys=ON")
@@ -164,7 +167,10 @@ class Store:
         fresh = self.directory / "book.new"
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        connection = sqlite3.connect(fresh, isolation_level=None)
+        try:
+            connection = sqlite3.connect(fresh, isolation_level=None)
+        except sqlite3.DatabaseError as error:
+            raise BookError(f"{self.file}: cannot be made: {error}") from None
         try:
             connection.executescript(
                 f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"

@@ -1,0 +1,41 @@
+"""What the tests of the leases share: an environment's record, a clock that stands still, the makers' types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stackyard.leases import LeaseBook, Survivor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What leases read of an environment."""
+
+    name: str = "test"
+    data: Literal["tmpfs", "volume"] = "tmpfs"
+    ports: Mapping[str, int] = field(
+        default_factory=lambda: {"postgres": 11934, "redis": 11981, "backend": 11901, "auth": 11982}
+    )
+    subnet: str = "10.214.255.16/28"
+    variables: Mapping[str, str] = field(default_factory=lambda: {"COMPOSE_PROFILES": "test"})
+
+
+class Clock:
+    """A clock that stands still until told, and sleeps by moving itself."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class MakeBook(Protocol):
+    def __call__(self, survivors: Callable[[], Iterable[Survivor]] | None = None, **variables: str) -> LeaseBook: ...
