@@ -9,6 +9,7 @@ test run removes what it made before it returns, and says how long everything to
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shlex
 import signal
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
+# nox prints whatever any library logs
+CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
 MOVES: Final = 3  # how often a run whose port was stolen moves to other ports
 TERMINATED: Final = 143
 INTERRUPTED: Final = 130
@@ -326,6 +329,8 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def _orderly_end() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that the stack is removed on the way out."""
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)
