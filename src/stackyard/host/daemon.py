@@ -26,6 +26,7 @@ PAUSE: Final = 0.05  # seconds between two knocks
 LOG: Final = "/var/log/docker.log"
 LOG_LINES: Final = 15
 PID_FILES: Final = {"dockerd": "var/run/docker.pid", "containerd": "var/run/docker/containerd/containerd.pid"}
+LIMIT: Final = "ulimit -n 1048576"  # the init script's first act, refused in many containers
 FATAL: Final = "failed to start daemon"  # dockerd's last words
 # The shell only opens the log: dockerd must not hold this process's pipes.
 BY_HAND: Final = 'log=$1; shift; exec setsid -f "$@" >>"$log" 2>&1 </dev/null'
@@ -99,10 +100,10 @@ def launch(machine: Machine) -> str:
 
 
 def _init_script_may_run(machine: Machine) -> bool:
-    """Docker's init script ends at once where the number of open files cannot be raised, as in many containers."""
+    """Tell whether the number of open files can be raised; docker's init script ends at once where it cannot."""
     from stackyard import process  # noqa: PLC0415 - as above
 
-    limit = machine.as_root(["sh", "-c", "ulimit -n 1048576"])
+    limit = machine.as_root(["sh", "-c", LIMIT])
     return process.run(limit, deadline=10.0, check=False).returncode == 0
 
 

@@ -168,8 +168,11 @@ def _tls() -> Any:
     import ssl  # noqa: PLC0415 - only remote engines need it
 
     folder = Path(os.environ.get("DOCKER_CERT_PATH") or client_folder())
-    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    try:
+        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    except FileNotFoundError:
+        raise ConnectionError(f"{folder} has not the three files ca.pem, cert.pem and key.pem") from None
     return context
 
 

@@ -15,7 +15,7 @@ from stackyard.errors import CommandError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SYSTEM_PATHS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on every user's PATH
+SYSTEM_FOLDERS: Final = ("usr/local/sbin", "usr/sbin", "sbin")  # not on every user's PATH
 PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -107,10 +107,15 @@ class Machine:
         except (KeyError, OSError):
             return str(self.uid)
 
+    @property
+    def path(self) -> str:
+        """PATH with the system's own folders behind it."""
+        own = [str(self.base / folder) for folder in SYSTEM_FOLDERS]
+        return os.pathsep.join([os.environ.get("PATH", os.defpath), *own])
+
     def program(self, name: str) -> str | None:
         """Return where a program lies, the system's own folders included; None when it is not installed."""
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_PATHS])
-        return shutil.which(name, path=path)
+        return shutil.which(name, path=self.path)
 
     def can_be_root(self) -> bool:
         """Tell whether commands can be run as root without asking for a password."""
@@ -138,9 +143,8 @@ class Machine:
                 f"{argv[0]} needs root, and {self.user} has no sudo without a password; run once: "
                 f"sudo {sys.executable} -B -m stackyard.host --setup-only --yes"
             )
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_PATHS])
         kept = {name: os.environ[name] for name in PROXIES if name in os.environ}
-        words = [f"{name}={value}" for name, value in (kept | {"PATH": path} | dict(env or {})).items()]
+        words = [f"{name}={value}" for name, value in (kept | {"PATH": self.path} | dict(env or {})).items()]
         return [*([] if self.uid == 0 else ["sudo", "-n"]), "env", *words, *argv]
 
 

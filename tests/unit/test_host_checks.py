@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_host import VERSION, answering, put_file, put_program
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from stackyard import cleanup
+from stackyard.commands import doctor
+from stackyard.environments import load_all
+from stackyard.errors import EngineError
+from stackyard.host import checks, setup
+from stackyard.host.machine import Machine
+from stackyard.leases import LeaseBook, ground
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCKER = """
+case "$*" in
+  *Client*) echo 28.2.2;;
+  *Server*) echo 27.0.1;;
+  "compose version --short") echo v2.26.1;;
+  "buildx version") echo github.com/docker/buildx 0.13.1+ds1 hash;;
+esac
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(ground, "can_bind", lambda _: True)
+    put_program(tmp_path, "docker", DOCKER)
+    put_file(tmp_path, "proc/meminfo", "MemAvailable: 4096000 kB\n")
+    return Machine(base=tmp_path, uid=0)
+
+
+def answers(**changes: Any) -> dict[str, Any]:
+    info = {
+        "DockerRootDir": "/",
+        "MemoryLimit": True,
+        "PidsLimit": True,
+        "CgroupDriver": "systemd",
+        "CgroupVersion": "2",
+    }
+    info["SystemTime"] = datetime.now(UTC).isoformat()
+    lists: dict[str, Any] = {"/containers/json": [], "/networks": []}
+    return {"/version": VERSION, "/info": info | changes} | lists
+
+
+def examine(host: Machine, served: dict[str, Any] | None) -> dict[str, checks.Finding]:
+    if served is None:
+        return {finding.id: finding for finding in checks.examine(host)}
+    with answering(host.base / "docker.sock", served):
+        return {finding.id: finding for finding in checks.examine(host)}
+
+
+def test_host_that_has_everything_needs_no_fix(host: Machine) -> None:
+    found = examine(host, answers())
+
+    assert {finding.status for finding in found.values()} == {"ok"}
+    assert {finding.fix for finding in found.values()} == {""}
+    assert found["client"].found == f"28.2.2 at {host.base}/bin/docker"
+    assert found["compose"].found == "v2.26.1"
+    assert found["buildx"].found == "0.13.1+ds1"
+    assert found["memory"].found == "4000 MiB"
+    assert found["cgroup"].found == "v2, systemd"
+
+
+def test_missing_engine_fails_once_and_warns_of_nothing_it_cannot_know(host: Machine) -> None:
+    found = examine(host, None)
+
+    assert [finding.id for finding in found.values() if finding.status != "ok"] == [
+        "socket", "engine", "engine-version",
+    ]  # fmt: skip
+    assert found["engine"].found == f"missing at unix://{host.base}/docker.sock: there is no such socket"
+    assert found["engine"].fix == "start it, or unset DOCKER_HOST"
+
+
+def test_engine_that_does_not_describe_itself_is_silent(host: Machine) -> None:
+    found = examine(host, {"/version": VERSION})
+
+    assert found["engine"].found.startswith("silent")
+
+
+def test_missing_client_fails_three_checks(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/bin-that-is-not")
+
+    found = examine(host, answers())
+
+    assert [name for name, finding in found.items() if finding.status == "fail"] == ["client", "compose"]
+    assert found["client"].found == "not installed"
+    assert found["buildx"].status == "warn"
+
+
+def test_old_compose_is_refused(host: Machine) -> None:
+    put_program(host.base, "docker", "echo 2.20.1")
+
+    assert examine(host, answers())["compose"].status == "fail"
+
+
+def test_socket_that_may_not_be_used_names_the_group(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+    finding = examine(host, answers())["socket"]
+
+    assert finding.status == "fail"
+    assert "usermod -aG docker" in finding.fix
+
+
+def test_engine_over_ssh_is_asked_through_the_client(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://build")
+
+    found = examine(host, None)
+
+    assert (found["engine"].found, found["engine-version"].found) == ("27.0.1", "27.0.1")
+    assert found["socket"].found == "not needed for ssh://build"
+    assert found["disk"].found == "/var/lib/docker is not on this machine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "shown"),
+    [
+        ({"MemoryLimit": False}, "cgroup", "v2, systemd, limits missing"),
+        ({"SystemTime": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, "clock", "+3"),
+        ({"SystemTime": "soon"}, "", ""),
+    ],
+)
+def test_weak_engine_is_a_warning(host: Machine, changes: dict[str, Any], name: str, shown: str) -> None:
+    found = examine(host, answers(**changes))
+
+    assert [finding.id for finding in found.values() if finding.status == "warn"] == ([name] if name else [])
+    assert not name or found[name].found.startswith(shown)
+
+
+def test_full_disk_fails(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DISK_MB", 10**12)
+
+    assert examine(host, answers())["disk"].status == "fail"
+
+
+def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = load_all()["test"].ports["postgres"]
+    monkeypatch.setattr(ground, "can_bind", lambda wanted: wanted != port)
+    monkeypatch.setattr(ground, "port_holders", lambda _: {port: "pid 7 (postgres)"})
+
+    finding = examine(host, answers())["ports"]
+
+    assert (finding.status, finding.found) == ("warn", f"{port} (test): pid 7 (postgres)")
+
+
+def test_what_no_lease_accounts_for_is_counted(host: Machine) -> None:
+    mine = {"stackyard.host": Settings.load().host, "stackyard.lease": "gone"}
+    served = answers() | {
+        "/containers/json": [{"Labels": mine}, {"Labels": {"stackyard.host": "other", "stackyard.lease": "x"}}],
+        "/networks": [{"Labels": mine}, {"Labels": None}],
+    }
+
+    finding = examine(host, served)["leftovers"]
+
+    assert (finding.status, finding.found) == ("warn", "0 stale leases, 2 containers and networks")
+
+
+def test_stale_lease_is_counted(host: Machine) -> None:
+    now = [0.0]
+    book = LeaseBook(Settings.load(), clock=lambda: now[0])
+    book.acquire(load_all()["test"], ttl=1.0)
+
+    assert examine(host, answers())["leftovers"].found.startswith("1 stale leases")
+
+
+def test_check_that_fails_itself_is_a_finding(host: Machine) -> None:
+    def look(_: checks.Scene) -> checks.Seen:
+        raise EngineError("first line\nsecond line")
+
+    check = checks.Check(id="x", title="x", needed="y", fix="z", look=look)
+
+    with answering(host.base / "docker.sock", answers()):
+        (finding,) = checks.examine(host, [check])
+
+    assert (finding.status, finding.found, finding.fix) == ("fail", "could not be checked: first line", "z")
+
+
+def finding(name: str, status: checks.Status, fix: str = "") -> checks.Finding:
+    return checks.Finding(id=name, title=name, status=status, found="this", needed="that", fix=fix)
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, *rounds: list[checks.Finding]) -> None:
+    left = list(rounds)
+    monkeypatch.setattr(checks, "examine", lambda: left.pop(0))
+
+
+def test_doctor_prints_a_table_and_the_fixes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examined(monkeypatch, [finding("python", "ok"), finding("memory", "warn", "buy some")])
+
+    doctor.doctor(Context())
+
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["check", "found", "needed"]
+    assert shown.endswith("\n\nmemory: buy some\n")
+
+
+def test_doctor_fails_with_the_engine_s_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examined(monkeypatch, [finding("engine", "fail", "start it")])
+
+    with pytest.raises(Exit, match="not usable yet: engine") as caught:
+        doctor.doctor(Context(), json=True)
+
+    assert caught.value.code == EngineError.exit_code
+    assert json.loads(capsys.readouterr().out)[0]["fix"] == "start it"
+
+
+@pytest.mark.usefixtures("capsys")
+def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(setup, "ensure_engine", lambda **_: done.append("engine"))
+
+    def remove_stale() -> cleanup.Removal:
+        done.append("stale")
+        return cleanup.Removal()
+
+    monkeypatch.setattr(cleanup, "remove_stale", remove_stale)
+    examined(monkeypatch, [finding("engine", "fail"), finding("leftovers", "warn")], [finding("engine", "ok")])
+
+    doctor.doctor(Context(), fix=True)
+
+    assert done == ["engine", "stale"]
+
+
+@pytest.mark.usefixtures("capsys")
+def test_doctor_leaves_alone_what_only_a_person_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    examined(monkeypatch, [finding("disk", "fail")])
+
+    with pytest.raises(Exit):
+        doctor.doctor(Context(), fix=True)
