@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard import flows
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.stacks import Stack
+from stackyard.survey import open_book, strangers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine() as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    return flows.prepare_images(Environment.load("test"), print)
+
+
+@pytest.fixture
+def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], Stack]]:
+    """Make stacks in leases of their own; whatever is left of them is removed in the end."""
+    environment = Environment.load("test")
+    book = open_book(None, engine)
+    made: list[Stack] = []
+
+    def make() -> Stack:
+        lease = book.acquire(environment, variables=images, strangers=strangers(engine))
+        made.append(Stack(environment, lease, book, engine))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        assert stack.down().left == []

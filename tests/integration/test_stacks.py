@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+import httpx
+import pytest
+
+from stackyard import cleanup, process
+from stackyard.compose import port_conflict
+from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError
+from stackyard.survey import open_book
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard.engine import Engine
+    from stackyard.stacks import Stack
+
+# a run that is killed while its stack stands: it says so, then waits for the signal
+RUN = """
+import sys, time
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.flows import prepare_images
+from stackyard.stacks import Stack
+from stackyard.survey import open_book, strangers
+environment = Environment.load("test")
+engine = Engine()
+book = open_book(None, engine)
+lease = book.acquire(environment, variables=prepare_images(environment, print), strangers=strangers(engine))
+Stack(environment, lease, book, engine).up()
+print("up", lease.id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_stack_comes_up_usable_and_goes_without_a_trace(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack = new_stack()
+
+    startup = stack.up()
+    answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
+    states = stack.status()
+    removal = stack.down()
+
+    assert answer.status_code == 200
+    assert [state.service for state in states] == ["auth", "backend", "postgres", "redis"]
+    assert startup.seconds <= stack.environment.budget.startup_s
+    assert len(removal.removed) == 5
+    assert engine.everything(stack.labels) == []
+    with pytest.raises(LeaseNotFoundError):
+        stack.book.find(stack.lease.id)
+
+
+def test_two_stacks_at_once_know_nothing_of_each_other(new_stack: Callable[[], Stack]) -> None:
+    one, two = new_stack(), new_stack()
+    one.up()
+    two.up()
+
+    accounts = {"name": "same.name", "password": "correct horse battery"}
+    answers = [httpx.post(f"{stack.lease.url('auth')}/register", json=accounts) for stack in (one, two)]
+    password = one.lease.variables()["STACKYARD_POSTGRES_URL"].split("@")[0]
+    stolen = password + "@" + two.lease.variables()["STACKYARD_POSTGRES_URL"].split("@")[1]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(_connect(stolen))
+
+    one.down()
+    assert httpx.get(f"{two.lease.url('backend')}/readyz").status_code == 200
+
+
+async def _connect(url: str) -> None:
+    connection: Any = await asyncpg.connect(url)
+    await connection.close()
+
+
+def test_every_container_is_confined_as_the_compose_file_says(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack = new_stack()
+    stack.up()
+    for service in ("postgres", "redis", "auth", "backend"):
+        facts = engine.api.inspect_container(stack.container(service).id)
+        host = facts["HostConfig"]
+        bound = [entry["HostIp"] for entries in host["PortBindings"].values() for entry in entries]
+        secrets = set(stack.lease.secrets())
+
+        assert facts["Config"]["User"] == "10001:10001"
+        assert (host["CapDrop"], host["ReadonlyRootfs"], host["SecurityOpt"]) == (
+            ["ALL"],
+            True,
+            ["no-new-privileges:true"],
+        )
+        assert host["Memory"] == host["MemorySwap"] > 0
+        assert host["PidsLimit"] > 0
+        assert host["NanoCpus"] > 0
+        assert set(bound) == {"127.0.0.1"}
+        assert not [secret for secret in secrets if secret in str(facts)]
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack = new_stack()
+    text = stack.lease.env_file.read_text()
+    stack.lease.env_file.write_text(text.replace("STACKYARD_DATA_MOUNT=tmpfs", "STACKYARD_DATA_MOUNT=volume").replace(
+        "STACKYARD_DATA_SOURCE=", "STACKYARD_DATA_SOURCE=postgres-data"
+    ))  # fmt: skip
+
+    with pytest.raises(NotReadyError) as caught:
+        stack.up()
+
+    assert "service postgres is exited" in str(caught.value)
+    assert "POSTGRES_DURABLE" in str(caught.value)
+    assert "to look inside: invoke env.up --keep" in str(caught.value)
+    assert engine.everything(stack.labels) == []
+
+
+def test_a_stolen_port_is_told_apart_and_leaves_nothing(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack = new_stack()
+    with (
+        socket.create_server(("127.0.0.1", stack.lease.ports["redis"])),
+        pytest.raises(CommandError, match="already") as caught,
+    ):
+        stack.up()
+
+    assert port_conflict(caught.value)
+    assert engine.everything(stack.labels) == []
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    control = new_stack()
+    control.up()
+    before = {state.id: state.started_at for state in control.status()}
+    child = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    assert child.stdout
+    lease = next(line.split()[1] for line in child.stdout if line.startswith("up "))
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+
+    removal = cleanup.remove_stale()
+
+    assert lease in removal.leases
+    assert removal.left == []
+    assert engine.everything([f"stackyard.lease={lease}"]) == []
+    assert {state.id: state.started_at for state in control.status()} == before
+    with pytest.raises(LeaseNotFoundError):
+        open_book(None, engine).find(lease)
+
+
+def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack, foreign = new_stack(), new_stack()
+    stack.up()
+    foreign.up()
+    network, guest = f"{stack.lease.project}_platform", foreign.container("redis").id
+    engine.api.connect_container_to_network(guest, network)
+
+    removal = stack.down()
+    still = stack.book.find(stack.lease.id)
+    engine.api.disconnect_container_from_network(guest, network)
+    later = stack.down()
+
+    assert [item.kind for item in removal.left] == ["network"]
+    assert foreign.container("redis").name in removal.left[0].reason
+    assert still.id == stack.lease.id
+    assert (later.left, later.leases) == ([], [stack.lease.id])
+
+
+def test_plain_compose_starts_the_same_file_by_itself(new_stack: Callable[[], Stack], engine: Engine) -> None:
+    stack = new_stack()
+    compose = stack.compose
+
+    process.run(compose.command("up", "--wait", "--wait-timeout", "60"), deadline=90)
+    health = {state.service: state.health for state in stack.status()}
+    process.run(compose.command("down", "-v", "-t", "1"), deadline=60)
+
+    assert health == dict.fromkeys(("auth", "backend", "postgres", "redis"), "healthy")
+    assert engine.everything(stack.labels) == []
