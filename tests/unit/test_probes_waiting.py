@@ -154,6 +154,39 @@ async def test_readiness_wins_over_a_stop_that_never_answers() -> None:
     assert readiness.attempts == {"it": 4}
 
 
+async def test_a_service_is_first_tried_once_its_gate_opens() -> None:
+    opened = {"a": asyncio.Event(), "b": asyncio.Event()}
+    tried: list[str] = []
+
+    @dataclass
+    class Noting:
+        service: str
+
+        async def check(self) -> None:
+            tried.append(self.service)
+            opened["a"].set()
+
+    opened["b"].set()
+    probes = [Noting("a"), Noting("b")]
+
+    readiness = await wait_until_ready(probes, deadline=20, gate=lambda service: opened[service].wait())
+
+    assert tried == ["b", "a"]
+    assert readiness.attempts == {"a": 1, "b": 1}
+
+
+async def test_a_gate_that_fails_ends_the_wait_with_its_own_words() -> None:
+    async def gate(service: str) -> None:
+        if service == "it":
+            await asyncio.sleep(0.01)
+            raise EngineError(f"no container for {service}")
+
+    with pytest.raises(EngineError, match="no container for it"):
+        await wait_until_ready([Never(), Scripted()], deadline=60, gate=gate)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_cancelled_wait_leaves_no_task() -> None:
     never = Never()
     waiting = asyncio.create_task(wait_until_ready([never], deadline=60))
