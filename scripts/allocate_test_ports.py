@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""
+Allocate a block of test ports that no other run on this host has, and give it back.
+
+  allocate_test_ports.py --parallel-id ID [--env ENV] [--output FILE]   lease ports; the same ID gives the same ports
+  allocate_test_ports.py --parallel-id ID --check-only                  say whether ID has ports, or could get some
+  allocate_test_ports.py --parallel-id ID --release                     give the ports of ID back
+  allocate_test_ports.py --cleanup                                      remove the stacks and leases of dead owners
+  allocate_test_ports.py --system-check                                 check the lease book and the pool
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackyard.environments import Environment
+from stackyard.errors import PoolExhaustedError, StackyardError, UsageError
+from stackyard.leases import LeaseBook
+from stackyard.leases.ground import Ground
+from stackyard.leases.names import check_id
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.leases import Lease
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the flags say; return 0, or the exit code of what went wrong."""
+    options = parser().parse_args(argv)
+    try:
+        answer, text = run(options)
+        if options.output:
+            write(Path(options.output), text if options.raw else json.dumps(answer, indent=2) + "\n")
+    except StackyardError as error:
+        print(f"allocate_test_ports.py: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(answer, indent=2) if options.json else text)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--parallel-id", help="your name for the run: a-z, 0-9, '_' and '-'")
+    made.add_argument("--env", default="test", help="environment the ports are for (default: test)")
+    made.add_argument("--base-port", type=int, help="first port of the pool to allocate from (default: 9500)")
+    made.add_argument("--output", help="also write the answer to this file: JSON, or env variables if it ends in .env")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    action = made.add_mutually_exclusive_group()
+    action.add_argument("--check-only", action="store_true", help="allocate nothing, only say what would be")
+    action.add_argument("--release", action="store_true", help="give the ports of --parallel-id back")
+    action.add_argument("--cleanup", action="store_true", help="remove the stacks and leases of dead owners")
+    action.add_argument("--system-check", action="store_true", help="check the lease book and the pool")
+    return made
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Return the answer as JSON values and as text."""
+    options.raw = bool(options.output and options.output.endswith(".env"))
+    book = LeaseBook(settings(options.base_port))
+    if options.cleanup:
+        return cleanup()
+    if options.system_check:
+        return system_check(book)
+    if not options.parallel_id:
+        raise UsageError("--parallel-id is needed, such as --parallel-id job-1")
+    if options.release:
+        lease = book.find(options.parallel_id, environment=options.env)
+        book.release(lease)
+        return {"released": lease.id}, f"released the ports of {options.parallel_id}"
+    if options.check_only:
+        return check(book, options.parallel_id, options.env)
+    lease = book.acquire(Environment.load(options.env, book.settings.root), parallel_id=options.parallel_id)
+    return lease.to_json(), described(lease)
+
+
+def settings(base_port: int | None) -> Settings:
+    """Return the host's settings, with the pool's first range starting at *base_port* if given."""
+    if base_port is None:
+        return Settings.load()
+    pool = f"{base_port}-{base_port + len(Settings.load().pools[0]) - 1}"
+    return Settings.load({**os.environ, "STACKYARD_POOL": pool})
+
+
+def described(lease: Lease) -> str:
+    """Return the lease as variables a shell can read; credentials stay in its env file."""
+    names = {f"STACKYARD_{service.upper()}_PORT": port for service, port in lease.ports.items()}
+    lines = [f"{name}={port}" for name, port in names.items()]
+    fields = {"SUBNET": lease.subnet, "LEASE": lease.id, "ENV_FILE": lease.env_file}
+    return "\n".join(
+        [*lines, f"COMPOSE_PROJECT_NAME={lease.project}", *(f"STACKYARD_{k}={v}" for k, v in fields.items())]
+    )
+
+
+def check(book: LeaseBook, parallel_id: str, environment: str) -> tuple[dict[str, Any], str]:
+    """
+    Say which ports an id has, or that it could get some.
+
+    Raises:
+        PoolExhaustedError: If it has none and none are free.
+        UsageError: If the id or the environment is wrong.
+    """
+    check_id("--parallel-id", parallel_id)
+    Environment.load(environment, book.settings.root)
+    leases = book.leases()
+    for lease in leases:
+        if (lease.parallel_id, lease.environment) == (parallel_id, environment):
+            return {"allocated": True, **lease.to_json()}, described(lease)
+    taken = sum(lease.slot is not None for lease in leases)
+    free = book.settings.slots - taken
+    if free <= 0:
+        raise PoolExhaustedError(
+            f"{parallel_id} has no ports, and all {taken} slots of {book.settings.pool_text} are leased"
+        )
+    return {"allocated": False, "free_slots": free}, f"{parallel_id} has no ports; {free} slots are free"
+
+
+def cleanup() -> tuple[dict[str, Any], str]:
+    """Remove what dead owners left."""
+    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - brings the engine's client, which allocating never needs
+
+    removal = remove_stale().check()
+    return removal.to_json(), f"{len(removal.removed)} removed, {len(removal.leases)} leases released"
+
+
+def system_check(book: LeaseBook) -> tuple[dict[str, Any], str]:
+    """Say how the book and the pool are."""
+    leases, ground = book.leases(), Ground.survey()
+    leased = {port for lease in leases for port in (*lease.ports.values(), *lease.spare)}
+    others = [p for pool in book.settings.pools for p in pool if p not in leased and not ground.is_free([p])]
+    answer = {
+        "book": book.check(),
+        "pool": book.settings.pool_text,
+        "slots": book.settings.slots,
+        "leased": sum(lease.slot is not None for lease in leases),
+        "stale": sum(map(book.is_stale, leases)),
+        "ports_of_other_programs": others,
+    }
+    return answer, "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in answer.items())
+
+
+def write(file: Path, text: str) -> None:
+    """
+    Write the answer in one step.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise UsageError(f"--output {file}: {error.strerror or error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

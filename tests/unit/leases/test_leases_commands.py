@@ -1,0 +1,278 @@
+"""`invoke ports.*` and scripts/allocate_test_ports.py, called in this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from stackyard.cleanup import Leftover, Removal
+from stackyard.commands import ports
+from stackyard.leases import LeaseBook
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fake_engine import FakeEngine
+
+    from stackyard.leases import Lease
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngine) -> Iterator[None]:
+    del fake_engine  # a new book asks it for the stacks that run
+    for name in [name for name in os.environ if name.startswith("STACKYARD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("STACKYARD_POOL", "11400-11419")
+    monkeypatch.setenv("STACKYARD_POOL_SUBNETS", "10.214.96.0/20")
+    yield
+    for lease in LeaseBook(Settings.load()).leases():
+        LeaseBook(Settings.load()).release(lease.id)
+
+
+@pytest.fixture
+def script() -> Callable[..., int]:
+    spec = importlib.util.spec_from_file_location("allocate_test_ports", ROOT / "scripts" / "allocate_test_ports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *flags: int(module.main(flags))
+
+
+def leases() -> list[Lease]:
+    return LeaseBook(Settings.load()).leases()
+
+
+def parsed(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_allocate_prints_ports_and_the_command_that_uses_them(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.allocate(Context(), parallel_id="job-1", ttl="120")
+
+    (lease,) = leases()
+    shown = capsys.readouterr().out
+    assert "postgres  127.0.0.1:11400" in shown
+    assert "websocket 127.0.0.1:11402 (the backend serves it; 11404 is kept for it)" in shown
+    assert f"docker compose --file {ROOT}/compose/docker-compose.unified.yml --env-file {lease.env_file} up" in shown
+    assert "invoke ports.release --parallel-id job-1" in shown
+    assert not any(secret in shown for secret in lease.secrets())
+
+
+def test_allocate_in_json_is_the_lease_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.allocate(Context(), parallel_id="job-1", environment="ci", wait="1", json=True)
+
+    shown = parsed(capsys)
+    (lease,) = leases()
+    assert shown["id"] == lease.id
+    assert shown["environment"] == "ci"
+    assert shown["ports"]["redis"] == 11401
+    assert shown["command"].endswith("up --wait")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"parallel_id": "../x"},
+        {"parallel_id": "x", "ttl": "0"},
+        {"parallel_id": "x", "ttl": "08"},
+        {"parallel_id": "x", "ttl": "nan"},
+        {"parallel_id": "x", "wait": "-1"},
+        {"parallel_id": "x", "wait": "1e9"},
+        {"parallel_id": "x", "environment": "tset"},
+        {"parallel_id": "x", "environment": "dev"},
+    ],
+)
+def test_wrong_arguments_end_with_exit_code_2_and_no_lease(arguments: dict[str, str]) -> None:
+    with pytest.raises(Exit) as caught:
+        ports.allocate(Context(), **arguments)
+
+    assert caught.value.code == 2
+    assert leases() == []
+
+
+def test_an_exhausted_pool_ends_with_exit_code_4() -> None:
+    for number in range(2):
+        ports.allocate(Context(), parallel_id=f"job-{number}")
+
+    with pytest.raises(Exit, match="2 of 2 slots are leased") as caught:
+        ports.allocate(Context(), parallel_id="job-3")
+    assert caught.value.code == 4
+
+
+def test_release_ends_the_lease_and_an_unknown_one_ends_with_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.allocate(Context(), parallel_id="job-1")
+    ports.release(Context(), parallel_id="job-1")
+
+    assert "(test, ports 11400-11409)" in capsys.readouterr().out
+    with pytest.raises(Exit, match="no lease has the id") as caught:
+        ports.release(Context(), parallel_id="job-1")
+    assert caught.value.code == 5
+
+
+def test_renew_says_when_the_lease_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.allocate(Context(), parallel_id="job-1")
+    capsys.readouterr()
+
+    ports.renew(Context(), parallel_id="job-1", ttl="7200")
+    assert "in 7200 s" in capsys.readouterr().out
+    ports.renew(Context(), parallel_id="job-1", json=True)
+    assert parsed(capsys)["parallel_id"] == "job-1"
+
+
+def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.show(Context())
+    assert capsys.readouterr().out == "no leases\n"
+    book = LeaseBook(Settings.load(), clock=lambda: time.time() - 100)
+    from stackyard.environments import Environment  # noqa: PLC0415 - after the variables are set
+
+    book.acquire(Environment.load("test"))
+    expired = book.acquire(Environment.load("ci"), ttl=1)
+    ports.show(Context())
+
+    shown = capsys.readouterr().out
+    assert f"pid {os.getpid()}" in shown
+    assert "with its owner" in shown
+    assert "s ago (stale)" in shown
+    ports.show(Context(), json=True)
+    assert parsed(capsys)[1]["id"] == expired.id
+
+
+def test_check_says_who_has_the_ports_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    import socket  # noqa: PLC0415 - this test alone listens
+
+    ports.allocate(Context(), parallel_id="job-1")
+    capsys.readouterr()
+    with socket.create_server(("127.0.0.1", 11401)):
+        ports.check(Context(), json=True)
+        found = parsed(capsys)
+        ports.check(Context())
+
+    assert found["book"] == "ok"
+    assert found["leases"][0]["bound"]["11401"].startswith(f"pid {os.getpid()}")
+    assert "book: ok" in capsys.readouterr().out
+
+
+def test_a_wrong_book_ends_the_check_with_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
+    ports.allocate(Context(), parallel_id="job-1")
+    LeaseBook(Settings.load())._store.run(lambda db: db.execute("DELETE FROM claims WHERE kind='port'"))
+
+    with pytest.raises(Exit, match="its claims differ") as caught:
+        ports.check(Context())
+    assert caught.value.code == 5
+    assert "claims differ" in capsys.readouterr().out
+
+
+def test_gc_says_what_it_removed_and_fails_for_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Removal(removed=["container x"], leases=["0000abcd"])
+    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: done)
+    ports.gc(Context())
+    assert capsys.readouterr().out == "removed container x\n1 leases released\n"
+
+    left = Leftover(kind="network", name="n", lease="0000abcd", reason="in use")
+    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: Removal(left=[left]))
+    with pytest.raises(Exit, match="network n: in use") as caught:
+        ports.gc(Context(), json=True)
+    assert caught.value.code == 8
+
+
+def test_watch_ends_quietly_when_interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    ports.watch(Context())
+
+    assert "no leases" in capsys.readouterr().out
+
+
+def test_the_script_allocates_checks_and_releases(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script("--parallel-id", "job-1", "--check-only") == 0
+    assert "2 slots are free" in capsys.readouterr().out
+    assert script("--parallel-id", "job-1", "--output", str(tmp_path / "ports.env")) == 0
+    assert capsys.readouterr().out == (tmp_path / "ports.env").read_text()
+    assert "STACKYARD_REDIS_PORT=11401\n" in (tmp_path / "ports.env").read_text()
+    assert script("--parallel-id", "job-1", "--output", str(tmp_path / "ports.json"), "--json") == 0
+    assert parsed(capsys) == json.loads((tmp_path / "ports.json").read_text())
+    assert script("--parallel-id", "job-1", "--check-only", "--json") == 0
+    assert parsed(capsys)["allocated"] is True
+    assert script("--parallel-id", "job-1", "--release") == 0
+    assert leases() == []
+    assert script("--parallel-id", "job-1", "--release") == 5
+
+
+def test_the_script_takes_the_pool_from_its_base_port(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("--parallel-id", "job-1", "--base-port", "11500", "--json") == 0
+    assert parsed(capsys)["ports"]["postgres"] == 11500
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        ([], 2, "--parallel-id is needed"),
+        (["--parallel-id", "../x", "--check-only"], 2, "--parallel-id must be"),
+        (["--parallel-id", "x", "--base-port", "70000"], 2, "STACKYARD_POOL must be"),
+        (["--parallel-id", "x", "--base-port", "-5"], 2, "STACKYARD_POOL must be"),
+        (["--parallel-id", "x", "--env", "nowhere"], 2, "unknown environment 'nowhere'"),
+        (["--parallel-id", "x", "--output", "/proc/none/x"], 2, "--output /proc/none/x"),
+    ],
+)
+def test_the_script_explains_wrong_flags_in_one_line(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str], flags: list[str], code: int, text: str
+) -> None:
+    assert script(*flags) == code
+    shown = capsys.readouterr().err
+    assert text in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_script_says_when_nothing_is_free(script: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        script("--parallel-id", f"job-{number}")
+
+    assert script("--parallel-id", "job-3", "--check-only") == 4
+    assert "all 2 slots of 11400-11419 are leased" in capsys.readouterr().err
+
+
+def test_the_scripts_system_check_counts_slots_and_strangers(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import socket  # noqa: PLC0415 - this test alone listens
+
+    script("--parallel-id", "job-1")
+    capsys.readouterr()
+    with socket.create_server(("127.0.0.1", 11415)):
+        assert script("--system-check", "--json") == 0
+
+    found = parsed(capsys)
+    assert (found["book"], found["slots"], found["leased"], found["stale"]) == ("ok", 2, 1, 0)
+    assert found["ports_of_other_programs"] == [11415]
+
+
+def test_the_scripts_cleanup_is_the_librarys(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: Removal(removed=["container x"]))
+
+    assert script("--cleanup") == 0
+    assert "1 removed" in capsys.readouterr().out
