@@ -56,7 +56,7 @@ def cache_directory() -> Path:
 def _remembered(file: Path, now: float) -> Source | None:
     try:
         row = json.loads(file.read_text(encoding="utf-8"))
-        fresh = 0 <= now - row["at"] < KEPT
+        source, fresh = row["source"], 0 <= now - row["at"] < KEPT
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return row["source"] if fresh and row["source"] in {"registry", "packages"} else None
+    return source if fresh and source in {"registry", "packages"} else None

@@ -1,0 +1,189 @@
+"""An engine that knows only images: a `docker` program that notes what it is told to build, a socket that lists it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import shutil
+import socketserver
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from fake_host import put_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parents[2]
+MIRROR = "http://mirror.example/debian/"
+
+DOCKER = """
+command=$1; shift; labels=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --tag) reference=$2; shift ;;
+        --label) labels="$labels$2
+"; shift ;;
+        --change) labels="$labels${2#LABEL }
+"; shift ;;
+        --*) [ "$1" = --progress=plain ] || [ "$1" = --provenance=false ] || shift ;;
+    esac
+    last=$1; shift
+done
+[ $command = build ] || reference=$last
+echo '#1 [internal] load build definition'
+echo '#7 [build 2/5] RUN make'
+if [ -e "STATE/broken" ] && grep -q "^${reference%:*}$" "STATE/broken"; then
+    echo '#7 0.1 make: *** No rule to make target'; exit 1
+fi
+printf '%s\\n%s' "$reference" "$labels" > "STATE/$(echo "$reference" | tr /: __)"
+"""
+
+DPKG = """
+mkdir -p "$3/usr/bin"
+cat > "$3/usr/bin/mmdebstrap" <<'SCRIPT'
+#!/bin/sh
+echo "mmdebstrap $*" >> CALLS
+cat > STATE.sources
+[ ! -e STATE/no-bootstrap ] || { echo 'E: mmdebstrap failed to run' >&2; exit 25; }
+for word; do case $word in *.tar) echo tar > "$word" ;; esac; done
+SCRIPT
+chmod +x "$3/usr/bin/mmdebstrap"
+"""
+
+APT = f"""
+case "$*" in
+    *indextargets*) [ -e "STATE/no-mirror" ] || {{ echo '{MIRROR} main'; }} ;;
+    *download*) touch mmdebstrap_1_all.deb ;;
+esac
+"""
+
+
+@dataclass
+class Yard:
+    """A copy of the project's compose folder, the fake engine's memory, and what was called."""
+
+    folder: Path
+    refused: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "project"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def calls(self) -> list[str]:
+        file = self.folder / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def builds(self) -> list[str]:
+        """Return what `docker build` was asked to tag, in order."""
+        rows = [row.split() for row in self.calls if row.startswith("docker build")]
+        return [row[row.index("--tag") + 1].split(":")[0].removeprefix("stackyard/") for row in rows]
+
+    def break_build(self, *repositories: str) -> None:
+        (self.state / "broken").write_text("".join(f"stackyard/{name}\n" for name in repositories))
+
+    def rows(self) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for file in sorted(self.state.glob("stackyard_*")):
+            reference, *labels = file.read_text().splitlines()
+            identity = "sha256:" + hashlib.sha256("".join(labels).encode()).hexdigest()
+            row = found.setdefault(
+                identity,
+                {"Id": identity, "RepoTags": [], "Labels": dict(label.split("=", 1) for label in labels),
+                 "Size": 22_000_000, "Created": 1_700_000_000},
+            )  # fmt: skip
+            row["RepoTags"].append(reference)
+        return list(found.values())
+
+    def file(self, reference: str) -> Path:
+        return self.state / reference.replace("/", "_").replace(":", "_")
+
+    def tag(self, source: str, alias: str) -> None:
+        labels = self.file(source).read_text().splitlines()[1:]
+        self.file(alias).write_text("\n".join([alias, *labels]))
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    yard: Yard
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        path = self._path()
+        if path.startswith("/distribution/"):
+            digest = self.server.yard.digests.get(path.removeprefix("/distribution/").removesuffix("/json"))
+            self._answer({"Descriptor": {"digest": digest}} if digest else None)
+        else:
+            self._answer(self.server.yard.rows())
+
+    def do_POST(self) -> None:
+        reference = self._path().removeprefix("/images/").removesuffix("/tag")
+        query = parse_qs(urlsplit(self.path).query)
+        self.server.yard.tag(reference, f"{query['repo'][0]}:{query['tag'][0]}")
+        self._answer({}, 201)
+
+    def do_DELETE(self) -> None:
+        reference = self._path().removeprefix("/images/")
+        if reference in self.server.yard.refused:
+            self._answer({"message": "image is being used by running container"}, 409)
+            return
+        self.server.yard.file(reference).unlink()
+        self._answer([])
+
+    def _path(self) -> str:
+        path = unquote(urlsplit(self.path).path)
+        path = path.removeprefix("/v1.44")
+        self.server.yard.requests.append(f"{self.command} {path}")
+        return path
+
+    def _answer(self, answer: Any, status: int = 200) -> None:
+        body = json.dumps({"message": "not found"} if answer is None else answer).encode()
+        self.send_response(404 if answer is None else status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@contextlib.contextmanager
+def lay_out(folder: Path) -> Iterator[Yard]:
+    """Lay out the project copy and the programs, and serve the engine's socket at *folder*/docker.sock."""
+    yard = Yard(folder)
+    yard.state.mkdir()
+    shutil.copytree(PROJECT / "compose", yard.root / "compose", ignore=shutil.ignore_patterns("__pycache__"))
+    (yard.root / "compose/requirements.lock").write_text("")
+    (yard.root / "envs").mkdir()
+    (yard.root / "envs/docker_environments.yaml").touch()
+    for name, script in {"docker": DOCKER, "dpkg": DPKG, "apt-get": APT}.items():
+        put_program(folder, name, script.replace("STATE", str(yard.state)).replace("CALLS", str(folder / "calls")))
+    server = _Server(str(folder / "docker.sock"), _Handler)
+    server.yard = yard
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield yard
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

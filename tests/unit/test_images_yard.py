@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import fcntl
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard import images
+from stackyard.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from fake_images import Yard
+
+SERVICES = {"postgres", "redis", "auth", "backend"}
+
+
+def test_what_is_missing_is_built_from_the_bottom_up(image_yard: Yard) -> None:
+    lines: list[str] = []
+
+    references = images.ensure("debian", source="packages", progress=lines.append)
+
+    built = image_yard.builds()
+    assert references.keys() == SERVICES
+    assert sorted(built) == sorted([*SERVICES, "base-postgres-debian", "base-redis-debian", "base-python-debian"])
+    for service, base in {"redis": "redis", "postgres": "postgres", "auth": "python", "backend": "python"}.items():
+        assert built.index(f"base-{base}-debian") < built.index(service)
+    assert [line for line in lines if re.fullmatch(r"stackyard/redis:debian-\w{12}: built in [0-9.]+ s", line)]
+
+
+def test_an_unchanged_tree_builds_nothing_says_nothing_and_asks_once(image_yard: Yard) -> None:
+    first = images.ensure("debian", source="packages")
+    done, image_yard.requests[:] = image_yard.calls, []
+    lines: list[str] = []
+
+    second = images.ensure("debian", source="packages", progress=lines.append)
+
+    assert second == first == images.references("debian", "packages")
+    assert image_yard.requests == ["GET /images/json"]
+    assert (image_yard.calls, lines) == (done, [])
+
+
+def test_auto_takes_what_is_there_without_asking_the_registry(image_yard: Yard) -> None:
+    built = images.ensure("debian", source="packages")
+    image_yard.requests.clear()
+
+    assert images.ensure("debian", source="auto") == built
+    assert image_yard.requests == ["GET /images/json"]
+
+
+def test_a_changed_file_rebuilds_only_what_it_goes_into(image_yard: Yard) -> None:
+    before = images.ensure("debian", source="packages")
+    (image_yard.root / "compose/redis/redis.conf").write_text("save ''\n")
+    count = len(image_yard.builds())
+
+    after = images.ensure("debian", source="packages")
+
+    assert image_yard.builds()[count:] == ["redis"]
+    assert {name for name in SERVICES if after[name] != before[name]} == {"redis"}
+    assert (
+        "stackyard/redis:debian"
+        in next(row for row in image_yard.rows() if after["redis"] in row["RepoTags"])["RepoTags"]
+    )
+
+
+def test_a_failed_build_says_image_step_and_last_lines_and_leaves_no_tag(image_yard: Yard) -> None:
+    image_yard.break_build("redis")
+
+    with pytest.raises(ImageError) as caught:
+        images.ensure("debian", source="packages")
+
+    text = str(caught.value)
+    assert re.match(r"stackyard/redis:debian-\w{12}: failed at step 'RUN make':\n", text)
+    assert "make: *** No rule to make target" in text
+    assert not [row for row in image_yard.rows() if row["Labels"]["stackyard.image"] == "redis"]
+    assert not list(image_yard.folder.glob("stackyard-images-*"))
+
+
+def test_a_second_try_goes_on_from_where_the_first_one_failed(image_yard: Yard) -> None:
+    image_yard.break_build("postgres")
+    with pytest.raises(ImageError):
+        images.ensure("debian", source="packages")
+    image_yard.break_build()
+    count = len(image_yard.builds())
+
+    images.ensure("debian", source="packages")
+
+    assert "base-postgres-debian" not in image_yard.builds()[count:]
+    assert "postgres" in image_yard.builds()[count:]
+
+
+def test_a_second_process_waits_and_then_finds_everything_built(image_yard: Yard) -> None:
+    lock = image_yard.folder / "cache/stackyard/images.lock"
+    lock.parent.mkdir(parents=True)
+    waiting = threading.Event()
+    result: list[dict[str, str]] = []
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other = threading.Thread(
+            target=lambda: result.append(
+                images.ensure(
+                    "debian", source="packages", progress=lambda line: waiting.set() if "waiting" in line else None
+                )
+            )
+        )
+        other.start()
+        assert waiting.wait(10)
+        assert image_yard.builds() == []
+    other.join(60)
+
+    assert result == [images.references("debian", "packages")]
+
+
+def test_official_images_are_pinned_by_the_digest_the_registry_gave(image_yard: Yard) -> None:
+    image_yard.digests = {
+        f"{name}": f"sha256:{name}" for name in ("postgres:17-trixie", "redis:8-trixie", "python:3.13-slim-trixie")
+    }
+    lines: list[str] = []
+
+    images.ensure("debian", source="registry", progress=lines.append)
+
+    found = {image.service: image for image in images.listing()}
+    assert sorted(image_yard.builds()) == sorted(SERVICES)
+    assert found["redis"].base == "redis:8-trixie@sha256:redis:8-trixie"
+    assert found["redis"].source == "registry"
+    assert f"{found['redis'].reference}: stands on redis:8-trixie@sha256:redis:8-trixie" in lines
+    assert "--build-arg BASE=python:3.13-slim-trixie@sha256:python:3.13-slim-trixie" in "\n".join(image_yard.calls)
+
+
+@pytest.mark.usefixtures("image_yard")
+def test_a_registry_that_does_not_answer_names_the_way_without_it() -> None:
+    with pytest.raises(ImageError, match="STACKYARD_IMAGE_SOURCE=packages"):
+        images.ensure("alpine", source="registry")
+
+
+def test_the_listing_tells_size_and_source_and_leaves_bases_out(image_yard: Yard) -> None:
+    references = images.ensure("debian", source="packages")
+
+    found = images.listing()
+
+    assert {image.service: image.reference for image in found} == references
+    assert {(image.size, image.source, image.base, image.flavour) for image in found} == {
+        (22_000_000, "packages", "", "debian")
+    }
+    assert len(image_yard.rows()) == 8
+
+
+def test_pruning_takes_what_the_tree_no_longer_names_and_leaves_what_is_in_use(image_yard: Yard) -> None:
+    old = images.ensure("debian", source="packages")
+    for service in ("redis", "auth"):
+        dockerfile = image_yard.root / f"compose/{service}/Dockerfile"
+        dockerfile.write_text(dockerfile.read_text() + "# changed\n")
+    new = images.ensure("debian", source="packages")
+    image_yard.refused.add(old["auth"])
+
+    removed = images.prune()
+
+    assert removed == [old["redis"]]
+    assert {image.reference for image in images.listing()} == {*new.values(), old["auth"]}
+
+
+@pytest.mark.usefixtures("image_yard")
+@pytest.mark.parametrize(
+    ("flavour", "source", "error", "words"),
+    [
+        ("arch", "packages", ImageError, "no images of flavour 'arch'; known are debian, alpine"),
+        ("debian", "moon", UsageError, "must be auto, registry or packages, got 'moon'"),
+    ],
+)
+def test_unknown_words_are_refused(flavour: str, source: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        images.ensure(flavour, source=source)
+
+
+def test_a_missing_file_is_named(image_yard: Yard) -> None:
+    (image_yard.root / "compose/redis/Dockerfile.alpine").unlink()
+
+    with pytest.raises(ImageError, match=r"redis/Dockerfile\.alpine: an image needs this file"):
+        images.references("alpine", "packages")
+
+
+def test_a_base_that_cannot_be_made_says_the_step(image_yard: Yard) -> None:
+    (image_yard.state / "no-bootstrap").touch()
+
+    with pytest.raises(ImageError, match=r"base-debian: mmdebstrap: exit code 25:\n  E: mmdebstrap failed to run"):
+        images.ensure("debian", source="packages")
+    assert image_yard.rows() == []
