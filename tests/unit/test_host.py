@@ -407,7 +407,7 @@ def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkey
 
     assert setup.ensure_engine(host, say=said.append) == "26.1.5"
     assert said == [
-        "engine 26.1.5 answers again",
+        "engine 26.1.5 answers",
         "removed what dead runs had left: container c1",
         "could not remove network n1: in use",
     ]

@@ -27,7 +27,7 @@ LOG: Final = "/var/log/docker.log"
 LOG_LINES: Final = 15
 PID_FILES: Final = {"dockerd": "var/run/docker.pid", "containerd": "var/run/docker/containerd/containerd.pid"}
 LIMIT: Final = "ulimit -n 1048576"  # the init script's first act, refused in many containers
-FATAL: Final = "failed to start daemon"  # dockerd's last words
+FATAL: Final = ("failed to start daemon", "failed to start containerd")  # dockerd's last words
 # The shell only opens the log: dockerd must not hold this process's pipes.
 BY_HAND: Final = 'log=$1; shift; exec setsid -f "$@" >>"$log" 2>&1 </dev/null'
 
@@ -69,7 +69,7 @@ def start(
         if knock.state in {"answers", "forbidden"}:
             return knock
         words = new_log(machine, already)
-        if clock() >= until or (not pid and FATAL in words):
+        if clock() >= until or (not pid and any(last in words for last in FATAL)):
             raise EngineError(_failure(machine, endpoint, knock, deadline if clock() >= until else None, words))
         sleep(PAUSE)
 

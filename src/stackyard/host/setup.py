@@ -84,7 +84,7 @@ def _revive(
         return daemon.start(machine, endpoint, say)
     knock = daemon.start(machine, endpoint, say)
     if knock.state == "answers":
-        say(f"engine {knock.version} answers again")
+        say(f"engine {knock.version} answers")
         sweep(say)
     return knock
 
