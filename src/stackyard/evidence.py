@@ -88,6 +88,6 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
     if kept:
         ending = f"kept for you to look at; 'invoke env.down --lease {kept}' removes it"
     else:
-        ending = f"everything it made was removed; to look inside: {repeat} --keep"
+        ending = f"everything it made was removed; to look inside: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]
     return "\n".join([reason, *services, ending])

@@ -16,28 +16,26 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from stackyard import cleanup, process, report
-from stackyard.compose import port_conflict
 from stackyard.engine import Engine
 from stackyard.environments import Environment
-from stackyard.errors import CommandError, StackyardError, UsageError
-from stackyard.settings import Settings
-from stackyard.stacks import Stack, Startup
-from stackyard.survey import open_book, strangers
+from stackyard.errors import LeftoversError, StackyardError, UsageError
+from stackyard.launch import KEPT_TTL, launch
+from stackyard.stacks import Stack
+from stackyard.survey import open_book
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
+    from stackyard.stacks import Startup
 
-KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 # nox prints whatever any library logs
 CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
-MOVES: Final = 3  # how often a run whose port was stolen moves to other ports
 TERMINATED: Final = 143
 INTERRUPTED: Final = 130
 
@@ -78,9 +76,14 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     rows: list[report.Row] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
-    lease: Lease | None = None
+    stack: Stack | None = None
     exit_code: int = 1
     outcome: str = "failed"
+
+    def note(self, line: str) -> None:
+        """Tell the user now and in the report."""
+        self.notes.append(line)
+        say(line)
 
 
 def test(name: str, words: Sequence[str]) -> int:
@@ -107,64 +110,27 @@ def _test(environment: Environment, arguments: Arguments) -> int:
     with Engine() as engine:
         book = open_book(None, engine)
         _sweep(run)
-        images = prepare_images(environment, say)
         try:
-            stack = _start(run, book, engine, images)
-            run.exit_code = _payload(stack, arguments.pytest)
+            run.stack, startup = launch(
+                environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note
+            )  # fmt: skip
+            _note_startup(run, startup)
+            run.exit_code = _payload(run.stack, arguments.pytest)
             run.outcome = "failed" if run.exit_code else "passed"
-            run.rows += report.memory_rows(_used(stack), environment.budget.memory_mb)
+            run.rows += report.memory_rows(_used(run.stack), environment.budget.memory_mb)
         except (KeyboardInterrupt, SystemExit):
             run.outcome = "interrupted"
             raise
         finally:
-            _finish(run, book, engine)
-    return run.exit_code or (8 if run.leftovers else 0)
+            _finish(run)
+    return run.exit_code or (LeftoversError.exit_code if run.leftovers else 0)
 
 
 def _sweep(run: _Run) -> None:
     """Remove what dead owners left, so that the host does not fill up; never a reason not to run."""
     removal = cleanup.remove_stale()
     if removal.leases or removal.removed:
-        run.notes.append(f"removed {len(removal.removed)} things that dead runs had left")
-        say(run.notes[-1])
-
-
-def prepare_images(environment: Environment, progress: Callable[[str], None]) -> dict[str, str]:
-    """
-    Build what is missing and return the env file's image variables.
-
-    Raises:
-        ImageError: If an image could not be built.
-    """
-    from stackyard import images  # noqa: PLC0415 - heavy, and `dev -- down` does not need it
-
-    references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=progress)
-    return {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
-
-
-def _start(run: _Run, book: LeaseBook, engine: Engine, images: Mapping[str, str]) -> Stack:
-    """Lease ports and start the stack; a port stolen meanwhile costs a move, not the run."""
-    environment = run.environment
-    run.lease = book.acquire(environment, fixed="prefer", variables=images, strangers=strangers(engine))
-    if run.lease.slot is not None:
-        run.notes.append(
-            f"the fixed ports of {environment.name} are taken; running in slot {run.lease.slot} of the pool"
-        )
-        say(run.notes[-1])
-    for turn in range(MOVES + 1):
-        stack = Stack(environment, run.lease, book, engine)
-        try:
-            startup = stack.up(keep=run.keep, repeat=f"./noxw -s {environment.name.replace('-', '_')} --")
-        except CommandError as error:
-            if turn == MOVES or not port_conflict(error):
-                raise
-            run.lease = book.move(run.lease, strangers=strangers(engine))
-            run.notes.append(f"a leased port was taken meanwhile; moved to slot {run.lease.slot}")
-            say(run.notes[-1])
-        else:
-            _note_startup(run, startup)
-            return stack
-    raise AssertionError("unreachable")  # pragma: no cover
+        run.note(f"removed {len(removal.removed)} things that dead runs had left")
 
 
 def _note_startup(run: _Run, startup: Startup) -> None:
@@ -197,31 +163,31 @@ def _used(stack: Stack) -> dict[str, int | None]:
     return {service: use.used if use else None for service, use in stack.memory().items()}
 
 
-def _finish(run: _Run, book: LeaseBook, engine: Engine) -> None:
+def _finish(run: _Run) -> None:
     """Remove the stack unless it is to be kept, then print and store the report."""
-    if run.lease is None:
-        return
-    if run.keep:
-        say(f"kept: lease {run.lease.id}; 'invoke env.down --lease {run.lease.id}' removes it")
-        run.lease = book.renew(run.lease.id, KEPT_TTL, detach=True)
-    else:
-        with _deaf_to_one_interrupt(run.lease):
-            removal = Stack(run.environment, run.lease, book, engine).down()
+    if run.stack is not None and run.keep:
+        lease = run.stack.book.renew(run.stack.lease.id, KEPT_TTL, detach=True)
+        say(f"kept: lease {lease.id}; 'invoke env.down --lease {lease.id}' removes it")
+    elif run.stack is not None:
+        with _deaf_to_one_interrupt(run.stack.lease):
+            removal = run.stack.down()
         budget = run.environment.budget.cleanup_s
         run.rows.append(report.Row(what="clean-up", value=removal.seconds, unit="s", budget=budget))
         run.leftovers += [str(item) for item in removal.left]
-    _publish(run, run.lease)
+    _publish(run)
 
 
-def _publish(run: _Run, lease: Lease) -> None:
+def _publish(run: _Run) -> None:
+    lease = run.stack.lease if run.stack else None
     made = report.RunReport(
-        environment=run.environment.name, lease=lease.id, project=lease.project, outcome=run.outcome,
-        exit_code=run.exit_code, seconds=time.monotonic() - run.began, notes=run.notes, rows=run.rows,
-        leftovers=run.leftovers,
+        environment=run.environment.name, lease=lease.id if lease else "", project=lease.project if lease else "",
+        outcome=run.outcome, exit_code=run.exit_code, seconds=time.monotonic() - run.began, notes=run.notes,
+        rows=run.rows, leftovers=run.leftovers,
     )  # fmt: skip
     path = run.environment.root / "reports" / f"{run.environment.name}.json"
     report.write_json(path, made.to_json())
-    say(f"\n{made.table()}\n")
+    if made.rows:
+        say(f"\n{made.table()}\n")
     for item in run.leftovers:
         say(f"left: {item}")
     where = path.relative_to(run.environment.root)
@@ -251,12 +217,8 @@ def dev(words: Sequence[str]) -> int:
 
 def dev_up(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     """Start an environment that stays, on its fixed ports, and print where it is and how to log in."""
-    images = prepare_images(environment, say)
-    lease = book.acquire(
-        environment, ttl=math.inf, fixed="only", variables=images, strangers=strangers(engine)
-    )  # fmt: skip
-    startup = Stack(environment, lease, book, engine).up(repeat="./noxw -s dev --")
-    say(f"\n{access_table(lease)}\n")
+    stack, startup = launch(environment, book, engine, fixed="only", ttl=math.inf, progress=say)
+    say(f"\n{access_table(stack.lease)}\n")
     say(f"ready after {startup.seconds:.2f} s; './noxw -s dev -- down' ends it and keeps the data")
 
 
@@ -264,55 +226,6 @@ def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     """End the environment that stays; its data volume is kept."""
     removal = Stack(environment, book.find(environment.name), book, engine).down().check()
     say(f"{environment.name} is down, {len(removal.removed)} removed in {removal.seconds:.2f} s; its data is kept")
-
-
-def env_up(
-    name: str, *, parallel_id: str | None, ttl: float, keep: bool, progress: Callable[[str], None]
-) -> tuple[Stack, Startup]:
-    """
-    Start environment *name* under a lease that outlives this process; return the stack and its start-up times.
-
-    Args:
-        name: The environment; one that keeps data has only its fixed ports, any other gets a slot of the pool.
-        parallel_id: The lease's name; None makes a new lease.
-        ttl: Seconds until the stack may be removed as abandoned.
-        keep: Leave a failed start standing.
-        progress: Is given a line whenever something takes long.
-
-    Raises:
-        StackyardError: If anything on the way fails; a lease made here is released again unless *keep*.
-    """
-    environment = Environment.load(name)
-    engine = Engine()
-    book = open_book(None, engine)
-    images = prepare_images(environment, progress)
-    fixed: Literal["only", "never"] = "only" if environment.data == "volume" else "never"
-    lease = book.acquire(
-        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=images, strangers=strangers(engine)
-    )
-    stack = Stack(environment, lease, book, engine)
-    try:
-        return stack, stack.up(keep=keep, repeat=f"invoke env.up --environment {name}")
-    except BaseException:
-        if not keep:
-            stack.down()
-        raise
-
-
-def env_exec(stack: Stack, service: str, command: str) -> int:
-    """
-    Run *command* inside *service* on this terminal; return its exit code.
-
-    Raises:
-        UsageError: If the service is not there or *command* cannot be split into words.
-    """
-    stack.container(service)
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
-    terminal = [] if sys.stdin.isatty() else ["-T"]
-    return process.passthrough(stack.compose.command("exec", *terminal, service, *words))
 
 
 def access_table(lease: Lease) -> str:

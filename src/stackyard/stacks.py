@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import shlex
+import sys
 import time
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard import cleanup, credentials, evidence
+from stackyard import cleanup, evidence, process
 from stackyard.compose import Compose, port_conflict, start_at_once
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
@@ -82,13 +84,12 @@ class Stack:
         )
         return [*(probe_for(service, self.lease.url(service)) for service in PROBED), websocket]
 
-    def up(self, *, keep: bool = False, repeat: str = "invoke env.up", deadline: float | None = None) -> Startup:
+    def up(self, *, keep: bool = False, deadline: float | None = None) -> Startup:
         """
         Start every service and return when each has answered its probe.
 
         Args:
             keep: Leave a failed start standing.
-            repeat: Command to name in the message of a failed start.
             deadline: Seconds until it has failed; None takes the environment's start-up budget.
 
         Raises:
@@ -102,7 +103,7 @@ class Stack:
             if isinstance(error, CommandError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
                 raise
-            raise NotReadyError(self._post_mortem(str(error), repeat=repeat, keep=keep)) from None
+            raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
         except BaseException:
             cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
             raise
@@ -130,11 +131,12 @@ class Stack:
                 return f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
         return None
 
-    def _post_mortem(self, reason: str, *, repeat: str, keep: bool) -> str:
+    def _post_mortem(self, reason: str, *, keep: bool) -> str:
         """Collect the evidence, then remove the stack unless it is to be kept."""
-        found = evidence.collect(self.engine, self.labels, secrets=astuple(credentials.read(self.lease.secrets_dir)))
+        found = evidence.collect(self.engine, self.labels, secrets=self.lease.secrets())
         if not keep:
             cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+        repeat = f"invoke env.up --environment {self.environment.name} --keep"
         return evidence.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
 
     @property
@@ -184,6 +186,25 @@ class Stack:
     def restart(self, service: str) -> None:
         """Restart one service's container and return when the engine has started it again."""
         self.engine.restart(self.container(service).id)
+
+    def exec(self, service: str, command: str) -> int:
+        """
+        Run *command* inside *service* on this terminal; return its exit code.
+
+        Args:
+            service: Compose service.
+            command: Program and arguments, split as a shell would but run without one.
+
+        Raises:
+            UsageError: If the service is not there or *command* cannot be split into words.
+        """
+        self.container(service)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
+        terminal = [] if sys.stdin.isatty() else ["-T"]
+        return process.passthrough(self.compose.command("exec", *terminal, service, *words))
 
     def wait(self, *, deadline: float) -> Mapping[str, float]:
         """

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import flows
 from stackyard.engine import Engine
 from stackyard.environments import Environment
+from stackyard.launch import prepare_images
 from stackyard.stacks import Stack
 from stackyard.survey import open_book, strangers
 
@@ -22,7 +22,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
-    return flows.prepare_images(Environment.load("test"), print)
+    return prepare_images(Environment.load("test"), print)
 
 
 @pytest.fixture

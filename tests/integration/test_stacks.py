@@ -28,7 +28,7 @@ RUN = """
 import sys, time
 from stackyard.engine import Engine
 from stackyard.environments import Environment
-from stackyard.flows import prepare_images
+from stackyard.launch import prepare_images
 from stackyard.stacks import Stack
 from stackyard.survey import open_book, strangers
 environment = Environment.load("test")
@@ -115,7 +115,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(new_stack: Callable[[], 
 
     assert "service postgres is exited" in str(caught.value)
     assert "POSTGRES_DURABLE" in str(caught.value)
-    assert "to look inside: invoke env.up --keep" in str(caught.value)
+    assert "to look inside: invoke env.up --environment test --keep" in str(caught.value)
     assert engine.everything(stack.labels) == []
 
 

@@ -50,10 +50,10 @@ def test_the_longest_secret_is_hidden_first() -> None:
 
 
 def test_the_explanation_ends_with_the_next_step() -> None:
-    removed = evidence.explain("r", [], repeat="./noxw -s test --", kept=None)
-    kept = evidence.explain("r", [], repeat="./noxw -s test --", kept="l1")
+    removed = evidence.explain("r", [], repeat="invoke env.up --keep", kept=None)
+    kept = evidence.explain("r", [], repeat="invoke env.up --keep", kept="l1")
 
     assert removed.splitlines() == [
-        "r", "no container was created", "everything it made was removed; to look inside: ./noxw -s test -- --keep",
+        "r", "no container was created", "everything it made was removed; to look inside: invoke env.up --keep",
     ]  # fmt: skip
     assert kept.endswith("kept for you to look at; 'invoke env.down --lease l1' removes it")

@@ -88,13 +88,13 @@ def test_a_start_that_times_out_explains_itself_and_leaves_nothing(
     fake_engine.container("auth", stack.lease.id)["log"] = f"key {secret}\n".encode()
 
     with pytest.raises(NotReadyError) as caught:
-        stack.up(deadline=0.5, repeat="invoke env.up")
+        stack.up(deadline=0.5)
 
     text = str(caught.value)
     assert "not ready after 0" in text
     assert "auth: running, exit code 0, health none\n  | key ***" in text
     assert secret not in text
-    assert text.endswith("everything it made was removed; to look inside: invoke env.up --keep")
+    assert text.endswith("everything it made was removed; to look inside: invoke env.up --environment test --keep")
     assert fake_engine.containers == {}
 
 
@@ -211,3 +211,13 @@ def test_an_engine_that_stumbles_while_asked_for_trouble_is_no_trouble(stack: St
     fake_engine.broken = True
 
     assert stack._trouble() is None
+
+
+def test_exec_splits_words_without_a_shell(stack: Stack, tmp_path: Path, fake_engine: FakeEngine) -> None:
+    calls = install_docker(tmp_path, "exit 7")
+    fake_engine.container("redis", stack.lease.id)
+
+    assert stack.exec("redis", "echo '$(id)' b") == 7
+    assert calls.read_text().split("exec ")[1].strip() == "-T redis echo $(id) b"
+    with pytest.raises(UsageError, match="cannot be split"):
+        stack.exec("redis", "'")

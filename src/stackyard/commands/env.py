@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -15,7 +16,7 @@ from stackyard.commands.common import JSON_HELP, attach, failing_cleanly
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks import Stack, Startup
 
 LEASE_HELP = "Lease id or parallel id; may be left out while there is only one stack."
 SERVICE_HELP = "Service: postgres, redis, auth or backend."
@@ -41,20 +42,30 @@ def up(
     json: bool = False,
 ) -> None:
     """Start a stack in a lease of its own and leave it up."""
-    from stackyard import flows  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.launch import launch  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    def progress(line: str) -> None:
-        if not json:
-            print(line, flush=True)
+    wanted, engine = Environment.load(environment), Engine()
+    stack, startup = launch(
+        wanted, open_book(None, engine), engine, fixed="only" if wanted.data == "volume" else "never", ttl=ttl,
+        parallel_id=parallel_id, keep=keep,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    _show_start(stack, startup, as_json=json)
 
-    stack, startup = flows.env_up(environment, parallel_id=parallel_id, ttl=ttl, keep=keep, progress=progress)
+
+def _show_start(stack: Stack, startup: Startup, *, as_json: bool) -> None:
+    from stackyard.flows import ADDRESSED, access_table  # noqa: PLC0415 - as above
+
     lease = stack.lease
-    if json:
-        urls = {service: lease.url(service) for service in flows.ADDRESSED}
+    if as_json:
+        urls = {service: lease.url(service) for service in ADDRESSED}
         shown = {"lease": lease.id, "project": lease.project, "env_file": str(lease.env_file), "urls": urls}
         print(jsonlib.dumps(shown | dataclasses.asdict(startup), indent=2))
         return
-    print(f"\n{flows.access_table(lease)}\n\nready after {startup.seconds:.2f} s")
+    print(f"{access_table(lease)}\n\nready after {startup.seconds:.2f} s")
     print(f"'invoke env.down --lease {lease.id}' removes it")
 
 
@@ -120,9 +131,7 @@ def logs(_c: Context, service: str, lease: str | None = None, tail: int = 100, j
 @failing_cleanly
 def exec_(_c: Context, service: str, command: str, lease: str | None = None) -> None:
     """Run a command inside a service's container, on this terminal."""
-    from stackyard import flows  # noqa: PLC0415 - keeps `invoke -l` quick
-
-    code = flows.env_exec(attach(lease), service, command)
+    code = attach(lease).exec(service, command)
     if code:
         raise Exit(f"{command!r} in {service} ended with exit code {code}", code=code)
 

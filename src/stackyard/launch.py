@@ -1,0 +1,98 @@
+"""From an environment to a stack that is ready: images, a lease, the start, and another place when a port was stolen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stackyard.compose import port_conflict
+from stackyard.errors import CommandError
+from stackyard.settings import Settings
+from stackyard.stacks import Stack, Startup
+from stackyard.survey import strangers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard.engine import Engine
+    from stackyard.environments import Environment
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.leases.records import Fixed
+
+MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
+KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
+
+
+def prepare_images(environment: Environment, progress: Callable[[str], None]) -> dict[str, str]:
+    """
+    Build what is missing and return the env file's image variables.
+
+    Raises:
+        ImageError: If an image could not be built.
+        EngineError: If the engine does not answer.
+    """
+    from stackyard import images  # noqa: PLC0415 - building is rare and its imports are not light
+
+    references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=progress)
+    return {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
+
+
+def launch(
+    environment: Environment,
+    book: LeaseBook,
+    engine: Engine,
+    *,
+    fixed: Fixed,
+    progress: Callable[[str], None],
+    ttl: float | None = None,
+    parallel_id: str | None = None,
+    keep: bool = False,
+) -> tuple[Stack, Startup]:
+    """
+    Lease a place for *environment* and start a stack in it.
+
+    Args:
+        environment: What to start.
+        book: Where the place is leased.
+        engine: Where it starts.
+        fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only.
+        progress: Is given a line whenever the user should know something.
+        ttl: Seconds the lease lives unless renewed; None ties it to this process.
+        parallel_id: The lease's name.
+        keep: Leave a failed start standing; its lease then outlives this process for a day.
+
+    Raises:
+        StackyardError: If anything on the way fails; unless *keep*, nothing made here is left.
+    """
+    variables = prepare_images(environment, progress)
+    lease = book.acquire(
+        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables, strangers=strangers(engine)
+    )
+    if fixed == "prefer" and lease.slot is not None:
+        progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
+    stack = Stack(environment, lease, book, engine)
+    try:
+        return _up(stack, keep=keep, progress=progress)
+    except BaseException:
+        if keep:
+            book.renew(stack.lease.id, KEPT_TTL, detach=True)
+        else:
+            stack.down()
+        raise
+
+
+def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None]) -> tuple[Stack, Startup]:
+    """Start the stack; a port stolen since it was leased costs a move, not the run."""
+    for _ in range(MOVES):
+        try:
+            return stack, stack.up(keep=keep)
+        except CommandError as error:
+            if not _can_move(stack.lease, error):
+                raise
+        stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
+        progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
+    return stack, stack.up(keep=keep)
+
+
+def _can_move(lease: Lease, error: CommandError) -> bool:
+    """Tell whether another place would help; an environment that keeps its data has only one."""
+    return port_conflict(error) and lease.id != lease.environment

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_docker import install_docker
+
+from stackyard import flows
+from stackyard.engine import Engine
+from stackyard.environments import Environment, project_root
+from stackyard.stacks import Stack, Startup
+from stackyard.survey import open_book
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+# stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
+STOLEN = """
+n=$(cat {count}); echo $((n - 1)) > {count}
+[ "$n" -le 0 ] || {{ echo 'Bind for 127.0.0.1 failed: port is already allocated' >&2; exit 1; }}
+"""
+
+
+@dataclass(frozen=True)
+class Answering:
+    service: str
+
+    async def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Yard:
+    """A project of its own: the real environments, a platform suite of one line, a fresh state directory."""
+
+    root: Path
+    folder: Path
+
+    def suite(self, body: str) -> None:
+        self.root.joinpath("tests", "platform", "test_it.py").write_text(f"def test_it():\n    {body}\n")
+
+    def report(self, name: str = "test") -> dict[str, object]:
+        content: dict[str, object] = json.loads(self.root.joinpath("reports", f"{name}.json").read_text())
+        return content
+
+
+@pytest.fixture
+def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    del fake_engine  # DOCKER_HOST names it
+    root = tmp_path / "project"
+    for part in ("envs", "compose"):
+        shutil.copytree(project_root() / part, root / part, ignore=shutil.ignore_patterns("secrets"))
+    root.joinpath("tests", "platform").mkdir(parents=True)
+    monkeypatch.setenv("STACKYARD_ROOT", str(root))
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
+    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Answering(service))
+    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: Answering("websocket"))
+    install_docker(tmp_path, "exit 0")
+    made = Yard(root=root, folder=tmp_path)
+    made.suite("assert True")
+    return made
+
+
+def test_a_run_passes_reports_and_gives_its_lease_back(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    assert flows.test("test", ["-q"]) == 0
+
+    report = yard.report()
+    assert (report["outcome"], report["exit_code"], report["leftovers"]) == ("passed", 0, [])
+    assert "test: passed in" in capfd.readouterr().out
+    assert yard.root.joinpath("reports", "junit-test.xml").exists()
+    assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
+
+
+def test_the_payload_knows_urls_and_the_images_of_its_lease(yard: Yard) -> None:
+    yard.suite(
+        "import os; assert os.environ['STACKYARD_IMAGE_REDIS'] == 'stackyard/redis:debian-abc'; "
+        "assert os.environ['STACKYARD_BACKEND_URL'].startswith('http://127.0.0.1:'); "
+        "assert os.environ['STACKYARD_RESTART_COMMAND'].endswith('--service')"
+    )
+
+    assert flows.test("test", ["-q"]) == 0
+
+
+def test_a_failing_suite_fails_the_run_and_cleans_up_all_the_same(yard: Yard) -> None:
+    yard.suite("assert False")
+
+    assert flows.test("test", ["-q"]) == 1
+
+    assert (yard.report()["outcome"], list(yard.folder.joinpath("state", "leases").iterdir())) == ("failed", [])
+
+
+def test_no_test_at_all_is_a_failure(yard: Yard) -> None:
+    assert flows.test("test", ["-q", "-k", "nothing_matches"]) == 5
+    assert yard.report()["outcome"] == "failed"
+
+
+def test_a_kept_stack_outlives_the_run(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    assert flows.test("test", ["--keep", "-q"]) == 0
+
+    (directory,) = yard.folder.joinpath("state", "leases").iterdir()
+    assert f"invoke env.down --lease {directory.name}" in capfd.readouterr().out
+
+
+def test_a_stolen_port_costs_a_move_not_the_run(yard: Yard) -> None:
+    count = yard.folder / "count"
+    count.write_text("2")
+    install_docker(yard.folder, STOLEN.format(count=count))
+
+    assert flows.test("test", ["-q"]) == 0
+
+    notes = [note for note in yard.report()["notes"] if "was taken meanwhile" in note]  # type: ignore[attr-defined]
+    assert len(notes) == 2
+
+
+def test_ports_stolen_again_and_again_end_the_run(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    count = yard.folder / "count"
+    count.write_text("99")
+    install_docker(yard.folder, STOLEN.format(count=count))
+
+    assert flows.test("test", ["-q"]) == 3
+
+    assert "port is already allocated" in capfd.readouterr().out
+    assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
+
+
+def test_what_is_left_is_named_and_fails_the_run(
+    yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del yard
+    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    fake_engine.refuse["networks net"] = (403, "has active endpoints")
+    plain = Stack.up
+
+    def up(stack: Stack, *, keep: bool) -> Startup:
+        fake_engine.network("net", stack.lease.id, users=("stranger",))
+        return plain(stack, keep=keep)
+
+    monkeypatch.setattr(Stack, "up", up)
+
+    assert flows.test("test", ["-q"]) == 8
+    assert "left: network net: still used by stranger" in capfd.readouterr().out
+
+
+def test_a_run_says_what_it_swept_first(yard: Yard, fake_engine: FakeEngine) -> None:
+    from stackyard.settings import Settings  # noqa: PLC0415 - after the environment is set
+
+    host = Settings.load().host
+    fake_engine.container("redis", "dead")["labels"]["stackyard.host"] = host
+
+    assert flows.test("test", ["-q"]) == 0
+
+    assert yard.report()["notes"][:1] == ["removed 1 things that dead runs had left"]  # type: ignore[index]
+
+
+def test_sigterm_cleans_up_and_ends_with_143(yard: Yard) -> None:
+    yard.suite(f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(30)")
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        flows.test("test", ["-q"])
+
+    assert caught.value.code == 143
+    assert yard.report()["outcome"] == "interrupted"
+    assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_bad_input_is_one_line_and_exit_code_2(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    del yard
+
+    assert flows.test("tset", []) == 2
+    assert flows.test("test", ["down"]) == 2
+    assert flows.dev(["--verbose"]) == 2
+    assert [line.split(":")[0] for line in capfd.readouterr().out.splitlines()] == ["error"] * 3
+
+
+def test_dev_comes_up_prints_where_it_is_and_goes_down(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    del yard
+
+    assert flows.dev([]) == 0
+    assert flows.dev([]) == 0
+    up = capfd.readouterr().out
+    assert flows.dev(["down"]) == 0
+    assert flows.dev(["--down"]) == 5
+
+    assert "postgresql://app:" in up
+    assert "its data is kept" in capfd.readouterr().out
+
+
+def test_the_first_interrupt_of_a_clean_up_is_only_noted(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    del yard
+    with Engine() as engine:
+        lease = open_book(None, engine).acquire(Environment.load("test"), ttl=60)
+
+    def interrupted_twice() -> None:
+        with flows._deaf_to_one_interrupt(lease):
+            signal.raise_signal(signal.SIGINT)
+            flows.say("still here")
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+
+    assert capfd.readouterr().out.splitlines() == [
+        f"cleaning up {lease.project}; once more to leave it to 'invoke cleanup.stale'", "still here",
+    ]  # fmt: skip
+
+
+def test_words_of_pytest_are_left_alone() -> None:
+    parsed = flows.Arguments.parse(["-k", "websocket", "--keep", "-x"])
+
+    assert (parsed.keep, parsed.down, parsed.pytest) == (True, False, ("-k", "websocket", "-x"))
