@@ -252,6 +252,29 @@ def test_pid_file_of_a_living_engine_is_kept(host: Machine) -> None:
     assert daemon.living(host, "dockerd") == 12
 
 
+@pytest.mark.parametrize(("text", "removed"), [("12", True), (None, False)])
+def test_pid_file_that_only_root_may_read_is_read_as_root(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, text: str | None, removed: bool
+) -> None:
+    secret = host.base / "var/run/docker/containerd/containerd.pid"
+    if text:
+        put_file(host.base, "var/run/docker/containerd/containerd.pid", text)
+    put_program(host.base, "sudo", 'shift; "$@"')
+    real = Path.read_text
+
+    def guarded(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path == secret:
+            raise PermissionError
+        return real(path, encoding=encoding, errors=errors)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+
+    found = daemon.clear_stale(Machine(base=host.base, uid=1000))
+
+    assert found == ([str(secret)] if removed else [])
+    assert not secret.exists()
+
+
 @pytest.fixture
 def clock() -> Callable[[], float]:
     ticks = iter(range(10_000))

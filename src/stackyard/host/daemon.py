@@ -16,7 +16,6 @@ from stackyard.errors import CommandError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from stackyard.host.endpoint import Endpoint, Knock
     from stackyard.host.machine import Machine
@@ -109,7 +108,11 @@ def _init_script_may_run(machine: Machine) -> bool:
 
 def living(machine: Machine, program: str) -> int:
     """Return the pid in *program*'s pid file if that process lives and is *program*, else 0."""
-    pid = _pid(machine.base / PID_FILES[program])
+    return _living(machine, program, _pid_file(machine, program))
+
+
+def _living(machine: Machine, program: str, text: str | None) -> int:
+    pid = int(text) if text and text.isdecimal() else 0
     try:
         comm = (machine.base / f"proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -118,23 +121,35 @@ def living(machine: Machine, program: str) -> int:
 
 
 def clear_stale(machine: Machine) -> list[str]:
-    """Remove the pid files whose process is gone or is another program by now, and return their paths."""
+    """
+    Remove the pid files whose process is gone or is another program by now, and return their paths.
+
+    Raises:
+        EngineError: If this user may not become root.
+    """
     from stackyard import process  # noqa: PLC0415 - as above
 
-    stale = [
-        machine.base / name for program, name in PID_FILES.items()
-        if (machine.base / name).exists() and not living(machine, program)
-    ]  # fmt: skip
-    for path in stale:
-        process.run(machine.as_root(["rm", "-f", str(path)]), deadline=10.0)
-    return [str(path) for path in stale]
+    removed: list[str] = []
+    for program, name in PID_FILES.items():
+        text = _pid_file(machine, program)
+        if text is not None and not _living(machine, program, text):
+            process.run(machine.as_root(["rm", "-f", str(machine.base / name)]), deadline=10.0)
+            removed.append(str(machine.base / name))
+    return removed
 
 
-def _pid(path: Path) -> int:
+def _pid_file(machine: Machine, program: str) -> str | None:
+    """Return what *program*'s pid file says, read as root where only root may; None when there is none."""
+    from stackyard import process  # noqa: PLC0415 - as above
+
+    path = machine.base / PID_FILES[program]
     try:
-        return int(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        return 0
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except PermissionError:
+        done = process.run(machine.as_root(["cat", str(path)]), deadline=10.0, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+    except OSError:
+        return None
 
 
 def log_size(machine: Machine) -> int:
