@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.leases.records import Fixed, Leasable, Strangers, Survivor
+    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 POLL: Final = 0.05  # seconds between two looks of the first in line; those behind look less often
@@ -122,7 +123,7 @@ class LeaseBook:
     ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
         ground = _survey(strangers)
 
-        def work(db: sqlite3.Connection) -> tuple[int | None, int, Lease | PoolExhaustedError]:
+        def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
             now = self._clock()
             ahead = waiters.ahead(db, request.wanted, ticket, now)
             try:
@@ -154,7 +155,7 @@ class LeaseBook:
         """
         aside: list[Path | None] = []
 
-        def work(db: sqlite3.Connection) -> list[Lease]:
+        def work(db: Transaction) -> list[Lease]:
             leases = rows.every(db, self._directory)
             if recovery.is_done(db):
                 aside.extend(files.orphans(self._directory, {lease.id for lease in leases}))
@@ -185,7 +186,7 @@ class LeaseBook:
         if ttl != math.inf:
             check_seconds("ttl", ttl)
 
-        def work(db: sqlite3.Connection) -> Lease:
+        def work(db: Transaction) -> Lease:
             held = self._find(db, identifier, None)
             if held.removing:
                 raise LeaseNotFoundError(refusals.kept(held))
@@ -206,7 +207,7 @@ class LeaseBook:
             The lease as it is now; None if it is gone, was renewed, or somebody else was first.
         """
 
-        def work(db: sqlite3.Connection) -> Lease | None:
+        def work(db: Transaction) -> Lease | None:
             held = rows.one(db, self._directory, lease.id)
             if held is None or held.created != lease.created or not self.is_stale(held):
                 return None
@@ -230,17 +231,22 @@ class LeaseBook:
             Whether there was such a lease.
         """
 
-        def work(db: sqlite3.Connection) -> tuple[bool, Path | None]:
+        def work(db: Transaction) -> tuple[bool, Path | None]:
             held = rows.find(db, self._directory, lease if isinstance(lease, str) else lease.id)
             if held is None or (isinstance(lease, Lease) and not _is_same(held, lease)):
                 return False, None
             rows.delete(db, held)
-            owners.drop(held.lock)
-            return True, files.remove(held.directory)
+            if held.owner == Owner.current():
+                owners.drop(held.lock)
+                db.undo.append(lambda: owners.hold(held.lock))
+            aside = files.remove(held.directory)
+            if aside is not None:
+                db.undo.append(lambda: aside.rename(held.directory))
+            return True, aside
 
-        done, aside = self._store.run(work)
+        ended, aside = self._store.run(work)
         files.discard(aside)
-        return done
+        return ended
 
     def quarantine(self, identifier: str, seconds: float) -> None:
         """
@@ -252,7 +258,7 @@ class LeaseBook:
         """
         check_seconds("seconds", seconds)
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: Transaction) -> None:
             rows.rest(db, self._find(db, identifier, None), self._clock() + seconds)
 
         self._store.run(work)
@@ -271,7 +277,7 @@ class LeaseBook:
         check_seconds("rest", rest)
         ground = _survey(strangers)
 
-        def work(db: sqlite3.Connection) -> Lease:
+        def work(db: Transaction) -> Lease:
             held = rows.one(db, self._directory, lease.id)
             if held is None or not _is_same(held, lease):
                 raise LeaseNotFoundError(f"lease {lease.id} has ended or has another owner now; acquire a new one")
@@ -281,7 +287,9 @@ class LeaseBook:
             rows.delete(db, held)
             rows.rest(db, held, now + rest)
             rows.insert(db, moved)
-            files.write(moved, files.given(held), {}, self.host)
+            others = files.given(held)
+            db.undo.append(lambda: files.write(held, others, {}, self.host))
+            files.write(moved, others, {}, self.host)
             return moved
 
         return self._store.run(work)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stackyard.leases.ground import Ground
     from stackyard.leases.records import Fixed, Leasable
+    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 log = logging.getLogger("stackyard")
@@ -63,7 +64,7 @@ class Request:
         """What the request queues for: the pool, or an environment's own block."""
         return f"block:{self.environment.name}" if self.fixed == "only" else "pool"
 
-    def answer(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> Lease:
+    def answer(self, db: Transaction, ground: Ground, now: float, ahead: int) -> Lease:
         """
         Return the lease.
 
@@ -121,7 +122,7 @@ class Request:
             leases = rows.every(db, self.directory)
             raise PoolExhaustedError(refusals.exhausted(error, leases, search, ahead)) from None
 
-    def _grant(self, db: sqlite3.Connection, place: Place, now: float) -> Lease:
+    def _grant(self, db: Transaction, place: Place, now: float) -> Lease:
         name = self.environment.name
         identifier = name if self._keeps_data else os.urandom(4).hex()
         lease = Lease(
@@ -140,13 +141,11 @@ class Request:
         )
         rows.insert(db, lease)
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        try:
-            files.write(lease, self.environment.variables, self.variables, self.host)
-            _hold(lease)
-        except BaseException:
-            owners.drop(lease.lock)
-            files.discard(files.remove(lease.directory))
-            raise
+        # left behind, it would be taken for a lease when the book is lost
+        db.undo.append(lambda: files.discard(files.remove(lease.directory)))
+        db.undo.append(lambda: owners.drop(lease.lock))
+        files.write(lease, self.environment.variables, self.variables, self.host)
+        _hold(lease)
         return lease
 
     def _owner(self) -> Owner:

@@ -24,7 +24,7 @@ import stat
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard.errors import BookError
 from stackyard.leases import owners
@@ -39,6 +39,7 @@ log = logging.getLogger("stackyard")
 T = TypeVar("T")
 
 LOCK_DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
+TRIES: Final = 4  # books that one piece of work may find broken or deleted under it
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -46,6 +47,19 @@ _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 class _BrokenError(Exception):
     """The file is not a lease book any more; says why."""
+
+
+class Transaction(sqlite3.Connection):
+    """
+    The open book.
+
+    Attributes:
+        undo: Takes back, last first, what *work* did to files; called if the transaction fails.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.undo: list[Callable[[], object]] = []
 
 
 class Store:
@@ -64,11 +78,11 @@ class Store:
         self.file = directory / "book.sqlite3"
         self._recover = recover
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, work: Callable[[Transaction], T]) -> T:
         """
         Do *work* in one transaction, alone on this host.
 
-        A book found broken is set aside, and *work* done on a new one.
+        A book found broken, or deleted under the work, is replaced by a new one, and *work* done again there.
 
         Raises:
             BookError: If the state directory or the book cannot be used.
@@ -76,11 +90,12 @@ class Store:
         try:
             self._prepare()
             with self._locked():
-                try:
-                    return self._transact(work)
-                except _BrokenError as error:
-                    self._set_aside(str(error))
-                    return self._transact(work)
+                for _ in range(TRIES - 1):
+                    try:
+                        return self._transact(work)
+                    except _BrokenError as error:
+                        self._set_aside(str(error))
+                return self._transact(work)
         except OSError as error:
             raise BookError(f"{error.filename or self.directory}: {error.strerror or error}") from None
         except _BrokenError as error:
@@ -106,35 +121,47 @@ class Store:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         path = self.directory / "book.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            take_lock(handle, path)
-            yield
-        finally:
-            os.close(handle)
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                take_lock(handle, path)
+                # the lock of a file that was deleted meanwhile keeps nobody out
+                if os.fstat(handle).st_ino == _inode(path):
+                    yield
+                    return
+            finally:
+                os.close(handle)
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(self, work: Callable[[Transaction], T]) -> T:
         self._check_header()
+        inode = _inode(self.file)
         try:
-            connection = sqlite3.connect(self.file, timeout=5.0, isolation_level=None)
+            with contextlib.closing(self._open()) as db:
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    self._check_content(db)
+                    result = work(db)
+                    db.execute("COMMIT")
+                except BaseException:
+                    # closing rolls the book back; the files have to be told
+                    for step in reversed(db.undo):
+                        step()
+                    raise
         except sqlite3.DatabaseError as error:
-            raise BookError(f"{self.file}: {error}") from None
-        try:
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("BEGIN IMMEDIATE")
-            self._check_content(connection)
-            result = work(connection)
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in _BROKEN:
+            if _inode(self.file) != inode:
+                raise _BrokenError("deleted while in use") from None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
                 raise _BrokenError(str(error)) from None
             raise BookError(f"{self.file}: {error}") from error
-        finally:
-            # closing rolls back whatever was not committed
-            connection.close()
         return result
+
+    def _open(self) -> Transaction:
+        # SQLite would make a missing file; in this form it does not
+        name = str(self.file).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        db = sqlite3.connect(f"file:{name}?mode=rw", uri=True, timeout=5.0, isolation_level=None, factory=Transaction)
+        db.execute("PRAGMA synchronous=OFF")
+        db.execute("PRAGMA foreign_keys=ON")
+        return db
 
     def _check_header(self) -> None:
         """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
@@ -208,11 +235,23 @@ class Store:
     def _set_aside(self, why: str) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         kept = self.file.with_name(f"{self.file.name}.corrupt-{stamp}-{os.urandom(2).hex()}")
-        self.file.rename(kept)
+        try:
+            self.file.rename(kept)
+        except FileNotFoundError:
+            log.warning("%s: %s; made anew from what is still known", self.file, why)
+            return
         journal = self.file.with_name(f"{self.file.name}-journal")
         with contextlib.suppress(FileNotFoundError):
             journal.rename(kept.with_name(f"{kept.name}-journal"))
         log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
+
+
+def _inode(path: Path) -> int:
+    """Return the inode of *path*; 0 if it is gone."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _head(file: Path) -> bytes:
