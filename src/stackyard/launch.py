@@ -1,4 +1,4 @@
-"""From an environment to a stack that is ready: images, a lease, the start, and another place when a port was stolen."""
+"""From an environment to a ready stack: images, a lease, the start, and another place when a port was stolen."""
 
 from __future__ import annotations
 

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tasks
+from fake_docker import install_docker
+from invoke.program import Program
+
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.settings import Settings
+from stackyard.survey import open_book
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+    from stackyard.leases import Lease
+
+
+@dataclass(frozen=True)
+class Answering:
+    service: str
+
+    async def check(self) -> None: ...
+
+
+@dataclass
+class Shell:
+    """What `invoke` prints and returns, in this process."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        self.capture.readouterr()
+        program = Program(namespace=tasks.ns, version="0")
+        code = 0
+        try:
+            program.run(["invoke", *words])
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        out, err = self.capture.readouterr()
+        return code, out, err.strip()
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json")[1])
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    del fake_engine  # DOCKER_HOST names it
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
+    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Answering(service))
+    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: Answering("websocket"))
+    install_docker(tmp_path, "exit 0")
+    return Shell(capsys)
+
+
+def add_lease(fake_engine: FakeEngine, *services: str, ttl: float = 60) -> Lease:
+    with Engine() as engine:
+        lease = open_book(None, engine).acquire(Environment.load("test"), ttl=ttl)
+    for service in services:
+        fake_engine.container(service, lease.id)["labels"]["stackyard.host"] = Settings.load().host
+    return lease
+
+
+def test_up_prints_urls_and_the_way_down(shell: Shell) -> None:
+    code, out, _ = shell.run("env.up", "--parallel-id", "mine")
+
+    assert code == 0
+    assert "postgresql://app:" in out
+    assert "removes it" in out
+    assert shell.json("env.up", "--parallel-id", "mine")["urls"]["websocket"].startswith("ws://127.0.0.1:")
+
+
+def test_up_of_an_unknown_environment_is_one_line(shell: Shell) -> None:
+    code, _, message = shell.run("env.up", "--environment", "tset")
+
+    assert code == 2
+    assert "did you mean 'test'" in message
+    assert "\n" not in message
+
+
+def test_down_needs_no_name_while_there_is_one_stack(shell: Shell, fake_engine: FakeEngine) -> None:
+    add_lease(fake_engine, "redis")
+
+    assert shell.run("env.down")[1].startswith("1 removed in ")
+    code, _, message = shell.run("env.down")
+
+    assert code == 2
+    assert "which stack? name it with --lease; there are: none" in message
+
+
+def test_down_of_one_among_several_asks_which(shell: Shell, fake_engine: FakeEngine) -> None:
+    one, two = add_lease(fake_engine, "redis"), add_lease(fake_engine, "redis")
+
+    code, _, message = shell.run("env.down")
+    removal = shell.json("env.down", "--lease", one.id)
+
+    assert code == 2
+    assert {one.id, two.id} <= set(message.replace("(", " ").split())
+    assert (removal["leases"], list(fake_engine.containers)) == ([one.id], [f"redis-{two.id}"])
+
+
+def test_down_names_what_is_left_and_fails(
+    shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    lease = add_lease(fake_engine)
+    fake_engine.network("net", lease.id, users=("stranger",))
+    fake_engine.refuse["networks net"] = (403, "has active endpoints")
+
+    code, _, message = shell.run("env.down", "--lease", lease.id)
+
+    assert code == 8
+    assert "network net: still used by stranger" in message
+
+
+def test_status_shows_memory_and_fails_unless_all_run(shell: Shell, fake_engine: FakeEngine) -> None:
+    add_lease(fake_engine, "redis", "auth")
+
+    code, out, _ = shell.run("env.status")
+    assert code == 0
+    assert out.splitlines()[2].split() == ["auth", "running", "none", "20.0", "96", "0", "0"]
+
+    fake_engine.containers[next(iter(fake_engine.containers))]["state"]["Status"] = "exited"
+    assert shell.run("env.status")[0] == 7
+    assert {row["status"] for row in shell.json("env.status")} == {"running", "exited"}
+
+
+def test_status_of_a_lease_without_a_stack_says_so(shell: Shell, fake_engine: FakeEngine) -> None:
+    add_lease(fake_engine)
+
+    assert shell.run("env.status")[0] == 7
+
+
+def test_memory_that_cannot_be_measured_is_unavailable(shell: Shell, fake_engine: FakeEngine) -> None:
+    lease = add_lease(fake_engine, "redis")
+    fake_engine.containers[f"redis-{lease.id}"]["stats"] = {}
+
+    assert shell.run("env.status")[1].splitlines()[2].split()[3:5] == ["unavailable", "unavailable"]
+
+
+def test_logs_exec_wait_and_restart_reach_the_service(shell: Shell, fake_engine: FakeEngine, tmp_path: Path) -> None:
+    lease = add_lease(fake_engine, "redis")
+    fake_engine.containers[f"redis-{lease.id}"]["log"] = b"one\ntwo\n"
+    install_docker(tmp_path, "exit 0")
+
+    assert shell.run("env.logs", "--service", "redis")[1] == "one\ntwo\n"
+    assert shell.json("env.logs", "--service", "redis") == {"service": "redis", "lines": ["one", "two"]}
+    assert shell.run("env.exec", "--service", "redis", "--command", "true")[0] == 0
+    assert shell.run("env.restart", "--service", "redis")[1] == "redis restarted\n"
+    assert shell.run("env.wait")[1].splitlines()[0].startswith("postgres ready after")
+    assert set(shell.json("env.wait")) == {"postgres", "redis", "auth", "backend", "websocket"}
+    assert shell.run("env.logs", "--service", "mysql")[0] == 2
+
+
+def test_execs_exit_code_is_its_commands(shell: Shell, fake_engine: FakeEngine, tmp_path: Path) -> None:
+    add_lease(fake_engine, "redis")
+    install_docker(tmp_path, "exit 9")
+
+    assert shell.run("env.exec", "--service", "redis", "--command", "false")[0] == 9
+
+
+def test_stale_takes_the_dead_and_leaves_the_living(shell: Shell, fake_engine: FakeEngine) -> None:
+    living, dead = add_lease(fake_engine, "redis"), add_lease(fake_engine, "auth", ttl=0.000001)
+
+    code, out, _ = shell.run("cleanup.stale")
+
+    assert code == 0
+    assert out.splitlines()[0] == f"removed container auth-{dead.id}"
+    assert list(fake_engine.containers) == [f"redis-{living.id}"]
+    assert shell.json("cleanup.stale")["removed"] == []
+
+
+def test_stale_takes_orphans_of_this_host_and_leaves_other_hosts_alone(shell: Shell, fake_engine: FakeEngine) -> None:
+    fake_engine.container("redis", "unknown")["labels"]["stackyard.host"] = Settings.load().host
+    fake_engine.container("redis", "elsewhere")
+
+    shell.run("cleanup.stale")
+
+    assert list(fake_engine.containers) == ["redis-elsewhere"]
+
+
+def test_all_asks_first(shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_lease(fake_engine, "redis")
+
+    assert shell.run("cleanup.all")[0] == 2
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _question: "no")
+    assert shell.run("cleanup.all")[0] == 2
+    assert len(fake_engine.containers) == 1
+    monkeypatch.setattr("builtins.input", lambda _question: "y")
+    assert shell.run("cleanup.all")[0] == 0
+    assert fake_engine.containers == {}
+
+
+def test_all_with_yes_keeps_data_volumes_unless_told(shell: Shell, fake_engine: FakeEngine) -> None:
+    for options in ([], ["--volumes"]):
+        lease = add_lease(fake_engine)
+        fake_engine.volume("data", lease.id)
+        fake_engine.volumes["data"]["Labels"]["stackyard.host"] = Settings.load().host
+        shell.run("cleanup.all", "--yes", *options)
+        assert list(fake_engine.volumes) == ([] if options else ["data"])
