@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from stackyard.host.endpoint import Endpoint, Knock, version_tuple
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -37,6 +38,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setattr(endpoint, "STANDARD_SOCKETS", frozenset({f"{tmp_path}/docker.sock"}))
     return Machine(base=tmp_path, uid=0)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """The program installs a handler of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -553,6 +562,23 @@ def test_failure_becomes_one_line_and_its_exit_code(
 
     assert program.main([]) == code
     assert capsys.readouterr().err == words
+
+
+def test_termination_leaves_through_the_clean_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned: list[str] = []
+
+    def interrupted(**_: object) -> str:
+        with contextlib.ExitStack() as ends:
+            ends.callback(cleaned.append, "cleaned")
+            signal.raise_signal(signal.SIGTERM)
+        return ""
+
+    monkeypatch.setattr(program, "ensure_engine", interrupted)
+
+    with pytest.raises(SystemExit) as caught:
+        program.main([])
+
+    assert (caught.value.code, cleaned) == (143, ["cleaned"])
 
 
 def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,25 @@ def test_who_has_to_wait_for_another_set_up_says_so(tree: Path) -> None:
 
     assert first == "noxw: another noxw is setting up this tree, waiting for it\n"
     assert waiting.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_set_up_ends_its_installer_and_leaves_no_stamp(
+    tree: Path, number: signal.Signals, code: int
+) -> None:
+    put_program(tree.parent, "uv", f'{UV}\nread -r line < "{tree}/never"')
+    os.mkfifo(tree / "never")
+    argv = [sys.executable, str(tree / "noxw"), "-s", "lint"]
+    with subprocess.Popen(argv, env=environment(tree), stderr=subprocess.PIPE, text=True) as running:  # noqa: S603 - as above
+        assert running.stderr is not None
+        running.stderr.readline()
+        with (tree / "never").open("w"):  # opens once the installer waits at the other end
+            running.send_signal(number)
+            words = running.communicate(timeout=30)[1]
+
+    assert running.returncode == code
+    assert words == ""
+    assert not (tree / ".venv/noxw-stamp").exists()
 
 
 def test_environment_of_another_python_is_made_again(tree: Path) -> None:

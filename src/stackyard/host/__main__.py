@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     end = words.index("--") if "--" in words else len(words)
     own, rest = words[:end], words[end + 1 :]
+    # Leave through the clean-ups: half an install's temporary folder must not stay. Becoming nox undoes the handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         unknown = [word for word in own if word not in OPTIONS]
         if unknown:

@@ -140,7 +140,7 @@ class Machine:
         """
         if not self.can_be_root():
             raise EngineError(
-                f"{argv[0]} needs root, and {self.user} has no sudo without a password; run once: "
+                f"root is needed (for {argv[0]}), and {self.user} has no sudo without a password; run once: "
                 f"sudo {sys.executable} -B -m stackyard.host --setup-only --yes"
             )
         kept = {name: os.environ[name] for name in PROXIES if name in os.environ}
