@@ -59,7 +59,6 @@ def test_redis_refuses_a_wrong_login(stack: Stack, user: str, password: str) -> 
         ("SHUTDOWN", "NOSAVE"),
         ("REPLICAOF", "127.0.0.1", "1"),
         ("MODULE", "LIST"),
-        ("KEYS", "*"),
     ],
     ids=" ".join,
 )
@@ -82,12 +81,11 @@ async def test_postgresql_lets_nobody_but_the_application_in_over_tcp(stack: Sta
             await _postgres(stack, user=user, password=password, database="postgres")
 
 
-async def test_the_applications_role_has_no_special_rights(stack: Stack) -> None:
+async def test_the_applications_role_is_no_superuser_and_cannot_act_like_one(stack: Stack) -> None:
     connection = await _postgres(stack)
     try:
         rights = await connection.fetchrow(
-            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles"
-            " WHERE rolname = current_user"
+            "SELECT rolsuper, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user"
         )
         assert set(rights.values()) == {False}
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
