@@ -545,7 +545,9 @@ def test_usable_engine_lets_the_process_become_nox(monkeypatch: pytest.MonkeyPat
     with answering(Path(Endpoint.find().socket)):
         program.main(["--yes", "--", "-s", "test", "--", "-x"])
 
-    assert became == [[sys.executable, sys.executable, "-P", "-m", "nox", "-s", "test", "--", "-x"]]
+    assert became == [
+        [sys.executable, sys.executable, "-P", str(Path(sys.executable).with_name("nox")), "-s", "test", "--", "-x"]
+    ]
 
 
 @pytest.mark.parametrize(

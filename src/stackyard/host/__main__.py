@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackyard.errors import StackyardError, UsageError
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if "--setup-only" not in own:
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "nox", *rest])  # noqa: S606 - its signals, its exit code
+        nox = str(Path(sys.executable).with_name("nox"))
+        os.execv(sys.executable, [sys.executable, "-P", nox, *rest])  # noqa: S606 - its signals, its exit code
     progress(f"ready: Docker Engine {version}" if version else "ready")
     return 0
 
