@@ -71,9 +71,22 @@ def _judge(seen: list[Seen], problem_of: Problem) -> None:
         assert item.answer.status_code == 200 or problem_of(item.answer) == (503, "unavailable")
 
 
-async def test_a_restart_of_redis_is_survived_by_requests_and_sockets(
-    stack: Stack, alice: Person, dial: Dial, restart: Restart, new_thread: NewThread, write: Write, problem_of: Problem
-) -> None:
+@pytest.fixture
+def still_out(auth: httpx.Client, backend: httpx.Client, again: Person, logout: Logout) -> Callable[[], bool]:
+    """Whether someone who has just logged out is still refused everywhere."""
+    logout(again)
+
+    def ask() -> bool:
+        answers = auth.get("/me", headers=again.headers), backend.get("/threads", headers=again.headers)
+        return [answer.status_code for answer in answers] == [401, 401]
+
+    return ask
+
+
+async def test_a_restart_of_redis_is_survived_by_requests_sockets_and_logouts(
+    stack: Stack, alice: Person, still_out: Callable[[], bool], dial: Dial, restart: Restart, new_thread: NewThread,
+    write: Write, problem_of: Problem,
+) -> None:  # fmt: skip
     thread = new_thread(alice)
     async with dial(alice.access) as line:
         await line.ask(type="subscribe", thread=thread)
@@ -81,20 +94,11 @@ async def test_a_restart_of_redis_is_survived_by_requests_and_sockets(
             await asyncio.to_thread(restart, "redis")
         _judge(hammer.seen, problem_of)
 
+        # Redis forgot the logout with everything else; the services must not.
+        assert still_out()
         assert await line.hear() == {"type": "resync"}
         await asyncio.to_thread(write, alice, thread, "after the restart")
         assert (await line.hear())["message"]["body"] == "after the restart"
-
-
-def test_a_logout_still_holds_when_redis_has_forgotten_it(
-    auth: httpx.Client, backend: httpx.Client, again: Person, logout: Logout, restart: Restart
-) -> None:
-    logout(again)
-
-    restart("redis")
-
-    assert auth.get("/me", headers=again.headers).status_code == 401
-    assert backend.get("/threads", headers=again.headers).status_code == 401
 
 
 def test_a_restart_of_postgresql_is_survived_even_if_it_comes_back_empty(
