@@ -117,7 +117,11 @@ class Stack:
         creating = asyncio.create_task(dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit))
         await asyncio.to_thread(preload)
         spent = time.monotonic() - began
-        waiting = wait_until_ready(self.probes(), deadline=limit - spent, stop=self._trouble)
+
+        async def created(_service: str) -> None:
+            await asyncio.wait({creating})
+
+        waiting = wait_until_ready(self.probes(), deadline=limit - spent, stop=self._trouble, gate=created)
         probing = asyncio.create_task(waiting)
         await _first_failure(creating, probing)
         probes = {service: spent + seconds for service, seconds in probing.result().seconds.items()}
