@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stackyard.engine.records import SERVICE_LABEL, ContainerState, MemoryUse, Resource
 from stackyard.errors import EngineError
+from stackyard.host.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ def plain_errors(doing: str) -> Iterator[None]:
 
 class Engine:
     """
-    One connection to the Docker engine that DOCKER_HOST names, or the host's own; safe to use from several threads.
+    One connection to the engine the docker client would use (DOCKER_HOST, its context, the host's own); safe to use from several threads.
 
     Args:
         deadline: Seconds any single call may take.
@@ -57,6 +58,7 @@ class Engine:
             from docker.api import APIClient  # noqa: PLC0415 - see plain_errors
 
             settings = docker.utils.kwargs_from_env()
+            settings.setdefault("base_url", Endpoint.find().url)  # as the docker client, which follows its context
             return APIClient(version=API_VERSION, timeout=int(self._deadline), **settings)
 
     def close(self) -> None:
