@@ -38,7 +38,9 @@ def plain_errors(doing: str) -> Iterator[None]:
 
 class Engine:
     """
-    One connection to the engine the docker client would use (DOCKER_HOST, its context, the host's own); safe to use from several threads.
+    One connection to the engine the docker client would use: DOCKER_HOST, its context, or the host's own.
+
+    It may be used from several threads at once.
 
     Args:
         deadline: Seconds any single call may take.
