@@ -65,7 +65,12 @@ def test_no_engine_is_one_line_with_the_next_step(tmp_path: Path, monkeypatch: p
 
 def test_a_state_tells_exit_code_health_and_the_last_checks(fake_engine: FakeEngine, engine: Engine) -> None:
     log = [{"Output": "first\n"}, {"Output": "second\n"}]
-    changes: dict[str, Any] = {"Status": "exited", "ExitCode": 3, "OOMKilled": True, "Health": {"Status": "unhealthy", "Log": log}}
+    changes: dict[str, Any] = {
+        "Status": "exited",
+        "ExitCode": 3,
+        "OOMKilled": True,
+        "Health": {"Status": "unhealthy", "Log": log},
+    }
     fake_engine.container("auth", **changes)
 
     state = engine.state("auth-l1")
