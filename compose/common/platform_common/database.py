@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from platform_common.errors import Unavailable, reason_of
-from platform_common.retry import delays
+from platform_common.reach import attempts, reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from platform_common.settings import Endpoint
 
 CONNECT_LIMIT: Final = 1.5  # seconds
+REOPEN_PATIENCE: Final = 0.5  # seconds; a request waits for this connection, and there is no next attempt
 USE_LIMIT: Final = 1.8  # seconds for everything done with one connection
 POOL_SIZE: Final = 6  # of the server's 40, shared by two services and the tests
 
@@ -43,6 +44,7 @@ class Database:
         self._name = name
         self._pool: Any = None
         self._trouble = "not connected yet"
+        self._patience = 0.0
         self._opening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -59,13 +61,15 @@ class Database:
             self._pool.terminate()
 
     async def _open(self) -> None:
-        for delay in delays():
+        for patience, pause in attempts():
+            self._patience = patience
             try:
                 self._pool = await self._connect()
             except AWAY as error:
                 self._trouble = reason_of(error)
-                await asyncio.sleep(delay)
+                await asyncio.sleep(pause)
             else:
+                self._patience = REOPEN_PATIENCE
                 return
 
     async def _connect(self) -> Any:
@@ -73,10 +77,16 @@ class Database:
         return await asyncpg.create_pool(
             host=where.host, port=where.port, user=where.user, password=where.password, database=where.database,
             min_size=1, max_size=POOL_SIZE, timeout=CONNECT_LIMIT, ssl=False, reset=_keep,
+            connect=self._knock,
             # A server that comes back empty no longer knows the statements a client had prepared.
             statement_cache_size=0,
             server_settings={"application_name": self._name},
         )  # fmt: skip
+
+    async def _knock(self, *args: Any, **options: Any) -> Any:
+        """Connect where somebody answers soon; asyncpg alone would wait for the second SYN."""
+        (await reach(self._endpoint.host, self._endpoint.port, self._patience)).close()
+        return await asyncpg.connect(*args, **options)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
+from platform_common.reach import reach
+
 if TYPE_CHECKING:
     from platform_common.settings import Endpoint
 
 Reply: TypeAlias = "bytes | int | list[Reply] | RespError | None"
 Word: TypeAlias = "str | bytes | int"
 
-CONNECT_LIMIT = 1.0  # seconds
+LOGIN_LIMIT = 1.0  # seconds
 
 
 class RespError(Exception):
@@ -31,16 +33,17 @@ class Wire:
         self._writer = writer
 
     @classmethod
-    async def connect(cls, endpoint: Endpoint) -> Wire:
+    async def connect(cls, endpoint: Endpoint, patience: float) -> Wire:
         """
-        Connect and log in.
+        Connect, within *patience* seconds, and log in.
 
         Raises:
-            OSError: If nothing listens there, the name is unknown, or a second has passed.
+            OSError: If nothing listens there, the name is unknown, or nobody answers in time.
             RespError: If the login is refused or the server still loads its data.
         """
-        async with asyncio.timeout(CONNECT_LIMIT):
-            wire = cls(*await asyncio.open_connection(endpoint.host, endpoint.port))
+        found = await reach(endpoint.host, endpoint.port, patience)
+        async with asyncio.timeout(LOGIN_LIMIT):
+            wire = cls(*await asyncio.open_connection(sock=found))
             try:
                 wire.send(("AUTH", endpoint.user, endpoint.password))
                 reply = await wire.read()

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from platform_common.errors import Unavailable, reason_of
+from platform_common.reach import attempts
 from platform_common.resp import Reply, RespError, Wire, Word
-from platform_common.retry import delays
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,15 +60,16 @@ class Link:
                 await self._task
 
     async def _keep_up(self) -> None:
-        pauses = delays()
+        plan = attempts()
         while True:
+            patience, pause = next(plan)
             try:
-                wire = await Wire.connect(self._endpoint)
-                pauses = delays()
+                wire = await Wire.connect(self._endpoint, patience)
+                plan = attempts()
                 await self._hold(wire)
             except BROKEN as error:
                 self._trouble = reason_of(error)
-            await asyncio.sleep(next(pauses))
+            await asyncio.sleep(pause)
 
     async def _hold(self, wire: Wire) -> None:
         self._wire = wire
@@ -227,11 +228,11 @@ class Subscriptions(Link):
                 raise reply
 
     async def _tell_gap(self) -> None:
-        for delay in delays():
+        for _, pause in attempts():
             try:
                 await self._on_gap()
             except Unavailable:
-                await asyncio.sleep(delay)
+                await asyncio.sleep(pause)
             else:
                 return
 
