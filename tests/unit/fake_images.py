@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
     last=$1; shift
 done
 [ $command = build ] || reference=$last
+if [ $command = pull ]; then [ ! -e "STATE/no-pull" ] || { echo 'toomanyrequests' >&2; exit 1; }; exit 0; fi
 echo '#1 [internal] load build definition'
 echo '#7 [build 2/5] RUN make'
 if [ -e "STATE/broken" ] && grep -q "^${reference%:*}$" "STATE/broken"; then

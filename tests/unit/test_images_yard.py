@@ -125,7 +125,17 @@ def test_official_images_are_pinned_by_the_digest_the_registry_gave(image_yard: 
     assert found["redis"].base == "redis:8-trixie@sha256:redis:8-trixie"
     assert found["redis"].source == "registry"
     assert f"{found['redis'].reference}: stands on redis:8-trixie@sha256:redis:8-trixie" in lines
-    assert "--build-arg BASE=python:3.13-slim-trixie@sha256:python:3.13-slim-trixie" in "\n".join(image_yard.calls)
+    assert "--build-arg BASE=python@sha256:python:3.13-slim-trixie" in "\n".join(image_yard.calls)
+
+
+def test_a_pull_that_is_refused_is_told_in_the_engines_words(image_yard: Yard) -> None:
+    image_yard.digests["redis:8-trixie"] = "sha256:1"
+    (image_yard.state / "no-pull").touch()
+    for name in ("postgres:17-trixie", "python:3.13-slim-trixie"):
+        image_yard.digests[name] = "sha256:2"
+
+    with pytest.raises(ImageError, match=r"docker pull \w+@sha256:\d failed:\n  toomanyrequests"):
+        images.ensure("debian", source="registry")
 
 
 @pytest.mark.usefixtures("image_yard")

@@ -83,6 +83,16 @@ def registry_digest(reference: str, *, deadline: float) -> str | None:
     return str(answer["Descriptor"]["digest"])
 
 
+def pull(reference: str) -> None:
+    """
+    Let the engine pull one image by its name or digest, with the mirrors and credentials it is configured for.
+
+    Raises:
+        CommandError: If it cannot, or takes longer than 20 minutes.
+    """
+    process.run(["docker", "pull", "--quiet", reference], deadline=BUILD_DEADLINE)
+
+
 def build(
     reference: str,
     *,

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.engine.images import build, import_root, registry_digest
+from stackyard.engine.images import build, import_root, pull, registry_digest
 from stackyard.errors import CommandError, ImageError
 from stackyard.images import alpine, debian
 from stackyard.images.materials import makers
@@ -84,7 +84,8 @@ class Builder:
         arguments = dict(recipe.arguments) | {name: base.reference for name, base in recipe.bases}
         labels = recipe.labels
         if recipe.official is not None:
-            labels["stackyard.base"] = arguments["BASE"] = self._pinned(recipe)
+            arguments["BASE"] = self._pinned(recipe)
+            labels["stackyard.base"] = f"{recipe.official}@{arguments['BASE'].rpartition('@')[2]}"
         contexts = {recipe.material: self._material(recipe.material)} if recipe.material else {}
         log = _Log(self._cancelled)
         try:
@@ -98,14 +99,22 @@ class Builder:
             raise ImageError(f"{recipe.reference}: failed at step '{log.step}':\n{tail(log.lines, EVIDENCE_LINES)}")
 
     def _pinned(self, recipe: Recipe) -> str:
-        digest = registry_digest(str(recipe.official), deadline=DIGEST_DEADLINE)
+        """Pull the official image the recipe names and return it by digest."""
+        official = str(recipe.official)
+        digest = registry_digest(official, deadline=DIGEST_DEADLINE)
         if digest is None:
             raise ImageError(
-                f"{recipe.reference}: the registry does not answer for {recipe.official}; "
+                f"{recipe.reference}: the registry does not answer for {official}; "
                 "set STACKYARD_IMAGE_SOURCE=packages to build without it"
             )
-        self._say(f"{recipe.reference}: stands on {recipe.official}@{digest}")
-        return f"{recipe.official}@{digest}"
+        pinned = f"{official.rpartition(':')[0]}@{digest}"
+        try:
+            # the engine's own pull knows mirrors, logins and plain-http registries that a build would not use
+            pull(pinned)
+        except CommandError as error:
+            raise ImageError(f"{recipe.reference}: docker pull {pinned} failed:\n{tail(error.output)}") from None
+        self._say(f"{recipe.reference}: stands on {official}@{digest}")
+        return pinned
 
     def _material(self, name: str) -> Path:
         # auth and backend need the same dependencies at the same moment
