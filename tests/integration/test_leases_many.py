@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.environments import Environment
+from stackyard.errors import BookError
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from stackyard.leases import Lease
 
 FULL = os.environ.get("STACKYARD_FULL") == "1"
 PROCESSES, EACH = (64, 50) if FULL else (16, 25)
@@ -215,3 +218,57 @@ def test_a_book_deleted_under_running_processes_grants_nothing_twice(
 
     assert duplicates([port for lease in granted for port in lease["ports"].values()]) == 0
     assert {lease.id for lease in book.leases()} == {lease["id"] for lease in granted}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a few leases."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=320k,mode=0700", "tmpfs", str(mounted)]
+    if subprocess.run(words, capture_output=True, check=False).returncode != 0:  # noqa: S603 - our own words
+        pytest.skip("mounting a file system needs root")
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)  # noqa: S603, S607 - our own words
+
+
+def on(disk: Path) -> dict[str, str]:
+    return {"STACKYARD_STATE_DIR": str(disk / "state"), "STACKYARD_POOL": "10000-10499"}
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)  # noqa: S603, S607 - our own words
+
+
+def test_a_full_disk_refuses_a_lease_and_leaves_nothing_half_done(variables: dict[str, str], small_disk: Path) -> None:
+    book = LeaseBook(Settings.load(variables | on(small_disk)))
+    environment = Environment.load("test", ROOT)
+    granted: list[Lease] = []
+
+    def fill() -> None:
+        while True:
+            granted.append(book.acquire(environment, ttl=600))
+
+    with pytest.raises(BookError, match=r"No space left on device|disk is full|disk I/O error"):
+        fill()
+
+    remount(small_disk, "size=1m")
+    assert granted
+    assert {lease.id for lease in book.leases()} == {lease.id for lease in granted}
+    assert book.check() == "ok"
+    assert book.stale() == []
+    assert {path.name for path in (small_disk / "state" / "leases").iterdir()} == {lease.id for lease in granted}
+    assert all(lease.url("redis") for lease in granted)
+
+
+def test_a_read_only_disk_is_one_clear_error_and_changes_nothing(variables: dict[str, str], small_disk: Path) -> None:
+    book = LeaseBook(Settings.load(variables | on(small_disk)))
+    lease = book.acquire(Environment.load("test", ROOT), ttl=600)
+    remount(small_disk, "ro")
+
+    with pytest.raises(BookError, match=r"[Rr]ead-?only") as caught:
+        book.release(lease)
+
+    assert caught.value.exit_code == 5
+    remount(small_disk, "rw")
+    assert book.leases() == [lease]

@@ -143,9 +143,10 @@ class Store:
                     result = work(db)
                     db.execute("COMMIT")
                 except BaseException:
-                    # closing rolls the book back; the files have to be told
+                    # closing rolls the book back; the files have to be told, as far as the disk lets us
                     for step in reversed(db.undo):
-                        step()
+                        with contextlib.suppress(OSError, BookError):
+                            step()
                     raise
         except sqlite3.DatabaseError as error:
             if _inode(self.file) != inode:
