@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from platform_common.errors import Unavailable, reason_of
-from platform_common.reach import attempts, reach
+from platform_common.reach import Attempts, reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,13 +61,14 @@ class Database:
             self._pool.terminate()
 
     async def _open(self) -> None:
-        for patience, pause in attempts():
-            self._patience = patience
+        plan = Attempts()
+        while True:
+            self._patience = plan.patience
             try:
                 self._pool = await self._connect()
             except AWAY as error:
                 self._trouble = reason_of(error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(plan.failed(error))
             else:
                 self._patience = REOPEN_PATIENCE
                 return

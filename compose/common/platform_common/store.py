@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from platform_common.errors import Unavailable, reason_of
-from platform_common.reach import attempts
+from platform_common.reach import Attempts
 from platform_common.resp import Reply, RespError, Wire, Word
 
 if TYPE_CHECKING:
@@ -60,16 +60,15 @@ class Link:
                 await self._task
 
     async def _keep_up(self) -> None:
-        plan = attempts()
+        plan = Attempts()
         while True:
-            patience, pause = next(plan)
             try:
-                wire = await Wire.connect(self._endpoint, patience)
-                plan = attempts()
+                wire = await Wire.connect(self._endpoint, plan.patience)
+                plan = Attempts()
                 await self._hold(wire)
             except BROKEN as error:
                 self._trouble = reason_of(error)
-            await asyncio.sleep(pause)
+                await asyncio.sleep(plan.failed(error))
 
     async def _hold(self, wire: Wire) -> None:
         self._wire = wire
@@ -228,11 +227,12 @@ class Subscriptions(Link):
                 raise reply
 
     async def _tell_gap(self) -> None:
-        for _, pause in attempts():
+        plan = Attempts()
+        while True:
             try:
                 await self._on_gap()
-            except Unavailable:
-                await asyncio.sleep(pause)
+            except Unavailable as error:
+                await asyncio.sleep(plan.failed(error))
             else:
                 return
 
