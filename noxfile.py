@@ -28,7 +28,6 @@ def dev(session: nox.Session) -> None:
     """Start the platform to work on and leave it up; `-- down` ends it, data kept."""
     from stackyard import flows  # noqa: PLC0415 - `nox -l` must not wait for it
 
-    session.log("stackyard dev %s", " ".join(session.posargs))
     _finish(session, flows.dev(session.posargs))
 
 
