@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 STOP_LIMIT: Final = 0.6  # seconds from the end of listening to the end of the process
 MESSAGE_LIMIT: Final = 64 * 1024  # bytes of one WebSocket message
-HEAD_LIMIT: Final = 32 * 1024  # bytes of a request's line and headers
+HEAD_LIMIT: Final = 16 * 1024  # bytes of a request's line and headers
 DRAIN_LIMIT: Final = 2 * 1024 * 1024  # bytes of an oversized head that are read before the connection closes
 DRAIN_SECONDS: Final = 0.5
 CONNECTIONS: Final = 512
+CLIENT_FAULTS: Final = ("Invalid HTTP request", "Exceeded concurrency limit")
 
 
 class HttpProtocol(H11Protocol):
@@ -103,8 +104,8 @@ def serve(build: Callable[[Settings], Starlette]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # The pool reports each attempt to reconnect with a traceback; our own line about it is enough.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
-    # A client that sends rubbish is its own problem, not a line in our log for each attempt.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "Invalid HTTP request" not in record.getMessage())
+    # A client that sends rubbish or too much is its own problem, not a line in our log for each attempt.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(CLIENT_FAULTS))
     try:
         settings = Settings.load()
     except SettingsError as error:
