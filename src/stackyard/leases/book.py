@@ -193,8 +193,10 @@ class LeaseBook:
             owner = Owner.detached() if detach else held.owner
             renewed = replace(held, owner=owner, deadline=None if ttl == math.inf else self._clock() + ttl)
             rows.update(db, renewed)
-            if detach:
-                owners.drop(renewed.lock)
+            if detach and held.owner.kind == "process":
+                owners.drop(held.lock)
+                if held.env_file.is_file():
+                    files.write(renewed, files.given(held), {}, self.host)
             return renewed
 
         return self._store.run(work)
@@ -224,8 +226,8 @@ class LeaseBook:
         End a lease and delete its files; its containers must be gone.
 
         Args:
-            lease: An id ends whatever lease has it. A `Lease` ends only that one, under the owner it was read with:
-                not a later one of the same name, nor one that somebody else has taken over.
+            lease: An id ends whatever lease has it. A `Lease` ends only that one: not a later one of the same name, nor
+                one that another process has taken over since it was read.
 
         Returns:
             Whether there was such a lease.
@@ -323,4 +325,5 @@ def _survey(strangers: Strangers | None) -> Ground:
 
 
 def _is_same(held: Lease, lease: Lease) -> bool:
-    return (held.created, held.owner) == (lease.created, lease.owner)
+    """Say whether *held* is *lease*, and no other process has taken it over or up since it was read."""
+    return held.created == lease.created and (held.owner == lease.owner or held.owner.kind == "detached")

@@ -182,6 +182,24 @@ def test_renew_moves_the_deadline_of_any_lease(book: LeaseBook, environment: Sur
     assert book.find(lease.id).deadline is None
 
 
+def test_a_detached_lease_outlives_its_process_and_can_still_be_released_by_it(
+    book: LeaseBook, environment: Surroundings, clock: Clock
+) -> None:
+    lease = book.acquire(environment)
+
+    kept = book.renew(lease.id, 600, detach=True)
+
+    assert kept.owner.kind == "detached"
+    assert not owners.is_held(lease.lock)
+    assert kept.variables()["STACKYARD_OWNER"] == kept.owner.label()
+    assert kept.variables()["COMPOSE_PROFILES"] == "test"
+    assert book.stale() == []
+    assert book.renew(lease.id, 600, detach=True) == kept
+    clock.now += 601
+    assert book.stale() == [kept]
+    assert book.release(lease)
+
+
 def test_a_passed_deadline_overrides_a_living_process(book: LeaseBook, environment: Surroundings, clock: Clock) -> None:
     lease = book.acquire(environment)
     book.renew(lease.id, 10)
