@@ -59,7 +59,8 @@ chmod +x "$3/usr/bin/mmdebstrap"
 
 APT = f"""
 case "$*" in
-    *indextargets*) [ -e "STATE/no-mirror" ] || {{ echo '{MIRROR} main'; }} ;;
+    *indextargets*) [ -e "STATE/no-lists" ] || {{ echo '{MIRROR} main'; }} ;;
+    *host-lists*update) rm -f "STATE/no-lists"; echo 'E: third party' >&2; exit 100 ;;
     *download*) touch mmdebstrap_1_all.deb ;;
 esac
 """

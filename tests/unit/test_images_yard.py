@@ -196,3 +196,14 @@ def test_a_base_that_cannot_be_made_says_the_step(image_yard: Yard) -> None:
     with pytest.raises(ImageError, match=r"base-debian: mmdebstrap: exit code 25:\n  E: mmdebstrap failed to run"):
         images.ensure("debian", source="packages")
     assert image_yard.rows() == []
+
+
+def test_old_lists_and_a_broken_third_party_source_on_the_host_do_not_matter(image_yard: Yard) -> None:
+    (image_yard.state / "no-lists").touch()
+
+    images.ensure("debian", source="packages")
+
+    updates = [call for call in image_yard.calls if call.startswith("apt-get") and call.endswith(" update")]
+    assert len(updates) == 2
+    assert all("Dir::State::lists=" in call for call in updates)
+    assert "redis" in image_yard.builds()

@@ -37,7 +37,7 @@ def make_root(tar: Path, work: Path) -> None:
     for program, package in TOOLS.items():
         if shutil.which(program) is None:
             raise ImageError(f"base-debian: {program} is missing on this host; install Debian's package '{package}'")
-    sources = source_list(_step("find the mirror", _INDEX_TARGETS).splitlines())
+    sources = source_list(_index_targets(work))
     unpacked = _unpack_mmdebstrap(sources, work)
     excludes = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in LEFT_OUT]
     _step(
@@ -49,9 +49,20 @@ def make_root(tar: Path, work: Path) -> None:
     )  # fmt: skip
 
 
-_INDEX_TARGETS: Final = (
-    "apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages",
-)  # fmt: skip
+_TARGET_FORMAT: Final = ("--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages")
+
+
+def _index_targets(work: Path) -> list[str]:
+    """Ask apt which indexes the host's own sources have, with lists of our own: the host's may be old or missing."""
+    lists = work / "host-lists"
+    (lists / "partial").mkdir(parents=True)
+    apart = [
+        "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={work / 'host-cache'}", "-o", "Acquire::Languages=none",
+        "-o", "APT::Sandbox::User=root",
+    ]  # fmt: skip
+    # a third party's source that is broken on this host is none of our business; a missing mirror shows below
+    process.run(["apt-get", "--quiet", *apart, "update"], deadline=DEADLINE, check=False)
+    return _step("find the mirror", ["apt-get", "indextargets", *apart, *_TARGET_FORMAT]).splitlines()
 
 
 def source_list(targets: Sequence[str]) -> str:
