@@ -159,6 +159,12 @@ def _payload(stack: Stack, arguments: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _stem(stack: Stack) -> str:
+    """Return the stem of the run's report files; runs at once in the pool must not write over each other."""
+    slot = stack.lease.slot
+    return stack.environment.name if slot is None else f"{stack.environment.name}-slot{slot}"
+
+
 def _used(stack: Stack) -> dict[str, int | None]:
     return {service: use.used if use else None for service, use in stack.memory().items()}
 
@@ -184,7 +190,8 @@ def _publish(run: _Run) -> None:
         outcome=run.outcome, exit_code=run.exit_code, seconds=time.monotonic() - run.began, notes=run.notes,
         rows=run.rows, leftovers=run.leftovers,
     )  # fmt: skip
-    path = run.environment.root / "reports" / f"{run.environment.name}.json"
+    stem = _stem(run.stack) if run.stack else run.environment.name
+    path = run.environment.root / "reports" / f"{stem}.json"
     report.write_json(path, made.to_json())
     if made.rows:
         say(f"\n{made.table()}\n")
