@@ -8,7 +8,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from stackyard.commands.images import build, list_, prune
+from stackyard.commands.images import _age, build, list_, prune
 
 if TYPE_CHECKING:
     from fake_images import Yard
@@ -95,3 +95,11 @@ def test_a_failure_is_one_line_and_its_exit_code(words: dict[str, str], code: in
 
     assert caught.value.code == code
     assert text in str(caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")],
+)
+def test_an_age_is_told_in_the_largest_unit_of_which_there_are_two(seconds: float, text: str) -> None:
+    assert _age(seconds) == text

@@ -102,13 +102,24 @@ def _row(image: Image) -> dict[str, object]:
 
 
 def _table(found: Sequence[Image]) -> str:
-    from tabulate import tabulate  # noqa: PLC0415 - as above
+    from stackyard.report import table  # noqa: PLC0415 - as above
 
+    now = time.time()
     rows = [
-        (image.service, image.flavour, f"{image.size / MEGABYTE:.1f}", image.source, image.base or "-", image.reference)
+        (image.service, image.flavour, f"{image.size / MEGABYTE:.1f}", _age(now - image.created), image.source,
+         image.base or "-", image.reference)
         for image in found
-    ]
-    return tabulate(rows, headers=["service", "flavour", "MB", "source", "base", "reference"], floatfmt=".1f")
+    ]  # fmt: skip
+    align = ("left", "left", "right", "right", "left", "left", "left")
+    return table(rows, ["service", "flavour", "MB", "age", "source", "base", "reference"], align=align)
+
+
+def _age(seconds: float) -> str:
+    """Return an age as people say it, in the largest unit of which there are two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 collection = Collection("images", build, list_, prune)
