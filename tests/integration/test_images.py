@@ -82,13 +82,17 @@ def postgres(image: str, secret: Path, *words: str) -> contextlib.AbstractContex
 async def connect(
     name: str, *, user: str = "app", password: str = PASSWORD, patience: float = 20
 ) -> asyncpg.Connection:
-    """Log in over the published port, as soon as the server is there; a refusal is final."""
+    """Log in over the published port, as soon as the server is there and the role has its password."""
     until = time.monotonic() + patience
     while True:
         try:
             return await asyncpg.connect(
                 host="127.0.0.1", port=port(name, 5432), user=user, password=password, database="app", timeout=5
             )
+        except asyncpg.InvalidPasswordError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.02)
         except (OSError, asyncpg.CannotConnectNowError):
             if time.monotonic() > until:
                 raise AssertionError(docker("logs", name)) from None
@@ -103,7 +107,7 @@ async def test_the_application_may_log_in_and_the_superuser_may_not(built: dict[
         tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         await connection.close()
         with pytest.raises(asyncpg.InvalidPasswordError):
-            await connect(name, password="wrong")
+            await connect(name, password="wrong", patience=0)
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="no pg_hba"):
             await connect(name, user="postgres")
         health = docker("exec", name, "/usr/local/bin/healthcheck", check=False)
@@ -137,6 +141,26 @@ async def test_data_on_a_volume_outlives_the_container(built: dict[str, str], se
         docker("volume", "rm", volume)
 
     assert (seven, fsync) == (7, "on")
+
+
+async def test_a_kept_database_without_the_role_is_said_and_the_server_ends(
+    built: dict[str, str], secret: Path
+) -> None:
+    volume = f"stackyard-imagetest-{uuid.uuid4().hex[:8]}"
+    mount = (f"--mount=type=volume,src={volume},dst=/var/lib/postgresql", "--tmpfs=/tmp:mode=1777")
+    docker("volume", "create", volume)
+    try:
+        with postgres(built["postgres"], secret, *mount) as name:
+            await (await connect(name)).close()
+            docker("exec", name, "psql", "-U", "postgres", "-d", "app", "-c", "ALTER ROLE app RENAME TO other")
+        with postgres(built["postgres"], secret, *mount) as name:
+            docker("wait", name)
+            log = docker("logs", name)
+    finally:
+        docker("volume", "rm", volume)
+
+    assert 'could not set the password of role app: ERROR:  role "app" does not exist' in log
+    assert PASSWORD not in log
 
 
 @pytest.mark.parametrize(
