@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -30,6 +32,7 @@ INHERITED: Final = frozenset(
     "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy".split()
 )
 INHERITED_PREFIXES: Final = ("PIP_", "UV_", "STACKYARD_STATE_", "STACKYARD_POOL", "STACKYARD_IMAGE_SOURCE")
+MISSING: Final = 127  # a shell's exit code for a program that is not there
 STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline
 
 
@@ -57,6 +60,30 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment a child gets: the allow-listed part of this process's own, then *extra*."""
     kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
     return kept | dict(extra or {})
+
+
+@functools.cache
+def _leash() -> tuple[str, ...]:
+    """
+    Return the words that make a child end with the thread that started it, even when that is killed with SIGKILL.
+
+    A `docker compose up` that outlived its parent would go on creating containers behind the back of any clean-up.
+    `setpriv` (util-linux) asks the kernel for it (prctl PR_SET_PDEATHSIG) and then becomes the command.
+    """
+    program = shutil.which("setpriv")
+    return (program, "--pdeathsig", "TERM", "--") if program else ()
+
+
+def _leashed(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """
+    Return the words to execute for *argv*.
+
+    Raises:
+        CommandError: If the program is not there; said here, because `setpriv` would say it in its own words.
+    """
+    if shutil.which(argv[0], path=env.get("PATH")) is None:
+        raise CommandError(argv, MISSING, f"{argv[0]}: no such program")
+    return [*_leash(), *argv]
 
 
 def run(
@@ -145,13 +172,11 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     """
     started = time.monotonic()
     log.debug("run %s", shlex.join(argv))
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *argv, env=child_environment(env), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-    except OSError as error:
-        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    environment = child_environment(env)
+    child = await asyncio.create_subprocess_exec(
+        *_leashed(argv, environment), env=environment, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     try:
         async with asyncio.timeout(deadline):
             out, err = (raw.decode(errors="replace") for raw in await child.communicate())
@@ -178,10 +203,8 @@ def passthrough(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cw
         CommandError: If the program is missing.
     """
     log.debug("run %s", shlex.join(argv))
-    try:
-        child = subprocess.Popen(list(argv), env=os.environ | dict(env or {}), cwd=cwd)  # noqa: S603 - as in _child
-    except OSError as error:
-        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    environment = os.environ | dict(env or {})
+    child = subprocess.Popen(_leashed(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
     try:
         return child.wait()
     finally:
@@ -209,13 +232,11 @@ def _child(
     argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, *, stdin: bool, stderr: int
 ) -> Iterator[subprocess.Popen[str]]:
     """Start the command in its own process group; whatever happens, it does not outlive the block."""
-    try:
-        child = subprocess.Popen(  # noqa: S603 - the one place; a list of arguments, no shell
-            list(argv), env=child_environment(env), cwd=cwd, text=True, errors="replace", start_new_session=True,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
-        )  # fmt: skip
-    except OSError as error:
-        raise CommandError(argv, 127, f"{argv[0]}: {error.strerror or error}") from None
+    environment = child_environment(env)
+    child = subprocess.Popen(  # noqa: S603 - the one place; a list of arguments, no shell
+        _leashed(argv, environment), env=environment, cwd=cwd, text=True, errors="replace", start_new_session=True,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+    )  # fmt: skip
     try:
         yield child
     finally:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,11 @@ def test_an_unchecked_failure_is_a_result() -> None:
 
 
 def test_a_missing_program_is_an_error_and_no_traceback() -> None:
-    with pytest.raises(CommandError, match="No such file"):
+    with pytest.raises(CommandError, match="no such program"):
         process.run(["/no/such/program"], deadline=1)
-    with pytest.raises(CommandError, match="No such file"):
+    with pytest.raises(CommandError, match="no such program"):
         process.passthrough(["/no/such/program"])
-    with pytest.raises(CommandError, match="No such file"):
+    with pytest.raises(CommandError, match="no such program"):
         asyncio.run(process.run_async(["/no/such/program"], deadline=1))
 
 
@@ -153,3 +154,18 @@ def test_an_interrupted_passthrough_leaves_no_child(tmp_path: Path, monkeypatch:
         process.passthrough([PYTHON, "-c", script])
 
     assert not psutil.pid_exists(int(note.read_text()))
+
+
+def test_no_child_outlives_a_parent_killed_with_sigkill(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    child = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    script = f"import sys; from stackyard import process; process.run([sys.executable, '-c', {child!r}], deadline=60)"
+
+    parent = subprocess.Popen([PYTHON, "-c", script])  # noqa: S603 - our own
+    while not (note.exists() and note.read_text()):
+        os.sched_yield()
+    parent.kill()
+    parent.wait()
+
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in _living(note)], timeout=10)
+    assert alive == []
