@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,3 +220,28 @@ def test_words_of_pytest_are_left_alone() -> None:
     parsed = flows.Arguments.parse(["-k", "websocket", "--keep", "-x"])
 
     assert (parsed.keep, parsed.down, parsed.pytest) == (True, False, ("-k", "websocket", "-x"))
+
+
+def test_a_reader_that_has_gone_does_not_stop_the_run(yard: Yard) -> None:
+    script = "from stackyard import flows; flows.say('one'); input(); flows.say('two'); flows.say('three')"
+    child = subprocess.Popen(  # noqa: S603 - our own
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=yard.folder
+    )
+    assert child.stdin
+    assert child.stdout
+
+    assert child.stdout.readline() == b"one\n"
+    child.stdout.close()
+    child.communicate(b"go\n")
+
+    assert child.returncode == 0
+
+
+def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
+    yard.suite(f"import os, signal, time; os.kill({os.getpid()}, signal.SIGINT); time.sleep(30)")
+
+    with pytest.raises(KeyboardInterrupt):
+        flows.test("test", ["-q"])
+
+    assert yard.report()["outcome"] == "interrupted"
+    assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
