@@ -47,7 +47,6 @@ class Service:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Connect in the background while serving."""
         self.database.start()
-        self.redis.start()
         yield
         await self.redis.stop()
         await self.database.stop()
@@ -118,7 +117,7 @@ def build(settings: Settings) -> Starlette:
     ]
     checks = {
         "database": lambda: service.database.row("SELECT 1 FROM users LIMIT 1"),
-        "redis": lambda: service.redis.call("GET", "ready"),
+        "redis": service.redis.check,
         "keys": service.check_keys,
     }
     return application(routes, checks, service.lifespan)

@@ -28,7 +28,12 @@ class Attempts:
             Unavailable: If Redis is away.
         """
         key = f"rate:{action}:{name}:{address}"
-        used, _, left = await self._redis.pipeline(("INCR", key), ("EXPIRE", key, self._window, "NX"), ("TTL", key))
-        if isinstance(used, int) and used > self._limit:
-            seconds = left if isinstance(left, int) and left > 0 else self._window
+        async with self._redis.use() as client:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.incr(key)
+            pipeline.expire(key, self._window, nx=True)
+            pipeline.ttl(key)
+            used, _, left = await pipeline.execute()
+        if used > self._limit:
+            seconds = left if left > 0 else self._window
             raise Refused(429, "too_many_attempts", "too many attempts, wait a while", {"Retry-After": str(seconds)})

@@ -14,7 +14,7 @@ from platform_common.web import answer, application, body_of, number_of, text_fi
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from backend_service.hub import Hub, channel_of
+from backend_service.hub import Hub
 from backend_service.messages import BODY_LONGEST, Messages, ended
 from backend_service.pages import Pages
 from backend_service.sockets import Socket
@@ -52,8 +52,7 @@ class Service:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Connect in the background while serving."""
         self.database.start()
-        self.redis.start()
-        await self.hub.start()
+        self.hub.start()
         yield
         await self.hub.subscriptions.stop()
         await self.redis.stop()
@@ -89,7 +88,7 @@ class Service:
         """DELETE /threads/{thread}, with its messages; subscribers are told."""
         user, thread = await self._user(request), _thread(request)
         await self.threads.delete(thread, user)
-        await self.pages.forget(thread, ("PUBLISH", channel_of(thread), ended(thread)))
+        await self.pages.forget(thread, ended(thread))
         return Response(status_code=204)
 
     async def list_messages(self, request: Request) -> Response:
@@ -157,7 +156,7 @@ def build(settings: Settings) -> Starlette:
     ]
     checks: dict[str, Any] = {
         "database": lambda: service.database.row("SELECT 1 FROM messages LIMIT 1"),
-        "redis": lambda: service.redis.call("GET", "ready"),
+        "redis": service.redis.check,
         "events": service.check_events,
     }
     return application(routes, checks, service.lifespan)

@@ -37,10 +37,9 @@ class Hub:
         self._listeners: dict[str, set[Socket]] = {}
         self._users: Counter[uuid.UUID] = Counter()
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to listen for revocations; returns at once."""
-        self.subscriptions.want(REVOKED)
-        self.subscriptions.start()
+        self.subscriptions.start(REVOKED)
 
     def enter(self, socket: Socket) -> None:
         """
@@ -64,14 +63,14 @@ class Hub:
             raise Refused(429, "too_many_connections", f"one user may hold {self._user_limit} connections")
         self._users[user] += 1
 
-    def leave(self, socket: Socket) -> None:
+    async def leave(self, socket: Socket) -> None:
         """Forget *socket* and whatever it listened to."""
         self._sockets.discard(socket)
         if socket.user is not None:
             self._users[socket.user] -= 1
             self._users += Counter()  # drops the zeros
         for thread in list(socket.threads):
-            self.unsubscribe(socket, thread)
+            await self.unsubscribe(socket, thread)
 
     async def subscribe(self, socket: Socket, thread: uuid.UUID) -> None:
         """
@@ -86,23 +85,21 @@ class Hub:
         try:
             await self.subscriptions.add(channel)
         except BaseException:
-            self.unsubscribe(socket, thread)
+            await self.unsubscribe(socket, thread)
             raise
 
-    def unsubscribe(self, socket: Socket, thread: uuid.UUID) -> None:
+    async def unsubscribe(self, socket: Socket, thread: uuid.UUID) -> None:
         """Stop that; the last listener's leaving ends the subscription in Redis too."""
         channel = channel_of(thread)
         socket.threads.discard(thread)
         listeners = self._listeners.get(channel, set())
         listeners.discard(socket)
         if not listeners and self._listeners.pop(channel, None) is not None:
-            self.subscriptions.remove(channel)
+            await self.subscriptions.remove(channel)
 
-    def _heard(self, channel: str, payload: bytes) -> None:
+    def _heard(self, channel: str, text: str) -> None:
         if channel == REVOKED:
-            self._revoke(payload.decode())
-            return
-        text = payload.decode()
+            self._revoke(text)
         for socket in tuple(self._listeners.get(channel, ())):
             socket.post(text)
 

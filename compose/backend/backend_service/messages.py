@@ -10,8 +10,6 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 from platform_common.errors import Refused, Unavailable, unauthorized
 from platform_common.web import answer
 
-from backend_service.hub import channel_of
-
 if TYPE_CHECKING:
     import uuid
 
@@ -49,7 +47,7 @@ class Messages:
         except asyncpg.ForeignKeyViolationError:
             raise unauthorized() from None
 
-    async def page(self, thread: uuid.UUID, user: uuid.UUID, after: int, limit: int) -> tuple[bytes, bool]:
+    async def page(self, thread: uuid.UUID, user: uuid.UUID, after: int, limit: int) -> tuple[str | bytes, bool]:
         """
         Return up to *limit* messages with ids above *after* as JSON, and whether they came from the cache.
 
@@ -116,7 +114,7 @@ class Messages:
             await self._pages.forget(thread)
         payload = bytes(answer({"type": event, "thread": thread, "message": dict(row)}).body)
         try:
-            await self._pages.forget(thread, ("PUBLISH", channel_of(thread), payload))
+            await self._pages.forget(thread, payload)
         except Unavailable as error:
             # The change is stored; whoever waits for the event is told to look again when Redis is back.
             log.warning("event not sent: %s", error)

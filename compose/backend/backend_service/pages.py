@@ -9,13 +9,14 @@ which refuses the change when Redis is away, and once more after it, for readers
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from backend_service.hub import channel_of
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Awaitable, Callable
 
-    from platform_common.resp import Word
     from platform_common.store import Redis
 
 PAGE_TTL: Final = 30  # seconds
@@ -28,7 +29,9 @@ class Pages:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def read(self, thread: uuid.UUID, page: str, load: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
+    async def read(
+        self, thread: uuid.UUID, page: str, load: Callable[[], Awaitable[bytes]]
+    ) -> tuple[str | bytes, bool]:
         """
         Return one page and whether it came from the cache.
 
@@ -40,24 +43,29 @@ class Pages:
         Raises:
             Unavailable: If a store is away.
         """
-        version = await self._redis.call("GET", _version_key(thread))
-        shown = version.decode() if isinstance(version, bytes) else "0"
-        key = f"page:{thread}:{shown}:{page}"
-        cached = await self._redis.call("GET", key)
-        if isinstance(cached, bytes):
-            return cached, True
+        async with self._redis.use() as client:
+            version: Any = await client.get(_version_key(thread))
+            key = f"page:{thread}:{version}:{page}"
+            if (cached := await client.get(key)) is not None:
+                return cached, True
         fresh = await load()
-        await self._redis.call("SET", key, fresh, "EX", PAGE_TTL)
+        async with self._redis.use() as client:
+            await client.set(key, fresh, ex=PAGE_TTL)
         return fresh, False
 
-    async def forget(self, thread: uuid.UUID, *also: tuple[Word, ...]) -> None:
+    async def forget(self, thread: uuid.UUID, event: bytes | None = None) -> None:
         """
-        Make every cached page of *thread* unreachable; *also* runs in the same round trip.
+        Make every cached page of *thread* unreachable, and tell its subscribers of *event*.
 
         Raises:
             Unavailable: If Redis is away.
         """
-        await self._redis.pipeline(("SET", _version_key(thread), secrets.token_hex(8), "EX", VERSION_TTL), *also)
+        async with self._redis.use() as client:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(_version_key(thread), secrets.token_hex(8), ex=VERSION_TTL)
+            if event is not None:
+                pipeline.publish(channel_of(thread), event)
+            await pipeline.execute()
 
 
 def _version_key(thread: uuid.UUID) -> str:

@@ -53,11 +53,11 @@ class Socket:
             self._service.hub.enter(self)
             await self._shake_hands()
         except Refused as error:
-            self._service.hub.leave(self)
+            await self._service.hub.leave(self)
             response = problem(error.status, error.code, error.message, error.headers)
             await self._websocket.send_denial_response(response)
         except Unavailable:
-            self._service.hub.leave(self)
+            await self._service.hub.leave(self)
             await self._websocket.send_denial_response(problem(503, "unavailable", "a store is away, try again"))
         else:
             await self._converse()
@@ -118,7 +118,7 @@ class Socket:
         finally:
             for timer in self._timers.values():
                 timer.cancel()
-            self._service.hub.leave(self)
+            await self._service.hub.leave(self)
             writer.cancel()
             with suppress(asyncio.CancelledError):
                 await writer
@@ -162,7 +162,7 @@ class Socket:
             case {"type": "subscribe", "thread": str(thread)}:
                 await self._subscribe(_id(thread))
             case {"type": "unsubscribe", "thread": str(thread)}:
-                self._service.hub.unsubscribe(self, _id(thread))
+                await self._service.hub.unsubscribe(self, _id(thread))
                 self._say({"type": "unsubscribed", "thread": thread})
             case _:
                 raise Refused(400, "bad_message", "unknown type, or a field is missing or of the wrong type")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import uuid
 
     from platform_common.database import Database
-    from platform_common.resp import Word
     from platform_common.store import Redis
     from platform_common.tokens import Claims
 
@@ -49,12 +48,12 @@ class Revocations:
         """
         if claims.expires <= time.time():
             raise unauthorized()
-        keys = (MARKER, f"revoked:{claims.token}", f"revoked:{claims.session}")
-        reply = await self._redis.call("MGET", *keys)
-        if isinstance(reply, list) and reply[0] is None:
+        keys = (_key(claims.token), _key(claims.session))
+        loaded, *revoked = await self._look_up(MARKER, *keys)
+        if loaded is None:
             await self._load()
-            reply = await self._redis.call("MGET", *keys)
-        if not isinstance(reply, list) or any(value is not None for value in reply[1:]):
+            revoked = await self._look_up(*keys)
+        if any(value is not None for value in revoked):
             raise unauthorized()
 
     async def revoke(self, *ids: uuid.UUID) -> None:
@@ -77,11 +76,26 @@ class Revocations:
         Raises:
             Unavailable: If Redis is away.
         """
-        commands: list[tuple[Word, ...]] = [("SET", f"revoked:{id_}", "1", "EX", ACCESS_TTL_MAX) for id_ in ids]
-        commands += [("PUBLISH", CHANNEL, str(id_)) for id_ in ids]
-        await self._redis.pipeline(*commands)
+        async with self._redis.use() as client:
+            pipeline = client.pipeline(transaction=False)
+            for id_ in ids:
+                pipeline.set(_key(id_), "1", ex=ACCESS_TTL_MAX)
+                pipeline.publish(CHANNEL, str(id_))
+            await pipeline.execute()
+
+    async def _look_up(self, *keys: str) -> list[str | bytes | None]:
+        async with self._redis.use() as client:
+            return await client.mget(keys)
 
     async def _load(self) -> None:
         rows = await self._database.rows(LOAD)
-        commands: list[tuple[Word, ...]] = [("SET", f"revoked:{row['id']}", "1", "EX", row["seconds"]) for row in rows]
-        await self._redis.pipeline(*commands, ("SET", MARKER, "1"))
+        async with self._redis.use() as client:
+            pipeline = client.pipeline(transaction=False)
+            for row in rows:
+                pipeline.set(_key(row["id"]), "1", ex=row["seconds"])
+            pipeline.set(MARKER, "1")
+            await pipeline.execute()
+
+
+def _key(id_: uuid.UUID) -> str:
+    return f"revoked:{id_}"

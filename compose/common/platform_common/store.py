@@ -1,156 +1,90 @@
 """
-Redis for a service.
+Redis for a service, through redis-py.
 
-There is one connection that all requests share, each command's reply handed out in order, and one more for
-publish/subscribe. Each is kept up by its own task, which reconnects for ever; a command sent while Redis is away waits
-a moment for it and is then refused.
+Commands borrow a connection from a pool; one that breaks is replaced and the command sent again, for half a second.
+Publish/subscribe has a connection of its own, kept up for ever by a task. redis-py would reconnect it by itself, but
+would not say so, and whoever listens must know that messages may have been missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as Client
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import RedisError
 
 from platform_common.errors import Unavailable, reason_of
-from platform_common.reach import Attempts
-from platform_common.resp import Reply, RespError, Wire, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio.client import PubSub
 
     from platform_common.settings import Endpoint
 
-WAIT_LIMIT: Final = 0.5  # seconds a command waits for a connection
-REPLY_LIMIT: Final = 1.2  # seconds it waits for its reply
-SILENCE_LIMIT: Final = 15.0  # seconds without a word before a subscription asks whether Redis is still there
-BROKEN: Final = (OSError, EOFError, TimeoutError, RespError, asyncio.LimitOverrunError)
+CONNECT_LIMIT: Final = 0.5  # seconds; less than the kernel takes to send a lost SYN again
+REPLY_LIMIT: Final = 1.2  # seconds
+USE_LIMIT: Final = 1.7  # seconds for everything one request wants at one time
+POOL_SIZE: Final = 16
+BACKOFF: Final = ExponentialBackoff(cap=0.25, base=0.01)  # seconds: 0.02, 0.04, 0.08, 0.16, 0.25, 0.25 ...
+STUBBORN: Final = Retry(BACKOFF, 5)  # half a second in all where nobody listens
+# Nothing is an error to try again after: an interrupted subscription is to be heard of.
+FRANK: Final = Retry(NoBackoff(), 0, supported_errors=())
+AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
-class Link:
-    """Keeps one logged-in connection up; a subclass says what to do with it."""
+def _client(endpoint: Endpoint, retry: Retry) -> Client:
+    pool = BlockingConnectionPool(
+        max_connections=POOL_SIZE, timeout=USE_LIMIT, host=endpoint.host, port=endpoint.port,
+        username=endpoint.user, password=endpoint.password, retry=retry,
+        socket_connect_timeout=CONNECT_LIMIT, socket_timeout=REPLY_LIMIT,
+        # Either would cost each new connection more round trips than the login itself.
+        protocol=2, driver_info=None, decode_responses=True,
+    )  # fmt: skip
+    return Client.from_pool(pool)
+
+
+class Redis:
+    """A pool of connections for commands; nothing connects before the first of them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._wire: Wire | None = None
-        self._up = asyncio.Event()
-        self._trouble = "not connected yet"
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection is up as far as we know."""
-        return self._wire is not None
-
-    @property
-    def trouble(self) -> str:
-        """What the last attempt met, in one line."""
-        return self._trouble
-
-    def start(self) -> None:
-        """Begin to connect in the background."""
-        self._task = asyncio.create_task(self._keep_up())
+        self._client = _client(endpoint, STUBBORN)
 
     async def stop(self) -> None:
-        """Drop the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Drop every connection."""
+        await self._client.aclose()
 
-    async def _keep_up(self) -> None:
-        plan = Attempts()
-        while True:
-            try:
-                wire = await Wire.connect(self._endpoint, plan.patience)
-                plan = Attempts()
-                await self._hold(wire)
-            except BROKEN as error:
-                self._trouble = reason_of(error)
-                await asyncio.sleep(plan.failed(error))
-
-    async def _hold(self, wire: Wire) -> None:
-        self._wire = wire
-        self._up.set()
-        try:
-            await self._serve(wire)
-        finally:
-            self._wire = None
-            self._up.clear()
-            wire.close()
-            self._lost()
-
-    async def _serve(self, wire: Wire) -> None:
-        """Read from *wire* until it breaks."""
-        raise NotImplementedError
-
-    def _lost(self) -> None:
-        """Settle what can no longer be answered."""
-
-
-class Redis(Link):
-    """Commands over one shared connection."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
-
-    async def call(self, *words: Word) -> Reply:
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Client]:
         """
-        Send one command and return its reply.
+        Lend the client.
 
         Raises:
-            Unavailable: If Redis is away, too slow, or refuses the command.
+            Unavailable: If Redis is away, refuses a command, or the block takes longer than 1.7 s.
         """
-        return (await self.pipeline(words))[0]
-
-    async def pipeline(self, *commands: tuple[Word, ...]) -> list[Reply]:
-        """
-        Send several commands in one packet and return their replies.
-
-        Raises:
-            Unavailable: As *call*.
-        """
-        wire = await self._connection()
-        futures = [asyncio.get_running_loop().create_future() for _ in commands]
-        self._waiting.extend(futures)
-        wire.send(*commands)
         try:
-            async with asyncio.timeout(REPLY_LIMIT):
-                replies: list[Reply] = list(await asyncio.gather(*futures))
-        except BROKEN as error:
-            # What is still under way would be taken for the next command's reply: only a new connection is safe.
-            wire.close()
+            async with asyncio.timeout(USE_LIMIT):
+                yield self._client
+        except AWAY as error:
             raise Unavailable("redis", reason_of(error)) from error
-        for reply in replies:
-            if isinstance(reply, RespError):
-                raise Unavailable("redis", str(reply)) from reply
-        return replies
 
-    async def _connection(self) -> Wire:
-        if self._wire is None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._up.wait(), WAIT_LIMIT)
-        if self._wire is None:
-            raise Unavailable("redis", self._trouble)
-        return self._wire
+    async def check(self) -> None:
+        """
+        Return if our user may read.
 
-    async def _serve(self, wire: Wire) -> None:
-        while True:
-            reply = await wire.read()
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(reply)
-
-    def _lost(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(EOFError("connection lost"))
+        Raises:
+            Unavailable: As *use*.
+        """
+        async with self.use() as client:
+            await client.get("ready")
 
 
-class Subscriptions(Link):
+class Subscriptions:
     """
     Channels over one connection, subscribed again after each reconnect.
 
@@ -160,24 +94,34 @@ class Subscriptions(Link):
     def __init__(
         self,
         endpoint: Endpoint,
-        on_message: Callable[[str, bytes], None],
+        on_message: Callable[[str, str], None],
         on_gap: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(endpoint)
+        self.trouble = "not connected yet"
+        self._client = _client(endpoint, FRANK)
         self._on_message = on_message
         self._on_gap = on_gap
         self._channels: dict[str, asyncio.Event] = {}
-        self._gaps: asyncio.Task[None] | None = None
+        self._link: PubSub | None = None
+        self._task: asyncio.Task[None] | None = None
         self._was_up = False
 
-    def want(self, channel: str) -> asyncio.Event:
-        """Ask for *channel*; the event that is returned is set while Redis has confirmed it."""
-        confirmed = self._channels.get(channel)
-        if confirmed is None:
-            confirmed = self._channels[channel] = asyncio.Event()
-            if self._wire is not None:
-                self._wire.send(("SUBSCRIBE", channel))
-        return confirmed
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up as far as we know."""
+        return self._link is not None
+
+    def start(self, channel: str) -> None:
+        """Begin to connect in the background, and to listen to *channel* for good."""
+        self._channels[channel] = asyncio.Event()
+        self._task = asyncio.create_task(self._keep_up())
+
+    async def stop(self) -> None:
+        """Drop the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
 
     async def add(self, channel: str) -> None:
         """
@@ -186,58 +130,55 @@ class Subscriptions(Link):
         Raises:
             Unavailable: If Redis does not confirm in time.
         """
-        confirmed = self.want(channel)
+        known = channel in self._channels
+        confirmed = self._channels.setdefault(channel, asyncio.Event())
         try:
-            await asyncio.wait_for(confirmed.wait(), WAIT_LIMIT + REPLY_LIMIT)
-        except TimeoutError:
-            raise Unavailable("redis", self._trouble) from None
+            async with asyncio.timeout(USE_LIMIT):
+                if not known and self._link is not None:
+                    await self._link.subscribe(channel)
+                await confirmed.wait()
+        except AWAY:
+            raise Unavailable("redis", self.trouble) from None
 
-    def remove(self, channel: str) -> None:
+    async def remove(self, channel: str) -> None:
         """Unsubscribe from *channel*; nothing happens when it was not subscribed."""
-        if self._channels.pop(channel, None) is not None and self._wire is not None:
-            self._wire.send(("UNSUBSCRIBE", channel))
+        if self._channels.pop(channel, None) is not None and self._link is not None:
+            # A connection that breaks over it is replaced, by one that does not know the channel.
+            with suppress(*AWAY):
+                await self._link.unsubscribe(channel)
 
-    async def _serve(self, wire: Wire) -> None:
-        if self._channels:
-            wire.send(("SUBSCRIBE", *self._channels))
-        if self._was_up:
-            self._gaps = asyncio.create_task(self._tell_gap())
-        self._was_up = True
-        asked = False
+    async def _keep_up(self) -> None:
+        failures = 0
         while True:
             try:
-                async with asyncio.timeout(SILENCE_LIMIT):
-                    reply = await wire.read()
-            except TimeoutError:
-                if asked:
-                    raise
-                asked = True
-                wire.send(("PING",))
-                continue
-            asked = False
-            self._take(reply)
+                async with self._client.pubsub() as link:
+                    await link.connect()
+                    failures = 0
+                    await self._listen(link)
+            except (*AWAY, Unavailable) as error:
+                self.trouble = reason_of(error)
+            # Bounded, because redis-py raises 2 to it.
+            failures = min(failures + 1, 10)
+            await asyncio.sleep(BACKOFF.compute(failures))
 
-    def _take(self, reply: Reply) -> None:
-        match reply:
-            case [b"message", bytes(channel), bytes(payload)]:
-                self._on_message(channel.decode(), payload)
-            case [b"subscribe", bytes(channel), _] if channel.decode() in self._channels:
-                self._channels[channel.decode()].set()
-            case RespError():
-                raise reply
-
-    async def _tell_gap(self) -> None:
-        plan = Attempts()
-        while True:
-            try:
+    async def _listen(self, link: PubSub) -> None:
+        # Set before the channels are read, so that none can come in between and be missed by both.
+        self._link = link
+        try:
+            await link.subscribe(*self._channels)
+            if self._was_up:
                 await self._on_gap()
-            except Unavailable as error:
-                await asyncio.sleep(plan.failed(error))
-            else:
-                return
+            self._was_up = True
+            async for message in link.listen():
+                self._take(message)
+        finally:
+            self._link = None
+            for confirmed in self._channels.values():
+                confirmed.clear()
 
-    def _lost(self) -> None:
-        if self._gaps is not None:
-            self._gaps.cancel()
-        for confirmed in self._channels.values():
-            confirmed.clear()
+    def _take(self, message: dict[str, Any]) -> None:
+        channel = message["channel"]
+        if message["type"] == "message":
+            self._on_message(channel, message["data"])
+        elif message["type"] == "subscribe" and channel in self._channels:
+            self._channels[channel].set()
