@@ -46,10 +46,13 @@ printf '%s\\n%s' "$reference" "$labels" > "STATE/$(echo "$reference" | tr /: __)
 """
 
 DPKG = """
-mkdir -p "$3/usr/bin"
+mkdir -p "$3/usr/bin" "$3/usr/lib/x86_64-linux-gnu/perl/5.36"
 cat > "$3/usr/bin/mmdebstrap" <<'SCRIPT'
 #!/bin/sh
 echo "mmdebstrap $*" >> CALLS
+[ ! -e STATE/bare-perl ] || [ -n "$PERL5LIB" ] || { echo "Can't locate syscall.ph in @INC" >&2; exit 2; }
+[ "$*" != --version ] || exit 0
+echo "$PERL5LIB" > STATE.perl5lib
 cat > STATE.sources
 [ ! -e STATE/no-bootstrap ] || { echo 'E: mmdebstrap failed to run' >&2; exit 25; }
 for word; do case $word in *.tar) echo tar > "$word" ;; esac; done
@@ -60,8 +63,12 @@ chmod +x "$3/usr/bin/mmdebstrap"
 APT = f"""
 case "$*" in
     *indextargets*) [ -e "STATE/no-lists" ] || {{ echo '{MIRROR} main'; }} ;;
-    *host-lists*update) rm -f "STATE/no-lists"; echo 'E: third party' >&2; exit 100 ;;
-    *download*) touch mmdebstrap_1_all.deb ;;
+    *update) rm -f "STATE/no-lists"; echo 'E: third party' >&2; exit 100 ;;
+    *download*)
+        until [ "$1" = download ]; do shift; done
+        shift
+        for name; do touch "${{name}}_1_all.deb"; done
+        ;;
 esac
 """
 
@@ -177,7 +184,7 @@ def lay_out(folder: Path) -> Iterator[Yard]:
     (yard.root / "compose/requirements.lock").write_text("")
     (yard.root / "envs").mkdir()
     (yard.root / "envs/docker_environments.yaml").touch()
-    for name, script in {"docker": DOCKER, "dpkg": DPKG, "apt-get": APT}.items():
+    for name, script in {"docker": DOCKER, "dpkg": DPKG, "apt-get": APT, "perl": "printf 5.36.0"}.items():
         put_program(folder, name, script.replace("STATE", str(yard.state)).replace("CALLS", str(folder / "calls")))
     server = _Server(str(folder / "docker.sock"), _Handler)
     server.yard = yard

@@ -1,8 +1,9 @@
 """
 The Debian base: a root file system of the current stable suite, made by mmdebstrap from the machine's own mirror.
 
-Neither mmdebstrap nor an apt source is installed on the host: apt gets private lists and a private cache for the one
-download, and the script runs from where it was unpacked.
+Nothing is installed on the host and no apt source is added: apt gets private lists and a private cache, and mmdebstrap
+runs from where it was unpacked. Of Perl a bare Debian has the core alone; the modules mmdebstrap wants beyond it are
+had in the same way.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 INCLUDED: Final = ("busybox-static",)
 LEFT_OUT: Final = ("doc", "man", "info", "locale", "lintian", "bug")  # folders of /usr/share: 46 MB
 DEADLINE: Final = 300.0  # seconds; 14 on a near mirror
-# What the host must have; Debian's own names.
-TOOLS: Final = {"apt-get": "apt", "dpkg": "dpkg", "perl": "perl", "tar": "tar"}
+# What the host must have, and Debian's package with it; every Debian has all of these.
+TOOLS: Final = {"apt-get": "apt", "dpkg": "dpkg", "gpgv": "gpgv", "perl": "perl-base", "tar": "tar"}
+SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_root(tar: Path, work: Path) -> None:
@@ -37,32 +39,35 @@ def make_root(tar: Path, work: Path) -> None:
     for program, package in TOOLS.items():
         if shutil.which(program) is None:
             raise ImageError(f"base-debian: {program} is missing on this host; install Debian's package '{package}'")
-    sources = source_list(_index_targets(work))
-    unpacked = _unpack_mmdebstrap(sources, work)
+    apt = _private_apt(work)
+    sources = source_list(_step("find the mirror", [*apt, "indextargets", *_TARGET_FORMAT]).splitlines())
+    environment = _mmdebstrap(apt, work)
     excludes = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in LEFT_OUT]
     _step(
         "mmdebstrap",
         ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(INCLUDED)}",
          '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"', *excludes,
          SUITE, str(tar), "-"],
-        env={"PATH": f"{unpacked / 'usr/bin'}:/usr/sbin:/usr/bin:/sbin:/bin"}, stdin=sources,
+        env=environment, stdin=sources,
     )  # fmt: skip
 
 
 _TARGET_FORMAT: Final = ("--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages")
 
 
-def _index_targets(work: Path) -> list[str]:
-    """Ask apt which indexes the host's own sources have, with lists of our own: the host's may be old or missing."""
-    lists = work / "host-lists"
-    (lists / "partial").mkdir(parents=True)
-    apart = [
-        "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={work / 'host-cache'}", "-o", "Acquire::Languages=none",
-        "-o", "APT::Sandbox::User=root",
+def _private_apt(work: Path) -> list[str]:
+    """Return apt-get with the host's sources and lists of our own, just fetched: the host's may be old or missing."""
+    lists, cache = work / "lists", work / "cache"
+    for folder in (lists / "partial", cache / "archives/partial"):
+        folder.mkdir(parents=True)
+    apt = [
+        "apt-get", "--quiet", "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}",
+        "-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root",
+        "-o", "APT::Update::Post-Invoke-Success::=true",
     ]  # fmt: skip
-    # a third party's source that is broken on this host is none of our business; a missing mirror shows below
-    process.run(["apt-get", "--quiet", *apart, "update"], deadline=DEADLINE, check=False)
-    return _step("find the mirror", ["apt-get", "indextargets", *apart, *_TARGET_FORMAT]).splitlines()
+    # a third party's source that is broken on this host is none of our business; a missing mirror shows later
+    process.run([*apt, "update"], deadline=DEADLINE, check=False)
+    return apt
 
 
 def source_list(targets: Sequence[str]) -> str:
@@ -86,22 +91,29 @@ def source_list(targets: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _unpack_mmdebstrap(sources: str, work: Path) -> Path:
-    lists, cache = work / "lists", work / "cache"
-    for folder in (lists / "partial", cache / "archives/partial", work / "root"):
-        folder.mkdir(parents=True)
-    listing = work / "sources.list"
-    listing.write_text(sources.splitlines()[0] + "\n", encoding="utf-8")
-    apt = [
-        "apt-get", "--quiet", "-o", f"Dir::Etc::sourcelist={listing}", "-o", "Dir::Etc::sourceparts=/dev/null",
-        "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "Acquire::Languages=none",
-        "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Post-Invoke-Success::=true",
-    ]  # fmt: skip
-    _step("apt-get update", [*apt, "update"])
-    _step("apt-get download mmdebstrap", [*apt, "download", "mmdebstrap"], cwd=work)
-    package = next(work.glob("mmdebstrap_*.deb"))
-    _step("unpack mmdebstrap", ["dpkg", "--extract", str(package), str(work / "root")])
-    return work / "root"
+def _mmdebstrap(apt: Sequence[str], work: Path) -> dict[str, str]:
+    """Unpack mmdebstrap below *work*, and the Perl modules it lacks here; return the environment it runs in."""
+    root = work / "root"
+    _unpack(apt, ("mmdebstrap",), work, root)
+    environment = {"PATH": f"{root / 'usr/bin'}:{SYSTEM_PATH}"}
+    try:
+        process.run(["mmdebstrap", "--version"], deadline=DEADLINE, env=environment)
+    except CommandError:
+        version = _step("perl", ["perl", "-e", 'printf "%vd", $^V']).rpartition(".")[0]
+        _unpack(apt, (f"perl-modules-{version}", f"libperl{version}"), work, root)
+        folders = [root / "usr/share/perl" / version, *root.glob(f"usr/lib/*/perl/{version}")]
+        environment["PERL5LIB"] = ":".join(map(str, folders))
+        _step("mmdebstrap --version", ["mmdebstrap", "--version"], env=environment)
+    return environment
+
+
+def _unpack(apt: Sequence[str], packages: Sequence[str], work: Path, root: Path) -> None:
+    """Download *packages* into *work* and unpack them into *root*; none is installed."""
+    names = " ".join(packages)
+    _step(f"apt-get download {names}", [*apt, "download", *packages], cwd=work)
+    for name in packages:
+        package = next(work.glob(f"{name}_*.deb"))
+        _step(f"unpack {name}", ["dpkg", "--extract", str(package), str(root)])
 
 
 def _step(

@@ -7,9 +7,8 @@ import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
-from stackyard.errors import CommandError, ImageError
-from stackyard.images.wheels import TARGET_PYTHON, fetch, load_pins, pip, tail
+from stackyard.images.elf import slim
+from stackyard.images.wheels import TARGET_PYTHON, fetch, load_pins, pip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,22 +96,11 @@ def strip(folder: Path) -> None:
     Take the symbols off every program and library below *folder*: asyncpg alone shrinks from 9.6 to 1.4 MB.
 
     Raises:
-        ImageError: If the host has no `strip`, or it fails.
+        ImageError: If one is damaged.
     """
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and _is_elf(path)]
-    if not files:
-        return
-    if shutil.which("strip") is None:
-        raise ImageError("strip is missing on this host; install Debian's package 'binutils'")
-    try:
-        process.run(["strip", "--strip-unneeded", *map(str, files)], deadline=60)
-    except CommandError as error:
-        raise ImageError(f"strip failed:\n{tail(error.output)}") from None
-
-
-def _is_elf(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(4) == b"\x7fELF"
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            slim(path)
 
 
 def makers(root: Path, cache: Path, flavour: str) -> Mapping[str, Callable[[Path], None]]:

@@ -25,6 +25,7 @@ FLAVOURS: Final = ("debian", "alpine")
 SOURCES: Final[tuple[Source, ...]] = ("packages", "registry")
 PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
 HERE: Final = Path(__file__).parent
+MAKERS: Final = (HERE / "materials.py", HERE / "elf.py")  # what makes a material
 
 # Official images; which digest a tag means is asked when it is pulled, and kept as a label.
 OFFICIAL: Final = {
@@ -170,7 +171,7 @@ class _Yard:
         dockerfile = self._compose / name / ("Dockerfile.alpine" if self._flavour == "alpine" else "Dockerfile")
         inner = [self._compose / part for part in CONTEXT_FILES[name]]
         scripts = DEBIAN_SCRIPTS.get(name, ("closure", "lean-python")) if self._flavour == "debian" else ()
-        python = [self._compose / "requirements.lock", HERE / "materials.py"] if name in PYTHON_SERVICES else []
+        python = [self._compose / "requirements.lock", *MAKERS] if name in PYTHON_SERVICES else []
         return Recipe(
             name=name, flavour=self._flavour, source=self._source, dockerfile=dockerfile, context=self._compose,
             files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *python),
@@ -195,7 +196,7 @@ class _Yard:
         if material is None:
             bases.append(("BUILDER", self.system("debian")))
         else:
-            files += [folder / "wheels.json", folder / "lean-python", HERE / "materials.py"]
+            files += [folder / "wheels.json", folder / "lean-python", *MAKERS]
         return self._base(name, dockerfile, tuple(files), bases=tuple(bases), material=material)
 
     def _base(
