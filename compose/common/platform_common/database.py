@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from platform_common.errors import Unavailable, reason_of
-from platform_common.reach import Attempts, reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from platform_common.settings import Endpoint
 
-CONNECT_LIMIT: Final = 1.5  # seconds
-REOPEN_PATIENCE: Final = 0.5  # seconds; a request waits for this connection, and there is no next attempt
+CONNECT_LIMIT: Final = 1.5  # seconds, login included
+FIRST_LIMIT: Final = 0.25  # seconds of the first attempt
+PAUSES: Final = (0.02, 0.25)  # seconds between attempts, first and longest
+GROWTH: Final = 1.5
 USE_LIMIT: Final = 1.8  # seconds for everything done with one connection
 POOL_SIZE: Final = 6  # of the server's 40, shared by two services and the tests
 
@@ -44,7 +45,7 @@ class Database:
         self._name = name
         self._pool: Any = None
         self._trouble = "not connected yet"
-        self._patience = 0.0
+        self._patience = FIRST_LIMIT
         self._opening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -61,33 +62,32 @@ class Database:
             self._pool.terminate()
 
     async def _open(self) -> None:
-        plan = Attempts()
-        while True:
-            self._patience = plan.patience
+        pause, longest = PAUSES
+        while self._pool is None:
             try:
                 self._pool = await self._connect()
             except AWAY as error:
                 self._trouble = reason_of(error)
-                await asyncio.sleep(plan.failed(error))
-            else:
-                self._patience = REOPEN_PATIENCE
-                return
+                # Docker answers a name before its network is up. A SYN lost in that gap is sent again after a second,
+                # far longer than the server takes; a new attempt is sooner there, but not where the host is slow.
+                if isinstance(error, TimeoutError):
+                    self._patience = min(self._patience * GROWTH, CONNECT_LIMIT)
+                await asyncio.sleep(pause)
+                pause = min(pause * GROWTH, longest)
+        self._patience = CONNECT_LIMIT
 
     async def _connect(self) -> Any:
         where = self._endpoint
         return await asyncpg.create_pool(
             host=where.host, port=where.port, user=where.user, password=where.password, database=where.database,
-            min_size=1, max_size=POOL_SIZE, timeout=CONNECT_LIMIT, ssl=False, reset=_keep,
-            connect=self._knock,
+            min_size=1, max_size=POOL_SIZE, ssl=False, reset=_keep, connect=self._dial,
             # A server that comes back empty no longer knows the statements a client had prepared.
             statement_cache_size=0,
             server_settings={"application_name": self._name},
         )  # fmt: skip
 
-    async def _knock(self, *args: Any, **options: Any) -> Any:
-        """Connect where somebody answers soon; asyncpg alone would wait for the second SYN."""
-        (await reach(self._endpoint.host, self._endpoint.port, self._patience)).close()
-        return await asyncpg.connect(*args, **options)
+    async def _dial(self, *args: Any, **options: Any) -> Any:
+        return await asyncpg.connect(*args, **options | {"timeout": self._patience})
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:

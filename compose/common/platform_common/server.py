@@ -8,15 +8,12 @@ a second of SIGTERM whatever hangs.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
-
-# Docker's resolver asks the outside world for a service that has not started yet, and a thread would wait there for
-# its default of 5 s twice while the service has long been up.
-os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -111,7 +108,11 @@ def serve(build: Callable[[Settings], Starlette]) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    Server(_config(build(settings), settings.port)).run()
+    server = Server(_config(build(settings), settings.port))
+    # It was off for the imports; what they loaded stays and need never be looked at.
+    gc.freeze()
+    gc.enable()
+    server.run()
     return _leave()
 
 

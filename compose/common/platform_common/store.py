@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - redis-py's own, no OSError
 
 from platform_common.errors import Unavailable, reason_of
 
@@ -32,7 +32,8 @@ REPLY_LIMIT: Final = 1.2  # seconds
 USE_LIMIT: Final = 1.7  # seconds for everything one request wants at one time
 POOL_SIZE: Final = 16
 BACKOFF: Final = ExponentialBackoff(cap=0.25, base=0.01)  # seconds: 0.02, 0.04, 0.08, 0.16, 0.25, 0.25 ...
-STUBBORN: Final = Retry(BACKOFF, 5)  # half a second in all where nobody listens
+# Half a second in all where nobody listens; a server that is silent had its time, and may have done what it was told.
+STUBBORN: Final = Retry(BACKOFF, 5, supported_errors=(ConnectionError,))
 # Nothing is an error to try again after: an interrupted subscription is to be heard of.
 FRANK: Final = Retry(NoBackoff(), 0, supported_errors=())
 AWAY: Final = (RedisError, OSError, TimeoutError)
