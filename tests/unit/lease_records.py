@@ -21,6 +21,7 @@ class Surroundings:
         default_factory=lambda: {"postgres": 11934, "redis": 11981, "backend": 11901, "auth": 11982}
     )
     subnet: str = "10.214.255.16/28"
+    reserve_mb: int = 0
     variables: Mapping[str, str] = field(default_factory=lambda: {"COMPOSE_PROFILES": "test"})
 
 

@@ -96,6 +96,7 @@ class Environment:
     health: Health
     variables: Mapping[str, str]
     root: Path
+    reserve_mb: int = 0
 
     @classmethod
     def load(cls, name: str, root: Path | None = None) -> Environment:

@@ -5,7 +5,8 @@ A grant is one transaction that chooses a place, writes the claims and the lease
 at most a directory that belongs to no lease, which the next sweep removes. Leases end in one of two ways: their
 holder releases them, or somebody finds them stale, takes them over, removes their stack and then releases them.
 Taking over is one compare-and-set in the book, and a release by `Lease` must name the owner it was read with: of
-two who judge the same lease stale only one acts, and a slow one never ends a fresh lease of the same name.
+two who judge the same lease stale only one acts, and a slow one never ends a fresh lease of the same name. A detached
+lease has no owner to name: there the time it was granted is what tells it from a later one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from stackyard.leases.drafts import Draft
     from stackyard.leases.records import Fixed, Leasable, Strangers, Survivor
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
@@ -99,15 +101,21 @@ class LeaseBook:
         )  # fmt: skip
         if wait is not None:
             check_seconds("wait", wait)
-        return self._attend(request, strangers, wait or 0.0)
+        draft = request.draft()
+        try:
+            with self._store.usable():
+                draft.prepare()
+            return self._attend(request, draft, strangers, wait or 0.0)
+        finally:
+            draft.drop()
 
-    def _attend(self, request: Request, strangers: Strangers | None, wait: float) -> Lease:
+    def _attend(self, request: Request, draft: Draft, strangers: Strangers | None, wait: float) -> Lease:
         """Ask until the request is answered or *wait* seconds are over; leave the queue either way."""
         end = self._clock() + wait
         ticket: int | None = None
         try:
             while True:
-                ticket, ahead, answer = self._ask(request, strangers, ticket, queued=wait > 0)
+                ticket, ahead, answer = self._ask(request, draft, strangers, ticket, queued=wait > 0)
                 if isinstance(answer, Lease):
                     return answer
                 if self._clock() >= end:
@@ -119,7 +127,7 @@ class LeaseBook:
                 self._store.run(lambda db: waiters.leave(db, number))
 
     def _ask(
-        self, request: Request, strangers: Strangers | None, ticket: int | None, *, queued: bool
+        self, request: Request, draft: Draft, strangers: Strangers | None, ticket: int | None, *, queued: bool
     ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
         ground = _survey(strangers)
 
@@ -127,7 +135,7 @@ class LeaseBook:
             now = self._clock()
             ahead = waiters.ahead(db, request.wanted, ticket, now)
             try:
-                return ticket, ahead, request.answer(db, ground, now, ahead)
+                return ticket, ahead, request.answer(db, draft, ground, now, ahead)
             except PoolExhaustedError as error:
                 return waiters.join(db, request.wanted, ticket, now) if queued else None, ahead, error
 
@@ -306,7 +314,7 @@ class LeaseBook:
         Raises:
             BookError: If the book cannot be used.
         """
-        return self._store.run(rows.verdict)
+        return self._store.run(rows.verdict, fresh=True)
 
     def _find(self, db: sqlite3.Connection, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Final
 
 from stackyard import credentials
 from stackyard.errors import UsageError
-from stackyard.leases.records import ports_text
+from stackyard.leases.owners import is_held
+from stackyard.leases.records import LOCK, SERVICES, ports_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
     from stackyard.credentials import Credentials
     from stackyard.leases.records import Lease
 
+DRAFT: Final = ".new-"  # begins the name of a directory that is no lease's yet
+_GONE: Final = ".gone-"  # begins the name of one that is a lease's no more
+_OWN: Final = frozenset(
+    [
+        "COMPOSE_PROJECT_NAME",
+        *(f"STACKYARD_{word}" for word in (
+            "LEASE PARALLEL_ID ENVIRONMENT HOST OWNER CREATED PORTS SUBNET MEMORY_MB SECRETS_DIR JWT_KEY JWT_ISSUER "
+            "JWT_AUDIENCE ALLOWED_ORIGIN"
+        ).split()),
+        *(f"STACKYARD_{service.upper()}_{word}" for service in SERVICES for word in ("PORT", "URL")),
+    ]
+)  # fmt: skip
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 # Read as themselves by a POSIX shell, by Compose and by us; all else goes into single quotes, where all three agree.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/@%+=-]*", re.ASCII)
@@ -38,16 +52,59 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
         BookError: If a secret cannot be written.
         OSError: If the env file cannot be written.
     """
+    text = common_text(environment, extra)
     lease.directory.mkdir(mode=0o700, exist_ok=True)
-    own = variables(lease, credentials.ensure(lease.secrets_dir), host)
-    if clash := sorted(own.keys() & extra.keys()):
-        raise UsageError(f"variable {clash[0]} belongs to the lease and cannot be given")
-    text = env_text({**environment, **extra, **own})
+    text += own_text(lease, credentials.ensure(lease.secrets_dir), host)
     temporary = lease.directory / f".env.{os.urandom(4).hex()}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_new(temporary, text)
     temporary.replace(lease.env_file)
+
+
+def write_new(file: Path, text: str) -> None:
+    """
+    Write *text* to a file that is not there yet, mode 0600.
+
+    Raises:
+        OSError: If it is there, or cannot be written.
+    """
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "wb") as opened:
+        opened.write(text.encode())
+
+
+def append(file: Path, text: str) -> None:
+    """
+    Write *text* to the end of a file that is there.
+
+    Raises:
+        OSError: If it is not there, or cannot be written.
+    """
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with os.fdopen(handle, "wb") as opened:
+        opened.write(text.encode())
+
+
+def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str:
+    """
+    Write the variables that no lease changes; what the lease itself gives is left out of *environment*.
+
+    Raises:
+        UsageError: If a variable of *extra* is the lease's own, or one cannot be written so that every reader reads it
+            alike.
+    """
+    if clash := sorted(_OWN & extra.keys()):
+        raise UsageError(f"variable {clash[0]} belongs to the lease and cannot be given")
+    return env_text({key: value for key, value in {**environment, **extra}.items() if key not in _OWN})
+
+
+def own_text(lease: Lease, secrets: Credentials, host: str) -> str:
+    """
+    Write the variables that only the lease can give.
+
+    Raises:
+        UsageError: If the state directory's path is one that no env file can carry.
+    """
+    return env_text(variables(lease, secrets, host))
 
 
 def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
@@ -63,6 +120,7 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
         "STACKYARD_CREATED": f"{lease.created:.3f}",
         "STACKYARD_PORTS": ports_text(ports, lease.spare),
         "STACKYARD_SUBNET": lease.subnet,
+        "STACKYARD_MEMORY_MB": str(lease.memory_mb),
         "STACKYARD_SECRETS_DIR": str(lease.secrets_dir),
         "STACKYARD_POSTGRES_URL": f"postgresql://app:{secrets.postgres_password}@127.0.0.1:{ports['postgres']}/app",
         "STACKYARD_REDIS_URL": f"redis://app:{secrets.redis_password}@127.0.0.1:{ports['redis']}/0",
@@ -84,8 +142,7 @@ def given(lease: Lease) -> dict[str, str]:
     Raises:
         BookError: If the file cannot be read.
     """
-    own = variables(lease, credentials.read(lease.secrets_dir), "")
-    return {key: value for key, value in lease.variables().items() if key not in own}
+    return {key: value for key, value in lease.variables().items() if key not in _OWN}
 
 
 def env_text(values: Mapping[str, str]) -> str:
@@ -116,7 +173,7 @@ def _quoted(key: str, value: str) -> str:
 
 def remove(directory: Path) -> Path | None:
     """Move a lease's directory out of its place in one step, for *discard*; None if there is none."""
-    aside = directory.with_name(f".gone-{os.urandom(6).hex()}")
+    aside = directory.with_name(f"{_GONE}{os.urandom(6).hex()}")
     try:
         directory.rename(aside)
     except FileNotFoundError:
@@ -125,17 +182,25 @@ def remove(directory: Path) -> Path | None:
 
 
 def orphans(folder: Path, leases: Collection[str]) -> list[Path | None]:
-    """Move what *folder* holds besides the directories of *leases* out of the way, for *discard*."""
+    """Move what *folder* holds besides the directories of *leases* and of those being made aside, for *discard*."""
     try:
         found = [path for path in folder.iterdir() if path.name not in leases]
     except FileNotFoundError:
         return []
-    return [path if path.name.startswith(".gone-") else remove(path) for path in found]
+    dead = [path for path in found if not (path.name.startswith(DRAFT) and is_held(path / LOCK))]
+    return [path if path.name.startswith(_GONE) else remove(path) for path in dead]
 
 
 def discard(aside: Path | None) -> None:
     """Delete a directory that *remove* moved; what cannot be deleted now is swept by a later clean-up."""
-    if aside is not None:
-        import shutil  # noqa: PLC0415 - brings half the compression modules, and many commands never get here
-
-        shutil.rmtree(aside, ignore_errors=True)
+    if aside is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(aside) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                discard(aside / entry.name)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108 - a third of the time pathlib takes, and this is a hot path
+    with contextlib.suppress(OSError):
+        aside.rmdir()

@@ -83,17 +83,17 @@ def _binds(port: int, kind: socket.SocketKind) -> bool:
     try:
         with socket.socket(socket.AF_INET6, kind) as probe:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            return _bind(probe, "::", port)
+            return _bind(probe, "::", port, kind)
     except OSError as error:
         if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
             raise
     # a kernel without IPv6
     with socket.socket(socket.AF_INET, kind) as probe:
-        return _bind(probe, "0.0.0.0", port)  # noqa: S104 - bound to learn whether anybody has it, never listened on
+        return _bind(probe, "0.0.0.0", port, kind)  # noqa: S104 - bound to learn whether anybody has it, never listened on
 
 
-def _bind(probe: socket.socket, address: str, port: int) -> bool:
-    if probe.type == socket.SOCK_STREAM:
+def _bind(probe: socket.socket, address: str, port: int, kind: socket.SocketKind) -> bool:
+    if kind == socket.SOCK_STREAM:
         # not for UDP, where it would let two sockets share the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -44,8 +44,7 @@ class Owner:
     @classmethod
     def current(cls) -> Owner:
         """Return this process as an owner."""
-        pid = os.getpid()
-        return cls(kind="process", boot=boot_id(), pid=pid, ticks=start_ticks(pid) or 0, namespace=pid_namespace())
+        return _process(os.getpid())
 
     @classmethod
     def detached(cls) -> Owner:
@@ -99,6 +98,11 @@ class Owner:
             return self.runs()
         # A fork that slipped past our hook may still hold the lock of a process that is seen to be dead.
         return held and (self.namespace != pid_namespace() or self.runs())
+
+
+@cache
+def _process(pid: int) -> Owner:
+    return Owner(kind="process", boot=boot_id(), pid=pid, ticks=start_ticks(pid) or 0, namespace=pid_namespace())
 
 
 @cache
@@ -157,6 +161,11 @@ def drop(lock: Path) -> None:
         os.close(handle)
 
 
+def moved(before: Path, after: Path) -> None:
+    """Know a lock this process holds by the name it has been given; a lock lives on through renames."""
+    _held[after] = _held.pop(before)
+
+
 def is_held(lock: Path) -> bool | None:
     """Say whether any process holds *lock*; None if the file is gone."""
     try:
@@ -178,6 +187,8 @@ def _forget() -> None:
     for handle in _held.values():
         os.close(handle)
     _held.clear()
+    # the pid of a forebear that has ended may come again further down
+    _process.cache_clear()
 
 
 os.register_at_fork(after_in_child=_forget)

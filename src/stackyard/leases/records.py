@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
+ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 
 Fixed = Literal["never", "prefer", "only"]
@@ -42,6 +43,11 @@ class Leasable(Protocol):
     @property
     def subnet(self) -> str:
         """Its fixed IPv4 network."""
+        ...
+
+    @property
+    def reserve_mb(self) -> int:
+        """MB (1,000,000 bytes) of memory its stack is known to need; 0 books none."""
         ...
 
     @property
@@ -85,6 +91,7 @@ class Lease:
         created: When it was granted, in seconds since 1970.
         deadline: When it ends unless renewed, in seconds since 1970; None if only its owner ends it.
         removing: Whether its owner has taken it over only to remove its stack.
+        memory_mb: MB (1,000,000 bytes) of the host's memory that it books.
         directory: Where its files are, mode 0700.
     """
 
@@ -100,22 +107,23 @@ class Lease:
     created: float
     deadline: float | None
     removing: bool = False
+    memory_mb: int = 0
     directory: Path = field(repr=False)
 
     @property
     def env_file(self) -> Path:
         """The env file of its stack, mode 0600: for Compose, for a shell, for tests."""
-        return self.directory / "env"
+        return self.directory / ENV
 
     @property
     def secrets_dir(self) -> Path:
         """The directory of its secret files."""
-        return self.directory / "secrets"
+        return self.directory / SECRETS
 
     @property
     def lock(self) -> Path:
         """The file a process owner holds locked."""
-        return self.directory / "owner.lock"
+        return self.directory / LOCK
 
     def variables(self) -> dict[str, str]:
         """
@@ -181,6 +189,7 @@ class Lease:
             "created": self.created,
             "deadline": self.deadline,
             "removing": self.removing,
+            "memory_mb": self.memory_mb,
             "env_file": str(self.env_file),
         }
 
@@ -202,6 +211,7 @@ class Survivor:
     owner: Owner
     created: float
     parallel_id: str | None = None
+    memory_mb: int = 0
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, str], *, host: str) -> Survivor | None:
@@ -245,6 +255,7 @@ class Survivor:
             owner=owner,
             created=_seconds(words.get("created", "")),
             parallel_id=words.get("parallel_id") or None,
+            memory_mb=int(memory) if (memory := words.get("memory_mb", "")).isdecimal() else 0,
         )
 
 

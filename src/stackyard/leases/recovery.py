@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard.errors import StackyardError
 from stackyard.leases import rows
 from stackyard.leases.records import Lease, Survivor, parse_env
-from stackyard.leases.slots import blocks, enter_pool
+from stackyard.leases.slots import enter_pool, slot_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +82,6 @@ def _from_files(directory: Path, host: str) -> Iterator[Survivor]:
 def _enter(
     db: sqlite3.Connection, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float
 ) -> None:
-    numbers = {block.start: number for number, block in enumerate(blocks(settings))}
     for found in survivors:
         if rows.one(db, directory, found.id) is not None:
             continue
@@ -90,7 +89,7 @@ def _enter(
             id=found.id,
             parallel_id=found.parallel_id,
             environment=found.environment,
-            slot=numbers.get(found.ports["postgres"]) if found.spare or "websocket" in found.ports else None,
+            slot=slot_number(settings, found.ports["postgres"]) if found.spare or "websocket" in found.ports else None,
             ports=found.ports,
             spare=found.spare,
             subnet=found.subnet,
@@ -98,6 +97,7 @@ def _enter(
             owner=found.owner,
             created=found.created,
             deadline=now + GRACE if found.owner.kind == "detached" and found.id != found.environment else None,
+            memory_mb=found.memory_mb,
             directory=directory / found.id,
         )
         db.execute("SAVEPOINT entry")

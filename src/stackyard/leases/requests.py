@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import PoolExhaustedError, UsageError
 from stackyard.leases import files, owners, refusals, rows
+from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease, project_name
@@ -47,6 +48,7 @@ class Request:
     ttl: float | None
     fixed: Fixed
     variables: Mapping[str, str] = field(repr=False)
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.parallel_id is not None:
@@ -64,12 +66,22 @@ class Request:
         """What the request queues for: the pool, or an environment's own block."""
         return f"block:{self.environment.name}" if self.fixed == "only" else "pool"
 
-    def answer(self, db: Transaction, ground: Ground, now: float, ahead: int) -> Lease:
+    def draft(self) -> Draft:
+        """
+        Return the directory of a new lease, not yet prepared.
+
+        Raises:
+            UsageError: If a variable cannot be written.
+        """
+        return Draft.of(self.directory, self.environment.variables, self.variables, self.host)
+
+    def answer(self, db: Transaction, draft: Draft, ground: Ground, now: float, ahead: int) -> Lease:
         """
         Return the lease.
 
         Args:
             db: The book, in a transaction.
+            draft: Becomes the lease's directory if it is a new one.
             ground: The host as it is now.
             now: Seconds since 1970.
             ahead: How many wait before this request; as many places are left for them.
@@ -81,7 +93,7 @@ class Request:
         held = self._existing(db)
         if held is not None:
             return self._again(db, held, now)
-        return self._grant(db, self._place(db, ground, now, ahead), now)
+        return self._grant(db, draft, self._place(db, ground, now, ahead), now)
 
     @property
     def _keeps_data(self) -> bool:
@@ -122,7 +134,7 @@ class Request:
             leases = rows.every(db, self.directory)
             raise PoolExhaustedError(refusals.exhausted(error, leases, search, ahead)) from None
 
-    def _grant(self, db: Transaction, place: Place, now: float) -> Lease:
+    def _grant(self, db: Transaction, draft: Draft, place: Place, now: float) -> Lease:
         name = self.environment.name
         identifier = name if self._keeps_data else os.urandom(4).hex()
         lease = Lease(
@@ -137,15 +149,14 @@ class Request:
             owner=self._owner(),
             created=now,
             deadline=self._deadline(now),
+            memory_mb=self.environment.reserve_mb,
             directory=self.directory / identifier,
         )
         rows.insert(db, lease)
-        self.directory.mkdir(mode=0o700, exist_ok=True)
         # left behind, it would be taken for a lease when the book is lost
         db.undo.append(lambda: files.discard(files.remove(lease.directory)))
         db.undo.append(lambda: owners.drop(lease.lock))
-        files.write(lease, self.environment.variables, self.variables, self.host)
-        _hold(lease)
+        draft.settle(lease)
         return lease
 
     def _owner(self) -> Owner:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-_COLUMNS: Final = "id, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing"
+_COLUMNS: Final = (
+    "id, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing, memory_mb"
+)
 
 
 def parallel_key(environment: str, parallel_id: str) -> str:
@@ -66,7 +68,7 @@ def insert(db: sqlite3.Connection, lease: Lease) -> None:
     Raises:
         sqlite3.IntegrityError: If another lease has any of what it claims.
     """
-    db.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", _row(lease))  # noqa: S608 - constant columns
+    db.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", _row(lease))  # noqa: S608 - constant columns
     rows = [(kind, value, lease.id) for kind, value in _claims(lease)]
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
     if lease.slot is not None:
@@ -131,12 +133,12 @@ def _row(lease: Lease) -> tuple[Any, ...]:
     owner = lease.owner.label()
     return (
         lease.id, lease.parallel_id, lease.environment, lease.slot, ports, lease.subnet, lease.project, owner,
-        lease.created, lease.deadline, lease.removing,
+        lease.created, lease.deadline, lease.removing, lease.memory_mb,
     )  # fmt: skip
 
 
 def _lease(row: tuple[Any, ...], directory: Path) -> Lease:
-    identifier, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing = row
+    identifier, parallel_id, environment, slot, ports, subnet, project, owner, created, deadline, removing, memory = row
     block, who = parse_ports(ports), Owner.parse(owner)
     if block is None or who is None:
         raise BookError(
@@ -155,5 +157,6 @@ def _lease(row: tuple[Any, ...], directory: Path) -> Lease:
         created=created,
         deadline=deadline,
         removing=bool(removing),
+        memory_mb=memory,
         directory=directory / identifier,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x53594C42  # "SYLB"
-VERSION: Final = 1
+VERSION: Final = 2
 
 # claims holds each thing that only one lease may have; its key makes the database itself refuse a second holder.
 # slots.idle orders the free slots by when they were given back, and is NULL while a lease has the slot.
@@ -22,7 +22,8 @@ CREATE TABLE leases (
     owner TEXT NOT NULL,
     created REAL NOT NULL,
     deadline REAL,
-    removing INTEGER NOT NULL DEFAULT 0
+    removing INTEGER NOT NULL DEFAULT 0,
+    memory_mb INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE claims (
     kind TEXT NOT NULL CHECK (kind IN ('port', 'subnet', 'project', 'slot', 'block', 'parallel')),
@@ -49,4 +50,4 @@ CREATE TABLE queue (
 
 # From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one
 # transaction; version 1 is the first.
-MIGRATIONS: Final[dict[int, str]] = {}
+MIGRATIONS: Final[dict[int, str]] = {1: "ALTER TABLE leases ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0"}

@@ -88,13 +88,14 @@ class Search:
     def _slots(self) -> Iterator[tuple[int, range]]:
         pool = pool_key(self.settings)
         enter_pool(self.db, self.settings)
-        numbers = {block.start: (number, block) for number, block in enumerate(blocks(self.settings))}
         found = self.db.execute(
             "SELECT port FROM slots WHERE pool=? AND idle IS NOT NULL AND rests_until<=? ORDER BY idle, port",
             (pool, self.now),
         )
         for (port,) in found:
-            yield numbers[port]
+            number = slot_number(self.settings, port)
+            if number is not None:
+                yield number, range(port, port + self.settings.block)
 
     def _is_claimed(self, block: range) -> bool:
         """Say whether a fixed block, or a slot of another pool or block size, already has one of these ports."""
@@ -124,6 +125,17 @@ def blocks(settings: Settings) -> Iterator[range]:
     for pool in settings.pools:
         for start in range(pool.start, pool.stop - settings.block + 1, settings.block):
             yield range(start, start + settings.block)
+
+
+def slot_number(settings: Settings, port: int) -> int | None:
+    """Return the number of the slot whose first port is *port*; None if there is none."""
+    before = 0
+    for pool in settings.pools:
+        number, rest = divmod(port - pool.start, settings.block)
+        if not rest and 0 <= number < len(pool) // settings.block:
+            return before + number
+        before += len(pool) // settings.block
+    return None
 
 
 def pool_key(settings: Settings) -> str:

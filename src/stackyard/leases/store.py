@@ -1,8 +1,10 @@
 """
-The lease book's file: one SQLite database in the state directory, never open longer than one piece of work.
+The lease book's file: one SQLite database in the state directory, looked at afresh for every piece of work.
 
 Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transaction. The lock makes waiting short and
-fair where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. The journal is a
+fair where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. A connection is kept
+for the next piece of work of the same process, which halves the time others wait for the lock; it is given up when the
+file is another one, when anything fails, and in a fork, which may neither use nor close it. The journal is a
 rollback journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Nothing is synced to the disk,
 because a host that lost power lost the containers the leases were for too; so the first work after a boot checks
 the whole file.
@@ -24,6 +26,7 @@ import stat
 import struct
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard.errors import BookError
@@ -39,10 +42,14 @@ log = logging.getLogger("stackyard")
 T = TypeVar("T")
 
 LOCK_DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
-TRIES: Final = 4  # books that one piece of work may find broken or deleted under it
+TRIES: Final = 10  # books that one piece of work may find broken or deleted under it
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+_stores: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
+_inherited: Final[list[Transaction | None]] = []  # in a fork: kept, because closing one could undo its parent's work
 
 
 class _BrokenError(Exception):
@@ -77,29 +84,58 @@ class Store:
         self.directory = directory
         self.file = directory / "book.sqlite3"
         self._recover = recover
+        self._db: Transaction | None = None
+        self._seen = (0, 0, 0)  # what the open file looked like after the last work: see _look
+        _stores.add(self)
 
-    def run(self, work: Callable[[Transaction], T]) -> T:
+    def close(self) -> None:
+        """Close the file; the next piece of work opens it again."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def run(self, work: Callable[[Transaction], T], *, fresh: bool = False) -> T:
         """
         Do *work* in one transaction, alone on this host.
 
         A book found broken, or deleted under the work, is replaced by a new one, and *work* done again there.
 
+        Args:
+            work: Is given the open book.
+            fresh: Read everything from the file again.
+
         Raises:
             BookError: If the state directory or the book cannot be used.
         """
+        with self.usable(), self._locked():
+            if fresh:
+                self.close()
+            for _ in range(TRIES - 1):
+                try:
+                    return self._transact(work)
+                except _BrokenError as error:
+                    self._set_aside(str(error))
+            try:
+                return self._transact(work)
+            except _BrokenError as error:
+                raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
+
+    @contextlib.contextmanager
+    def usable(self) -> Iterator[None]:
+        """
+        Make or check the state directory, and put the file errors of the block into plain words.
+
+        Raises:
+            BookError: If the state directory, or a file within the block, cannot be used.
+        """
         try:
             self._prepare()
-            with self._locked():
-                for _ in range(TRIES - 1):
-                    try:
-                        return self._transact(work)
-                    except _BrokenError as error:
-                        self._set_aside(str(error))
-                return self._transact(work)
+            yield
         except OSError as error:
             raise BookError(f"{error.filename or self.directory}: {error.strerror or error}") from None
-        except _BrokenError as error:
-            raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
 
     def _prepare(self) -> None:
         with contextlib.suppress(FileExistsError):
@@ -136,18 +172,22 @@ class Store:
         self._check_header()
         inode = _inode(self.file)
         try:
-            with contextlib.closing(self._open()) as db:
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    self._check_content(db)
-                    result = work(db)
-                    db.execute("COMMIT")
-                except BaseException:
-                    # closing rolls the book back; the files have to be told, as far as the disk lets us
-                    for step in reversed(db.undo):
-                        with contextlib.suppress(OSError, BookError):
-                            step()
-                    raise
+            db = self._connection()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                self._check_content(db)
+                result = work(db)
+                db.execute("COMMIT")
+                self._seen = self._look()
+                if self._seen[0] != inode:
+                    raise _BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
+            except BaseException:
+                # closing rolls the book back; the files have to be told, as far as the disk lets us
+                self.close()
+                for step in reversed(db.undo):
+                    with contextlib.suppress(OSError, BookError):
+                        step()
+                raise
         except sqlite3.DatabaseError as error:
             if _inode(self.file) != inode:
                 raise _BrokenError("deleted while in use") from None
@@ -156,10 +196,32 @@ class Store:
             raise BookError(f"{self.file}: {error}") from error
         return result
 
+    def _connection(self) -> Transaction:
+        """Return the open book; only ever called under the lock, so that threads take turns with it too."""
+        found, seen = self._look(), self._seen
+        # written, but by nobody who counts changes as SQLite does: what is cached would hide it
+        if found[0] != seen[0] or (found[1] != seen[1] and found[2] == seen[2]):
+            self.close()
+        if self._db is None:
+            self._db = self._open()
+        self._db.undo.clear()
+        return self._db
+
+    def _look(self) -> tuple[int, int, int]:
+        """Return inode, time of the last change in nanoseconds, and SQLite's own counter of changes."""
+        try:
+            found = self.file.stat()
+            return found.st_ino, found.st_mtime_ns, int.from_bytes(_head(self.file)[24:28], "big")
+        except FileNotFoundError:
+            return 0, 0, 0
+
     def _open(self) -> Transaction:
         # SQLite would make a missing file; in this form it does not
         name = str(self.file).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        db = sqlite3.connect(f"file:{name}?mode=rw", uri=True, timeout=5.0, isolation_level=None, factory=Transaction)
+        db = sqlite3.connect(
+            f"file:{name}?mode=rw", uri=True, timeout=5.0, isolation_level=None, factory=Transaction,
+            check_same_thread=False,
+        )  # fmt: skip
         db.execute("PRAGMA synchronous=OFF")
         db.execute("PRAGMA foreign_keys=ON")
         return db
@@ -234,6 +296,7 @@ class Store:
             connection.execute(f"PRAGMA user_version={step + 1}")
 
     def _set_aside(self, why: str) -> None:
+        self.close()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         kept = self.file.with_name(f"{self.file.name}.corrupt-{stamp}-{os.urandom(2).hex()}")
         try:
@@ -247,6 +310,16 @@ class Store:
         log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
 
 
+def _forget() -> None:
+    """Let a fork open the book for itself."""
+    for store in _stores:
+        _inherited.append(store._db)  # noqa: SLF001 - its own module
+        store._db = None  # noqa: SLF001 - as above
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def _inode(path: Path) -> int:
     """Return the inode of *path*; 0 if it is gone."""
     try:
@@ -256,8 +329,11 @@ def _inode(path: Path) -> int:
 
 
 def _head(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(_HEADER)
+    handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, _HEADER)
+    finally:
+        os.close(handle)
 
 
 def take_lock(handle: int, path: Path, deadline: float = LOCK_DEADLINE) -> None:

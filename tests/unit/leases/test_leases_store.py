@@ -125,13 +125,13 @@ def test_a_newer_book_is_refused_and_not_touched(book: LeaseBook, file: Path, en
     db.close()
     before = file.read_bytes()
 
-    with pytest.raises(BookError, match=r"newer stackyard \(schema 999, this one knows up to 1\)") as caught:
+    with pytest.raises(BookError, match=r"newer stackyard \(schema 999, this one knows up to 2\)") as caught:
         book.leases()
 
     assert caught.value.exit_code == 5
     assert file.read_bytes() == before
     with sqlite3.connect(file) as db:
-        db.execute("PRAGMA user_version=1")
+        db.execute(f"PRAGMA user_version={schema.VERSION}")
     db.close()
 
 
@@ -139,17 +139,18 @@ def test_an_older_book_is_brought_up_step_by_step(
     book: LeaseBook, file: Path, environment: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = book.acquire(environment)
-    monkeypatch.setattr(store, "VERSION", 3)
-    steps = {1: "CREATE TABLE one (x)", 2: "CREATE TABLE two (x); INSERT INTO two VALUES (7)"}
+    version = schema.VERSION
+    monkeypatch.setattr(store, "VERSION", version + 2)
+    steps = {version: "CREATE TABLE one (x)", version + 1: "CREATE TABLE two (x); INSERT INTO two VALUES (7)"}
     monkeypatch.setattr(store, "MIGRATIONS", steps)
 
     assert book.find(lease.id) == lease
 
     with sqlite3.connect(file) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (version + 2,)
         assert db.execute("SELECT x FROM two").fetchone() == (7,)
-        assert db.execute("SELECT value FROM meta WHERE key='schema'").fetchone() == ("3",)
-        db.execute("PRAGMA user_version=1")
+        assert db.execute("SELECT value FROM meta WHERE key='schema'").fetchone() == (str(version + 2),)
+        db.execute(f"PRAGMA user_version={schema.VERSION}")
     db.close()
 
 
@@ -158,8 +159,8 @@ def test_a_migration_that_fails_changes_nothing(
 ) -> None:
     book.acquire(environment)
     before = file.read_bytes()
-    monkeypatch.setattr(store, "VERSION", 2)
-    monkeypatch.setattr(store, "MIGRATIONS", {1: "CREATE TABLE one (x); CREATE TABLE one (x)"})
+    monkeypatch.setattr(store, "VERSION", schema.VERSION + 1)
+    monkeypatch.setattr(store, "MIGRATIONS", {schema.VERSION: "CREATE TABLE one (x); CREATE TABLE one (x)"})
 
     with pytest.raises(BookError, match="already exists"):
         book.leases()
@@ -169,7 +170,7 @@ def test_a_migration_that_fails_changes_nothing(
 
 
 def test_the_first_work_after_a_boot_checks_the_whole_file(
-    book: LeaseBook, file: Path, environment: Surroundings
+    book: LeaseBook, make_book: MakeBook, file: Path, environment: Surroundings
 ) -> None:
     lease = book.acquire(environment)
     with sqlite3.connect(file) as db:
@@ -178,7 +179,7 @@ def test_the_first_work_after_a_boot_checks_the_whole_file(
         db.execute("UPDATE meta SET value='another boot' WHERE key='boot'")
     db.close()
 
-    assert [found.id for found in book.leases()] == [lease.id]
+    assert [found.id for found in make_book().leases()] == [lease.id]
     assert len(list(file.parent.glob("book.sqlite3.corrupt-*"))) == 1
 
 
@@ -289,6 +290,7 @@ def test_a_file_in_the_way_of_the_state_directory_is_one_clear_error(make_book: 
 
 def test_an_open_file_limit_is_one_clear_error(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book.leases()
+    book._store.close()
 
     def refuse(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("unable to open database file")

@@ -1,0 +1,114 @@
+"""
+A lease's directory before the lease has a place.
+
+Secrets, the owner's lock and the part of the env file that no place changes are made before the book is locked, so
+that others wait for an appended kilobyte and a rename only. A draft is named so that nobody takes it for a lease; the
+lock in it tells a sweep that its maker lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from stackyard import credentials
+from stackyard.leases import files, owners
+from stackyard.leases.records import ENV, LOCK, SECRETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stackyard.credentials import Credentials
+    from stackyard.leases.records import Lease
+
+TRIES: Final = 5  # a sweep may take a draft for a dead one's in the instant before its lock is held
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """
+    One prepared directory; *settle* makes it a lease's, *drop* removes it.
+
+    Attributes:
+        folder: Where the leases' directories are.
+        common: Lines of the env file that are not the lease's own.
+        host: ``Settings.host``.
+        directory: The prepared directory; None before *prepare* and once it is settled or dropped.
+        secrets: The credentials in it.
+
+    Raises:
+        UsageError: If a variable cannot be written so that every reader reads it alike.
+    """
+
+    folder: Path
+    common: str
+    host: str
+    directory: Path | None = None
+    secrets: Credentials = field(init=False, repr=False)
+
+    @classmethod
+    def of(cls, folder: Path, environment: Mapping[str, str], extra: Mapping[str, str], host: str) -> Draft:
+        """Return a draft that is not prepared yet; arguments as for `files.write`."""
+        return cls(folder=folder, common=files.common_text(environment, extra), host=host)
+
+    def prepare(self) -> Path:
+        """
+        Make the directory with its secrets, its lock and the beginning of its env file.
+
+        Raises:
+            BookError: If a secret cannot be written.
+            OSError: If the directory or lock cannot be made.
+        """
+        self.drop()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        made = self._place()
+        self.directory = made
+        self.secrets = credentials.Credentials.new()
+        credentials.write(made / SECRETS, self.secrets)
+        files.write_new(made / ENV, self.common)
+        return made
+
+    def _place(self) -> Path:
+        """Make the directory and hold its lock."""
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return self._try()
+        return self._try()
+
+    def _try(self) -> Path:
+        made = self.folder / f"{files.DRAFT}{os.urandom(6).hex()}"
+        made.mkdir(mode=0o700)
+        owners.hold(made / LOCK)
+        return made
+
+    def settle(self, lease: Lease) -> None:
+        """
+        Make the draft the directory of *lease*, env file included, in one step; prepare it first if it is not there.
+
+        The lock is held afterwards only for a lease that a process owns.
+
+        Raises:
+            UsageError: If a variable cannot be written.
+            BookError: If a secret cannot be written.
+            OSError: If anything else cannot.
+        """
+        made = self.directory
+        if made is None or not made.is_dir():
+            made = self.prepare()
+        files.append(made / ENV, files.own_text(lease, self.secrets, self.host))
+        made.rename(lease.directory)
+        self.directory = None
+        if lease.owner.kind == "process":
+            owners.moved(made / LOCK, lease.lock)
+        else:
+            owners.drop(made / LOCK)
+
+    def drop(self) -> None:
+        """Remove what was prepared and not settled."""
+        if self.directory is not None:
+            owners.drop(self.directory / LOCK)
+            files.discard(self.directory)
+            self.directory = None
