@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.checkpoints import reach
 from stackyard.engine.client import each
 from stackyard.errors import EngineError, LeftoversError
 
@@ -131,6 +132,8 @@ def _remove_once(engine: Engine, found: Sequence[Resource]) -> dict[str, str]:
 
     for kind in ("container", "network", "volume"):
         each(attempt, [item for item in found if item.kind == kind])
+        if kind == "container":
+            reach("remove")
     return refusals
 
 
@@ -150,6 +153,7 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
         EngineError: If the engine cannot list; the lease is kept then.
     """
     removal = remove(engine, [f"{LEASE_LABEL}={lease.id}"], keep_volumes=keep_volumes)
+    reach("release")
     if removal.left or not book.release(lease):
         return removal
     return replace(removal, leases=[lease.id])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackyard import process
+from stackyard.checkpoints import reach
 from stackyard.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Compose:
             CommandError: If Compose fails or needs more than *deadline* seconds.
         """
         words = self.command("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
-        return await process.run_async(words, deadline=deadline)
+        done = await process.run_async(words, deadline=deadline)
+        reach("start")
+        return done
 
 
 def start_at_once(file: Path, directory: Path) -> Path:

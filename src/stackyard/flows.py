@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stackyard import cleanup, process, report
+from stackyard.checkpoints import reach
 from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.errors import LeftoversError, StackyardError, UsageError
@@ -117,6 +118,7 @@ def _test(environment: Environment, arguments: Arguments) -> int:
             )  # fmt: skip
             _note_startup(run, startup)
             run.exit_code = _payload(run.stack, arguments.pytest)
+            reach("test")
             run.outcome = "failed" if run.exit_code else "passed"
             run.rows += report.memory_rows(_used(run.stack), environment.budget.memory_mb)
         except (KeyboardInterrupt, SystemExit):
@@ -181,6 +183,7 @@ def _finish(run: _Run) -> None:
         budget = run.environment.budget.cleanup_s
         run.rows.append(report.Row(what="clean-up", value=removal.seconds, unit="s", budget=budget))
         run.leftovers += [str(item) for item in removal.left]
+    reach("report")
     _publish(run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
 from stackyard.errors import CommandError
 from stackyard.settings import Settings
@@ -67,6 +68,7 @@ def launch(
     lease = book.acquire(
         environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables, strangers=strangers(engine)
     )
+    reach("lease")
     if fixed == "prefer" and lease.slot is not None:
         progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
     stack = Stack(environment, lease, book, engine)

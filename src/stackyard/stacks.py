@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup, evidence, process
+from stackyard.checkpoints import reach
 from stackyard.compose import Compose, port_conflict, start_at_once
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
@@ -98,7 +99,7 @@ class Stack:
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
         try:
-            return asyncio.run(self._start(limit))
+            startup = asyncio.run(self._start(limit))
         except (NotReadyError, CommandError) as error:
             if isinstance(error, CommandError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
@@ -107,6 +108,8 @@ class Stack:
         except BaseException:
             cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
             raise
+        reach("probe")
+        return startup
 
     async def _start(self, limit: float) -> Startup:
         """Run Compose and the probes side by side; whichever fails first ends the other."""

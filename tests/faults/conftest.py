@@ -1,0 +1,98 @@
+"""The yard of the faults, made once; each test gets it clean and must leave it clean, and nothing else touched."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from fault_yard import CHECKOUT, CLEAN, Yard
+
+from stackyard import images
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    folder = tmp_path_factory.mktemp("yard")
+    root = folder / "project"
+    for part in ("envs", "compose"):
+        shutil.copytree(CHECKOUT / part, root / part, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
+    root.joinpath("tests", "platform").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch, Engine() as engine, contextlib.ExitStack() as undo:
+        for name, value in {
+            "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": "24000-26999",
+            "STACKYARD_POOL_SUBNETS": "10.214.0.0/18", "PYTHONDONTWRITEBYTECODE": "1",
+        }.items():  # fmt: skip
+            patch.setenv(name, str(value))
+        found = images.ensure("debian", source="auto", progress=print)
+        references = {f"STACKYARD_IMAGE_{service.upper()}": name for service, name in found.items()}
+        made = Yard(
+            root=root, state=folder / "state", host=Settings.load().host, engine=engine, references=references
+        )  # fmt: skip
+        _lay_out_untouchable(made, undo)
+        yield made
+        assert made.remains() == CLEAN
+
+
+def _lay_out_untouchable(yard: Yard, undo: contextlib.ExitStack) -> None:
+    """Put a live stack, and things that only look like ours, beside the faults."""
+    control = yard.stack(fixed="prefer")
+    yard.spared.add(control.lease.id)
+    undo.callback(lambda: yard.spared.discard(control.lease.id))
+    undo.callback(control.down)
+    control.up()
+    yard.untouchable.extend(("container", item.id) for item in yard.engine.containers(control.labels))
+    yard.untouchable.extend(("network", item.id) for item in yard.engine.networks(control.labels))
+    api, mark = yard.engine.api, uuid.uuid4().hex[:8]
+    another = {"stackyard.lease": "0badcafe", "stackyard.host": f"not-{mark}"}
+    for name, labels in ((f"stackyard-test-{mark}", {}), (f"stackyard-test-{mark}-labelled", another)):
+        api.create_container(
+            yard.references["STACKYARD_IMAGE_REDIS"], name=name, labels=labels, entrypoint=["sleep", "infinity"]
+        )  # fmt: skip
+        undo.callback(api.remove_container, name, force=True)
+        api.start(name)
+        api.create_network(name, labels=labels)
+        undo.callback(api.remove_network, name)
+        api.create_volume(name, labels=labels)
+        undo.callback(api.remove_volume, name)
+        yard.untouchable.extend((kind, name) for kind in ("container", "network", "volume"))
+
+
+@pytest.fixture
+def yard(yard_for_all: Yard) -> Iterator[Yard]:
+    """The yard with a payload that passes; afterwards CLEAN and FOREIGN-SAFE must hold."""
+    yard_for_all.suite("assert os.environ['STACKYARD_BACKEND_URL']")
+    before = yard_for_all.snapshot()
+    try:
+        yield yard_for_all
+        assert yard_for_all.remains() == CLEAN
+        assert yard_for_all.snapshot() == before
+    finally:
+        _sweep(yard_for_all)
+
+
+def _sweep(yard: Yard) -> None:
+    """Remove what a failed test left, so that the next one is judged by itself."""
+    for lease in yard.book.leases():
+        if lease.id not in yard.spared:
+            Stack(Environment.load("test"), lease, yard.book, yard.engine).down()
+
+
+@pytest.fixture
+def stack(yard: Yard) -> Iterator[Stack]:
+    """A stack that is up; it is removed afterwards, whatever became of it."""
+    made = yard.stack()
+    try:
+        made.up()
+        yield made
+    finally:
+        assert made.down().left == []

@@ -1,0 +1,174 @@
+"""
+A yard of its own for the faults: a project copied here, a lease book of its own, and things that must never be touched.
+
+The yard's book gives its containers a `stackyard.host` label that no other book on this machine uses, so CLEAN is one
+list by that label, whatever else runs beside these tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from stackyard.environments import Environment
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+from stackyard.survey import open_book, strangers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stackyard.engine import Engine
+    from stackyard.leases import LeaseBook
+
+CHECKOUT = Path(__file__).parents[2]
+FULL = os.environ.get("STACKYARD_FULL") == "1"
+
+# a whole flow, as nox runs it; files.write is watched because it happens inside the book's transaction
+RUN = """
+import os, signal, sys
+from stackyard import flows
+from stackyard.leases import files
+write = files.write
+def watched(*words):
+    write(*words)
+    if os.environ.get("STACKYARD_CRASH_AT") == "env_file":
+        os.kill(os.getpid(), signal.SIGKILL)
+files.write = watched
+sys.exit(flows.test("test", sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yard:
+    """
+    Where faults happen.
+
+    Attributes:
+        root: The copied project; its payload is one test.
+        state: State directory of the yard's own lease book.
+        host: The label value of that book.
+        engine: The machine's engine.
+        references: Image variables for leases.
+        untouchable: What `snapshot` looks at.
+        spared: Leases that live as long as the yard.
+    """
+
+    root: Path
+    state: Path
+    host: str
+    engine: Engine
+    references: Mapping[str, str]
+    untouchable: list[tuple[str, str]] = field(default_factory=list)
+    spared: set[str] = field(default_factory=set)
+
+    @property
+    def book(self) -> LeaseBook:
+        return open_book(None, self.engine)
+
+    def stack(self, **words: Any) -> Stack:
+        """Lease a place; nothing is started."""
+        environment = Environment.load("test")
+        lease = self.book.acquire(
+            environment, variables=self.references, strangers=strangers(self.engine), **words
+        )  # fmt: skip
+        return Stack(environment, lease, self.book, self.engine)
+
+    def suite(self, body: str) -> None:
+        """Give the flow's payload a body."""
+        path = self.root / "tests" / "platform" / "test_payload.py"
+        path.write_text(f"import os, subprocess, time\n\ndef test_payload():\n    {body}\n")
+
+    def flow(self, *words: str, crash: str = "") -> subprocess.Popen[str]:
+        """Start a whole run as a process of its own."""
+        command = [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", *words]
+        return self.start(command, {"STACKYARD_CRASH_AT": crash})
+
+    def start(self, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - our own words
+            command, cwd=self.root, env=os.environ | dict(env or {}), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def invoke(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, float]:
+        """Run one command of the command line; return exit code, all it wrote, and seconds."""
+        began = time.monotonic()
+        child = self.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), *words], env)
+        out, _ = child.communicate(timeout=60)
+        return child.returncode, out, time.monotonic() - began
+
+    def standing(self) -> list[str]:
+        """Name everything that carries the yard's label and is not the control stack's."""
+        found = self.engine.everything([f"stackyard.host={self.host}"])
+        return [f"{item.kind} {item.name}" for item in found if item.labels["stackyard.lease"] not in self.spared]
+
+    def remains(self) -> dict[str, list[str]]:
+        """Tell everything that CLEAN forbids; a clean yard gives four empty lists."""
+        folder = self.state / "leases"
+        directories = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        ports = {port for lease in self.book.leases() if lease.id in self.spared for port in lease.ports.values()}
+        own = {port for pool in Settings.load().pools for port in pool}
+        bound = {
+            connection.laddr.port
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port in own - ports
+        }
+        return {
+            "standing": self.standing(),
+            "leases": [lease.id for lease in self.book.leases() if lease.id not in self.spared],
+            "directories": sorted(directories - self.spared),
+            "ports": sorted(map(str, bound)),
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Tell what FOREIGN-SAFE wants unchanged: ids, start times and restart counts."""
+        return {f"{kind} {name}": self._facts(kind, name) for kind, name in self.untouchable}
+
+    def _facts(self, kind: str, name: str) -> Any:
+        api = self.engine.api
+        if kind == "container":
+            found = api.inspect_container(name)
+            return found["Id"], found["State"]["StartedAt"], found["State"]["Status"], found["RestartCount"]
+        found = api.inspect_network(name) if kind == "network" else api.inspect_volume(name)
+        return found.get("Id"), found.get("CreatedAt", found.get("Created"))
+
+
+CLEAN: dict[str, list[str]] = {"standing": [], "leases": [], "directories": [], "ports": []}
+
+
+def until(check: Callable[[], object], *, seconds: float = 30.0, pause: float = 0.01) -> None:
+    """Ask until *check* holds; fail when it does not within *seconds*."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"did not happen within {seconds} s"
+        time.sleep(pause)
+
+
+def finish(child: subprocess.Popen[str], *, seconds: float = 60.0) -> tuple[int, str]:
+    """Wait for a process; return its exit code and all it wrote."""
+    out, _ = child.communicate(timeout=seconds)
+    return child.returncode, out
+
+
+def compose_override(stack: Stack, content: Mapping[str, Any]) -> Stack:
+    """Return the same lease with a Compose file changed by *content*, a mapping merged over the real one."""
+    import dataclasses  # noqa: PLC0415 - one use
+
+    import yaml  # noqa: PLC0415 - as above
+
+    original = stack.environment.compose_file
+    path = stack.lease.directory / "changed.yml"
+    loaded = yaml.safe_load(original.read_text())
+    for service, changes in content.items():
+        loaded["services"][service] |= changes
+    path.write_text(json.dumps(loaded))
+    environment = dataclasses.replace(stack.environment, compose_file=path)
+    return Stack(environment, stack.lease, stack.book, stack.engine)

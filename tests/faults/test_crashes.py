@@ -1,0 +1,91 @@
+"""Runs that are killed: whatever the moment, the next command leaves nothing of them and touches nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from fault_yard import CLEAN, FULL, finish, until
+
+from stackyard.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from fault_yard import Yard
+
+SWEEP_S = 15.0
+RANDOM_KILLS = 200 if FULL else 5
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    """Kill the runner alone, as the kernel would; its children are not touched."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGKILL)
+    child.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[pytest.mark.core] if place in {"env_file", "start", "release"} else [])
+        for place in ("env_file", *get_args(Checkpoint))
+    ],
+)
+def test_a_run_killed_at_a_checkpoint_leaves_nothing_after_the_next_command(yard: Yard, place: str) -> None:
+    code, out = finish(yard.flow(crash=place))
+
+    swept, said, seconds = yard.invoke("cleanup.stale")
+
+    assert code == -signal.SIGKILL, out
+    assert swept == 0, said
+    assert seconds < SWEEP_S
+    assert yard.remains() == CLEAN
+
+
+@pytest.mark.parametrize("kind", ["network", pytest.param("container", marks=pytest.mark.core)])
+def test_a_run_killed_while_compose_creates_leaves_nothing_late(yard: Yard, kind: str) -> None:
+    child = yard.flow()
+    until(lambda: any(item.startswith(kind) for item in yard.standing()), pause=0.002)
+    kill(child)
+
+    swept, said, seconds = yard.invoke("cleanup.stale")
+    after = yard.remains()
+    time.sleep(30 if FULL else 3)  # what a forgotten `docker compose up` would still create needs time to appear
+
+    assert swept == 0, said
+    assert seconds < SWEEP_S
+    assert after == CLEAN
+    assert yard.remains() == CLEAN
+
+
+def test_the_next_run_removes_what_a_dead_one_left(yard: Yard) -> None:
+    first = finish(yard.flow(crash="probe"))[0]
+
+    code, out = finish(yard.flow())
+
+    assert first == -signal.SIGKILL
+    assert code == 0, out
+    assert "things that dead runs had left" in out
+    assert yard.remains() == CLEAN
+
+
+@pytest.mark.timeout(3600)
+def test_runs_killed_at_random_moments_leave_nothing(yard: Yard) -> None:
+    seed = random.randrange(2**32)  # noqa: S311 - chooses moments, guards nothing
+    moments = random.Random(seed)  # noqa: S311 - as above
+    for number in range(RANDOM_KILLS):
+        child = yard.flow()
+        delay = moments.uniform(0.2, 4.5)
+        time.sleep(delay)
+        kill(child)
+        code, said, _ = yard.invoke("cleanup.stale")
+        where = f"seed {seed}, kill {number} after {delay:.3f} s"
+
+        assert code == 0, f"{where}: {said}"
+        assert yard.remains() == CLEAN, where
