@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 
 from platform_common.errors import Unavailable, reason_of
+from platform_common.pauses import pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_LIMIT: Final = 1.5  # seconds, login included
 FIRST_LIMIT: Final = 0.25  # seconds of the first attempt
-PAUSES: Final = (0.02, 0.25)  # seconds between attempts, first and longest
-GROWTH: Final = 1.5
+GROWTH: Final = 1.5  # of the next attempt's limit where nobody answered
 USE_LIMIT: Final = 1.8  # seconds for everything done with one connection
 POOL_SIZE: Final = 6  # of the server's 40, shared by two services and the tests
 
@@ -62,8 +62,7 @@ class Database:
             self._pool.terminate()
 
     async def _open(self) -> None:
-        pause, longest = PAUSES
-        while self._pool is None:
+        for pause in pauses():
             try:
                 self._pool = await self._connect()
             except AWAY as error:
@@ -73,8 +72,9 @@ class Database:
                 if isinstance(error, TimeoutError):
                     self._patience = min(self._patience * GROWTH, CONNECT_LIMIT)
                 await asyncio.sleep(pause)
-                pause = min(pause * GROWTH, longest)
-        self._patience = CONNECT_LIMIT
+            else:
+                self._patience = CONNECT_LIMIT
+                return
 
     async def _connect(self) -> Any:
         where = self._endpoint

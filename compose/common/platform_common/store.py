@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - redis-py's own, no OSError
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import RedisError
 
 from platform_common.errors import Unavailable, reason_of
+from platform_common.pauses import pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
 
     from platform_common.settings import Endpoint
 
-CONNECT_LIMIT: Final = 0.5  # seconds; less than the kernel takes to send a lost SYN again
-REPLY_LIMIT: Final = 1.2  # seconds
-USE_LIMIT: Final = 1.7  # seconds for everything one request wants at one time
+# Docker answers a name before its network is up; a SYN lost in that gap is sent again only after a second.
+CONNECT_LIMIT: Final = 0.2  # seconds for lookup and connection
+USE_LIMIT: Final = 1.2  # seconds for everything wanted at one time, new connections included
 POOL_SIZE: Final = 16
-BACKOFF: Final = ExponentialBackoff(cap=0.25, base=0.01)  # seconds: 0.02, 0.04, 0.08, 0.16, 0.25, 0.25 ...
-# Half a second in all where nobody listens; a server that is silent had its time, and may have done what it was told.
-STUBBORN: Final = Retry(BACKOFF, 5, supported_errors=(ConnectionError,))
+STUBBORN: Final = Retry(ConstantBackoff(0.05), 10)  # half a second in all where nobody listens
 # Nothing is an error to try again after: an interrupted subscription is to be heard of.
 FRANK: Final = Retry(NoBackoff(), 0, supported_errors=())
 AWAY: Final = (RedisError, OSError, TimeoutError)
@@ -43,7 +42,7 @@ def _client(endpoint: Endpoint, retry: Retry) -> Client:
     pool = BlockingConnectionPool(
         max_connections=POOL_SIZE, timeout=USE_LIMIT, host=endpoint.host, port=endpoint.port,
         username=endpoint.user, password=endpoint.password, retry=retry,
-        socket_connect_timeout=CONNECT_LIMIT, socket_timeout=REPLY_LIMIT,
+        socket_connect_timeout=CONNECT_LIMIT, socket_timeout=None,
         # Either would cost each new connection more round trips than the login itself.
         protocol=2, driver_info=None, decode_responses=True,
     )  # fmt: skip
@@ -66,7 +65,7 @@ class Redis:
         Lend the client.
 
         Raises:
-            Unavailable: If Redis is away, refuses a command, or the block takes longer than 1.7 s.
+            Unavailable: If Redis is away, refuses a command, or the block takes longer than 1.2 s.
         """
         try:
             async with asyncio.timeout(USE_LIMIT):
@@ -146,21 +145,21 @@ class Subscriptions:
         if self._channels.pop(channel, None) is not None and self._link is not None:
             # A connection that breaks over it is replaced, by one that does not know the channel.
             with suppress(*AWAY):
-                await self._link.unsubscribe(channel)
+                async with asyncio.timeout(USE_LIMIT):
+                    await self._link.unsubscribe(channel)
 
     async def _keep_up(self) -> None:
-        failures = 0
+        pause = pauses()
         while True:
             try:
                 async with self._client.pubsub() as link:
-                    await link.connect()
-                    failures = 0
+                    async with asyncio.timeout(USE_LIMIT):
+                        await link.connect()
+                    pause = pauses()
                     await self._listen(link)
             except (*AWAY, Unavailable) as error:
                 self.trouble = reason_of(error)
-            # Bounded, because redis-py raises 2 to it.
-            failures = min(failures + 1, 10)
-            await asyncio.sleep(BACKOFF.compute(failures))
+            await asyncio.sleep(next(pause))
 
     async def _listen(self, link: PubSub) -> None:
         # Set before the channels are read, so that none can come in between and be missed by both.
