@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import shutil
 import tarfile
@@ -188,10 +189,23 @@ def test_a_mirror_without_security_gives_one_line() -> None:
     assert debian.source_list(["http://m.example/debian main"]).count("\n") == 1
 
 
-def test_a_host_without_perl_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("apt-get", "dpkg", "gpgv"):
+@pytest.mark.parametrize(
+    ("user", "present", "text"),
+    [
+        pytest.param(0, ("apt-get", "dpkg", "gpgv", "tar"), "perl missing .*`apt-get install perl-base`", id="root"),
+        pytest.param(
+            1000, ("apt-get", "dpkg", "perl", "tar"), "gpgv and newuidmap missing .*`apt-get install gpgv uidmap`",
+            id="without-root",
+        ),
+    ],
+)  # fmt: skip
+def test_a_host_that_lacks_programs_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, present: tuple[str, ...], text: str
+) -> None:
+    for name in present:
         put_program(tmp_path, name)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
 
-    with pytest.raises(ImageError, match="perl is missing on this host; install Debian's package 'perl-base'"):
+    with pytest.raises(ImageError, match=text):
         debian.make_root(tmp_path / "root.tar", tmp_path / "work")

@@ -220,3 +220,9 @@ def test_the_perl_modules_a_bare_host_lacks_are_fetched_and_not_installed(image_
     assert [folder.split("/root/")[1].strip() for folder in folders] == [
         "usr/share/perl/5.36", "usr/lib/x86_64-linux-gnu/perl/5.36",
     ]  # fmt: skip
+
+
+def test_what_takes_longest_is_begun_first(image_yard: Yard) -> None:
+    images.ensure("debian", source="packages")
+
+    assert image_yard.builds()[0] == "base-postgres-debian"

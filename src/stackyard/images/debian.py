@@ -8,6 +8,7 @@ had in the same way.
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ LEFT_OUT: Final = ("doc", "man", "info", "locale", "lintian", "bug")  # folders 
 DEADLINE: Final = 300.0  # seconds; 14 on a near mirror
 # What the host must have, and Debian's package with it; every Debian has all of these.
 TOOLS: Final = {"apt-get": "apt", "dpkg": "dpkg", "gpgv": "gpgv", "perl": "perl-base", "tar": "tar"}
+# What it must have besides when the build runs without root: mmdebstrap then works in a user namespace.
+ROOTLESS_TOOLS: Final = {"newuidmap": "uidmap"}
 SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -36,9 +39,14 @@ def make_root(tar: Path, work: Path) -> None:
     Raises:
         ImageError: If the host lacks a tool or a Debian mirror, or a step fails.
     """
-    for program, package in TOOLS.items():
-        if shutil.which(program) is None:
-            raise ImageError(f"base-debian: {program} is missing on this host; install Debian's package '{package}'")
+    missing = missing_tools()
+    if missing:
+        programs, packages = " and ".join(missing), " ".join(missing.values())
+        raise ImageError(
+            f"base-debian: {programs} missing on this host; run `apt-get install {packages}` as root, "
+            "or set STACKYARD_IMAGE_SOURCE=registry"
+        )
+    work.chmod(0o755)  # without root, mmdebstrap's user namespace comes here as somebody else
     apt = _private_apt(work)
     sources = source_list(_step("find the mirror", [*apt, "indextargets", *_TARGET_FORMAT]).splitlines())
     environment = _mmdebstrap(apt, work)
@@ -50,6 +58,12 @@ def make_root(tar: Path, work: Path) -> None:
          SUITE, str(tar), "-"],
         env=environment, stdin=sources,
     )  # fmt: skip
+
+
+def missing_tools() -> dict[str, str]:
+    """Return the programs this host lacks for a build from packages, each with the Debian package that has it."""
+    needed = TOOLS if os.geteuid() == 0 else TOOLS | ROOTLESS_TOOLS
+    return {program: package for program, package in needed.items() if shutil.which(program) is None}
 
 
 _TARGET_FORMAT: Final = ("--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages")
