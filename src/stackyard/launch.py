@@ -37,7 +37,7 @@ def prepare_images(environment: Environment, progress: Callable[[str], None]) ->
     return {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
 
 
-def launch(
+def launch(  # noqa: PLR0913 - each is a choice of the command line
     environment: Environment,
     book: LeaseBook,
     engine: Engine,
@@ -47,6 +47,8 @@ def launch(
     ttl: float | None = None,
     parallel_id: str | None = None,
     keep: bool = False,
+    wait: float | None = None,
+    force: bool = False,
 ) -> tuple[Stack, Startup]:
     """
     Lease a place for *environment* and start a stack in it.
@@ -60,14 +62,17 @@ def launch(
         ttl: Seconds the lease lives unless renewed; None ties it to this process.
         parallel_id: The lease's name.
         keep: Leave a failed start standing; its lease then outlives this process for a day.
+        wait: Seconds to queue for a place; None does not.
+        force: Start it even if the host seems to have no memory for it.
 
     Raises:
         StackyardError: If anything on the way fails; unless *keep*, nothing made here is left.
     """
     variables = prepare_images(environment, progress)
     lease = book.acquire(
-        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables, strangers=strangers(engine)
-    )
+        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables, strangers=strangers(engine),
+        wait=wait, force=force,
+    )  # fmt: skip
     reach("lease")
     if fixed == "prefer" and lease.slot is not None:
         progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")

@@ -29,6 +29,8 @@ HOUR = 3600.0
         "parallel-id": "Name of your own for the lease; the same name gives the same lease.",
         "ttl": "Seconds until the stack may be removed as abandoned.",
         "keep": "Leave a failed start standing, to look inside.",
+        "wait": "Seconds to queue when the host has no place or memory for another stack.",
+        "force": "Start it even if the host seems to have no memory for it.",
         "json": JSON_HELP,
     }
 )
@@ -39,18 +41,22 @@ def up(
     parallel_id: str | None = None,
     ttl: float = HOUR,
     keep: bool = False,
+    wait: str = "",
+    force: bool = False,
     json: bool = False,
 ) -> None:
     """Start a stack in a lease of its own and leave it up."""
     from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
     from stackyard.launch import launch  # noqa: PLC0415 - as above
+    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
+    patience = check_seconds("wait", wait) if wait else None
     wanted, engine = Environment.load(environment), Engine()
     stack, startup = launch(
         wanted, open_book(None, engine), engine, fixed="only" if wanted.data == "volume" else "never", ttl=ttl,
-        parallel_id=parallel_id, keep=keep,
+        parallel_id=parallel_id, keep=keep, wait=patience, force=force,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     _show_start(stack, startup, as_json=json)
@@ -67,6 +73,24 @@ def _show_start(stack: Stack, startup: Startup, *, as_json: bool) -> None:
         return
     print(f"{access_table(lease)}\n\nready after {startup.seconds:.2f} s")
     print(f"'invoke env.down --lease {lease.id}' removes it")
+
+
+@task(help={"environment": "Environment: dev, test, alpine-test or ci.", "json": JSON_HELP})
+@failing_cleanly
+def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
+    """Say how many more stacks fit on this host now, and what limits them."""
+    from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book, strangers  # noqa: PLC0415 - as above
+
+    with Engine() as engine:
+        found = open_book(None, engine).capacity(Environment.load(environment), strangers=strangers(engine))
+    if json:
+        print(jsonlib.dumps(found.to_json(), indent=2))
+        return
+    memory = "no limit known" if found.memory is None else f"{found.memory} (each books {found.reserve_mb} MB)"
+    print(f"{found.stacks} more stacks of {found.environment} fit; {found.limit} run out first")
+    print(f"slots     {found.slots}\nnetworks  {found.networks}\nmemory    {memory}")
 
 
 @task(help={"lease": LEASE_HELP, "volumes": "Remove the data volume of the dev environment too.", "json": JSON_HELP})
@@ -156,5 +180,5 @@ def restart(_c: Context, service: str, lease: str | None = None) -> None:
     print(f"{service} restarted")
 
 
-collection = Collection("env", up, down, status, logs, wait, restart)
+collection = Collection("env", up, down, capacity, status, logs, wait, restart)
 collection.add_task(exec_, name="exec")

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
-    from stackyard.leases import Lease, LeaseBook, Survivor
+    from stackyard.leases import Lease, LeaseBook, Strangers, Survivor
 
+ENGINE_DEADLINE = 2.0  # seconds
 ID_HELP = "The lease's parallel id, or its own id."
 
 
@@ -28,12 +29,19 @@ ID_HELP = "The lease's parallel id, or its own id."
         "environment": "Environment the lease is for.",
         "ttl": "Seconds until the lease ends unless renewed; an hour if not given.",
         "wait": "Seconds to queue for a place when none is free.",
+        "force": "Lease it even if the host seems to have no memory for another stack.",
         "json": JSON_HELP,
     }
 )
 @failing_cleanly
 def allocate(
-    _c: Context, parallel_id: str, environment: str = "test", ttl: str = "", wait: str = "", json: bool = False
+    _c: Context,
+    parallel_id: str,
+    environment: str = "test",
+    ttl: str = "",
+    wait: str = "",
+    force: bool = False,
+    json: bool = False,
 ) -> None:
     """Lease a block of ports, a subnet and a project name; print them and the command that uses them."""
     from stackyard.environments import Environment  # noqa: PLC0415 - keeps `invoke -l` quick
@@ -44,7 +52,9 @@ def allocate(
     patience = check_seconds("wait", wait) if wait else None
     book = _book()
     found = Environment.load(environment, book.settings.root)
-    lease = book.acquire(found, parallel_id=parallel_id, ttl=lifetime, wait=patience)
+    lease = book.acquire(
+        found, parallel_id=parallel_id, ttl=lifetime, wait=patience, strangers=_strangers(), force=force
+    )
     compose = shlex.join(
         ["docker", "compose", "--file", str(found.compose_file), "--env-file", str(lease.env_file), "up", "--wait"]
     )
@@ -146,6 +156,19 @@ def _survivors(host: str) -> list[Survivor]:
 
     with Engine() as engine:
         return survey.survivors(engine, host)
+
+
+def _strangers() -> Strangers | None:
+    """Ask a running engine for what the kernel does not show; a lease needs no engine, and does not wait for one."""
+    from stackyard import survey  # noqa: PLC0415 - as above
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
+    from stackyard.errors import EngineError  # noqa: PLC0415 - as above
+
+    try:
+        with Engine(deadline=ENGINE_DEADLINE) as engine:
+            return survey.strangers(engine)
+    except EngineError:
+        return None
 
 
 def _say(data: Any, text: str, *, as_json: bool) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 256 * 1024
 INTERPOLATED: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 OWN_VARIABLES: Final = frozenset({"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "STACKYARD_FLAVOUR"})
+SIZE: Final = re.compile(r"([1-9][0-9]{0,6})([bkmg])b?")
+SIZES: Final = {"b": 0, "k": 10, "m": 20, "g": 30}  # powers of two, as Compose reads them
 RESTARTS: Final = ("no", "on-failure", "unless-stopped", "always")
 # all four reach each image through one variable; the tag's first word is the flavour
 IMAGE: Final = re.compile(r"(?:[a-z0-9.:_/-]+/)?[a-z0-9._-]+(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?")
@@ -39,11 +41,13 @@ class ComposeFile:
         shown: The file's name in messages.
         profiles: For each service, the profiles that start it; empty where every profile does.
         variables: Names the file interpolates.
+        reserve_mb: MB (1,000,000 bytes) of memory the platform's services reserve together.
     """
 
     shown: str
     profiles: Mapping[str, frozenset[str]]
     variables: frozenset[str]
+    reserve_mb: int
 
     @classmethod
     def read(cls, path: Path, shown: str) -> ComposeFile:
@@ -54,7 +58,11 @@ class ComposeFile:
             raise ConfigError(shown, "services", None, "missing key")
         services = tree.section("services").values
         profiles = {name: frozenset(_profiles(node)) for name, node in services.items()}
-        return cls(shown=shown, profiles=profiles, variables=frozenset(INTERPOLATED.findall(text)))
+        reserved = sum(_reserved(shown, name, services[name]) for name in rules.SERVICES if name in services)
+        return cls(
+            shown=shown, profiles=profiles, variables=frozenset(INTERPOLATED.findall(text)),
+            reserve_mb=-(-reserved // 1_000_000),
+        )  # fmt: skip
 
     def check_profile(self, entry: rules.Section, profile: str) -> None:
         """Refuse a *profile* that does not start every service of the platform."""
@@ -66,6 +74,26 @@ class ComposeFile:
                 raise entry.fail(
                     "profile", f"service {service} of {self.shown} has no such profile{rules.hint(profile, allowed)}"
                 )
+
+
+def _reserved(shown: str, name: str, service: Node) -> int:
+    """Return the bytes of a service's memory reservation; 0 without one."""
+    text = _inherited(service, "mem_reservation")
+    if text is None:
+        return 0
+    match = SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(shown, f"services.{name}.mem_reservation", text, "must be a size such as 64m or 1g")
+    return int(match[1]) << SIZES[match[2]]
+
+
+def _inherited(service: Node, key: str) -> Node | None:
+    """Return a value of a service's own, or else of what it merges in."""
+    if not isinstance(service, dict) or key in service:
+        return service[key] if isinstance(service, dict) else None
+    merged = service.get("<<", [])
+    found = (_inherited(parent, key) for parent in (merged if isinstance(merged, list) else [merged]))
+    return next((value for value in found if value is not None), None)
 
 
 def _profiles(service: Node) -> list[str]:

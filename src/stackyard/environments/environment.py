@@ -81,6 +81,7 @@ class Environment:
         health: Timing of the containers' health checks.
         variables: The env file's variables.
         root: The project's directory.
+        reserve_mb: MB (1,000,000 bytes) that its containers reserve in the Compose file; a lease books as much.
     """
 
     name: str
@@ -163,6 +164,7 @@ class _Project:
             flavour=entry.get("flavour", rules.flavour), data=entry.get("data", rules.data),
             ports=_ports(entry), subnet=entry.get("subnet", rules.subnet),
             budget=_budget(entry), health=_health(entry), variables=variables, root=self.root,
+            reserve_mb=self.compose.reserve_mb,
         )  # fmt: skip
 
 

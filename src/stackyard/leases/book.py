@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError
 from stackyard.leases import files, owners, recovery, refusals, rows, waiters
+from stackyard.leases.admission import Booked, Capacity
 from stackyard.leases.ground import Ground
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
@@ -76,6 +77,7 @@ class LeaseBook:
         variables: Mapping[str, str] | None = None,
         strangers: Strangers | None = None,
         wait: float | None = None,
+        force: bool = False,
     ) -> Lease:
         """
         Grant a lease, or return the one that *parallel_id*, or an environment whose data is a volume, already has.
@@ -89,15 +91,16 @@ class LeaseBook:
             variables: More variables for the env file, such as image references.
             strangers: Ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
+            force: Do not ask whether the host has memory for another stack.
 
         Raises:
-            PoolExhaustedError: If nothing is free; the text says who holds it and how to go on.
+            PoolExhaustedError: If nothing is free, or no memory; the text says who holds it and how to go on.
             UsageError: If an id, time or variable is wrong.
             BookError: If the book cannot be used.
         """
         request = Request(
             settings=self.settings, host=self.host, directory=self._directory, environment=environment,
-            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {},
+            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, force=force,
         )  # fmt: skip
         if wait is not None:
             check_seconds("wait", wait)
@@ -303,6 +306,28 @@ class LeaseBook:
             return moved
 
         return self._store.run(work)
+
+    def capacity(self, environment: Leasable, *, strangers: Strangers | None = None) -> Capacity:
+        """
+        Say how many more stacks of *environment* would be granted a place now, and what they would run out of.
+
+        Args:
+            environment: What the stacks are of.
+            strangers: As for *acquire*.
+        """
+        ground = _survey(strangers)
+
+        def work(db: Transaction) -> tuple[list[range], int, Booked]:
+            search = Search(db=db, settings=self.settings, ground=ground, now=self._clock())
+            blocks = list(search.unclaimed())
+            return blocks, search.networks(len(blocks)), Booked.read(db, search.now)
+
+        blocks, networks, booked = self._store.run(work)
+        slots = sum(ground.is_free(block) for block in blocks)
+        return Capacity.of(
+            environment.name, slots=slots, networks=networks, memory=ground.memory, booked=booked,
+            reserve_mb=environment.reserve_mb,
+        )  # fmt: skip
 
     def check(self) -> str:
         """

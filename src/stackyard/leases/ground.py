@@ -1,5 +1,5 @@
 """
-What the host itself already uses: listening ports, the kernel's own port ranges, routed networks.
+What the host itself already uses: listening ports, the kernel's own port ranges, routed networks, memory.
 
 A free port is one that can be bound for TCP and UDP on the wildcard address of both IP versions at once, which
 fails while anybody has it on any address. SO_REUSEADDR lets connections in TIME_WAIT pass and stops at a listener.
@@ -16,8 +16,12 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard.leases.admission import host_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from stackyard.leases.admission import Memory
 
 _NET: Final = Path("/proc/sys/net/ipv4")
 _NODE_PORTS: Final = range(30000, 32768)  # what a Kubernetes node hands out by default
@@ -39,11 +43,13 @@ class Ground:
         kernel_ports: Port ranges the kernel or the host's administrator keeps.
         taken_ports: Ports an engine keeps without a socket of its own.
         networks: First and last address of each network that a route, a name server or an engine uses.
+        memory: The host's memory; None if it does not tell.
     """
 
     kernel_ports: tuple[range, ...]
     taken_ports: frozenset[int]
     networks: tuple[Span, ...]
+    memory: Memory | None = None
 
     @classmethod
     def survey(cls, ports: Iterable[int] = (), subnets: Iterable[str | IPv4Network] = ()) -> Ground:
@@ -52,6 +58,7 @@ class Ground:
             kernel_ports=kernel_ports(),
             taken_ports=frozenset(ports),
             networks=(*routes(), *name_servers(), *(span(IPv4Network(subnet)) for subnet in subnets)),
+            memory=host_memory(),
         )
 
     def is_reserved(self, ports: Iterable[int]) -> bool:

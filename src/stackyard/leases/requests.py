@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import PoolExhaustedError, UsageError
-from stackyard.leases import files, owners, refusals, rows
+from stackyard.leases import admission, files, owners, refusals, rows
 from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
@@ -93,6 +93,7 @@ class Request:
         held = self._existing(db)
         if held is not None:
             return self._again(db, held, now)
+        self._admit(db, ground, now, ahead)
         return self._grant(db, draft, self._place(db, ground, now, ahead), now)
 
     @property
@@ -116,6 +117,15 @@ class Request:
         _hold(again)
         rows.update(db, again)
         return again
+
+    def _admit(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> None:
+        """Refuse a stack there is no memory for."""
+        if self.force or ground.memory is None:
+            return
+        own = self.environment
+        text = admission.refusal(own.name, own.reserve_mb, ground.memory, admission.Booked.read(db, now), ahead)
+        if text is not None:
+            raise PoolExhaustedError(text)
 
     def _place(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> Place:
         if self.fixed != "never":

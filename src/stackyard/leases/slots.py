@@ -8,6 +8,7 @@ slot's number; where a route or another network lies on it, the next one that is
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ class Search:
             PoolExhaustedError: If there is none of either.
         """
         for number, block in self._slots():
-            if self.ground.is_reserved(block) or self._is_claimed(block) or not self.ground.is_free(block):
+            if not self._is_ours(block) or not self.ground.is_free(block):
                 self.busy += 1
                 continue
             if leave > 0:
@@ -84,6 +85,19 @@ class Search:
             ports = dict(zip(SERVICES, block, strict=False))
             return Place(slot=number, ports=ports, spare=tuple(block[len(SERVICES) :]), subnet=self._subnet(number))
         raise PoolExhaustedError(f"no free slot of {self.settings.block} ports in {self.settings.pool_text}")
+
+    def unclaimed(self) -> Iterator[range]:
+        """Return the ports of each slot that no lease has; other programs may have them."""
+        return (block for _, block in self._slots() if self._is_ours(block))
+
+    def networks(self, enough: int) -> int:
+        """Return how many subnets are free, counting no further than *enough*."""
+        claimed = {value for (value,) in self.db.execute("SELECT value FROM claims WHERE kind='subnet'")}
+        free = (text for text in self._subnets(0) if text not in claimed)
+        return sum(1 for _ in itertools.islice(free, enough))
+
+    def _is_ours(self, block: range) -> bool:
+        return not self.ground.is_reserved(block) and not self._is_claimed(block)
 
     def _slots(self) -> Iterator[tuple[int, range]]:
         pool = pool_key(self.settings)
@@ -104,20 +118,25 @@ class Search:
         return self.db.execute(query, [str(port) for port in block]).fetchone() is not None
 
     def _subnet(self, slot: int) -> str:
-        first, last = span(self.settings.subnets)
-        size = 1 << (32 - SUBNET_PREFIX)
-        count = (last - first + 1) // size
-        for step in range(count):
-            start = first + (slot + step) % count * size
-            if self.ground.overlaps((start, start + size - 1)):
-                continue
-            text = str(IPv4Network((start, SUBNET_PREFIX)))
+        for text in self._subnets(slot):
             if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
                 return text
         raise PoolExhaustedError(
-            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: each of the {count} is leased, or a route, a name "
-            "server or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to an unused private network"
+            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: each of the {self._count()} is leased, or a route, "
+            "a name server or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to an unused private one"
         )
+
+    def _count(self) -> int:
+        return 1 << (SUBNET_PREFIX - self.settings.subnets.prefixlen)
+
+    def _subnets(self, slot: int) -> Iterator[str]:
+        """Return the subnets nobody outside the book uses, beginning with the slot's own."""
+        first, _ = span(self.settings.subnets)
+        size, count = 1 << (32 - SUBNET_PREFIX), self._count()
+        for step in range(count):
+            start = first + (slot + step) % count * size
+            if not self.ground.overlaps((start, start + size - 1)):
+                yield str(IPv4Network((start, SUBNET_PREFIX)))
 
 
 def blocks(settings: Settings) -> Iterator[range]:

@@ -71,6 +71,28 @@ def test_allocate_prints_ports_and_the_command_that_uses_them(capsys: pytest.Cap
     assert not any(secret in shown for secret in lease.secrets())
 
 
+def test_allocate_passes_over_what_an_engine_has(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_engine, "_row", lambda identity, _row: {
+        "Id": identity, "Names": [], "Labels": {}, "State": "running", "Status": "", "Ports": [{"PublicPort": 11403}],
+    })  # fmt: skip
+    fake_engine.container("redis")
+    fake_engine.network("theirs")
+    fake_engine.networks["theirs"]["IPAM"]["Config"] = [{"Subnet": "10.214.96.16/28"}]
+
+    ports.allocate(Context(), parallel_id="job-1")
+
+    (lease,) = leases()
+    assert (lease.slot, lease.subnet) == (1, "10.214.96.32/28")
+
+
+def test_allocate_needs_no_engine(fake_engine: FakeEngine) -> None:
+    fake_engine.broken = True
+
+    ports.allocate(Context(), parallel_id="job-1", force=True)
+
+    assert [lease.slot for lease in leases()] == [0]
+
+
 def test_allocate_in_json_is_the_lease_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     ports.allocate(Context(), parallel_id="job-1", environment="ci", wait="1", json=True)
 
