@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_host import VERSION, answering, put_file, put_program
+from fake_host import BOOKWORM, VERSION, answering, put_file, put_program
 from invoke.context import Context
 from invoke.exceptions import Exit
 
@@ -39,6 +39,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(ground, "can_bind", lambda _: True)
     put_program(tmp_path, "docker", DOCKER)
+    for name in ("apt-get", "dpkg", "gpgv", "perl", "tar", "newuidmap"):
+        put_program(tmp_path, name)
     put_file(tmp_path, "proc/meminfo", "MemAvailable: 4096000 kB\n")
     return Machine(base=tmp_path, uid=0)
 
@@ -96,9 +98,27 @@ def test_missing_client_fails_three_checks(host: Machine, monkeypatch: pytest.Mo
 
     found = examine(host, answers())
 
-    assert [name for name, finding in found.items() if finding.status == "fail"] == ["client", "compose"]
+    assert [name for name, finding in found.items() if finding.status == "fail"] == [
+        "client", "compose", "buildx",
+    ]  # fmt: skip
     assert found["client"].found == "not installed"
-    assert found["buildx"].status == "warn"
+
+
+def test_what_building_images_lacks_is_a_warning_that_names_the_packages(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{host.base}/bin")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    put_file(host.base, "etc/os-release", BOOKWORM)
+    for name in ("perl", "newuidmap"):
+        (host.base / "bin" / name).unlink()
+
+    finding = examine(host, answers())["building"]
+    monkeypatch.setenv("STACKYARD_IMAGE_SOURCE", "registry")
+
+    assert (finding.status, finding.found) == ("warn", "perl, newuidmap missing")
+    assert "apt-get install perl-base uidmap" in finding.fix
+    assert examine(host, answers())["building"].found == "not needed with STACKYARD_IMAGE_SOURCE=registry"
 
 
 def test_old_compose_is_refused(host: Machine) -> None:

@@ -166,7 +166,8 @@ def empty(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def put_client(host: Machine) -> None:
     put_program(host.base, "docker")
-    put_file(host.base, "usr/libexec/docker/cli-plugins/docker-compose").chmod(0o755)
+    for name in ("docker-compose", "docker-buildx"):
+        put_file(host.base, f"usr/libexec/docker/cli-plugins/{name}").chmod(0o755)
 
 
 def test_missing_engine_is_installed_then_started(empty: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stackyard.host.checks import Finding
 
-SETUP_MENDS: Final = frozenset({"client", "socket", "engine", "compose"})
+SETUP_MENDS: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
 FIX_HELP = "First start or install the engine, and remove leftovers, where that is needed; agrees to installing."
 
 

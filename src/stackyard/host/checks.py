@@ -203,6 +203,21 @@ def _plugin(scene: Scene, name: str, words: Sequence[str], oldest: tuple[int, ..
     return Seen(fine=bool(version) and version_tuple(version) >= oldest, found=version or "gives no version")
 
 
+def _building(scene: Scene) -> Seen:
+    """Look for what a build from packages takes from this host; images that are there, or a registry, do without."""
+    from stackyard.images.debian import missing_tools  # noqa: PLC0415 - the engine's set-up does without
+    from stackyard.settings import Settings  # noqa: PLC0415 - as above
+
+    if Settings.load().image_source == "registry":
+        return Seen(fine=True, found="not needed with STACKYARD_IMAGE_SOURCE=registry")
+    missing = missing_tools()
+    if not missing:
+        return Seen(fine=True, found="all there")
+    instead = "set STACKYARD_IMAGE_SOURCE=registry where the engine reaches one"
+    install = f"`apt-get install {' '.join(missing.values())}` as root, or " if scene.machine.has_apt else ""
+    return Seen(fine=False, found=f"{', '.join(missing)} missing", fix=install + instead)
+
+
 def _disk(scene: Scene) -> Seen:
     folder = str(scene.info.get("DockerRootDir", "/var/lib/docker"))
     if not scene.endpoint.socket or not os.path.isdir(folder):  # noqa: PTH112 - a folder that may not be read is none
@@ -291,8 +306,11 @@ CHECKS: Final = (
         fix=INSTALL, look=_compose,
     ),
     Check(
-        id="buildx", title="buildx plugin", needed="found by the client", fix="install its package",
-        look=_buildx, required=False,
+        id="buildx", title="buildx plugin", needed="found by the client", fix=INSTALL, look=_buildx,
+    ),
+    Check(
+        id="building", title="image building", needed="apt, dpkg, gpgv, perl, tar; uidmap unless root", fix="",
+        look=_building, required=False,
     ),
     Check(
         id="disk", title="disk space", needed=f"{DISK_MB} MiB", fix="free some; `docker system df` shows what uses it",

@@ -65,8 +65,8 @@ def ensure_engine(
     if knock.state in {"missing", "refused"} and endpoint.standard:
         knock = _revive(machine, endpoint, consent=consent, say=say, ask=ask)
     _refuse_unusable(machine, endpoint, knock)
-    if not has_compose(machine):
-        _install(machine, "the Compose plugin", consent=consent, say=say, ask=ask, engine=False)
+    if not has_plugins(machine):
+        _install(machine, "the Compose or the buildx plugin", consent=consent, say=say, ask=ask, engine=False)
     return knock.version
 
 
@@ -142,9 +142,10 @@ def plugin(machine: Machine, name: str) -> Path | None:
     return next((path / name for path in folders if os.access(path / name, os.X_OK)), None)
 
 
-def has_compose(machine: Machine) -> bool:
-    """Tell whether a docker client and its Compose plugin are installed; `invoke doctor` asks their versions too."""
-    return machine.program("docker") is not None and plugin(machine, "docker-compose") is not None
+def has_plugins(machine: Machine) -> bool:
+    """Tell whether a docker client with Compose and buildx is installed; `invoke doctor` asks their versions too."""
+    names = ("docker-compose", "docker-buildx")
+    return machine.program("docker") is not None and all(plugin(machine, name) for name in names)
 
 
 def sweep(say: Callable[[str], None]) -> None:
