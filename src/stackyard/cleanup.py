@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.checkpoints import reach
 from stackyard.engine.client import each
 from stackyard.errors import EngineError, LeftoversError
+from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 LEASE_LABEL: Final = "stackyard.lease"
 HOST_LABEL: Final = "stackyard.host"
 ROUNDS: Final = 5  # a container the engine was still creating appears in a later list
-PAUSE: Final = 0.1  # seconds between two rounds
+LONG_ROUNDS: Final = 20  # while the engine refuses nothing: somebody else is removing the same, or it is slow
+PAUSE: Final = 0.1  # seconds between two rounds, times the rounds before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +105,11 @@ def remove(
     removed: list[str] = []
     refusals: dict[str, str] = {}
     found = _list(engine, labels, keep_volumes=keep_volumes)
-    for turn in range(ROUNDS):
-        if not found:
+    for number in range(LONG_ROUNDS):
+        if not found or (number >= ROUNDS and refusals):
             break
-        if turn:
-            sleep(PAUSE * turn)
+        if number:
+            sleep(PAUSE * min(number, ROUNDS))
         refusals = _remove_once(engine, found)
         before, found = found, _list(engine, labels, keep_volumes=keep_volumes)
         still = {item.id for item in found}
@@ -147,11 +149,17 @@ def _leftover(engine: Engine, item: Resource, refusal: str) -> Leftover:
 
 def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
     """
-    Remove what stands under *lease*, and release it when nothing is left.
+    Remove what stands under *lease*, and release it when nothing is left; waits while another command is at it.
 
     Raises:
         EngineError: If the engine cannot list; the lease is kept then.
+        StackyardError: If another command does not come to its end.
     """
+    with turn(lease):
+        return _remove_lease(book, engine, lease, keep_volumes=keep_volumes)
+
+
+def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
     removal = remove(engine, [f"{LEASE_LABEL}={lease.id}"], keep_volumes=keep_volumes)
     reach("release")
     if removal.left or not book.release(lease):

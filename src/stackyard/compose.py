@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard import process
 from stackyard.checkpoints import reach
-from stackyard.errors import ConfigError, EngineError
+from stackyard.errors import CommandError, ConfigError, EngineError
+from stackyard.host.endpoint import version_tuple
+from stackyard.host.packages import COMPOSE as OLDEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,9 +61,15 @@ class Compose:
 
         Raises:
             CommandError: If Compose fails or needs more than *deadline* seconds.
+            EngineError: If that is because the plugin is missing or too old.
         """
         words = self.command("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
-        done = await process.run_async(words, deadline=deadline)
+        try:
+            done = await process.run_async(words, deadline=deadline)
+        except CommandError as error:
+            if not port_conflict(error):
+                check_plugin()  # only now, because asking costs 50 ms
+            raise
         reach("start")
         return done
 
@@ -91,6 +99,25 @@ def _dependent_services(file: Path) -> Iterable[str]:
     if not isinstance(services, dict):
         raise ConfigError(str(file), "services", services, "must be a mapping of services")
     return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
+
+
+def check_plugin(*, deadline: float = 10.0) -> None:
+    """
+    Ask the docker client for its Compose plugin's version, and give up only if the answer is clear.
+
+    Args:
+        deadline: Seconds it may take.
+
+    Raises:
+        EngineError: If there is no plugin, or one too old; names what was found and what is needed.
+    """
+    needed = f"{'.'.join(map(str, OLDEST))} or newer; 'invoke doctor --fix' or your package manager brings it"
+    done = process.run(["docker", "compose", "version", "--short"], deadline=deadline, check=False)
+    found = version_tuple(done.stdout)
+    if "is not a docker command" in done.stderr:
+        raise EngineError(f"the docker client has no Compose plugin; stackyard needs {needed}")
+    if found and found < OLDEST:
+        raise EngineError(f"the Compose plugin is {done.stdout.strip()[:40]}; stackyard needs {needed}")
 
 
 def port_conflict(error: EngineError) -> bool:

@@ -17,29 +17,32 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup, process, report
 from stackyard.checkpoints import reach
 from stackyard.engine import Engine
 from stackyard.environments import Environment
-from stackyard.errors import LeftoversError, StackyardError, UsageError
+from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.launch import KEPT_TTL, launch
+from stackyard.leases.names import check_seconds
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks import Startup
 
+OUTCOMES: Final = {0: "passed", 124: "timed out"}
 ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 # nox prints whatever any library logs
 CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
 TERMINATED: Final = 143
-INTERRUPTED: Final = 130
+TIMED_OUT: Final = 124  # as timeout(1) says it
+PAYLOAD_TIMEOUT: Final = "STACKYARD_PAYLOAD_TIMEOUT"  # seconds; pytest has a --timeout of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     rows: list[report.Row] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
     stack: Stack | None = None
     exit_code: int = 1
     outcome: str = "failed"
@@ -109,6 +113,7 @@ def test(name: str, words: Sequence[str]) -> int:
 
 def _test(environment: Environment, arguments: Arguments) -> int:
     run = _Run(environment=environment, keep=arguments.keep, began=time.monotonic())
+    limit = _payload_limit()
     with Engine() as engine:
         book = open_book(None, engine)
         _sweep(run)
@@ -117,9 +122,10 @@ def _test(environment: Environment, arguments: Arguments) -> int:
                 environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note
             )  # fmt: skip
             _note_startup(run, startup)
-            run.exit_code = _payload(run.stack, arguments.pytest)
+            run.exit_code = _payload(run.stack, arguments.pytest, limit)
             reach("test")
-            run.outcome = "failed" if run.exit_code else "passed"
+            run.outcome = OUTCOMES.get(run.exit_code, "failed")
+            run.degraded = _degraded(run.stack)
             run.rows += report.memory_rows(_used(run.stack), environment.budget.memory_mb)
         except (KeyboardInterrupt, SystemExit):
             run.outcome = "interrupted"
@@ -144,7 +150,27 @@ def _note_startup(run: _Run, startup: Startup) -> None:
     say(f"ready after {startup.seconds:.2f} s")
 
 
-def _payload(stack: Stack, arguments: Sequence[str]) -> int:
+def _payload_limit() -> float | None:
+    """
+    Return the seconds a payload may take; None without a limit.
+
+    Raises:
+        UsageError: If STACKYARD_PAYLOAD_TIMEOUT is no number of seconds.
+    """
+    text = os.environ.get(PAYLOAD_TIMEOUT)
+    return check_seconds(PAYLOAD_TIMEOUT, text) if text else None
+
+
+def _degraded(stack: Stack) -> list[str]:
+    """Name the services that do not run, or not well, at the end of the payload: its result may be theirs."""
+    return [
+        f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
+        for state in stack.status()
+        if not state.well
+    ]
+
+
+def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int:
     """Run pytest over the platform's tests with the lease's variables and nothing else about the stack."""
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
@@ -156,9 +182,14 @@ def _payload(stack: Stack, arguments: Sequence[str]) -> int:
         "tests/platform",
         f"--junit-xml=reports/junit-{stack.environment.name}.xml",
     ]
-    code = process.passthrough(
-        [*words, *arguments], env=variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}, cwd=root
-    )
+    env = variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}
+    try:
+        code = process.passthrough([*words, *arguments], env=env, cwd=root, deadline=limit)
+    except CommandError as error:
+        if error.returncode is not None:
+            raise
+        say(f"error: the tests were ended after {limit:g} s, with all they had started ({PAYLOAD_TIMEOUT})")
+        return TIMED_OUT
     return code if code >= 0 else 128 - code
 
 
@@ -178,7 +209,7 @@ def _finish(run: _Run) -> None:
         lease = run.stack.book.renew(run.stack.lease.id, KEPT_TTL, detach=True)
         say(f"kept: lease {lease.id}; 'invoke env.down --lease {lease.id}' removes it")
     elif run.stack is not None:
-        with _deaf_to_one_interrupt(run.stack.lease):
+        with _deaf_to_one_signal(run.stack.lease):
             removal = run.stack.down()
         budget = run.environment.budget.cleanup_s
         run.rows.append(report.Row(what="clean-up", value=removal.seconds, unit="s", budget=budget))
@@ -192,13 +223,15 @@ def _publish(run: _Run) -> None:
     made = report.RunReport(
         environment=run.environment.name, lease=lease.id if lease else "", project=lease.project if lease else "",
         outcome=run.outcome, exit_code=run.exit_code, seconds=time.monotonic() - run.began, notes=run.notes,
-        rows=run.rows, leftovers=run.leftovers,
+        rows=run.rows, leftovers=run.leftovers, degraded=run.degraded,
     )  # fmt: skip
     stem = _stem(run.stack) if run.stack else run.environment.name
     path = run.environment.root / "reports" / f"{stem}.json"
     report.write_json(path, made.to_json())
     if made.rows:
         say(f"\n{made.table()}\n")
+    for item in run.degraded:
+        say(f"degraded: {item}")
     for item in run.leftovers:
         say(f"left: {item}")
     where = path.relative_to(run.environment.root)
@@ -273,15 +306,22 @@ def _orderly_end() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf_to_one_interrupt(lease: Lease) -> Iterator[None]:
-    """Finish the clean-up at the first Ctrl-C; the second one ends it and says who will."""
+def _deaf_to_one_signal(lease: Lease) -> Iterator[None]:
+    """Finish the clean-up at the first Ctrl-C, SIGTERM or SIGHUP; the second ends it and says who will."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _restore(before)
         say(f"cleaning up {lease.project}; once more to leave it to 'invoke cleanup.stale'")
 
-    before = signal.signal(signal.SIGINT, first)
+    for number in before:
+        signal.signal(number, first)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

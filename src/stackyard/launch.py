@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
-from stackyard.errors import CommandError
+from stackyard.errors import CommandError, LeaseNotFoundError
 from stackyard.settings import Settings
 from stackyard.stacks import Stack, Startup
 from stackyard.survey import strangers
@@ -49,6 +49,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
     keep: bool = False,
     wait: float | None = None,
     force: bool = False,
+    deadline: float | None = None,
 ) -> tuple[Stack, Startup]:
     """
     Lease a place for *environment* and start a stack in it.
@@ -64,9 +65,11 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         keep: Leave a failed start standing; its lease then outlives this process for a day.
         wait: Seconds to queue for a place; None does not.
         force: Start it even if the host seems to have no memory for it.
+        deadline: Seconds until the start has failed; None takes the environment's start-up budget.
 
     Raises:
-        StackyardError: If anything on the way fails; unless *keep*, nothing made here is left.
+        StackyardError: If anything on the way fails; unless *keep*, nothing made here is left. A stack that stood
+            before, under a lease that was asked for again, stays.
     """
     variables = prepare_images(environment, progress)
     lease = book.acquire(
@@ -78,26 +81,28 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
     stack = Stack(environment, lease, book, engine)
     try:
-        return _up(stack, keep=keep, progress=progress)
+        return _up(stack, keep=keep, progress=progress, deadline=deadline)
+    except LeaseNotFoundError:
+        raise  # it is another command's to say what becomes of the stack
     except BaseException:
         if keep:
             book.renew(stack.lease.id, KEPT_TTL, detach=True)
-        else:
+        elif not stack.stood_before:
             stack.down()
         raise
 
 
-def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None]) -> tuple[Stack, Startup]:
+def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: float | None) -> tuple[Stack, Startup]:
     """Start the stack; a port stolen since it was leased costs a move, not the run."""
     for _ in range(MOVES):
         try:
-            return stack, stack.up(keep=keep)
+            return stack, stack.up(keep=keep, deadline=deadline)
         except CommandError as error:
             if not _can_move(stack.lease, error):
                 raise
         stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
         progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
-    return stack, stack.up(keep=keep)
+    return stack, stack.up(keep=keep, deadline=deadline)
 
 
 def _can_move(lease: Lease, error: CommandError) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import psutil
+
 log = logging.getLogger("stackyard")
 
 # What a child may inherit: enough to find programs, the engine, a terminal, certificates and package mirrors.
@@ -33,6 +35,7 @@ INHERITED: Final = frozenset(
 )
 INHERITED_PREFIXES: Final = ("PIP_", "UV_", "STACKYARD_STATE_", "STACKYARD_POOL", "STACKYARD_IMAGE_SOURCE")
 MISSING: Final = 127  # a shell's exit code for a program that is not there
+MARK: Final = "STACKYARD_PAYLOAD"  # by its value whatever a payload has started is found again
 STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline
 
 
@@ -193,38 +196,68 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr=err, seconds=seconds)
 
 
-def passthrough(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
+def passthrough(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    deadline: float | None = None,
+    inherit: bool = True,
+) -> int:
     """
-    Run one command on this process's own terminal, with the caller's whole environment, and return its exit code.
+    Run one command on this process's own terminal and return its exit code.
 
-    It stays in the terminal's foreground group, so Ctrl-C and a debugger reach it; its children are ended with it.
+    It stays in the terminal's foreground group, so Ctrl-C and a debugger reach it. Whatever it started ends with it,
+    processes that have cut themselves loose too.
+
+    Args:
+        argv: Program and arguments; never goes through a shell.
+        env: Variables on top of the inherited ones.
+        cwd: Working directory.
+        deadline: Seconds until it is ended with all it started; None waits for ever.
+        inherit: Give it the caller's whole environment, not only the allow-listed part.
 
     Raises:
-        CommandError: If the program is missing.
+        CommandError: If the program is missing or runs past *deadline*.
     """
     log.debug("run %s", shlex.join(argv))
-    environment = os.environ | dict(env or {})
+    mark = os.urandom(8).hex()
+    environment = (os.environ | dict(env or {}) if inherit else child_environment(env)) | {MARK: mark}
     child = subprocess.Popen(_leashed(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
     try:
-        return child.wait()
+        return child.wait(deadline)
+    except subprocess.TimeoutExpired:
+        raise CommandError(argv, None, "") from None
     finally:
-        if child.poll() is None:
-            _end_tree(child)
+        _end_all(child, mark)
 
 
-def _end_tree(child: subprocess.Popen[bytes]) -> None:
-    """End a child that shares our process group, and all below it: politely, then by force."""
-    import psutil  # noqa: PLC0415 - only an interrupted run needs it
+def _end_all(child: subprocess.Popen[bytes], mark: str) -> None:
+    """End a child that shares our process group, and all it started: politely, then by force."""
+    import psutil  # noqa: PLC0415 - costs 15 ms
 
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(child.pid)
-        tree = [root, *root.children(recursive=True)]
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for member in tree:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    member.send_signal(number)
-            _, tree = psutil.wait_procs(tree, timeout=STOP_GRACE)
+    found = _marked(mark)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for member in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+        psutil.wait_procs(found, timeout=STOP_GRACE)
+        found = _marked(mark)  # what was started meanwhile, too
+        if not found:
+            break
     child.wait()
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """List the processes that inherited *mark*: a daemon leaves its parent and its session, but not its environment."""
+    import psutil  # noqa: PLC0415 - as above
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,12 +49,13 @@ class RunReport:
         environment: Its environment.
         lease: Its lease's id.
         project: Compose project name.
-        outcome: passed, failed or interrupted.
+        outcome: passed, failed, timed out or interrupted.
         exit_code: Of the payload.
         seconds: Wall time of the whole run.
         notes: What the user should know, for example that the run moved to the pool.
         rows: The measured values.
         leftovers: What could not be removed; empty when nothing is left.
+        degraded: Services that did not run, or not well, when the payload ended.
     """
 
     environment: str
@@ -65,7 +66,8 @@ class RunReport:
     seconds: float
     notes: Sequence[str] = ()
     rows: Sequence[Row] = ()
-    leftovers: Sequence[str] = field(default_factory=tuple)
+    leftovers: Sequence[str] = ()
+    degraded: Sequence[str] = ()
 
     def table(self) -> str:
         """Return the table a terminal shows."""

@@ -21,7 +21,8 @@ from stackyard import cleanup, evidence, process
 from stackyard.checkpoints import reach
 from stackyard.compose import Compose, port_conflict, start_at_once
 from stackyard.engine.records import SERVICE_LABEL
-from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
+from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +60,9 @@ class Stack:
         lease: Its ports, subnet, project name and env file.
         book: Where the lease is released once nothing is left.
         engine: The engine it lives on.
+
+    Attributes:
+        stood_before: True when `up` found the stack standing; a failure then leaves it as it is.
     """
 
     def __init__(self, environment: Environment, lease: Lease, book: LeaseBook, engine: Engine) -> None:
@@ -67,6 +71,7 @@ class Stack:
         self.book = book
         self.engine = engine
         self.labels = [f"{cleanup.LEASE_LABEL}={lease.id}"]
+        self.stood_before = False
 
     @property
     def compose(self) -> Compose:
@@ -87,7 +92,7 @@ class Stack:
 
     def up(self, *, keep: bool = False, deadline: float | None = None) -> Startup:
         """
-        Start every service and return when each has answered its probe.
+        Start every service and return when each has answered its probe; waits while another command is at the stack.
 
         Args:
             keep: Leave a failed start standing.
@@ -96,20 +101,31 @@ class Stack:
         Raises:
             NotReadyError: If a service ended or did not answer in time; carries the evidence.
             CommandError: If a leased port or subnet was taken meanwhile; what it made is removed.
+            LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
+        with turn(self.lease) as still_leased:
+            if not still_leased:
+                raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
+            # what nobody else can know of cannot stand yet, and asking costs a round trip
+            self.stood_before = self.lease.owner.kind == "detached" and bool(self.engine.containers(self.labels))
+            startup = self._up(limit, keep=keep or self.stood_before)
+        reach("probe")
+        return startup
+
+    def _up(self, limit: float, *, keep: bool) -> Startup:
+        """Start; a failure removes what was made, evidence first."""
         try:
-            startup = asyncio.run(self._start(limit))
+            return asyncio.run(self._start(limit))
         except (NotReadyError, CommandError) as error:
             if isinstance(error, CommandError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
                 raise
             raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
         except BaseException:
-            cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+            if not self.stood_before:
+                cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
             raise
-        reach("probe")
-        return startup
 
     async def _start(self, limit: float) -> Startup:
         """Run Compose and the probes side by side; whichever fails first ends the other."""
@@ -211,7 +227,8 @@ class Stack:
         except ValueError as error:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
         terminal = [] if sys.stdin.isatty() else ["-T"]
-        return process.passthrough(self.compose.command("exec", *terminal, service, *words))
+        # the caller's COMPOSE_PROFILES or STACKYARD_* would win over the lease's env file
+        return process.passthrough(self.compose.command("exec", *terminal, service, *words), inherit=False)
 
     def wait(self, *, deadline: float) -> Mapping[str, float]:
         """

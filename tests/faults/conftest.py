@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_yard import CHECKOUT, CLEAN, Yard
+from tests.faults.fault_yard import CHECKOUT, CLEAN, Yard
 
 from stackyard import images
 from stackyard.engine import Engine

@@ -32,17 +32,20 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 FULL = os.environ.get("STACKYARD_FULL") == "1"
 
-# a whole flow, as nox runs it; files.write is watched because it happens inside the book's transaction
+# a whole flow, as nox runs it; it can be killed between the lease's files and the commit of the book's transaction, too
 RUN = """
 import os, signal, sys
 from stackyard import flows
-from stackyard.leases import files
-write = files.write
-def watched(*words):
-    write(*words)
-    if os.environ.get("STACKYARD_CRASH_AT") == "env_file":
-        os.kill(os.getpid(), signal.SIGKILL)
-files.write = watched
+from stackyard.leases.drafts import Draft
+def deadly(place, work):
+    def wrapper(*words):
+        result = work(*words)
+        if os.environ.get("STACKYARD_CRASH_AT") == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapper
+Draft.prepare = deadly("draft", Draft.prepare)
+Draft.settle = deadly("env_file", Draft.settle)
 sys.exit(flows.test("test", sys.argv[1:]))
 """
 

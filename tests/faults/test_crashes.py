@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from fault_yard import CLEAN, FULL, finish, until
+from tests.faults.fault_yard import CLEAN, FULL, finish, until
 
 from stackyard.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     import subprocess
 
-    from fault_yard import Yard
+    from tests.faults.fault_yard import Yard
 
 SWEEP_S = 15.0
 RANDOM_KILLS = 200 if FULL else 5
@@ -34,7 +34,7 @@ def kill(child: subprocess.Popen[str]) -> None:
     "place",
     [
         pytest.param(place, marks=[pytest.mark.core] if place in {"env_file", "start", "release"} else [])
-        for place in ("env_file", *get_args(Checkpoint))
+        for place in ("draft", "env_file", *get_args(Checkpoint))
     ],
 )
 def test_a_run_killed_at_a_checkpoint_leaves_nothing_after_the_next_command(yard: Yard, place: str) -> None:

@@ -141,7 +141,7 @@ def test_what_is_left_is_named_and_fails_the_run(
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     plain = Stack.up
 
-    def up(stack: Stack, *, keep: bool) -> Startup:
+    def up(stack: Stack, *, keep: bool, deadline: float | None) -> Startup:
         fake_engine.network("net", stack.lease.id, users=("stranger",))
         return plain(stack, keep=keep)
 
@@ -203,7 +203,7 @@ def test_the_first_interrupt_of_a_clean_up_is_only_noted(yard: Yard, capfd: pyte
         lease = open_book(None, engine).acquire(Environment.load("test"), ttl=60)
 
     def interrupted_twice() -> None:
-        with flows._deaf_to_one_interrupt(lease):
+        with flows._deaf_to_one_signal(lease):
             signal.raise_signal(signal.SIGINT)
             flows.say("still here")
             signal.raise_signal(signal.SIGINT)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+import re
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+WIDTH: Final = 60  # columns of a wrong value that a message shows
 JSON_HELP = "Print JSON instead of a table."
 
 
@@ -51,6 +53,19 @@ def attach(lease: str | None) -> Stack:
     book = open_book(None, engine)
     found = book.find(lease) if lease else _only(book.leases())
     return Stack(Environment.load(found.environment), found, book, engine)
+
+
+def check_count(what: str, text: str, *, most: int) -> int:
+    """
+    Return the plain decimal number *text* says.
+
+    Raises:
+        UsageError: If it is anything but a number from 1 to *most*: 0, negative, NaN, "08", "1e3".
+    """
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text, re.ASCII) or int(text) > most:
+        shown = repr(text) if len(text) <= WIDTH else f"{text[:WIDTH]!r}..."
+        raise UsageError(f"{what} must be a number from 1 to {most}, got {shown}")
+    return int(text)
 
 
 def _only(leases: Sequence[Lease]) -> Lease:

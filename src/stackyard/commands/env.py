@@ -11,7 +11,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, attach, failing_cleanly
+from stackyard.commands.common import JSON_HELP, attach, check_count, failing_cleanly
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LEASE_HELP = "Lease id or parallel id; may be left out while there is only one stack."
 SERVICE_HELP = "Service: postgres, redis, auth or backend."
-HOUR = 3600.0
+HOUR = "3600"
+MOST_LINES = 100_000
 
 
 @task(
@@ -28,6 +29,7 @@ HOUR = 3600.0
         "environment": "Environment: dev, test, alpine-test or ci.",
         "parallel-id": "Name of your own for the lease; the same name gives the same lease.",
         "ttl": "Seconds until the stack may be removed as abandoned.",
+        "timeout": "Seconds until the start has failed; the environment's start-up budget unless given.",
         "keep": "Leave a failed start standing, to look inside.",
         "wait": "Seconds to queue when the host has no place or memory for another stack.",
         "force": "Start it even if the host seems to have no memory for it.",
@@ -39,7 +41,8 @@ def up(
     _c: Context,
     environment: str = "test",
     parallel_id: str | None = None,
-    ttl: float = HOUR,
+    ttl: str = HOUR,
+    timeout: str = "",
     keep: bool = False,
     wait: str = "",
     force: bool = False,
@@ -52,11 +55,12 @@ def up(
     from stackyard.leases.names import check_seconds  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    patience = check_seconds("wait", wait) if wait else None
+    lifetime, deadline = check_seconds("--ttl", ttl), check_seconds("--timeout", timeout) if timeout else None
+    patience = check_seconds("--wait", wait) if wait else None
     wanted, engine = Environment.load(environment), Engine()
     stack, startup = launch(
-        wanted, open_book(None, engine), engine, fixed="only" if wanted.data == "volume" else "never", ttl=ttl,
-        parallel_id=parallel_id, keep=keep, wait=patience, force=force,
+        wanted, open_book(None, engine), engine, fixed="only" if wanted.data == "volume" else "never", ttl=lifetime,
+        parallel_id=parallel_id, keep=keep, deadline=deadline, wait=patience, force=force,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     _show_start(stack, startup, as_json=json)
@@ -116,8 +120,8 @@ def status(_c: Context, lease: str | None = None, json: bool = False) -> None:
         print(jsonlib.dumps(rows, indent=2))
     else:
         print(table([[_shown(value) for value in row.values()] for row in rows], list(rows[0]) if rows else []))
-    if not rows or any(row["status"] != "running" for row in rows):
-        raise Exit("not every service is running; 'invoke env.logs --service NAME' shows why", code=7)
+    if not rows or any(row["status"] != "running" or row["health"] == "unhealthy" for row in rows):
+        raise Exit("not every service is running and well; 'invoke env.logs --service NAME' shows why", code=7)
 
 
 def _status(stack: Stack) -> list[dict[str, Any]]:
@@ -138,10 +142,11 @@ def _shown(value: object) -> object:
 
 @task(help={"lease": LEASE_HELP, "service": SERVICE_HELP, "tail": "Number of last lines.", "json": JSON_HELP})
 @failing_cleanly
-def logs(_c: Context, service: str, lease: str | None = None, tail: int = 100, json: bool = False) -> None:
+def logs(_c: Context, service: str, lease: str | None = None, tail: str = "100", json: bool = False) -> None:
     """Show the last lines one service wrote."""
+    lines = check_count("--tail", tail, most=MOST_LINES)
     stack = attach(lease)
-    text = stack.engine.logs(stack.container(service).id, tail=max(tail, 0))
+    text = stack.engine.logs(stack.container(service).id, tail=lines)
     print(jsonlib.dumps({"service": service, "lines": text.splitlines()}, indent=2) if json else text, end="")
 
 
@@ -162,9 +167,12 @@ def exec_(_c: Context, service: str, command: str, lease: str | None = None) -> 
 
 @task(help={"lease": LEASE_HELP, "timeout": "Seconds until it is given up.", "json": JSON_HELP})
 @failing_cleanly
-def wait(_c: Context, lease: str | None = None, timeout: float = 30.0, json: bool = False) -> None:
+def wait(_c: Context, lease: str | None = None, timeout: str = "30", json: bool = False) -> None:
     """Wait until every service of a stack answers its probe."""
-    ready = attach(lease).wait(deadline=timeout)
+    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    deadline = check_seconds("--timeout", timeout)
+    ready = attach(lease).wait(deadline=deadline)
     if json:
         print(jsonlib.dumps(dict(ready), indent=2))
         return

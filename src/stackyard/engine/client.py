@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
+KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
 T = TypeVar("T")
 
 
@@ -61,7 +62,11 @@ class Engine:
 
             settings = docker.utils.kwargs_from_env()
             settings.setdefault("base_url", Endpoint.find().url)  # as the docker client, which follows its context
-            return APIClient(version=API_VERSION, timeout=int(self._deadline), **settings)
+            client = APIClient(version=API_VERSION, timeout=int(self._deadline), **settings)
+            # an engine that hangs is found out here, before several calls have each waited for their whole deadline
+            answer = client.get(f"{client.base_url}/_ping", timeout=min(self._deadline, KNOCK_S))
+            answer.close()
+            return client
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""

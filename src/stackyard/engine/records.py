@@ -60,6 +60,11 @@ class ContainerState:
     started_at: str
 
     @property
+    def well(self) -> bool:
+        """True while it runs and its health check, if it has one, has not given up on it."""
+        return self.status == "running" and self.health != "unhealthy"
+
+    @property
     def ended(self) -> bool:
         """True when it will not come up by itself any more."""
         return self.status in {"exited", "dead"}
