@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from platform_common.settings import Endpoint
 
-CONNECT_LIMIT: Final = 1.5  # seconds, login included
+CONNECT_LIMIT: Final = 1.5  # seconds of the most patient attempt, login included
 FIRST_LIMIT: Final = 0.25  # seconds of the first attempt
+REOPEN_LIMIT: Final = 0.5  # seconds; a request waits for this connection, and there is no next attempt
 GROWTH: Final = 1.5  # of the next attempt's limit where nobody answered
 USE_LIMIT: Final = 1.8  # seconds for everything done with one connection
 POOL_SIZE: Final = 6  # of the server's 40, shared by two services and the tests
@@ -73,7 +74,7 @@ class Database:
                     self._patience = min(self._patience * GROWTH, CONNECT_LIMIT)
                 await asyncio.sleep(pause)
             else:
-                self._patience = CONNECT_LIMIT
+                self._patience = REOPEN_LIMIT
                 return
 
     async def _connect(self) -> Any:
