@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.commands import cleanup, doctor, env, images, ports
+from stackyard.commands import cleanup, doctor, env, images, ports, verify
 
-ns = Collection(ports.collection, env.collection, cleanup.collection, images.collection, doctor.doctor)
+ns = Collection(
+    ports.collection, env.collection, cleanup.collection, images.collection, doctor.doctor, verify.collection
+)

@@ -12,6 +12,7 @@ Every exception stackyard raises, and the exit code each one becomes.
     +-- ImageError            6   an image is missing or could not be built
     +-- NotReadyError         7   a stack did not become ready; carries the evidence
     +-- LeftoversError        8   something is still there after a clean-up
+    +-- VerifyError           9   a check found an error that nothing waives
 
 130 and 143 are kept for SIGINT and SIGTERM. Data is kept as constructor arguments, so that every exception survives
 pickling across process borders.
@@ -123,3 +124,9 @@ class LeftoversError(StackyardError):
     """Something is still there after a clean-up."""
 
     exit_code = 8
+
+
+class VerifyError(StackyardError):
+    """A check found an error that nothing waives."""
+
+    exit_code = 9

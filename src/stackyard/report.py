@@ -110,7 +110,17 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, align: Seque
 
 def write_json(path: Path, content: Any) -> None:
     """
-    Write *content* to *path* so that a reader finds the old file or the new one, never half of one.
+    Write *content* to *path* as JSON, as `write_text` does.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Write *text* to *path* so that a reader finds the old file or the new one, never half of one.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -119,8 +129,7 @@ def write_json(path: Path, content: Any) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105 - takes the plain name mkstemp gave

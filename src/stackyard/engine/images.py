@@ -10,7 +10,7 @@ from stackyard.engine.client import Engine, plain_errors
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 BUILD_DEADLINE: Final = 1200.0  # seconds for one image
@@ -70,6 +70,28 @@ def untag(engine: Engine, reference: str) -> None:
     """
     with plain_errors(f"removing image {reference}"):
         engine.api.remove_image(reference)
+
+
+def export(engine: Engine, reference: str) -> Iterator[bytes]:
+    """
+    Stream one image as the archive `docker save` writes.
+
+    Raises:
+        EngineError: If the engine does not answer, has no such image, or falls silent.
+    """
+    with plain_errors(f"reading image {reference}"):
+        yield from engine.api.get_image(reference)
+
+
+def architecture(engine: Engine) -> str:
+    """
+    Return the processor the engine's containers run on, in its own words: amd64, arm64.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors("asking the engine's architecture"):
+        return str(engine.api.version(api_version=False)["Arch"])
 
 
 def registry_digest(reference: str, *, deadline: float) -> str | None:

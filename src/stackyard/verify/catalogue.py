@@ -1,0 +1,60 @@
+"""All checks, by what they look at, and the page that describes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.verify import composition, dockerfiles, images, running
+
+if TYPE_CHECKING:
+    from stackyard.verify.records import Check
+
+CHECKS: Final[tuple[Check[Any], ...]] = (
+    *dockerfiles.CHECKS, *images.CHECKS, *composition.FILE_CHECKS, *composition.CHECKS, *running.CHECKS,
+)  # fmt: skip
+IDS: Final = frozenset(each.id for each in CHECKS)
+TITLES: Final = {
+    "dockerfile": "Dockerfiles",
+    "image": "Images",
+    "compose": "The Compose model",
+    "stack": "Running stacks",
+}
+HEAD: Final = """\
+# Checks
+
+`nox -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack` run
+one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are told. `--json` prints
+the findings, and `reports/` gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of
+what is in it (`sbom-SERVICE-FLAVOUR.json`; "unavailable" where the image keeps no list of packages).
+
+`scripts/verify_alpine_containers.py --fix` mends what a machine can mend: {mends}. It says what it changed; all else
+takes a person.
+
+What has to stay is waived in `envs/waivers.yaml`, by check and target, with a reason and a last day. A waiver that has
+expired, excuses nothing that was looked at, or names no check is an error:
+
+```yaml
+waivers:
+  - check: image-size
+    target: stackyard/postgres:debian
+    reason: the ICU data of all locales, wanted by the collation tests
+    until: 2027-03-31
+```
+
+This page is written by `invoke verify.docs`; a test keeps it true.
+"""
+
+
+def page() -> str:
+    """Return docs/checks.md."""
+    mends = ", ".join(f"`{each.id}`" for each in CHECKS if each.mend)
+    parts = [HEAD.format(mends=mends), f"{len(CHECKS)} checks.\n"]
+    for subject, title in TITLES.items():
+        parts.append(f"## {title}\n")
+        parts += [_entry(each) for each in CHECKS if each.subject == subject]
+    return "\n".join(parts)
+
+
+def _entry(each: Check[Any]) -> str:
+    title = f"**{each.title[0].upper()}{each.title[1:]}** ({each.severity})."
+    return f"### {each.id}\n\n{title} {each.why}\nTo mend it: {each.fix}.\n"

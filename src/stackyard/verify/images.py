@@ -1,0 +1,228 @@
+"""Checks of images, from their files and configuration alone; no container is started."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING, Final
+
+from stackyard.verify import libraries as loading
+from stackyard.verify.patterns import FILES, kinds_in, secrets_in
+from stackyard.verify.records import check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stackyard.verify.archives import Image
+
+MB: Final = 1_000_000
+GOAL: Final = 0.5  # what an Alpine image may be of the same service's Debian image
+APK: Final = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
+MUSL: Final = re.compile(r"/lib/ld-musl-[^/]+\.so\.1")
+SETID: Final = 0o6000
+WORLD_WRITABLE, STICKY = 0o002, 0o1000
+EXECUTABLE: Final = 0o111
+NUMBER: Final = re.compile(r"(\d+)(:\d+)?")
+TOOLS: Final = frozenset(
+    "cc gcc g++ c++ clang clang++ ld as make cmake ninja cargo rustc go gdb strace tcpdump nmap pip pip3 git".split()
+)
+PROGRAMS: Final = re.compile(r"(/usr(/local)?)?/s?bin/[^/]+")
+SHELLS: Final = frozenset({"/bin/sh", "/bin/bash", "/bin/ash", "sh", "bash", "ash"})
+
+
+@check("image-size", "the image keeps its size budget", fix="look at the largest layers: docker history IMAGE")
+def size(image: Image) -> Iterator[str]:
+    """A machine that runs many stacks holds many images; each environment states in MB what one may have."""
+    if image.budget is not None and image.size > image.budget:
+        yield f"{image.size / MB:.1f} MB, budget {image.budget / MB:.0f} MB"
+
+
+@check(
+    "image-half",
+    "an Alpine image is at most half of its Debian twin",
+    severity="info",
+    fix="nothing breaks; the twins are lean as well",
+)
+def half(image: Image) -> Iterator[str]:
+    """Being small is why there is a second flavour; a goal, told where it is missed."""
+    if image.flavour == "alpine" and image.twin and image.size > GOAL * image.twin:
+        share = 100 * image.size / image.twin
+        yield f"{image.size / MB:.1f} MB is {share:.0f} % of the Debian image's {image.twin / MB:.1f} MB"
+
+
+@check(
+    "image-alpine",
+    "what is called Alpine is Alpine",
+    fix="build on an Alpine base: invoke images.build --flavour alpine",
+)
+def alpine(image: Image) -> Iterator[str]:
+    """A release file is copied quickly: the system's own name, apk's database and musl's loader have to agree."""
+    if image.flavour != "alpine":
+        return
+    release = image.at("/etc/os-release")
+    if release is None or not re.search(r"^ID=[\"']?alpine[\"']?$", release.text or "", re.MULTILINE):
+        yield "os-release does not say ID=alpine"
+    known = "".join((file.text or "") for path in APK if (file := image.at(path)) is not None)
+    if not re.search(r"^P:musl$", known, re.MULTILINE):
+        yield "apk's database does not list musl"
+    if not any(MUSL.fullmatch(path) and image.files[path].binary for path in image.files):
+        yield "there is no musl loader in /lib"
+
+
+@check("image-libraries", "every program finds its loader and libraries", fix="add the missing file to the image")
+def libraries(image: Image) -> Iterator[str]:
+    """What is missing shows only when the program runs, as 'not found' for a file that is there."""
+    yield from loading.unresolved(image)
+
+
+@check(
+    "image-musl",
+    "nothing in an Alpine image was built for glibc",
+    fix="take the musllinux wheel, or build the program with musl",
+)
+def musl(image: Image) -> Iterator[str]:
+    """It loads, if at all, by luck, and fails at the first symbol that musl does not have."""
+    if image.flavour == "alpine":
+        yield from loading.foreign(image)
+
+
+@check("image-architecture", "the image is for the engine's processor", fix="build it on this machine")
+def architecture(image: Image) -> Iterator[str]:
+    """Else the first thing it says is 'exec format error', in a log that nobody reads."""
+    if image.engine and image.architecture != image.engine:
+        yield f"image for {image.architecture}, engine on {image.engine}"
+    yield from loading.other_processors(image)
+
+
+@check(
+    "image-programs",
+    "health check and start command exist and can be executed",
+    fix="copy the program into the image, mode 0755, with the interpreter its first line names",
+)
+def programs(image: Image) -> Iterator[str]:
+    """A health check without its program makes a good service look dead until a timeout ends the wait."""
+    for use, words in _commands(image).items():
+        if words:
+            yield from (f"{use}: {problem}" for problem in _problems(image, words[0]))
+
+
+def _commands(image: Image) -> dict[str, list[str]]:
+    """Return the words of the start command and the health check; a shell form needs the shell."""
+    config = image.config
+    start = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    kind, *test = (config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+    health = ["/bin/sh", *test] if kind == "CMD-SHELL" else test if kind == "CMD" else []
+    return {"start": start, "health check": health}
+
+
+def _problems(image: Image, word: str) -> Iterator[str]:
+    path = image.program(word)
+    file = image.files.get(path) if path is not None else None
+    if file is None or file.kind != "file":
+        yield f"{word} is missing"
+        return
+    if not file.mode & EXECUTABLE:
+        yield f"{word} has mode {file.mode:04o}"
+    if file.head.startswith(b"#!"):
+        interpreter = file.head[2:].split(b"\n")[0].split()
+        name = interpreter[0].decode(errors="replace") if interpreter else ""
+        if image.at(name) is None:
+            yield f"{word} is a script of {name or 'nothing'}, which is missing"
+
+
+@check("image-health", "the image brings its health check", fix='write HEALTHCHECK … CMD ["program"]')  # fmt: skip
+def health(image: Image) -> Iterator[str]:
+    """Without one nobody but the tests knows whether the service works."""
+    if ((image.config.get("Healthcheck") or {}).get("Test") or ["NONE"])[0] == "NONE":
+        yield "no health check"
+
+
+@check(
+    "image-user", "the image runs as a numeric user that is not root", fix="end the Dockerfile with USER 10001:10001"
+)
+def user(image: Image) -> Iterator[str]:
+    """Root in a container is root on the host's kernel; CIS Docker Benchmark 4.1."""
+    name = image.config.get("User") or ""
+    match = NUMBER.fullmatch(name)
+    if match is None or int(match[1]) == 0:
+        yield f"user {name or 'not set, so root'}"
+
+
+@check(
+    "image-exec-form",
+    "the start command is a list of words, without a shell around it",
+    fix='write CMD ["program", "argument"]',
+)
+def exec_form(image: Image) -> Iterator[str]:
+    """A shell does not pass SIGTERM on."""
+    for key in ("Entrypoint", "Cmd"):
+        words = image.config.get(key) or []
+        if len(words) > 1 and words[0] in SHELLS and words[1] == "-c":
+            yield f"{key} {' '.join(words)[:120]}"
+
+
+@check("image-setuid", "no file is setuid or setgid", fix="chmod ug-s the file in the layer that brings it")
+def setuid(image: Image) -> Iterator[str]:
+    """Each is a way from the service's user to another one; CIS Docker Benchmark 4.8."""
+    for path, file in image.files.items():
+        if file.kind == "file" and file.mode & SETID:
+            yield f"{path} has mode {file.mode:04o}, owner {file.owner[0]}:{file.owner[1]}"
+
+
+@check(
+    "image-world-writable",
+    "nobody but a file's owner may write it",
+    fix="chmod o-w the file, or give a shared folder the sticky bit (1777)",
+)
+def world_writable(image: Image) -> Iterator[str]:
+    """What a service can change in its own program stays changed for whoever starts the image writable."""
+    for path, file in image.files.items():
+        open_folder = file.kind == "directory" and not file.mode & STICKY
+        if file.mode & WORLD_WRITABLE and (file.kind == "file" or open_folder):
+            yield f"{path} has mode {file.mode:04o}"
+
+
+@check(
+    "image-secret", "no secret in variables, labels or history", fix="give it at run time, as a file in /run/secrets"
+)
+def secret(image: Image) -> Iterator[str]:
+    """Whoever has the image can read them: docker inspect, docker history; CIS Docker Benchmark 4.10."""
+    yield from (f"variable {name}" for name in secrets_in(image.config.get("Env") or ()))
+    labels = image.config.get("Labels") or {}
+    yield from (f"label {name}" for name in secrets_in(f"{key}={value}" for key, value in labels.items()))
+    for number, line in enumerate(image.history, start=1):
+        yield from (f"history line {number}: {kind}" for kind in kinds_in(line))
+        yield from (f"history line {number}: {name}" for name in secrets_in(_assignments(line)))
+
+
+def _assignments(line: str) -> Sequence[str]:
+    return re.findall(r"\b[A-Za-z_]\w*=[^\s;&|$]+", line)
+
+
+@check("image-key-file", "no file is a private key or holds a login", fix="leave it out of the build context")
+def key_file(image: Image) -> Iterator[str]:
+    """A deleted file is still in its layer; it must never have been copied."""
+    for path, file in image.files.items():
+        if file.kind == "file" and (FILES.search(path) or kinds_in(file.head.decode("latin-1"))):
+            yield path
+
+
+@check("image-build-tools", "nothing to build, fetch or debug with", fix="copy the product from a stage of its own")
+def build_tools(image: Image) -> Iterator[str]:
+    """They are size, and an intruder's tools."""
+    for path in image.files:
+        name = posixpath.basename(path)
+        if PROGRAMS.fullmatch(path) and name in TOOLS:
+            yield path
+
+
+@check("image-volume", "the image declares no volume", fix="remove VOLUME; Compose names what has to last")
+def volume(image: Image) -> Iterator[str]:
+    """Each start would make an anonymous volume that stays behind when nobody removes it."""
+    yield from sorted(image.config.get("Volumes") or ())
+
+
+CHECKS: Final = (
+    size, half, alpine, libraries, musl, architecture, programs, health, user, exec_form, setuid, world_writable,
+    secret, key_file, build_tools, volume,
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""The records of verifying: a check, what it found where, and how one look at one thing came out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Severity = Literal["error", "warning", "info"]
+Subject = Literal["dockerfile", "image", "compose", "stack"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")  # gravest first
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """
+    One thing a check met.
+
+    Attributes:
+        found: What is there, with its unit.
+        line: Line in the file looked at; None where there is none.
+        severity: Where it differs from the check's own.
+    """
+
+    found: str
+    line: int | None = None
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Generic[S]):
+    """
+    One rule.
+
+    Attributes:
+        id: Its name in reports and waivers; begins with what it looks at.
+        title: What should be, in a few words.
+        severity: Of what it finds; an error fails the run.
+        why: The reason for the rule.
+        fix: How to mend what it finds.
+        look: Yields what breaks the rule: a Spot, or its text alone.
+        mend: Returns a file's text without what it finds; None where that takes a person.
+    """
+
+    id: str
+    title: str
+    severity: Severity
+    why: str
+    fix: str
+    look: Callable[[S], Iterable[Spot | str]] = field(repr=False)
+    mend: Callable[[str], str] | None = field(default=None, repr=False)
+
+    @property
+    def subject(self) -> str:
+        """What it looks at: dockerfile, image, compose or stack."""
+        return self.id.partition("-")[0]
+
+    def findings(self, subject: S, target: str) -> list[Finding]:
+        """Look at *subject*, which reports call *target*."""
+        return [self._finding(spot, target) for spot in self.look(subject)]
+
+    def _finding(self, spot: Spot | str, target: str) -> Finding:
+        seen = spot if isinstance(spot, Spot) else Spot(found=spot)
+        return Finding(
+            check=self.id, target=target, severity=seen.severity or self.severity, found=seen.found, fix=self.fix,
+            line=seen.line,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """
+    What one check found in one place.
+
+    Attributes:
+        check: The check's id.
+        target: What was looked at: a file below the project's root, an image, an environment, a stack.
+        severity: An error fails the run.
+        found: What is there, with its unit.
+        fix: How to mend it.
+        line: Line in the file; None where the target is no file.
+        waived: Why it may stay; empty when nothing excuses it.
+    """
+
+    check: str
+    target: str
+    severity: Severity
+    found: str
+    fix: str
+    line: int | None = None
+    waived: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """True when it must be mended or waived."""
+        return self.severity == "error" and not self.waived
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    One look of one check at one target.
+
+    Attributes:
+        check: The check's id.
+        target: What was looked at.
+        findings: What it found; empty when all is well.
+    """
+
+    check: str
+    target: str
+    findings: tuple[Finding, ...] = ()
+
+
+def check(
+    identity: str,
+    title: str,
+    *,
+    fix: str,
+    severity: Severity = "error",
+    mend: Callable[[str], str] | None = None,
+) -> Callable[[Callable[[S], Iterable[Spot | str]]], Check[S]]:
+    """Make a Check of a function; its docstring is the reason for the rule."""
+
+    def make(look: Callable[[S], Iterable[Spot | str]]) -> Check[S]:
+        why = " ".join((look.__doc__ or "").split())
+        return Check(id=identity, title=title, severity=severity, why=why, fix=fix, look=look, mend=mend)
+
+    return make
+
+
+def examine(checks: Iterable[Check[S]], subject: S, target: str) -> list[Outcome]:
+    """Let every one of *checks* look at *subject*."""
+    return [
+        Outcome(check=each.id, target=target, findings=tuple(each.findings(subject, target))) for each in checks
+    ]  # fmt: skip

@@ -1,0 +1,226 @@
+"""One run of verifying: which targets there are, the checks on each, and the report of it all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.environments import Environment, load_all, project_root
+from stackyard.errors import UsageError, VerifyError
+from stackyard.report import write_json, write_text
+from stackyard.verify import archives, catalogue, composition, dockerfiles, images, outputs, running, sboms, waivers
+from stackyard.verify.records import examine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from stackyard.stacks import Stack
+    from stackyard.verify.records import Finding, Outcome
+
+FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measured against
+DEADLINE: Final = 120.0  # seconds the engine may be silent while it packs an image
+MB: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """
+    What one run found.
+
+    Attributes:
+        outcomes: Each look of a check at a target.
+        seconds: Wall time.
+        files: What was written, below the project's root.
+    """
+
+    outcomes: Sequence[Outcome]
+    seconds: float
+    files: Sequence[str] = ()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings, waived ones too."""
+        return [item for outcome in self.outcomes for item in outcome.findings]
+
+    def count(self, severity: str) -> int:
+        """Count the findings of a severity that nothing waives."""
+        return sum(item.severity == severity and not item.waived for item in self.findings)
+
+    def summary(self) -> str:
+        """Return one line."""
+        checks = len({outcome.check for outcome in self.outcomes})
+        targets = len({outcome.target for outcome in self.outcomes})
+        waived = sum(bool(item.waived) for item in self.findings)
+        return (
+            f"{checks} checks on {targets} targets in {self.seconds:.1f} s: {self.count('error')} errors, "
+            f"{self.count('warning')} warnings, {self.count('info')} infos, {waived} waived"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "looks": len(self.outcomes),
+            "findings": [item.to_json() for item in self.findings],
+            "files": list(self.files),
+        }
+
+    def check(self) -> None:
+        """
+        Complain about errors.
+
+        Raises:
+            VerifyError: If there is one that nothing waives.
+        """
+        failing = sorted({item.check for item in self.findings if item.fails})
+        if failing:
+            raise VerifyError(f"{self.count('error')} errors of {', '.join(failing)}; docs/checks.md explains each")
+
+
+@dataclass(slots=True, kw_only=True)
+class Verifier:
+    """
+    Gathers outcomes, group by group; `report` ends it.
+
+    Attributes:
+        root: The project's directory.
+        say: Is given a line of progress.
+    """
+
+    root: Path = field(default_factory=project_root)
+    say: Callable[[str], None] = lambda _line: None
+    _outcomes: list[Outcome] = field(default_factory=list)
+    _files: list[str] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+
+    def dockerfiles(self) -> None:
+        """
+        Look at every Dockerfile of the project.
+
+        Raises:
+            UsageError: If one cannot be read.
+            CommandError: If hadolint is missing.
+        """
+        for item in dockerfiles.read_all(self.root):
+            self._outcomes += examine(dockerfiles.CHECKS, item, item.path)
+
+    def mend(self) -> list[str]:
+        """
+        Rewrite the Dockerfiles without what a machine can mend; return the paths changed.
+
+        Raises:
+            UsageError: If one cannot be read.
+            CommandError: If hadolint is missing.
+        """
+        changed = []
+        for item in dockerfiles.read_all(self.root):
+            text = dockerfiles.mended(item)
+            if text != item.text:
+                (self.root / item.path).write_text(text, encoding="utf-8")  # keeps its mode
+                changed.append(item.path)
+        return changed
+
+    def compose(self, names: Iterable[str] = ()) -> None:
+        """
+        Look at the Compose file, and at what it renders to for environments *names*, or all.
+
+        Raises:
+            CommandError: If Compose or compose-lint refuses the file.
+            UsageError: If there is no such environment.
+        """
+        known = load_all(self.root)
+        profiles = [each.profile for each in known.values()]
+        chosen = [Environment.load(name, self.root) for name in names] or list(known.values())
+        for file in sorted({each.compose_file for each in chosen}):
+            alone = composition.Model(profiles=frozenset(), services={}, lint=composition.compose_lint(self.root, file))
+            self._outcomes += examine(composition.FILE_CHECKS, alone, str(file.relative_to(self.root)))
+        for each in chosen:
+            model = composition.Model.render(each, profiles)
+            self._outcomes += examine(composition.CHECKS, model, f"environment {each.name}")
+
+    def images(self, flavours: Sequence[str] = FLAVOURS) -> None:
+        """
+        Look at the images of *flavours*, built first where they are missing, and list what is in each.
+
+        Raises:
+            ImageError: If one cannot be built or read.
+            EngineError: If the engine does not answer.
+            UsageError: If a flavour is unknown.
+        """
+        wrong = sorted(set(flavours) - set(FLAVOURS))
+        if wrong:
+            raise UsageError(f"flavour must be debian or alpine, got {wrong[0]!r}")
+        sizes: dict[str, int] = {}
+        for flavour in (each for each in FLAVOURS if each in flavours):
+            for service, image in self._images(flavour):
+                sizes.setdefault(service, image.size)
+                twin = sizes[service] if flavour != FLAVOURS[0] and FLAVOURS[0] in flavours else None
+                name = f"stackyard/{service}:{flavour}"
+                self._outcomes += examine(images.CHECKS, replace(image, twin=twin), name)
+                self._list(image, service)
+
+    def _images(self, flavour: str) -> Iterator[tuple[str, archives.Image]]:
+        from stackyard import images as yard  # noqa: PLC0415 - its imports are not light
+        from stackyard.engine import Engine  # noqa: PLC0415 - as above
+        from stackyard.engine.images import architecture, export  # noqa: PLC0415 - as above
+        from stackyard.settings import Settings  # noqa: PLC0415 - as above
+
+        budgets = [each.budget.image_mb for each in load_all(self.root).values() if each.flavour == flavour]
+        found = yard.ensure(flavour, source=Settings.load().image_source, progress=self.say, root=self.root)
+        with Engine(deadline=DEADLINE) as engine:
+            processor = architecture(engine)
+            for service, reference in found.items():
+                self.say(f"reading {reference}")
+                image = archives.read(export(engine, reference), reference, flavour)
+                budget = min(budgets) * MB if budgets else None
+                yield service, replace(image, engine=processor, budget=budget)
+
+    def _list(self, image: archives.Image, service: str) -> None:
+        path = f"reports/sbom-{service}-{image.flavour}.json"
+        write_text(self.root / path, sboms.document(image, f"stackyard/{service}"))
+        self._files.append(path)
+
+    def stack(self, stack: Stack) -> None:
+        """
+        Look at a running stack.
+
+        Raises:
+            EngineError: If the engine does not answer or a container ended meanwhile.
+        """
+        self._outcomes += examine(running.CHECKS, running.look(stack), f"stack {stack.environment.name}")
+
+    def private_stack(self, name: str) -> None:
+        """
+        Start a stack of environment *name* for this run alone, look at it, remove it.
+
+        Raises:
+            StackyardError: If it does not start or something of it is left.
+        """
+        from stackyard.engine import Engine  # noqa: PLC0415 - its imports are not light
+        from stackyard.launch import launch  # noqa: PLC0415 - as above
+        from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+        with Engine() as engine:
+            environment = Environment.load(name, self.root)
+            self.say(f"starting a stack of {name}")
+            stack, _ = launch(environment, open_book(None, engine), engine, fixed="never", progress=self.say)
+            try:
+                self.stack(stack)
+            finally:
+                removal = stack.down()
+            removal.check()
+
+    def report(self) -> Report:
+        """
+        Apply the waivers, write `reports/verify.sarif` and `reports/junit-verify.xml`, and return what was found.
+
+        Raises:
+            ConfigError: If a waiver is wrong.
+        """
+        outcomes = waivers.apply(waivers.load(self.root, catalogue.IDS), self._outcomes)
+        write_json(self.root / "reports/verify.sarif", outputs.sarif(outcomes))
+        write_text(self.root / "reports/junit-verify.xml", outputs.junit(outcomes))
+        files = [*self._files, "reports/verify.sarif", "reports/junit-verify.xml"]
+        return Report(outcomes=outcomes, seconds=time.monotonic() - self._began, files=files)
