@@ -193,10 +193,14 @@ def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callabl
         Path(work).chmod(0o755)  # see debian.make_root; nothing in it is secret
         builder = Builder(root=root, cache=cache_directory() / "wheels", flavour=flavour, work=Path(work), say=say)
         running: dict[Future[None], str] = {}
+        ready: list[str] = []
         try:
             while order.is_active():
-                ready = sorted(order.get_ready(), key=lambda name: missing[name].name not in FIRST)
-                running |= {pool.submit(builder.build, missing[name]): name for name in ready}
+                # chosen when a worker is free: what became ready meanwhile may be more urgent
+                ready = sorted([*ready, *order.get_ready()], key=lambda name: missing[name].name not in FIRST)
+                while ready and len(running) < WORKERS:
+                    name = ready.pop(0)
+                    running[pool.submit(builder.build, missing[name])] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
