@@ -84,6 +84,16 @@ def integration(session: nox.Session) -> None:
     session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
 
 
+@nox.session(default=False, tags=["bench"], venv_backend="venv")
+def bench(session: nox.Session) -> None:
+    """Measure, and compare with peers that only this session installs: `-- leases [--rounds N]`."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "bench"))
+    session.run(
+        PYTHON, "-m", "stackyard.bench", *(session.posargs or ["leases"]),
+        env={"STACKYARD_BENCH_PYTHON": str(Path(session.bin) / "python")}, external=True,
+    )  # fmt: skip
+
+
 def _tool(name: str) -> str:
     """Return a program of our own environment, whatever PATH says."""
     return str(Path(PYTHON).with_name(name))

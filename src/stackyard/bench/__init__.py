@@ -1,0 +1,1 @@
+"""Comparisons and measurements that the documentation's figures come from: ``python -m stackyard.bench NAME``."""

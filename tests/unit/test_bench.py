@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stackyard.bench import __main__, contenders, leases
+from stackyard.bench.leases import Outcome, compare
+from stackyard.bench.stats import Summary, percentile
+from stackyard.leases import LeaseBook
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def test_a_summary_tells_no_percentile_that_its_samples_cannot() -> None:
+    few, some, many = (Summary.of([float(n) for n in range(count, 0, -1)], "ms") for count in (19, 20, 100))
+
+    assert (few.p95, few.p99, few.median, few.lowest, few.highest) == (None, None, 10.0, 1.0, 19.0)
+    assert (some.p95, some.p99) == (19.0, None)
+    assert (many.p95, many.p99, many.median) == (95.0, 99.0, 50.5)
+    assert many.to_json()["unit"] == "ms"
+
+
+def test_no_samples_are_no_summary() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        Summary.of([], "s")
+
+
+def test_a_percentile_is_a_sample_that_was_taken() -> None:
+    assert percentile([1.0] * 95 + [2.0] * 5, 95) == 1.0
+    assert percentile([1.0] * 94 + [2.0] * 6, 95) == 2.0
+
+
+def test_a_json_file_counts_on_from_what_it_holds(tmp_path: Path) -> None:
+    assert contenders.json_file(10, tmp_path) == list(range(9500, 9510))
+    assert contenders.json_file(10, tmp_path) == list(range(9510, 9520))
+
+
+def test_the_kernel_gives_ten_different_ports(tmp_path: Path) -> None:
+    assert len(set(contenders.bind_zero(10, tmp_path))) == 10
+
+
+def test_peers_are_asked_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Peer:
+        """Counts up under each peer's name."""
+
+        def __init__(self) -> None:
+            self.last = 0
+
+        def pick_unused_port(self) -> int:
+            self.last += 1
+            return self.last
+
+        select_random = reserve = pick_unused_port
+
+    for name, module in contenders.MODULES.items():
+        if name != "stackyard":
+            monkeypatch.setitem(sys.modules, module, Peer())
+            assert contenders.CONTENDERS[name](3, tmp_path) == [1, 2, 3]
+
+
+def test_a_contender_answers_once_the_gate_is_open_and_holds_until_its_input_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("STACKYARD_POOL", "11400-11419")
+    (tmp_path / "gate").touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+    contenders.main(["stackyard", str(tmp_path / "gate"), "10", str(tmp_path)])
+
+    ready, ports = capsys.readouterr().out.splitlines()
+    assert ready == "ready"
+    assert json.loads(ports) == list(range(11400, 11410))
+    LeaseBook(Settings.load()).release(LeaseBook(Settings.load()).leases()[0])
+
+
+def test_leases_share_no_port_and_every_process_gets_some() -> None:
+    (found,) = compare(["stackyard"], size=4, rounds=1)
+
+    assert (found.name, found.runs, found.sharing, found.failed) == ("stackyard", 4, 0, 0)
+    assert found.seconds > 0
+
+
+def test_a_port_two_processes_hold_counts_for_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "same.py"
+    program.write_text(
+        "import sys, json\nprint('ready', flush=True)\nprint(json.dumps([1, 2]), flush=True)\nsys.stdin.read()\n"
+    )
+    monkeypatch.setattr(contenders, "__file__", str(program))
+
+    (found,) = compare(["JSON file"], size=3, rounds=2)
+
+    assert (found.sharing, found.failed) == (3, 0)
+
+
+def test_a_process_without_an_answer_counts_as_failed() -> None:
+    (found,) = compare(["bind(0)"], size=2, rounds=1, python="/bin/true")
+
+    assert (found.sharing, found.failed) == (0, 2)
+
+
+def test_the_worst_round_tells_the_sharing_and_the_best_the_time() -> None:
+    rounds = [Outcome(name="x", runs=5, sharing=n, failed=0, seconds=1.0 + n) for n in (2, 0, 4)]
+
+    assert leases._merged(rounds) == Outcome(name="x", runs=5, sharing=4, failed=0, seconds=1.0)
+
+
+def test_latency_is_timed_in_every_process() -> None:
+    found = leases.latency(2, 10, rounds=1)
+
+    assert (found.unit, found.n) == ("ms", 20)
+    assert 0 < found.lowest <= found.median <= found.highest
+
+
+def test_commands_are_set_beside_idle_interpreters() -> None:
+    found = leases.commands(2, rounds=1)
+
+    assert found.ratio == pytest.approx(found.seconds / found.idle_seconds)
+
+
+def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        leases._burst([["/bin/false"]], str(tmp_path))
+
+
+def measured(*, sharing: int = 0) -> dict[str, Any]:
+    cost = Summary.of([1.0] * 100, "ms").to_json()
+    peer = {"name": "stackyard", "runs": 50, "sharing": sharing, "failed": 0, "seconds": 0.5}
+    burst = {"size": 50, "seconds": 3.0, "idle_seconds": 1.0, "ratio": 3.0}
+    return {
+        "rounds": 1, "cpus": 2, "load_before": 0.1, "peers": [peer], "alone": cost, "contending": cost,
+        "commands": burst,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("sharing", "code"), [(0, 0), (2, 1)])
+def test_the_program_prints_tables_writes_json_and_fails_for_a_shared_port(
+    sharing: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leases, "measure", lambda **_: measured(sharing=sharing))
+    monkeypatch.setattr(__main__, "project_root", lambda: tmp_path)
+    (tmp_path / "reports").mkdir()
+
+    assert __main__.main(["leases"]) == code
+
+    shown = capsys.readouterr().out
+    assert f"{sharing} of 50" in shown
+    assert "50 commands at once: 3.00 s, as many idle interpreters 1.00 s, ratio 3.0" in shown
+    assert json.loads((tmp_path / "reports" / "bench-leases.json").read_text())["cpus"] == 2
+
+
+@pytest.mark.parametrize("words", [[], ["ports"], ["leases", "--rounds", "0"], ["leases", "--size", "51"]])
+def test_wrong_words_are_refused(words: Sequence[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(words)
+
+    assert ended.value.code == 2
+
+
+def test_without_peers_only_what_is_there_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(leases.PYTHON, raising=False)
+    monkeypatch.setattr(leases, "CONTENDING", 2)
+    monkeypatch.setattr(leases, "PAIRS", 5)
+
+    found = leases.measure(rounds=1, size=2)
+
+    assert [row["name"] for row in found["peers"]] == ["stackyard", "bind(0)", "JSON file"]
+    assert found["contending"]["processes"] == leases.CONTENDING
