@@ -2,7 +2,7 @@
 The flows and the gates.
 
 Flows (they start real stacks): dev test alpine_test ci.
-Gates: lint types unit integration.
+Gates: lint types unit integration verify.
 
 Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
 follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
@@ -82,6 +82,12 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
     session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
+
+
+@nox.session(default=False, tags=["gate"])
+def verify(session: nox.Session) -> None:
+    """Check Dockerfiles, images, the Compose model and a running stack, of both flavours; docs/checks.md explains."""
+    session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
 
 
 @nox.session(default=False, tags=["bench"], venv_backend="venv")

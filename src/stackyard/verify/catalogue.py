@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.verify import composition, dockerfiles, images, running
@@ -13,6 +14,7 @@ CHECKS: Final[tuple[Check[Any], ...]] = (
     *dockerfiles.CHECKS, *images.CHECKS, *composition.FILE_CHECKS, *composition.CHECKS, *running.CHECKS,
 )  # fmt: skip
 IDS: Final = frozenset(each.id for each in CHECKS)
+WIDTH: Final = 120
 TITLES: Final = {
     "dockerfile": "Dockerfiles",
     "image": "Images",
@@ -27,8 +29,9 @@ one group, `invoke verify.all` all of them. An error ends with exit code 9; warn
 the findings, and `reports/` gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of
 what is in it (`sbom-SERVICE-FLAVOUR.json`; "unavailable" where the image keeps no list of packages).
 
-`scripts/verify_alpine_containers.py --fix` mends what a machine can mend: {mends}. It says what it changed; all else
-takes a person.
+`scripts/verify_alpine_containers.py --fix` mends what a machine can mend:
+{mends}.
+It says what it changed; all else takes a person.
 
 What has to stay is waived in `envs/waivers.yaml`, by check and target, with a reason and a last day. A waiver that has
 expired, excuses nothing that was looked at, or names no check is an error:
@@ -56,5 +59,6 @@ def page() -> str:
 
 
 def _entry(each: Check[Any]) -> str:
-    title = f"**{each.title[0].upper()}{each.title[1:]}** ({each.severity})."
-    return f"### {each.id}\n\n{title} {each.why}\nTo mend it: {each.fix}.\n"
+    text = f"**{each.title}** ({each.severity}). {each.why} To mend it: {each.fix}."
+    wrapped = textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"### {each.id}\n\n{wrapped}\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.environments import Environment, load_all, project_root
-from stackyard.errors import UsageError, VerifyError
+from stackyard.errors import ImageError, UsageError, VerifyError
 from stackyard.report import write_json, write_text
 from stackyard.verify import archives, catalogue, composition, dockerfiles, images, outputs, running, sboms, waivers
 from stackyard.verify.records import examine
@@ -87,10 +87,12 @@ class Verifier:
     Attributes:
         root: The project's directory.
         say: Is given a line of progress.
+        build: Build images that are missing instead of failing.
     """
 
     root: Path = field(default_factory=project_root)
     say: Callable[[str], None] = lambda _line: None
+    build: bool = True
     _outcomes: list[Outcome] = field(default_factory=list)
     _files: list[str] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -168,7 +170,11 @@ class Verifier:
         from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
         budgets = [each.budget.image_mb for each in load_all(self.root).values() if each.flavour == flavour]
-        found = yard.ensure(flavour, source=Settings.load().image_source, progress=self.say, root=self.root)
+        source = Settings.load().image_source
+        if self.build:
+            found = yard.ensure(flavour, source=source, progress=self.say, root=self.root)
+        else:
+            found = _existing(yard.references(flavour, source, root=self.root), flavour)
         with Engine(deadline=DEADLINE) as engine:
             processor = architecture(engine)
             for service, reference in found.items():
@@ -224,3 +230,18 @@ class Verifier:
         write_text(self.root / "reports/junit-verify.xml", outputs.junit(outcomes))
         files = [*self._files, "reports/verify.sarif", "reports/junit-verify.xml"]
         return Report(outcomes=outcomes, seconds=time.monotonic() - self._began, files=files)
+
+
+def _existing(wanted: dict[str, str], flavour: str) -> dict[str, str]:
+    """
+    Return *wanted* if the engine has all of it.
+
+    Raises:
+        ImageError: If an image is missing.
+    """
+    from stackyard import images as yard  # noqa: PLC0415 - its imports are not light
+
+    missing = sorted(set(wanted.values()) - {image.reference for image in yard.listing()})
+    if missing:
+        raise ImageError(f"image {missing[0]} is missing; 'invoke images.build --flavour {flavour}' makes it")
+    return wanted

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""
+Verify that the Alpine containers are what they claim to be: small, complete, confined, and really Alpine.
+
+  verify_alpine_containers.py                   check Dockerfiles, Compose model, images, and a stack started for it
+  verify_alpine_containers.py --env NAME        the environment to check (default: alpine-test)
+  verify_alpine_containers.py --build           first build the images that are missing
+  verify_alpine_containers.py --benchmark       also compare size, start-up and memory with the Debian images
+  verify_alpine_containers.py --fix             first mend in the Dockerfiles what a machine can mend
+  verify_alpine_containers.py --json            print JSON
+
+Exit code 9 means that a check found an error; docs/checks.md describes the checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.environments import Environment
+from stackyard.errors import StackyardError, UsageError
+from stackyard.report import MEBIBYTE, table
+from stackyard.verify import Verifier
+from stackyard.verify.outputs import findings_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.verify import Report
+
+STARTS: Final = 3  # of each flavour, for a median
+MB: Final = 1_000_000
+DEBIAN: Final = "test"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the flags say; return 0, or the exit code of what went wrong."""
+    options = parser().parse_args(argv)
+    try:
+        return verify(options)
+    except StackyardError as error:
+        print(f"verify_alpine_containers.py: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--env", default="alpine-test", help="environment to check (default: alpine-test)")
+    made.add_argument("--build", action="store_true", help="first build the images that are missing")
+    made.add_argument("--benchmark", action="store_true", help="also compare with the Debian images, three starts each")
+    made.add_argument("--fix", action="store_true", help="first mend in the Dockerfiles what a machine can mend")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    return made
+
+
+def verify(options: argparse.Namespace) -> int:
+    """
+    Run the checks and print what they found.
+
+    Raises:
+        StackyardError: If something cannot be looked at, or a check found an error.
+    """
+    environment = Environment.load(options.env)
+    if environment.flavour != "alpine":
+        raise UsageError(f"--env {options.env}: its images are {environment.flavour}; 'invoke verify.all' checks both")
+    say = _quiet if options.json else _say
+    verifier = Verifier(say=say, build=options.build)
+    mended = verifier.mend() if options.fix else []
+    for path in mended:
+        say(f"mended {path}")
+    verifier.dockerfiles()
+    verifier.compose([options.env])
+    verifier.images(("alpine",))
+    verifier.private_stack(options.env)
+    report = verifier.report()
+    compared = benchmark(options.env) if options.benchmark else []
+    _print(report, mended, compared, as_json=options.json)
+    report.check()
+    return 0
+
+
+def benchmark(name: str) -> list[dict[str, Any]]:
+    """
+    Measure the Alpine stack beside the Debian one: MB of all images, median start-up in s, MiB of memory when ready.
+
+    Raises:
+        StackyardError: If a stack does not start or something of it is left.
+    """
+    from stackyard import images  # noqa: PLC0415 - only this needs it
+
+    rows = []
+    for environment in (Environment.load(DEBIAN), Environment.load(name)):
+        starts = [_start(environment) for _ in range(STARTS)]
+        wanted = set(images.references(environment.flavour).values())
+        size = sum(image.size for image in images.listing() if image.reference in wanted)
+        rows.append({
+            "flavour": environment.flavour,
+            "images_mb": round(size / MB, 1),
+            "startup_s": round(statistics.median(seconds for seconds, _ in starts), 3),
+            "memory_mib": round(statistics.median(memory for _, memory in starts), 1),
+            "starts": STARTS,
+        })  # fmt: skip
+    return rows
+
+
+def _start(environment: Environment) -> tuple[float, float]:
+    """Start a stack, measure it, remove it; return its start-up in s and its memory in MiB."""
+    from stackyard.engine import Engine  # noqa: PLC0415 - only this needs it
+    from stackyard.launch import launch  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    with Engine() as engine:
+        stack, startup = launch(environment, open_book(None, engine), engine, fixed="never", progress=_quiet)
+        try:
+            used = [engine.memory(item.id) for item in engine.containers(stack.labels)]
+        finally:
+            removal = stack.down()
+        removal.check()
+    return startup.seconds, sum(item.used for item in used if item is not None) / MEBIBYTE
+
+
+def _print(report: Report, mended: Sequence[str], compared: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.to_json() | {"mended": list(mended), "benchmark": list(compared)}, indent=2))
+        return
+    if report.findings:
+        print(findings_table(report.findings) + "\n")
+    if compared:
+        print(table([list(row.values()) for row in compared], list(compared[0])) + "\n")
+    print(report.summary())
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _quiet(_line: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
