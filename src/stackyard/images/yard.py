@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 2  # images built at once
 # What takes longest, or holds up what does; measured: all else fits beside these.
-FIRST: Final = ("base-debian", "base-redis-alpine", "base-postgres-debian")
+FIRST: Final = ("base-debian", "base-redis-alpine", "base-postgres-debian", "postgres")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +197,7 @@ def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callabl
         try:
             while order.is_active():
                 # chosen when a worker is free: what became ready meanwhile may be more urgent
-                ready = sorted([*ready, *order.get_ready()], key=lambda name: missing[name].name not in FIRST)
+                ready = sorted([*ready, *order.get_ready()], key=lambda name: _rank(missing[name]))
                 while ready and len(running) < WORKERS:
                     name = ready.pop(0)
                     running[pool.submit(builder.build, missing[name])] = name
@@ -209,6 +209,10 @@ def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callabl
             builder.cancel()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _rank(recipe: Recipe) -> int:
+    return FIRST.index(recipe.name) if recipe.name in FIRST else len(FIRST)
 
 
 @contextlib.contextmanager
