@@ -12,6 +12,7 @@ Allocate a block of test ports that no other run on this host has, and give it b
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -47,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # a width of our own, because asking the terminal imports compression libraries that double the start
+    layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=120)
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     made.add_argument("--parallel-id", help="your name for the run: a-z, 0-9, '_' and '-'")
     made.add_argument("--env", default="test", help="environment the ports are for (default: test)")
     made.add_argument("--base-port", type=int, help="first port of the pool to allocate from (default: 9500)")
