@@ -249,6 +249,16 @@ def _laid_over(layers: Iterable[_Layer]) -> dict[str, File]:
                 if file.kind != "directory" and files.get(path, file).kind == "directory":
                     _remove(files, path, below)
                 files[path] = _linked(files, file)
+    return _with_folders(files)
+
+
+def _with_folders(files: dict[str, File]) -> dict[str, File]:
+    """Add the folders no layer names; the engine makes them as it unpacks."""
+    for path in list(files):
+        folder = posixpath.dirname(path)
+        while folder not in files:
+            files[folder] = File(kind="directory")
+            folder = posixpath.dirname(folder)
     return files
 
 

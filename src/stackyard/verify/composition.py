@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stackyard.environments import Environment
 
 LINT_DEADLINE: Final = 30.0  # seconds for compose-lint over one file
+GRADED: Final = frozenset({0, 1})  # compose-lint's exit codes for a file it could read
 MEMORY_CEILING: Final = 2_000_000_000  # bytes all services of one stack may have together
 LABELS: Final = frozenset(
     f"stackyard.{word}" for word in "lease environment host owner created ports subnet".split()
@@ -91,10 +92,9 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
         [program, "check", "--format", "json", "--no-env", *words, str(file)], deadline=LINT_DEADLINE, cwd=root,
         check=False,
     )  # fmt: skip
-    try:
-        rows = json.loads(done.stdout)["findings"]
-    except (ValueError, KeyError):
-        raise CommandError(done.argv, done.returncode, done.stderr or done.stdout) from None
+    if done.returncode not in GRADED:
+        raise CommandError(done.argv, done.returncode, done.stderr or done.stdout)
+    rows = json.loads(done.stdout)["findings"]
     return [
         Spot(found=f"{row['rule_id']} {row['service']}: {row['message']}", line=row["line"])
         for row in rows

@@ -80,7 +80,7 @@ def document(image: Image, name: str) -> str:
 
 
 def _component(package: Package, flavour: str) -> Any:
-    from cyclonedx.factory.license import LicenseFactory  # noqa: PLC0415 - as above
+    from cyclonedx.contrib.license.factories import LicenseFactory  # noqa: PLC0415 - as above
     from cyclonedx.model.component import Component, ComponentType  # noqa: PLC0415 - as above
     from packageurl import PackageURL  # noqa: PLC0415 - as above
 
