@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--env", default="test", help="environment the ports are for (default: test)")
     made.add_argument("--base-port", type=int, help="first port of the pool to allocate from (default: 9500)")
     made.add_argument("--output", help="also write the answer to this file: JSON, or env variables if it ends in .env")
+    made.add_argument("--force", action="store_true", help="allocate even if there seems to be no memory for a stack")
     made.add_argument("--json", action="store_true", help="print JSON")
     action = made.add_mutually_exclusive_group()
     action.add_argument("--check-only", action="store_true", help="allocate nothing, only say what would be")
@@ -80,7 +81,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return {"released": lease.id}, f"released the ports of {options.parallel_id}"
     if options.check_only:
         return check(book, options.parallel_id, options.env)
-    lease = book.acquire(Environment.load(options.env, book.settings.root), parallel_id=options.parallel_id)
+    found = Environment.load(options.env, book.settings.root)
+    lease = book.acquire(found, parallel_id=options.parallel_id, force=options.force)
     return lease.to_json(), described(lease)
 
 
