@@ -7,6 +7,7 @@ list by that label, whatever else runs beside these tests.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stackyard.engine import Engine
-    from stackyard.leases import LeaseBook
+    from stackyard.leases import Lease, LeaseBook
 
 CHECKOUT = Path(__file__).parents[2]
 FULL = os.environ.get("STACKYARD_FULL") == "1"
@@ -96,8 +97,10 @@ class Yard:
         return self.start(command, {"STACKYARD_CRASH_AT": crash})
 
     def start(self, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        # whoever runs the tests in the background of a shell has SIGINT ignored, and a child inherits that
+        words = ["env", "--default-signal=INT", *command]
         return subprocess.Popen(  # noqa: S603 - our own words
-            command, cwd=self.root, env=os.environ | dict(env or {}), text=True, start_new_session=True,
+            words, cwd=self.root, env=os.environ | dict(env or {}), text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -107,6 +110,21 @@ class Yard:
         child = self.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), *words], env)
         out, _ = child.communicate(timeout=60)
         return child.returncode, out, time.monotonic() - began
+
+    def report(self) -> dict[str, Any]:
+        """Read the report of the run that ended last."""
+        paths = (self.root / "reports").glob("test*.json")
+        content: dict[str, Any] = json.loads(max(paths, key=lambda path: path.stat().st_mtime_ns).read_text())
+        return content
+
+    def lease_of(self, child: subprocess.Popen[str]) -> Lease:
+        """Return the lease a run has, once it has one."""
+
+        def mine() -> list[Lease]:
+            return [lease for lease in self.book.leases() if lease.owner.pid == child.pid]
+
+        until(mine)
+        return mine()[0]
 
     def standing(self) -> list[str]:
         """Name everything that carries the yard's label and is not the control stack's."""
@@ -119,10 +137,11 @@ class Yard:
         directories = {path.name for path in folder.iterdir()} if folder.exists() else set()
         ports = {port for lease in self.book.leases() if lease.id in self.spared for port in lease.ports.values()}
         own = {port for pool in Settings.load().pools for port in pool}
+        listening = psutil.net_connections("tcp")
         bound = {
-            connection.laddr.port
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port in own - ports
+            address[1]
+            for connection in listening
+            if connection.status == psutil.CONN_LISTEN and (address := tuple(connection.laddr))[1] in own - ports
         }
         return {
             "standing": self.standing(),
@@ -161,17 +180,15 @@ def finish(child: subprocess.Popen[str], *, seconds: float = 60.0) -> tuple[int,
     return child.returncode, out
 
 
-def compose_override(stack: Stack, content: Mapping[str, Any]) -> Stack:
-    """Return the same lease with a Compose file changed by *content*, a mapping merged over the real one."""
-    import dataclasses  # noqa: PLC0415 - one use
-
-    import yaml  # noqa: PLC0415 - as above
+def changed(stack: Stack, changes: Mapping[str, Mapping[str, Any]]) -> Stack:
+    """Return a stack of the same lease whose Compose file has other values in some services."""
+    import yaml  # noqa: PLC0415 - one use
 
     original = stack.environment.compose_file
-    path = stack.lease.directory / "changed.yml"
-    loaded = yaml.safe_load(original.read_text())
-    for service, changes in content.items():
-        loaded["services"][service] |= changes
-    path.write_text(json.dumps(loaded))
+    content = yaml.safe_load(original.read_text())
+    for service, values in changes.items():
+        content["services"][service] |= values
+    path = original.with_name(f"{stack.lease.id}.yml")
+    path.write_text(json.dumps(content))
     environment = dataclasses.replace(stack.environment, compose_file=path)
     return Stack(environment, stack.lease, stack.book, stack.engine)

@@ -1,0 +1,127 @@
+"""Starts that go wrong: the error names the service and why, comes soon, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+import pytest
+from tests.faults.fault_yard import FULL, changed
+
+from stackyard.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from tests.faults.fault_yard import Yard
+
+    from stackyard.stacks import Stack
+
+STARTS = 100 if FULL else 20
+ACCEPTS = "import socket, time; s = socket.create_server(('0.0.0.0', 8000)); time.sleep(600)"
+
+
+def failure(stack: Stack, *, deadline: float | None = None) -> tuple[str, float]:
+    """Start a stack that cannot start; return the error's text and its seconds, and release the lease."""
+    began = time.monotonic()
+    try:
+        with pytest.raises(NotReadyError) as caught:
+            stack.up(deadline=deadline)
+        return str(caught.value), time.monotonic() - began
+    finally:
+        stack.down()
+
+
+@pytest.mark.core
+def test_a_service_that_exits_at_once_fails_the_start_soon(yard: Yard) -> None:
+    crash = ["python3", "-c", "import sys; sys.exit('the disk of tea is empty')"]
+    stack = changed(yard.stack(), {"auth": {"entrypoint": crash}})
+
+    text, seconds = failure(stack)
+
+    assert "service auth is exited (exit code 1" in text
+    assert "| the disk of tea is empty" in text
+    assert seconds < 10
+    assert yard.standing() == []
+
+
+@pytest.mark.core
+def test_a_service_that_accepts_and_never_answers_fails_at_the_deadline(yard: Yard) -> None:
+    stack = changed(yard.stack(), {"auth": {"entrypoint": ["python3", "-c", ACCEPTS]}})
+
+    text, seconds = failure(stack, deadline=5)
+
+    assert "not ready after" in text
+    assert "auth: no answer within 1 s" in text
+    assert 4 < seconds < 10
+    assert yard.standing() == []
+
+
+def test_a_service_whose_health_check_gives_up_is_told_from_a_slow_one(yard: Yard) -> None:
+    check = {
+        "test": ["CMD", "python3", "-c", "raise SystemExit('no')"],
+        "interval": "200ms",
+        "retries": 1,
+        "timeout": "1s",
+        "start_period": "1s",  # 0 would take the image's own
+    }
+    slow = ["python3", "-c", ACCEPTS]
+    stack = changed(yard.stack(), {"backend": {"entrypoint": slow, "healthcheck": check}})
+
+    text, seconds = failure(stack, deadline=30)
+
+    assert "health unhealthy" in text
+    assert seconds < 20
+
+
+def test_too_little_memory_is_named_not_a_time_out(yard: Yard) -> None:
+    stack = changed(yard.stack(), {"postgres": {"mem_limit": "12m", "memswap_limit": "12m", "mem_reservation": "8m"}})
+
+    text, _ = failure(stack, deadline=30)
+
+    assert "postgres" in text
+    assert "out of memory: killed at its limit" in text
+
+
+def test_one_stack_of_four_fails_alone(yard: Yard) -> None:
+    stacks = [yard.stack() for _ in range(4)]
+    broken = changed(stacks[2], {"redis": {"entrypoint": ["sh", "-c", "exit 3"]}})
+
+    def start(stack: Stack) -> str:
+        try:
+            stack.up(deadline=60)
+        except NotReadyError as error:
+            return str(error)
+        return "up"
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(start, [stacks[0], stacks[1], broken, stacks[3]]))
+    standing = len(yard.standing())
+    left = [stack.down().left for stack in stacks]
+
+    assert [text == "up" for text in said] == [True, True, False, True]
+    assert "service redis is exited (exit code 3" in said[2]
+    assert standing == 3 * 5
+    assert left == [[], [], [], []]
+
+
+async def ask(url: str) -> int:
+    connection: Any = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval("select count(*) from pg_tables where schemaname = 'public'"))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.timeout(1800)
+def test_ready_postgres_answers_the_first_query_every_time(yard: Yard) -> None:
+    stack = yard.stack()
+    try:
+        for _ in range(STARTS):
+            stack.up(deadline=60)
+            assert asyncio.run(ask(stack.lease.url("postgres"))) >= 0
+            for container in yard.engine.containers(stack.labels):
+                yard.engine.remove(container)
+    finally:
+        stack.down()
