@@ -152,7 +152,9 @@ def commands(size: int = SIZE, *, rounds: int = 3) -> Commands:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             idle.append(_burst([[sys.executable, "-c", "pass"]] * size, folder))
-            busy.append(_burst([[sys.executable, script, "--force", "--parallel-id", f"job-{n}"] for n in range(size)], folder))
+            busy.append(
+                _burst([[sys.executable, script, "--force", "--parallel-id", f"job-{n}"] for n in range(size)], folder)
+            )
     seconds, idle_seconds = statistics.median(busy), statistics.median(idle)
     ratio = statistics.median(b / i for b, i in zip(busy, idle, strict=True))
     return Commands(size=size, seconds=seconds, idle_seconds=idle_seconds, ratio=ratio)
