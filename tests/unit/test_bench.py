@@ -149,7 +149,7 @@ def test_the_program_prints_tables_writes_json_and_fails_for_a_shared_port(
     monkeypatch.setattr(__main__, "project_root", lambda: tmp_path)
     (tmp_path / "reports").mkdir()
 
-    assert __main__.main(["leases"]) == code
+    assert __main__.main(["leases", "--rounds", "1"]) == code
 
     shown = capsys.readouterr().out
     assert f"{sharing} of 50" in shown

@@ -43,11 +43,6 @@ class Place:
     spare: tuple[int, ...]
     subnet: str
 
-    @property
-    def base(self) -> int:
-        """The first port of a block."""
-        return self.ports[SERVICES[0]]
-
 
 @dataclass(slots=True, kw_only=True)
 class Search:

@@ -97,6 +97,38 @@ def test_a_deleted_book_is_rebuilt_and_grants_nothing_twice(
     assert {lease.id for lease in held} < {lease.id for lease in book.leases()}
 
 
+def test_work_on_a_book_deleted_under_it_is_undone_and_done_again(
+    book: LeaseBook, file: Path, environment: Surroundings
+) -> None:
+    held = book.acquire(environment)
+    undone: list[int] = []
+    done: list[int] = []
+
+    def work(db: store.Transaction) -> int:
+        done.append(1)
+        db.undo.append(lambda: undone.append(1))
+        if len(done) == 1:
+            file.unlink()
+        return len(done)
+
+    assert book._store.run(work) == 2
+    assert undone == [1]
+    assert book.leases() == [held]
+
+
+def test_the_open_book_is_not_trusted_once_a_stranger_has_written(
+    book: LeaseBook, file: Path, environment: Surroundings
+) -> None:
+    book.acquire(environment)
+    before = book._store._db
+    book.leases()
+    assert book._store._db is before
+    os.utime(file, ns=(1, 1))
+
+    assert len(book.leases()) == 1
+    assert book._store._db is not before
+
+
 def test_a_journal_of_a_lost_book_is_never_played_into_the_new_one(
     book: LeaseBook, file: Path, environment: Surroundings
 ) -> None:
