@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import uuid
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from tests.faults.fault_yard import CHECKOUT, CLEAN, Yard
 from stackyard import images
 from stackyard.engine import Engine
 from stackyard.environments import Environment
+from stackyard.launch import launch
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    first = 21000 + os.getpid() % 9 * 1000  # two of these at once on one machine are two books: each its own pool
     folder = tmp_path_factory.mktemp("yard")
     root = folder / "project"
     for part in ("envs", "compose"):
@@ -29,8 +32,8 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     root.joinpath("tests", "platform").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, Engine() as engine, contextlib.ExitStack() as undo:
         for name, value in {
-            "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": "24000-26999",
-            "STACKYARD_POOL_SUBNETS": "10.214.0.0/18", "PYTHONDONTWRITEBYTECODE": "1",
+            "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": f"{first}-{first + 999}",
+            "STACKYARD_POOL_SUBNETS": f"10.214.{os.getpid() % 64 * 4}.0/22", "PYTHONDONTWRITEBYTECODE": "1",
         }.items():  # fmt: skip
             patch.setenv(name, str(value))
         found = images.ensure("debian", source="auto", progress=print)
@@ -45,11 +48,10 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 def _lay_out_untouchable(yard: Yard, undo: contextlib.ExitStack) -> None:
     """Put a live stack, and things that only look like ours, beside the faults."""
-    control = yard.stack(fixed="prefer")
+    control, _ = launch(Environment.load("test"), yard.book, yard.engine, fixed="prefer", progress=print)
     yard.spared.add(control.lease.id)
     undo.callback(lambda: yard.spared.discard(control.lease.id))
     undo.callback(control.down)
-    control.up()
     yard.untouchable.extend(("container", item.id) for item in yard.engine.containers(control.labels))
     yard.untouchable.extend(("network", item.id) for item in yard.engine.networks(control.labels))
     api, mark = yard.engine.api, uuid.uuid4().hex[:8]

@@ -93,8 +93,12 @@ class Yard:
 
     def flow(self, *words: str, crash: str = "") -> subprocess.Popen[str]:
         """Start a whole run as a process of its own."""
-        command = [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", *words]
-        return self.start(command, {"STACKYARD_CRASH_AT": crash})
+        return self.start(self.words(*words), {"STACKYARD_CRASH_AT": crash})
+
+    @staticmethod
+    def words(*words: str) -> list[str]:
+        """Return the words of a whole run."""
+        return [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", *words]
 
     def start(self, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         # whoever runs the tests in the background of a shell has SIGINT ignored, and a child inherits that

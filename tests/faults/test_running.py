@@ -1,0 +1,136 @@
+"""Stacks that suffer while they run: killed and paused services, tests that hang, nosy neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+import httpx
+import psutil
+import pytest
+from tests.faults.fault_yard import CLEAN, finish, until
+
+from stackyard.stacks import PROBED
+
+if TYPE_CHECKING:
+    from tests.faults.fault_yard import Yard
+
+    from stackyard.leases import Lease
+    from stackyard.stacks import Stack
+
+ACCOUNT = {"name": "same.name", "password": "correct horse battery"}
+KILL = (
+    "labels = ['stackyard.lease=' + os.environ['STACKYARD_LEASE'], 'com.docker.compose.service=redis']; "
+    "filters = [word for label in labels for word in ('--filter', 'label=' + label)]; "
+    "ids = subprocess.run(['docker', 'ps', '-q', *filters], capture_output=True, text=True).stdout.split(); "
+    "subprocess.run(['docker', 'kill', *ids], check=True, stdout=subprocess.DEVNULL)"
+)
+
+
+@pytest.mark.parametrize("service", [pytest.param("redis", marks=pytest.mark.core), "postgres", "auth", "backend"])
+def test_a_killed_service_shows_in_the_status_at_once(yard: Yard, stack: Stack, service: str) -> None:
+    yard.engine.api.kill(stack.container(service).id)
+    began = time.monotonic()
+    while all(state.well for state in stack.status()):
+        assert time.monotonic() - began < 5
+
+    code, out, _ = yard.invoke("env.status", "--json", "--lease", stack.lease.id)
+
+    rows = {row["service"]: row for row in json.loads(out[: out.rindex("]") + 1])}
+    assert code == 7
+    assert (rows[service]["status"], rows[service]["exit_code"]) == ("exited", 137)
+    assert {row["status"] for name, row in rows.items() if name != service} == {"running"}
+
+
+@pytest.mark.core
+def test_a_run_whose_service_died_is_marked_and_keeps_its_result(yard: Yard) -> None:
+    yard.suite(KILL)
+
+    code, out = finish(yard.flow())
+
+    assert code == 0, out
+    assert yard.report()["outcome"] == "passed"
+    assert "service redis is exited (exit code 137" in yard.report()["degraded"][0]
+    assert "degraded: service redis is exited" in out
+
+
+def test_a_paused_database_recovers(stack: Stack) -> None:
+    api, container = stack.engine.api, stack.container("postgres").id
+    api.pause(container)
+    paused = {state.service: state.status for state in stack.status()}["postgres"]
+    api.unpause(container)
+
+    stack.wait(deadline=30)
+
+    assert paused == "paused"
+    # the engine calls a paused container unhealthy until its next health check
+    until(lambda: all(state.well for state in stack.status()), pause=0.2)
+
+
+@pytest.mark.core
+def test_tests_that_hang_are_ended_with_all_they_started_and_never_pass(yard: Yard) -> None:
+    mark = f"3141{int(time.time()) % 10**6}"
+    daemon = f"trap '' TERM; setsid sleep {mark} & sleep {mark}"
+    yard.suite(
+        f"import signal; signal.signal(15, signal.SIG_IGN); subprocess.Popen(['sh', '-c', {daemon!r}], "
+        f"start_new_session=True); time.sleep(300)"
+    )
+    child = yard.start(yard.words(), {"STACKYARD_PAYLOAD_TIMEOUT": "3"})
+
+    code, out = finish(child)
+
+    assert code == 124, out
+    assert yard.report()["outcome"] == "timed out"
+    assert [
+        process.pid for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])
+    ] == []
+    assert yard.remains() == CLEAN
+
+
+async def rows(url: str) -> Any:
+    connection: Any = await asyncpg.connect(url)
+    await connection.close()
+
+
+def with_credentials_of(lease: Lease, other: Lease, service: str) -> str:
+    """Return the URL of *other*'s service with the credentials of *lease*."""
+    return lease.url(service).split("@")[0] + "@" + other.url(service).split("@")[1]
+
+
+@pytest.mark.core
+def test_one_stack_reaches_nothing_of_another(yard: Yard, stack: Stack) -> None:
+    (identity,) = yard.spared
+    control = yard.book.find(identity)
+    auth, backend = stack.lease.url("auth"), control.url("backend")
+    httpx.post(f"{auth}/register", json=ACCOUNT).raise_for_status()
+    token = httpx.post(f"{auth}/login", json=ACCOUNT).raise_for_status().json()["access_token"]
+
+    foreign = httpx.get(f"{backend}/threads", headers={"Authorization": f"Bearer {token}"})
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(rows(with_credentials_of(stack.lease, control, "postgres")))
+
+    assert foreign.status_code == 401
+    for service in PROBED:
+        assert reach(stack, address_of(stack.lease, service, yard)) == "reached", service
+        assert reach(stack, address_of(control, service, yard)) == "out of reach", service
+
+
+def address_of(lease: Lease, service: str, yard: Yard) -> tuple[str, int]:
+    """Return where a service listens in its stack's own network."""
+    labels = [f"stackyard.lease={lease.id}", f"com.docker.compose.service={service}"]
+    (container,) = yard.engine.containers(labels)
+    (network,) = yard.engine.api.inspect_container(container.id)["NetworkSettings"]["Networks"].values()
+    return network["IPAddress"], {"postgres": 5432, "redis": 6379}.get(service, 8000)
+
+
+def reach(stack: Stack, address: tuple[str, int]) -> str:
+    """Try to connect from inside a stack's backend."""
+    script = (
+        f"import socket\ntry: socket.create_connection({address!r}, 1); print('reached')\n"
+        f"except OSError: print('out of reach')"
+    )
+    made = stack.engine.api.exec_create(stack.container("backend").id, ["python3", "-c", script])
+    return bytes(stack.engine.api.exec_start(made["Id"])).decode().strip()
