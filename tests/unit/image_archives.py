@@ -112,7 +112,10 @@ def elf(*, interpreter: str = "", needed: tuple[str, ...] = (), run_path: str = 
 
 def sound_alpine() -> Plan:
     """An Alpine image with which every check is content."""
-    apk = b"C:Q1\nP:musl\nV:1.2.5-r21\nL:MIT\n\nP:busybox\nV:1.37-r1\nL:GPL-2.0-only\n"
+    apk = (
+        b"C:Q1\nP:musl\nV:1.2.5-r21\nL:MIT\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nR:libc.musl-x86_64.so.1\n\n"
+        b"P:busybox\nV:1.37-r1\nL:GPL-2.0-only\nF:bin\nR:busybox\nZ:Q1x=\n"
+    )
     files = {
         "/bin": Entry(folder=True, mode=0o755),
         "/tmp": Entry(folder=True, mode=0o1777),

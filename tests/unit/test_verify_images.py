@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import pytest
 from image_archives import GLIBC, MUSL, Entry, Plan, chunked, elf, sound_alpine
 
 from stackyard.errors import ImageError
-from stackyard.verify import images, sboms
+from stackyard.verify import images, packages, sboms
 from stackyard.verify.archives import Image, read
 from stackyard.verify.binaries import Binary
 from stackyard.verify.records import examine
@@ -115,6 +116,10 @@ PLANTED: dict[str, tuple[Callable[[Plan], None], str, str]] = {
     "not Alpine": (
         file("/usr/lib/os-release", Entry(b"ID=debian\n")), "image-alpine", "os-release does not say ID=alpine"
     ),
+    "file of a package": (
+        file("/lib/.wh.libc.musl-x86_64.so.1", Entry()), "image-packages",
+        "musl: 1 missing, the first is /lib/libc.musl-x86_64.so.1",
+    ),
     "no apk database": (
         file("/lib/apk/db/.wh..wh..opq", Entry()), "image-alpine", "apk's database does not list musl"
     ),
@@ -131,7 +136,7 @@ def test_a_planted_defect_is_found_by_exactly_its_check(defect: str) -> None:
 
     assert [item.check for item in findings] == [check]
     assert findings[0].found.startswith(words)
-    assert findings[0].fails
+    assert findings[0].fails is (check not in {"image-packages", "image-volume"})  # these only warn
 
 
 def test_a_pasted_release_file_does_not_make_an_image_alpine() -> None:
@@ -140,6 +145,13 @@ def test_a_pasted_release_file_does_not_make_an_image_alpine() -> None:
     told = [item.found for item in found(plan.image()) if item.check == "image-alpine"]
 
     assert told == ["apk's database does not list musl", "there is no musl loader in /lib"]
+
+
+def test_pip_which_official_bases_bring_is_a_warning() -> None:
+    plan = sound_alpine()
+    plan.add("/usr/local/bin/pip3", Entry(b"x", 0o755))
+
+    assert [(item.check, item.severity) for item in found(plan.image())] == [("image-build-tools", "warning")]
 
 
 def test_size_is_measured_against_the_budget_and_the_twin() -> None:
@@ -272,8 +284,20 @@ def test_without_a_database_the_list_says_unavailable() -> None:
     assert listed["metadata"]["properties"][0]["value"] == "unavailable"
 
 
+def test_a_program_no_package_accounts_for_is_listed_with_its_hash() -> None:
+    plan = sound_alpine()
+    server, module = elf(interpreter=MUSL), elf()
+    plan.layers.append({"/usr/local/bin/server": Entry(server, 0o755), "/srv/p/h11/fast.so": Entry(module)})
+
+    rows = json.loads(sboms.document(plan.image(), "stackyard/thing"))["components"]
+
+    assert [(row["name"], row["hashes"]) for row in rows if row["type"] == "file"] == [
+        ("/usr/local/bin/server", [{"alg": "SHA-256", "content": hashlib.sha256(server).hexdigest()}])
+    ]
+
+
 def test_a_dpkg_database_is_read() -> None:
     status = b"Package: libc6\nStatus: install ok installed\nVersion: 2.41-12\nDescription: x\n more: text\n"
     image = Plan(layers=[{"/var/lib/dpkg/status": Entry(status)}], flavour="debian").image()
 
-    assert sboms.packages(image) == [sboms.Package(ecosystem="deb", name="libc6", version="2.41-12")]
+    assert packages.listed(image) == [packages.Package(ecosystem="deb", name="libc6", version="2.41-12")]

@@ -8,6 +8,7 @@ order; then upper layers cover lower ones as the engine would lay them.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import posixpath
@@ -49,6 +50,7 @@ class File:
         head: Its first 256 bytes.
         text: All of it, where a check reads it; None elsewhere.
         binary: What its ELF headers say; None for other files.
+        digest: SHA-256 of a program or library, in hexadecimal; empty for other files.
     """
 
     kind: Kind
@@ -59,6 +61,7 @@ class File:
     head: bytes = b""
     text: str | None = None
     binary: Binary | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,17 +224,18 @@ def _layer(stream: Any) -> _Layer:
 
 def _file(member: tarfile.TarInfo, extract: Callable[[tarfile.TarInfo], IO[bytes] | None] | None) -> File:
     kind: Kind = "directory" if member.isdir() else "link" if member.issym() else "file" if member.isreg() else "other"
-    head, text, binary = b"", None, None
+    head, text, binary, digest = b"", None, None, ""
     stream = extract(member) if extract else None
     if stream is not None:
         head = stream.read(HEAD)
         if head.startswith(MAGIC):
-            binary = Binary.parse(head + stream.read())
+            data = head + stream.read()
+            binary, digest = Binary.parse(data), hashlib.sha256(data).hexdigest()
         elif member.size <= TEXT_LIMIT and KEPT.fullmatch(member.name.lstrip("./")):
             text = (head + stream.read()).decode(errors="replace")
     return File(
         kind=kind, mode=member.mode, owner=(member.uid, member.gid), size=member.size,
-        target=member.linkname if member.issym() else "", head=head, text=text, binary=binary,
+        target=member.linkname if member.issym() else "", head=head, text=text, binary=binary, digest=digest,
     )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ HEAD: Final = """\
 `nox -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack` run
 one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are told. `--json` prints
 the findings, and `reports/` gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of
-what is in it (`sbom-SERVICE-FLAVOUR.json`; "unavailable" where the image keeps no list of packages).
+what is in it (`sbom-SERVICE-FLAVOUR.json`): the system's packages, "unavailable" where the image keeps no list of them,
+Python's, and by SHA-256 every program and library that neither accounts for.
 
 `scripts/verify_alpine_containers.py --fix` mends what a machine can mend:
 {mends}.

@@ -7,8 +7,9 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stackyard.verify import libraries as loading
+from stackyard.verify.packages import apk_files
 from stackyard.verify.patterns import FILES, kinds_in, secrets_in
-from stackyard.verify.records import check
+from stackyard.verify.records import Spot, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,6 +68,28 @@ def alpine(image: Image) -> Iterator[str]:
         yield "apk's database does not list musl"
     if not any(MUSL.fullmatch(path) and image.files[path].binary for path in image.files):
         yield "there is no musl loader in /lib"
+
+
+@check(
+    "image-packages",
+    "every file of an installed package is there",
+    severity="warning",
+    fix="remove the package with apk, so that its database says so, or leave the file",
+)
+def packages(image: Image) -> Iterator[str]:
+    """What scans images for known faults believes the database, and so do those who read the list of contents."""
+    missing: dict[str, list[str]] = {}
+    for path, package in apk_files(image).items():
+        if not _is_there(image, path):
+            missing.setdefault(package, []).append(path)
+    for package, paths in missing.items():
+        yield f"{package}: {len(paths)} missing, the first is {paths[0]}"
+
+
+def _is_there(image: Image, path: str) -> bool:
+    """Tell whether something is at *path*; a link counts whatever it leads to."""
+    folder = image.resolve(posixpath.dirname(path))
+    return folder is not None and posixpath.join(folder, posixpath.basename(path)) in image.files
 
 
 @check("image-libraries", "every program finds its loader and libraries", fix="add the missing file to the image")
@@ -208,21 +231,26 @@ def key_file(image: Image) -> Iterator[str]:
 
 
 @check("image-build-tools", "nothing to build, fetch or debug with", fix="copy the product from a stage of its own")
-def build_tools(image: Image) -> Iterator[str]:
-    """They are size, and an intruder's tools."""
+def build_tools(image: Image) -> Iterator[Spot]:
+    """They are size, and an intruder's tools; official bases bring pip along, which is only a warning."""
     for path in image.files:
         name = posixpath.basename(path)
         if PROGRAMS.fullmatch(path) and name in TOOLS:
-            yield path
+            yield Spot(found=path, severity="warning" if name.startswith("pip") else None)
 
 
-@check("image-volume", "the image declares no volume", fix="remove VOLUME; Compose names what has to last")
+@check(
+    "image-volume",
+    "the image declares no volume",
+    severity="warning",
+    fix="remove VOLUME; where an official base declares it, Compose has to mount something there",
+)
 def volume(image: Image) -> Iterator[str]:
-    """Each start would make an anonymous volume that stays behind when nobody removes it."""
+    """A start that mounts nothing there makes an anonymous volume that stays behind when nobody removes it."""
     yield from sorted(image.config.get("Volumes") or ())
 
 
 CHECKS: Final = (
-    size, half, alpine, libraries, musl, architecture, programs, health, user, exec_form, setuid, world_writable,
-    secret, key_file, build_tools, volume,
+    size, half, alpine, packages, libraries, musl, architecture, programs, health, user, exec_form, setuid,
+    world_writable, secret, key_file, build_tools, volume,
 )  # fmt: skip
