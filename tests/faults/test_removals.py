@@ -135,7 +135,6 @@ def test_down_ten_times_at_once_ends_without_a_traceback(yard: Yard) -> None:
     assert yard.remains() == CLEAN
 
 
-@pytest.mark.core
 def test_up_twice_at_once_gives_both_the_same_stack(yard: Yard) -> None:
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(lambda _: yard.invoke("env.up", "--parallel-id", "twice", "--json"), range(2)))

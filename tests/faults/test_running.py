@@ -78,7 +78,7 @@ def test_tests_that_hang_are_ended_with_all_they_started_and_never_pass(yard: Ya
         f"import signal; signal.signal(15, signal.SIG_IGN); subprocess.Popen(['sh', '-c', {daemon!r}], "
         f"start_new_session=True); time.sleep(300)"
     )
-    child = yard.start(yard.words(), {"STACKYARD_PAYLOAD_TIMEOUT": "3"})
+    child = yard.start(yard.words(), {"STACKYARD_PAYLOAD_TIMEOUT": "2"})
 
     code, out = finish(child)
 

@@ -36,7 +36,7 @@ def start_slow(yard: Yard, command: list[str] | None = None) -> subprocess.Popen
     ("number", "code"),
     [
         pytest.param(signal.SIGINT, -signal.SIGINT, id="SIGINT"),
-        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.core),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
         pytest.param(signal.SIGHUP, 143, id="SIGHUP"),
     ],
 )

@@ -72,3 +72,26 @@ def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: 
     removal = cleanup.remove(engine, LABEL, sleep=recover)
 
     assert (sorted(removal.removed), removal.left) == (["container auth-l1", "container late-l1"], [])
+
+
+def test_a_slow_engine_that_refuses_nothing_is_waited_for(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("auth")
+    fake_engine.immortal.add("auth-l1")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == cleanup.ROUNDS + 3:
+            fake_engine.immortal.clear()
+
+    assert cleanup.remove(engine, LABEL, sleep=sleep).left == []
+    assert max(slept) == cleanup.PAUSE * cleanup.ROUNDS
+
+
+def test_a_refusal_is_not_waited_for_as_long(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net")
+    fake_engine.refuse["networks net"] = (403, "has active endpoints")
+    slept: list[float] = []
+
+    assert len(cleanup.remove(engine, LABEL, sleep=slept.append).left) == 1
+    assert len(slept) == cleanup.ROUNDS - 1

@@ -209,3 +209,10 @@ def test_all_with_yes_keeps_data_volumes_unless_told(shell: Shell, fake_engine: 
         fake_engine.volumes["data"]["Labels"]["stackyard.host"] = Settings.load().host
         shell.run("cleanup.all", "--yes", *options)
         assert list(fake_engine.volumes) == ([] if options else ["data"])
+
+
+def test_a_service_that_keeps_failing_its_health_check_fails_the_status(shell: Shell, fake_engine: FakeEngine) -> None:
+    lease = add_lease(fake_engine, "redis")
+    fake_engine.containers[f"redis-{lease.id}"]["state"]["Health"] = {"Status": "unhealthy", "Log": []}
+
+    assert shell.run("env.status")[0] == 7

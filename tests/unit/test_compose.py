@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 from fake_docker import install_docker
 
 from stackyard.compose import Compose, port_conflict, start_at_once
-from stackyard.errors import CommandError, ConfigError
+from stackyard.errors import CommandError, ConfigError, EngineError
 
 
 def make_project(tmp_path: Path, script: str) -> Compose:
@@ -80,3 +81,26 @@ def test_what_is_no_compose_file_is_one_line(tmp_path: Path, text: str | None) -
 )
 def test_stolen_ports_and_subnets_are_told_from_other_failures(output: str, expected: bool) -> None:
     assert port_conflict(CommandError(["docker"], 1, output)) is expected
+
+
+@pytest.mark.usefixtures("_own_docker")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("case $* in *version*) echo 2.5.0; exit 0;; esac; exit 1", "is 2.5.0; stackyard needs 2.20.2 or newer"),
+        ("echo \"docker: 'compose' is not a docker command.\" >&2; exit 1", "has no Compose plugin; stackyard needs"),
+    ],
+    ids=["old", "missing"],
+)
+def test_an_unfit_plugin_is_named_when_up_fails(tmp_path: Path, answer: str, words: str) -> None:
+    with pytest.raises(EngineError, match=re.escape(words)):
+        asyncio.run(make_project(tmp_path, answer).up(deadline=10))
+
+
+@pytest.mark.usefixtures("_own_docker")
+@pytest.mark.parametrize("version", ["2.26.1-4", "dev"])
+def test_a_fit_plugins_own_words_are_kept(tmp_path: Path, version: str) -> None:
+    script = f"case $* in *version*) echo {version}; exit 0;; esac; echo 'no such image' >&2; exit 1"
+
+    with pytest.raises(CommandError, match="no such image"):
+        asyncio.run(make_project(tmp_path, script).up(deadline=10))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,3 +131,14 @@ def test_each_does_all_and_returns_the_refusals() -> None:
     assert sorted(done) == [1, 2, 3]
     assert [str(error) for error in refusals] == ["no"]
     assert each(work, []) == []
+
+
+def test_an_engine_that_hangs_is_found_out_at_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackyard.engine.client.KNOCK_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent, Engine() as engine:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/silent.sock")
+
+        with pytest.raises(EngineError, match="did not answer in time; try 'invoke doctor'"):
+            engine.containers([])

@@ -143,7 +143,7 @@ def test_what_is_left_is_named_and_fails_the_run(
 
     def up(stack: Stack, *, keep: bool, deadline: float | None) -> Startup:
         fake_engine.network("net", stack.lease.id, users=("stranger",))
-        return plain(stack, keep=keep)
+        return plain(stack, keep=keep, deadline=deadline)
 
     monkeypatch.setattr(Stack, "up", up)
 
@@ -245,3 +245,45 @@ def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
 
     assert yard.report()["outcome"] == "interrupted"
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
+
+
+def test_tests_past_their_limit_are_never_passed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(flows.PAYLOAD_TIMEOUT, "1")
+    yard.suite("import time; time.sleep(60)")
+
+    assert flows.test("test", ["-q"]) == flows.TIMED_OUT
+
+    assert yard.report()["outcome"] == "timed out"
+    assert "the tests were ended after 1 s" in capfd.readouterr().out
+
+
+def test_a_limit_that_is_none_is_refused_before_anything_starts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(flows.PAYLOAD_TIMEOUT, "-1")
+
+    assert flows.test("test", ["-q"]) == 2
+    assert not yard.folder.joinpath("state", "leases").exists()
+
+
+def test_a_service_that_died_meanwhile_is_told(
+    yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = flows._payload
+
+    def payload(stack: Stack, arguments: list[str], limit: float | None) -> int:
+        fake_engine.container("redis", stack.lease.id, Status="exited", ExitCode=137)
+        return plain(stack, arguments, limit)
+
+    monkeypatch.setattr(flows, "_payload", payload)
+
+    assert flows.test("test", ["-q"]) == 0
+    assert yard.report()["degraded"] == ["service redis is exited (exit code 137, health none)"]
+    assert "degraded: service redis is exited" in capfd.readouterr().out
+
+
+def test_a_payload_that_cannot_be_started_is_no_time_out(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+
+    assert flows.test("test", ["-q"]) == 3
+    assert yard.report()["outcome"] == "failed"

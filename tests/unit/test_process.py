@@ -169,3 +169,38 @@ def test_no_child_outlives_a_parent_killed_with_sigkill(tmp_path: Path) -> None:
 
     _, alive = psutil.wait_procs([psutil.Process(pid) for pid in _living(note)], timeout=10)
     assert alive == []
+
+
+def test_a_passthrough_past_its_deadline_takes_its_daemons_along(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    daemon = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    script = (
+        "import pathlib, subprocess, sys, time; "
+        f"child = subprocess.Popen([sys.executable, '-c', {daemon!r}], start_new_session=True); "
+        f"pathlib.Path({str(note)!r}).write_text(str(child.pid)); time.sleep(60)"
+    )
+
+    with pytest.raises(CommandError, match="ran past its deadline"):
+        process.passthrough([PYTHON, "-c", script], deadline=1)
+
+    assert _living(note) == []
+
+
+def test_a_passthrough_that_ends_leaves_no_daemon(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = (
+        "import pathlib, subprocess, sys; "
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
+        f"pathlib.Path({str(note)!r}).write_text(str(child.pid)); __import__('os')._exit(4)"
+    )
+
+    assert process.passthrough([PYTHON, "-c", script]) == 4
+    assert _living(note) == []
+
+
+def test_a_passthrough_may_be_kept_from_the_callers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE_PROFILES", "evil")
+    script = "import os, sys; sys.exit(5 if 'COMPOSE_PROFILES' in os.environ else 0)"
+
+    assert process.passthrough([PYTHON, "-c", script]) == 5
+    assert process.passthrough([PYTHON, "-c", script], inherit=False) == 0

@@ -221,3 +221,29 @@ def test_exec_splits_words_without_a_shell(stack: Stack, tmp_path: Path, fake_en
     assert calls.read_text().split("exec ")[1].strip() == "-T redis echo $(id) b"
     with pytest.raises(UsageError, match="cannot be split"):
         stack.exec("redis", "'")
+
+
+@pytest.mark.usefixtures("_silent")
+def test_a_stack_that_stood_before_survives_a_failed_start(
+    book: LeaseBook, fake_engine: FakeEngine, engine: Engine, tmp_path: Path
+) -> None:
+    environment = Environment.load("test")
+    lease = book.acquire(environment, ttl=60)
+    fake_engine.container("redis", lease.id)
+    install_docker(tmp_path, "exit 0")
+    stack = Stack(environment, lease, book, engine)
+
+    with pytest.raises(NotReadyError, match="kept for you to look at"):
+        stack.up(deadline=0.3)
+
+    assert stack.stood_before
+    assert list(fake_engine.containers) == [f"redis-{lease.id}"]
+
+
+@pytest.mark.usefixtures("_answering")
+def test_a_lease_that_another_command_ended_is_not_started(stack: Stack, tmp_path: Path) -> None:
+    install_docker(tmp_path, "exit 0")
+    stack.book.release(stack.lease)
+
+    with pytest.raises(LeaseNotFoundError, match="was ended by another command"):
+        stack.up()
