@@ -2,7 +2,7 @@
 The flows and the gates.
 
 Flows (they start real stacks): dev test alpine_test ci.
-Gates: lint types unit integration verify.
+Gates: lint types unit integration faults verify.
 
 Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
 follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
@@ -45,12 +45,13 @@ def alpine_test(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["flow"])
 def ci(session: nox.Session) -> None:
-    """Run everything: lint, types, the platform's tests on both flavours, integration and unit tests."""
+    """Run everything: lint, types, the platform's tests on both flavours, integration tests, core faults, unit tests."""
     lint(session)
     types(session)
     _platform(session, "ci", session.posargs)
     _platform(session, "alpine-test", session.posargs)
     integration(session)
+    _faults(session, "-m", "core")
     unit(session)
 
 
@@ -82,6 +83,16 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
     session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
+
+
+@nox.session(default=False, tags=["gate"])
+def faults(session: nox.Session) -> None:
+    """Kill, starve, hang and mislead real runs; STACKYARD_FULL=1 does it for an hour, `-- -m core` for a minute."""
+    _faults(session)
+
+
+def _faults(session: nox.Session, *words: str) -> None:
+    session.run(PYTHON, "-m", "pytest", "tests/faults", *words, *_pytest(session, "faults"))
 
 
 @nox.session(default=False, tags=["gate"])
