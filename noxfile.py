@@ -45,7 +45,7 @@ def alpine_test(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["flow"])
 def ci(session: nox.Session) -> None:
-    """Run everything: lint, types, the platform's tests on both flavours, integration tests, core faults, unit tests."""
+    """Run everything: lint, types, the platform on both flavours, integration tests, core faults, unit tests."""
     lint(session)
     types(session)
     _platform(session, "ci", session.posargs)
