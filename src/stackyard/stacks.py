@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import dataclasses
 import shlex
+import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard import cleanup, evidence, process
 from stackyard.checkpoints import reach
@@ -25,13 +27,15 @@ from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotR
 from stackyard.turns import turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
+    from types import FrameType
 
     from stackyard.engine import ContainerState, Engine, MemoryUse, Resource
     from stackyard.environments import Environment
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
 
+ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 PROBED: Final = ("postgres", "redis", "auth", "backend")
 
 
@@ -116,7 +120,7 @@ class Stack:
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
         try:
-            return asyncio.run(self._start(limit))
+            return asyncio.run(_unwound_first(self._start(limit)))
         except (NotReadyError, CommandError) as error:
             if isinstance(error, CommandError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
@@ -241,6 +245,33 @@ class Stack:
 
         stop: Callable[[], str | None] = self._trouble
         return asyncio.run(wait_until_ready(self.probes(), deadline=deadline, stop=stop)).seconds
+
+
+async def _unwound_first(work: Coroutine[Any, Any, Startup]) -> Startup:
+    """
+    Wait for *work*; SIGTERM and SIGHUP end it in order before their handlers run, as asyncio does for Ctrl-C itself.
+
+    A handler that raises in the midst of the event loop would leave a child process that nobody knows of any more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return await work  # signals never get here
+    came: list[int] = []
+    cancel, loop = cast("asyncio.Task[Any]", asyncio.current_task()).cancel, asyncio.get_running_loop()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        loop.call_soon_threadsafe(cancel)
+
+    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        return await work
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for told in came:
+            signal.raise_signal(told)
 
 
 async def _first_failure(*tasks: asyncio.Task[Any]) -> None:

@@ -6,11 +6,12 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from tests.faults.fault_yard import CLEAN, FULL, finish, until
+from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, finish, until
 
 from stackyard.checkpoints import Checkpoint
 
@@ -89,3 +90,19 @@ def test_runs_killed_at_random_moments_leave_nothing(yard: Yard) -> None:
 
         assert code == 0, f"{where}: {said}"
         assert yard.remains() == CLEAN, where
+
+
+def test_what_a_killed_env_up_left_can_be_removed_by_name(yard: Yard) -> None:
+    words = [sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--parallel-id", "half"]
+    child = yard.start(words)
+    until(lambda: any(item.startswith("container") for item in yard.standing()), pause=0.002)
+    kill(child)
+
+    before = yard.invoke("cleanup.stale")[0]
+    held = [lease.parallel_id for lease in yard.book.leases() if lease.id not in yard.spared]
+    code, said, _ = yard.invoke("env.down", "--lease", "half")
+
+    assert before == 0
+    assert held == ["half"]  # its deadline has not passed: it may be somebody's
+    assert code == 0, said
+    assert yard.remains() == CLEAN

@@ -287,3 +287,15 @@ def test_a_payload_that_cannot_be_started_is_no_time_out(yard: Yard, monkeypatch
 
     assert flows.test("test", ["-q"]) == 3
     assert yard.report()["outcome"] == "failed"
+
+
+def test_a_run_told_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    install_docker(yard.folder, f"kill -TERM {os.getpid()}; exec sleep 60")
+
+    with pytest.raises(SystemExit) as caught:
+        flows.test("test", ["-q"])
+
+    assert caught.value.code == flows.TERMINATED
+    assert yard.report()["outcome"] == "interrupted"
+    assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
+    assert capfd.readouterr().err == ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -146,11 +147,10 @@ def test_an_interrupt_removes_what_was_made(
 ) -> None:
     fake_engine.container("auth", stack.lease.id)
 
-    def interrupt(_coroutine: object) -> None:
-        _coroutine.close()  # type: ignore[attr-defined]  # the coroutine that will not run
+    async def interrupt(_stack: Stack, _limit: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("asyncio.run", interrupt)
+    monkeypatch.setattr(Stack, "_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stack.up()
 
@@ -247,3 +247,11 @@ def test_a_lease_that_another_command_ended_is_not_started(stack: Stack, tmp_pat
 
     with pytest.raises(LeaseNotFoundError, match="was ended by another command"):
         stack.up()
+
+
+@pytest.mark.usefixtures("_answering")
+def test_a_stack_starts_outside_the_main_thread_too(stack: Stack, tmp_path: Path) -> None:
+    install_docker(tmp_path, "exit 0")
+
+    with ThreadPoolExecutor(1) as pool:
+        assert set(pool.submit(stack.up).result().probes) == SERVICES
