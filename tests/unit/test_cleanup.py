@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard import cleanup
-from stackyard.errors import LeftoversError
+from stackyard.environments import Environment
+from stackyard.errors import EngineError, LeftoversError
+from stackyard.leases import Lease, LeaseBook
+from stackyard.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fake_engine import FakeEngine
 
     from stackyard.engine import Engine
@@ -95,3 +100,19 @@ def test_a_refusal_is_not_waited_for_as_long(fake_engine: FakeEngine, engine: En
 
     assert len(cleanup.remove(engine, LABEL, sleep=slept.append).left) == 1
     assert len(slept) == cleanup.ROUNDS - 1
+
+
+def test_a_sweep_that_fails_says_so(tmp_path: Path) -> None:
+    book = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
+    leases = [book.acquire(Environment.load("test")) for _ in range(cleanup.SWEEPERS * 3)]
+    begun: list[str] = []
+
+    def work(lease: Lease) -> cleanup.Removal:
+        begun.append(lease.id)
+        raise EngineError("the engine has gone")
+
+    with pytest.raises(EngineError, match="has gone"):
+        cleanup._at_once(work, leases)
+
+    assert set(begun) <= {lease.id for lease in leases}
+    assert cleanup._at_once(work, []) == []

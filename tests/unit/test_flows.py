@@ -15,6 +15,7 @@ from fake_docker import install_docker
 from stackyard import flows
 from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
+from stackyard.errors import LeaseNotFoundError
 from stackyard.stacks import Stack, Startup
 from stackyard.survey import open_book
 
@@ -299,3 +300,23 @@ def test_a_run_told_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: p
     assert yard.report()["outcome"] == "interrupted"
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
     assert capfd.readouterr().err == ""
+
+
+def test_a_stack_another_command_has_ended_is_left_to_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(_stack: Stack, *, keep: bool, deadline: float | None) -> Startup:
+        raise LeaseNotFoundError(f"ended by another command, keep {keep}, deadline {deadline}")
+
+    monkeypatch.setattr(Stack, "up", up)
+    monkeypatch.setattr(Stack, "down", lambda _stack: pytest.fail("removed what is not its own"))
+
+    assert flows.test("test", ["-q"]) == 5
+    assert yard.report()["outcome"] == "failed"
+
+
+def test_a_failed_start_can_be_kept(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    install_docker(yard.folder, "echo 'no such image' >&2; exit 1")
+
+    assert flows.test("test", ["--keep", "-q"]) == 7
+
+    (directory,) = yard.folder.joinpath("state", "leases").iterdir()
+    assert f"invoke env.down --lease {directory.name}" in capfd.readouterr().out
