@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
+from stackyard import __version__
 from stackyard.report import table
 from stackyard.verify.catalogue import CHECKS
 from stackyard.verify.records import SEVERITIES
@@ -39,7 +39,7 @@ def sarif(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the findings as a SARIF 2.1.0 log; what is waived is in it as suppressed."""
     driver = {
         "name": "stackyard",
-        "version": version("stackyard"),
+        "version": __version__,
         "rules": [_rule(each) for each in CHECKS],
     }
     index = {each.id: number for number, each in enumerate(CHECKS)}
