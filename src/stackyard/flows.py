@@ -175,13 +175,11 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
     restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--lease", stack.lease.id, "--service"]
+    chosen = any((root / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
     words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/platform",
-        f"--junit-xml=reports/junit-{stack.environment.name}.xml",
-    ]
+        sys.executable, "-m", "pytest", f"--junit-xml=reports/junit-{_stem(stack)}.xml",
+        *([] if chosen else ["tests/platform"]),
+    ]  # fmt: skip
     env = variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}
     try:
         code = process.passthrough([*words, *arguments], env=env, cwd=root, deadline=limit)

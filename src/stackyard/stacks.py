@@ -225,14 +225,27 @@ class Stack:
         Raises:
             UsageError: If the service is not there or *command* cannot be split into words.
         """
+        terminal = [] if sys.stdin.isatty() else ["-T"]
+        # the caller's COMPOSE_PROFILES or STACKYARD_* would win over the lease's env file
+        return process.passthrough(self._exec_command(service, command, *terminal), inherit=False)
+
+    def exec_output(self, service: str, command: str, *, deadline: float = 3600.0) -> process.Completed:
+        """
+        Run *command* inside *service* as `exec` does, and return what it wrote and its exit code.
+
+        Raises:
+            UsageError: If the service is not there or *command* cannot be split into words.
+            CommandError: If it needs more than *deadline* seconds.
+        """
+        return process.run(self._exec_command(service, command, "-T"), deadline=deadline, check=False)
+
+    def _exec_command(self, service: str, command: str, *options: str) -> list[str]:
         self.container(service)
         try:
             words = shlex.split(command)
         except ValueError as error:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
-        terminal = [] if sys.stdin.isatty() else ["-T"]
-        # the caller's COMPOSE_PROFILES or STACKYARD_* would win over the lease's env file
-        return process.passthrough(self.compose.command("exec", *terminal, service, *words), inherit=False)
+        return self.compose.command("exec", *options, service, *words)
 
     def wait(self, *, deadline: float) -> Mapping[str, float]:
         """

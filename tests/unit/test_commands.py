@@ -216,3 +216,14 @@ def test_a_service_that_keeps_failing_its_health_check_fails_the_status(shell: S
     fake_engine.containers[f"redis-{lease.id}"]["state"]["Health"] = {"Status": "unhealthy", "Log": []}
 
     assert shell.run("env.status")[0] == 7
+
+
+def test_execs_output_comes_as_json_with_its_exit_code(shell: Shell, fake_engine: FakeEngine, tmp_path: Path) -> None:
+    add_lease(fake_engine, "redis")
+    install_docker(tmp_path, "echo out; echo err >&2; exit 3")
+
+    code, out, _ = shell.run("env.exec", "--service", "redis", "--command", "true", "--json")
+
+    assert code == 3
+    assert json.loads(out) == {"service": "redis", "exit_code": 3, "stdout": "out\n", "stderr": "err\n"}
+    assert shell.json("env.restart", "--service", "redis")["service"] == "redis"

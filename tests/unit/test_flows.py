@@ -320,3 +320,10 @@ def test_a_failed_start_can_be_kept(yard: Yard, capfd: pytest.CaptureFixture[str
 
     (directory,) = yard.folder.joinpath("state", "leases").iterdir()
     assert f"invoke env.down --lease {directory.name}" in capfd.readouterr().out
+
+
+def test_tests_named_on_the_command_line_are_run_instead_of_all(yard: Yard) -> None:
+    yard.root.joinpath("tests", "platform", "test_other.py").write_text("def test_other():\n    assert False\n")
+
+    assert flows.test("test", ["-q", "tests/platform/test_it.py::test_it"]) == 0
+    assert flows.test("test", ["-q"]) == 1

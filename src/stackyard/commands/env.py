@@ -155,12 +155,20 @@ def logs(_c: Context, service: str, lease: str | None = None, tail: str = "100",
         "lease": LEASE_HELP,
         "service": SERVICE_HELP,
         "command": "Program and arguments in one string, split as a shell would but run without one.",
+        "json": "Print exit code and output as JSON instead of using this terminal.",
     }
 )
 @failing_cleanly
-def exec_(_c: Context, service: str, command: str, lease: str | None = None) -> None:
+def exec_(_c: Context, service: str, command: str, lease: str | None = None, json: bool = False) -> None:
     """Run a command inside a service's container, on this terminal."""
-    code = attach(lease).exec(service, command)
+    stack = attach(lease)
+    if json:
+        done = stack.exec_output(service, command)
+        shown = {"service": service, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+        print(jsonlib.dumps(shown, indent=2))
+        code = done.returncode
+    else:
+        code = stack.exec(service, command)
     if code:
         raise Exit(f"{command!r} in {service} ended with exit code {code}", code=code)
 
@@ -180,12 +188,13 @@ def wait(_c: Context, lease: str | None = None, timeout: str = "30", json: bool 
         print(f"{service} ready after {seconds:.2f} s")
 
 
-@task(help={"lease": LEASE_HELP, "service": SERVICE_HELP})
+@task(help={"lease": LEASE_HELP, "service": SERVICE_HELP, "json": JSON_HELP})
 @failing_cleanly
-def restart(_c: Context, service: str, lease: str | None = None) -> None:
+def restart(_c: Context, service: str, lease: str | None = None, json: bool = False) -> None:
     """Restart one service's container; its address stays."""
-    attach(lease).restart(service)
-    print(f"{service} restarted")
+    stack = attach(lease)
+    stack.restart(service)
+    print(jsonlib.dumps({"service": service, "lease": stack.lease.id}) if json else f"{service} restarted")
 
 
 collection = Collection("env", up, down, capacity, status, logs, wait, restart)
