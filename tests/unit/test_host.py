@@ -472,10 +472,10 @@ def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) ->
         questions.append(question)
         return False
 
-    with pytest.raises(EngineError, match=r"is missing; run `./noxw --setup-only --yes` to install"):
+    with pytest.raises(EngineError, match=r"not installed: Docker Engine, Compose and buildx; run `./noxw --setup-only --yes` to install"):
         setup.ensure_engine(host, say=said.append, ask=refuse)
 
-    assert questions == ["Docker Engine, Compose and buildx is missing. Install with apt?"]
+    assert questions == ["not installed: Docker Engine, Compose and buildx. Install with apt?"]
     assert calls(host) == []
 
 
@@ -486,7 +486,7 @@ def test_system_without_apt_is_told_what_to_install(host: Machine) -> None:
         setup.ensure_engine(host, consent=True)
 
     assert len(str(caught.value).splitlines()) == 4
-    assert "missing on Fedora:\ninstall Docker Engine 25 or newer" in str(caught.value)
+    assert "on Fedora:\ninstall Docker Engine 25 or newer" in str(caught.value)
 
 
 def test_plugins_are_looked_for_where_the_client_looks(host: Machine) -> None:

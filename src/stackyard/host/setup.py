@@ -95,9 +95,9 @@ def _install(
     from stackyard.host import packages  # noqa: PLC0415 - only when something is missing
 
     if not machine.has_apt:
-        raise EngineError(f"{what} is missing on {machine.distribution.title}:\n{packages.ELSEWHERE}")
-    if not (consent or ask(f"{what} is missing. Install with apt?")):
-        raise EngineError(f"{what} is missing; {HOW_TO_INSTALL}")
+        raise EngineError(f"not installed: {what}, on {machine.distribution.title}:\n{packages.ELSEWHERE}")
+    if not (consent or ask(f"not installed: {what}. Install with apt?")):
+        raise EngineError(f"not installed: {what}; {HOW_TO_INSTALL}")
     packages.install(machine, say, engine=engine)
 
 
