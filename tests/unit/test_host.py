@@ -243,7 +243,7 @@ def test_user_without_root_is_told_the_command_to_run(
 
 def test_pid_file_of_a_dead_or_different_process_is_removed(host: Machine) -> None:
     put_file(host.base, "var/run/docker.pid", "12")
-    put_file(host.base, "proc/12/comm", "firefox\n")
+    put_file(host.base, "proc/12/stat", "12 (firefox) S 1")
     put_file(host.base, "var/run/docker/containerd/containerd.pid", "not a number")
 
     removed = daemon.clear_stale(host)
@@ -255,7 +255,7 @@ def test_pid_file_of_a_dead_or_different_process_is_removed(host: Machine) -> No
 
 def test_pid_file_of_a_living_engine_is_kept(host: Machine) -> None:
     put_file(host.base, "var/run/docker.pid", "12")
-    put_file(host.base, "proc/12/comm", "dockerd\n")
+    put_file(host.base, "proc/12/stat", "12 (dockerd) S 1")
 
     assert daemon.clear_stale(host) == []
     assert daemon.living(host, "dockerd") == 12
@@ -316,13 +316,39 @@ def test_engine_that_ends_at_once_is_not_waited_for(host: Machine, said: list[st
 
 def test_living_engine_is_only_waited_for(host: Machine, said: list[str], clock: Callable[[], float]) -> None:
     put_file(host.base, "var/run/docker.pid", "12")
-    put_file(host.base, "proc/12/comm", "dockerd\n")
+    put_file(host.base, "proc/12/stat", "12 (dockerd) S 1")
 
     with pytest.raises(EngineError, match=r"does not answer at unix://.* after 3 s \(there is no such socket\)"):
         daemon.start(host, Endpoint.find(), said.append, deadline=3, clock=clock, sleep=lambda _: None)
 
     assert said == ["dockerd runs as process 12 but does not answer yet, waiting up to 3 s"]
     assert "dockerd" not in "".join(calls(host))
+
+
+@pytest.mark.parametrize("state", ["Z", "X"])
+def test_engine_that_died_and_was_not_waited_for_is_dead(host: Machine, state: str) -> None:
+    put_file(host.base, "var/run/docker.pid", "12")
+    put_file(host.base, "proc/12/stat", f"12 (dockerd) {state} 1")
+
+    assert daemon.living(host, "dockerd") == 0
+    assert daemon.clear_stale(host) == [f"{host.base}/var/run/docker.pid"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_engine_that_was_ending_is_started_anew(host: Machine, said: list[str], clock: Callable[[], float]) -> None:
+    put_file(host.base, "var/run/docker.pid", "12")
+    put_file(host.base, "proc/12/stat", "12 (dockerd) S 1")
+
+    def end(_seconds: float) -> None:
+        put_file(host.base, "proc/12/stat", "12 (dockerd) Z 1")
+
+    with pytest.raises(EngineError, match="does not answer"):
+        daemon.start(host, Endpoint.find(), said.append, deadline=5, clock=clock, sleep=end)
+
+    assert said[1:] == [
+        f"removed {host.base}/var/run/docker.pid: the process it names is gone",
+        f"starting the Docker engine (by hand, log in {host.base}/var/log/docker.log)",
+    ]
 
 
 def test_systemd_starts_the_engine_and_its_journal_tells_why_it_failed(
@@ -472,7 +498,9 @@ def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) ->
         questions.append(question)
         return False
 
-    with pytest.raises(EngineError, match=r"not installed: Docker Engine, Compose and buildx; run `./noxw --setup-only --yes` to install"):
+    with pytest.raises(
+        EngineError, match=r"not installed: Docker Engine, Compose and buildx; run `./noxw --setup-only"
+    ):
         setup.ensure_engine(host, say=said.append, ask=refuse)
 
     assert questions == ["not installed: Docker Engine, Compose and buildx. Install with apt?"]

@@ -60,10 +60,11 @@ def start(
     if pid:
         say(f"dockerd runs as process {pid} but does not answer yet, waiting up to {deadline:g} s")
     else:
-        for path in clear_stale(machine):
-            say(f"removed {path}: the process it names is gone")
-        say(f"starting the Docker engine ({launch(machine)})")
+        _launch_anew(machine, say)
     while True:
+        if pid and not living(machine, "dockerd"):  # it was ending, not starting
+            pid = 0
+            _launch_anew(machine, say)
         knock = endpoint.knock(deadline=1.0)
         if knock.state in {"answers", "forbidden"}:
             return knock
@@ -71,6 +72,12 @@ def start(
         if clock() >= until or (not pid and any(last in words for last in FATAL)):
             raise EngineError(_failure(machine, endpoint, knock, deadline if clock() >= until else None, words))
         sleep(PAUSE)
+
+
+def _launch_anew(machine: Machine, say: Callable[[str], None]) -> None:
+    for path in clear_stale(machine):
+        say(f"removed {path}: the process it names is gone")
+    say(f"starting the Docker engine ({launch(machine)})")
 
 
 def launch(machine: Machine) -> str:
@@ -114,10 +121,12 @@ def living(machine: Machine, program: str) -> int:
 def _living(machine: Machine, program: str, text: str | None) -> int:
     pid = int(text) if text and text.isdecimal() else 0
     try:
-        comm = (machine.base / f"proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        stat = (machine.base / f"proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    return pid if comm == program else 0
+    # "pid (comm) state ...", proc(5); a dead one stays as a zombie where nobody waits for it, as under some init programs
+    comm, _, rest = stat.partition("(")[2].rpartition(")")
+    return pid if comm == program and rest.split()[0] not in {"Z", "X"} else 0
 
 
 def clear_stale(machine: Machine) -> list[str]:
