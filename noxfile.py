@@ -45,11 +45,12 @@ def alpine_test(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["flow"])
 def ci(session: nox.Session) -> None:
-    """Run everything: lint, types, the platform on both flavours, integration tests, core faults, unit tests."""
+    """Run everything: lint, types, the platform on both flavours, verify, integration, core faults, unit tests."""
     lint(session)
     types(session)
     _platform(session, "ci", session.posargs)
     _platform(session, "alpine-test", session.posargs)
+    session.run(PYTHON, "-m", "invoke", "verify.all")
     integration(session)
     _faults(session, "-m", "core")
     unit(session)
