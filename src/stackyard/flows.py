@@ -62,13 +62,10 @@ class Arguments:
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Sort stackyard's own words from pytest's."""
-        own = {"--keep", "down", "--down"}
-        return cls(
-            keep="--keep" in words,
-            down=bool({"down", "--down"} & set(words)),
-            pytest=tuple(word for word in words if word not in own),
-        )
+        """Sort stackyard's own words from pytest's; `down` is ours only as the first, for `-k down` is pytest's."""
+        down = list(words[:1]) in (["down"], ["--down"])
+        rest = words[1:] if down else words
+        return cls(keep="--keep" in rest, down=down, pytest=tuple(word for word in rest if word != "--keep"))
 
 
 @dataclass(slots=True)
