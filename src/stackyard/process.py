@@ -190,6 +190,8 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
+        # the module closes it some turns of the loop later, and never while a grandchild holds a pipe open
+        child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
     seconds = time.monotonic() - started
     if child.returncode:
         raise CommandError(argv, child.returncode, err or out)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -204,3 +205,18 @@ def test_a_passthrough_may_be_kept_from_the_callers_environment(monkeypatch: pyt
 
     assert process.passthrough([PYTHON, "-c", script]) == 5
     assert process.passthrough([PYTHON, "-c", script], inherit=False) == 0
+
+
+def test_pipes_that_a_grandchild_holds_open_are_closed_with_the_command() -> None:
+    grandchild = "import time; time.sleep(5)"
+    script = (
+        "import subprocess, sys; print('x', flush=True); "
+        f"subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True); sys.stdin.read()"
+    )
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(process.run_async([PYTHON, "-c", script], deadline=0.5))
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(cancelled())
+    gc.collect()
