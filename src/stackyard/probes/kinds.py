@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from websockets.asyncio.client import ClientConnection
     from websockets.typing import Origin
 
 BODY: Final = 2048  # bytes of an HTTP answer's body that are read for a failure's text
@@ -182,7 +183,6 @@ class WebSocketProbe:
     async def check(self) -> None:
         """Open, send, compare, close."""
         from websockets.asyncio.client import connect  # noqa: PLC0415 - costs 50 ms; preload() pays it
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - as above
 
         endpoint = self._endpoint
         with endpoint.failures():
@@ -191,13 +191,24 @@ class WebSocketProbe:
                 endpoint.url, origin=_origin(self.origin), proxy=None, compression=None, ping_interval=None,
                 open_timeout=None, close_timeout=0.2, max_size=BODY,
             )  # fmt: skip
-            async with client as socket:
-                try:
-                    await socket.send(json.dumps(self.message))
-                    answer = await socket.recv()
-                except ConnectionClosed as error:
-                    raise NotReadyError(f"closed before an answer ({describe(error)})") from None
-                _expect(self._fits(answer), f"{json.dumps(self.message)} answered {_text(answer)}")
+            try:
+                async with client as socket:
+                    answer = await self._ask(socket)
+            finally:
+                # a deadline that falls into the closing handshake would leave the connection open
+                connection = getattr(client, "connection", None)
+                if connection is not None:
+                    connection.transport.abort()
+            _expect(self._fits(answer), f"{json.dumps(self.message)} answered {_text(answer)}")
+
+    async def _ask(self, socket: ClientConnection) -> str | bytes:
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - as above
+
+        try:
+            await socket.send(json.dumps(self.message))
+            return await socket.recv()
+        except ConnectionClosed as error:
+            raise NotReadyError(f"closed before an answer ({describe(error)})") from None
 
     def _fits(self, answer: str | bytes) -> bool:
         try:
