@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,6 @@ def book(tmp_path: Path) -> LeaseBook:
     return LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_POOL": "11600-11699"}))
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="needs the docker command (--run-docker)")
 def test_compose_reads_every_value_byte_for_byte(book: LeaseBook, tmp_path: Path) -> None:
     environment = replace(Environment.load("test"), variables=AWKWARD)
     lease = book.acquire(environment, ttl=60)
@@ -51,7 +49,6 @@ def test_compose_reads_every_value_byte_for_byte(book: LeaseBook, tmp_path: Path
     assert AWKWARD.items() <= expected.items()
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="needs the docker command (--run-docker)")
 def test_the_compose_file_of_the_platform_takes_everything_from_the_lease(book: LeaseBook) -> None:
     environment = Environment.load("test")
     lease = book.acquire(environment, ttl=60)
