@@ -1,0 +1,255 @@
+"""
+What a benchmark found, as records: a run on one machine holds results, each with its samples.
+
+A figure that could not be had is None with a reason, never 0. `Run.to_json` is one line of ``reports/history.jsonl``;
+docs/benchmarks.md lists the fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from stackyard.bench.stats import interval, percentile
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+VERSION: Final = 1  # of the schema; a reader refuses any other
+DIGITS: Final = 6  # significant ones that are kept; no clock here is better
+
+Better = Literal["less", "more"]
+Judged = Literal["median", "worst"]
+Verdict = Literal["PASS", "FAIL"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """
+    One quantity of one subject.
+
+    Attributes:
+        suite: What measured it: startup, cleanup, parallel, services, leases, footprint, pool, reset or requirements.
+        row: Its name within the suite, the same from run to run: what history is compared by.
+        subject: Whose figure it is, in a reader's words: `stackyard`, `docker compose up --wait`, `postgres`.
+        what: The quantity, in a reader's words: `start-up`, `memory now`.
+        unit: s, ms, MB, MiB, 1/s, x (a ratio), or nothing for a count.
+        better: Whether less of it is better, or more.
+        samples: Every good sample, in the order they were taken.
+        failed: How often the attempt failed instead of giving a sample.
+        median: Of the samples; None without any.
+        low: Lower end of the median's 95 % bootstrap interval; None for fewer than five samples.
+        high: Upper end.
+        p95: 95th percentile; None for fewer than 20 samples.
+        p99: 99th percentile; None for fewer than 100 samples.
+        at: Where on a curve it lies, such as the number of stacks at once; None off a curve.
+        target: What it may be at most (or at least, where more is better); None where nothing is promised.
+        judged: Whether the median or the worst sample is held against the target.
+        verdict: PASS or FAIL against the target, any failed sample being a FAIL; None without a target or any attempt.
+        reason: Why there is no figure, or what to know about it.
+        command: What measures it again.
+    """
+
+    suite: str
+    row: str
+    subject: str
+    what: str
+    unit: str
+    better: Better = "less"
+    samples: tuple[float, ...] = ()
+    failed: int = 0
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    at: float | None = None
+    target: float | None = None
+    judged: Judged = "median"
+    verdict: Verdict | None = None
+    reason: str = ""
+    command: str = ""
+
+    @classmethod
+    def of(cls, samples: Sequence[float], **given: Any) -> Self:
+        """Make a result of *samples* (the failed ones left out) and the given fields; the statistics are worked out."""
+        taken = tuple(float(f"{sample:.{DIGITS}g}") for sample in samples)
+        if not taken:
+            made = cls(**{"reason": "no sample was good", **given})
+            return dataclasses.replace(made, verdict=made._judge())
+        ordered = sorted(taken)
+        low, high = interval(taken) or (None, None)
+        made = cls(
+            samples=taken, median=statistics.median(ordered), low=low, high=high,
+            p95=percentile(ordered, 95), p99=percentile(ordered, 99), **given,
+        )  # fmt: skip
+        return dataclasses.replace(made, verdict=made._judge())
+
+    @property
+    def n(self) -> int:
+        """How many good samples there are."""
+        return len(self.samples)
+
+    @property
+    def figure(self) -> float | None:
+        """The value that is held against the target: the median, or the worst sample; None without samples."""
+        if not self.samples or self.judged == "median":
+            return self.median
+        return max(self.samples) if self.better == "less" else min(self.samples)
+
+    def _judge(self) -> Verdict | None:
+        figure = self.figure
+        if self.target is None or (figure is None and not self.failed):
+            return None
+        if figure is None:
+            return "FAIL"
+        good = figure <= self.target if self.better == "less" else figure >= self.target
+        return "PASS" if good and not self.failed else "FAIL"
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """
+        Read what `to_json` gave.
+
+        Raises:
+            UsageError: If a field is missing or unknown.
+        """
+        made: Self = _read(cls, {**row, "samples": tuple(row.get("samples", ()))})
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return dataclasses.asdict(self) | {"samples": list(self.samples)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """
+    One step of the start that the waterfall shows.
+
+    Attributes:
+        name: `network`, `create postgres`, `start postgres`, `ready postgres`.
+        begin: Seconds since the start began.
+        end: The same, of its end.
+    """
+
+    name: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """
+    Where a run was measured; whatever could not be found out is None.
+
+    Attributes:
+        cpus: Processors this process may use.
+        cpu: Their name.
+        memory_mb: Memory in megabytes.
+        kernel: Version of the kernel.
+        system: Name of the distribution.
+        engine: Version of the Docker Engine.
+        compose: Version of the Compose plugin.
+        python: Version of Python.
+        load: Load average of the last minute before the run.
+    """
+
+    cpus: int
+    cpu: str | None
+    memory_mb: int
+    kernel: str
+    system: str | None
+    engine: str | None
+    compose: str | None
+    python: str
+    load: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """
+    One run of one or more suites: a line of the history.
+
+    Attributes:
+        id: Its name, twelve hex digits.
+        when: When it began, ISO 8601 in UTC.
+        commit: The commit measured; None outside a repository.
+        changed: True when the work tree differed from that commit.
+        release: stackyard's version.
+        seconds: How long all of it took.
+        machine: Where.
+        suites: What was measured.
+        depth: quick, default or full.
+        options: Whatever else was asked for, such as environment and number of stacks.
+        results: What was found.
+        waterfall: The steps of one start, the one whose time was the median; empty where none was measured.
+        notes: What a reader must know, such as a peer that was not there.
+        version: Of this schema.
+    """
+
+    id: str
+    when: str
+    commit: str | None
+    changed: bool
+    release: str
+    seconds: float
+    machine: Machine
+    suites: tuple[str, ...]
+    depth: Literal["quick", "default", "full"]
+    options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
+    waterfall: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: int = VERSION
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """
+        Read what `to_json` gave.
+
+        Raises:
+            UsageError: If it is of another version, or a field is missing or unknown.
+        """
+        if row.get("version") != VERSION:
+            raise UsageError(f"a benchmark run must be of schema version {VERSION}, got {row.get('version')!r}")
+        parts = {
+            "machine": _read(Machine, row.get("machine") or {}),
+            "results": tuple(Result.from_json(result) for result in row.get("results", ())),
+            "waterfall": tuple(_read(Step, step) for step in row.get("waterfall", ())),
+            "suites": tuple(row.get("suites", ())),
+            "notes": tuple(row.get("notes", ())),
+        }
+        made: Self = _read(cls, {**row, **parts})
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as plain data."""
+        return dataclasses.asdict(self) | {
+            "results": [result.to_json() for result in self.results],
+            "waterfall": [dataclasses.asdict(step) for step in self.waterfall],
+            "suites": list(self.suites),
+            "notes": list(self.notes),
+        }
+
+    def find(self, suite: str, row: str) -> Result | None:
+        """Return one result; None if this run did not measure it."""
+        return next((result for result in self.results if (result.suite, result.row) == (suite, row)), None)
+
+    @property
+    def failures(self) -> list[Result]:
+        """The results that missed their target."""
+        return [result for result in self.results if result.verdict == "FAIL"]
+
+
+def _read(kind: Any, row: Mapping[str, Any]) -> Any:
+    known = {entry.name for entry in dataclasses.fields(kind)}
+    if strange := sorted(set(row) - known):
+        raise UsageError(f"a {kind.__name__.lower()} of the benchmark history has no field {strange[0]!r}")
+    try:
+        return kind(**row)
+    except TypeError as error:
+        raise UsageError(f"a {kind.__name__.lower()} of the benchmark history is incomplete: {error}") from None
