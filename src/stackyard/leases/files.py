@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DRAFT: Final = ".new-"  # begins the name of a directory that is no lease's yet
 _GONE: Final = ".gone-"  # begins the name of one that is a lease's no more
-_OWN: Final = frozenset(
+OWN: Final = frozenset(
     [
         "COMPOSE_PROJECT_NAME",
         *(f"STACKYARD_{word}" for word in (
@@ -92,9 +92,9 @@ def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str
         UsageError: If a variable of *extra* is the lease's own, or one cannot be written so that every reader reads it
             alike.
     """
-    if clash := sorted(_OWN & extra.keys()):
+    if clash := sorted(OWN & extra.keys()):
         raise UsageError(f"variable {clash[0]} belongs to the lease and cannot be given")
-    return env_text({key: value for key, value in {**environment, **extra}.items() if key not in _OWN})
+    return env_text({key: value for key, value in {**environment, **extra}.items() if key not in OWN})
 
 
 def own_text(lease: Lease, secrets: Credentials, host: str) -> str:
@@ -142,7 +142,7 @@ def given(lease: Lease) -> dict[str, str]:
     Raises:
         BookError: If the file cannot be read.
     """
-    return {key: value for key, value in lease.variables().items() if key not in _OWN}
+    return {key: value for key, value in lease.variables().items() if key not in OWN}
 
 
 def env_text(values: Mapping[str, str]) -> str:
