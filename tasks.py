@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.commands import cleanup, doctor, env, images, ports, verify
+from stackyard.commands import cleanup, doctor, env, images, monitor, ports, verify
 
 ns = Collection(
-    ports.collection, env.collection, cleanup.collection, images.collection, doctor.doctor, verify.collection
+    ports.collection,
+    env.collection,
+    cleanup.collection,
+    images.collection,
+    doctor.doctor,
+    verify.collection,
+    monitor.collection,
 )

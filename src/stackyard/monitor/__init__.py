@@ -1,0 +1,8 @@
+"""Watching stacks: what every container uses and how it is, in a table, as JSON, and for Prometheus."""
+
+from __future__ import annotations
+
+from stackyard.monitor.records import Service, Snapshot
+from stackyard.monitor.watchers import Watcher
+
+__all__ = ["Service", "Snapshot", "Watcher"]

@@ -1,0 +1,67 @@
+"""The records of watching: a service at one moment, and all stacks at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.engine.usage import Sighting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """
+    One service of one stack.
+
+    Attributes:
+        environment: Its stack's environment.
+        lease: Its stack's lease.
+        service: Its name.
+        seen: What was seen of its container; None when it has none although others of its stack do.
+        cpu_percent: CPU time since the look before, 100 being one CPU; None at the first look.
+    """
+
+    environment: str
+    lease: str
+    service: str
+    seen: Sighting | None
+    cpu_percent: float | None = None
+
+    @property
+    def up(self) -> bool:
+        """True while it runs and its health check has not given up on it."""
+        return self.seen is not None and self.seen.state.well
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data; memory in bytes."""
+        state, usage = (self.seen.state, self.seen.usage) if self.seen else (None, None)
+        return {
+            "environment": self.environment, "lease": self.lease, "service": self.service, "up": self.up,
+            "status": state.status if state else "missing", "health": state.health if state else "none",
+            "restarts": state.restarts if state else None, "oom_killed": state.oom_killed if state else None,
+            "exit_code": state.exit_code if state else None, "cpu_percent": self.cpu_percent,
+            "usage": asdict(usage) if usage else None,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """
+    All services at one moment.
+
+    Attributes:
+        at: Seconds of the monotonic clock when the look began.
+        seconds: How long it took.
+        services: Sorted by environment, lease and name.
+    """
+
+    at: float
+    seconds: float
+    services: Sequence[Service]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {"seconds": round(self.seconds, 4), "services": [each.to_json() for each in self.services]}

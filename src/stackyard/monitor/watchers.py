@@ -1,0 +1,106 @@
+"""
+A watcher: looks at every container of a stack, or of all stacks of this host, again and again.
+
+A container may go away between the list and the look at it; it is then left out, or told as missing when the rest of
+its stack still stands. CPU use is what a container consumed between two looks of the same watcher.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
+from stackyard.engine.records import SERVICE_LABEL
+from stackyard.engine.usage import sight
+from stackyard.monitor.records import Service, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stackyard.engine import Engine, Resource
+    from stackyard.leases import Lease, LeaseBook
+
+ENVIRONMENT_LABEL: Final = "stackyard.environment"
+LOOKERS: Final = 8  # containers looked at at once
+WITHOUT_CONTAINER: Final = "websocket"  # a leased port of its own, served by the backend
+
+
+class Watcher:
+    """
+    Looks at the stacks of one book.
+
+    Args:
+        book: Whose stacks.
+        engine: Where they run.
+        lease: Look at the stack of this lease alone; None looks at all.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        book: LeaseBook,
+        engine: Engine,
+        lease: Lease | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.book = book
+        self.engine = engine
+        self._lease = lease
+        self._clock = clock
+        self._spent: dict[str, tuple[float, float]] = {}
+
+    def look(self) -> Snapshot:
+        """
+        Look once.
+
+        Raises:
+            EngineError: If the engine does not answer.
+            BookError: If the lease book cannot be used.
+        """
+        began = self._clock()
+        labels = [f"{LEASE_LABEL}={self._lease.id}"] if self._lease else [f"{HOST_LABEL}={self.book.host}"]
+        found = self.engine.containers(labels)
+        before, self._spent = self._spent, {}
+        services = [each for each in self._at_once(found, before) if each is not None]
+        services += self._missing(services)
+        services.sort(key=lambda each: (each.environment, each.lease, each.service))
+        return Snapshot(at=began, seconds=self._clock() - began, services=services)
+
+    def _at_once(self, found: Sequence[Resource], before: Mapping[str, tuple[float, float]]) -> list[Service | None]:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 20 ms that most commands do not need
+
+        with ThreadPoolExecutor(max_workers=LOOKERS) as pool:
+            return list(pool.map(lambda item: self._service(item, before.get(item.id)), found))
+
+    def _service(self, item: Resource, before: tuple[float, float] | None) -> Service | None:
+        """Look at one container; *before* is when the look before was, and the CPU seconds it found."""
+        seen, now = sight(self.engine, item.id), self._clock()
+        if seen is None:
+            return None
+        if seen.usage:
+            self._spent[item.id] = (now, seen.usage.cpu_s)
+        return Service(
+            environment=item.labels.get(ENVIRONMENT_LABEL, ""), lease=item.labels.get(LEASE_LABEL, ""),
+            service=item.labels.get(SERVICE_LABEL, item.name), seen=seen,
+            cpu_percent=_percent(before, self._spent[item.id]) if seen.usage and before else None,
+        )  # fmt: skip
+
+    def _missing(self, services: Sequence[Service]) -> list[Service]:
+        """Name the services whose container was removed while others of their stack stand."""
+        there: dict[str, set[str]] = {}
+        for each in services:
+            there.setdefault(each.lease, set()).add(each.service)
+        leases: Mapping[str, Lease] = {lease.id: lease for lease in self.book.leases() if lease.id in there}
+        return [
+            Service(environment=lease.environment, lease=lease.id, service=service, seen=None)
+            for lease in leases.values()
+            for service in sorted(set(lease.ports) - there[lease.id] - {WITHOUT_CONTAINER})
+        ]
+
+
+def _percent(before: tuple[float, float], now: tuple[float, float]) -> float | None:
+    passed = now[0] - before[0]
+    # a restart begins to count anew
+    return 100 * max(now[1] - before[1], 0.0) / passed if passed > 0 else None
