@@ -7,6 +7,7 @@ Every exception stackyard raises, and the exit code each one becomes.
     +-- EngineError           3   the Docker engine is missing, too old, or refused
     |   +-- CommandError      3   a command failed: its words, exit code and last output
     +-- PoolExhaustedError    4   no free slot
+    |   +-- StillStartingError  4   the lease is another process's until its stack is up
     +-- BookError             5   the lease book cannot be used
     |   +-- LeaseNotFoundError  5
     +-- ImageError            6   an image is missing or could not be built
@@ -96,6 +97,10 @@ class PoolExhaustedError(StackyardError):
     """No slot of the pool is free."""
 
     exit_code = 4
+
+
+class StillStartingError(PoolExhaustedError):
+    """The lease is another process's until its stack is up; then whoever asks may have it too."""
 
 
 class BookError(StackyardError):

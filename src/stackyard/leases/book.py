@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from stackyard.errors import LeaseNotFoundError, PoolExhaustedError
+from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
 from stackyard.leases import files, owners, recovery, refusals, rows, waiters
 from stackyard.leases.admission import Booked, Capacity
 from stackyard.leases.ground import Ground
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
+T = TypeVar("T")
+
 POLL: Final = 0.05  # seconds between two looks of the first in line; those behind look less often
+STARTING: Final = 120.0  # seconds to wait for the same parallel id's stack to come up; longer than any start
 REST: Final = 60.0  # seconds that a slot with a stolen port is left alone
 
 
@@ -67,7 +70,7 @@ class LeaseBook:
         self._directory = settings.state_dir / "leases"
         self._store = Store(settings.state_dir, self._recover)
 
-    def acquire(
+    def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
         environment: Leasable,
         *,
@@ -78,6 +81,7 @@ class LeaseBook:
         strangers: Strangers | None = None,
         wait: float | None = None,
         force: bool = False,
+        attached: bool = False,
     ) -> Lease:
         """
         Grant a lease, or return the one that *parallel_id*, or an environment whose data is a volume, already has.
@@ -92,6 +96,8 @@ class LeaseBook:
             strangers: Ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Do not ask whether the host has memory for another stack.
+            attached: Let a new lease be this process's until `renew` detaches it, whatever *parallel_id* and *ttl* say.
+                Whoever asks for the same parallel id meanwhile waits until then.
 
         Raises:
             PoolExhaustedError: If nothing is free, or no memory; the text says who holds it and how to go on.
@@ -100,7 +106,7 @@ class LeaseBook:
         """
         request = Request(
             settings=self.settings, host=self.host, directory=self._directory, environment=environment,
-            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, force=force,
+            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, force=force, attached=attached,
         )  # fmt: skip
         if wait is not None:
             check_seconds("wait", wait)
@@ -115,12 +121,15 @@ class LeaseBook:
     def _attend(self, request: Request, draft: Draft, strangers: Strangers | None, wait: float) -> Lease:
         """Ask until the request is answered or *wait* seconds are over; leave the queue either way."""
         end = self._clock() + wait
+        patience = self._clock() + STARTING
         ticket: int | None = None
         try:
             while True:
                 ticket, ahead, answer = self._ask(request, draft, strangers, ticket, queued=wait > 0)
                 if isinstance(answer, Lease):
                     return answer
+                if isinstance(answer, StillStartingError):
+                    end = max(end, patience)
                 if self._clock() >= end:
                     raise answer
                 self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._clock(), 0.0)))
@@ -142,6 +151,20 @@ class LeaseBook:
             except PoolExhaustedError as error:
                 return waiters.join(db, request.wanted, ticket, now) if queued else None, ahead, error
 
+        return self._store.run(work)
+
+    @property
+    def directory(self) -> Path:
+        """Where the leases' directories are."""
+        return self._directory
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """
+        Do *work* in one transaction, alone on this host; it may be done again on a new book.
+
+        Raises:
+            BookError: If the book cannot be used.
+        """
         return self._store.run(work)
 
     def find(self, identifier: str, *, environment: str | None = None) -> Lease:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard import credentials
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.credentials import Credentials
+    from stackyard.leases.owners import Owner
     from stackyard.leases.records import Lease
 
 TRIES: Final = 5  # a sweep may take a draft for a dead one's in the instant before its lock is held
@@ -84,11 +85,15 @@ class Draft:
         owners.hold(made / LOCK)
         return made
 
-    def settle(self, lease: Lease) -> None:
+    def settle(self, lease: Lease, told: Owner) -> None:
         """
         Make the draft the directory of *lease*, env file included, in one step; prepare it first if it is not there.
 
         The lock is held afterwards only for a lease that a process owns.
+
+        Args:
+            lease: What it becomes.
+            told: The owner that the env file, and from there the containers' labels, tell of.
 
         Raises:
             UsageError: If a variable cannot be written.
@@ -98,7 +103,8 @@ class Draft:
         made = self.directory
         if made is None or not made.is_dir():
             made = self.prepare()
-        files.append(made / ENV, files.own_text(lease, self.secrets, self.host))
+        shown = lease if told is lease.owner else replace(lease, owner=told)
+        files.append(made / ENV, files.own_text(shown, self.secrets, self.host))
         made.rename(lease.directory)
         self.directory = None
         if lease.owner.kind == "process":

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from stackyard.errors import PoolExhaustedError, UsageError
+from stackyard.errors import PoolExhaustedError, StillStartingError, UsageError
 from stackyard.leases import admission, files, owners, refusals, rows
 from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
@@ -49,6 +49,7 @@ class Request:
     fixed: Fixed
     variables: Mapping[str, str] = field(repr=False)
     force: bool = False
+    attached: bool = False
 
     def __post_init__(self) -> None:
         if self.parallel_id is not None:
@@ -109,9 +110,14 @@ class Request:
 
     def _again(self, db: sqlite3.Connection, held: Lease, now: float) -> Lease:
         """Hand a lease out once more, unless a living process has it to itself."""
-        if held.owner.kind == "process" and held.owner != Owner.current() and not held.is_stale(now):
-            raise PoolExhaustedError(refusals.kept(held))
-        again = replace(held, owner=self._owner(), deadline=self._deadline(now), removing=False)
+        stale = held.is_stale(now)
+        if held.owner.kind == "process" and held.owner != Owner.current() and not stale:
+            starting = held.parallel_id is not None and not held.removing
+            raise (StillStartingError if starting else PoolExhaustedError)(refusals.kept(held))
+        # a stack that stands, or is detached by now, must not go with whoever asks for it once more
+        keeps = self.attached and held.owner.kind == "detached" and not stale
+        owner = held.owner if keeps else self._owner()
+        again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False)
         if self.variables or again.owner != held.owner or not again.env_file.is_file():
             files.write(again, self.environment.variables, self.variables, self.host)
         _hold(again)
@@ -145,7 +151,7 @@ class Request:
             raise PoolExhaustedError(refusals.exhausted(error, leases, search, ahead)) from None
 
     def _grant(self, db: Transaction, draft: Draft, place: Place, now: float) -> Lease:
-        name = self.environment.name
+        name, owner = self.environment.name, self._owner()
         identifier = name if self._keeps_data else os.urandom(4).hex()
         lease = Lease(
             id=identifier,
@@ -156,9 +162,9 @@ class Request:
             spare=place.spare,
             subnet=place.subnet,
             project=project_name(name, identifier),
-            owner=self._owner(),
+            owner=owner,
             created=now,
-            deadline=self._deadline(now),
+            deadline=self._deadline(now, owner),
             memory_mb=self.environment.reserve_mb,
             directory=self.directory / identifier,
         )
@@ -166,13 +172,16 @@ class Request:
         # left behind, it would be taken for a lease when the book is lost
         db.undo.append(lambda: files.discard(files.remove(lease.directory)))
         db.undo.append(lambda: owners.drop(lease.lock))
-        draft.settle(lease)
+        draft.settle(lease, told=Owner.detached() if self.attached else owner)
         return lease
 
     def _owner(self) -> Owner:
-        return Owner.current() if self.ttl is None and self.parallel_id is None else Owner.detached()
+        outlives = self.ttl is not None or self.parallel_id is not None
+        return Owner.detached() if outlives and not self.attached else Owner.current()
 
-    def _deadline(self, now: float) -> float | None:
+    def _deadline(self, now: float, owner: Owner) -> float | None:
+        if self.attached and owner.kind == "process":
+            return None
         lifetime = PARALLEL_TTL if self.ttl is None and self.parallel_id is not None else self.ttl
         return None if lifetime is None or lifetime == math.inf else now + lifetime
 

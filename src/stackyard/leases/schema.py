@@ -5,11 +5,27 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x53594C42  # "SYLB"
-VERSION: Final = 2
+VERSION: Final = 3
+
+# warm holds the leases whose stacks are ready and nobody's yet; pools how many of them each environment is to have.
+_WARM: Final = """
+CREATE TABLE pools (
+    root TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (root, environment)
+) WITHOUT ROWID;
+CREATE TABLE warm (
+    lease TEXT PRIMARY KEY REFERENCES leases (id) ON DELETE CASCADE,
+    root TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    since REAL NOT NULL
+) WITHOUT ROWID
+"""
 
 # claims holds each thing that only one lease may have; its key makes the database itself refuse a second holder.
 # slots.idle orders the free slots by when they were given back, and is NULL while a lease has the slot.
-TABLES: Final = """
+TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE leases (
     id TEXT PRIMARY KEY,
@@ -46,8 +62,12 @@ CREATE TABLE queue (
     owner TEXT NOT NULL,
     seen REAL NOT NULL
 );
+{_WARM};
 """
 
 # From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one
 # transaction; version 1 is the first.
-MIGRATIONS: Final[dict[int, str]] = {1: "ALTER TABLE leases ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0"}
+MIGRATIONS: Final[dict[int, str]] = {
+    1: "ALTER TABLE leases ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0",
+    2: _WARM,
+}
