@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from stackyard.monitor.records import Service, Snapshot
 
-HEAD: Final = ("stack", "service", "status", "health", "CPU %", "MiB", "limit", "%", "peak", "pids", "restarts", "OOM")
+HEAD: Final = ("stack", "service", "status", "health", "CPU %", "MiB", "peak", "pids", "restarts", "OOM")
 NUMBERS: Final = frozenset(HEAD[4:])
 NEAR_LIMIT: Final = 90.0  # percent of a limit, as in monitoring/alerts.yml
 MIB: Final = 2**20
 
 
 def rows(snapshot: Snapshot) -> list[list[str]]:
-    """Return a row of `HEAD`'s columns for each service; what cannot be told is a dash."""
+    """Return a row of `HEAD`'s columns for each service, memory as used/limit; what cannot be told is a dash."""
     return [_row(each) for each in snapshot.services]
 
 
@@ -30,10 +30,10 @@ def _row(each: Service) -> list[str]:
     status = f"{state.status} ({state.exit_code})" if state.ended else state.status
     oom = usage.oom_kills if usage else int(state.oom_killed)
     if usage is None:
-        return [*start, status, state.health, *"-" * 6, str(state.restarts), str(oom)]
+        return [*start, status, state.health, *"-" * 4, str(state.restarts), str(oom)]
     return [
-        *start, status, state.health, _figure(each.cpu_percent), f"{usage.memory / MIB:.1f}",
-        f"{usage.memory_limit / MIB:.0f}", f"{memory_percent(each):.0f}",
+        *start, status, state.health, _figure(each.cpu_percent),
+        f"{usage.memory / MIB:.1f}/{usage.memory_limit / MIB:.0f}",
         _figure(None if usage.memory_peak is None else usage.memory_peak / MIB),
         str(usage.pids) if usage.pids_limit is None else f"{usage.pids}/{usage.pids_limit}",
         str(state.restarts), str(oom),
@@ -58,12 +58,15 @@ def live(snapshot: Snapshot | None, note: str = "") -> Table:
         snapshot: What was seen last; None before the first look.
         note: A line below the table, such as why there is nothing new.
     """
-    from rich.table import Table  # noqa: PLC0415 - only a live view needs it
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a live view needs it
+    from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    table = Table(caption=Text(note) if note else None, caption_justify="left", expand=False)
+    # 80 columns hold it all
+    table = Table(caption=Text(note) if note else None, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.show_edge = False
     for name in HEAD:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != "stack")
     services: Sequence[Service] = snapshot.services if snapshot else ()
     for each in services:
         table.add_row(*map(Text, _row(each)), style=_style(each))
