@@ -83,6 +83,19 @@ def update(db: sqlite3.Connection, lease: Lease) -> None:
     )
 
 
+def rename(db: sqlite3.Connection, lease: Lease) -> None:
+    """
+    Write the parallel id of a lease that had none, and claim it.
+
+    Raises:
+        sqlite3.IntegrityError: If another lease of its environment has it.
+    """
+    if lease.parallel_id is not None:
+        key = parallel_key(lease.environment, lease.parallel_id)
+        db.execute("UPDATE leases SET parallel_id=? WHERE id=?", (lease.parallel_id, lease.id))
+        db.execute("INSERT INTO claims (kind, value, lease) VALUES ('parallel', ?, ?)", (key, lease.id))
+
+
 def delete(db: sqlite3.Connection, lease: Lease) -> None:
     """Delete a lease with its claims; its slot goes to the end of the line."""
     db.execute("DELETE FROM leases WHERE id=?", (lease.id,))
