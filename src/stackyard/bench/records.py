@@ -100,6 +100,11 @@ class Result:
             return self.median
         return max(self.samples) if self.better == "less" else min(self.samples)
 
+    def held_to(self, target: float, *, judged: Judged = "median") -> Self:
+        """Return the same result with a target, and the verdict on it."""
+        aimed = dataclasses.replace(self, target=target, judged=judged)
+        return dataclasses.replace(aimed, verdict=aimed._judge())  # noqa: SLF001 - our own class
+
     def _judge(self) -> Verdict | None:
         figure = self.figure
         if self.target is None or (figure is None and not self.failed):
@@ -243,6 +248,32 @@ class Run:
     def failures(self) -> list[Result]:
         """The results that missed their target."""
         return [result for result in self.results if result.verdict == "FAIL"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """
+    What one suite found; several add up.
+
+    Attributes:
+        results: Its results.
+        waterfall: The steps of one start.
+        notes: What a reader must know.
+    """
+
+    results: tuple[Result, ...] = ()
+    waterfall: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Findings) -> Findings:
+        return Findings(
+            results=self.results + other.results, waterfall=self.waterfall or other.waterfall,
+            notes=(*self.notes, *(note for note in other.notes if note not in self.notes)),
+        )  # fmt: skip
+
+    def find(self, suite: str, row: str) -> Result | None:
+        """Return one result; None if it was not measured."""
+        return next((result for result in self.results if (result.suite, result.row) == (suite, row)), None)
 
 
 def _read(kind: Any, row: Mapping[str, Any]) -> Any:

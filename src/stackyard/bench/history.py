@@ -1,0 +1,100 @@
+"""The history of benchmark runs: ``reports/history.jsonl``, a run on each line, only ever added to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.bench.records import Run
+from stackyard.environments import project_root
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE: Final = "reports/history.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """
+    The runs in one file.
+
+    Attributes:
+        file: Where they are; need not exist.
+    """
+
+    file: Path
+
+    @classmethod
+    def of_project(cls, root: Path | None = None) -> History:
+        """
+        Return the history of the project at *root*, by default the one found from here.
+
+        Raises:
+            UsageError: If there is no project.
+        """
+        return cls(file=(root or project_root()) / FILE)
+
+    def append(self, run: Run) -> None:
+        """
+        Add *run* as one line, whole or not at all, whoever else adds at the same time.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a+b") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            opened.seek(0)
+            end = opened.read().rfind(b"\n") + 1  # whoever was killed in the midst of a line never finished it
+            opened.truncate(end)
+            try:
+                opened.write(json.dumps(run.to_json()).encode() + b"\n")
+                opened.flush()
+                os.fsync(opened.fileno())
+            except OSError:
+                opened.truncate(end)  # a full disk leaves no half of a line
+                raise
+
+    def runs(self) -> list[Run]:
+        """
+        Return all runs, oldest first; none where there is no file.
+
+        Raises:
+            UsageError: If a line is no run; names the line.
+        """
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.file.name} cannot be read ({error}); set it aside and measure again") from None
+        return [self._run(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+    def _run(self, number: int, line: str) -> Run:
+        try:
+            return Run.from_json(json.loads(line))
+        except (ValueError, TypeError, AttributeError, UsageError) as error:
+            raise UsageError(f"{self.file.name}: line {number} is no benchmark run ({error}); remove it") from None
+
+    def find(self, name: str, commit: str | None = None) -> Run:
+        """
+        Return the newest run whose id or commit begins with *name*, or whose commit is *commit*.
+
+        Args:
+            name: As the user wrote it.
+            commit: What git makes of it; None if it is nothing git knows.
+
+        Raises:
+            UsageError: If there is none; says which there are.
+        """
+        runs = self.runs()
+        for run in reversed(runs):
+            if run.id.startswith(name) or (run.commit or "").startswith(commit or name):
+                return run
+        known = ", ".join(f"{run.id} ({(run.commit or 'no commit')[:8]})" for run in runs[-5:]) or "none"
+        raise UsageError(f"no benchmark run of {name[:60]!r}; newest: {known}; 'nox -s bench -- startup' measures one")

@@ -1,0 +1,65 @@
+"""What is to be measured, and how thoroughly."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Depth = Literal["quick", "default", "full"]
+PYTHON: Final = "STACKYARD_BENCH_PYTHON"  # the interpreter that has the peers installed
+ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 10, "full": 10}
+STACKS: Final[dict[Depth, int]] = {"quick": 3, "default": 10, "full": 50}
+
+
+def silent(_line: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    How to measure.
+
+    Attributes:
+        environment: Name of the environment whose stacks are started.
+        depth: quick takes a minute at most, default compares with the peers, full measures everything.
+        rounds: How often each start is done; None takes the depth's own number.
+        parallel: Stacks at once; None takes the depth's own number.
+        python: An interpreter that has the peers installed; None measures without them.
+        say: Is given a line of progress.
+    """
+
+    environment: str = "test"
+    depth: Depth = "default"
+    rounds: int | None = None
+    parallel: int | None = None
+    python: str | None = None
+    say: Callable[[str], None] = silent
+
+    @property
+    def repeats(self) -> int:
+        """How often each start is done, the warm-up apart."""
+        return self.rounds or ROUNDS[self.depth]
+
+    @property
+    def stacks(self) -> int:
+        """How many stacks are started at once."""
+        return self.parallel or STACKS[self.depth]
+
+    def command(self, suite: str) -> str:
+        """Return the command line that measures *suite* in the same way."""
+        words = ["nox -s bench --", suite]
+        words += [f"--env {self.environment}"] if self.environment != "test" else []
+        words += [f"--{self.depth}"] if self.depth != "default" else []
+        words += [f"--rounds {self.rounds}"] if self.rounds else []
+        words += [f"--parallel {self.parallel}"] if self.parallel else []
+        return " ".join(words)
+
+
+def peers_python() -> str | None:
+    """Return the interpreter that `nox -s bench` installed the peers for; None outside that session."""
+    return os.environ.get(PYTHON) or None

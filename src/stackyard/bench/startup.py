@@ -1,0 +1,132 @@
+"""
+Start and removal of the same four services, by stackyard and by others, in turn.
+
+Every way starts the same images with the same limits, on ports, a subnet and credentials of its own lease; the lease is
+taken before the clock runs and whatever a way leaves is removed after it. One round goes through all the ways, and the
+order turns with each round, so that whatever else the machine does meets all alike. The first round warms up and does
+not count.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from stackyard.bench.arena import Arena
+from stackyard.bench.records import Findings, Result
+from stackyard.bench.starters import Own, prove_gone, starters
+from stackyard.errors import StackyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stackyard.bench.plans import Plan
+    from stackyard.bench.records import Step
+    from stackyard.bench.starters import Round, Starter
+
+REFERENCE: Final = "compose-100ms"  # the quickest that plain Compose gets: the fair one to be compared with
+PLAIN: Final = "compose"
+START_S: Final = 1.0
+START_RATIO: Final = 0.35
+REMOVAL_S: Final = 0.5
+REMOVAL_RATIO: Final = 0.4
+LONGEST: Final = 240  # characters of a failure in a result
+
+Rounds = dict[str, list["Round | StackyardError"]]
+
+
+def measure(plan: Plan, contenders: Sequence[Starter] | None = None) -> Findings:
+    """
+    Time starts and removals: suites startup and cleanup.
+
+    Args:
+        plan: How often, and of which environment.
+        contenders: The ways; by default all that can be had here.
+
+    Raises:
+        StackyardError: If there is no engine, no image or no place; a way that fails is counted as failed.
+    """
+    ways = starters(plan.python, few=plan.depth == "quick") if contenders is None else contenders
+    with Arena.open(plan.environment, plan.say) as arena:
+        rounds = race(arena, ways, plan.repeats, plan.say)
+    notes = ["testcontainers ran without its reaper (TESTCONTAINERS_RYUK_DISABLED): its image is in a registry"]
+    return Findings(
+        results=tuple(_results(rounds, ways, plan)),
+        waterfall=_middle(rounds.get(Own().name, ())),
+        notes=tuple(notes) if any(way.name.startswith("testcontainers") for way in ways) else (),
+    )
+
+
+def race(arena: Arena, ways: Sequence[Starter], repeats: int, say: Callable[[str], None]) -> Rounds:
+    """Let all *ways* start and remove a stack, *repeats* times after a warm-up, in turning order."""
+    taken: Rounds = defaultdict(list)
+    for number in range(repeats + 1):
+        shift = number % len(ways)
+        for way in (*ways[shift:], *ways[:shift]):
+            outcome = _attempt(arena, way)
+            told = str(outcome) if isinstance(outcome, StackyardError) else f"{outcome.up:.2f} s, {outcome.down:.2f} s"
+            say(f"round {number} of {repeats}: {way.subject}: {told}")
+            if number:
+                taken[way.name].append(outcome)
+    return taken
+
+
+def _attempt(arena: Arena, way: Starter) -> Round | StackyardError:
+    with arena.stack() as stack:
+        try:
+            outcome = way.take(stack)
+            prove_gone(stack)
+        except StackyardError as error:
+            return error
+    return outcome
+
+
+def _results(
+    rounds: Mapping[str, Sequence[Round | StackyardError]], ways: Sequence[Starter], plan: Plan
+) -> list[Result]:
+    made = []
+    for suite, what, attribute, target in (
+        ("startup", "start-up", "up", START_S), ("cleanup", "clean-up", "down", REMOVAL_S)
+    ):  # fmt: skip
+        of_suite = [_result(suite, what, attribute, way, rounds[way.name], plan) for way in ways]
+        own = of_suite[0]
+        if own.row == Own().name:
+            of_suite[0] = own.held_to(target)
+        made += of_suite
+    return made + _ratios(made, plan)
+
+
+def _result(
+    suite: str, what: str, attribute: str, way: Starter, outcomes: Sequence[Round | StackyardError], plan: Plan
+) -> Result:
+    good = [getattr(outcome, attribute) for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    return Result.of(
+        good, suite=suite, row=way.name, subject=way.subject, what=what, unit="s", failed=len(bad),
+        reason=bad[0][:LONGEST] if bad else "", command=plan.command(suite),
+    )  # fmt: skip
+
+
+def _ratios(results: Sequence[Result], plan: Plan) -> list[Result]:
+    """Hold stackyard's rounds against those of plain Compose next to them."""
+    found = {(result.suite, result.row): result for result in results}
+    pairs = (("startup", REFERENCE, START_RATIO), ("cleanup", PLAIN, REMOVAL_RATIO))
+    made = []
+    for suite, other, target in pairs:
+        own, reference = found.get((suite, Own().name)), found.get((suite, other))
+        if own is None or reference is None or own.n != reference.n or not own.n:
+            continue
+        made.append(
+            Result.of(
+                [mine / theirs for mine, theirs in zip(own.samples, reference.samples, strict=True)],
+                suite=suite, row=f"ratio-{other}", subject=f"stackyard / {reference.subject}",
+                what=f"{own.what}, ratio", unit="x", target=target, command=plan.command(suite),
+            )
+        )  # fmt: skip
+    return made
+
+
+def _middle(outcomes: Sequence[Round | StackyardError]) -> tuple[Step, ...]:
+    """Return the steps of the start whose time was the median."""
+    good = sorted((o for o in outcomes if not isinstance(o, StackyardError)), key=lambda o: o.up)
+    return good[(len(good) - 1) // 2].steps if good else ()
