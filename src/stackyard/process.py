@@ -198,6 +198,49 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr=err, seconds=seconds)
 
 
+def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """
+    Start one command without waiting for it; it ends with the thread that started it, and that has to wait for it.
+
+    Args:
+        argv: Program and arguments; never goes through a shell.
+        output: File descriptor of both of its outputs.
+        env: Variables on top of the allow-listed ones.
+
+    Raises:
+        CommandError: If the program is missing.
+    """
+    log.debug("start %s", shlex.join(argv))
+    environment = child_environment(env)
+    return subprocess.Popen(  # noqa: S603 - as in _child
+        _leashed(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
+        stderr=output,
+    )  # fmt: skip
+
+
+def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> None:
+    """
+    Start one command that outlives this process: not its child, in a session of its own, working in the root folder.
+
+    Args:
+        argv: Program and arguments; never goes through a shell.
+        output: File descriptor of both of its outputs.
+        env: Variables on top of the allow-listed ones.
+
+    Raises:
+        CommandError: If `setsid` (util-linux) is missing or fails.
+    """
+    words = ["setsid", "--fork", "--", *argv]
+    if shutil.which(words[0]) is None:
+        raise CommandError(words, MISSING, "setsid: no such program")
+    log.debug("detach %s", shlex.join(argv))
+    code = subprocess.call(  # noqa: S603 - as in _child
+        words, env=child_environment(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
+    )  # fmt: skip
+    if code:
+        raise CommandError(words, code, "")
+
+
 def passthrough(
     argv: Sequence[str],
     *,

@@ -108,6 +108,30 @@ def ensure(
     return {service: recipe.reference for service, recipe in ready.items()}
 
 
+def present(
+    flavour: str, engine: Engine, *, source: str = "auto", root: Path | None = None
+) -> dict[str, tuple[str, str]] | None:
+    """
+    Return the reference and the engine's id of each service's image; None if one is missing. Nothing is built.
+
+    Args:
+        flavour: debian or alpine.
+        engine: Where they are looked for, in one call.
+        source: auto, registry or packages.
+        root: The project; None finds it.
+
+    Raises:
+        EngineError: If the engine does not answer.
+        ImageError: If the flavour is unknown or a file is missing.
+        UsageError: If *source* is wrong.
+    """
+    known = _known(engine)
+    ready = _ready(root or project_root(), flavour, source, known)
+    if ready is None:
+        return None
+    return {service: (recipe.reference, known[recipe.reference]) for service, recipe in ready.items()}
+
+
 def listing() -> list[Image]:
     """
     List the services' images the engine has, newest first within each service and flavour.

@@ -1,0 +1,200 @@
+"""
+Where a yardmaster is found: its lock, what it tells of itself, and its log, all in the state directory of its book.
+
+Whoever holds the lock is the yardmaster; the file beside it only says who that is and what it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import stackyard
+from stackyard.leases.owners import Owner, is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOG_LIMIT: Final = 1_000_000  # bytes; a yardmaster that finds more begins the log anew
+POLL: Final = 0.02  # seconds between two looks at a lock somebody is about to leave
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """
+    What a yardmaster tells of itself.
+
+    Attributes:
+        owner: Which process it is, as `Owner.label` writes it.
+        code: Which stackyard it runs: its version and when the newest of its files was written.
+        since: When it started, in seconds since 1970.
+        watched: Ids of the leases whose owner or deadline it watches.
+        warm: Ids of the warm stacks.
+        pools: How many warm stacks each environment is to have.
+        trouble: What it could not do when it last tried; empty if all is well.
+    """
+
+    owner: str
+    code: str
+    since: float
+    watched: list[str] = field(default_factory=list)
+    warm: list[str] = field(default_factory=list)
+    pools: list[dict[str, Any]] = field(default_factory=list)
+    trouble: str = ""
+
+    @property
+    def process(self) -> Owner | None:
+        """The process that wrote it; None if that is not told in a way known here."""
+        return Owner.parse(self.owner)
+
+
+class Post:
+    """
+    The yardmaster's place in one state directory.
+
+    Args:
+        directory: The state directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock = directory / "yardmaster.lock"
+        self.notice = directory / "yardmaster.json"
+        self.log = directory / "yardmaster.log"
+        self._held: int | None = None
+
+    def is_taken(self) -> bool:
+        """Say whether a yardmaster is there, by its lock."""
+        return is_held(self.lock) is True
+
+    def take(self, *, patience: float = 1.0, clock: Callable[[], float] = time.monotonic) -> bool:
+        """
+        Become the yardmaster; False if somebody else is after *patience* seconds.
+
+        Whoever only looks holds the lock for an instant, hence the patience.
+
+        Raises:
+            OSError: If the state directory cannot be used.
+        """
+        handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        end = clock() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if clock() >= end:
+                    os.close(handle)
+                    return False
+                time.sleep(POLL)
+            else:
+                self._held = handle
+                return True
+
+    def leave(self) -> None:
+        """Be the yardmaster no more."""
+        handle, self._held = self._held, None
+        if handle is not None:
+            os.close(handle)
+
+    def is_mine(self) -> bool:
+        """Say whether this process is still the yardmaster here; not if the directory was deleted or made anew."""
+        if self._held is None:
+            return False
+        try:
+            return os.path.samestat(self.lock.lstat(), os.fstat(self._held))
+        except OSError:
+            return False
+
+    def tell(self, notice: Notice) -> None:
+        """
+        Let others know, in one step.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        temporary = self.notice.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            json.dump(asdict(notice), opened)
+        temporary.replace(self.notice)
+
+    def read(self) -> Notice | None:
+        """Return what the yardmaster, or the last one, told; None if it cannot be read."""
+        try:
+            found = json.loads(self.notice.read_text(encoding="utf-8"))
+            return Notice(**{item.name: found[item.name] for item in fields(Notice)})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def open_log(self) -> int:
+        """
+        Open the log for a yardmaster to write to, mode 0600; one that has become long is begun anew.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(self.log, flags, 0o600)
+        if os.fstat(handle).st_size > LOG_LIMIT:
+            os.ftruncate(handle, 0)
+        return handle
+
+    def dismiss(self, *, patience: float = 30.0, clock: Callable[[], float] = time.monotonic) -> bool:
+        """
+        Tell the yardmaster to end and wait until it has; True if none is there any more.
+
+        Args:
+            patience: Seconds to wait.
+            clock: Monotonic seconds.
+        """
+        end = clock() + patience
+        told: Owner | None = None
+        while self.is_taken():
+            notice = self.read()
+            who = notice.process if notice else None
+            if who is not None and who != told:
+                told = who
+                _terminate(who)
+            if clock() >= end:
+                return False
+            time.sleep(POLL)
+        return True
+
+
+def _terminate(who: Owner) -> None:
+    """Send SIGTERM to the very process *who* is; a pid that was given to another one is left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(who.pid)
+        try:
+            if who.runs():
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+        finally:
+            os.close(handle)
+
+
+@cache
+def code() -> str:
+    """Return which stackyard this is: its version and when its newest file was written, in nanoseconds since 1970."""
+    folder = Path(stackyard.__file__).parent
+    newest = max(path.stat().st_mtime_ns for path in folder.rglob("*.py"))
+    return f"{stackyard.__version__}+{newest}"
+
+
+def is_older(theirs: str, mine: str) -> bool:
+    """Say whether *theirs* is an older stackyard than *mine*, both as `code` writes them."""
+    return _order(theirs) < _order(mine)
+
+
+def _order(text: str) -> tuple[tuple[int, ...], int]:
+    version, _, written = text.partition("+")
+    numbers = tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit())
+    return numbers, int(written) if written.isascii() and written.isdigit() else 0

@@ -1,0 +1,80 @@
+"""Starting the yardmaster when there is something for it to do: one look at a lock, and rarely a new process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import stackyard
+from stackyard import process
+from stackyard.errors import CommandError, UsageError
+from stackyard.yardmaster.post import Post, code, is_older
+
+if TYPE_CHECKING:
+    from stackyard.settings import Settings
+
+log = logging.getLogger("stackyard")
+
+VARIABLE: Final = "STACKYARD_YARDMASTER"
+
+
+def enabled() -> bool:
+    """
+    Say whether a yardmaster may be started: it may unless ``STACKYARD_YARDMASTER`` is ``off``.
+
+    Raises:
+        UsageError: If the variable is neither on nor off.
+    """
+    text = os.environ.get(VARIABLE, "").strip() or "on"
+    if text not in {"on", "off"}:
+        raise UsageError(f"{VARIABLE} must be on or off, got {text[:60]!r}")
+    return text == "on"
+
+
+def wake(settings: Settings) -> bool:
+    """
+    Make sure that the book of *settings* has a yardmaster that is not older than this stackyard.
+
+    The new process is in a session of its own and keeps none of this one's files open. That none can be started is
+    never an error: what it does, the next command does.
+
+    Returns:
+        Whether one was started.
+
+    Raises:
+        UsageError: If ``STACKYARD_YARDMASTER`` is wrong.
+    """
+    if not enabled():
+        return False
+    post = Post(settings.state_dir)
+    try:
+        if post.is_taken() and not _is_older(post):
+            return False
+        output = post.open_log()
+        try:
+            process.detach([sys.executable, "-m", "stackyard.yardmaster"], output=output, env=_variables(settings))
+        finally:
+            os.close(output)
+    except (OSError, CommandError) as error:
+        log.debug("no yardmaster: %s", error)
+        return False
+    return True
+
+
+def _is_older(post: Post) -> bool:
+    notice = post.read()  # none while it is only just starting
+    return notice is not None and is_older(notice.code, code())
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """Return what makes the new process see the same book and pool, and run the same code."""
+    return {
+        "STACKYARD_STATE_DIR": str(settings.state_dir),
+        "STACKYARD_POOL": settings.pool_text,
+        "STACKYARD_POOL_BLOCK": str(settings.block),
+        "STACKYARD_POOL_SUBNETS": str(settings.subnets),
+        "PYTHONPATH": str(Path(stackyard.__file__).parents[1]),
+    }
