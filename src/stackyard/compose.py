@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackyard import process
-from stackyard.checkpoints import reach
-from stackyard.errors import CommandError, ConfigError, EngineError
+from stackyard.errors import ConfigError, EngineError
 from stackyard.host.endpoint import version_tuple
 from stackyard.host.packages import COMPOSE as OLDEST
 
@@ -53,6 +52,17 @@ class Compose:
         model: dict[str, Any] = json.loads(done.stdout)
         return model
 
+    async def rendered(self, *, deadline: float) -> dict[str, Any]:
+        """
+        Return what `model` returns, without blocking the event loop.
+
+        Raises:
+            CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+        """
+        done = await process.run_async(self.command("config", "--format", "json"), deadline=deadline)
+        model: dict[str, Any] = json.loads(done.stdout)
+        return model
+
     async def up(self, *, deadline: float) -> process.Completed:
         """
         Create and start every service without waiting for any to be ready.
@@ -61,17 +71,9 @@ class Compose:
 
         Raises:
             CommandError: If Compose fails or needs more than *deadline* seconds.
-            EngineError: If that is because the plugin is missing or too old.
         """
         words = self.command("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
-        try:
-            done = await process.run_async(words, deadline=deadline)
-        except CommandError as error:
-            if not port_conflict(error):
-                check_plugin()  # only now, because asking costs 50 ms
-            raise
-        reach("start")
-        return done
+        return await process.run_async(words, deadline=deadline)
 
 
 def start_at_once(file: Path, directory: Path) -> Path:

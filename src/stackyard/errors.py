@@ -5,6 +5,7 @@ Every exception stackyard raises, and the exit code each one becomes.
     +-- UsageError            2   an argument or a setting is wrong
     |   +-- ConfigError       2   an environment file is wrong: file, key, value, rule
     +-- EngineError           3   the Docker engine is missing, too old, or refused
+    |   +-- RefusedError      3   the engine answered, and said no
     |   +-- CommandError      3   a command failed: its words, exit code and last output
     +-- PoolExhaustedError    4   no free slot
     |   +-- StillStartingError  4   the lease is another process's until its stack is up
@@ -14,6 +15,7 @@ Every exception stackyard raises, and the exit code each one becomes.
     +-- NotReadyError         7   a stack did not become ready; carries the evidence
     +-- LeftoversError        8   something is still there after a clean-up
     +-- VerifyError           9   a check found an error that nothing waives
+    +-- UnsupportedModelError 1   a part of a Compose model that only Compose itself can start
 
 130 and 143 are kept for SIGINT and SIGTERM. Data is kept as constructor arguments, so that every exception survives
 pickling across process borders.
@@ -69,6 +71,10 @@ class EngineError(StackyardError):
     """The Docker engine is missing, too old, did not answer in time, or refused."""
 
     exit_code = 3
+
+
+class RefusedError(EngineError):
+    """The engine answered, and said no; its words are in the text."""
 
 
 class CommandError(EngineError):
@@ -135,3 +141,21 @@ class VerifyError(StackyardError):
     """A check found an error that nothing waives."""
 
     exit_code = 9
+
+
+class UnsupportedModelError(StackyardError):
+    """
+    A part of a Compose model has no translation into requests to the engine; Compose itself must start it.
+
+    Attributes:
+        place: Dotted path of the key inside the model.
+        value: What was found there.
+    """
+
+    def __init__(self, place: str, value: object) -> None:
+        super().__init__(place, value)
+        self.place = place
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.place} is left to Compose"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
-from stackyard.errors import CommandError, LeaseNotFoundError
+from stackyard.errors import CommandError, LeaseNotFoundError, RefusedError
 from stackyard.settings import Settings
-from stackyard.stacks import Stack, Startup
+from stackyard.stacks import Stack
 from stackyard.survey import strangers
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from stackyard.engine import Engine
     from stackyard.environments import Environment
+    from stackyard.errors import EngineError
     from stackyard.leases import Lease, LeaseBook
     from stackyard.leases.records import Fixed
+    from stackyard.starts import Startup
 
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
@@ -97,7 +99,7 @@ def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: 
     for _ in range(MOVES):
         try:
             return stack, stack.up(keep=keep, deadline=deadline)
-        except CommandError as error:
+        except (CommandError, RefusedError) as error:
             if not _can_move(stack.lease, error):
                 raise
         stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
@@ -105,6 +107,6 @@ def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: 
     return stack, stack.up(keep=keep, deadline=deadline)
 
 
-def _can_move(lease: Lease, error: CommandError) -> bool:
+def _can_move(lease: Lease, error: EngineError) -> bool:
     """Tell whether another place would help; an environment that keeps its data has only one."""
     return port_conflict(error) and lease.id != lease.environment

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ImageSource = Literal["auto", "registry", "packages"]
+StartPath = Literal["auto", "compose"]
 
 NAMED_PORTS: Final = 5  # postgres, redis, backend, auth, websocket: the least a block can hold
 SUBNET_PREFIX: Final = 28  # 13 addresses for containers: four services, and room for what a project adds
@@ -38,6 +39,8 @@ class Settings:
         subnets: Network that the leases' /28 subnets are cut from (``STACKYARD_POOL_SUBNETS``).
         image_source: Where base images come from (``STACKYARD_IMAGE_SOURCE``).
         root: Project folder (``STACKYARD_ROOT``); None leaves finding it to ``environments.project_root``.
+        start: Who makes a fresh stack's containers (``STACKYARD_START``): the engine itself where it can, or always
+            ``docker compose up``.
     """
 
     state_dir: Path
@@ -46,6 +49,7 @@ class Settings:
     subnets: IPv4Network
     image_source: ImageSource = "auto"
     root: Path | None = None
+    start: StartPath = "auto"
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -66,6 +70,7 @@ class Settings:
             subnets=_subnets(given.get("STACKYARD_POOL_SUBNETS") or DEFAULT_SUBNETS),
             image_source=_image_source(given.get("STACKYARD_IMAGE_SOURCE") or "auto"),
             root=Path(root).absolute() if root else None,
+            start=_start(given.get("STACKYARD_START") or "auto"),
         )
 
     @property
@@ -152,3 +157,10 @@ def _image_source(text: str) -> ImageSource:
     if text not in known:
         raise UsageError(f"STACKYARD_IMAGE_SOURCE must be one of {', '.join(known)}, got {text!r}")
     return cast("ImageSource", text)
+
+
+def _start(text: str) -> StartPath:
+    known = get_args(StartPath)
+    if text not in known:
+        raise UsageError(f"STACKYARD_START must be one of {', '.join(known)}, got {text!r}")
+    return cast("StartPath", text)

@@ -1,29 +1,26 @@
 """
 A stack: the containers, network and volumes of one environment under one lease.
 
-Starting hands Compose the whole file at once, freed from `depends_on`, and probes each service from the host meanwhile:
-ready means that each probe's real request was answered. A start that fails keeps its evidence, removes what it made
-(unless told to keep it) and says why.
+A start that fails keeps its evidence, removes what it made (unless told to keep it) and says why. How one is made is in
+`starts`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import shlex
 import signal
 import sys
 import threading
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard import cleanup, evidence, process
 from stackyard.checkpoints import reach
-from stackyard.compose import Compose, port_conflict, start_at_once
+from stackyard.compose import Compose, port_conflict
 from stackyard.engine.records import SERVICE_LABEL
-from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
+from stackyard.starts import Start, Startup
 from stackyard.turns import turn
 
 if TYPE_CHECKING:
@@ -37,22 +34,6 @@ if TYPE_CHECKING:
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 PROBED: Final = ("postgres", "redis", "auth", "backend")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
-    """
-    How one start went; all times in seconds since it began.
-
-    Attributes:
-        seconds: Until the last probe passed.
-        compose: Until `docker compose up` had returned.
-        probes: Until each service's probe passed.
-    """
-
-    seconds: float
-    compose: float
-    probes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Stack:
@@ -105,6 +86,7 @@ class Stack:
         Raises:
             NotReadyError: If a service ended or did not answer in time; carries the evidence.
             CommandError: If a leased port or subnet was taken meanwhile; what it made is removed.
+            RefusedError: As CommandError, from the engine itself.
             LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
@@ -112,17 +94,21 @@ class Stack:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             # what nobody else can know of cannot stand yet, and asking costs a round trip
-            self.stood_before = self.lease.owner.kind == "detached" and bool(self.engine.containers(self.labels))
+            self.stood_before = self._detached and bool(self.engine.containers(self.labels))
             startup = self._up(limit, keep=keep or self.stood_before)
         reach("probe")
         return startup
+
+    @property
+    def _detached(self) -> bool:
+        return self.lease.owner.kind == "detached"
 
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
         try:
             return asyncio.run(_unwound_first(self._start(limit)))
-        except (NotReadyError, CommandError) as error:
-            if isinstance(error, CommandError) and port_conflict(error):
+        except (NotReadyError, CommandError, RefusedError) as error:
+            if isinstance(error, EngineError) and port_conflict(error):
                 cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
                 raise
             raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
@@ -132,23 +118,10 @@ class Stack:
             raise
 
     async def _start(self, limit: float) -> Startup:
-        """Run Compose and the probes side by side; whichever fails first ends the other."""
-        from stackyard.probes import preload, wait_until_ready  # noqa: PLC0415 - only a start needs it
-
-        began = time.monotonic()
-        override = start_at_once(self.environment.compose_file, self.lease.directory)
-        creating = asyncio.create_task(dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit))
-        await asyncio.to_thread(preload)
-        spent = time.monotonic() - began
-
-        async def created(_service: str) -> None:
-            await asyncio.wait({creating})
-
-        waiting = wait_until_ready(self.probes(), deadline=limit - spent, stop=self._trouble, gate=created)
-        probing = asyncio.create_task(waiting)
-        await _first_failure(creating, probing)
-        probes = {service: spent + seconds for service, seconds in probing.result().seconds.items()}
-        return Startup(seconds=max(probes.values()), compose=creating.result().seconds, probes=probes)
+        """Have everything made and probed."""
+        fresh = not self.stood_before and not (self._detached and self.engine.networks(self.labels))
+        begun = Start(self.compose, self.lease, self.engine, self.book.settings, fresh=fresh)
+        return await begun.run(self.probes(), limit=limit, trouble=self._trouble)
 
     def _trouble(self) -> str | None:
         """Name the first service that will not come up any more; None while all may."""
@@ -285,13 +258,3 @@ async def _unwound_first(work: Coroutine[Any, Any, Startup]) -> Startup:
             signal.signal(number, handler)
         for told in came:
             signal.raise_signal(told)
-
-
-async def _first_failure(*tasks: asyncio.Task[Any]) -> None:
-    """Wait for all tasks; when one fails, end the others first and then raise what it raised."""
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,13 +7,15 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stackyard.engine.records import SERVICE_LABEL, ContainerState, MemoryUse, Resource
-from stackyard.errors import EngineError
+from stackyard.errors import EngineError, RefusedError
 from stackyard.host.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from docker.api import APIClient
+
+    from stackyard.blueprints.records import ContainerPlan, NetworkPlan, VolumePlan
 
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
@@ -30,7 +32,7 @@ def plain_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(f"{doing}: the engine refused: {error.explanation or error}") from None
+        raise RefusedError(f"{doing}: the engine refused: {error.explanation or error}") from None
     except requests.exceptions.Timeout:
         raise EngineError(f"{doing}: the engine did not answer in time; try 'invoke doctor'") from None
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
@@ -122,6 +124,32 @@ class Engine:
     def everything(self, labels: Sequence[str]) -> list[Resource]:
         """List containers, then networks, then volumes: the order in which they can be removed."""
         return [*self.containers(labels), *self.networks(labels), *self.volumes(labels)]
+
+    def create_network(self, plan: NetworkPlan) -> None:
+        """Make a network; one of the same name is an error."""
+        with plain_errors(f"creating network {plan.name}"):
+            from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415 - see plain_errors
+
+            ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet) for subnet in plan.subnets])
+            self.api.create_network(
+                plan.name, driver=plan.driver, ipam=ipam, labels=dict(plan.labels), internal=plan.internal
+            )
+
+    def create_volume(self, plan: VolumePlan) -> None:
+        """Make a named volume; one that is there stays as it is."""
+        with plain_errors(f"creating volume {plan.name}"):
+            self.api.create_volume(plan.name, labels=dict(plan.labels))
+
+    def create_container(self, plan: ContainerPlan) -> str:
+        """Make a container and return its id; it does not run yet."""
+        with plain_errors(f"creating container {plan.name}"):
+            answer = self.api.create_container_from_config(plan.config, plan.name)  # type: ignore[no-untyped-call]
+        return str(answer["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container by its id; one that runs already is left alone."""
+        with plain_errors(f"starting container {container[:40]}"):
+            self.api.start(container)
 
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""

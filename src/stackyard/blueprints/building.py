@@ -1,0 +1,78 @@
+"""
+Having the engine make a blueprint: volumes, then networks and containers at once, then all starts at once.
+
+Creating a container needs its volumes but only the name of its network, so the slowest step, the network's bridge, is
+made beside the containers. Each request runs in a thread of its own and is never abandoned: cancelled, a build begins
+no further request and returns when those under way have been answered, so nothing appears behind a clean-up's back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from stackyard.checkpoints import reach
+from stackyard.together import together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard.blueprints.records import Blueprint, ContainerPlan, NetworkPlan
+    from stackyard.engine import Engine
+
+T = TypeVar("T")
+Steps = dict[str, tuple[float, float]]
+
+
+async def build(
+    engine: Engine, blueprint: Blueprint, *, began: float, steps: Steps, started: Callable[[str], None]
+) -> None:
+    """
+    Make and start everything in *blueprint*.
+
+    Args:
+        engine: Where.
+        blueprint: What.
+        began: Monotonic seconds that the steps count from.
+        steps: Is given each step's beginning and end in seconds, for example under ``create redis``.
+        started: Told the name of each service whose container has been started.
+
+    Raises:
+        EngineError: If the engine refuses anything; what it has made by then stands.
+    """
+
+    async def step(name: str, work: Callable[[], T]) -> T:
+        beginning = time.monotonic() - began
+        answer = await _to_its_end(work)
+        steps[name] = (beginning, time.monotonic() - began)
+        return answer
+
+    async def start(plan: ContainerPlan, identity: str) -> None:
+        await step(f"start {plan.service}", lambda: engine.start(identity))
+        started(plan.service)
+
+    async def network(plan: NetworkPlan) -> None:
+        await step("network", lambda: engine.create_network(plan))
+        reach("network")
+
+    async def container(plan: ContainerPlan) -> str:
+        return await step(f"create {plan.service}", lambda: engine.create_container(plan))
+
+    for volume in blueprint.volumes:
+        await step("volume", lambda plan=volume: engine.create_volume(plan))  # type: ignore[misc]
+    containers = asyncio.ensure_future(together(*map(container, blueprint.containers)))
+    await together(containers, *map(network, blueprint.networks))
+    reach("create")
+    await together(*map(start, blueprint.containers, containers.result()))
+    reach("start")
+
+
+async def _to_its_end(work: Callable[[], T]) -> T:
+    """Do *work* in a thread; cancelled, wait for its end before passing that on."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

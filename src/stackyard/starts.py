@@ -1,0 +1,160 @@
+"""
+One start: everything is made at once while each service is probed from the host; ready means that each has answered.
+
+A project of which nothing stands yet is made by the engine itself, from Compose's rendered model: that is the quick
+way. What stands already, and whatever of a model has no translation, is left to `docker compose up`. Either way the
+file means the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from stackyard.checkpoints import reach
+from stackyard.compose import check_plugin, port_conflict, start_at_once
+from stackyard.errors import CommandError, UnsupportedModelError
+from stackyard.together import together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stackyard.blueprints import Blueprint
+    from stackyard.compose import Compose
+    from stackyard.engine import Engine
+    from stackyard.leases import Lease
+    from stackyard.probes import Probe
+    from stackyard.settings import Settings
+
+SERVED_BY: Final = {"websocket": "backend"}  # probes named otherwise than the service that answers them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """
+    How one start went; all times in seconds since it began.
+
+    Attributes:
+        seconds: Until the last probe passed.
+        created: Until every container had been started.
+        probes: Until each service's probe passed.
+        steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
+            ``compose`` where Compose did it all.
+        by: Who made the containers: engine, or compose and why.
+    """
+
+    seconds: float
+    created: float = 0.0
+    probes: Mapping[str, float] = field(default_factory=dict)
+    steps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    by: str = "engine"
+
+
+class Start:
+    """
+    One start of the stack under *lease*.
+
+    Args:
+        compose: The project.
+        lease: Its lease.
+        engine: Where it starts.
+        settings: Who may make the containers, and where templates of models are kept.
+        fresh: Nothing of the project stands yet.
+    """
+
+    def __init__(self, compose: Compose, lease: Lease, engine: Engine, settings: Settings, *, fresh: bool) -> None:
+        self.compose = compose
+        self.lease = lease
+        self.engine = engine
+        self.settings = settings
+        self.fresh = fresh
+        self._began = time.monotonic()
+        self._steps: dict[str, tuple[float, float]] = {}
+        self._running: dict[str, asyncio.Event] = {}
+        self._by = "engine"
+
+    async def run(self, probes: Sequence[Probe], *, limit: float, trouble: Callable[[], str | None]) -> Startup:
+        """
+        Make, start and probe everything; return when the last of *probes* has passed.
+
+        Args:
+            probes: What has to pass.
+            limit: Seconds until the start has failed.
+            trouble: Asked now and then; a text it returns ends the start.
+
+        Raises:
+            NotReadyError: If a probe did not pass in time, or *trouble* had a reason.
+            CommandError: If Compose failed.
+            EngineError: If the engine is away or refused something.
+        """
+        from stackyard.probes import preload, wait_until_ready  # noqa: PLC0415 - only a start needs it
+
+        self._running = {SERVED_BY.get(probe.service, probe.service): asyncio.Event() for probe in probes}
+        making = asyncio.create_task(self._make(limit))
+        await asyncio.to_thread(preload)
+        spent = time.monotonic() - self._began
+
+        async def started(service: str) -> None:
+            await self._running[SERVED_BY.get(service, service)].wait()
+
+        waiting = wait_until_ready(probes, deadline=limit - spent, stop=trouble, gate=started)
+        probing = asyncio.create_task(waiting)
+        await together(making, probing)
+        ready = {service: spent + seconds for service, seconds in probing.result().seconds.items()}
+        return Startup(
+            seconds=max(ready.values()), created=making.result(), probes=ready, steps=self._steps, by=self._by
+        )
+
+    async def _make(self, limit: float) -> float:
+        """Start every container, by whichever way can; return the seconds that took."""
+        from stackyard.blueprints import build  # noqa: PLC0415 - as above
+
+        blueprint = await self._blueprint(limit)
+        if blueprint is None:
+            await self._compose_up(limit)
+        else:
+            await build(
+                self.engine, blueprint, began=self._began, steps=self._steps, started=self._note_running
+            )  # fmt: skip
+        return time.monotonic() - self._began
+
+    async def _blueprint(self, limit: float) -> Blueprint | None:
+        """Work out what the engine has to make; None, and a reason noted, where Compose has to do it."""
+        from stackyard.blueprints import render, translate  # noqa: PLC0415 - as above
+
+        if self.settings.start == "compose" or not self.fresh:
+            self._by = "compose: STACKYARD_START says so" if self.fresh else "compose: something stands already"
+            return None
+        try:
+            model = await render(
+                self.compose, self.lease.variables(), self.settings.state_dir / "models", deadline=limit
+            )  # fmt: skip
+            self._steps["render"] = (0.0, time.monotonic() - self._began)
+            return translate(model, file=self.compose.file, env_file=self.compose.env_file)
+        except UnsupportedModelError as error:
+            self._by = f"compose: {error}"
+        except CommandError:
+            check_plugin()
+            raise
+        return None
+
+    async def _compose_up(self, limit: float) -> None:
+        beginning = time.monotonic() - self._began
+        override = start_at_once(self.compose.file, self.lease.directory)
+        try:
+            await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
+        except CommandError as error:
+            if not port_conflict(error):
+                check_plugin()  # only now, because asking costs 50 ms
+            raise
+        self._steps["compose"] = (beginning, time.monotonic() - self._began)
+        reach("start")
+        for service in self._running:
+            self._note_running(service)
+
+    def _note_running(self, service: str) -> None:
+        if service in self._running:
+            self._running[service].set()
