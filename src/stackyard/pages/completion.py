@@ -1,0 +1,117 @@
+"""The completion report: what the tree delivers and what it was measured to do, every word read from somewhere."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from stackyard import process
+from stackyard.errors import StackyardError
+from stackyard.pages import page, sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from stackyard.bench.records import Run
+    from stackyard.pages.inputs import Facts
+
+LISTING = 60.0  # seconds nox or invoke may take to list what they offer
+# nox's JSON holds the sessions that are picked: without a word, only the default ones
+NOX = ("-m", "nox", "--list-sessions", "--json", "-k", "not none_of_them")
+INVOKE = ("-m", "invoke", "--list", "--list-format=json")
+COMPLETION = "completion_report.md"  # the report does not list itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliverables:
+    """
+    What the tree offers: a name, and a line in its own words.
+
+    Attributes:
+        sessions: The nox sessions.
+        tasks: The Invoke tasks.
+        scripts: The scripts.
+        pages: The documents below docs/.
+    """
+
+    sessions: tuple[tuple[str, str], ...] = ()
+    tasks: tuple[tuple[str, str], ...] = ()
+    scripts: tuple[tuple[str, str], ...] = ()
+    pages: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lists(self) -> list[tuple[str, str, tuple[tuple[str, str], ...]]]:
+        """Each kind with its title and what stands before a name on the command line."""
+        return [
+            ("Sessions", "./noxw -s", self.sessions), ("Tasks", "invoke", self.tasks),
+            ("Scripts", "python", self.scripts), ("Documents", "file", self.pages),
+        ]  # fmt: skip
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        """
+        Read what the project at *root* offers.
+
+        Raises:
+            StackyardError: If nox or invoke cannot say.
+        """
+        listed = _listed(root, NOX)
+        return cls(
+            sessions=tuple((row["session"], row["description"] or "") for row in listed),
+            tasks=tuple(_tasks(_listed(root, INVOKE))),
+            scripts=tuple((f"scripts/{path.name}", docstring(path)) for path in sorted(root.glob("scripts/*.py"))),
+            pages=tuple((f"docs/{path.name}", opening(path)) for path in sorted(root.glob("docs/*.md"))
+                        if path.name != COMPLETION),
+        )  # fmt: skip
+
+
+def markdown(facts: Facts, deliverables: Deliverables) -> str:
+    """Return the report; the figures are those of the newest full run, and without one it says so."""
+    run = full_run(facts)
+    own = [row for row in run.results if row.target is not None] if run else []
+    return page.render_markdown(
+        "completion.md.j2", run=run, machine=page.machine(run.machine) if run else [], deliverables=deliverables,
+        requirements=[row for row in own if row.suite == "requirements"],
+        figures=[row for row in own if row.suite != "requirements"],
+        source=sections.source(run),
+    )  # fmt: skip
+
+
+def full_run(facts: Facts) -> Run | None:
+    """Return the newest run that measured everything."""
+    return next((run for run in reversed(facts.runs) if run.depth == "full"), None)
+
+
+def docstring(path: Path) -> str:
+    """Return the first line of a program's docstring; empty where it has none."""
+    try:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, ValueError):
+        return ""
+    return text.partition("\n")[0]
+
+
+def opening(path: Path) -> str:
+    """Return a document's heading; empty where it has none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
+
+
+def _tasks(listed: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the tasks of a listing, those of its groups too."""
+    for task in listed["tasks"]:
+        yield prefix + task["name"].rstrip("_"), task["help"] or ""
+    for group in listed["collections"]:
+        yield from _tasks(group, f"{prefix}{group['name']}.")
+
+
+def _listed(root: Path, words: tuple[str, ...]) -> Any:
+    text = process.run([sys.executable, *words], deadline=LISTING, cwd=root).stdout
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise StackyardError(f"{words[1]} lists nothing that can be read; run `{' '.join(words[1:])}`") from None

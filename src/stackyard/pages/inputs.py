@@ -1,0 +1,239 @@
+"""What the pages are made of: the benchmark history, the environments' last runs, the last verify; nothing is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.bench.history import FILE as HISTORY
+from stackyard.bench.records import Run
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stackyard.bench.records import Result
+
+VERIFY: Final = "reports/verify.sarif"
+LEVELS: Final = {"error": "errors", "warning": "warnings", "note": "infos"}  # SARIF's words and ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """
+    An environment's last run of the platform's tests.
+
+    Attributes:
+        name: The report's name: an environment, and its slot if it was one of several at once.
+        when: When the report was written, UTC.
+        outcome: passed, failed, timed out or interrupted.
+        seconds: Wall time.
+        rows: What was measured: `what`, `value`, `unit`, `budget`, `verdict`.
+        troubles: What was left behind or did not run well.
+    """
+
+    name: str
+    when: datetime
+    outcome: str
+    seconds: float
+    rows: tuple[dict[str, Any], ...]
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """
+    What the last verify found.
+
+    Attributes:
+        when: When it was written, UTC.
+        checks: How many rules were there.
+        found: How many findings of each severity that nothing waives.
+        waived: How many findings are waived.
+        findings: Check, severity and text of each finding that nothing waives.
+    """
+
+    when: datetime
+    checks: int
+    found: dict[str, int]
+    waived: int
+    findings: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """
+    Everything the pages tell.
+
+    Attributes:
+        runs: Benchmark runs, oldest first.
+        environments: The environments' last runs, by name.
+        verified: The last verify; None when there was none.
+        gaps: What is missing or could not be read, and what to do about it.
+    """
+
+    runs: tuple[Run, ...] = ()
+    environments: tuple[LastRun, ...] = ()
+    verified: Verified | None = None
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def suites(self) -> list[str]:
+        """Every suite that was ever measured, in the order of the newest run that has it."""
+        return list(dict.fromkeys(result.suite for run in reversed(self.runs) for result in run.results))
+
+    def newest(self, suite: str) -> Run | None:
+        """Return the newest run that has results of a suite."""
+        return next((run for run in reversed(self.runs) if any(row.suite == suite for row in run.results)), None)
+
+    def results(self, suite: str) -> list[Result]:
+        """Return the newest results of a suite; empty when it was never measured."""
+        run = self.newest(suite)
+        return [result for result in run.results if result.suite == suite] if run else []
+
+    def waterfall(self) -> Run | None:
+        """Return the newest run with the steps of a start."""
+        return next((run for run in reversed(self.runs) if run.waterfall), None)
+
+
+def gather(root: Path) -> Facts:
+    """Read whatever there is below *root*; what cannot be read becomes a gap, not an error."""
+    gaps: list[str] = []
+    runs = tuple(_runs(root / HISTORY, gaps))
+    environments = tuple(_environments(root / "reports", gaps))
+    verified = _verified(root / VERIFY, gaps)
+    return Facts(runs=runs, environments=environments, verified=verified, gaps=tuple(gaps))
+
+
+def _runs(path: Path, gaps: list[str]) -> Iterator[Run]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if not any(line.strip() for line in lines):
+        gaps.append(f"{HISTORY} holds no benchmark; 'nox -s bench' writes it")
+    for count, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield read_run(line)
+            except UsageError as error:
+                gaps.append(f"{HISTORY}, line {count}, is left out: {error}")
+
+
+def read_run(line: str) -> Run:
+    """
+    Read one line of the history.
+
+    Raises:
+        UsageError: If it is no run, or a field is not of its kind; the text says which.
+    """
+    try:
+        run = Run.from_json(json.loads(line))
+        _check(run)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"no benchmark run: {error}") from None
+    return run
+
+
+def _check(record: Any) -> None:
+    """Refuse a field that is not what the record says: these lines may come from another machine."""
+    for entry in dataclasses.fields(record):
+        value = getattr(record, entry.name)
+        kinds = str(entry.type)
+        if isinstance(value, tuple):
+            _check_items(value, entry.name, kinds)
+        elif not _fits(value, kinds):
+            raise ValueError(f"{entry.name} must be {kinds}, got {value!r:.60}")
+        elif dataclasses.is_dataclass(value):
+            _check(value)
+
+
+def _check_items(values: tuple[Any, ...], name: str, kinds: str) -> None:
+    for value in values:
+        if dataclasses.is_dataclass(value):
+            _check(value)
+        elif not _fits(value, kinds.removeprefix("tuple[")):
+            raise ValueError(f"{name} must hold {kinds}, got {value!r:.60}")
+
+
+def _fits(value: Any, kinds: str) -> bool:
+    if value is None:
+        return "None" in kinds
+    if isinstance(value, bool):
+        return "bool" in kinds
+    if isinstance(value, int | float):
+        return kinds.startswith(("float", "int")) and math.isfinite(value)
+    if isinstance(value, str):
+        return kinds.startswith(("str", "Better", "Judged", "Verdict", "Literal"))
+    return dataclasses.is_dataclass(value) or (isinstance(value, dict) and kinds.startswith("Mapping"))
+
+
+def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
+    found = False
+    for path in sorted(folder.glob("*.json")):
+        content = _load(path)
+        if isinstance(content, dict) and {"environment", "outcome", "seconds", "rows"} <= content.keys():
+            found = True
+            try:
+                yield _last_run(path, content)
+            except (ValueError, TypeError, KeyError) as error:
+                gaps.append(f"reports/{path.name} is left out: {error}")
+    if not found:
+        gaps.append("no environment has a report yet; './noxw -s test' writes reports/test.json")
+
+
+def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
+    rows = tuple({"what": str(row["what"]), "value": _figure(row["value"]), "unit": str(row["unit"]),
+                  "budget": _figure(row.get("budget")), "verdict": str(row.get("verdict", ""))}
+                 for row in content["rows"])  # fmt: skip
+    return LastRun(
+        name=path.stem, when=_written(path), outcome=str(content["outcome"]), seconds=float(content["seconds"]),
+        rows=rows, troubles=tuple(str(item) for key in ("leftovers", "degraded") for item in content.get(key) or ()),
+    )  # fmt: skip
+
+
+def _figure(value: Any) -> float | None:
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+        raise ValueError(f"a figure must be a number, got {value!r:.60}")
+    return value
+
+
+def _verified(path: Path, gaps: list[str]) -> Verified | None:
+    content = _load(path)
+    if content is None:
+        gaps.append("nothing was verified yet; 'nox -s verify' does it")
+        return None
+    try:
+        return _read_sarif(path, content["runs"][0])
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        gaps.append(f"{VERIFY} is left out, it is no SARIF log: {error!r:.80}")
+        return None
+
+
+def _read_sarif(path: Path, run: dict[str, Any]) -> Verified:
+    results = run["results"]
+    standing = [row for row in results if not row.get("suppressions")]
+    levels = [LEVELS[row["level"]] for row in standing]
+    return Verified(
+        when=_written(path), checks=len(run["tool"]["driver"]["rules"]), waived=len(results) - len(standing),
+        found={level: levels.count(level) for level in LEVELS.values()},
+        findings=tuple((str(row["ruleId"]), level.removesuffix("s"), str(row["message"]["text"]))
+                       for row, level in zip(standing, levels, strict=True)),
+    )  # fmt: skip
+
+
+def _load(path: Path) -> Any:
+    """Return a JSON file's content; None when it is not there or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(microsecond=0)
