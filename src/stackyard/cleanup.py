@@ -1,24 +1,28 @@
 """
 What is left on the host, whose it is, and its removal.
 
-Everything goes by label, never by name: containers first and all at once, then networks, then volumes. An exit code
-proves nothing, so every removal ends with a list by label that must be empty; only then may the lease be released. What
-cannot be removed is named with the reason, and its ports and subnet stay leased.
+Everything goes by label, never by name, and all at once: each container is first taken off its network, so that the
+network can go while the containers still end; volumes come last. An exit code proves nothing, so every removal ends
+with a list by label that must be empty; only then may the lease be released. What cannot be removed is named with the
+reason, and its ports and subnet stay leased.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.checkpoints import reach
+from stackyard.engine import networks
 from stackyard.engine.client import each
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from stackyard.engine import Engine, Resource
     from stackyard.leases import Lease, LeaseBook
@@ -28,6 +32,7 @@ LEASE_LABEL: Final = "stackyard.lease"
 HOST_LABEL: Final = "stackyard.host"
 ROUNDS: Final = 5  # a container the engine was still creating appears in a later list
 LONG_ROUNDS: Final = 20  # while the engine refuses nothing: somebody else is removing the same, or it is slow
+WORKERS: Final = 8  # requests at once for one lease
 SWEEPERS: Final = 4  # leases cleaned at once; more gain nothing, the engine removes one after another
 PAUSE: Final = 0.1  # seconds between two rounds, times the rounds before
 
@@ -124,7 +129,7 @@ def _list(engine: Engine, labels: Sequence[str], *, keep_volumes: bool) -> list[
 
 
 def _remove_once(engine: Engine, found: Sequence[Resource]) -> dict[str, str]:
-    """Remove kind by kind, each kind at once; return the engine's refusals by resource id."""
+    """Try to remove everything; return the engine's refusals by resource id."""
     refusals: dict[str, str] = {}
 
     def attempt(item: Resource) -> None:
@@ -132,12 +137,49 @@ def _remove_once(engine: Engine, found: Sequence[Resource]) -> dict[str, str]:
             engine.remove(item)
         except EngineError as error:
             refusals[item.id] = str(error)
+            if item.kind == "network":
+                networks.drop_ghosts(engine, item)
 
-    for kind in ("container", "network", "volume"):
-        each(attempt, [item for item in found if item.kind == kind])
-        if kind == "container":
-            reach("remove")
+    _remove_containers_and_networks(engine, found, attempt)
+    each(attempt, [item for item in found if item.kind == "volume"])
     return refusals
+
+
+def _remove_containers_and_networks(
+    engine: Engine, found: Sequence[Resource], attempt: Callable[[Resource], None]
+) -> None:
+    """
+    Take each container off the networks and then remove it; remove the networks as soon as nobody is on them.
+
+    Measured on a stack of four: 0.41 s, against 0.53 s with the network after the containers. Most of it is the
+    engine's packet filter, a rule at a time.
+    """
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415 - 20 ms that most commands do not need
+
+    containers = [item for item in found if item.kind == "container"]
+    nets = [item for item in found if item.kind == "network"]
+    if not (containers or nets):
+        return
+
+    def after(steps: Sequence[Future[None]], item: Resource) -> None:
+        wait(steps)
+        attempt(item)
+
+    # who waits was submitted after all it waits for, so a full pool cannot lock itself up
+    with ThreadPoolExecutor(max_workers=min(2 * len(containers) + len(nets), WORKERS)) as pool:
+        off = [pool.submit(_detach, engine, nets, item) for item in containers]
+        going = [pool.submit(after, [step], item) for step, item in zip(off, containers, strict=True)]
+        going += [pool.submit(after, off, item) for item in nets]
+        wait(off)
+        reach("remove")
+        for step in going:
+            step.result()
+
+
+def _detach(engine: Engine, nets: Sequence[Resource], container: Resource) -> None:
+    for network in nets:
+        with contextlib.suppress(EngineError):  # its removal takes it off as well, or says why not
+            networks.detach(engine, network, container.id)
 
 
 def _leftover(engine: Engine, item: Resource, refusal: str) -> Leftover:
@@ -170,15 +212,13 @@ def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes
 
 def remove_stale(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:
     """
-    Remove the stacks of dead owners and passed deadlines, and what this host's book has lost sight of.
-
-    A living owner's stack is never touched, nor anything another book leased.
+    Sweep this host's book and engine; see `sweep`.
 
     Raises:
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer while there is something to remove.
     """
-    return _sweep(settings, everything=False, keep_volumes=keep_volumes)
+    return _open_and_sweep(settings, everything=False, keep_volumes=keep_volumes)
 
 
 def remove_all(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:
@@ -189,20 +229,38 @@ def remove_all(settings: Settings | None = None, *, keep_volumes: bool = True) -
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer while there is something to remove.
     """
-    return _sweep(settings, everything=True, keep_volumes=keep_volumes)
+    return _open_and_sweep(settings, everything=True, keep_volumes=keep_volumes)
 
 
-def _sweep(settings: Settings | None, *, everything: bool, keep_volumes: bool) -> Removal:
+def _open_and_sweep(settings: Settings | None, *, everything: bool, keep_volumes: bool) -> Removal:
     from stackyard.engine import Engine  # noqa: PLC0415 - the engine's client costs 0.2 s
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    started = time.monotonic()
     with Engine() as engine:
-        book = open_book(settings, engine)
-        # of two who judge one lease stale only the first takes it over
-        leases = book.leases() if everything else [taken for x in book.stale() if (taken := book.take_over(x))]
-        parts = _at_once(lambda lease: remove_lease(book, engine, lease, keep_volumes=keep_volumes), leases)
-        parts.append(_remove_orphans(book, engine, keep_volumes=keep_volumes))
+        return sweep(open_book(settings, engine), engine, everything=everything, keep_volumes=keep_volumes)
+
+
+def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_volumes: bool = True) -> Removal:
+    """
+    Remove the stacks of dead owners and passed deadlines, and what *book* has lost sight of.
+
+    A living owner's stack is never touched, nor anything another book leased.
+
+    Args:
+        book: Whose leases.
+        engine: Where their stacks are.
+        everything: Remove living owners' stacks as well.
+        keep_volumes: Leave named volumes alone.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        EngineError: If the engine does not answer while there is something to remove.
+    """
+    started = time.monotonic()
+    # of two who judge one lease stale only the first takes it over
+    leases = book.leases() if everything else [taken for x in book.stale() if (taken := book.take_over(x))]
+    parts = _at_once(lambda lease: remove_lease(book, engine, lease, keep_volumes=keep_volumes), leases)
+    parts.append(_remove_orphans(book, engine, keep_volumes=keep_volumes))
     return _total(parts, time.monotonic() - started)
 
 

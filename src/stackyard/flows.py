@@ -113,7 +113,7 @@ def _test(environment: Environment, arguments: Arguments) -> int:
     limit = _payload_limit()
     with Engine() as engine:
         book = open_book(None, engine)
-        _sweep(run)
+        _sweep(run, book, engine)
         try:
             run.stack, startup = launch(
                 environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note
@@ -132,9 +132,9 @@ def _test(environment: Environment, arguments: Arguments) -> int:
     return run.exit_code or (LeftoversError.exit_code if run.leftovers else 0)
 
 
-def _sweep(run: _Run) -> None:
+def _sweep(run: _Run, book: LeaseBook, engine: Engine) -> None:
     """Remove what dead owners left, so that the host does not fill up; never a reason not to run."""
-    removal = cleanup.remove_stale()
+    removal = cleanup.sweep(book, engine)
     if removal.leases or removal.removed:
         run.note(f"removed {len(removal.removed)} things that dead runs had left")
 

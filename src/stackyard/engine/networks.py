@@ -1,0 +1,47 @@
+"""Who is attached to a network: take containers off it, and free it of those that only its own books remember."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from stackyard.engine.client import plain_errors
+from stackyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from stackyard.engine.client import Engine
+    from stackyard.engine.records import Resource
+
+# An attachment is listed under its container's id, or under this and its own id when there is no such container
+# (moby, daemon/network.go, buildEndpointInfo).
+GHOST: Final = "ep-"
+
+
+def detach(engine: Engine, network: Resource, container: str) -> None:
+    """
+    Take a container off *network*, running or not.
+
+    Args:
+        engine: Where both are.
+        network: The network.
+        container: Id or name.
+
+    Raises:
+        EngineError: If the engine does not answer, or the container is not attached or not there.
+    """
+    with plain_errors(f"taking container {container[:40]} off network {network.name}"):
+        engine.api.disconnect_container_from_network(container, network.id, force=True)
+
+
+def drop_ghosts(engine: Engine, network: Resource) -> None:
+    """
+    Free *network* of attachments whose container is gone, as a crash of the engine may leave them; never raises.
+
+    Such a network cannot be removed otherwise: it "has active endpoints" although nobody uses it.
+    """
+    with contextlib.suppress(EngineError):
+        with plain_errors(f"inspecting network {network.name}"):
+            ends = engine.api.inspect_network(network.id).get("Containers") or {}
+        for key, end in ends.items():
+            if key.startswith(GHOST):
+                detach(engine, network, end["Name"])
