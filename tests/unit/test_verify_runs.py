@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import shutil
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,7 +19,7 @@ from stackyard.commands import verify as commands
 from stackyard.engine import images as engine_images
 from stackyard.environments import Environment, project_root
 from stackyard.errors import ConfigError, ImageError, LeftoversError, UsageError, VerifyError
-from stackyard.verify import CHECKS, Finding, Outcome, Report, Verifier, page, running, waivers
+from stackyard.verify import CHECKS, Finding, Outcome, Report, Verifier, detection, page, running, waivers
 from stackyard.verify.outputs import findings_table, junit, sarif
 from stackyard.verify.records import check
 
@@ -54,7 +54,7 @@ def test_the_page_of_checks_is_up_to_date() -> None:
 
 def test_every_check_has_its_own_id_of_its_subject_and_says_why_and_how_to_mend() -> None:
     assert len(set(IDS)) == len(IDS) > 40
-    assert {each.subject for each in CHECKS} == {"dockerfile", "image", "compose", "stack"}
+    assert {each.subject for each in CHECKS} == {"dockerfile", "image", "compose", "stack", "detection"}
     assert [each.id for each in CHECKS if not (each.why and each.fix and each.title)] == []
 
 
@@ -225,8 +225,8 @@ def test_images_are_checked_and_their_packages_listed(project: Path, capsys: pyt
     kinds = {(row["check"], row["severity"]) for row in told["findings"]}
     assert kinds == {("image-half", "info")}
     assert told["files"] == [
-        "reports/sbom-auth-debian.json", "reports/sbom-auth-alpine.json", "reports/verify.sarif",
-        "reports/junit-verify.xml",
+        "reports/sbom-auth-debian.json", "reports/sbom-auth-alpine.json", "reports/verify.json",
+        "reports/verify.sarif", "reports/junit-verify.xml",
     ]  # fmt: skip
     assert all((project / name).exists() for name in told["files"])
 
@@ -277,6 +277,10 @@ def test_the_page_can_be_written(project: Path, capsys: pytest.CaptureFixture[st
     assert (project / "docs/checks.md").read_text() == page()
 
 
+def seen(fault: Any, seconds: float | None = 0.25) -> detection.Detection:
+    return detection.Detection(fault=fault, service="redis", seconds=seconds, limit=1.0, shown="running")
+
+
 class FakeStack:
     """A stack that stands until it is taken down."""
 
@@ -302,6 +306,7 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     monkeypatch.setattr(launch, "launch", lambda *_, **__: (made, None))
     monkeypatch.setattr(commands, "attach", lambda _lease: made)
     monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[root]))
+    monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])
     return made
 
 
@@ -333,7 +338,23 @@ def test_all_looks_at_every_kind_of_target(standing: FakeStack, capsys: pytest.C
     out = capsys.readouterr().out
     assert "starting a stack of alpine-test" in out
     assert f"{len(CHECKS)} checks on" in out
-    assert standing.downs == 1
+    assert "alpine-test    redis      killed                   0.25        1.0" in out
+    assert standing.downs == 2
+
+
+def test_a_fault_that_is_seen_late_or_never_is_an_error_with_its_figure(
+    standing: FakeStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = [seen("paused"), seen("frozen", None), seen("out of memory", 1.2), seen("killed")]
+    monkeypatch.setattr(detection, "detect", lambda _stack: late)
+
+    with pytest.raises(Exit, match="2 errors of detection-frozen, detection-memory") as caught:
+        commands.detection(Context(), json=True)
+    told = json.loads(capsys.readouterr().out)
+
+    assert (caught.value.code, standing.downs) == (9, 1)
+    assert [row["seconds"] for row in told["detections"]["test"]] == [0.25, None, 1.2, 0.25]
+    assert "redis frozen: not seen (limit 1.0 s): running" in {row["found"] for row in told["findings"]}
 
 
 def test_images_that_exist_are_looked_at_without_building(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

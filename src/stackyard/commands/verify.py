@@ -73,6 +73,15 @@ def stack(_c: Context, lease: str | None = None, environment: str | None = None,
     show(verifier, as_json=json)
 
 
+@task(help={"environment": "Environment of the stack that is started for it.", "json": JSON_HELP})
+@failing_cleanly
+def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
+    """Measure how soon a paused, frozen, starved and killed service shows, in a stack of its own."""
+    verifier = _verifier(json=json)
+    verifier.detection(environment)
+    show(verifier, as_json=json)
+
+
 @task(name="all", help={"flavour": FLAVOUR_HELP, "json": JSON_HELP})
 @failing_cleanly
 def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
@@ -110,6 +119,7 @@ def everything(verifier: Verifier, chosen: tuple[str, ...]) -> None:
     verifier.images(chosen)
     for flavour in chosen:
         verifier.private_stack(STACKS[flavour])
+        verifier.detection(STACKS[flavour])
 
 
 def show(verifier: Verifier, *, as_json: bool) -> None:
@@ -119,7 +129,7 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
     Raises:
         VerifyError: If there is an error that nothing waives.
     """
-    from stackyard.verify.outputs import findings_table  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.verify.outputs import detections_table, findings_table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     report = verifier.report()
     if as_json:
@@ -127,6 +137,8 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
     else:
         if report.findings:
             print(findings_table(report.findings) + "\n")
+        if report.detections:
+            print(detections_table(report.detections) + "\n")
         print(report.summary())
     report.check()
 
@@ -141,4 +153,4 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-collection = Collection("verify", dockerfiles, images, compose, stack, all_, docs)
+collection = Collection("verify", dockerfiles, images, compose, stack, detection, all_, docs)

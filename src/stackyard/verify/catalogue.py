@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.verify import composition, dockerfiles, images, running
+from stackyard.verify import composition, detection, dockerfiles, images, running
 
 if TYPE_CHECKING:
     from stackyard.verify.records import Check
 
 CHECKS: Final[tuple[Check[Any], ...]] = (
     *dockerfiles.CHECKS, *images.CHECKS, *composition.FILE_CHECKS, *composition.CHECKS, *running.CHECKS,
+    *detection.CHECKS,
 )  # fmt: skip
 IDS: Final = frozenset(each.id for each in CHECKS)
 WIDTH: Final = 120
@@ -20,15 +21,17 @@ TITLES: Final = {
     "image": "Images",
     "compose": "The Compose model",
     "stack": "Running stacks",
+    "detection": "Detection of faults",
 }
 HEAD: Final = """\
 # Checks
 
-`nox -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack` run
-one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are told. `--json` prints
-the findings, and `reports/` gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of
-what is in it (`sbom-SERVICE-FLAVOUR.json`): the system's packages, "unavailable" where the image keeps no list of them,
-Python's, and by SHA-256 every program and library that neither accounts for.
+`nox -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack`,
+`detection` run one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are told.
+`--json` prints the findings and how soon each fault was seen, as `reports/verify.json` has them too; `reports/` gets
+`verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of what is in it
+(`sbom-SERVICE-FLAVOUR.json`): the system's packages, "unavailable" where the image keeps no list of them, Python's, and
+by SHA-256 every program and library that neither accounts for.
 
 `scripts/verify_alpine_containers.py --fix` mends what a machine can mend:
 {mends}.

@@ -11,8 +11,9 @@ from stackyard.verify.catalogue import CHECKS
 from stackyard.verify.records import SEVERITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from stackyard.verify.detection import Detection
     from stackyard.verify.records import Check, Finding, Outcome
 
 SARIF_SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -29,6 +30,22 @@ def findings_table(findings: Sequence[Finding]) -> str:
     fixes = {item.check: item.fix for item in ordered if not item.waived and item.severity != "info"}
     advice = [f"{name}: {fix}" for name, fix in fixes.items()]
     return "\n".join([table(rows, ["", "check", "where", "found"]), *(["", *advice] if advice else [])])
+
+
+def detections_table(detections: Mapping[str, Sequence[Detection]]) -> str:
+    """Return a table of how soon each fault was seen in a stack of each environment."""
+    rows = [
+        [
+            name,
+            item.service,
+            item.fault,
+            "never" if item.seconds is None else f"{item.seconds:.2f}",
+            f"{item.limit:.1f}",
+        ]
+        for name, found in detections.items()
+        for item in found
+    ]
+    return table(rows, ["environment", "service", "is", "seen after s", "limit s"], align=["left"] * 3 + ["right"] * 2)
 
 
 def _place(item: Finding) -> str:

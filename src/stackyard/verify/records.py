@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Severity = Literal["error", "warning", "info"]
-Subject = Literal["dockerfile", "image", "compose", "stack"]
+Subject = Literal["dockerfile", "image", "compose", "stack", "detection"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")  # gravest first
 S = TypeVar("S")
 
@@ -55,7 +55,7 @@ class Check(Generic[S]):
 
     @property
     def subject(self) -> str:
-        """What it looks at: dockerfile, image, compose or stack."""
+        """What it looks at: dockerfile, image, compose, stack or detection."""
         return self.id.partition("-")[0]
 
     def findings(self, subject: S, target: str) -> list[Finding]:

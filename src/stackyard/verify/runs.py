@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -9,14 +10,26 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.environments import Environment, load_all, project_root
 from stackyard.errors import ImageError, UsageError, VerifyError
 from stackyard.report import write_json, write_text
-from stackyard.verify import archives, catalogue, composition, dockerfiles, images, outputs, running, sboms, waivers
+from stackyard.verify import (
+    archives,
+    catalogue,
+    composition,
+    detection,
+    dockerfiles,
+    images,
+    outputs,
+    running,
+    sboms,
+    waivers,
+)
 from stackyard.verify.records import examine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stackyard.stacks import Stack
+    from stackyard.verify.detection import Detection
     from stackyard.verify.records import Finding, Outcome
 
 FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measured against
@@ -33,11 +46,13 @@ class Report:
         outcomes: Each look of a check at a target.
         seconds: Wall time.
         files: What was written, below the project's root.
+        detections: How soon each fault was seen, by environment.
     """
 
     outcomes: Sequence[Outcome]
     seconds: float
     files: Sequence[str] = ()
+    detections: Mapping[str, Sequence[Detection]] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[Finding]:
@@ -64,6 +79,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "looks": len(self.outcomes),
             "findings": [item.to_json() for item in self.findings],
+            "detections": {name: [item.to_json() for item in found] for name, found in self.detections.items()},
             "files": list(self.files),
         }
 
@@ -95,6 +111,7 @@ class Verifier:
     build: bool = True
     _outcomes: list[Outcome] = field(default_factory=list)
     _files: list[str] = field(default_factory=list)
+    _detections: dict[str, Sequence[Detection]] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
 
     def dockerfiles(self) -> None:
@@ -204,23 +221,40 @@ class Verifier:
         Raises:
             StackyardError: If it does not start or something of it is left.
         """
+        with self._throwaway(Environment.load(name, self.root)) as stack:
+            self.stack(stack)
+
+    def detection(self, name: str) -> None:
+        """
+        Start a stack of environment *name*; pause, freeze, starve and kill services of it; measure when that shows.
+
+        Raises:
+            StackyardError: If it does not start, a fault cannot be caused, or something of it is left.
+        """
+        with self._throwaway(detection.quick(Environment.load(name, self.root))) as stack:
+            self.say("pausing, freezing, starving and killing its services")
+            found = detection.detect(stack)
+        self._detections[name] = found
+        self._outcomes += examine(detection.CHECKS, found, f"faults of a stack of {name}")
+
+    @contextlib.contextmanager
+    def _throwaway(self, environment: Environment) -> Iterator[Stack]:
         from stackyard.engine import Engine  # noqa: PLC0415 - its imports are not light
         from stackyard.launch import launch  # noqa: PLC0415 - as above
         from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
         with Engine() as engine:
-            environment = Environment.load(name, self.root)
-            self.say(f"starting a stack of {name}")
+            self.say(f"starting a stack of {environment.name}")
             stack, _ = launch(environment, open_book(None, engine), engine, fixed="never", progress=self.say)
             try:
-                self.stack(stack)
+                yield stack
             finally:
                 removal = stack.down()
             removal.check()
 
     def report(self) -> Report:
         """
-        Apply the waivers, write `reports/verify.sarif` and `reports/junit-verify.xml`, and return what was found.
+        Apply the waivers, write what was found to `reports/` (JSON, SARIF, JUnit), and return it.
 
         Raises:
             ConfigError: If a waiver is wrong.
@@ -228,8 +262,12 @@ class Verifier:
         outcomes = waivers.apply(waivers.load(self.root, catalogue.IDS), self._outcomes)
         write_json(self.root / "reports/verify.sarif", outputs.sarif(outcomes))
         write_text(self.root / "reports/junit-verify.xml", outputs.junit(outcomes))
-        files = [*self._files, "reports/verify.sarif", "reports/junit-verify.xml"]
-        return Report(outcomes=outcomes, seconds=time.monotonic() - self._began, files=files)
+        files = [*self._files, "reports/verify.json", "reports/verify.sarif", "reports/junit-verify.xml"]
+        made = Report(
+            outcomes=outcomes, seconds=time.monotonic() - self._began, files=files, detections=self._detections
+        )  # fmt: skip
+        write_json(self.root / "reports/verify.json", made.to_json())
+        return made
 
 
 def _existing(wanted: dict[str, str], flavour: str) -> dict[str, str]:
