@@ -104,12 +104,14 @@ def service_metrics(services: Iterable[Service]) -> Iterator[Metric]:
     """Yield the metrics of containers; a figure that cannot be told has no sample."""
     services = list(services)
     up = GaugeMetricFamily("stackyard_service_up", "1 while it runs and is not unhealthy.", labels=SERVICE)
+    running = GaugeMetricFamily("stackyard_service_running", "1 while its container runs, well or not.", labels=SERVICE)
     health = GaugeMetricFamily("stackyard_container_health", "1 for the word it is in.", labels=[*SERVICE, "health"])
     for each in services:
         up.add_metric(_labels(each), each.up)
+        running.add_metric(_labels(each), each.seen is not None and each.seen.state.status == "running")
         for word in HEALTH if each.seen else ():
             health.add_metric([*_labels(each), word], each.seen is not None and each.seen.state.health == word)
-    yield from (up, health)
+    yield from (up, running, health)
     for name, text, read in USES:
         gauge = GaugeMetricFamily(f"stackyard_container_{name}", text, labels=SERVICE)
         for each in services:
