@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import page_facts as made
+import pytest
+
+from stackyard.errors import UsageError
+from stackyard.pages import page, sections, summary, words, write
+from stackyard.pages.inputs import Facts, gather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOID = frozenset({"meta", "br"})  # what the page may leave open; anything else closes itself or is closed
+
+
+class Outline(HTMLParser):
+    """What a browser would make of a page: its elements, its text, whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def of(root: Path) -> Outline:
+    return Outline(page.html(gather(root)))
+
+
+def test_all_four_files_are_written_and_told(tmp_path: Path) -> None:
+    made.lay_out(tmp_path, [made.run(0, made.everything())])
+
+    paths = write(tmp_path)
+
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "reports/index.html", "reports/summary.md", "reports/summary.json", "reports/requirements.xml",
+    ]  # fmt: skip
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
+    made.lay_out(tmp_path, [made.run(0, made.everything(), waterfall=made.STEPS)])
+
+    before = [path.read_bytes() for path in write(tmp_path)]
+
+    assert [path.read_bytes() for path in write(tmp_path)] == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "reports").touch()
+
+    with pytest.raises(UsageError, match=r"reports/index.html cannot be written: File exists"):
+        write(tmp_path)
+
+
+def test_an_empty_project_gives_a_page_that_says_so(tmp_path: Path) -> None:
+    outline = of(tmp_path)
+
+    assert outline.open == []
+    assert "svg" not in outline.tags
+    for words_ in ("no requirement was measured yet", "'nox -s bench' writes it", "Nothing was verified yet"):
+        assert words_ in outline.text
+    assert "no requirement was measured yet" in summary.markdown(gather(tmp_path))
+    assert json.loads(summary.json(Facts()))["verdict"] == "OPEN"
+    assert ET.fromstring(summary.junit(Facts()))[0].get("tests") == "0"  # noqa: S314 - made here
+
+
+def test_a_page_has_a_part_for_every_suite_and_one_for_the_waterfall(tmp_path: Path) -> None:
+    made.lay_out(tmp_path, [made.run(0, made.everything(), waterfall=made.STEPS)])
+    outline = of(tmp_path)
+    anchors = [value for name, value in outline.attributes if name == "id"]
+
+    assert outline.open == []
+    assert anchors == [
+        "content", "machine", "requirements", "startup", "waterfall", "services", "parallel", "pool", "leases", "novel",
+        "history", "environments", "verify",
+    ]  # fmt: skip
+    linked = [value for name, value in outline.attributes if name == "href"]
+    assert {f"#{anchor}" for anchor in anchors} == set(linked)
+
+
+def test_a_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    made.lay_out(tmp_path, [made.run(0, made.everything(), waterfall=made.STEPS)])
+    outline = of(tmp_path)
+
+    assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
+    assert all((value or "").startswith("#") for name, value in outline.attributes if name in {"href", "src"})
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in outline.attributes
+
+
+def test_a_figure_stands_beside_its_peers_with_ratio_and_promise(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, made.startup(0.5))]))
+    (part,) = sections.sections(facts)
+    (group,) = part.groups
+
+    assert group.columns == ("median", "95 % interval", "to stackyard", "promised")
+    assert [(line.label, line.own, line.cells) for line in group.lines] == [
+        ("stackyard", True, ("0.500 s", "0.500 to 0.500", "1x", "at most 1 s")),
+        ("docker compose up --wait", False, ("5 s", "5 to 5", "10x", "-")),
+    ]
+    assert part.source == "run 000000000000 of 2026-11-10 12:30 UTC, commit 0000000000, full"
+
+
+def test_each_kind_of_figure_is_drawn_in_its_own_way(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))
+    kinds = {part.anchor: [(group.title, group.kind) for group in part.groups] for part in sections.sections(facts)}
+
+    assert kinds == {
+        "startup": [("start-up", "bars")],
+        "services": [("memory", "bars")],
+        "parallel": [("cost of a stack (s)", "curve"), ("kernel: pages", "curve")],
+        "pool": [("hand-out", "spread")],
+        "leases": [],
+        "novel": [],
+    }
+
+
+def test_two_figures_of_one_subject_are_told_apart(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))
+    services = next(part for part in sections.sections(facts) if part.anchor == "services")
+
+    assert [line.label for line in services.groups[0].lines] == ["redis", "auth (memory-auth)", "auth (peak-auth)"]
+    assert services.groups[0].columns == ("median", "promised")
+
+
+def test_many_groups_stand_side_by_side(tmp_path: Path) -> None:
+    results = [
+        made.result("services", f"{what} {subject}", 1.0, what=what, subject=subject)
+        for what in "abcd" for subject in ("redis", "auth")
+    ]  # fmt: skip
+    facts = gather(made.lay_out(tmp_path, [made.run(0, [*results, *made.startup(1.0)])]))
+
+    assert {part.anchor: part.paired for part in sections.sections(facts)} == {"startup": False, "services": True}
+
+
+def test_every_figure_of_a_suite_is_in_its_table(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))
+    parallel = next(part for part in sections.sections(facts) if part.anchor == "parallel")
+
+    assert len(parallel.details) == 7
+    assert parallel.details[2][:6] == ("stackyard", "cost of a stack at 50", "1", "0", "0.900 s", "")
+    assert all(len(row) == len(sections.DETAILS) for row in parallel.details)
+
+
+def test_steps_of_a_start_stand_in_the_order_they_began(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, waterfall=made.STEPS[::-1])]))
+    (part,) = sections.sections(facts)
+
+    assert [(line.label, line.cells) for line in part.groups[0].lines] == [
+        ("render", ("0 ms", "12 ms", "12 ms")),
+        ("start postgres", ("12 ms", "500 ms", "488 ms")),
+        ("odd", ("250 ms", "750 ms", "500 ms")),
+    ]
+    tones = ("tone-1", "tone-4", "tone-own")
+    assert [next(tone for tone in tones if tone in line.plot) for line in part.groups[0].lines] == [*tones]
+
+
+def test_history_keeps_to_machines_like_the_newest_and_to_the_end_of_a_curve(tmp_path: Path) -> None:
+    other = replace(made.MACHINE, cpus=64)
+    runs = [
+        made.run(0, made.startup(9.0), machine=other), made.run(1, made.everything()), made.run(2, made.startup(0.6)),
+    ]  # fmt: skip
+    lines = sections.history(gather(made.lay_out(tmp_path, runs)))
+
+    assert {line.label: line.cells for line in lines} == {
+        "start-up": ("0.750 s", "0.600 s", "-20 %", "2", "at most 1 s"),
+        "cost of a stack at 50": ("0.900 s", "0.900 s", "+0 %", "1", "at most 1.3 s"),
+        "failed stacks": ("0", "0", "-", "1", "at most 0"),
+        "hand-out": ("40 ms", "40 ms", "+0 %", "1", "at most 100 ms"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ((0,), ("PASS", "1 of 1 requirements met")),
+        ((0, 1), ("FAIL", "1 of 2 requirements met, 1 missed")),
+        ((0, 2), ("OPEN", "1 of 2 requirements met, 1 not measured")),
+        ((), ("OPEN", "no requirement was measured yet")),
+    ],
+)
+def test_the_verdict_counts_what_is_met_missed_and_not_measured(
+    kept: tuple[int, ...], expected: tuple[str, str]
+) -> None:
+    rows = [made.requirements()[number] for number in kept]
+
+    assert page.verdict(Facts(runs=(made.run(0, rows),))) == expected
+
+
+def test_an_environments_row_has_figures_and_verdicts(tmp_path: Path) -> None:
+    (run,) = gather(made.lay_out(tmp_path)).environments
+
+    assert page.environment(run)[1] == [("1.25 s", "ok"), ("-", ""), ("7 s", "OVER")]
+
+
+def test_what_is_not_known_of_a_machine_is_said() -> None:
+    facts = dict(page.machine(replace(made.MACHINE, cpu=None, engine=None)))
+
+    assert (facts["processor"], facts["Docker Engine"], facts["memory"]) == ("2 processors", "unknown", "25 GB")
+
+
+def test_the_summary_holds_the_figures_but_not_the_samples(tmp_path: Path) -> None:
+    content = json.loads(summary.json(gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))))
+
+    assert content["verdict"] == "FAIL"
+    assert [row["verdict"] for row in content["requirements"]] == ["PASS", "FAIL", None]
+    assert content["figures"][0] | {"n": 5, "figure": 0.75, "target": 1.0} == content["figures"][0]
+    assert "samples" not in content["figures"][0]
+    assert content["verify"] == {
+        "when": "2026-09-21T14:13:20+00:00", "checks": 3, "waived": 0, "errors": 1, "warnings": 0, "infos": 1,
+    }  # fmt: skip
+    assert [run["name"] for run in content["environments"]] == ["test"]
+
+
+def test_junit_has_a_case_for_each_requirement(tmp_path: Path) -> None:
+    facts = gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))
+    suite = ET.fromstring(summary.junit(facts))[0]  # noqa: S314 - made here
+
+    assert [suite.get(name) for name in ("tests", "failures", "skipped", "timestamp")] == [
+        "3", "1", "1", "2026-11-10T12:30:59+00:00",
+    ]  # fmt: skip
+    assert [[child.tag for child in case] for case in suite] == [["system-out"], ["failure"], ["skipped"]]
+    assert suite[1][0].get("message") == "3 measured, at most 0 promised"
+    assert suite[2][0].get("message") == "the pool was off"
+
+
+def test_the_markdown_tables_hold_together(tmp_path: Path) -> None:
+    runs = [made.run(0, made.everything()), made.run(1, made.everything())]
+    text = summary.markdown(gather(made.lay_out(tmp_path, runs)))
+
+    assert "| FAIL | no port conflict | 3 | at most 0 |" in text
+    assert "| docker compose up --wait | 5 s | 5 to 5 | 6.67x | - |" in text
+    assert "clean-up |\n" not in text.partition("## Last runs")[0]
+    assert "| test | passed | 9.50 s | 1.25 s | - | 7 s (OVER) | nothing |" in text
+    check_tables(text)
+
+
+def check_tables(text: str) -> None:
+    """Fail where a row of a Markdown table has not as many cells as its head, or stands without a head."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if "\n|---" in block]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert sum(line.startswith("|") for block in blocks for line in block) == len(rows)
+    for block in blocks:
+        bars = {line.replace(r"\|", "").count("|") for line in block if line.startswith("|")}
+        assert len(bars) == 1, block
+
+
+def test_hostile_names_stay_text_in_every_file(tmp_path: Path) -> None:
+    html, markdown, plain, junit = (path.read_text("utf-8") for path in write(made.hostile(tmp_path)))
+    outline = Outline(html)
+
+    assert outline.open == []
+    assert not {"script", "img"} & set(outline.tags)
+    assert not [name for name, _ in outline.attributes if name.startswith("on")]
+    assert "<script>alert(1)</script>" in outline.text
+    assert "{{ 7*7 }}" in outline.text
+    assert json.loads(plain)["requirements"][0]["subject"].startswith("<script>")
+    suite = ET.fromstring(junit)[0]  # noqa: S314 - made here
+    assert (suite[0].get("name") or "").startswith("<script>")
+    assert "<script" not in markdown.replace(r"\<", "")
+    assert not [line for line in markdown.splitlines() if line.startswith("# heading")]
+    check_tables(markdown.replace("\\\\", ""))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (1234.5, "1,234"), (99.94, "99.9"), (0.75, "0.750"), (1.5, "1.50"), (-12.34, "-12.3"), (2048, "2,048")],
+)
+def test_numbers_keep_three_digits(value: float, expected: str) -> None:
+    assert words.number(value) == expected
+
+
+def test_a_unit_follows_its_figure() -> None:
+    assert [words.quantity(2, unit) for unit in ("s", "x", "%", "")] == ["2 s", "2x", "2 %", "2"]
+    assert words.quantity(None, "s") == "-"
+
+
+def test_a_change_has_a_sign_and_none_without_a_start() -> None:
+    assert [words.change(1.0, after) for after in (1.5, 0.5, 1.0, 0.999)] == ["+50 %", "-50 %", "+0 %", "+0 %"]
+    assert words.change(0.0, 1.0) == "-"
+    assert [words.ratio(3.0, 1.5), words.ratio(None, 1.0), words.ratio(1.0, 0.0)] == ["2x", "-", "-"]
+
+
+def test_a_promise_says_its_direction() -> None:
+    assert words.promise(made.result("pool", "hits", 99.0, unit="%", better="more", target=95.0)) == "at least 95 %"
