@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
-from stackyard.errors import CommandError, LeaseNotFoundError, RefusedError
+from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
+from stackyard.leases.requests import PARALLEL_TTL
+from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import strangers
+from stackyard.yardmaster import wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from stackyard.starts import Startup
 
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
+ROOMS: Final = 5  # warm stacks that one start may push out; a yardmaster may put new ones in their places
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 
 
@@ -54,7 +58,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
     deadline: float | None = None,
 ) -> tuple[Stack, Startup]:
     """
-    Lease a place for *environment* and start a stack in it.
+    Lease a place for *environment* and start a stack in it, or take a warm one that equals it.
 
     Args:
         environment: What to start.
@@ -62,7 +66,8 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         engine: Where it starts.
         fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only.
         progress: Is given a line whenever the user should know something.
-        ttl: Seconds the lease lives unless renewed; None ties it to this process.
+        ttl: Seconds the lease lives unless renewed, once the stack is ready; until then, and with None, it is this
+            process's.
         parallel_id: The lease's name.
         keep: Leave a failed start standing; its lease then outlives this process for a day.
         wait: Seconds to queue for a place; None does not.
@@ -73,17 +78,24 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         StackyardError: If anything on the way fails; unless *keep*, nothing made here is left. A stack that stood
             before, under a lease that was asked for again, stays.
     """
-    variables = prepare_images(environment, progress)
-    lease = book.acquire(
-        environment, parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables, strangers=strangers(engine),
-        wait=wait, force=force,
-    )  # fmt: skip
+    outlives = environment.data != "volume" and (ttl is not None or parallel_id is not None)
+    taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
+    if taken is None:
+        lease = _acquire(
+            environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
+            force=force, attached=outlives,
+        )  # fmt: skip
+        if fixed == "prefer" and lease.slot is not None:
+            progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
+        stack = Stack(environment, lease, book, engine)
+    else:
+        stack = taken[0]
     reach("lease")
-    if fixed == "prefer" and lease.slot is not None:
-        progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
-    stack = Stack(environment, lease, book, engine)
+    wake(book.settings)
     try:
-        return _up(stack, keep=keep, progress=progress, deadline=deadline)
+        startup = taken[1] if taken else start_in_place(stack, keep=keep, progress=progress, deadline=deadline)
+        if outlives and stack.lease.owner.kind == "process":
+            stack.lease = book.renew(stack.lease.id, PARALLEL_TTL if ttl is None else ttl, detach=True)
     except LeaseNotFoundError:
         raise  # it is another command's to say what becomes of the stack
     except BaseException:
@@ -92,19 +104,78 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         elif not stack.stood_before:
             stack.down()
         raise
+    return stack, startup
 
 
-def _up(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: float | None) -> tuple[Stack, Startup]:
-    """Start the stack; a port stolen since it was leased costs a move, not the run."""
+def _warm(
+    environment: Environment,
+    book: LeaseBook,
+    engine: Engine,
+    fixed: Fixed,
+    parallel_id: str | None,
+    *,
+    outlives: bool,
+    progress: Callable[[str], None],
+) -> tuple[Stack, Startup] | None:
+    """Take a warm stack if there is one; its ports are in the pool, so one that needs its fixed ports starts afresh."""
+    if fixed == "only" or not WarmStacks(book).any():
+        return None
+    from stackyard.yardmaster import pool  # noqa: PLC0415 - most hosts keep no warm stacks
+
+    taken = pool.take(environment, book, engine, parallel_id=parallel_id, outlives=outlives, progress=progress)
+    if taken is not None:
+        progress(f"took warm stack {taken[0].lease.id} in slot {taken[0].lease.slot} of the pool")
+    return taken
+
+
+def _acquire(
+    environment: Environment,
+    book: LeaseBook,
+    engine: Engine,
+    *,
+    progress: Callable[[str], None],
+    wait: float | None,
+    **options: Any,
+) -> Lease:
+    """Lease a place; a warm stack of another kind gives up its own before anybody has to wait or to go without."""
+    variables, taken = prepare_images(environment, progress), strangers(engine)
+    for _ in range(ROOMS if options["fixed"] != "only" else 0):
+        if not WarmStacks(book).any():
+            break
+        try:
+            return book.acquire(environment, variables=variables, strangers=taken, **options)
+        except StillStartingError:
+            raise
+        except PoolExhaustedError:
+            from stackyard.yardmaster import pool  # noqa: PLC0415 - as above
+
+            pool.make_room(book, engine, progress)
+            taken = strangers(engine)
+    return book.acquire(environment, variables=variables, strangers=taken, wait=wait, **options)
+
+
+def start_in_place(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: float | None) -> Startup:
+    """
+    Start *stack*; a port stolen since it was leased costs a move, not the run.
+
+    Args:
+        stack: Its lease is another one after a move.
+        keep: Leave a failed start standing.
+        progress: Is given a line for each move.
+        deadline: Seconds until the start has failed; None takes the environment's start-up budget.
+
+    Raises:
+        StackyardError: As `Stack.up` and `LeaseBook.move` do.
+    """
     for _ in range(MOVES):
         try:
-            return stack, stack.up(keep=keep, deadline=deadline)
+            return stack.up(keep=keep, deadline=deadline)
         except (CommandError, RefusedError) as error:
             if not _can_move(stack.lease, error):
                 raise
         stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
         progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
-    return stack, stack.up(keep=keep, deadline=deadline)
+    return stack.up(keep=keep, deadline=deadline)
 
 
 def _can_move(lease: Lease, error: EngineError) -> bool:

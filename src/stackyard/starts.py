@@ -43,7 +43,7 @@ class Startup:
         probes: Until each service's probe passed.
         steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
             ``compose`` where Compose did it all.
-        by: Who made the containers: engine, or compose and why.
+        by: Who made the containers: engine, compose and why, or pool where a warm stack was taken.
     """
 
     seconds: float

@@ -34,6 +34,7 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         for name, value in {
             "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": f"{first}-{first + 999}",
             "STACKYARD_POOL_SUBNETS": f"10.214.{os.getpid() % 64 * 4}.0/22", "PYTHONDONTWRITEBYTECODE": "1",
+            "STACKYARD_YARDMASTER": "off",
         }.items():  # fmt: skip
             patch.setenv(name, str(value))
         found = images.ensure("debian", source="auto", progress=print)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ from stackyard.survey import open_book, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# tests count leases and processes; those of the yardmaster start one for themselves
+os.environ["STACKYARD_YARDMASTER"] = "off"
 
 
 @pytest.fixture

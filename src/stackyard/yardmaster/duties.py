@@ -1,0 +1,181 @@
+"""
+What a yardmaster has done by its hands: sweeps for stale leases, and one warm stack after another.
+
+A duty decides what to start from what the book says now and what it has started so far. What fails is tried again,
+later each time; what is new is never kept waiting by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stackyard.leases.owners import Owner
+from stackyard.yardmaster import hands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from stackyard.leases.records import Lease
+    from stackyard.leases.warm import Pool, Warm
+
+log = logging.getLogger("stackyard")
+
+SWEEPS: Final = 3  # at once; one may wait long for a stack that another command is at
+FIRST: Final = 2.0  # seconds until what failed once is tried again; doubled each time
+LAST: Final = 60.0  # seconds at most
+
+
+class Child(Protocol):
+    """A process that was started, as `subprocess.Popen` has it."""
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        ...
+
+    def terminate(self) -> None:
+        """Tell it to end."""
+        ...
+
+
+class Backoff:
+    """
+    When to try again.
+
+    Attributes:
+        due: Not before this time, in seconds since 1970.
+    """
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self._pause = FIRST
+
+    def failed(self, now: float) -> None:
+        """Wait, longer than the last time."""
+        self.due = now + self._pause
+        self._pause = min(2 * self._pause, LAST)
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.due, self._pause = 0.0, FIRST
+
+
+class Sweeping:
+    """
+    Having stale leases removed.
+
+    Args:
+        start: Starts a command.
+    """
+
+    def __init__(self, start: Callable[[Sequence[str]], Child]) -> None:
+        self._start = start
+        self._running: list[Child] = []
+        self._tried: set[tuple[str, float]] = set()
+        self._backoff = Backoff()
+
+    def reap(self, stale: Collection[Lease], now: float) -> None:
+        """Take note of sweeps that have ended, and of leases they could not remove."""
+        ended = [child for child in self._running if child.poll() is not None]
+        self._running = [child for child in self._running if child not in ended]
+        left = {_key(lease) for lease in stale} & self._tried
+        if ended and left:
+            self._backoff.failed(now)
+        elif not left:
+            self._backoff.reset()
+        self._tried = left
+
+    def see(self, stale: Collection[Lease], now: float) -> None:
+        """Start a sweep if there is a lease that none has been started for, or it is time to try again."""
+        wanted = {_key(lease) for lease in stale}
+        again = bool(wanted) and not self._running and now >= self._backoff.due
+        if len(self._running) < SWEEPS and (again or wanted - self._tried):
+            self._running.append(self._start(hands.words(*hands.SWEEP)))
+            self._tried |= wanted
+
+    @property
+    def busy(self) -> bool:
+        """True while a sweep runs."""
+        return bool(self._running)
+
+    @property
+    def due(self) -> float | None:
+        """When to try again, in seconds since 1970; None if nothing is left."""
+        return self._backoff.due if self._tried and not self._running else None
+
+
+class Warming:
+    """
+    Keeping pools full, one start at a time so that it slows others little.
+
+    Args:
+        start: Starts a command.
+    """
+
+    def __init__(self, start: Callable[[Sequence[str]], Child]) -> None:
+        self._start = start
+        self._child: Child | None = None
+        self._pool: Pool | None = None
+        self._backoff: dict[tuple[str, str], Backoff] = {}
+        self.trouble = ""
+
+    def reap(self, now: float) -> None:
+        """Take note of a start that has ended."""
+        code = self._child.poll() if self._child else None
+        if code is None or self._pool is None:
+            return
+        backoff = self._backoff.setdefault(_name(self._pool), Backoff())
+        if code:
+            backoff.failed(now)
+            self.trouble = f"no warm stack of {self._pool.environment} could be started (exit code {code})"
+        else:
+            backoff.reset()
+            self.trouble = ""
+        self._child = self._pool = None
+
+    def see(self, pools: Collection[Pool], warm: Collection[Warm], now: float) -> None:
+        """Start a stack for the pool that lacks most, unless one is being started or its last start failed just now."""
+        if self._child is not None:
+            return
+        lacking = [
+            (pool.size - sum(item.fits(pool) for item in warm), pool) for pool in pools if self._due_of(pool) <= now
+        ]
+        lack, pool = max(lacking, key=lambda item: item[0], default=(0, None))
+        if pool is not None and lack > 0:
+            words = hands.words(hands.WARM, str(pool.root), pool.environment, Owner.current().label())
+            self._child, self._pool = self._start(words), pool
+
+    def stop(self) -> None:
+        """End a start that is under way; its lease is stale then."""
+        if self._child is not None:
+            self._child.terminate()
+
+    @property
+    def busy(self) -> bool:
+        """True while a stack is being started."""
+        return self._child is not None
+
+    def due(self, pools: Collection[Pool], now: float) -> float | None:
+        """When a pool whose last start failed is tried again, in seconds since 1970; None if there is none."""
+        return min((due for pool in pools if (due := self._due_of(pool)) > now), default=None)
+
+    def _due_of(self, pool: Pool) -> float:
+        backoff = self._backoff.get(_name(pool))
+        return backoff.due if backoff else 0.0
+
+
+def excess(pools: Collection[Pool], warm: Collection[Warm]) -> set[str]:
+    """Return the ids of the warm stacks that no pool wants, the oldest of a pool that has too many first."""
+    kept: set[str] = set()
+    for pool in pools:
+        fitting = [item.lease.id for item in warm if item.fits(pool)]
+        kept |= set(fitting[-pool.size :])
+    return {item.lease.id for item in warm} - kept
+
+
+def _key(lease: Lease) -> tuple[str, float]:
+    return lease.id, lease.created
+
+
+def _name(pool: Pool) -> tuple[str, str]:
+    return str(pool.root), pool.environment

@@ -1,0 +1,131 @@
+"""
+The yardmaster's hands: short-lived processes that talk to the engine, so that it stays small and nothing can hang it.
+
+    python -m stackyard.yardmaster.hands sweep
+    python -m stackyard.yardmaster.hands warm ROOT ENVIRONMENT KEEPER
+
+Each may be killed at any moment: what it had in hand is a lease of its own, stale from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import ImageError, StackyardError, UsageError
+from stackyard.leases.owners import Owner
+from stackyard.settings import Settings
+from stackyard.yardmaster.logs import log_to_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.engine import Engine
+    from stackyard.environments import Environment
+    from stackyard.leases import LeaseBook
+
+log = logging.getLogger("stackyard")
+
+SWEEP: Final = ("sweep",)
+WARM: Final = "warm"
+
+
+def words(*arguments: str) -> list[str]:
+    """Return the command of a hand."""
+    return [sys.executable, "-m", "stackyard.yardmaster.hands", *arguments]
+
+
+def sweep() -> int:
+    """
+    Remove the stacks of stale leases, as `invoke cleanup.stale` does; return the exit code.
+
+    Raises:
+        StackyardError: If something is left, or the engine or the book cannot be used.
+    """
+    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - brings the engine's client, which warming needs later
+
+    removal = remove_stale()
+    for lease in removal.leases:
+        log.info("lease %s removed", lease)
+    removal.check()
+    return 0
+
+
+def warm(root: Path, name: str, keeper: Owner) -> int:
+    """
+    Start one stack and offer it to whoever wants one; return the exit code.
+
+    Args:
+        root: The directory of its project.
+        name: Its environment's name.
+        keeper: The yardmaster.
+
+    Raises:
+        StackyardError: If it cannot be started; nothing is left of it then.
+    """
+    from stackyard.engine import Engine  # noqa: PLC0415 - costs 0.2 s
+    from stackyard.environments import Environment  # noqa: PLC0415 - reads YAML
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    environment = Environment.load(name, root)
+    with Engine() as engine:
+        lease = _warm(environment, open_book(None, engine), engine, keeper)
+    log.info("lease %s of %s is warm", lease, name)
+    return 0
+
+
+def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Owner) -> str:
+    from stackyard.launch import start_in_place  # noqa: PLC0415 - as above
+    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
+    from stackyard.stacks import Stack  # noqa: PLC0415 - as above
+    from stackyard.survey import strangers  # noqa: PLC0415 - as above
+    from stackyard.yardmaster.pool import material, retire_others  # noqa: PLC0415 - as above
+
+    made_from = material(environment, engine)
+    if made_from is None:
+        raise ImageError(f"the images of {environment.name} are not built; 'invoke images.build' or a run does that")
+    variables, fingerprint = made_from
+    stacks = WarmStacks(book)
+    if old := retire_others(environment, stacks, fingerprint):
+        log.info("%d warm stacks of %s are out of date", old, environment.name)
+    lease = book.acquire(environment, ttl=math.inf, variables=variables, strangers=strangers(engine), attached=True)
+    stack = Stack(environment, lease, book, engine)
+    offered = False
+    try:
+        start_in_place(stack, keep=False, progress=log.info, deadline=None)
+        offered = stacks.offer(stack.lease, root=environment.root, fingerprint=fingerprint, keeper=keeper)
+    finally:
+        if not offered:
+            stack.down()
+    if not offered:
+        raise UsageError(f"lease {lease.id} or its yardmaster has ended meanwhile")
+    return lease.id
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one piece of work; return the exit code."""
+    log_to_stderr()
+    match arguments:
+        case ["sweep"]:
+            work = sweep
+        case ["warm", root, name, label] if keeper := Owner.parse(label):
+
+            def work() -> int:
+                return warm(Path(root), name, keeper)
+
+        case _:
+            log.error("the hands sweep or warm, got %r", list(arguments))
+            return UsageError.exit_code
+    try:
+        Settings.load()
+        return work()
+    except StackyardError as error:
+        log.error("%s: %s", arguments[0], error)  # noqa: TRY400 - the text says all there is to say
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""
+The yardmaster's loop: look at the book, have done what it asks for, tell, sleep until something happens.
+
+It ends by itself when there has been no lease and no pool for a few seconds, when its state directory is gone, or when
+the book cannot be read for long; told to end, it first has its warm stacks removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from stackyard import process
+from stackyard.errors import BookError
+from stackyard.leases import LeaseBook
+from stackyard.leases.owners import Owner
+from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.yardmaster.duties import Sweeping, Warming, excess
+from stackyard.yardmaster.post import Notice, code
+from stackyard.yardmaster.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackyard.leases.warm import Inventory
+    from stackyard.settings import Settings
+    from stackyard.yardmaster.duties import Child
+    from stackyard.yardmaster.post import Post
+
+log = logging.getLogger("stackyard")
+
+LINGER: Final = 5.0  # seconds without a lease or a pool after which it ends
+REFRESH: Final = 30.0  # seconds between two looks when nothing happens
+STRANGE: Final = 4.0  # seconds between two looks at owners that cannot be watched: those of other pid namespaces
+FAREWELL: Final = 20.0  # seconds to have the warm stacks removed when told to end
+FAILURES: Final = 5  # times in a row that the book cannot be read before the yardmaster gives up
+
+
+class Yardmaster:
+    """
+    One yardmaster at its post.
+
+    Args:
+        settings: Whose book.
+        post: Held by this process.
+        clock: Seconds since 1970.
+        start: Starts a command; by default a process that ends with this one and writes to its log.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        post: Post,
+        *,
+        clock: Callable[[], float] = time.time,
+        start: Callable[[Sequence[str]], Child] | None = None,
+    ) -> None:
+        self.book = LeaseBook(settings, clock=clock)
+        self.stacks = WarmStacks(self.book, clock=clock)
+        self.watch = Watch(settings.state_dir / "book.sqlite3")
+        self._post = post
+        self._clock = clock
+        begin = start or partial(process.start, output=sys.stderr.fileno())
+        self._sweeping, self._warming = Sweeping(begin), Warming(begin)
+        self._since = self._busy = clock()
+        self._told: Notice | None = None
+        self._failures = 0
+
+    def serve(self) -> None:
+        """Keep the yard until there is nothing left to keep, or a signal says to end."""
+        while not self.watch.told and self._post.is_mine():
+            pause = self._turn()
+            if pause is None:
+                return
+            self.watch.wait(pause)
+        if self.watch.told and self._post.is_mine():
+            self._say_farewell()
+
+    def idle(self) -> bool:
+        """Say whether the book has neither lease nor pool, and so no need of a yardmaster."""
+        found = self.stacks.inventory()
+        return not found.leases and not found.pools
+
+    def _turn(self) -> float | None:
+        """Look at the book once and start what it asks for; return the seconds to sleep, None to end."""
+        try:
+            found = self.stacks.inventory()
+            pause = self._keep(found)
+        except (BookError, OSError) as error:
+            self._failures += 1
+            log.warning("%s", error)
+            return None if self._failures >= FAILURES else 2.0**self._failures
+        self._failures = 0
+        return pause
+
+    def _keep(self, found: Inventory) -> float | None:
+        now = self._clock()
+        stale = [lease for lease in found.leases if lease.is_stale(now)]
+        unwanted = excess(found.pools, found.warm)
+        if unwanted:
+            stale += self.stacks.retire(lambda warm: warm.lease.id in unwanted)
+        self._sweeping.reap(stale, now)
+        self._sweeping.see(stale, now)
+        self._warming.reap(now)
+        pools = [pool for pool in found.pools if self._exists(pool)]
+        self._warming.see(pools, [warm for warm in found.warm if warm.lease.id not in unwanted], now)
+        self._tell(found)
+        if found.leases or found.pools or self._sweeping.busy:
+            self._busy = now
+        if now - self._busy >= LINGER:
+            return None
+        return max(min(self._times(found, pools, now)) - now, 0.0)
+
+    def _times(self, found: Inventory, pools: list[Pool], now: float) -> list[float]:
+        """Return when to look again, in seconds since 1970, should nothing happen before."""
+        watchable = {lease.owner for lease in found.leases if lease.owner.kind == "process"} - {Owner.current()}
+        strange = self.watch.follow(watchable)
+        deadlines = [lease.deadline for lease in found.leases if lease.deadline is not None and lease.deadline > now]
+        later = [due for due in (self._sweeping.due, self._warming.due(pools, now)) if due is not None]
+        times = [*deadlines, *later, now + (STRANGE if strange else REFRESH)]
+        return times if found.leases or found.pools else [*times, self._busy + LINGER]
+
+    def _exists(self, pool: Pool) -> bool:
+        """Say whether the project of *pool* is still there; if not, the pool ends."""
+        if pool.root.is_dir():
+            return True
+        log.info("pool of %s ends: %s is gone", pool.environment, pool.root)
+        self.stacks.want(Pool(root=pool.root, environment=pool.environment, size=0))
+        return False
+
+    def _tell(self, found: Inventory) -> None:
+        notice = Notice(
+            owner=Owner.current().label(), code=code(), since=self._since,
+            watched=[lease.id for lease in found.leases if lease.owner != Owner.current()],
+            warm=[warm.lease.id for warm in found.warm],
+            pools=[{"root": str(x.root), "environment": x.environment, "size": x.size} for x in found.pools],
+            trouble=self._warming.trouble,
+        )  # fmt: skip
+        if notice != self._told:
+            self._post.tell(notice)
+            self._told = notice
+
+    def _say_farewell(self) -> None:
+        """Have the warm stacks removed: nobody would keep them."""
+        self._warming.stop()
+        try:
+            self.stacks.retire(lambda warm: warm.lease.owner == Owner.current())
+            end = self._clock() + FAREWELL
+            while self._clock() < end and self._still_removing():
+                self.watch.wait(max(min(end - self._clock(), 1.0), 0.0))
+        except (BookError, OSError) as error:
+            log.warning("%s", error)
+
+    def _still_removing(self) -> bool:
+        """Sweep; say whether something that was this yardmaster's is left, or somebody is at it."""
+        now = self._clock()
+        leases = self.stacks.inventory().leases
+        stale = [lease for lease in leases if lease.is_stale(now)]
+        self._warming.reap(now)
+        self._sweeping.reap(stale, now)
+        self._sweeping.see(stale, now)
+        own = any(lease.owner == Owner.current() for lease in leases)
+        return own or self._sweeping.busy or self._warming.busy

@@ -1,0 +1,117 @@
+"""
+Taking a warm stack instead of starting one, and giving one up when there is no place for another.
+
+A taken stack is asked once, by every probe, before it is returned: the engine may have been restarted since it was
+made. One that does not answer is removed, and the next one taken.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard import cleanup, images
+from stackyard.errors import NotReadyError
+from stackyard.leases.warm import WarmStacks
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+from stackyard.starts import Startup
+from stackyard.yardmaster.fingerprints import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stackyard.engine import Engine
+    from stackyard.environments import Environment
+    from stackyard.leases import LeaseBook
+
+TRIES: Final = 3  # warm stacks that may not answer before a fresh one is started
+ANSWER: Final = 2.0  # seconds a warm stack has to answer every probe
+
+
+def material(environment: Environment, engine: Engine) -> tuple[dict[str, str], str] | None:
+    """
+    Return the env file's image variables, and the fingerprint, of a stack made now; None if an image is missing.
+
+    Raises:
+        EngineError: If the engine does not answer.
+        ImageError: If a file the images are made from is missing.
+    """
+    source = Settings.load().image_source
+    found = images.present(environment.flavour, engine, source=source, root=environment.root)
+    if found is None:
+        return None
+    variables = {f"STACKYARD_IMAGE_{service.upper()}": reference for service, (reference, _) in found.items()}
+    return variables, fingerprint(environment, (identity for _, identity in found.values()))
+
+
+def take(
+    environment: Environment,
+    book: LeaseBook,
+    engine: Engine,
+    *,
+    parallel_id: str | None,
+    outlives: bool,
+    progress: Callable[[str], None],
+) -> tuple[Stack, Startup] | None:
+    """
+    Take a warm stack of *environment*; None if there is none that a fresh one would equal.
+
+    Args:
+        environment: What it must be of.
+        book: Where its lease is.
+        engine: Where it runs.
+        parallel_id: The lease's name from now on.
+        outlives: Whether its lease is going to be detached.
+        progress: Is given a line if one did not answer.
+
+    Raises:
+        StackyardError: If the book or the engine cannot be used.
+    """
+    began = time.monotonic()
+    stacks = WarmStacks(book)
+    made_from = material(environment, engine) if stacks.any() else None
+    for _ in range(TRIES if made_from else 0):
+        _, wanted = made_from or ({}, "")
+        lease = stacks.take(environment.root, environment.name, wanted, parallel_id=parallel_id, outlives=outlives)
+        if lease is None:
+            retire_others(environment, stacks, wanted)
+            return None
+        stack = Stack(environment, lease, book, engine)
+        answered = _ask(stack, progress)
+        if answered is not None:
+            return stack, Startup(seconds=time.monotonic() - began, probes=answered, by="pool")
+    return None
+
+
+def retire_others(environment: Environment, stacks: WarmStacks, wanted: str) -> int:
+    """Let the warm stacks of *environment* whose fingerprint is not *wanted* be removed; return how many there were."""
+    where = (environment.root, environment.name)
+    return len(stacks.retire(lambda warm: (warm.root, warm.lease.environment) == where and warm.fingerprint != wanted))
+
+
+def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
+    """
+    Remove the warm stack that has waited longest, so that another run has its place; False if there is none.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    lease = WarmStacks(book).give_up()
+    if lease is None:
+        return False
+    progress(f"warm stack {lease.id} of {lease.environment} makes room")
+    return not cleanup.remove_lease(book, engine, lease).left
+
+
+def _ask(stack: Stack, progress: Callable[[str], None]) -> Mapping[str, float] | None:
+    """Return the seconds after which each probe had its answer; None if one had none, and the stack is removed."""
+    answered: Mapping[str, float] | None = None
+    try:
+        answered = stack.wait(deadline=ANSWER)
+    except NotReadyError as error:
+        progress(f"warm stack {stack.lease.id} does not answer and is removed: {str(error).splitlines()[0]}")
+    finally:
+        if answered is None:
+            stack.down()
+    return answered
