@@ -73,7 +73,11 @@ def export(_c: Context, listen: str = "127.0.0.1:9464", once: bool = False, json
             return
         with exports.serving(collector, listen) as url, contextlib.suppress(KeyboardInterrupt):
             print(f"serving {url}; Ctrl-C ends it", flush=True)
-            threading.Event().wait()
+            _wait_for_ever()
+
+
+def _wait_for_ever() -> None:
+    threading.Event().wait()
 
 
 @contextlib.contextmanager
