@@ -76,14 +76,14 @@ class Result:
     @classmethod
     def of(cls, samples: Sequence[float], **given: Any) -> Self:
         """Make a result of *samples* (the failed ones left out) and the given fields; the statistics are worked out."""
-        taken = tuple(float(f"{sample:.{DIGITS}g}") for sample in samples)
+        taken = tuple(_kept(sample) for sample in samples)
         if not taken:
             made = cls(**{"reason": "no sample was good", **given})
             return dataclasses.replace(made, verdict=made._judge())
         ordered = sorted(taken)
-        low, high = interval(taken) or (None, None)
+        low, high = map(_kept, ends) if (ends := interval(taken)) else (None, None)
         made = cls(
-            samples=taken, median=statistics.median(ordered), low=low, high=high,
+            samples=taken, median=_kept(statistics.median(ordered)), low=low, high=high,
             p95=percentile(ordered, 95), p99=percentile(ordered, 99), **given,
         )  # fmt: skip
         return dataclasses.replace(made, verdict=made._judge())
@@ -274,6 +274,10 @@ class Findings:
     def find(self, suite: str, row: str) -> Result | None:
         """Return one result; None if it was not measured."""
         return next((result for result in self.results if (result.suite, result.row) == (suite, row)), None)
+
+
+def _kept(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _read(kind: Any, row: Mapping[str, Any]) -> Any:

@@ -1,0 +1,205 @@
+"""Requests to a running stack, as quick as one client, or a few, can send them."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import re
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from stackyard import process
+from stackyard.errors import CommandError, NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard.leases import Lease
+
+CLIENTS: Final = 4  # connections of a load; more only wait for the container's one CPU
+ROWS: Final = "CREATE TABLE IF NOT EXISTS bench (id integer PRIMARY KEY, value integer NOT NULL)"
+FILL: Final = "INSERT INTO bench SELECT n, 0 FROM generate_series(1, 10000) AS n ON CONFLICT DO NOTHING"
+WRITE: Final = "UPDATE bench SET value = value + 1 WHERE id = {id}"
+READ: Final = "SELECT value FROM bench WHERE id = {id}"
+PASSWORD: Final = "correct horse battery"  # noqa: S105 - of an account that lives as long as the stack
+PATIENCE: Final = 10.0  # seconds an answer may take
+
+
+def database(lease: Lease, seconds: float) -> tuple[str, float, float]:
+    """
+    Return the tool, and single-row updates and reads each second, in short transactions of four connections.
+
+    Args:
+        lease: Of the stack.
+        seconds: How long each of the two goes on.
+
+    Raises:
+        CommandError: If pgbench is there but fails.
+    """
+    program = shutil.which("pgbench")
+    asyncio.run(_prepare(lease.url("postgres")))
+    if program is None:
+        writes, reads = (asyncio.run(_queries(lease.url("postgres"), query, seconds)) for query in (WRITE, READ))
+        return "an asyncpg loop", writes, reads
+    writes, reads = (_pgbench(program, lease, query, seconds) for query in (WRITE, READ))
+    return "pgbench", writes, reads
+
+
+async def _prepare(url: str) -> None:
+    import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - no stubs; only this needs it
+
+    connection = await asyncpg.connect(url, timeout=PATIENCE)
+    try:
+        await connection.execute(ROWS)
+        await connection.execute(FILL)
+    finally:
+        await connection.close()
+
+
+def _pgbench(program: str, lease: Lease, query: str, seconds: float) -> float:
+    address = urlsplit(lease.url("postgres"))
+    script = lease.directory / "bench.sql"
+    script.write_text(f"\\set id random(1, 10000)\n{query.format(id=':id')};\n", encoding="utf-8")
+    words = [
+        program, "--no-vacuum", "-f", str(script), "-T", str(max(1, round(seconds))), "-c", str(CLIENTS), "-j", "1",
+        "-h", str(address.hostname), "-p", str(address.port), "-U", str(address.username), address.path.strip("/"),
+    ]  # fmt: skip
+    done = process.run(words, deadline=seconds + 30, env={"PGPASSWORD": str(address.password)})
+    found = re.search(r"tps = ([0-9.]+)", done.stdout)
+    if found is None:
+        raise CommandError(words, 0, done.stdout)
+    return float(found[1])
+
+
+async def _queries(url: str, query: str, seconds: float) -> float:
+    import asyncpg  # noqa: PLC0415 - as above
+
+    async with asyncpg.create_pool(url, min_size=CLIENTS, max_size=CLIENTS) as pool:
+
+        async def one(client: int) -> int:
+            async with pool.acquire() as connection:
+                return await _until(seconds, lambda n: connection.execute(query.format(id=1 + (n + client) % 10000)))
+
+        return sum(await asyncio.gather(*(one(1000 * client) for client in range(CLIENTS)))) / seconds
+
+
+async def _until(seconds: float, ask: Callable[[int], Any]) -> int:
+    """Ask again and again for so many seconds; return how often."""
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        await ask(count)
+        count += 1
+    return count
+
+
+def store(lease: Lease, seconds: float) -> float:
+    """Return SET and GET commands each second, one at a time on each of four connections, by a loop of our own."""
+    return asyncio.run(_commands(lease.url("redis"), seconds))
+
+
+async def _commands(url: str, seconds: float) -> float:
+    from stackyard.probes.endpoints import Endpoint  # noqa: PLC0415 - only this needs it
+
+    endpoint = Endpoint.parse(url, "redis")
+
+    async def one(client: int) -> int:
+        async with endpoint.connect() as (reader, writer):
+
+            async def ask(*words: str) -> bytes:
+                writer.write(resp(*words))
+                head = await asyncio.wait_for(reader.readline(), PATIENCE)
+                if head.startswith(b"-"):
+                    raise NotReadyError(endpoint.hide(f"redis refused {words[0]}: {head.decode().strip()}"))
+                return await reader.readline() if head.startswith(b"$") else head
+
+            await ask("AUTH", endpoint.user, endpoint.password)
+            key = f"bench:{client}"
+            return await _until(seconds, lambda n: ask("GET", key) if n % 2 else ask("SET", key, "x" * 64))
+
+    return sum(await asyncio.gather(*map(one, range(CLIENTS)))) / seconds
+
+
+def resp(*words: str) -> bytes:
+    """Write one command in Redis's protocol."""
+    parts = [f"*{len(words)}\r\n", *(f"${len(word.encode())}\r\n{word}\r\n" for word in words)]
+    return "".join(parts).encode()
+
+
+def requests(url: str, count: int, path: str = "/healthz") -> list[float]:
+    """
+    Return the milliseconds of *count* requests, one after another on one connection.
+
+    Raises:
+        NotReadyError: If one is not answered with 200.
+    """
+    with_host = urlsplit(url)
+    connection = http.client.HTTPConnection(str(with_host.hostname), with_host.port, timeout=PATIENCE)
+    try:
+        return [_request(connection, path) for _ in range(count)]
+    finally:
+        connection.close()
+
+
+def _request(connection: http.client.HTTPConnection, path: str) -> float:
+    began = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    took = 1000 * (time.perf_counter() - began)
+    if answer.status != http.client.OK:
+        raise NotReadyError(f"GET {path} must be answered with 200, got {answer.status}")
+    return took
+
+
+def messages(lease: Lease, count: int) -> list[float]:
+    """Return the milliseconds of *count* WebSocket messages and their answers, one after another."""
+    from websockets.sync.client import connect  # noqa: PLC0415 - only this needs it
+    from websockets.typing import Origin  # noqa: PLC0415 - as above
+
+    origin = Origin(lease.variables()["STACKYARD_ALLOWED_ORIGIN"])
+    taken = []
+    with connect(lease.url("websocket"), origin=origin, compression=None, proxy=None, open_timeout=PATIENCE) as line:
+        for _ in range(count):
+            began = time.perf_counter()
+            line.send('{"type":"ping"}')
+            line.recv(timeout=PATIENCE)
+            taken.append(1000 * (time.perf_counter() - began))
+    return taken
+
+
+def logins(url: str, seconds: float) -> float:
+    """
+    Return logins each second, four at a time, of four accounts made for it.
+
+    Raises:
+        NotReadyError: If an account or a login is refused.
+    """
+    with ThreadPoolExecutor(max_workers=CLIENTS) as pool:
+        return sum(pool.map(lambda client: _logins(url, f"bench-{client}", seconds), range(CLIENTS))) / seconds
+
+
+def _logins(url: str, name: str, seconds: float) -> int:
+    account = {"name": name, "password": PASSWORD}
+    _post(url, "/register", account, http.client.CREATED)
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        _post(url, "/login", account, http.client.OK)
+        count += 1
+    return count
+
+
+def _post(url: str, path: str, content: dict[str, str], wanted: int) -> None:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=PATIENCE)
+    try:
+        connection.request("POST", path, json.dumps(content), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+    finally:
+        connection.close()
+    if answer.status != wanted:
+        raise NotReadyError(f"POST {path} must be answered with {wanted}, got {answer.status}")
