@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.commands import cleanup, doctor, env, images, monitor, ports, verify
+from stackyard.commands import cleanup, doctor, env, images, monitor, ports, verify, yard
 
 ns = Collection(
     ports.collection,
@@ -14,4 +14,5 @@ ns = Collection(
     doctor.doctor,
     verify.collection,
     monitor.collection,
+    yard.collection,
 )

@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.commands.common import JSON_HELP, attach, check_count, failing_cleanly
+from stackyard.commands.pool import pool
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -197,5 +198,5 @@ def restart(_c: Context, service: str, lease: str | None = None, json: bool = Fa
     print(jsonlib.dumps({"service": service, "lease": stack.lease.id}) if json else f"{service} restarted")
 
 
-collection = Collection("env", up, down, capacity, status, logs, wait, restart)
+collection = Collection("env", up, down, capacity, pool, status, logs, wait, restart)
 collection.add_task(exec_, name="exec")
