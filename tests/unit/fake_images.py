@@ -81,6 +81,8 @@ class Yard:
     refused: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    nameless: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
@@ -116,6 +118,19 @@ class Yard:
             row["RepoTags"].append(reference)
         return list(found.values())
 
+    def disk_use(self) -> dict[str, Any]:
+        """Give each image 2 MB that it shares, and what `nameless` and `used` say."""
+        rows = [{**row, "SharedSize": 2_000_000, "Containers": 0} for row in [*self.rows(), *self.nameless]]
+        for row in rows:
+            row["Containers"] = len(self.used & {*(row["RepoTags"] or ())})
+        return {"LayersSize": sum(row["Size"] - row["SharedSize"] for row in rows), "Images": rows}
+
+    def remove(self, reference: str) -> None:
+        if reference.startswith("sha256:"):
+            self.nameless[:] = [row for row in self.nameless if row["Id"] != reference]
+        else:
+            self.file(reference).unlink()
+
     def file(self, reference: str) -> Path:
         return self.state / reference.replace("/", "_").replace(":", "_")
 
@@ -137,8 +152,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path.startswith("/distribution/"):
             digest = self.server.yard.digests.get(path.removeprefix("/distribution/").removesuffix("/json"))
             self._answer({"Descriptor": {"digest": digest}} if digest else None)
+        elif path == "/system/df":
+            self._answer(self.server.yard.disk_use())
+        elif path == "/volumes":
+            self._answer({"Volumes": []})
         else:
-            self._answer(self.server.yard.rows())
+            self._answer(self.server.yard.rows() if path.startswith("/images/") else [])
 
     def do_POST(self) -> None:
         reference = self._path().removeprefix("/images/").removesuffix("/tag")
@@ -151,7 +170,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if reference in self.server.yard.refused:
             self._answer({"message": "image is being used by running container"}, 409)
             return
-        self.server.yard.file(reference).unlink()
+        self.server.yard.remove(reference)
         self._answer([])
 
     def _path(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from stackyard.commands.images import _age, build, list_, prune
+from stackyard.commands.images import _age, build, list_
 
 if TYPE_CHECKING:
     from fake_images import Yard
@@ -41,43 +41,33 @@ def test_building_twice_keeps_the_secrets_and_prints_the_table_alone(
     assert capsys.readouterr().out.splitlines()[0].startswith("service")
 
 
-def test_json_holds_nothing_but_json(image_yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("image_yard")
+def test_json_holds_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
     build(Context(), flavour="debian", source="packages", json=True)
     built = json.loads(capsys.readouterr().out)
     list_(Context(), json=True)
     listed = json.loads(capsys.readouterr().out)
-    (image_yard.root / "compose/redis/redis.conf").write_text("")
-    prune(Context(), json=True)
-    pruned = json.loads(capsys.readouterr().out)
 
     assert {row["service"] for row in built["images"]} == {"postgres", "redis", "auth", "backend"}
     assert built["images"][0]["size_bytes"] == 22_000_000
     assert listed == built["images"]
-    old = next(row["reference"] for row in listed if row["service"] == "redis")
-    assert pruned["removed"] == [old]
 
 
 @pytest.mark.usefixtures("image_yard")
 def test_an_empty_list_names_the_command_that_fills_it(capsys: pytest.CaptureFixture[str]) -> None:
     list_(Context())
-    prune(Context())
 
-    assert capsys.readouterr().out == "no images yet; 'invoke images.build' makes them\n0 names removed\n"
+    assert capsys.readouterr().out == "no images yet; 'invoke images.build' makes them\n"
 
 
-def test_list_and_prune_read_as_tables_and_lines(image_yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("image_yard")
+def test_the_list_reads_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     build(Context(), flavour="debian", source="packages")
-    (image_yard.root / "compose/redis/redis.conf").write_text("")
     capsys.readouterr()
 
     list_(Context())
-    table = capsys.readouterr().out
-    prune(Context())
-    lines = capsys.readouterr().out.splitlines()
 
-    assert len(table.splitlines()) == 2 + 4
-    assert re.fullmatch(r"removed stackyard/redis:debian-\w{12}", lines[0])
-    assert lines[1] == "1 names removed"
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 4
 
 
 @pytest.mark.usefixtures("image_yard")

@@ -156,20 +156,6 @@ def test_the_listing_tells_size_and_source_and_leaves_bases_out(image_yard: Yard
     assert len(image_yard.rows()) == 8
 
 
-def test_pruning_takes_what_the_tree_no_longer_names_and_leaves_what_is_in_use(image_yard: Yard) -> None:
-    old = images.ensure("debian", source="packages")
-    for service in ("redis", "auth"):
-        dockerfile = image_yard.root / f"compose/{service}/Dockerfile"
-        dockerfile.write_text(dockerfile.read_text() + "# changed\n")
-    new = images.ensure("debian", source="packages")
-    image_yard.refused.add(old["auth"])
-
-    removed = images.prune()
-
-    assert removed == [old["redis"]]
-    assert {image.reference for image in images.listing()} == {*new.values(), old["auth"]}
-
-
 @pytest.mark.usefixtures("image_yard")
 @pytest.mark.parametrize(
     ("flavour", "source", "error", "words"),

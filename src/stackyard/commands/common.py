@@ -20,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WIDTH: Final = 60  # columns of a wrong value that a message shows
+MEGABYTE: Final = 1_000_000  # bytes, as the engine's own listing counts
 JSON_HELP = "Print JSON instead of a table."
 
 

@@ -1,4 +1,4 @@
-"""`invoke images.*`: build what is missing, list what there is, remove what is out of date."""
+"""`invoke images.*`: build what is missing, list what there is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.commands.common import JSON_HELP, MEGABYTE, failing_cleanly
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stackyard.images import Image
 
 FLAVOURS = ("debian", "alpine")
-MEGABYTE = 1_000_000
 
 
 @task(
@@ -73,21 +72,6 @@ def list_(_c: Context, json: bool = False) -> None:
         print("no images yet; 'invoke images.build' makes them")
 
 
-@task(help={"json": JSON_HELP})
-@failing_cleanly
-def prune(_c: Context, json: bool = False) -> None:
-    """Remove images, bases too, that the tree as it is now no longer names and no container uses."""
-    from stackyard import images  # noqa: PLC0415 - keeps `invoke -l` quick
-
-    removed = images.prune()
-    if json:
-        print(jsonlib.dumps({"removed": removed}, indent=2))
-        return
-    for reference in removed:
-        print(f"removed {reference}")
-    print(f"{len(removed)} names removed")
-
-
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -122,4 +106,4 @@ def _age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-collection = Collection("images", build, list_, prune)
+collection = Collection("images", build, list_)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import process
-from stackyard.engine.client import Engine, plain_errors
+from stackyard.engine.client import API_VERSION, Engine, plain_errors
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class EngineImage:
         labels: Its labels.
         size: Bytes of all its layers, uncompressed.
         created: When it was built, in seconds since the epoch.
+        shared: Bytes of the layers that other images have too; 0 unless *disk_use* told.
+        containers: How many use it, running or not; 0 unless *disk_use* told.
     """
 
     id: str
@@ -35,6 +37,8 @@ class EngineImage:
     labels: Mapping[str, str]
     size: int
     created: float
+    shared: int = 0
+    containers: int = 0
 
 
 def labelled(engine: Engine, label: str) -> list[EngineImage]:
@@ -47,6 +51,21 @@ def labelled(engine: Engine, label: str) -> list[EngineImage]:
     with plain_errors("listing images"):
         rows = engine.api.images(filters={"label": label})
     return [_image(row) for row in rows]
+
+
+def disk_use(engine: Engine) -> tuple[int, list[EngineImage]]:
+    """
+    Return the bytes that all layers take, each counted once, and every image with what it shares.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors("measuring the images"):
+        # the library asks for volumes too, and the engine then reads every file in them
+        answer = engine.api.get(f"{engine.api.base_url}/v{API_VERSION}/system/df", params={"type": "image"})
+        answer.raise_for_status()
+        content = answer.json()
+    return content["LayersSize"], [_image(row) for row in content["Images"] or ()]
 
 
 def tag(engine: Engine, reference: str, alias: str) -> None:
@@ -63,7 +82,7 @@ def tag(engine: Engine, reference: str, alias: str) -> None:
 
 def untag(engine: Engine, reference: str) -> None:
     """
-    Take one name off an image; the last name takes the image along.
+    Take one name off an image, or remove one by its id; the last name takes the image along.
 
     Raises:
         EngineError: If the engine does not answer, has no such image, or a container uses it.
@@ -167,5 +186,6 @@ def import_root(tar: Path, reference: str, labels: Mapping[str, str]) -> None:
 def _image(row: Mapping[str, Any]) -> EngineImage:
     return EngineImage(
         id=row["Id"], references=tuple(row.get("RepoTags") or ()), labels=row.get("Labels") or {},
-        size=row["Size"], created=float(row["Created"]),
+        size=row["Size"], created=float(row["Created"]), shared=max(row.get("SharedSize", 0), 0),
+        containers=max(row.get("Containers", 0), 0),
     )  # fmt: skip

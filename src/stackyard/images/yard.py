@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard.engine.client import Engine
-from stackyard.engine.images import EngineImage, labelled, tag, untag
+from stackyard.engine.images import EngineImage, labelled, tag
 from stackyard.environments import project_root
-from stackyard.errors import EngineError
 from stackyard.images.builds import Builder
-from stackyard.images.recipes import FLAVOURS, SOURCES, Recipe, everything, service_recipes
+from stackyard.images.recipes import SOURCES, Recipe, everything, service_recipes
 from stackyard.images.sources import cache_directory, resolve_source
 
 if TYPE_CHECKING:
@@ -99,7 +97,7 @@ def ensure(
         ready = _ready(where, flavour, source, known)
         if ready is None:
             recipes = service_recipes(where, flavour, resolve_source(source))
-            with _lock(cache_directory() / "images.lock", say):
+            with building(say):
                 known = _known(engine)
                 _build(where, flavour, _missing(recipes.values(), known), say)
             ready = recipes
@@ -145,28 +143,11 @@ def listing() -> list[Image]:
     return sorted(images, key=lambda image: (image.flavour, image.service, -image.created))
 
 
-def prune(*, root: Path | None = None) -> list[str]:
-    """
-    Remove the images that the tree as it is now does not name, bases too, unless a container uses them.
-
-    Returns:
-        The references removed.
-
-    Raises:
-        EngineError: If the engine does not answer.
-    """
-    where = root or project_root()
-    wanted: set[str] = set()
-    for flavour, source in itertools.product(FLAVOURS, SOURCES):
-        for recipe in everything(service_recipes(where, flavour, source).values()):
-            wanted |= {recipe.reference, recipe.alias or ""}
-    removed = []
-    with Engine(deadline=60) as engine, _lock(cache_directory() / "images.lock", lambda _line: None):
-        for reference in sorted(_known(engine).keys() - wanted):
-            with contextlib.suppress(EngineError):  # in use; the next time will do
-                untag(engine, reference)
-                removed.append(reference)
-    return removed
+@contextlib.contextmanager
+def building(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
+    """Keep every other process from building or removing images; wait for whoever does, after *say* was told."""
+    with _lock(cache_directory() / "images.lock", say):
+        yield
 
 
 def _image(row: EngineImage) -> Image | None:
