@@ -176,22 +176,21 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     started = time.monotonic()
     log.debug("run %s", shlex.join(argv))
     environment = child_environment(env)
-    child = await asyncio.create_subprocess_exec(
-        *_leashed(argv, environment), env=environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    creating = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *_leashed(argv, environment), env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
     )  # fmt: skip
     try:
         async with asyncio.timeout(deadline):
+            # cancelled half-way, the module would leave pipes of a child behind that nobody knows of
+            child = await asyncio.shield(creating)
             out, err = (raw.decode(errors="replace") for raw in await child.communicate())
     except TimeoutError:
         raise CommandError(argv, None, "") from None
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-        # the module closes it some turns of the loop later, and never while a grandchild holds a pipe open
-        child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+        await _end_async(creating)
     seconds = time.monotonic() - started
     if child.returncode:
         raise CommandError(argv, child.returncode, err or out)
@@ -239,6 +238,20 @@ def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = 
     )  # fmt: skip
     if code:
         raise CommandError(words, code, "")
+
+
+async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process]) -> None:
+    """End a child's whole process group if it still runs, and close its pipes."""
+    await asyncio.wait({creating})
+    if creating.exception() is not None:
+        return
+    child = creating.result()
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
+    # the module closes it some turns of the loop later, and never while a grandchild holds a pipe open
+    child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
 
 
 def passthrough(

@@ -12,11 +12,21 @@ T = TypeVar("T")
 
 
 async def together(*work: Awaitable[T]) -> list[T]:
-    """Wait for all of *work* and return its results; when one part fails, end the others and then raise its error."""
+    """
+    Wait for all of *work* and return its results; when one part fails, end the others and then raise its error.
+
+    Each part is cancelled at most once, so that one which has to tidy up can wait while it does.
+    """
     tasks = [asyncio.ensure_future(part) for part in work]
+    if not tasks:
+        return []
     try:
-        return await asyncio.gather(*tasks)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)
+    failures = [task for task in tasks if task.cancelled() or task.exception() is not None]
+    for task in sorted(failures, key=lambda task: task not in done):
+        task.result()
+    return [task.result() for task in tasks]
