@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackyard import process
-from stackyard.errors import ConfigError, EngineError
+from stackyard.errors import CommandError, ConfigError, EngineError
 from stackyard.host.endpoint import version_tuple
 from stackyard.host.packages import COMPOSE as OLDEST
 
@@ -47,10 +47,9 @@ class Compose:
 
         Raises:
             CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+            EngineError: If it prints no model.
         """
-        done = process.run(self.command("config", "--format", "json"), deadline=deadline)
-        model: dict[str, Any] = json.loads(done.stdout)
-        return model
+        return _model(process.run(self.command("config", "--format", "json"), deadline=deadline))
 
     async def rendered(self, *, deadline: float) -> dict[str, Any]:
         """
@@ -58,10 +57,9 @@ class Compose:
 
         Raises:
             CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+            EngineError: If it prints no model.
         """
-        done = await process.run_async(self.command("config", "--format", "json"), deadline=deadline)
-        model: dict[str, Any] = json.loads(done.stdout)
-        return model
+        return _model(await self._run("config", "--format", "json", deadline=deadline))
 
     async def up(self, *, deadline: float) -> process.Completed:
         """
@@ -71,9 +69,25 @@ class Compose:
 
         Raises:
             CommandError: If Compose fails or needs more than *deadline* seconds.
+            EngineError: If that is because the plugin is missing or too old.
         """
-        words = self.command("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
-        return await process.run_async(words, deadline=deadline)
+        return await self._run("up", "--detach", "--no-build", "--quiet-pull", "--no-color", deadline=deadline)
+
+    async def _run(self, *arguments: str, deadline: float) -> process.Completed:
+        try:
+            return await process.run_async(self.command(*arguments), deadline=deadline)
+        except CommandError as error:
+            if not port_conflict(error):
+                check_plugin()  # only now, because asking costs 50 ms
+            raise
+
+
+def _model(done: process.Completed) -> dict[str, Any]:
+    try:
+        model: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}") from None
+    return model
 
 
 def start_at_once(file: Path, directory: Path) -> Path:

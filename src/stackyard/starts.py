@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stackyard.checkpoints import reach
-from stackyard.compose import check_plugin, port_conflict, start_at_once
-from stackyard.errors import CommandError, UnsupportedModelError
+from stackyard.compose import start_at_once
+from stackyard.errors import UnsupportedModelError
 from stackyard.together import together
 
 if TYPE_CHECKING:
@@ -136,20 +136,12 @@ class Start:
             return translate(model, file=self.compose.file, env_file=self.compose.env_file)
         except UnsupportedModelError as error:
             self._by = f"compose: {error}"
-        except CommandError:
-            check_plugin()
-            raise
         return None
 
     async def _compose_up(self, limit: float) -> None:
         beginning = time.monotonic() - self._began
         override = start_at_once(self.compose.file, self.lease.directory)
-        try:
-            await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
-        except CommandError as error:
-            if not port_conflict(error):
-                check_plugin()  # only now, because asking costs 50 ms
-            raise
+        await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
         self._steps["compose"] = (beginning, time.monotonic() - self._began)
         reach("start")
         for service in self._running:

@@ -61,7 +61,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
 
     def started(environment: Any, *_: object, **__: object) -> tuple[FakeStack, Startup]:
-        return FakeStack(environment), Startup(seconds=next(starts[environment.name]), compose=0)
+        return FakeStack(environment), Startup(seconds=next(starts[environment.name]))
 
     def containers(_engine: Engine, labels: Sequence[str]) -> list[Resource]:
         return [Resource(kind="container", id=name, name=name, labels=dict.fromkeys(labels, "")) for name in "ab"]
