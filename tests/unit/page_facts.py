@@ -18,6 +18,7 @@ HOSTILE = (
     "<script>alert(1)</script> | `x` \"' \\ [a](b) &amp; \x1b[31m \ud800 \x00 ]]> --> {{ 7*7 }} "
     "<img src=x onerror=alert(2)>\n# heading"
 )
+SHARP = "<i>|&`\x00\ud800*"  # a unit, which may not be long
 WRITTEN = 1_790_000_000  # seconds since 1970: when the files of a made project were written
 
 MACHINE = Machine(
@@ -117,20 +118,20 @@ def sarif_log(*results: dict[str, Any]) -> dict[str, Any]:
 
 def hostile(root: Path) -> Path:
     """Make a project in which every text is hostile."""
-    given = {"subject": HOSTILE, "what": HOSTILE, "unit": HOSTILE, "reason": HOSTILE, "command": HOSTILE}
+    given = {"subject": HOSTILE, "what": HOSTILE, "unit": SHARP, "reason": HOSTILE, "command": HOSTILE}
     results = [
         result(suite, f"{HOSTILE}{number}", float(number), **given, target=1.0, at=at)
         for suite in ("startup", "requirements", "pool", "parallel", HOSTILE)
         for number, at in ((1, None), (2, None), (3, 1.0), (4, 2.0))
     ]
-    results += [result("requirements", "none", **given), result("cleanup", "own", 1.0, unit=HOSTILE)]
+    results += [result("requirements", "none", **given), result("cleanup", "own", 1.0, unit=SHARP)]
     machine = replace(MACHINE, cpu=HOSTILE, system=HOSTILE, engine=None, kernel=HOSTILE)
     lay_out(root, [
         run(number, results, machine=machine, notes=(HOSTILE,), commit=HOSTILE, when=HOSTILE, id=HOSTILE,
             waterfall=(Step(name=HOSTILE, begin=0.0, end=1.0),))
         for number in range(2)
     ])  # fmt: skip
-    told = run_report(outcome=HOSTILE, leftovers=[HOSTILE], rows=[Row(what="start-up", value=1.0, unit=HOSTILE)])
+    told = run_report(outcome=HOSTILE, leftovers=[HOSTILE], rows=[Row(what="start-up", value=1.0, unit=SHARP)])
     write_json(root / "reports" / "<b>test|&.json", told.to_json())
     write_json(root / "reports/verify.sarif", sarif_log(finding("error", HOSTILE, ruleId=HOSTILE)))
     return root

@@ -8,6 +8,7 @@ import page_facts as made
 import pytest
 
 from stackyard import process
+from stackyard.bench.suites import MODULES
 from stackyard.environments import project_root
 from stackyard.errors import StackyardError
 from stackyard.pages import completion, write
@@ -37,7 +38,7 @@ def numbers(content: Any) -> Iterator[float]:
 
 
 def full(number: int = 0, **given: Any) -> Run:
-    return made.run(number, made.everything(), **given)
+    return made.run(number, made.everything(), suites=tuple(MODULES), **given)
 
 
 def test_the_report_holds_no_figure_that_is_not_in_its_input() -> None:
@@ -71,17 +72,27 @@ def test_the_same_input_gives_the_same_report() -> None:
     assert completion.markdown(facts, TREE) == completion.markdown(facts, TREE)
 
 
-def test_only_a_full_run_counts() -> None:
-    runs = (full(1), full(2), made.run(3, made.startup(0.5), depth="quick"))
+def test_the_newest_run_of_everything_is_the_one_that_counts() -> None:
+    runs = (full(1), full(2), made.run(3, made.startup(0.5)), full(4, depth="quick"))
 
     assert completion.full_run(Facts(runs=runs)) == runs[1]
-    assert completion.full_run(Facts(runs=runs[2:])) is None
+    assert "| startup | run 000000000002 " in completion.markdown(Facts(runs=runs), TREE)
 
 
-def test_without_a_full_run_it_says_so_and_gives_no_figure() -> None:
+def test_without_a_run_of_everything_each_suites_newest_counts_and_that_is_said() -> None:
+    runs = (made.run(1, made.everything()), made.run(2, made.startup(0.5)))
+    text = completion.markdown(Facts(runs=runs), TREE)
+
+    assert completion.full_run(Facts(runs=runs)) is None
+    assert "No one run at full depth measured everything yet" in text
+    assert "| startup | run 000000000002 " in text
+    assert "| pool | run 000000000001 " in text
+
+
+def test_without_a_benchmark_it_says_so_and_gives_no_figure() -> None:
     text = completion.markdown(Facts(), Deliverables())
 
-    assert "No full run is in the history" in text
+    assert "No benchmark is in the history" in text
     assert FIGURE.findall(text) == []
 
 

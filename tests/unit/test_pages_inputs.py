@@ -38,7 +38,7 @@ def test_a_good_line_is_read_as_it_was_written() -> None:
         ("results.0.samples.0", None), ("results.0.samples.0", True), ("results.0.unit", 3), ("results.0.failed", None),
         ("results.0.suite", ["x"]), ("waterfall.0.end", "x"), ("machine.load", None), ("machine", "fast"),
         ("notes.0", 5), ("when", None), ("options", [1]), ("changed", "yes"), ("results", 5), ("version", 0),
-        ("machine.engine", {}), ("waterfall.0", 3),
+        ("machine.engine", {}), ("results.0.unit", "s" * 17), ("waterfall.0", 3),
     ],
 )  # fmt: skip
 def test_a_field_that_is_not_of_its_kind_is_refused(path: str, value: Any) -> None:
@@ -98,11 +98,16 @@ def test_an_environments_report_is_read_with_its_troubles(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"rows": [{"what": "x"}]}, {"rows": [{"what": "x", "value": "y", "unit": "s"}]}, {"rows": 3},
+        {"rows": [{"what": "x"}]},
+        {"rows": [{"what": "x", "value": "y", "unit": "s"}]},
+        {"rows": [{"what": "x", "value": float("nan"), "unit": "s"}]},
+        {"rows": [{"what": "x", "value": 1, "unit": "s" * 17}]},
+        {"rows": ["x"]},
+        {"rows": 3},
         {"seconds": "long"},
-        {"rows": [{"what": "x", "value": float("nan"), "unit": "s"}]}, {"leftovers": 5}, {"rows": ["x"]},
+        {"leftovers": 5},
     ],
-)  # fmt: skip
+)
 def test_a_report_that_is_none_is_left_out_and_told(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/test.json").write_text(json.dumps(made.run_report().to_json() | change))

@@ -102,6 +102,25 @@ def install(machine: Machine, say: Callable[[str], None], *, engine: bool = True
         _apt_install(machine, options, wanted, say)
 
 
+def add(machine: Machine, names: Sequence[str], say: Callable[[str], None]) -> None:
+    """
+    Install packages from this system's own sources.
+
+    Args:
+        machine: The host; it must have apt.
+        names: The packages.
+        say: Gets lines of progress.
+
+    Raises:
+        EngineError: If this user may not become root.
+        CommandError: If apt failed.
+    """
+    say("refreshing the package lists")
+    _apt(machine, [], ["update"])
+    say(f"installing {', '.join(names)}")
+    _apt_install(machine, [], names, say)
+
+
 def new_enough(machine: Machine) -> PackageSet | None:
     """Return the first set of packages that this system's own sources offer in versions that are new enough."""
     offered = candidates(machine, sorted({name for known in SETS for name in known.names}))
@@ -189,7 +208,7 @@ def _wanted(chosen: PackageSet, *, engine: bool) -> list[str]:
 
 def _apt_install(machine: Machine, options: Sequence[str], names: Sequence[str], say: Callable[[str], None]) -> None:
     def progress(line: str) -> None:
-        if line.startswith(("Need to get", "Setting up docker", "Setting up containerd")):
+        if line.startswith(("Need to get", "Setting up docker", "Setting up containerd", "Setting up chromium")):
             say(line.rstrip(". "))
 
     words = ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", *names]

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from stackyard import process
+from stackyard.bench.suites import MODULES
 from stackyard.errors import StackyardError
 from stackyard.pages import page, sections
+from stackyard.pages.inputs import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from stackyard.bench.records import Run
-    from stackyard.pages.inputs import Facts
 
 LISTING = 60.0  # seconds nox or invoke may take to list what they offer
 # nox's JSON holds the sessions that are picked: without a word, only the default ones
@@ -70,20 +71,22 @@ class Deliverables:
 
 
 def markdown(facts: Facts, deliverables: Deliverables) -> str:
-    """Return the report; the figures are those of the newest full run, and without one it says so."""
+    """Return the report; the figures are those of the newest run that measured everything, or each suite's newest."""
     run = full_run(facts)
-    own = [row for row in run.results if row.target is not None] if run else []
+    chosen = Facts(runs=(run,)) if run else facts
+    newest = chosen.runs[-1] if chosen.runs else None
     return page.render_markdown(
-        "completion.md.j2", run=run, machine=page.machine(run.machine) if run else [], deliverables=deliverables,
-        requirements=[row for row in own if row.suite == "requirements"],
-        figures=[row for row in own if row.suite != "requirements"],
-        source=sections.source(run),
+        "completion.md.j2", whole=run is not None, newest=newest, deliverables=deliverables,
+        machine=page.machine(newest.machine) if newest else [], notes=newest.notes if newest else (),
+        requirements=chosen.results("requirements"), figures=sections.main_figures(chosen),
+        sources=[(suite, sections.source(chosen.newest(suite))) for suite in sorted(chosen.suites)],
     )  # fmt: skip
 
 
 def full_run(facts: Facts) -> Run | None:
-    """Return the newest run that measured everything."""
-    return next((run for run in reversed(facts.runs) if run.depth == "full"), None)
+    """Return the newest run of all suites at full depth."""
+    full = [run for run in facts.runs if run.depth == "full" and set(run.suites) >= MODULES.keys()]
+    return full[-1] if full else None
 
 
 def docstring(path: Path) -> str:

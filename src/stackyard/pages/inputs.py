@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Result
 
 VERIFY: Final = "reports/verify.sarif"
+UNIT: Final = 16  # characters; the columns of figures are as wide as their units make them
 LEVELS: Final = {"error": "errors", "warning": "warnings", "note": "infos"}  # SARIF's words and ours
 
 
@@ -145,6 +146,8 @@ def _check(record: Any) -> None:
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
         kinds = str(entry.type)
+        if entry.name == "unit":
+            _unit(value)
         if isinstance(value, tuple):
             _check_items(value, entry.name, kinds)
         elif not _fits(value, kinds):
@@ -188,7 +191,7 @@ def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
 
 
 def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
-    rows = tuple({"what": str(row["what"]), "value": _figure(row["value"]), "unit": str(row["unit"]),
+    rows = tuple({"what": str(row["what"]), "value": _figure(row["value"]), "unit": _unit(row["unit"]),
                   "budget": _figure(row.get("budget")), "verdict": str(row.get("verdict", ""))}
                  for row in content["rows"])  # fmt: skip
     return LastRun(
@@ -200,6 +203,12 @@ def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
 def _figure(value: Any) -> float | None:
     if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
         raise ValueError(f"a figure must be a number, got {value!r:.60}")
+    return value
+
+
+def _unit(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > UNIT:
+        raise ValueError(f"a unit must be a text of at most {UNIT} characters, got {value!r:.60}")
     return value
 
 

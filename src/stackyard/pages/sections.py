@@ -174,12 +174,12 @@ def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
 
 
 def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Group the results that have a figure other than 0 by what was measured and its unit."""
+    """Group the results that have a figure by what was measured and its unit; zeros alone are not worth drawing."""
     found: dict[tuple[str, str], list[Result]] = {}
     for row in results:
-        if row.median:
+        if row.median is not None:
             found.setdefault((row.what, row.unit), []).append(row)
-    return found
+    return {key: rows for key, rows in found.items() if any(row.median for row in rows)}
 
 
 def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:

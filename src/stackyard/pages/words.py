@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Result
 
 NOTHING: Final = "-"  # where there is no figure
+LONG: Final = 1e9  # from here on a figure is written with an exponent
 # What XML 1.0 cannot carry, escaped or not, and half a surrogate pair, which no encoding can.
 UNWRITABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -25,7 +26,9 @@ def markdown(text: object) -> str:
 
 
 def number(value: float) -> str:
-    """Return *value* with three digits, or whole where it is a whole number."""
+    """Return *value* with three digits, or whole where it is a whole number that people would write out."""
+    if abs(value) >= LONG:
+        return f"{value:.3g}"
     if float(value).is_integer():
         return f"{value:,.0f}"
     for least, digits in ((100, 0), (10, 1), (1, 2)):
