@@ -2,7 +2,7 @@
 The flows and the gates.
 
 Flows (they start real stacks): dev test alpine_test ci.
-Gates: lint types unit integration faults verify.
+Gates: lint types unit integration faults verify browser.
 
 Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
 follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
@@ -11,6 +11,7 @@ follows `--` goes to pytest, except --keep (leave the stack standing) and, for d
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
 
 import nox
@@ -100,6 +101,19 @@ def _faults(session: nox.Session, *words: str) -> None:
 def verify(session: nox.Session) -> None:
     """Check Dockerfiles, images, the Compose model and a running stack, of both flavours; docs/checks.md explains."""
     session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
+
+
+@nox.session(default=False, tags=["gate"], venv_backend="venv", reuse_venv=True)
+def browser(session: nox.Session) -> None:
+    """Open the report page in headless Chromium: layout, contrast, keyboard; `-- --yes` installs one with apt."""
+    consent = [word for word in session.posargs if word == "--yes"]
+    session.run(PYTHON, "-m", "stackyard.host.browser", *consent, external=True)
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "browser"))
+    rest = [word for word in session.posargs if word != "--yes"]
+    session.run(
+        PYTHON, "-m", "pytest", "tests/browser", "--junit-xml=reports/junit-browser.xml", *rest,
+        env={"PYTHONPATH": sysconfig.get_path("purelib", "venv", {"base": session.virtualenv.location})}, external=True,
+    )  # fmt: skip
 
 
 @nox.session(default=False, tags=["bench"], venv_backend="venv")
