@@ -95,15 +95,15 @@ class Start:
         self._running = {SERVED_BY.get(probe.service, probe.service): asyncio.Event() for probe in probes}
         making = asyncio.create_task(self._make(limit))
         await asyncio.to_thread(preload)
-        spent = time.monotonic() - self._began
+        remaining = limit - (time.monotonic() - self._began)
 
         async def started(service: str) -> None:
             await self._running[SERVED_BY.get(service, service)].wait()
 
-        waiting = wait_until_ready(probes, deadline=limit - spent, stop=trouble, gate=started)
+        waiting = wait_until_ready(probes, deadline=remaining, stop=trouble, gate=started, began=self._began)
         probing = asyncio.create_task(waiting)
         await together(making, probing)
-        ready = {service: spent + seconds for service, seconds in probing.result().seconds.items()}
+        ready = probing.result().seconds
         return Startup(
             seconds=max(ready.values()), created=making.result(), probes=ready, steps=self._steps, by=self._by
         )

@@ -32,6 +32,7 @@ class FakeEngine:
     immortal: set[str] = field(default_factory=set)
     broken: bool = False
     requests: list[str] = field(default_factory=list)
+    created: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     def container(self, service: str, lease: str = "l1", **changes: Any) -> dict[str, Any]:
         identity = f"{service}-{lease}"
@@ -53,8 +54,8 @@ class FakeEngine:
         labels = {"stackyard.lease": lease, "stackyard.host": "h1"}
         self.volumes[name] = {"Name": name, "Labels": labels}
 
-    def answer(  # noqa: PLR0911 - a table of routes
-        self, method: str, path: str, query: dict[str, list[str]]
+    def answer(  # noqa: C901, PLR0911 - a table of routes
+        self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any] | None = None
     ) -> tuple[int, Any]:
         self.requests.append(f"{method} {path}")
         if self.broken:
@@ -67,8 +68,10 @@ class FakeEngine:
                 return 200, [self._row(i, c) for i, c in self.containers.items() if _matches(c["labels"], query)]
             case "GET", ["containers", identity, what]:
                 return self._about(identity, what)
-            case "POST", ["containers", identity, "restart"]:
+            case "POST", ["containers", identity, "restart" | "start"]:
                 return (204, None) if identity in self.containers else _missing(identity)
+            case "POST", [("containers" | "networks" | "volumes") as kind, "create"]:
+                return self._create(kind, query.get("name", [""])[0], body or {})
             case "GET", ["networks"]:
                 return 200, [n for n in self.networks.values() if _matches(n["Labels"], query)]
             case "GET", ["networks", identity]:
@@ -92,6 +95,19 @@ class FakeEngine:
             return _missing(identity)
         inspected = {"Id": identity, "Config": {"Labels": row["labels"], "Tty": True}, "State": row["state"]}
         return 200, {"json": inspected, "logs": row["log"], "stats": row["stats"]}[what]
+
+    def _create(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
+        name = name or body["Name"]
+        self.created.append((kind, name, body))
+        if f"{kind} {name}" in self.refuse:
+            status, message = self.refuse[f"{kind} {name}"]
+            return status, {"message": message}
+        if kind == "containers":
+            self.container(name)["labels"] = body["Labels"]
+            self.containers[name] = self.containers.pop(f"{name}-l1")
+        else:
+            getattr(self, kind)[name] = {"Name": name, "Id": name, "Labels": body["Labels"], "Containers": {}}
+        return 201, {"Id": name, "Name": name}
 
     def _remove(self, kind: str, identity: str) -> tuple[int, Any]:
         if f"{kind} {identity}" in self.refuse:
@@ -128,7 +144,9 @@ def serve(engine: FakeEngine, path: Path) -> _Server:
 
         def _handle(self) -> None:
             address = urlsplit(self.path)
-            status, content = engine.answer(self.command, address.path, parse_qs(address.query))
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked = json.loads(sent) if sent else None
+            status, content = engine.answer(self.command, address.path, parse_qs(address.query), asked)
             body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -93,6 +93,11 @@ def test_an_unknown_image_source_is_refused_with_the_known_ones() -> None:
         Settings.load({"STACKYARD_IMAGE_SOURCE": "docker"})
 
 
+def test_an_unknown_way_to_start_lists_the_known() -> None:
+    with pytest.raises(UsageError, match="STACKYARD_START must be one of auto, compose, got 'engine'"):
+        Settings.load({"STACKYARD_START": "engine"})
+
+
 def test_a_state_directory_with_nul_is_refused() -> None:
     with pytest.raises(UsageError, match="without NUL"):
         Settings.load({"STACKYARD_STATE_DIR": "/x\0y"})

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.leases.files import OWN, env_text
+from stackyard.leases.files import OWN, env_text, write_new
 from stackyard.report import write_text
 from stackyard.together import together
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
     from stackyard.compose import Compose
 
+# What the lease's own variables are in the two trials, by kind: the two differ in length too, so that nothing that is
+# worked out from a value turns out alike.
+TRIALS: Final = (
+    {"number": "40{:02}", "network": "10.9.{}.0/28", "path": "/madeup{:02}x", "word": "madeup{:02}x"},
+    {"number": "610{:02}", "network": "10.119.{}.0/28", "path": "/invented{:02}x", "word": "invented{:02}x"},
+)
 VERSION: Final = 1  # of the stored form
 # Words in a Compose file that make other files part of the model.
 ELSEWHERE: Final = (b"extends", b"include", b"env_file", b"label_file", b"configs")
@@ -96,20 +102,16 @@ def _prune(folder: Path, keep: int = 20) -> None:
 
 async def _make(compose: Compose, variables: Mapping[str, str], *, deadline: float) -> str | None:
     """Render with two sets of made-up values; return what they have in common, or None."""
-    one, two = await together(
-        *(_trial(compose, variables, number, deadline=deadline) for number in (1, 2))
-    )  # fmt: skip
+    made_up = [_made_up(variables, kinds) for kinds in TRIALS]
+    one, two = await together(*(_trial(compose, variables, values, deadline=deadline) for values in made_up))
     return one if one == two else None
 
 
-async def _trial(compose: Compose, variables: Mapping[str, str], number: int, *, deadline: float) -> str:
-    made_up = _made_up(variables, number)
-    # a fresh name beside the lease's own env file: 0600, and removed with the lease should we die here
-    env_file = compose.env_file.with_name(f".trial-{number}-{os.getpid()}")
-    handle = os.open(env_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+async def _trial(compose: Compose, variables: Mapping[str, str], made_up: Mapping[str, str], *, deadline: float) -> str:
+    # beside the lease's own env file, so that it goes with the lease should we die here
+    env_file = compose.env_file.with_name(f".trial-{os.urandom(4).hex()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(env_text({**variables, **made_up}))
+        write_new(env_file, env_text({**variables, **made_up}))
         trial = replace(compose, env_file=env_file, project=made_up["COMPOSE_PROJECT_NAME"])
         text = json.dumps(await trial.rendered(deadline=deadline), sort_keys=True)
     finally:
@@ -124,10 +126,10 @@ def _mark(name: str) -> str:
     return f"\1{name}\1"
 
 
-def _made_up(variables: Mapping[str, str], number: int) -> dict[str, str]:
+def _made_up(variables: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
     """Return values of the same kinds as the lease's own, found nowhere else in a model."""
     own = sorted(name for name in OWN & variables.keys() if variables[name])
-    return {name: _like(_kind(variables[name]), number, place) for place, name in enumerate(own)}
+    return {name: kinds[_kind(variables[name])].format(place) for place, name in enumerate(own)}
 
 
 def _kind(value: str) -> str:
@@ -138,12 +140,6 @@ def _kind(value: str) -> str:
     if value.endswith("/28") and value.count(".") == 3:  # noqa: PLR2004 - an IPv4 network
         return "network"
     return "path" if value.startswith("/") else "word"
-
-
-def _like(kind: str, number: int, place: int) -> str:
-    word = f"madeup{number}x{place:02}x"
-    kinds = {"number": str(40000 + 1000 * number + place), "network": f"10.{200 + number}.{place}.0/28"}
-    return kinds.get(kind, f"/{word}" if kind == "path" else word)
 
 
 def _fill(template: str, variables: Mapping[str, str]) -> dict[str, Any]:

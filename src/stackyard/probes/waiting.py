@@ -51,6 +51,7 @@ async def wait_until_ready(
     stop: Callable[[], str | None] | None = None,
     gate: Callable[[str], Awaitable[object]] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    began: float | None = None,
 ) -> Readiness:
     """
     Try all *probes* at once, again and again, until each has passed.
@@ -62,12 +63,13 @@ async def wait_until_ready(
         stop: Asked about five times a second, in a thread; a text it returns ends the wait, and so does an error.
         gate: Awaited with the service's name before its first try; should return once its container runs.
         clock: Monotonic seconds, for the figures in the result.
+        began: What these figures count from, as *clock* tells it; now unless given.
 
     Raises:
         NotReadyError: If the deadline passed or *stop* gave a reason; names each service not ready and its last
             failure.
     """
-    started = clock()
+    started = clock() if began is None else began
     watches = [_Watch(probe) for probe in probes]
     probing = asyncio.create_task(_run_all(watches, interval, gate, lambda: clock() - started))
     stopping = asyncio.create_task(_reason(stop))

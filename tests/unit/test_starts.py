@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_compose import install_compose, model
+from test_stacks import Answering, Silent, _replace_probes
+
+from stackyard.blueprints import Blueprint, ContainerPlan, build
+from stackyard.environments import Environment
+from stackyard.errors import NotReadyError, RefusedError
+from stackyard.leases import LeaseBook
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+from stackyard.together import together
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+    from stackyard.engine import Engine
+
+
+@pytest.fixture
+def stack(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    _replace_probes(monkeypatch, Answering)
+    environment = Environment.load("test")
+    book = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
+    return Stack(environment, book.acquire(environment, force=True), book, engine)
+
+
+def test_the_engine_makes_a_fresh_stack_and_every_step_is_timed(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
+) -> None:
+    mount = {"type": "volume", "source": "data", "target": "/data"}
+    calls = install_compose(tmp_path, model(volumes=[mount]))
+
+    startup = stack.up()
+
+    assert startup.by == "engine"
+    assert {"render", "volume", "network", "create redis", "start redis"} <= startup.steps.keys()
+    assert all(begin <= end <= startup.seconds for begin, end in startup.steps.values())
+    assert [kind for kind, _, _ in fake_engine.created[:1]] == ["volumes"]
+    assert len(stack.engine.everything(stack.labels)) == 6
+    assert " up " not in calls.read_text()
+
+
+def test_a_model_the_engine_cannot_make_is_left_to_compose(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
+) -> None:
+    calls = install_compose(tmp_path, model(deploy={"replicas": 2}))
+
+    startup = stack.up()
+
+    assert startup.by == "compose: services.auth.deploy is left to Compose"
+    assert "at-once.yml" in calls.read_text()
+    assert fake_engine.created == []
+
+
+def test_what_stands_already_is_left_to_compose(tmp_path: Path, stack: Stack, fake_engine: FakeEngine) -> None:
+    install_compose(tmp_path, model())
+    stack.lease = stack.book.acquire(stack.environment, ttl=60, force=True)
+    stack.labels = [f"stackyard.lease={stack.lease.id}"]
+    fake_engine.network("left", stack.lease.id)
+
+    assert stack.up().by == "compose: something stands already"
+
+
+def test_a_refusal_by_the_engine_is_reported_with_its_words(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
+) -> None:
+    install_compose(tmp_path, model())
+    fake_engine.refuse[f"containers {stack.lease.project}-auth-1"] = (404, "No such image: x")
+
+    with pytest.raises(NotReadyError, match=r"(?s)creating container .*-auth-1: the engine refused: No such image: x"):
+        stack.up()
+
+    assert fake_engine.containers == fake_engine.networks == {}
+
+
+def test_a_stolen_subnet_removes_what_was_made_and_is_left_to_the_caller(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
+) -> None:
+    install_compose(tmp_path, model())
+    name = f"networks {stack.lease.project}_platform"
+    fake_engine.refuse[name] = (403, "Pool overlaps with other one on this address space")
+
+    with pytest.raises(RefusedError, match="Pool overlaps"):
+        stack.up()
+
+    assert fake_engine.containers == {}
+
+
+def test_a_service_that_never_answers_fails_the_start_and_leaves_nothing(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_compose(tmp_path, model())
+    _replace_probes(monkeypatch, Silent)
+
+    with pytest.raises(NotReadyError, match="not ready after"):
+        stack.up(deadline=1)
+
+    assert fake_engine.containers == fake_engine.networks == {}
+
+
+class Slow:
+    """An engine whose first container is made only when it is told to go on."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        self.started: list[str] = []
+
+    def create_container(self, plan: ContainerPlan) -> str:
+        self.asked.set()
+        self.go_on.wait(10)
+        return plan.name
+
+    def start(self, container: str) -> None:
+        self.started.append(container)
+
+
+def test_a_cancelled_build_waits_for_what_is_under_way_and_begins_nothing_more() -> None:
+    slow = Slow()
+    blueprint = Blueprint(networks=[], volumes=[], containers=[ContainerPlan(service="a", name="a", config={})])
+
+    async def scenario() -> None:
+        building = build(slow, blueprint, began=0, steps={}, started=lambda _: None)  # type: ignore[arg-type]
+        task = asyncio.create_task(building)
+        await asyncio.to_thread(slow.asked.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        slow.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+
+    assert slow.started == []
+
+
+async def test_nothing_together_is_nothing() -> None:
+    assert await together() == []
+
+
+async def test_results_come_in_order() -> None:
+    async def late() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    async def soon() -> int:
+        return 2
+
+    assert await together(late(), soon()) == [1, 2]
+
+
+async def test_one_failure_ends_the_others_and_is_the_one_that_is_raised() -> None:
+    ended = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)  # tidying up takes its time
+            ended.append("tidied")
+
+    async def failing() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await together(endless(), failing())
+
+    assert ended == ["tidied"]
