@@ -1,65 +1,116 @@
-"""``python -m stackyard.bench leases``: measure, print tables, write reports/bench-leases.json."""
+"""``python -m stackyard.bench [NAME…]``: measure, print tables, add the run to reports/history.jsonl."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from stackyard import report
-from stackyard.bench import leases
+from stackyard.bench import outputs, suites
+from stackyard.bench.history import History
+from stackyard.bench.plans import Plan, peers_python
 from stackyard.environments import project_root
+from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from stackyard.bench.records import Run
+
+MOST: Final = 1000  # rounds, more of which take days
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark and return the exit code: 1 if stackyard itself ever shared a port."""
-    options = _parser().parse_args(arguments)
-    found = leases.measure(rounds=options.rounds, size=options.size)
-    path = project_root() / "reports" / f"bench-{options.name}.json"
-    report.write_json(path, found)
-    print(_text(found))  # noqa: T201 - a program's output
-    print(f"\nreport in {path.relative_to(project_root())}")  # noqa: T201 - as above
-    own = next(row for row in found["peers"] if row["name"] == "stackyard")
-    return 1 if own["sharing"] or own["failed"] else 0
+    """Measure; return 1 if something promised of every stack was not kept, or the exit code of what went wrong."""
+    options = parser().parse_args(arguments)
+    try:
+        return _main(options)
+    except StackyardError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's output
+        return error.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    made.add_argument("name", choices=["leases"], help="what to measure")
-    made.add_argument("--rounds", type=_count, default=3, help="how often each part is done (default: 3)")
-    made.add_argument("--size", type=_count, default=leases.SIZE, help="processes at once, at most 50 (default: 50)")
+def _main(options: argparse.Namespace) -> int:
+    if options.report and not options.names:
+        write_report()
+        return 0
+    run = measure(options.names, plan_of(options))
+    print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))  # noqa: T201 - as above
+    if options.report:
+        write_report()
+    return broken(run)
+
+
+def parser(prog: str = "nox -s bench --") -> argparse.ArgumentParser:
+    """Return the parser of the words that follow *prog*."""
+    made = argparse.ArgumentParser(prog=prog, description=__doc__)
+    made.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(suites.MODULES)}, all")
+    made.add_argument("--report", action="store_true", help="write the report pages; without NAME, nothing is measured")
+    add_options(made)
     return made
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= leases.SIZE:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {leases.SIZE}, got {text!r}")
-    return int(text)
+def add_options(made: argparse.ArgumentParser) -> None:
+    """Add the options that all ways to measure share."""
+    made.add_argument("--env", default="test", help="environment whose stacks are started (default: test)")
+    made.add_argument("--rounds", type=count(MOST), help="how often each start is done (default: 10, quick: 3)")
+    made.add_argument("--parallel", type=count(500), help="stacks at once (default: 10, quick: 3, full: 50)")
+    depth = made.add_mutually_exclusive_group()
+    depth.add_argument("--quick", action="store_const", dest="depth", const="quick", help="a minute at most")
+    depth.add_argument("--full", action="store_const", dest="depth", const="full", help="everything, some ten minutes")
+    made.add_argument("--json", action="store_true", help="print JSON; progress goes to standard error")
+    made.set_defaults(depth="default")
 
 
-def _text(found: Mapping[str, Any]) -> str:
-    peers = [[row["name"], f"{row['sharing']} of {row['runs']}", row["failed"], f"{row['seconds']:.2f} s"]
-             for row in found["peers"]]  # fmt: skip
-    costs = [
-        [what, row["n"], f"{row['median']:.2f} ms", f"{row['p99']:.2f} ms", f"{row['highest']:.2f} ms"]
-        for what, row in (("alone", found["alone"]), (f"{leases.CONTENDING} at once", found["contending"]))
-    ]
-    return "\n\n".join(
-        [
-            report.table(peers, ["way to get ten ports", "runs sharing a port", "failed", "wall time"]),
-            report.table(costs, ["acquire and release", "samples", "median", "p99", "longest"]),
-            _burst(found["commands"]),
-            f"{found['cpus']} CPUs, load before {found['load_before']:.2f}, {found['rounds']} rounds",
-        ]
-    )
+def count(most: int) -> type[int]:
+    """Return a reader of whole numbers from 1 to *most*."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:9]) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, got {text[:60]!r}")
+        return int(text)
+
+    return read  # type: ignore[return-value] # argparse wants any callable
 
 
-def _burst(found: Mapping[str, Any]) -> str:
-    idle = f"as many idle interpreters {found['idle_seconds']:.2f} s, ratio {found['ratio']:.1f}"
-    return f"{found['size']} commands at once: {found['seconds']:.2f} s, {idle}"
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return the plan that the options ask for."""
+    return Plan(
+        environment=options.env, depth=options.depth, rounds=options.rounds, parallel=options.parallel,
+        python=peers_python(), say=progress,
+    )  # fmt: skip
+
+
+def progress(line: str) -> None:
+    """Print a line of progress to standard error, at once."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a program's output
+
+
+def measure(names: Sequence[str], plan: Plan) -> Run:
+    """
+    Measure what *names* ask for, and add the run to the history.
+
+    Raises:
+        StackyardError: If a name is wrong or something cannot be measured at all.
+    """
+    run = suites.run(suites.choose(names, plan.depth), plan)
+    History.of_project().append(run)
+    return run
+
+
+def broken(run: Run) -> int:
+    """Return 1 if a requirement was missed; a budget of stackyard's own is told, and does not fail a run."""
+    return int(any(result.suite == "requirements" or not result.unit for result in run.failures))
+
+
+def write_report() -> None:
+    """Write the report pages and say where they are."""
+    from stackyard.pages import write  # noqa: PLC0415 - needs a template engine that measuring does not
+
+    root = project_root()
+    for path in write(root, completion=True):
+        progress(f"wrote {path.relative_to(root)}")
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def results(crowd: Crowd, plan: Plan) -> list[Result]:
     ]
     return [
         Result.of(
-            samples, suite="parallel", row=f"{row}-{size}", subject=f"{size} stacks at once", what=what, unit=unit,
+            samples, suite="parallel", row=f"{row}-{size}", subject="stacks at once", what=what, unit=unit,
             at=size, target=target, command=plan.command("parallel"),
             failed=failed if row == "start" else 0, **({} if samples else {"reason": TOO_FEW}),
         )

@@ -53,7 +53,7 @@ def measure(plan: Plan, found: Findings) -> Findings:
     )  # fmt: skip
 
 
-def _from(  # noqa: PLR0913 - a row of a table
+def _from(
     found: Findings, row: str, what: str, unit: str, target: float, plan: Plan, *sources: tuple[str, str],
     factor: float = 1.0,
 ) -> Result:  # fmt: skip

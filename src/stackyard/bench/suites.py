@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import importlib.util
+import importlib
 import os
 import secrets
 import time
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # suite: the module that measures it
 MODULES: Final = {
     "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "claims",
-    "footprint": "memories", "reset": "latencies", "pool": "latencies", "requirements": "requirements",
+    "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed", "requirements": "requirements",
 }  # fmt: skip
 USUAL: Final[dict[Depth, tuple[str, ...]]] = {
     "quick": ("startup", "cleanup", "services", "parallel", "requirements"),
@@ -58,7 +58,7 @@ def run(suites: Sequence[str], plan: Plan) -> Run:
     found = Findings()
     done: set[str] = set()
     for suite in suites:
-        if MODULES[suite] in done and suite not in {"reset", "pool"}:
+        if MODULES[suite] in done and MODULES[suite] != "borrowed":
             continue
         done.add(MODULES[suite])
         with _yardmaster("on" if suite == "pool" else "off"):
@@ -76,7 +76,7 @@ def _measure(suite: str, plan: Plan, found: Findings) -> Findings:
     if suite == "requirements":
         return module.measure(plan, found)  # type: ignore[no-any-return]
     measure: Callable[..., Findings] = module.measure
-    return measure(plan, suite) if suite in {"reset", "pool"} else measure(plan)
+    return measure(plan, suite) if MODULES[suite] == "borrowed" else measure(plan)
 
 
 @contextlib.contextmanager

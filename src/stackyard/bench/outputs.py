@@ -1,0 +1,91 @@
+"""A run as text: the machine, a table for each suite, the waterfall of one start, notes, and what missed its target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stackyard.report import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stackyard.bench.records import Machine, Result, Run, Step
+
+WIDTH: Final = 50  # characters of a waterfall's longest bar
+HEADERS: Final = ("who", "what", "median", "95 % interval", "p95", "unit", "n", "failed", "target", "")
+ALIGN: Final = ("left", "left", "right", "right", "right", "left", "right", "right", "right", "left")
+LARGE: Final = 100  # from here on, digits after the point say nothing
+
+
+def text(run: Run) -> str:
+    """Return all of *run* as lines of text."""
+    parts = [machine(run.machine, run), *_suites(run)]
+    if run.waterfall:
+        parts.append("One start, the median one:\n" + waterfall(run.waterfall))
+    if run.notes:
+        parts.append("\n".join(f"note: {note}" for note in run.notes))
+    parts.append(verdict(run))
+    return "\n\n".join(parts)
+
+
+def machine(given: Machine, run: Run) -> str:
+    """Return what the run was measured on, and of which commit."""
+    commit = f"commit {run.commit[:12]}{', changed' if run.changed else ''}" if run.commit else "no commit"
+    hardware = f"{given.cpus} x {given.cpu or 'unknown processor'}, {given.memory_mb} MB"
+    system = f"{given.system or 'unknown system'}, kernel {given.kernel}"
+    engine = f"Docker Engine {given.engine or 'unknown'}, Compose {given.compose or 'unknown'}, Python {given.python}"
+    own = f"stackyard {run.release}, {commit}, load before {given.load:.2f}"
+    return f"{hardware}, {system}\n{engine}, {own}\nrun {run.id}, {run.when}, {run.depth}, {run.seconds:.0f} s"
+
+
+def _suites(run: Run) -> Iterator[str]:
+    for suite in dict.fromkeys(result.suite for result in run.results):
+        rows = [_row(result) for result in run.results if result.suite == suite]
+        yield f"{suite}\n{table(rows, HEADERS, align=ALIGN)}"
+
+
+def _row(result: Result) -> list[str]:
+    shown = figure(result.figure) if result.figure is not None else f"none: {result.reason[:40] or 'not measured'}"
+    span = f"{figure(result.low)} to {figure(result.high)}" if result.low is not None else ""
+    return [
+        result.subject if result.at is None else f"{result.at:g} {result.subject}", result.what, shown, span,
+        figure(result.p95), result.unit, str(result.n), str(result.failed or ""),
+        "" if result.target is None else f"{'<=' if result.better == 'less' else '>='} {result.target:g}",
+        result.verdict or "",
+    ]  # fmt: skip
+
+
+def figure(value: float | None) -> str:
+    """Return a value with as many digits as say something; nothing for None."""
+    if value is None:
+        return ""
+    if value == int(value) or abs(value) >= LARGE:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def waterfall(steps: Sequence[Step]) -> str:
+    """Draw one start, a bar for each step, in the order in which they began."""
+    end = max(step.end for step in steps) or 1.0
+    longest = max(len(step.name) for step in steps)
+    return "\n".join(
+        f"{step.name:<{longest}} {_bar(step, end)} {step.begin:.3f} to {step.end:.3f} s"
+        for step in sorted(steps, key=lambda step: (step.begin, step.end))
+    )
+
+
+def _bar(step: Step, end: float) -> str:
+    first, last = round(WIDTH * step.begin / end), round(WIDTH * step.end / end)
+    return f"{' ' * first}{'#' * max(1, last - first)}".ljust(WIDTH + 1)
+
+
+def verdict(run: Run) -> str:
+    """Return how many targets were kept, and each that was missed with the command that measures it."""
+    aimed = [result for result in run.results if result.verdict]
+    lines = [f"{len(aimed) - len(run.failures)} of {len(aimed)} targets kept"]
+    for result in run.failures:
+        got = figure(result.figure) or "no figure"
+        lines.append(
+            f"missed: {result.subject}, {result.what}: {got} {result.unit}, target {result.target:g}; {result.command}"
+        )
+    return "\n".join(lines)
