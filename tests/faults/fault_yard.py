@@ -39,8 +39,8 @@ import os, signal, sys
 from stackyard import flows
 from stackyard.leases.drafts import Draft
 def deadly(place, work):
-    def wrapper(*words):
-        result = work(*words)
+    def wrapper(*words, **options):
+        result = work(*words, **options)
         if os.environ.get("STACKYARD_CRASH_AT") == place:
             os.kill(os.getpid(), signal.SIGKILL)
         return result

@@ -17,11 +17,13 @@ from stackyard.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from tests.faults.fault_yard import Yard
 
 SWEEP_S = 15.0
-RANDOM_KILLS = 200 if FULL else 5
+KILLS = 20 if FULL else 5  # random ones in each part
+PARTS = 10 if FULL else 1
 
 
 def kill(child: subprocess.Popen[str]) -> None:
@@ -76,20 +78,33 @@ def test_the_next_run_removes_what_a_dead_one_left(yard: Yard) -> None:
     assert yard.remains() == CLEAN
 
 
-@pytest.mark.timeout(3600)
-def test_runs_killed_at_random_moments_leave_nothing(yard: Yard) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_runs_killed_at_random_moments_leave_nothing(
+    yard: Yard, part: int, record_property: Callable[[str, object], None]
+) -> None:
     seed = random.randrange(2**32)  # noqa: S311 - chooses moments, guards nothing
     moments = random.Random(seed)  # noqa: S311 - as above
-    for number in range(RANDOM_KILLS):
+    began = time.monotonic()
+    code, out = finish(yard.flow())
+    whole = time.monotonic() - began
+    assert code == 0, out
+    slowest, ended = 0.0, 0
+    for number in range(KILLS):
         child = yard.flow()
-        delay = moments.uniform(0.2, 4.5)
+        delay = moments.uniform(0.1, whole)
         time.sleep(delay)
+        ended += child.poll() is not None
         kill(child)
-        code, said, _ = yard.invoke("cleanup.stale")
+        code, said, seconds = yard.invoke("cleanup.stale")
+        slowest = max(slowest, seconds)
         where = f"seed {seed}, kill {number} after {delay:.3f} s"
 
         assert code == 0, f"{where}: {said}"
+        assert seconds < SWEEP_S, where
         assert yard.remains() == CLEAN, where
+    for name, value in {"part": part, "killed": KILLS - ended, "run_s": whole, "slowest_sweep_s": slowest}.items():
+        record_property(name, value)
 
 
 def test_what_a_killed_env_up_left_can_be_removed_by_name(yard: Yard) -> None:
