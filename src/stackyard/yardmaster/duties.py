@@ -74,16 +74,22 @@ class Sweeping:
         self._tried: set[tuple[str, float]] = set()
         self._backoff = Backoff()
 
-    def reap(self, stale: Collection[Lease], now: float) -> None:
-        """Take note of sweeps that have ended, and of leases they could not remove."""
+    def reap(self, leases: Collection[Lease], stale: Collection[Lease], now: float) -> None:
+        """
+        Take note of sweeps that have ended, and of leases they could not remove.
+
+        Args:
+            leases: All that are in the book. One that a sweep has taken over is not stale, but may be again.
+            stale: Those of them that are stale.
+            now: Seconds since 1970.
+        """
         ended = [child for child in self._running if child.poll() is not None]
         self._running = [child for child in self._running if child not in ended]
-        left = {_key(lease) for lease in stale} & self._tried
-        if ended and left:
-            self._backoff.failed(now)
-        elif not left:
+        self._tried &= {_key(lease) for lease in leases}
+        if not self._tried:
             self._backoff.reset()
-        self._tried = left
+        elif ended and self._tried & {_key(lease) for lease in stale}:
+            self._backoff.failed(now)
 
     def see(self, stale: Collection[Lease], now: float) -> None:
         """Start a sweep if there is a lease that none has been started for, or it is time to try again."""

@@ -102,7 +102,7 @@ class Yardmaster:
         unwanted = excess(found.pools, found.warm)
         if unwanted:
             stale += self.stacks.retire(lambda warm: warm.lease.id in unwanted)
-        self._sweeping.reap(stale, now)
+        self._sweeping.reap(found.leases, stale, now)
         self._sweeping.see(stale, now)
         self._warming.reap(now)
         pools = [pool for pool in found.pools if self._exists(pool)]
@@ -160,7 +160,7 @@ class Yardmaster:
         leases = self.stacks.inventory().leases
         stale = [lease for lease in leases if lease.is_stale(now)]
         self._warming.reap(now)
-        self._sweeping.reap(stale, now)
+        self._sweeping.reap(leases, stale, now)
         self._sweeping.see(stale, now)
         own = any(lease.owner == Owner.current() for lease in leases)
         return own or self._sweeping.busy or self._warming.busy

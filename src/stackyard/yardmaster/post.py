@@ -150,18 +150,23 @@ class Post:
 
     def dismiss(self, *, patience: float = 30.0, clock: Callable[[], float] = time.monotonic) -> bool:
         """
-        Tell the yardmaster to end and wait until it has; True if none is there any more.
+        Tell the yardmaster that is there to end and wait until it has; one that comes after it is left alone.
 
         Args:
             patience: Seconds to wait.
             clock: Monotonic seconds.
+
+        Returns:
+            Whether it has ended, or none was there.
         """
         end = clock() + patience
         told: Owner | None = None
         while self.is_taken():
-            notice = self.read()
-            who = notice.process if notice else None
-            if who is not None and who != told:
+            who = notice.process if (notice := self.read()) else None
+            runs = who is not None and who.runs()
+            if told is not None and (who != told or not runs):
+                return True
+            if told is None and who is not None and runs:
                 told = who
                 _terminate(who)
             if clock() >= end:

@@ -1,8 +1,8 @@
 """
 Sleeping until something happens: a process ends, a signal comes, or the book changes.
 
-The ends of processes come from the kernel (pidfd). The book is looked at once a second: its size and time of change
-cost microseconds, so that an idle yardmaster uses next to no CPU.
+The ends of processes come from the kernel (pidfd). The book is looked at once a second: the four bytes in which SQLite
+counts its changes cost microseconds, so that an idle yardmaster uses next to no CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stackyard.leases.owners import Owner
 
 TICK: Final = 1.0  # seconds between two looks at the book's file
+COUNTER: Final = 24  # offset of the file change counter in a SQLite file's header
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -96,12 +97,16 @@ class Watch:
         before, self._seen = self._seen, self._look()
         return before != self._seen
 
-    def _look(self) -> tuple[int, int, int]:
+    def _look(self) -> tuple[int, bytes]:
+        """Return the file's inode and SQLite's own counter of changes: two in one tick of the clock have one time."""
         try:
-            found = self._book.stat()
+            handle = os.open(self._book, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return 0, 0, 0
-        return found.st_ino, found.st_mtime_ns, found.st_size
+            return 0, b""
+        try:
+            return os.fstat(handle).st_ino, os.pread(handle, 4, COUNTER)
+        finally:
+            os.close(handle)
 
     def _settle(self, ended: Owner | None) -> None:
         """Take note of what woke us, so that it does not again."""
