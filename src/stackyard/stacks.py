@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from types import FrameType
 
+    from stackyard.databases import Database
     from stackyard.engine import ContainerState, Engine, MemoryUse, Resource
     from stackyard.environments import Environment
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
+    from stackyard.resets import Reset
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 PROBED: Final = ("postgres", "redis", "auth", "backend")
@@ -220,6 +222,50 @@ class Stack:
         except ValueError as error:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
         return self.compose.command("exec", *options, service, *words)
+
+    def reset(self, *, yes: bool = False) -> Reset:
+        """
+        Bring the data of PostgreSQL and Redis back to the state after the start; the services stay up.
+
+        Args:
+            yes: Do so even where the data is meant to be kept.
+
+        Raises:
+            UsageError: If the environment keeps its data and *yes* is false.
+            NotReadyError: If a service does not answer.
+            LeaseNotFoundError: If another command has ended the lease meanwhile.
+        """
+        from stackyard import resets  # noqa: PLC0415 - only a reset needs it
+
+        if self.keeps_data and not yes:
+            name = self.environment.name
+            raise UsageError(f"environment {name} keeps its data, and a reset deletes it; say so with --yes")
+        with turn(self.lease) as still_leased:
+            if not still_leased:
+                raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
+            urls = {service: self.lease.url(service) for service in PROBED}
+            return resets.reset(urls.pop("postgres"), urls.pop("redis"), urls)
+
+    def database(self, name: str | None = None) -> Database:
+        """
+        Make a database for one test: the application's tables, no rows; a `with` block drops it in the end.
+
+        Args:
+            name: Small letters, digits and underscores; one that nobody has when left out.
+
+        Raises:
+            UsageError: If the name cannot be used or is taken.
+            NotReadyError: If PostgreSQL does not answer.
+        """
+        from stackyard.databases import clone  # noqa: PLC0415 - only who asks for one needs it
+
+        return clone(self.lease.url("postgres"), name)
+
+    async def adatabase(self, name: str | None = None) -> Database:
+        """Make a database as *database* does, inside an event loop; `async with` drops it."""
+        from stackyard.databases import aclone  # noqa: PLC0415 - as above
+
+        return await aclone(self.lease.url("postgres"), name)
 
     def wait(self, *, deadline: float) -> Mapping[str, float]:
         """

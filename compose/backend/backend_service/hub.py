@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from backend_service.sockets import Socket
 
+RESET: Final = "stackyard:reset"  # both stores have been brought back to their beginning
 POLICY: Final = 1008  # WebSocket close code
+GONE: Final = 1012  # the same, "service restart"
 ANONYMOUS_LIMIT: Final = 64  # sockets of one process that have not said who they are
 
 
@@ -38,8 +40,8 @@ class Hub:
         self._users: Counter[uuid.UUID] = Counter()
 
     def start(self) -> None:
-        """Begin to listen for revocations; returns at once."""
-        self.subscriptions.start(REVOKED)
+        """Begin to listen for revocations and resets; returns at once."""
+        self.subscriptions.start(REVOKED, RESET)
 
     def enter(self, socket: Socket) -> None:
         """
@@ -100,6 +102,8 @@ class Hub:
     def _heard(self, channel: str, text: str) -> None:
         if channel == REVOKED:
             self._revoke(text)
+        if channel == RESET:
+            self._end_all()
         for socket in tuple(self._listeners.get(channel, ())):
             socket.post(text)
 
@@ -107,6 +111,11 @@ class Hub:
         for socket in tuple(self._sockets):
             if socket.claims is not None and ended in {str(socket.claims.token), str(socket.claims.session)}:
                 socket.close(POLICY, "token revoked")
+
+    def _end_all(self) -> None:
+        """After a reset nobody is whom they were."""
+        for socket in tuple(self._sockets):
+            socket.close(GONE, "the platform was reset")
 
     async def _gap(self) -> None:
         """After Redis was away: no revocation may have been missed, and clients must know that messages may have."""

@@ -35,6 +35,8 @@ AWAY: Final = (
     OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError, asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError, asyncpg.UndefinedTableError,
+    # a database that accepts no connections, for the moment in which it is replaced
+    asyncpg.ObjectNotInPrerequisiteStateError,
 )  # fmt: skip
 
 

@@ -111,9 +111,9 @@ class Subscriptions:
         """Whether the connection is up as far as we know."""
         return self._link is not None
 
-    def start(self, channel: str) -> None:
-        """Begin to connect in the background, and to listen to *channel* for good."""
-        self._channels[channel] = asyncio.Event()
+    def start(self, *channels: str) -> None:
+        """Begin to connect in the background, and to listen to *channels* for good."""
+        self._channels = {channel: asyncio.Event() for channel in channels}
         self._task = asyncio.create_task(self._keep_up())
 
     async def stop(self) -> None:

@@ -17,7 +17,8 @@ from stackyard.commands.pool import pool
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from stackyard.stacks import Stack, Startup
+    from stackyard.stacks import Stack
+    from stackyard.starts import Startup
 
 LEASE_HELP = "Lease id or parallel id; may be left out while there is only one stack."
 SERVICE_HELP = "Service: postgres, redis, auth or backend."
@@ -198,5 +199,23 @@ def restart(_c: Context, service: str, lease: str | None = None, json: bool = Fa
     print(jsonlib.dumps({"service": service, "lease": stack.lease.id}) if json else f"{service} restarted")
 
 
-collection = Collection("env", up, down, capacity, pool, status, logs, wait, restart)
+@task(
+    help={
+        "lease": LEASE_HELP,
+        "yes": "Delete the data of an environment that keeps it, such as dev, too.",
+        "json": JSON_HELP,
+    }
+)
+@failing_cleanly
+def reset(_c: Context, lease: str | None = None, yes: bool = False, json: bool = False) -> None:
+    """Bring a stack's data back to the state after its start; the services stay up."""
+    stack = attach(lease)
+    done = stack.reset(yes=yes)
+    if json:
+        print(jsonlib.dumps({"lease": stack.lease.id} | dataclasses.asdict(done), indent=2))
+    else:
+        print(f"reset in {done.seconds * 1000:.0f} ms")
+
+
+collection = Collection("env", up, down, capacity, pool, status, logs, wait, restart, reset)
 collection.add_task(exec_, name="exec")

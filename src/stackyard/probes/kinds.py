@@ -111,16 +111,8 @@ class RedisProbe:
         with endpoint.failures():
             async with endpoint.connect() as (reader, writer):
                 if endpoint.password:
-                    await self._ask(reader, writer, b"+OK", "AUTH", endpoint.user or "default", endpoint.password)
-                await self._ask(reader, writer, b"+PONG", "PING")
-
-    @staticmethod
-    async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: bytes, *words: str) -> None:
-        parts = [word.encode() for word in words]
-        writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
-        # compared as text: an error such as NOAUTH or LOADING is an answer too
-        answer = (await reader.readuntil(b"\r\n")).rstrip()
-        _expect(answer == wanted, f"{words[0]} answered {_text(answer)}")
+                    await ask_redis(reader, writer, b"+OK", "AUTH", endpoint.user or "default", endpoint.password)
+                await ask_redis(reader, writer, b"+PONG", "PING")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +264,25 @@ def preload() -> None:
     """Import the clients now (0.1 s), for instance in a thread while containers are being started."""
     import asyncpg  # noqa: F401, PLC0415 - importing is the purpose
     import websockets.asyncio.client  # noqa: F401, PLC0415 - as above
+
+
+async def ask_redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: bytes, *words: str) -> None:
+    """
+    Send one command to Redis.
+
+    Args:
+        reader: What Redis says.
+        writer: What it hears.
+        wanted: How its answer, one line, must begin.
+        words: The command.
+
+    Raises:
+        NotReadyError: If it answers anything else; compared as text, for an error such as NOAUTH is an answer too.
+    """
+    parts = [word.encode() for word in words]
+    writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+    answer = (await reader.readuntil(b"\r\n")).rstrip()
+    _expect(answer.startswith(wanted), f"{words[0]} answered {_text(answer)}")
 
 
 def _expect(fact: bool, otherwise: str) -> None:
