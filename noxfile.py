@@ -10,6 +10,7 @@ follows `--` goes to pytest, except --keep (leave the stack standing) and, for d
 
 from __future__ import annotations
 
+import json
 import sys
 import sysconfig
 from pathlib import Path
@@ -21,6 +22,11 @@ nox.options.sessions = ["lint", "types", "unit"]
 nox.options.default_venv_backend = "none"
 
 PYTHON = sys.executable
+WORKFLOWS = {
+    "vendor.github-workflows": ".github/workflows/ci.yml",
+    "custom.github-workflows-require-timeout": ".github/workflows/ci.yml",
+    "vendor.gitlab-ci": ".gitlab-ci.yml",
+}
 SOURCES = ("src", "tests", "compose", "scripts", "noxfile.py", "tasks.py", "noxw")
 
 
@@ -32,13 +38,13 @@ def dev(session: nox.Session) -> None:
     _finish(session, flows.dev(session.posargs))
 
 
-@nox.session(default=False, tags=["flow"])
+@nox.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
 def test(session: nox.Session) -> None:
     """Run the platform's tests against a private stack of its own, Debian images."""
     _platform(session, "test", session.posargs)
 
 
-@nox.session(default=False, tags=["flow"])
+@nox.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
 def alpine_test(session: nox.Session) -> None:
     """Run the platform's tests against a private stack of its own, Alpine images."""
     _platform(session, "alpine-test", session.posargs)
@@ -57,9 +63,9 @@ def ci(session: nox.Session) -> None:
     unit(session)
 
 
-@nox.session(tags=["gate"])
+@nox.session(tags=["gate", "matrix"], allow_parallel=True)
 def lint(session: nox.Session) -> None:
-    """Check style of Python, Dockerfiles and the Compose file."""
+    """Check style of Python, Dockerfiles, the Compose file and the build servers' workflows."""
     session.run(PYTHON, "-m", "ruff", "check", *SOURCES)
     session.run(PYTHON, "-m", "ruff", "format", "--check", *SOURCES)
     session.run(_tool("hadolint"), *map(str, sorted(Path("compose").rglob("Dockerfile*"))))
@@ -67,27 +73,29 @@ def lint(session: nox.Session) -> None:
         _tool("compose-lint"), "check", "--fail-on", "low", "--config", "compose/.compose-lint.yml", "--strict-config",
         "compose/docker-compose.unified.yml",
     )  # fmt: skip
+    for schema, workflow in WORKFLOWS.items():
+        session.run(_tool("check-jsonschema"), "--builtin-schema", schema, workflow)
 
 
-@nox.session(tags=["gate"])
+@nox.session(tags=["gate", "matrix"], allow_parallel=True)
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.run(PYTHON, "-m", "mypy")
 
 
-@nox.session(tags=["gate"])
+@nox.session(tags=["gate", "matrix", "pythons"], allow_parallel=True)
 def unit(session: nox.Session) -> None:
     """Run the unit tests with branch coverage; needs no engine."""
     session.run(PYTHON, "-m", "pytest", "tests/unit", "--cov", "--cov-report=term", *_pytest(session, "unit"))
 
 
-@nox.session(default=False, tags=["gate"])
+@nox.session(default=False, tags=["gate", "matrix", "engine"])
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
     session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
 
 
-@nox.session(default=False, tags=["gate"])
+@nox.session(default=False, tags=["gate", "matrix", "engine"])
 def faults(session: nox.Session) -> None:
     """Kill, starve, hang and mislead real runs; STACKYARD_FULL=1 does it for an hour, `-- -m core` for a minute."""
     _faults(session)
@@ -97,7 +105,7 @@ def _faults(session: nox.Session, *words: str) -> None:
     session.run(PYTHON, "-m", "pytest", "tests/faults", *words, *_pytest(session, "faults"))
 
 
-@nox.session(default=False, tags=["gate"])
+@nox.session(default=False, tags=["gate", "matrix", "engine"])
 def verify(session: nox.Session) -> None:
     """Check Dockerfiles, images, the Compose model and a running stack, of both flavours; docs/checks.md explains."""
     session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
@@ -114,6 +122,23 @@ def browser(session: nox.Session) -> None:
         PYTHON, "-m", "pytest", "tests/browser", "--junit-xml=reports/junit-browser.xml", *rest,
         env={"PYTHONPATH": sysconfig.get_path("purelib", "venv", {"base": session.virtualenv.location})}, external=True,
     )  # fmt: skip
+
+
+@nox.session(default=False, tags=["build server"])
+def matrix(session: nox.Session) -> None:
+    """Print the build servers' jobs as JSON; `-- --write` rewrites their workflow files from it."""
+    from stackyard import pipelines  # noqa: PLC0415 - as in dev
+
+    if set(session.posargs) - {"--write"}:
+        session.error(f"the matrix session takes --write or nothing, got {' '.join(session.posargs)}")
+    found = pipelines.jobs(Path.cwd())
+    if "--write" in session.posargs:
+        print(
+            *(f"wrote {path}" for path in pipelines.write(found, Path.cwd()) or ["nothing: all is up to date"]),
+            sep="\n",
+        )
+    else:
+        print(json.dumps(pipelines.matrix(found)))
 
 
 @nox.session(default=False, tags=["bench"], venv_backend="venv")
