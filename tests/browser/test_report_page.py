@@ -56,6 +56,7 @@ def test_every_figure_is_drawn_and_its_text_can_be_read(viewer: Viewer, width: i
 
     assert len(drawn) >= FIGURES
     assert all(across >= 60 and down >= 18 for across, down in drawn)
+    assert page.evaluate("document.documentElement.scrollHeight") < 12_000
     assert all(size >= 11 for size in page.evaluate(TEXTS))
     assert page.locator("svg .fill").count() >= 9
     assert page.locator("svg.curve .dot").count() == 5

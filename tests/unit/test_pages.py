@@ -117,10 +117,10 @@ def test_a_figure_stands_beside_its_peers_with_ratio_and_promise(tmp_path: Path)
     (part,) = sections.sections(facts)
     (group,) = part.groups
 
-    assert group.columns == ("median", "95 % interval", "to stackyard", "promised")
+    assert group.columns == ("median", "95 % interval", "to stackyard", "promised", "verdict")
     assert [(line.label, line.own, line.cells) for line in group.lines] == [
-        ("stackyard", True, ("0.500 s", "0.500 to 0.500", "1x", "at most 1 s")),
-        ("docker compose up --wait", False, ("5 s", "5 to 5", "10x", "-")),
+        ("stackyard", True, ("0.500 s", "0.500 to 0.500", "1x", "at most 1 s", "PASS")),
+        ("docker compose up --wait", False, ("5 s", "5 to 5", "10x", "-", "")),
     ]
     assert part.source == "run 000000000000 of 2026-11-10 12:30 UTC, commit 0000000000, full"
 
@@ -144,7 +144,7 @@ def test_two_figures_of_one_subject_are_told_apart(tmp_path: Path) -> None:
     services = next(part for part in sections.sections(facts) if part.anchor == "services")
 
     assert [line.label for line in services.groups[0].lines] == ["redis", "auth (memory-auth)", "auth (peak-auth)"]
-    assert services.groups[0].columns == ("median", "promised")
+    assert services.groups[0].columns == ("median", "promised", "verdict")
 
 
 def test_many_groups_stand_side_by_side(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_every_figure_of_a_suite_is_in_its_table(tmp_path: Path) -> None:
     parallel = next(part for part in sections.sections(facts) if part.anchor == "parallel")
 
     assert len(parallel.details) == 7
-    assert parallel.details[2][:6] == ("stackyard", "cost of a stack at 50", "1", "0", "0.900 s", "")
-    assert all(len(row) == len(sections.DETAILS) for row in parallel.details)
+    assert parallel.heads == ("of", "what", "at", "n", "median", "promised", "verdict")
+    assert parallel.details[2] == ("stackyard", "cost of a stack", "50", "1", "0.900 s", "at most 1.3 s", "PASS")
 
 
 def test_steps_of_a_start_stand_in_the_order_they_began(tmp_path: Path) -> None:
@@ -182,15 +182,16 @@ def test_steps_of_a_start_stand_in_the_order_they_began(tmp_path: Path) -> None:
 def test_history_keeps_to_machines_like_the_newest_and_to_the_end_of_a_curve(tmp_path: Path) -> None:
     other = replace(made.MACHINE, cpus=64)
     runs = [
-        made.run(0, made.startup(9.0), machine=other), made.run(1, made.everything()), made.run(2, made.startup(0.6)),
+        made.run(0, made.startup(9.0), machine=other), made.run(1, made.everything()), made.run(2, made.everything()),
+        made.run(3, made.startup(0.6)),
     ]  # fmt: skip
     lines = sections.history(gather(made.lay_out(tmp_path, runs)))
 
     assert {line.label: line.cells for line in lines} == {
-        "start-up": ("0.750 s", "0.600 s", "-20 %", "2", "at most 1 s"),
-        "cost of a stack at 50": ("0.900 s", "0.900 s", "+0 %", "1", "at most 1.3 s"),
-        "failed stacks": ("0", "0", "-", "1", "at most 0"),
-        "hand-out": ("40 ms", "40 ms", "+0 %", "1", "at most 100 ms"),
+        "start-up": ("0.750 s", "0.600 s", "-20 %", "3", "at most 1 s"),
+        "cost of a stack at 50": ("0.900 s", "0.900 s", "+0 %", "2", "at most 1.3 s"),
+        "failed stacks": ("0", "0", "-", "2", "at most 0"),
+        "hand-out": ("40 ms", "40 ms", "+0 %", "2", "at most 100 ms"),
     }
 
 
@@ -209,6 +210,21 @@ def test_the_verdict_counts_what_is_met_missed_and_not_measured(
     rows = [made.requirements()[number] for number in kept]
 
     assert page.verdict(Facts(runs=(made.run(0, rows),))) == expected
+
+
+def test_own_targets_are_counted_apart_from_the_requirements() -> None:
+    def counted(own: float) -> tuple[str, str] | None:
+        return page.held(Facts(runs=(made.run(0, [*made.startup(own), *made.requirements()]),)))
+
+    assert [counted(0.5), counted(1.5)] == [("PASS", "1 of 1 own targets met"), ("FAIL", "0 of 1 own targets met")]
+    assert page.held(Facts(runs=(made.run(0, made.requirements()),))) is None
+
+
+def test_a_figure_measured_once_has_no_history_yet(tmp_path: Path) -> None:
+    outline = of(made.lay_out(tmp_path, [made.run(0, made.startup(0.5))]))
+
+    assert "No promised figure was measured twice" in outline.text
+    assert "spark" not in str(outline.attributes)
 
 
 def test_an_environments_row_has_figures_and_verdicts(tmp_path: Path) -> None:
@@ -253,7 +269,8 @@ def test_the_markdown_tables_hold_together(tmp_path: Path) -> None:
     text = summary.markdown(gather(made.lay_out(tmp_path, runs)))
 
     assert "| FAIL | no port conflict | 3 | at most 0 |" in text
-    assert "| docker compose up --wait | 5 s | 5 to 5 | 6.67x | - |" in text
+    assert "| PASS | start-up | 0.750 s | at most 1 s |" in text
+    assert "| docker compose up --wait | 5 s | 5 to 5 | 6.67x | - |  |" in text
     assert "clean-up |\n" not in text.partition("## Last runs")[0]
     assert "| test | passed | 9.50 s | 1.25 s | - | 7 s (OVER) | nothing |" in text
     check_tables(text)

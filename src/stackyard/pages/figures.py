@@ -97,7 +97,8 @@ def bar(given: Bar, end: float, title: str) -> Markup:
         for place in (low, high):
             _upright(figure, "whisker", place, BAR / 2 - 4, BAR / 2 + 4)
     if given.limit is not None and given.limit <= end:
-        _upright(figure, "limit", _share(given.limit, end), 0, BAR)
+        for kind in ("halo", "limit"):  # it may lie on the bar
+            _upright(figure, kind, _share(given.limit, end), 0, BAR)
     return _drawn(figure)
 
 

@@ -22,8 +22,8 @@ def html(facts: Facts) -> str:
     return _templates("html").get_template("page.html.j2").render(
         facts=facts, newest=newest, machine=machine(newest.machine) if newest else [],
         requirements=facts.results("requirements"), requirements_source=sections.source(facts.newest("requirements")),
-        verdict=verdict(facts), sections=sections.sections(facts), details=sections.DETAILS,
-        history=sections.history(facts), runs=len(sections.comparable(facts)),
+        verdict=verdict(facts), targets=sections.main_figures(facts), held=held(facts),
+        sections=sections.sections(facts), history=sections.history(facts), runs=len(sections.comparable(facts)),
         environments=[environment(run) for run in facts.environments], columns=ROWS, **_functions(),
     )  # fmt: skip
 
@@ -44,6 +44,15 @@ def verdict(facts: Facts) -> tuple[str, str]:
     if missed:
         return "FAIL", f"{text}, {missed} missed"
     return ("PASS", text) if met == len(rows) else ("OPEN", f"{text}, {len(rows) - met} not measured")
+
+
+def held(facts: Facts) -> tuple[str, str] | None:
+    """Return PASS or FAIL, and how many of stackyard's own targets are met in words; None where none was measured."""
+    rows = [row for row in sections.main_figures(facts) if row.verdict]
+    missed = sum(row.verdict == "FAIL" for row in rows)
+    if not rows:
+        return None
+    return "FAIL" if missed else "PASS", f"{len(rows) - missed} of {len(rows)} own targets met"
 
 
 def machine(given: Machine) -> list[tuple[str, str]]:

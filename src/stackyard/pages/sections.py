@@ -35,7 +35,6 @@ ASIDE: Final = frozenset({"services"})  # its limits guard the host; none of the
 MANY: Final = 3  # groups, beyond which they stand side by side
 RECENT: Final = 60  # runs that a sparkline shows
 TONES: Final = ("render", "network", "create", "start", "ready")  # kinds of steps that have a colour of their own
-DETAILS: Final = ("subject", "what", "n", "failed", "median", "95 % interval", "p95", "p99", "promised", "", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,8 @@ class Section:
         source: The run it comes from.
         groups: The figures.
         paired: True where two groups fit side by side.
-        details: Every figure as a table: the cells of each row.
+        heads: Heads of the table of every figure.
+        details: Its rows.
     """
 
     anchor: str
@@ -101,6 +101,7 @@ class Section:
     source: str = ""
     groups: tuple[Group, ...] = ()
     paired: bool = False
+    heads: tuple[str, ...] = ()
     details: tuple[tuple[str, ...], ...] = ()
 
 
@@ -122,11 +123,12 @@ def _names(facts: Facts) -> list[str]:
 def _suite(facts: Facts, name: str) -> Section:
     title, lead = SUITES.get(name, (name.capitalize(), ""))
     results = facts.results(name)
+    heads, rows = _details(results)
     groups = tuple(_groups(results, "spread" if name in SPREADS else "bars"))
     return Section(
         anchor=name, title=title, lead=lead, source=source(facts.newest(name)), groups=groups,
         paired=len(groups) > MANY or all(group.kind == "curve" for group in groups),
-        details=tuple(detail(result) for result in results),
+        heads=heads, details=tuple(rows),
     )  # fmt: skip
 
 
@@ -145,22 +147,33 @@ def moment(when: str) -> str:
     return when[:16].replace("T", " ") + " UTC"
 
 
-def detail(result: Result) -> tuple[str, ...]:
-    """Return the cells of one result, one for each of DETAILS."""
-    return (
-        result.subject, result.what + _at(result), str(result.n), str(result.failed),
-        quantity(result.median, result.unit), interval(result), quantity(result.p95, result.unit),
-        quantity(result.p99, result.unit), promise(result), result.verdict or "", result.reason,
-    )  # fmt: skip
+def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the rows of the table of all results."""
+    known: list[tuple[str, Callable[[Result], str]]] = [
+        ("of", lambda row: row.subject), ("what", lambda row: row.what),
+        ("at", lambda row: "" if row.at is None else number(row.at)), ("n", lambda row: str(row.n)),
+        ("failed", lambda row: str(row.failed or "")), ("median", lambda row: quantity(row.median, row.unit)),
+        ("95 % interval", interval), ("p95", lambda row: quantity(row.p95, row.unit)),
+        ("p99", lambda row: quantity(row.p99, row.unit)), ("promised", promise),
+        ("verdict", lambda row: row.verdict or ""), ("note", lambda row: row.reason),
+    ]  # fmt: skip
+    return _filled(known, results)
+
+
+def _filled(
+    known: Iterable[tuple[str, Callable[[Result], str]]], rows: Sequence[Result]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and the cells of each row; a column in which no row has anything is left out."""
+    kept = [(head, texts) for head, cell in known if set(texts := [cell(row) for row in rows]) - {"", NOTHING}]
+    return tuple(head for head, _ in kept), list(zip(*(texts for _, texts in kept), strict=True))
 
 
 def name(result: Result) -> str:
     """Return what a figure is, and whose where it is not simply stackyard's."""
-    return ("" if result.subject == OWN else f"{result.subject}: ") + result.what + _at(result)
-
-
-def _at(result: Result) -> str:
-    return "" if result.at is None else f" at {number(result.at)}"
+    at = "" if result.at is None else number(result.at)
+    if result.subject == OWN:
+        return result.what + (f" at {at}" if at else "")
+    return f"{at} {result.subject}: {result.what}".lstrip()
 
 
 def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
@@ -183,7 +196,8 @@ def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result
 
 
 def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
-    base = next((row.median for row in rows if row.subject.startswith(OWN)), None)
+    peers = any(not row.subject.startswith(OWN) for row in rows)
+    base = next((row.median for row in rows if peers and row.subject.startswith(OWN)), None)
     bars = [_bar(row, kind, compared=base is not None) for row in rows]
     end = figures.top(bars)
     heads, cells = _columns(kind, rows, base)
@@ -206,7 +220,7 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
 
 
 def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the heads, and the cells of each row; a column in which no row has anything is left out."""
+    """Return the heads and the cells of each row of a figure."""
     ends: list[tuple[str, Callable[[Result], str]]] = [("95 % interval", interval)]
     if kind == "spread":
         ends = [("p95", lambda row: quantity(row.p95, row.unit)), ("p99", lambda row: quantity(row.p99, row.unit)),
@@ -214,9 +228,9 @@ def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tu
     known: list[tuple[str, Callable[[Result], str]]] = [
         ("median", lambda row: quantity(row.median, row.unit)), *ends,
         (f"to {OWN}", lambda row: ratio(row.median, base)), ("promised", promise),
+        ("verdict", lambda row: row.verdict or ""),
     ]  # fmt: skip
-    kept = [(head, texts) for head, cell in known if set(texts := [cell(row) for row in rows]) - {"", NOTHING}]
-    return tuple(head for head, _ in kept), list(zip(*(texts for _, texts in kept), strict=True))
+    return _filled(known, rows)
 
 
 def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
@@ -282,7 +296,7 @@ def history(facts: Facts) -> list[Line]:
     """Return a line for each main figure: how it went over the runs on a machine like the newest run's."""
     runs = comparable(facts)
     rows = [row for row in main_figures(facts) if row.suite not in ASIDE and _is_furthest(facts, row)]
-    kept = [(row, values) for row in rows if (values := _values(runs, row))]
+    kept = [(row, values) for row in rows if len(values := _values(runs, row)) > 1]
     return [
         Line(
             label=name(row),

@@ -24,8 +24,9 @@ def markdown(facts: Facts) -> str:
     newest = facts.runs[-1] if facts.runs else None
     return page.render_markdown(
         "summary.md.j2", facts=facts, newest=newest, machine=page.machine(newest.machine) if newest else [],
-        verdict=page.verdict(facts), requirements=facts.results("requirements"), sections=sections.sections(facts),
-        short=SHORT, history=sections.history(facts), columns=page.ROWS,
+        verdict=page.verdict(facts), requirements=facts.results("requirements"), held=page.held(facts),
+        targets=sections.main_figures(facts), sections=sections.sections(facts), short=SHORT,
+        history=sections.history(facts), columns=page.ROWS,
         environments=[page.environment(run) for run in facts.environments],
     )  # fmt: skip
 
@@ -37,6 +38,7 @@ def json(facts: Facts) -> str:
         "version": SCHEMA,
         "verdict": word,
         "summary": text,
+        "targets": (page.held(facts) or ("OPEN", "no own target was measured yet"))[1],
         "requirements": _plain(facts.results("requirements")),
         "figures": _plain(sections.main_figures(facts)),
         "environments": [
