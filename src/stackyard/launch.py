@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stackyard.leases.records import Fixed
     from stackyard.starts import Startup
 
-# Probes from the host say when a stack is ready. The engine's own checks in all four containers four times a second cost
+# Probes from the host say when a stack is ready. The engine's own checks, four times a second in four containers, cost
 # 0.3 s of CPU in the one second they would watch; nobody looks at them before.
 UNHURRIED: Final = {"STACKYARD_HEALTH_START_INTERVAL": "2s"}
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
