@@ -143,10 +143,11 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["bench"], venv_backend="venv")
 def bench(session: nox.Session) -> None:
-    """Measure, and compare with peers that only this session installs: `-- leases [--rounds N]`."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "bench"))
+    """Measure, beside peers that only this session installs: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
+    if session.posargs != ["--report"]:  # that alone measures nothing
+        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "bench"))
     session.run(
-        PYTHON, "-m", "stackyard.bench", *(session.posargs or ["leases"]),
+        PYTHON, "-m", "stackyard.bench", *session.posargs,
         env={"STACKYARD_BENCH_PYTHON": str(Path(session.bin) / "python")}, external=True,
     )  # fmt: skip
 

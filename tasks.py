@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.commands import cleanup, doctor, env, images, monitor, ports, verify, yard
+from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, verify, yard
 
 ns = Collection(
     ports.collection,
@@ -13,6 +13,7 @@ ns = Collection(
     images.collection,
     doctor.doctor,
     verify.collection,
+    bench.collection,
     monitor.collection,
     yard.collection,
 )

@@ -29,7 +29,7 @@ def describe() -> Machine:
         cpus=len(os.sched_getaffinity(0)), cpu=_cpu(), memory_mb=psutil.virtual_memory().total // MB,
         kernel=platform.release(), system=Host().distribution.title or None, engine=_engine(),
         compose=_said(["docker", "compose", "version", "--short"]), python=platform.python_version(),
-        load=os.getloadavg()[0],
+        load=round(os.getloadavg()[0], 2), pressure=_pressure(),
     )  # fmt: skip
 
 
@@ -37,6 +37,14 @@ def _cpu(info: Path = Path("/proc/cpuinfo")) -> str | None:
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1] if found else None
+
+
+def _pressure(file: Path = Path("/proc/pressure/cpu")) -> float | None:
+    try:
+        found = re.search(r"^some .*avg60=([0-9.]+)", file.read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return float(found[1]) if found else None
 
 
 def _engine() -> str | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Machine, Result, Run, Step
 
 WIDTH: Final = 50  # characters of a waterfall's longest bar
-HEADERS: Final = ("who", "what", "median", "95 % interval", "p95", "unit", "n", "failed", "target", "")
+HEADERS: Final = ("who", "what", "figure", "95 % interval", "p95", "unit", "n", "failed", "target", "")
 ALIGN: Final = ("left", "left", "right", "right", "right", "left", "right", "right", "right", "left")
 LARGE: Final = 100  # from here on, digits after the point say nothing
 
@@ -35,18 +35,27 @@ def machine(given: Machine, run: Run) -> str:
     system = f"{given.system or 'unknown system'}, kernel {given.kernel}"
     engine = f"Docker Engine {given.engine or 'unknown'}, Compose {given.compose or 'unknown'}, Python {given.python}"
     own = f"stackyard {run.release}, {commit}, load before {given.load:.2f}"
+    if given.pressure is not None:
+        own += f", processors waited for {given.pressure:.0f} % of the time"
     return f"{hardware}, {system}\n{engine}, {own}\nrun {run.id}, {run.when}, {run.depth}, {run.seconds:.0f} s"
 
 
 def _suites(run: Run) -> Iterator[str]:
     for suite in dict.fromkeys(result.suite for result in run.results):
         rows = [_row(result) for result in run.results if result.suite == suite]
-        yield f"{suite}\n{table(rows, HEADERS, align=ALIGN)}"
+        yield "\n".join([suite, table(rows, HEADERS, align=ALIGN), *_reasons(run, suite)])
+
+
+def _reasons(run: Run, suite: str) -> Iterator[str]:
+    for result in run.results:
+        if result.suite == suite and result.reason and (result.figure is None or result.failed):
+            yield f"{result.subject}, {result.what}: {result.reason}"
 
 
 def _row(result: Result) -> list[str]:
-    shown = figure(result.figure) if result.figure is not None else f"none: {result.reason[:40] or 'not measured'}"
-    span = f"{figure(result.low)} to {figure(result.high)}" if result.low is not None else ""
+    shown = "none" if result.figure is None else figure(result.figure)
+    median = result.low is not None and result.judged == "median"  # the interval is not the worst sample's
+    span = f"{figure(result.low)} to {figure(result.high)}" if median else ""
     return [
         result.subject if result.at is None else f"{result.at:g} {result.subject}", result.what, shown, span,
         figure(result.p95), result.unit, str(result.n), str(result.failed or ""),

@@ -161,6 +161,7 @@ class Machine:
         compose: Version of the Compose plugin.
         python: Version of Python.
         load: Load average of the last minute before the run.
+        pressure: Percent of the minute before the run in which something waited for a processor (the kernel's PSI).
     """
 
     cpus: int
@@ -172,6 +173,7 @@ class Machine:
     compose: str | None
     python: str
     load: float
+    pressure: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

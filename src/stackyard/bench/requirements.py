@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.bench.records import Findings, Result
 from stackyard.environments import load_all
-from stackyard.errors import StackyardError
+from stackyard.errors import ImageError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +75,6 @@ def _looked(
         samples, reason = look(), ""
     except StackyardError as error:
         samples, reason = [], " ".join(str(error).split())[:240]
-    if not samples and not reason:
-        reason = "not built; 'invoke images.build' builds them"
     return _requirement(samples, row, what, unit, target, plan.command("requirements"), reason)
 
 
@@ -91,15 +89,19 @@ def _requirement(
 
 def alpine_sizes() -> list[float]:
     """
-    Return the size of each Alpine image in MB; empty where none is built.
+    Return the size of each Alpine image in MB.
 
     Raises:
-        StackyardError: If the engine does not answer.
+        ImageError: If one is not built as the sources are now.
+        EngineError: If the engine does not answer.
     """
     from stackyard import images  # noqa: PLC0415 - only this needs it
 
-    wanted = set(images.references("alpine").values())
-    return [image.size / MB for image in images.listing() if image.reference in wanted]
+    wanted = images.references("alpine")
+    sizes = {image.reference: image.size / MB for image in images.listing()}
+    if missing := [service for service, reference in wanted.items() if reference not in sizes]:
+        raise ImageError(f"not built: {', '.join(missing)} (alpine); 'invoke images.build' builds them")
+    return [sizes[reference] for reference in wanted.values()]
 
 
 def bare() -> list[str]:
