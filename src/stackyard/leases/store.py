@@ -5,9 +5,10 @@ Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transactio
 fair where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. A connection is kept
 for the next piece of work of the same process, which halves the time others wait for the lock; it is given up when the
 file is another one, when anything fails, and in a fork, which may neither use nor close it. The journal is a
-rollback journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Nothing is synced to the disk,
-because a host that lost power lost the containers the leases were for too; so the first work after a boot checks
-the whole file.
+rollback journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Its file stays between
+transactions, blanked, because ext4 passes over every file number that was freed within seconds, one by one, when it
+makes a new file. Nothing is synced to the disk, because a host that lost power lost the containers the leases were for
+too; so the first work after a boot checks the whole file.
 
 An empty file is a valid database to SQLite, and so is anybody else's; so the header must show our application id
 and a known version before SQLite may touch the file. One that does not, or that SQLite finds broken, is kept beside
@@ -17,21 +18,19 @@ a new book.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import sqlite3
 import stat
 import struct
-import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from stackyard.errors import BookError
 from stackyard.leases import owners
 from stackyard.leases.schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
+from stackyard.leases.turnstile import take_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("stackyard")
 
 T = TypeVar("T")
+_Look: TypeAlias = tuple[int, int, int]  # inode, time of the last change in ns, SQLite's own counter of changes
 
-LOCK_DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
 TRIES: Final = 10  # books that one piece of work may find broken or deleted under it
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
@@ -83,9 +82,10 @@ class Store:
     def __init__(self, directory: Path, recover: Callable[[sqlite3.Connection, str], None]) -> None:
         self.directory = directory
         self.file = directory / "book.sqlite3"
+        self._journal = directory / "book.sqlite3-journal"
         self._recover = recover
         self._db: Transaction | None = None
-        self._seen = (0, 0, 0)  # what the open file looked like after the last work: see _look
+        self._seen: _Look = (0, 0, 0)  # what the open file looked like after the last work
         _stores.add(self)
 
     def close(self) -> None:
@@ -169,10 +169,10 @@ class Store:
                 os.close(handle)
 
     def _transact(self, work: Callable[[Transaction], T]) -> T:
-        self._check_header()
-        inode = _inode(self.file)
+        found = self._check_header()
+        inode = found[0]
         try:
-            db = self._connection()
+            db = self._connection(found)
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._check_content(db)
@@ -196,9 +196,9 @@ class Store:
             raise BookError(f"{self.file}: {error}") from error
         return result
 
-    def _connection(self) -> Transaction:
+    def _connection(self, found: _Look) -> Transaction:
         """Return the open book; only ever called under the lock, so that threads take turns with it too."""
-        found, seen = self._look(), self._seen
+        seen = self._seen
         # written, but by nobody who counts changes as SQLite does: what is cached would hide it
         if found[0] != seen[0] or (found[1] != seen[1] and found[2] == seen[2]):
             self.close()
@@ -207,11 +207,9 @@ class Store:
         self._db.undo.clear()
         return self._db
 
-    def _look(self) -> tuple[int, int, int]:
-        """Return inode, time of the last change in nanoseconds, and SQLite's own counter of changes."""
+    def _look(self) -> _Look:
         try:
-            found = self.file.stat()
-            return found.st_ino, found.st_mtime_ns, int.from_bytes(_head(self.file)[24:28], "big")
+            return _looks(self.file.stat(), _head(self.file))
         except FileNotFoundError:
             return 0, 0, 0
 
@@ -222,17 +220,17 @@ class Store:
             f"file:{name}?mode=rw", uri=True, timeout=5.0, isolation_level=None, factory=Transaction,
             check_same_thread=False,
         )  # fmt: skip
-        db.execute("PRAGMA synchronous=OFF")
-        db.execute("PRAGMA foreign_keys=ON")
+        for pragma in ("synchronous=OFF", "journal_mode=PERSIST", "foreign_keys=ON"):
+            db.execute(f"PRAGMA {pragma}")
         return db
 
-    def _check_header(self) -> None:
+    def _check_header(self) -> _Look:
         """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
         try:
             found = self.file.lstat()
         except FileNotFoundError:
             self._create()
-            return
+            return self._look()
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise BookError(f"{self.file}: the lease book must be a plain file of your own; move this one away")
         header = _head(self.file)
@@ -247,10 +245,16 @@ class Store:
                 "upgrade this one, or give it another STACKYARD_STATE_DIR"
             )
         pages, size = struct.unpack(">I", header[28:32])[0], struct.unpack(">H", header[16:18])[0]
-        journal = self.file.with_name(f"{self.file.name}-journal")
-        # with a journal the file is half-way through a change, which SQLite will undo
-        if pages * (65536 if size == 1 else size) != found.st_size and not journal.exists():
+        if pages * (65536 if size == 1 else size) != found.st_size and not self._is_half_way():
             raise _BrokenError(f"cut off: {found.st_size} bytes of {pages * size}")
+        return _looks(found, header)
+
+    def _is_half_way(self) -> bool:
+        """Say whether a change has begun and not ended; then SQLite will undo it, by the journal."""
+        try:
+            return _head(self._journal)[:1].strip(b"\0") != b""
+        except FileNotFoundError:
+            return False
 
     def _create(self) -> None:
         """Make the book under another name, so that it is either not there or whole."""
@@ -272,7 +276,7 @@ class Store:
         finally:
             connection.close()
         # a journal left by a lost book would be played into the new one
-        self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
+        self._journal.unlink(missing_ok=True)
         fresh.rename(self.file)
 
     def _check_content(self, connection: sqlite3.Connection) -> None:
@@ -304,9 +308,8 @@ class Store:
         except FileNotFoundError:
             log.warning("%s: %s; made anew from what is still known", self.file, why)
             return
-        journal = self.file.with_name(f"{self.file.name}-journal")
-        with contextlib.suppress(FileNotFoundError):
-            journal.rename(kept.with_name(f"{kept.name}-journal"))
+        if self._is_half_way():
+            self._journal.rename(kept.with_name(f"{kept.name}-journal"))
         log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
 
 
@@ -328,52 +331,13 @@ def _inode(path: Path) -> int:
         return 0
 
 
+def _looks(found: os.stat_result, header: bytes) -> _Look:
+    return found.st_ino, found.st_mtime_ns, int.from_bytes(header[24:28], "big")
+
+
 def _head(file: Path) -> bytes:
     handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(handle, _HEADER)
     finally:
         os.close(handle)
-
-
-def take_lock(handle: int, path: Path, deadline: float = LOCK_DEADLINE) -> None:
-    """
-    Lock *handle*; wait in the kernel's queue, but no longer than *deadline* seconds.
-
-    Raises:
-        BookError: If the deadline passes; the text names the holder.
-    """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-            raise
-    else:
-        return
-    # flock has no deadline of its own. A thread that waits past ours holds nothing: the lock goes with the handle.
-    done = threading.Event()
-    failed: list[OSError] = []
-
-    def wait() -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            failed.append(error)
-        done.set()
-
-    threading.Thread(target=wait, daemon=True).start()
-    if not done.wait(deadline):
-        raise BookError(f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; see what that process does")
-    if failed:
-        raise failed[0]
-
-
-def lock_holder(path: Path) -> str:
-    """Say which process holds the flock on *path*, as the kernel's table of locks has it."""
-    inode = path.stat().st_ino
-    with open("/proc/locks", encoding="ascii") as table:  # noqa: PTH123 - not a file of ours
-        for line in table:
-            words = line.split()
-            if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
-                return f"pid {words[4]} ({owners.command_line(int(words[4]))})"
-    return "nobody any more"

@@ -6,7 +6,6 @@ import fcntl
 import os
 import sqlite3
 import stat
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -138,7 +137,22 @@ def test_a_journal_of_a_lost_book_is_never_played_into_the_new_one(
     file.unlink()
 
     assert len(book.leases()) == 1
-    assert not journal.exists()
+    assert book.check() == "ok"
+    assert not journal.read_bytes()[:8].strip(b"\0")
+
+
+def test_a_blank_journal_does_not_excuse_a_book_that_was_cut_off(
+    book: LeaseBook, file: Path, environment: Surroundings
+) -> None:
+    book.acquire(environment)
+    cut(file)
+    assert file.with_name("book.sqlite3-journal").stat().st_size > 0
+
+    assert len(book.leases()) == 1
+    assert [path.name for path in file.parent.glob("*.corrupt-*-journal")] == []
+    file.with_name("book.sqlite3-journal").unlink()
+    cut(file)
+    assert len(book.leases()) == 1
 
 
 def test_a_broken_book_takes_its_journal_along(book: LeaseBook, file: Path, environment: Surroundings) -> None:
@@ -349,28 +363,6 @@ def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monke
     monkeypatch.undo()
 
 
-def test_a_lock_that_is_never_given_back_names_its_holder(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with path.open("w") as theirs, path.open("r+") as ours:
-        fcntl.flock(theirs, fcntl.LOCK_EX)
-
-        with pytest.raises(BookError, match=rf"locked for over 0\.05 s by pid {os.getpid()} \("):
-            store.take_lock(ours.fileno(), path, deadline=0.05)
-
-
-def test_a_lock_that_is_given_back_in_time_is_taken(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    theirs, ours = path.open("w"), path.open("r+")
-    with theirs, ours:
-        fcntl.flock(theirs, fcntl.LOCK_EX)
-        threading.Timer(0.05, fcntl.flock, (theirs, fcntl.LOCK_UN)).start()
-
-        store.take_lock(ours.fileno(), path, deadline=20)
-
-        with path.open() as third, pytest.raises(BlockingIOError):
-            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def test_a_file_system_without_locks_is_one_clear_error(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
@@ -379,21 +371,6 @@ def test_a_file_system_without_locks_is_one_clear_error(book: LeaseBook, monkeyp
     with pytest.raises(BookError, match="Operation not supported"):
         book.leases()
     monkeypatch.undo()
-
-
-def test_a_lock_that_fails_while_waited_for_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: int, how: int) -> None:
-        raise BlockingIOError(11, "taken") if how & fcntl.LOCK_NB else OSError(37, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match="No locks available"):
-        store.take_lock(0, tmp_path, deadline=5)
-
-
-def test_a_lock_nobody_holds_has_no_holder(tmp_path: Path) -> None:
-    (tmp_path / "lock").write_text("")
-
-    assert store.lock_holder(tmp_path / "lock") == "nobody any more"
 
 
 def labels(host: str, **changes: str) -> dict[str, str]:

@@ -1,0 +1,140 @@
+"""The lock on the book: whose turn it is, and what becomes of those who never give it back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard.errors import BookError
+from stackyard.leases import turnstile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WAITER = """
+import os, sys
+from pathlib import Path
+from stackyard.leases import turnstile
+path = Path(sys.argv[1])
+handle = os.open(path, os.O_RDWR)
+turnstile._draw(handle)
+print("drawn", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "lock"
+    made.touch()
+    return made
+
+
+@pytest.fixture
+def onlooker(path: Path) -> Iterator[int]:
+    """A descriptor that only looks."""
+    with path.open("r+") as opened:
+        yield opened.fileno()
+
+
+def test_a_lock_that_is_never_given_back_names_its_holder(path: Path) -> None:
+    with path.open("w") as theirs, path.open("r+") as ours:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+
+        with pytest.raises(BookError, match=rf"locked for over 0\.05 s by pid {os.getpid()} \("):
+            turnstile.take_lock(ours.fileno(), path, deadline=0.05)
+
+
+def test_a_lock_that_is_given_back_in_time_is_taken(path: Path) -> None:
+    theirs, ours = path.open("w"), path.open("r+")
+    with theirs, ours:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        threading.Timer(0.05, fcntl.flock, (theirs, fcntl.LOCK_UN)).start()
+
+        turnstile.take_lock(ours.fileno(), path, deadline=20)
+
+        with path.open() as third, pytest.raises(BlockingIOError):
+            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def wait_for_tickets(onlooker: int, count: int) -> None:
+    end = time.monotonic() + 20
+    while turnstile._ahead(onlooker, None) < count:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_who_came_first_goes_first(path: Path, onlooker: int) -> None:
+    order: list[int] = []
+
+    def come(number: int) -> None:
+        with path.open("r+") as mine:
+            turnstile.take_lock(mine.fileno(), path)
+            order.append(number)
+
+    with path.open("r+") as first:
+        turnstile.take_lock(first.fileno(), path)
+        line = [threading.Thread(target=come, args=(number,)) for number in range(8)]
+        for number, waiter in enumerate(line, start=1):
+            waiter.start()
+            wait_for_tickets(onlooker, number)
+    for waiter in line:
+        waiter.join()
+
+    assert order == list(range(8))
+
+
+def test_who_comes_late_does_not_pass_those_who_wait_for_a_lock_that_is_free(path: Path) -> None:
+    with path.open("r+") as theirs, path.open("r+") as ours:
+        turnstile._draw(theirs.fileno())
+
+        with pytest.raises(BookError, match=r"locked for over 0\.01 s by nobody any more"):
+            turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+
+
+def test_a_ticket_ends_with_its_process(path: Path, onlooker: int) -> None:
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", WAITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert turnstile._ahead(onlooker, None) == 1
+        child.kill()
+
+    with path.open("r+") as ours:
+        turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+
+
+def test_an_old_ticket_holds_nobody_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with path.open("r+") as theirs, path.open("r+") as ours:
+        turnstile._draw(theirs.fileno())
+        monkeypatch.setattr(turnstile, "COURTESY", 0.0)
+
+        turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_where_there_are_no_tickets_the_lock_alone_decides(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with path.open("r+") as theirs, path.open("r+") as ours:
+        turnstile.take_lock(theirs.fileno(), path, deadline=0.01)
+
+        with pytest.raises(BookError, match=f"by pid {os.getpid()}"):
+            turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+
+
+def test_a_lock_nobody_holds_has_no_holder(path: Path) -> None:
+    assert turnstile.lock_holder(path) == "nobody any more"
