@@ -81,7 +81,7 @@ def test_the_next_run_removes_what_a_dead_one_left(yard: Yard) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runs_killed_at_random_moments_leave_nothing(
-    yard: Yard, part: int, record_property: Callable[[str, object], None]
+    yard: Yard, part: int, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     seed = random.randrange(2**32)  # noqa: S311 - chooses moments, guards nothing
     moments = random.Random(seed)  # noqa: S311 - as above
@@ -103,21 +103,29 @@ def test_runs_killed_at_random_moments_leave_nothing(
         assert code == 0, f"{where}: {said}"
         assert seconds < SWEEP_S, where
         assert yard.remains() == CLEAN, where
-    for name, value in {"part": part, "killed": KILLS - ended, "run_s": whole, "slowest_sweep_s": slowest}.items():
-        record_property(name, value)
+    for name, value in {"killed": KILLS - ended, "run_s": whole, "slowest_sweep_s": slowest}.items():
+        record_testsuite_property(f"part {part} {name}", value)
 
 
-def test_what_a_killed_env_up_left_can_be_removed_by_name(yard: Yard) -> None:
+def test_what_a_killed_env_up_left_is_removed_by_the_next_command(yard: Yard) -> None:
     words = [sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--parallel-id", "half"]
     child = yard.start(words)
     until(lambda: any(item.startswith("container") for item in yard.standing()), pause=0.002)
     kill(child)
 
-    before = yard.invoke("cleanup.stale")[0]
-    held = [lease.parallel_id for lease in yard.book.leases() if lease.id not in yard.spared]
-    code, said, _ = yard.invoke("env.down", "--lease", "half")
+    code, said, _ = yard.invoke("cleanup.stale")
 
-    assert before == 0
-    assert held == ["half"]  # its deadline has not passed: it may be somebody's
     assert code == 0, said
+    assert yard.remains() == CLEAN
+
+
+def test_what_env_up_has_finished_outlives_it_and_a_sweep(yard: Yard) -> None:
+    up, out, _ = yard.invoke("env.up", "--parallel-id", "whole")
+
+    swept, said, _ = yard.invoke("cleanup.stale")
+    standing = len(yard.standing())
+    code, ended, _ = yard.invoke("env.down", "--lease", "whole")
+
+    assert (up, swept, code) == (0, 0, 0), out + said + ended
+    assert standing == 5
     assert yard.remains() == CLEAN
