@@ -126,10 +126,14 @@ def test_the_workflow_may_do_no_more_than_it_must() -> None:
     assert all("timeout-minutes" in job for job in workflow["jobs"].values())
 
 
+def filled(name: str, row: dict[str, str]) -> str:
+    return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda match: row[match[1]], name)
+
+
 def test_what_is_uploaded_for_scanning_is_what_the_verify_job_stored() -> None:
     workflow = yaml.safe_load((ROOT / WORKFLOW).read_text())
     stored = {
-        re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda match, row=row: row[match[1]], step["with"]["name"])
+        filled(step["with"]["name"], row)
         for job in workflow["jobs"].values() if "strategy" in job
         for row in job["strategy"]["matrix"]["include"]
         for step in job["steps"] if "upload-artifact" in step.get("uses", "")
