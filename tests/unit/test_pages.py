@@ -8,7 +8,9 @@ from xml.etree import ElementTree as ET
 
 import page_facts as made
 import pytest
+from invoke.context import Context
 
+from stackyard.commands.bench import report
 from stackyard.errors import UsageError
 from stackyard.pages import page, sections, summary, words, write
 from stackyard.pages.inputs import Facts, gather
@@ -60,6 +62,21 @@ def test_all_four_files_are_written_and_told(tmp_path: Path) -> None:
         "reports/index.html", "reports/summary.md", "reports/summary.json", "reports/requirements.xml",
     ]  # fmt: skip
     assert all(path.stat().st_size for path in paths)
+
+
+def test_the_task_tells_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/docker_environments.yaml").touch()
+    monkeypatch.setenv("STACKYARD_ROOT", str(tmp_path))
+
+    report(Context(), json=True)
+    report(Context())
+
+    plain, text = capsys.readouterr().out.split("}\n")
+    assert json.loads(plain + "}")["files"][0] == "reports/index.html"
+    assert text.splitlines()[-1] == "wrote reports/requirements.xml"
 
 
 def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:

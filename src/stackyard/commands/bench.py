@@ -119,13 +119,16 @@ def gate(
         raise StackyardError(f"slower than run {base.id} by more than {100 * allowed:g} %: {listed}")
 
 
-@task
+@task(help={"completion": "Write docs/completion_report.md too.", "json": JSON_HELP})
 @failing_cleanly
-def report(_c: Context) -> None:
+def report(_c: Context, completion: bool = False, json: bool = False) -> None:
     """Write the report pages from what was measured; measures nothing."""
-    from stackyard.bench.__main__ import write_report  # noqa: PLC0415 - as above
+    from stackyard.environments import project_root  # noqa: PLC0415 - as above
+    from stackyard.pages import write  # noqa: PLC0415 - as above
 
-    write_report()
+    root = project_root()
+    files = [str(path.relative_to(root)) for path in write(root, completion=completion)]
+    print(jsonlib.dumps({"files": files}, indent=2) if json else "\n".join(f"wrote {name}" for name in files))
 
 
 def _show_run(found: Run, *, as_json: bool) -> None:
