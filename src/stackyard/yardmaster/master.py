@@ -119,7 +119,7 @@ class Yardmaster:
         watchable = {lease.owner for lease in found.leases if lease.owner.kind == "process"} - {Owner.current()}
         strange = self.watch.follow(watchable)
         deadlines = [lease.deadline for lease in found.leases if lease.deadline is not None and lease.deadline > now]
-        later = [due for due in (self._sweeping.due, self._warming.due(pools, now)) if due is not None]
+        later = [due for due in (self._sweeping.due, self._warming.due(pools, now)) if due is not None and due > now]
         times = [*deadlines, *later, now + (STRANGE if strange else REFRESH)]
         return times if found.leases or found.pools else [*times, self._busy + LINGER]
 

@@ -1,0 +1,333 @@
+"""What the yardmaster does about what the book says, with hands that only note what they were asked to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from lease_records import Clock, Surroundings
+from yard_hands import PRINT, Hands, expire, offer
+
+from stackyard.leases import LeaseBook, Owner
+from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.yardmaster import __main__ as program
+from stackyard.yardmaster import duties
+from stackyard.yardmaster.master import LINGER, REFRESH, STRANGE, Yardmaster
+from stackyard.yardmaster.post import Post
+from stackyard.yardmaster.status import PoolStatus, Status
+from stackyard.yardmaster.watch import Watch
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stackyard.settings import Settings
+
+
+def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(
+    master: Yardmaster, clock: Clock, hands: Hands
+) -> None:
+    expire(master, clock)
+    master._turn()
+    master._turn()
+    assert hands.doing() == ["sweep"]
+
+    hands.started[0].code = 3
+    assert master._turn() == duties.FIRST
+    assert hands.doing() == ["sweep"]
+    clock.sleep(duties.FIRST)
+    master._turn()
+    hands.started[1].code = 3
+
+    assert master._turn() == 2 * duties.FIRST
+
+
+def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Yardmaster, clock: Clock, hands: Hands) -> None:
+    expire(master, clock)
+    master._turn()
+    hands.started[0].code = 8
+    master._turn()
+    expire(master, clock)
+
+    master._turn()
+
+    assert len(hands.started) == 2
+
+
+def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at_once(
+    master: Yardmaster, clock: Clock, hands: Hands
+) -> None:
+    lease = expire(master, clock)
+    master._turn()
+    taken = master.book.take_over(master.book.find(lease))
+    assert taken is not None
+    master._turn()
+    # the sweep has ended, and with it the lease's owner
+    hands.started[0].code = 3
+    master.book.transact(lambda db: db.execute("UPDATE leases SET deadline=1"))
+
+    assert master._turn() == duties.FIRST
+    assert len(hands.started) == 1
+
+
+def test_a_lease_that_somebody_else_removes_is_waited_for_without_haste(
+    master: Yardmaster, clock: Clock, hands: Hands
+) -> None:
+    lease = expire(master, clock)
+    master._turn()
+    master.book.take_over(master.book.find(lease))
+    hands.started[0].code = 0
+
+    assert master._turn() == REFRESH
+
+
+def test_only_so_many_sweeps_run_at_once(master: Yardmaster, clock: Clock, hands: Hands) -> None:
+    for _ in range(5):
+        expire(master, clock)
+        master._turn()
+
+    assert len(hands.started) == duties.SWEEPS
+
+
+def test_it_sleeps_until_the_next_deadline(master: Yardmaster) -> None:
+    master.book.acquire(Surroundings(), ttl=7)
+    master.book.acquire(Surroundings(), ttl=600)
+
+    assert master._turn() == 7
+
+
+def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Yardmaster) -> None:
+    lease = master.book.acquire(Surroundings())
+    far = replace(lease.owner, namespace=1)
+    master.book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (far.label(),)))
+
+    assert master._turn() == STRANGE
+
+
+def test_it_ends_some_seconds_after_the_last_lease(master: Yardmaster, clock: Clock) -> None:
+    lease = master.book.acquire(Surroundings())
+    assert master._turn() == REFRESH
+    master.book.release(lease)
+
+    assert master._turn() == LINGER
+    clock.sleep(LINGER)
+    assert master._turn() is None
+    assert master.idle()
+
+
+def test_a_pool_is_filled_one_after_another(master: Yardmaster, hands: Hands, project: Path) -> None:
+    master.stacks.want(Pool(root=project, environment="test", size=2))
+    for count in (1, 2):
+        master._turn()
+        master._turn()
+        assert len(hands.started) == count
+        assert list(hands.started[-1].words[3:]) == ["warm", str(project), "test", Owner.current().label()]
+        offer(master, project)
+        hands.started[-1].code = 0
+    master._turn()
+
+    assert len(hands.started) == 2
+    assert [item.ready for item in PoolStatus.every(master.stacks.inventory())] == [2]
+
+
+def test_the_pool_that_lacks_most_comes_first(master: Yardmaster, hands: Hands, project: Path) -> None:
+    master.stacks.want(Pool(root=project, environment="alpine-test", size=1))
+    master.stacks.want(Pool(root=project, environment="test", size=3))
+
+    master._turn()
+
+    assert hands.started[0].words[5] == "test"
+
+
+def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
+    master: Yardmaster, hands: Hands, clock: Clock, project: Path
+) -> None:
+    master.stacks.want(Pool(root=project, environment="test", size=2))
+    master._turn()
+    hands.started[0].code = 7
+    master.stacks.want(Pool(root=project, environment="alpine-test", size=1))
+    master._turn()
+
+    assert [child.words[5] for child in hands.started] == ["test", "alpine-test"]
+    assert master._told is not None
+    assert "exit code 7" in master._told.trouble
+    hands.started[1].code = 0
+    offer_id = master.book.acquire(replace(Surroundings(), name="alpine-test"), force=True)
+    master.stacks.offer(offer_id, root=project, fingerprint=PRINT, keeper=Owner.current())
+    assert master._turn() == duties.FIRST
+    clock.sleep(duties.FIRST)
+    master._turn()
+    assert hands.started[-1].words[5] == "test"
+
+
+def test_a_pool_that_is_ended_has_its_stacks_removed(master: Yardmaster, hands: Hands, project: Path) -> None:
+    master.stacks.want(Pool(root=project, environment="test", size=2))
+    old, new = offer(master, project), offer(master, project)
+    master.stacks.want(Pool(root=project, environment="test", size=1))
+
+    master._turn()
+    assert hands.doing() == ["sweep"]
+    assert len([lease for lease in master.book.stale() if lease.id in {old, new}]) == 1
+    assert len(master.stacks.inventory().warm) == 1
+
+
+def test_the_pool_of_a_project_that_is_gone_ends(master: Yardmaster, hands: Hands, tmp_path: Path) -> None:
+    master.stacks.want(Pool(root=tmp_path / "gone", environment="test", size=2))
+
+    master._turn()
+
+    assert hands.started == []
+    assert master.idle()
+
+
+def test_told_to_end_it_has_its_warm_stacks_removed(master: Yardmaster, hands: Hands, project: Path) -> None:
+    master.stacks.want(Pool(root=project, environment="test", size=2))
+    offer(master, project)
+    master._turn()
+    master.watch.told = True
+
+    def sweep(_seconds: float) -> bool:
+        for lease in master.book.stale():
+            master.book.release(lease)
+        for child in hands.started:
+            child.code = 0
+        return True
+
+    master.watch.wait = sweep  # type: ignore[method-assign, assignment] # what its hands would have done meanwhile
+    master.serve()
+
+    assert hands.doing() == ["warm", "sweep"]
+    assert hands.started[0].told
+    assert master.book.leases() == []
+
+
+def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
+    master: Yardmaster, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.state_dir.chmod(0o777)
+    pauses = [master._turn() for _ in range(5)]
+    settings.state_dir.chmod(0o700)
+
+    assert pauses == [2, 4, 8, 16, None]
+    assert "others may write to the state directory" in caplog.text
+    assert master._turn() == LINGER
+
+
+def test_a_notice_that_cannot_be_written_stops_no_sweep(
+    master: Yardmaster, clock: Clock, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expire(master, clock)
+    monkeypatch.setattr(Post, "tell", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    assert master._turn() == 2
+    assert hands.doing() == ["sweep"]
+
+
+def test_it_ends_when_its_directory_is_gone(master: Yardmaster, place: Post, settings: Settings) -> None:
+    for path in settings.state_dir.iterdir():
+        path.unlink()
+    settings.state_dir.rmdir()
+
+    master.serve()
+
+    assert not settings.state_dir.exists()
+    assert not place.is_mine()
+
+
+def test_it_tells_what_it_keeps_and_only_when_that_changes(
+    master: Yardmaster, place: Post, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = master.book.acquire(Surroundings(), ttl=60)
+    warm = offer(master, project)
+    master.stacks.want(Pool(root=project, environment="test", size=1))
+    master._turn()
+
+    status = Status.read(place)
+
+    assert (status.running, status.pid) == (True, os.getpid())
+    assert (status.watched, status.warm) == ([lease.id], [warm])
+    assert status.rss_kb is not None
+    assert status.pss_kb is not None
+    assert status.rss_kb >= status.pss_kb > 1000
+    assert place.notice.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(Post, "tell", lambda *_: pytest.fail("nothing has changed"))
+    master._turn()
+
+
+class _Ended(Yardmaster):
+    """One that finds nothing to do."""
+
+    def serve(self) -> None:
+        return
+
+
+@pytest.fixture
+def _alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(settings.state_dir))
+    monkeypatch.setattr(program, "Yardmaster", _Ended)
+    monkeypatch.setattr(os, "nice", lambda _by: 0)
+    monkeypatch.setattr(Watch, "listen", lambda _watch: None)
+    monkeypatch.setattr(program, "log_to_stderr", lambda: None)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_program_leaves_nothing_but_its_log(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+
+    assert program.main() == 0
+    assert not Post(settings.state_dir).is_taken()
+    assert not Post(settings.state_dir).notice.exists()
+
+
+@pytest.mark.usefixtures("_alone", "place")
+def test_the_program_ends_at_once_where_there_is_one_already() -> None:
+    assert program.main() == 0
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_program_takes_an_older_ones_place(holder: Callable[..., subprocess.Popen[str]]) -> None:
+    child = holder("0.0.1+1")
+
+    assert program.main() == 0
+    assert child.wait(20) == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_program_says_in_one_line_what_is_wrong_with_its_place(
+    caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    assert program.main() == 1
+    assert str(settings.state_dir) in caplog.text
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_lease_granted_while_it_leaves_calls_it_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    book = LeaseBook(settings)
+    lease = book.acquire(Surroundings(), force=True)
+    served = []
+
+    def serve(master: Yardmaster) -> None:
+        served.append(master)
+        if len(served) == 2:
+            book.release(lease)
+
+    monkeypatch.setattr(_Ended, "serve", serve)
+
+    assert program.main() == 0
+    assert len(served) == 2
+
+
+def test_warm_stacks_are_counted_for_the_pool_they_fit(master: Yardmaster, project: Path, tmp_path: Path) -> None:
+    offer(master, tmp_path)
+    master.stacks.want(Pool(root=project, environment="test", size=3))
+
+    found = PoolStatus.every(WarmStacks(master.book).inventory())
+
+    assert [item.to_json() for item in found] == [
+        {"environment": "test", "root": str(project), "size": 3, "ready": 0}
+    ]  # fmt: skip

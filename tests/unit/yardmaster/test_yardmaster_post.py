@@ -1,0 +1,312 @@
+"""Where a yardmaster is found, how it is woken and dismissed, and what wakes it up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard import process, yardmaster
+from stackyard.errors import CommandError, UsageError
+from stackyard.leases import Owner
+from stackyard.leases.owners import start_ticks
+from stackyard.settings import Settings
+from stackyard.yardmaster import post, waking
+from stackyard.yardmaster.post import Notice, Post
+from stackyard.yardmaster.status import Status
+from stackyard.yardmaster.watch import ENDING, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def test_of_two_only_one_becomes_the_yardmaster(place: Post, settings: Settings) -> None:
+    other = Post(settings.state_dir)
+
+    assert not other.take(patience=0.05)
+    assert other.is_taken()
+    place.leave()
+    assert other.take(patience=0)
+    assert not place.is_mine()
+    other.leave()
+    assert not other.is_taken()
+
+
+def test_a_lock_that_was_made_anew_is_not_mine(place: Post) -> None:
+    assert place.is_mine()
+    place.lock.unlink()
+    place.lock.touch()
+
+    assert not place.is_mine()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"owner": 1}'], ids=["empty", "cut off", "a list", "incomplete"])
+def test_a_broken_notice_is_none(place: Post, text: str) -> None:
+    place.notice.write_text(text)
+
+    assert place.read() is None
+    assert Status.read(place) == Status(running=True)
+
+
+def test_a_long_log_is_begun_anew(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "LOG_LIMIT", 10)
+    for expected in (6, 12, 6):
+        handle = place.open_log()
+        os.write(handle, b"a line")
+        os.close(handle)
+        assert place.log.stat().st_size == expected
+    assert place.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_has_to_be_dismissed_from_an_empty_post(settings: Settings) -> None:
+    assert Post(settings.state_dir).dismiss(patience=0)
+
+
+def test_a_yardmaster_is_dismissed(holder: Callable[..., subprocess.Popen[str]], settings: Settings) -> None:
+    child = holder("0.1")
+
+    assert Post(settings.state_dir).dismiss(patience=20)
+    assert child.wait(20) == -signal.SIGTERM
+
+
+def test_a_yardmaster_that_does_not_end_is_waited_for_in_vain(
+    holder: Callable[..., subprocess.Popen[str]], settings: Settings
+) -> None:
+    child = holder("0.1", "deaf")
+
+    assert not Post(settings.state_dir).dismiss(patience=0.2)
+    assert child.poll() is None
+
+
+def test_who_follows_a_dismissed_one_is_left_alone(
+    holder: Callable[..., subprocess.Popen[str]], settings: Settings
+) -> None:
+    old = holder("0.1")
+    found = Post(settings.state_dir)
+    new: list[subprocess.Popen[str]] = []
+
+    def replace_at_once() -> None:
+        old.wait(20)
+        new.append(holder("0.2"))
+
+    successor = threading.Thread(target=replace_at_once)
+    successor.start()
+    assert found.dismiss(patience=20)
+    successor.join()
+
+    assert new[0].poll() is None
+
+
+def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
+    owner = Owner.current()
+    notice = Notice(owner=replace(owner, ticks=owner.ticks - 1).label(), code="0.1", since=0.0)
+    place.tell(notice)
+
+    assert not place.dismiss(patience=0.05)
+    post._terminate(replace(owner, ticks=owner.ticks - 1))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "older"),
+    [
+        ("0.1.0+5", "0.1.0+6", True),
+        ("0.1.0+6", "0.1.0+6", False),
+        ("0.1.0+9", "0.2.0+1", True),
+        ("0.10.0+1", "0.9.0+2", False),
+        ("nonsense", "0.1.0+1", True),
+    ],
+)
+def test_versions_come_before_times(theirs: str, mine: str, older: bool) -> None:
+    assert post.is_older(theirs, mine) is older
+
+
+def test_code_names_version_and_newest_file() -> None:
+    version, _, written = post.code().partition("+")
+
+    assert version == "0.1.0"
+    assert int(written) > 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """Let yardmasters be started; note how instead."""
+    monkeypatch.delenv(waking.VARIABLE, raising=False)
+    calls: list[tuple[list[str], dict[str, str]]] = []
+
+    def note(argv: list[str], *, output: int, env: dict[str, str]) -> None:
+        os.write(output, b"begins\n")
+        calls.append((argv, env))
+
+    monkeypatch.setattr(process, "detach", note)
+    return calls
+
+
+def test_the_first_stack_wakes_a_yardmaster_for_its_book(
+    settings: Settings, woken: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+
+    assert yardmaster.wake(settings)
+    (argv, env) = woken[0]
+    assert argv == [sys.executable, "-m", "stackyard.yardmaster"]
+    assert Settings.load(env) == settings
+    assert Post(settings.state_dir).log.read_text() == "begins\n"
+
+
+def test_one_that_is_there_is_enough(
+    settings: Settings, place: Post, woken: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    assert not yardmaster.wake(settings)
+    place.tell(Notice(owner=Owner.current().label(), code=post.code(), since=0.0))
+    assert not yardmaster.wake(settings)
+    assert woken == []
+
+
+def test_an_older_one_is_replaced(
+    settings: Settings, place: Post, woken: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    place.tell(Notice(owner=Owner.current().label(), code="0.0.9+1", since=0.0))
+
+    assert yardmaster.wake(settings)
+    assert len(woken) == 1
+
+
+def test_switched_off_none_is_started(
+    settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(waking.VARIABLE, "off")
+    assert not yardmaster.wake(settings)
+    monkeypatch.setenv(waking.VARIABLE, "maybe")
+    with pytest.raises(UsageError, match="STACKYARD_YARDMASTER must be on or off, got 'maybe'"):
+        yardmaster.wake(settings)
+    assert woken == []
+
+
+def test_one_that_cannot_be_started_is_no_error(
+    settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not yardmaster.wake(settings)  # no state directory
+
+    settings.state_dir.mkdir(mode=0o700)
+
+    def refuse(argv: list[str], **_: object) -> None:
+        raise CommandError(argv, 127, "setsid: no such program")
+
+    monkeypatch.setattr(process, "detach", refuse)
+    assert not yardmaster.wake(settings)
+    assert woken == []
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    (tmp_path / "book").write_bytes(bytes(100))
+    made = Watch(tmp_path / "book")
+    yield made
+    made.close()
+
+
+def test_the_end_of_a_process_wakes_it(watch: Watch) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = replace(Owner.current(), pid=child.pid, ticks=_ticks(child.pid))
+    assert watch.follow([owner]) == set()
+    assert watch.follow([owner]) == set()
+    assert not watch.wait(0)
+
+    child.communicate(b"\n")
+
+    assert watch.wait(20)
+    assert watch._processes == {}
+    assert watch.follow([owner]) == {owner}
+
+
+def test_who_need_not_be_watched_any_more_is_let_go(watch: Watch) -> None:
+    me = Owner.current()
+    watch.follow([me])
+    watch.follow([])
+
+    assert watch._processes == {}
+
+
+def test_another_process_of_the_same_number_is_not_watched(watch: Watch) -> None:
+    me = Owner.current()
+
+    assert watch.follow([replace(me, ticks=me.ticks - 1)]) == {replace(me, ticks=me.ticks - 1)}
+
+
+def test_a_change_of_the_book_wakes_it_even_within_one_tick_of_the_clock(watch: Watch, tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    before = book.stat()
+    assert not watch.changed()
+    book.write_bytes(bytes(24) + b"\0\0\0\1" + bytes(72))
+    os.utime(book, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert watch.wait(5)
+    assert not watch.changed()
+    book.unlink()
+    assert watch.changed()
+
+
+def test_a_signal_wakes_and_is_remembered(watch: Watch) -> None:
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGCHLD)}
+    try:
+        watch.listen()
+        signal.raise_signal(signal.SIGCHLD)
+        assert watch.wait(5)
+        assert not watch.told
+        signal.raise_signal(signal.SIGTERM)
+        assert watch.wait(5)
+        assert watch.told
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ticks(pid: int) -> int:
+    found = start_ticks(pid)
+    assert found is not None
+    return found
+
+
+def test_a_child_is_started_with_its_output_in_a_file(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        child = process.start([sys.executable, "-c", "print('here')"], output=log.fileno())
+        assert child.wait(20) == 0
+
+    assert (tmp_path / "log").read_text() == "here\n"
+    with pytest.raises(CommandError, match="no such program"):
+        process.start(["no-such-program"], output=2)
+
+
+def test_a_detached_program_is_nobodys_child_and_in_a_session_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "import os; print(os.getppid(), os.getsid(0), os.getcwd(), sorted(os.listdir('/proc/self/fd')))"
+    with log.open("wb") as output:
+        process.detach([sys.executable, "-c", script], output=output.fileno())
+    end = time.monotonic() + 20
+    while not log.read_text().endswith("\n") and time.monotonic() < end:
+        time.sleep(0.01)
+
+    parent, session, folder, *handles = log.read_text().split()
+    assert int(parent) != os.getpid()
+    assert int(session) != os.getsid(0)
+    assert folder == "/"
+    assert len(handles) <= 4
+
+
+def test_without_setsid_nothing_can_be_detached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandError, match="setsid: no such program"):
+        process.detach(["true"], output=2)
+    (tmp_path / "setsid").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "setsid").chmod(0o755)
+    with pytest.raises(CommandError, match="exit code 3"):
+        process.detach(["true"], output=2)
