@@ -34,7 +34,7 @@ KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts
 
 def prepare_images(environment: Environment, progress: Callable[[str], None]) -> dict[str, str]:
     """
-    Build what is missing and return the env file's image variables.
+    Build what is missing and return the variables a lease adds to its env file: images, and when health checks begin.
 
     Raises:
         ImageError: If an image could not be built.
@@ -43,7 +43,7 @@ def prepare_images(environment: Environment, progress: Callable[[str], None]) ->
     from stackyard import images  # noqa: PLC0415 - building is rare and its imports are not light
 
     references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=progress)
-    return {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
+    return UNHURRIED | {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
 
 
 def launch(  # noqa: PLR0913 - each is a choice of the command line
