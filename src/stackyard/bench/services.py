@@ -157,6 +157,7 @@ def _usage(stack: Stack, taken: Samples) -> None:
             "memory": seen.usage.memory / MEBIBYTE,
             "peak": None if seen.usage.memory_peak is None else seen.usage.memory_peak / MEBIBYTE,
             "anonymous": None if memory is None else memory.anonymous / MEBIBYTE,
+            "limit": seen.usage.memory_limit / MEBIBYTE,
             "cpu": seen.usage.cpu_s,
         }
         for row, value in figures.items():
@@ -216,11 +217,13 @@ def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
     for (service, row), samples in sorted(taken.items(), key=lambda item: services.index(item[0][0])):
         what, unit, better = QUANTITIES[row]
         what = f"{what}, all services' sum" if service == "stack" else what
-        yield Result.of(
+        made = Result.of(
             samples, suite="services", row=f"{service}-{row}", subject=service,
             what=f"{what}, {tool}" if tool and row in {"writes", "reads"} else what, unit=unit, better=better,
             command=plan.command("services"),
         )  # fmt: skip
+        limit = taken.get((service, "limit"))
+        yield made.held_to(limit[-1], judged="worst") if limit and row in {"memory", "peak"} else made
     for row in ("peak", "anonymous"):
         for service in LISTENING:
             if (service, row) not in taken:
@@ -237,6 +240,7 @@ QUANTITIES: Final[dict[str, tuple[str, str, Any]]] = {
     "memory": ("memory in use when ready", "MiB", "less"),
     "peak": ("most memory ever in use, page cache included", "MiB", "less"),
     "anonymous": ("memory that cannot be dropped (anonymous and shared)", "MiB", "less"),
+    "limit": ("memory limit", "MiB", "less"),
     "cpu": ("CPU time until all are ready", "s", "less"),
     "image": ("image, uncompressed", "MB", "less"),
     "writes": ("single-row updates", "1/s", "more"),
