@@ -27,7 +27,7 @@ FIRST_LIMIT: Final = 0.25  # seconds of the first attempt
 REOPEN_LIMIT: Final = 0.5  # seconds; a request waits for this connection, and there is no next attempt
 GROWTH: Final = 1.5  # of the next attempt's limit where nobody answered
 USE_LIMIT: Final = 1.8  # seconds for everything done with one connection
-POOL_SIZE: Final = 6  # of the server's 40, shared by two services and the tests
+POOL_SIZE: Final = 6  # of the server's 100, shared by two services and the tests
 
 # A server that restarts says all of these before it is itself again; one that comes back empty also lacks role
 # or tables for a moment.
@@ -50,6 +50,8 @@ class Database:
         self._trouble = "not connected yet"
         self._patience = FIRST_LIMIT
         self._opening: asyncio.Task[None] | None = None
+        self._age = 0
+        self._expiry: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to connect in the background."""
@@ -90,7 +92,20 @@ class Database:
         )  # fmt: skip
 
     async def _dial(self, *args: Any, **options: Any) -> Any:
-        return await asyncpg.connect(*args, **options | {"timeout": self._patience})
+        age = self._age
+        link = await asyncpg.connect(*args, **options | {"timeout": self._patience})
+        link.add_termination_listener(lambda _link: self._lost(age))
+        return link
+
+    def _lost(self, age: int) -> None:
+        """
+        Replace every connection as old as one that ended, before it is lent again.
+
+        The server ends them one after the other, and a request must not be the first to notice.
+        """
+        if age == self._age and self._pool is not None:
+            self._age += 1
+            self._expiry = asyncio.create_task(self._pool.expire_connections())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:

@@ -1,0 +1,220 @@
+"""
+Resets and private databases on a real stack.
+
+The platform's own tests run after each of 3 resets; STACKYARD_FULL=1 makes it 100.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg  # type: ignore[import-untyped] # it ships no types
+import httpx
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from stackyard.databases import aclone
+from stackyard.environments import project_root
+from stackyard.errors import StackyardError
+from stackyard.resets import areset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard.leases import Lease
+    from stackyard.stacks import Stack
+
+FULL = os.environ.get("STACKYARD_FULL") == "1"
+ROUNDS: Final = 100
+CLIENTS: Final = 12  # requests at once to each service: twice the connections its pool holds
+ACCOUNT: Final = {"name": "left.over", "password": "correct horse battery"}
+
+
+@pytest.fixture
+def stack(new_stack: Callable[[], Stack]) -> Stack:
+    made = new_stack()
+    made.up()
+    return made
+
+
+async def reset(lease: Lease) -> None:
+    services = {service: lease.url(service) for service in ("auth", "backend")}
+    await areset(lease.url("postgres"), lease.url("redis"), services)
+
+
+async def both_services(client: httpx.AsyncClient, lease: Lease, token: str) -> list[int]:
+    """Return the status of many requests at once that need both stores."""
+    headers = {"Authorization": f"Bearer {token}"}
+    asked = [(f"{lease.url('auth')}/me"), (f"{lease.url('backend')}/threads")] * CLIENTS
+    return [answer.status_code for answer in await asyncio.gather(*(client.get(url, headers=headers) for url in asked))]
+
+
+async def log_in(client: httpx.AsyncClient, lease: Lease) -> str:
+    registered = await client.post(f"{lease.url('auth')}/register", json=ACCOUNT)
+    assert registered.status_code == 201, registered.text
+    answer = await client.post(f"{lease.url('auth')}/login", json=ACCOUNT)
+    return str(answer.json()["access_token"])
+
+
+def test_no_request_fails_after_a_reset_has_returned_a_hundred_times(stack: Stack) -> None:
+    async def use() -> None:
+        limits = httpx.Limits(max_connections=2 * CLIENTS)
+        async with httpx.AsyncClient(limits=limits, trust_env=False, timeout=5) as client:
+            for _ in range(ROUNDS):
+                token = await log_in(client, stack.lease)
+                assert set(await both_services(client, stack.lease, token)) == {200}
+                await reset(stack.lease)
+                # the token is still signed well; whose it was does not exist any more
+                found = await both_services(client, stack.lease, token)
+                assert sorted(set(found)) == [200, 401], found
+                assert found.count(401) == CLIENTS
+
+    asyncio.run(use())
+
+
+def test_a_reset_undoes_rows_definitions_sequences_and_settings(stack: Stack) -> None:
+    async def state(url: str) -> Any:
+        link = await asyncpg.connect(url)
+        found = [
+            await link.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"),
+            await link.fetch("SELECT last_value, is_called FROM threads_number_seq"),
+            await link.fetch("SELECT nspname FROM pg_namespace ORDER BY 1"),
+            await link.fetch("SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting"),
+            await link.fetch("SELECT count(*) FROM users"),
+            await link.fetchval("SHOW work_mem"),
+        ]  # fmt: skip
+        await link.close()
+        return found
+
+    async def use() -> None:
+        url = stack.lease.url("postgres")
+        before = await state(url)
+        link = await asyncpg.connect(url)
+        await link.execute(
+            "CREATE SCHEMA junk; CREATE TABLE junk.rows (id int); ALTER TABLE users ADD COLUMN junk int;"
+            "DROP TABLE messages; CREATE SEQUENCE junk; SELECT nextval('threads_number_seq');"
+            "INSERT INTO users (name, password_hash) VALUES ('left.over', '');"
+            "ALTER ROLE app SET work_mem = '3MB'; ALTER DATABASE app SET search_path = junk"
+        )
+        await reset(stack.lease)
+        assert link.is_closed() or await _is_dead(link)
+        assert await state(url) == before
+
+    asyncio.run(use())
+
+
+async def _is_dead(link: Any) -> bool:
+    try:
+        await link.fetchval("SELECT 1")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        return True
+    return False
+
+
+def test_a_reset_empties_every_database_of_redis(stack: Stack) -> None:
+    async def use() -> None:
+        url = stack.lease.url("redis")
+        async with Redis.from_url(url) as first, Redis.from_url(url.removesuffix("/0") + "/7") as other:
+            await first.set("left", "over")
+            await other.set("left", "over")
+            script = await first.script_load("return 1")
+            await first.function_load("#!lua name=junk\nredis.register_function('junk', function() return 1 end)")
+            await reset(stack.lease)
+            assert (await first.dbsize(), await other.dbsize()) == (0, 0)
+            assert await first.script_exists(script) == [False]
+            assert await first.function_list() == []
+
+    asyncio.run(use())
+
+
+def test_open_websockets_are_told_and_closed(stack: Stack) -> None:
+    async def use() -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            token = await log_in(client, stack.lease)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with connect(stack.lease.url("websocket"), additional_headers=headers, proxy=None) as socket:
+            await socket.recv()  # authenticated
+            await reset(stack.lease)
+            with pytest.raises(ConnectionClosed) as caught:
+                await asyncio.wait_for(socket.recv(), 5)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+
+    asyncio.run(use())
+
+
+def test_a_superusers_session_is_named_and_everything_stays_as_it_is(stack: Stack) -> None:
+    inside = ["docker", "exec", "-i", stack.container("postgres").id, "psql", "-XqAt", "-U", "postgres", "app"]
+    with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:  # noqa: S603 - our own
+        assert session.stdin
+        assert session.stdout
+        session.stdin.write("SELECT 'here';\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "here\n"
+        with pytest.raises(StackyardError, match="database 'app' has a session of role postgres"):
+            stack.reset()
+        assert httpx.get(f"{stack.lease.url('auth')}/readyz").status_code == 200
+    stack.reset()
+
+
+def test_fifty_private_databases_at_once_are_apart_and_leave_nothing(stack: Stack) -> None:
+    async def names(url: str) -> set[str]:
+        link = await asyncpg.connect(url)
+        found = {row["datname"] for row in await link.fetch("SELECT datname FROM pg_database")}
+        await link.close()
+        return found
+
+    async def one(number: int) -> int:
+        async with await aclone(stack.lease.url("postgres")) as mine:
+            link = await asyncpg.connect(mine.url, timeout=30)
+            await link.execute("INSERT INTO users (name, password_hash) VALUES ($1, '')", f"user.{number}")
+            count = await link.fetchval("SELECT count(*) FROM users")
+            await asyncio.sleep(0.5)  # so that all fifty are there at one time; the drop ends the session
+            return int(count)
+
+    async def use() -> None:
+        before = await names(stack.lease.url("postgres"))
+        assert await asyncio.gather(*map(one, range(50))) == [1] * 50
+        assert await names(stack.lease.url("postgres")) == before
+
+    asyncio.run(use())
+    assert {state.service: state.status for state in stack.status()}["postgres"] == "running"
+    assert httpx.get(f"{stack.lease.url('backend')}/readyz").status_code == 200
+
+
+def test_a_reset_leaves_private_databases_alone(stack: Stack) -> None:
+    async def rows(url: str) -> int:
+        link = await asyncpg.connect(url)
+        try:
+            return int(await link.fetchval("SELECT count(*) FROM mine"))
+        finally:
+            await link.close()
+
+    async def fill(url: str) -> None:
+        link = await asyncpg.connect(url)
+        await link.execute("CREATE TABLE mine AS SELECT 1")
+        await link.close()
+
+    with stack.database("of_one_test") as mine:
+        asyncio.run(fill(mine.url))
+        stack.reset()
+        assert asyncio.run(rows(mine.url)) == 1
+
+
+@pytest.mark.timeout(3600 if FULL else 180)
+def test_the_platforms_tests_pass_after_each_reset(stack: Stack) -> None:
+    environment = {**os.environ, **stack.lease.variables()}
+    words = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not disruptive", "tests/platform"]
+    for round_ in range(ROUNDS if FULL else 3):
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "pytest", *words], cwd=project_root(), env=environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"round {round_}: {done.stdout[-3000:]}"
+        stack.reset()
