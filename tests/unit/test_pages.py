@@ -164,6 +164,20 @@ def test_two_figures_of_one_subject_are_told_apart(tmp_path: Path) -> None:
     assert services.groups[0].columns == ("median", "promised", "verdict")
 
 
+def test_memory_is_drawn_as_a_share_of_each_services_own_limit(tmp_path: Path) -> None:
+    results = [
+        made.result("services", f"memory-{subject}", used, what="memory", subject=subject, unit="MiB", target=limit)
+        for subject, used, limit in (("redis", 16.0, 64.0), ("auth", 64.0, 128.0))
+    ]
+    facts = gather(made.lay_out(tmp_path, [made.run(0, results)]))
+    (group,) = sections.sections(facts)[0].groups
+
+    assert (group.kind, group.columns) == ("share", ("median", "limit", "used"))
+    assert [line.cells for line in group.lines] == [("16 MiB", "64 MiB", "25%"), ("64 MiB", "128 MiB", "50%")]
+    assert ['width="25%"' in group.lines[0].plot, 'width="50%"' in group.lines[1].plot] == [True, True]
+    assert sections.main_figures(facts) == []
+
+
 def test_many_groups_stand_side_by_side(tmp_path: Path) -> None:
     results = [
         made.result("services", f"{what} {subject}", 1.0, what=what, subject=subject)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Result, Run
     from stackyard.pages.inputs import Facts
 
-Kind = Literal["bars", "spread", "curve"]
+    Column = tuple[str, Callable[[Result], str]]  # its head, and what it says of a result
+
+Kind = Literal["bars", "share", "spread", "curve"]
 
 # Title and first sentence of each suite, in the order of the page; a suite that is not named here comes last.
 SUITES: Final = {
@@ -31,7 +33,7 @@ SUITES: Final = {
 }
 SPREADS: Final = frozenset({"pool", "reset"})  # where the slowest of many matters more than a peer
 OWN: Final = "stackyard"
-ASIDE: Final = frozenset({"services"})  # its limits guard the host; none of them is what a stack is judged by
+LIMITED: Final = frozenset({"services"})  # its targets are limits the kernel keeps, not what a stack is judged by
 MANY: Final = 3  # groups, beyond which they stand side by side
 RECENT: Final = 60  # runs that a sparkline shows
 TONES: Final = ("render", "network", "create", "start", "ready")  # kinds of steps that have a colour of their own
@@ -62,7 +64,7 @@ class Group:
 
     Attributes:
         title: What was measured.
-        kind: bars and spread are lines; curve is one drawing.
+        kind: bars, share and spread are lines; curve is one drawing. The bars of share each have a scale of their own.
         head: What the lines' labels are; nothing where the title says it.
         columns: Heads of the lines' cells.
         lines: What is drawn, line by line.
@@ -149,7 +151,7 @@ def moment(when: str) -> str:
 
 def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the rows of the table of all results."""
-    known: list[tuple[str, Callable[[Result], str]]] = [
+    known: list[Column] = [
         ("of", lambda row: row.subject), ("what", lambda row: row.what),
         ("at", lambda row: "" if row.at is None else number(row.at)), ("n", lambda row: str(row.n)),
         ("failed", lambda row: str(row.failed or "")), ("median", lambda row: quantity(row.median, row.unit)),
@@ -160,9 +162,7 @@ def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str
     return _filled(known, results)
 
 
-def _filled(
-    known: Iterable[tuple[str, Callable[[Result], str]]], rows: Sequence[Result]
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _filled(known: Iterable[Column], rows: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row; a column in which no row has anything is left out."""
     kept = [(head, texts) for head, cell in known if set(texts := [cell(row) for row in rows]) - {"", NOTHING}]
     return tuple(head for head, _ in kept), list(zip(*(texts for _, texts in kept), strict=True))
@@ -180,7 +180,8 @@ def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
     """Draw what can be compared; a single figure is left to the table."""
     for (what, _unit), rows in _by_quantity(row for row in results if row.at is None).items():
         if len(rows) > 1 or kind == "spread":
-            yield _lines(what, kind, rows)
+            limited = rows[0].suite in LIMITED and all(row.target for row in rows)
+            yield _lines(what, "share" if limited else kind, rows)
     for (what, unit), rows in _by_quantity(row for row in results if row.at is not None).items():
         for subject in dict.fromkeys(row.subject for row in rows):
             yield from _curve(what, unit, [row for row in rows if row.subject == subject])
@@ -199,13 +200,14 @@ def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
     peers = any(not row.subject.startswith(OWN) for row in rows)
     base = next((row.median for row in rows if peers and row.subject.startswith(OWN)), None)
     bars = [_bar(row, kind, compared=base is not None) for row in rows]
-    end = figures.top(bars)
+    longest = figures.top(bars)
+    ends = [row.target or longest if kind == "share" else longest for row in rows]
     heads, cells = _columns(kind, rows, base)
     return Group(
         title=what, kind=kind, columns=heads,
         lines=tuple(
             Line(label=label, plot=figures.bar(bar, end, _spoken(row)), own=row.subject.startswith(OWN), cells=texts)
-            for row, bar, label, texts in zip(rows, bars, _labels(rows), cells, strict=True)
+            for row, bar, end, label, texts in zip(rows, bars, ends, _labels(rows), cells, strict=True)
         ),
     )  # fmt: skip
 
@@ -221,16 +223,19 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
 
 def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row of a figure."""
-    ends: list[tuple[str, Callable[[Result], str]]] = [("95 % interval", interval)]
-    if kind == "spread":
-        ends = [("p95", lambda row: quantity(row.p95, row.unit)), ("p99", lambda row: quantity(row.p99, row.unit)),
-                ("n", lambda row: str(row.n))]  # fmt: skip
-    known: list[tuple[str, Callable[[Result], str]]] = [
-        ("median", lambda row: quantity(row.median, row.unit)), *ends,
-        (f"to {OWN}", lambda row: ratio(row.median, base)), ("promised", promise),
-        ("verdict", lambda row: row.verdict or ""),
-    ]  # fmt: skip
-    return _filled(known, rows)
+    judged: list[Column] = [("promised", promise), ("verdict", lambda row: row.verdict or "")]
+    known: dict[Kind, list[Column]] = {
+        "bars": [("95 % interval", interval), (f"to {OWN}", lambda row: ratio(row.median, base)), *judged],
+        "share": [
+            ("limit", lambda row: quantity(row.target, row.unit)),
+            ("used", lambda row: f"{(row.median or 0.0) / (row.target or 1.0):.0%}"),
+        ],
+        "spread": [
+            ("p95", lambda row: quantity(row.p95, row.unit)), ("p99", lambda row: quantity(row.p99, row.unit)),
+            ("n", lambda row: str(row.n)), *judged,
+        ],
+    }  # fmt: skip
+    return _filled([("median", lambda row: quantity(row.median, row.unit)), *known[kind]], rows)
 
 
 def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
@@ -295,7 +300,7 @@ def milliseconds(seconds: float) -> str:
 def history(facts: Facts) -> list[Line]:
     """Return a line for each main figure: how it went over the runs on a machine like the newest run's."""
     runs = comparable(facts)
-    rows = [row for row in main_figures(facts) if row.suite not in ASIDE and _is_furthest(facts, row)]
+    rows = [row for row in main_figures(facts) if _is_furthest(facts, row)]
     kept = [(row, values) for row in rows if len(values := _values(runs, row)) > 1]
     return [
         Line(
@@ -324,7 +329,8 @@ def comparable(facts: Facts) -> list[Run]:
 
 def main_figures(facts: Facts) -> list[Result]:
     """Return the newest result of every row that promises something, the suites in the order of the page."""
-    return [row for name in _names(facts) for row in facts.results(name) if row.target is not None]
+    names = [name for name in _names(facts) if name not in LIMITED]
+    return [row for name in names for row in facts.results(name) if row.target is not None]
 
 
 def _values(runs: Sequence[Run], row: Result) -> list[float]:
