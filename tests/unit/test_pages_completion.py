@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FIGURE = re.compile(r"\d[\d.,]*(?<![.,])")
 TREE = Deliverables(
     sessions=(("test", "Run it."),), tasks=(("env.up", "Start a stack."),), scripts=(("scripts/a.py", "Do a."),),
-    pages=(("docs/a.md", "About a"),),
+    modules=(("stackyard.a", "Be a."),), pages=(("docs/a.md", "About a"),),
 )  # fmt: skip
 
 
@@ -111,16 +111,19 @@ def test_the_tree_is_read_from_its_own_words(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(process, "run", answer)
     for name, text in {
-        "scripts/a.py": '"""\nDo a.\n\nAnd more.\n"""', "scripts/b.py": "x = 1", "scripts/c.py": "(",
+        "scripts/a.py": '"""\nDo a,\nand b. Then\nrest.\n\nAnd more.\n"""', "scripts/b.py": "x = 1", "scripts/c.py": "(",
         "docs/a.md": "# About a\ntext", "docs/b.md": "text", "docs/completion_report.md": "# Old",
+        "src/stackyard/__init__.py": '"""All."""', "src/stackyard/b.py": '"""Be b."""',
+        "src/stackyard/a/__init__.py": '"""Be a."""', "src/stackyard/a/inner.py": '"""Not told."""',
     }.items():  # fmt: skip
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
 
     assert Deliverables.of(tmp_path) == Deliverables(
         sessions=(("test", "Run it."), ("bare", "")),
         tasks=(("doctor", "Look."), ("env.exec", "")),
-        scripts=(("scripts/a.py", "Do a."), ("scripts/b.py", ""), ("scripts/c.py", "")),
+        scripts=(("scripts/a.py", "Do a, and b."), ("scripts/b.py", ""), ("scripts/c.py", "")),
+        modules=(("stackyard.a", "Be a."), ("stackyard.b", "Be b.")),
         pages=(("docs/a.md", "About a"), ("docs/b.md", "")),
     )
 
@@ -142,7 +145,9 @@ def test_this_projects_own_deliverables_are_all_found() -> None:
     assert {"env.up", "ports.allocate", "doctor"} <= {name for name, _ in found.tasks}
     assert {"scripts/allocate_test_ports.py"} <= {name for name, _ in found.scripts}
     assert {"docs/architecture.md"} <= {name for name, _ in found.pages}
-    assert [name for name, line in (*found.sessions, *found.tasks, *found.scripts, *found.pages) if not line] == []
+    assert [
+        name for name, line in (*found.sessions, *found.tasks, *found.scripts, *found.modules, *found.pages) if not line
+    ] == []
 
 
 def test_it_is_written_into_the_docs_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,12 +36,14 @@ class Deliverables:
         sessions: The nox sessions.
         tasks: The Invoke tasks.
         scripts: The scripts.
+        modules: The library.
         pages: The documents below docs/.
     """
 
     sessions: tuple[tuple[str, str], ...] = ()
     tasks: tuple[tuple[str, str], ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
     pages: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -49,7 +51,7 @@ class Deliverables:
         """Each kind with its title and what stands before a name on the command line."""
         return [
             ("Sessions", "./noxw -s", self.sessions), ("Tasks", "invoke", self.tasks),
-            ("Scripts", "python", self.scripts), ("Documents", "file", self.pages),
+            ("Scripts", "python", self.scripts), ("Library", "import", self.modules), ("Documents", "file", self.pages),
         ]  # fmt: skip
 
     @classmethod
@@ -65,6 +67,7 @@ class Deliverables:
             sessions=tuple((row["session"], row["description"] or "") for row in listed),
             tasks=tuple(_tasks(_listed(root, INVOKE))),
             scripts=tuple((f"scripts/{path.name}", docstring(path)) for path in sorted(root.glob("scripts/*.py"))),
+            modules=tuple(_modules(root / "src/stackyard")),
             pages=tuple((f"docs/{path.name}", opening(path)) for path in sorted(root.glob("docs/*.md"))
                         if path.name != COMPLETION),
         )  # fmt: skip
@@ -90,18 +93,27 @@ def full_run(facts: Facts) -> Run | None:
 
 
 def docstring(path: Path) -> str:
-    """Return the first line of a program's docstring; empty where it has none."""
+    """Return the first sentence of a program's docstring; empty where it has none."""
     try:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except (SyntaxError, ValueError):
         return ""
-    return text.partition("\n")[0]
+    sentence, stop, _ = " ".join(text.partition("\n\n")[0].split()).partition(". ")
+    return sentence + stop.rstrip()
 
 
 def opening(path: Path) -> str:
     """Return a document's heading; empty where it has none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
+
+
+def _modules(package: Path) -> Iterator[tuple[str, str]]:
+    """Yield the modules and packages right below *package*."""
+    found = {path.stem: path for path in package.glob("*.py") if path.name != "__init__.py"}
+    found |= {path.parent.name: path for path in package.glob("*/__init__.py")}
+    for name, path in sorted(found.items()):
+        yield f"{package.name}.{name}", docstring(path)
 
 
 def _tasks(listed: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
