@@ -1,0 +1,72 @@
+"""
+How much memory of the host one stack takes, all told.
+
+What the kernel says is available is read before and after each start, so that everything counts: the services, their
+files on tmpfs, the engine's shims and port proxies, network namespaces, page tables. Whatever else the host does
+meanwhile counts as well; hence several stacks, and a median. The first one also brings the images' pages and the
+engine's own buffers into memory, which all others share, and is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard.bench.arena import Arena
+from stackyard.bench.machine import MB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTLED: Final = 3.0  # seconds after a start: first health checks are over, what they touched is charged
+LOOKS: Final = 5
+GLANCE: Final = 0.1  # seconds between two looks
+
+
+def measure(
+    n: int,
+    *,
+    name: str = "test",
+    available: Callable[[], int] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[float]:
+    """
+    Start *n* + 1 stacks one beside the other; return what each but the first took.
+
+    Args:
+        n: How many stacks count.
+        name: The environment.
+        available: Bytes the host could still give; the kernel's own estimate unless given.
+        sleep: Waits.
+
+    Returns:
+        MB (1,000,000 bytes) of each stack.
+
+    Raises:
+        StackyardError: If a stack cannot be started; whatever stands is removed.
+    """
+    look = available or _available
+    with Arena.open(name, lambda _line: None) as arena, contextlib.ExitStack() as standing:
+        left = []
+        for _ in range(n + 1):
+            standing.enter_context(arena.stack()).up()
+            sleep(SETTLED)
+            left.append(_quiet(look, sleep))
+    return [(before - after) / MB for before, after in itertools.pairwise(left)]
+
+
+def _quiet(look: Callable[[], int], sleep: Callable[[float], None]) -> int:
+    """Return the most of a few looks: what a passing process needed is not the stack's."""
+    most = look()
+    for _ in range(LOOKS - 1):
+        sleep(GLANCE)
+        most = max(most, look())
+    return most
+
+
+def _available() -> int:
+    import psutil  # noqa: PLC0415 - 15 ms that only a benchmark pays
+
+    return int(psutil.virtual_memory().available)
