@@ -111,8 +111,9 @@ def test_the_tree_is_read_from_its_own_words(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(process, "run", answer)
     for name, text in {
-        "scripts/a.py": '"""\nDo a,\nand b. Then\nrest.\n\nAnd more.\n"""', "scripts/b.py": "x = 1", "scripts/c.py": "(",
-        "docs/a.md": "# About a\ntext", "docs/b.md": "text", "docs/completion_report.md": "# Old",
+        "scripts/a.py": '"""\nDo a,\nand b. Then\nrest.\n\nAnd more.\n"""', "scripts/b.py": "x = 1",
+        "scripts/c.py": "(", "docs/a.md": "# About a\n\nIt is\na. And so on", "docs/b.md": "text",
+        "docs/c.md": "# About c\n```\nx\n```", "docs/completion_report.md": "# Old",
         "src/stackyard/__init__.py": '"""All."""', "src/stackyard/b.py": '"""Be b."""',
         "src/stackyard/a/__init__.py": '"""Be a."""', "src/stackyard/a/inner.py": '"""Not told."""',
     }.items():  # fmt: skip
@@ -124,7 +125,7 @@ def test_the_tree_is_read_from_its_own_words(tmp_path: Path, monkeypatch: pytest
         tasks=(("doctor", "Look."), ("env.exec", "")),
         scripts=(("scripts/a.py", "Do a, and b."), ("scripts/b.py", ""), ("scripts/c.py", "")),
         modules=(("stackyard.a", "Be a."), ("stackyard.b", "Be b.")),
-        pages=(("docs/a.md", "About a"), ("docs/b.md", "")),
+        pages=(("docs/a.md", "About a: It is a."), ("docs/b.md", ""), ("docs/c.md", "About c")),
     )
 
 

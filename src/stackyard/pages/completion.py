@@ -95,17 +95,23 @@ def full_run(facts: Facts) -> Run | None:
 def docstring(path: Path) -> str:
     """Return the first sentence of a program's docstring; empty where it has none."""
     try:
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        return _sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
     except (SyntaxError, ValueError):
         return ""
-    sentence, stop, _ = " ".join(text.partition("\n\n")[0].split()).partition(". ")
-    return sentence + stop.rstrip()
 
 
 def opening(path: Path) -> str:
-    """Return a document's heading; empty where it has none."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
+    """Return a document's heading and its first sentence; empty where it has neither."""
+    _, heading, rest = path.read_text(encoding="utf-8", errors="replace").partition("# ")
+    title, _, body = (heading and rest).partition("\n")
+    said = _sentence(body.strip()) if body.strip()[:1].isalpha() else ""
+    return f"{title}: {said}" if said else title
+
+
+def _sentence(text: str) -> str:
+    """Return the first sentence of the first paragraph."""
+    sentence, stop, _ = " ".join(text.partition("\n\n")[0].split()).partition(". ")
+    return sentence + stop.rstrip()
 
 
 def _modules(package: Path) -> Iterator[tuple[str, str]]:
