@@ -1,0 +1,370 @@
+"""Taking, warming and giving up, with an engine of our own making and probes that answer or do not."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_docker import install_docker
+
+from stackyard import images, launch
+from stackyard.environments import Environment
+from stackyard.errors import ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
+from stackyard.leases import LeaseBook, Owner
+from stackyard.leases.warm import WarmStacks
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+from stackyard.yardmaster import hands, logs, pool
+from stackyard.yardmaster.fingerprints import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_engine import FakeEngine
+
+    from stackyard.engine import Engine
+    from stackyard.leases import Lease
+
+FOUND = {"redis": ("stackyard/redis:debian-abc", "sha256:1"), "auth": ("stackyard/auth:debian-def", "sha256:2")}
+
+
+@dataclass(frozen=True)
+class Answering:
+    service: str
+
+    async def check(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Silent:
+    service: str
+
+    async def check(self) -> None:
+        raise NotReadyError("refused")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name, value in {
+        "STATE_DIR": tmp_path / "state", "START": "compose", "POOL": "11000-11029", "POOL_SUBNETS": "10.214.0.0/17"
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"STACKYARD_{name}", str(value))
+    return Settings.load()
+
+
+@pytest.fixture
+def book(state: Settings, fake_engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LeaseBook:
+    del fake_engine  # DOCKER_HOST names it
+    install_docker(tmp_path, "exit 0")
+    monkeypatch.setattr(images, "present", lambda *_, **__: FOUND)
+    monkeypatch.setattr(images, "ensure", lambda *_, **__: {service: name for service, (name, _) in FOUND.items()})
+    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: None)
+    answer(monkeypatch, Answering)
+    return LeaseBook(state)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, kind: type[Answering | Silent]) -> None:
+    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: kind(service))
+    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: kind("websocket"))
+
+
+@pytest.fixture
+def environment() -> Environment:
+    return Environment.load("test")
+
+
+@pytest.fixture
+def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[[], Lease]:
+    """Offer a stack as a hand of the yardmaster does."""
+
+    def make() -> Lease:
+        identifier = hands._warm(environment, book, engine, Owner.current())
+        return book.find(identifier)
+
+    return make
+
+
+@pytest.fixture
+def start(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[..., tuple[Stack, Any]]:
+    def make(**words: Any) -> tuple[Stack, Any]:
+        given: dict[str, Any] = {"environment": environment, "fixed": "prefer", "progress": lambda _line: None} | words
+        return launch.launch(book=book, engine=engine, **given)
+
+    return make
+
+
+def test_a_launch_takes_a_warm_stack_and_says_so(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]]
+) -> None:
+    offered, said = warm(), list[str]()
+
+    stack, startup = start(progress=said.append)
+
+    assert (stack.lease.id, startup.by) == (offered.id, "pool")
+    assert set(startup.probes) == {"postgres", "redis", "auth", "backend", "websocket"}
+    assert said == [f"took warm stack {offered.id} in slot 0 of the pool"]
+    assert stack.lease.owner == Owner.current()
+
+
+def test_a_named_launch_is_detached_once_its_stack_has_answered(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]]
+) -> None:
+    offered = warm()
+
+    stack, _ = start(parallel_id="mine", fixed="never")
+
+    assert (stack.lease.id, stack.lease.parallel_id) == (offered.id, "mine")
+    assert stack.lease.owner.kind == "detached"
+    assert stack.lease.deadline is not None
+    assert start(parallel_id="mine", fixed="never")[0].lease.id == offered.id
+
+
+def test_without_a_warm_stack_a_launch_starts_one_and_detaches_it(
+    book: LeaseBook, start: Callable[..., tuple[Stack, Any]]
+) -> None:
+    stack, startup = start(ttl=60.0)
+
+    assert startup.by.startswith("compose")
+    assert stack.lease.owner.kind == "detached"
+    assert stack.lease == book.find(stack.lease.id)
+
+
+def test_an_environment_on_its_fixed_ports_alone_takes_no_warm_stack(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], environment: Environment
+) -> None:
+    offered = warm()
+    ports = {"postgres": 11934, "redis": 11981, "backend": 11901, "auth": 11982}  # the real ones may be in use
+
+    stack, _ = start(environment=replace(environment, ports=ports, subnet="10.214.255.16/28"), fixed="only")
+
+    assert stack.lease.id != offered.id
+    assert stack.lease.slot is None
+
+
+def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered, said = {warm().id, warm().id}, list[str]()
+    monkeypatch.setattr(pool, "ANSWER", 0.05)
+    answer(monkeypatch, Silent)
+    monkeypatch.setattr(launch, "start_in_place", lambda *_, **__: "fresh")
+
+    stack, startup = start(progress=said.append)
+
+    assert startup == "fresh"
+    assert stack.lease.id not in offered
+    assert offered.isdisjoint(lease.id for lease in book.leases())
+    assert [line.split(" is removed")[0] for line in said if "does not answer" in line] != []
+
+
+def test_an_interrupted_take_leaves_nothing(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm()
+
+    def interrupt(_stack: Stack, **_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stack, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+
+    assert book.leases() == []
+
+
+def test_stacks_of_changed_images_are_never_handed_out_and_are_retired(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = warm()
+    monkeypatch.setattr(images, "present", lambda *_, **__: FOUND | {"auth": ("stackyard/auth:debian-def", "sha256:3")})
+
+    stack, _ = start()
+
+    assert stack.lease.id != offered.id
+    assert [lease.id for lease in book.stale()] == [offered.id]
+
+
+def test_while_images_are_missing_nothing_is_taken(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = warm()
+    monkeypatch.setattr(images, "present", lambda *_, **__: None)
+
+    assert start()[0].lease.id != offered.id
+
+
+def test_a_run_without_a_place_pushes_a_warm_stack_of_another_kind_out(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook
+) -> None:
+    offered, said = [warm().id for _ in range(3)], list[str]()
+
+    stack, _ = start(environment=Environment.load("alpine-test"), fixed="never", progress=said.append)
+
+    left = {lease.id for lease in book.leases()}
+    assert stack.lease.id in left
+    assert len(left & set(offered)) == 2
+    assert any(line.endswith("of test makes room") for line in said)
+
+
+def test_a_run_is_refused_once_no_warm_stack_is_left_to_push_out(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, environment: Environment
+) -> None:
+    for _ in range(3):
+        book.acquire(environment)
+
+    with pytest.raises(PoolExhaustedError, match="3 of 3 slots are leased"):
+        start(fixed="never")
+
+
+def test_who_waits_for_a_starting_stack_pushes_nobody_out(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    warm()
+    book.acquire(environment, parallel_id="mine", attached=True)
+    me = Owner.current()
+    monkeypatch.setattr(Owner, "current", lambda: replace(me, pid=1))
+    monkeypatch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: False)
+    monkeypatch.setattr("stackyard.leases.book.STARTING", 0.0)
+
+    with pytest.raises(PoolExhaustedError, match="belongs to pid"):
+        start(parallel_id="mine", fixed="never")
+    assert WarmStacks(book).any()
+
+
+def test_there_is_no_room_to_make_without_a_warm_stack(book: LeaseBook, engine: Engine) -> None:
+    assert not pool.make_room(book, engine, print)
+
+
+def test_a_failed_start_gives_its_lease_back(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise NotReadyError("no")
+
+    monkeypatch.setattr(launch, "start_in_place", fail)
+    with pytest.raises(NotReadyError):
+        start(parallel_id="mine", fixed="never")
+    assert book.leases() == []
+    with pytest.raises(NotReadyError):
+        start(parallel_id="mine", fixed="never", keep=True)
+    assert [lease.owner.kind for lease in book.leases()] == ["detached"]
+
+
+def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(stack: Stack, **_: Any) -> None:
+        book.release(stack.lease.id)
+
+    monkeypatch.setattr(launch, "start_in_place", end)
+    with pytest.raises(LeaseNotFoundError):
+        start(ttl=60.0)
+
+
+def test_a_hand_that_warms_retires_what_is_out_of_date(
+    warm: Callable[[], Lease], book: LeaseBook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stackyard")
+    old = warm()
+    monkeypatch.setattr(images, "present", lambda *_, **__: {"redis": ("r:1", "sha256:9")})
+    new = warm()
+
+    assert [lease.id for lease in book.stale()] == [old.id]
+    assert [item.lease.id for item in WarmStacks(book).inventory().warm] == [new.id]
+    assert "1 warm stacks of test are out of date" in caplog.text
+    assert new.variables()["STACKYARD_IMAGE_REDIS"] == "r:1"
+
+
+def test_a_hand_whose_yardmaster_has_ended_leaves_nothing(
+    book: LeaseBook, environment: Environment, engine: Engine
+) -> None:
+    gone = replace(Owner.current(), pid=2**22 - 1, ticks=1)
+
+    with pytest.raises(UsageError, match="its yardmaster has ended"):
+        hands._warm(environment, book, engine, gone)
+
+    assert book.leases() == []
+
+
+def test_a_hand_builds_no_images(
+    book: LeaseBook, environment: Environment, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "present", lambda *_, **__: None)
+
+    with pytest.raises(ImageError, match="the images of test are not built"):
+        hands._warm(environment, book, engine, Owner.current())
+    assert book.leases() == []
+
+
+def test_a_hand_is_a_program(
+    book: LeaseBook, environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "log_to_stderr", lambda: caplog.set_level(logging.INFO, "stackyard"))
+
+    assert hands.main(["warm", str(environment.root), "test", Owner.current().label()]) == 0
+    assert WarmStacks(book).any()
+    book.acquire(environment, ttl=0.001)
+    assert hands.main(["sweep"]) == 0
+    assert "of test is warm" in caplog.text
+    assert "removed" in caplog.text
+    assert hands.main(["warm", "/nowhere", "test", Owner.current().label()]) == 2
+    assert hands.main(["warm", str(environment.root), "test", "nobody"]) == 2
+    assert hands.main([]) == 2
+
+
+def test_the_log_has_one_line_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(logging, "basicConfig", lambda **words: given.update(words))
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+
+    logs.log_to_stderr()
+    logging.getLogger("stackyard").setLevel(logging.NOTSET)
+
+    assert not logging.raiseExceptions
+    assert given["format"].startswith("%(asctime)s [")
+
+
+def test_a_fingerprint_changes_with_whatever_a_stack_is_made_from(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose, env = tmp_path / "compose.yml", tmp_path / "env"
+    compose.write_text("services: {}")
+    env.write_text("A=1")
+    own = replace(environment, compose_file=compose, env_file=env)
+    seen = [fingerprint(own, ["a", "b"])]
+
+    assert fingerprint(own, ["b", "a"]) == seen[0]
+    seen.append(fingerprint(own, ["a", "c"]))
+    seen.append(fingerprint(replace(own, variables={"B": "2"}), ["a", "b"]))
+    seen.append(fingerprint(replace(own, root=tmp_path), ["a", "b"]))
+    compose.write_text("services: {a: {}}")
+    seen.append(fingerprint(own, ["a", "b"]))
+    env.write_text("A=2")
+    seen.append(fingerprint(own, ["a", "b"]))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
+    seen.append(fingerprint(own, ["a", "b"]))
+    monkeypatch.setattr("stackyard.__version__", "9.9")
+    seen.append(fingerprint(own, ["a", "b"]))
+
+    assert len(set(seen)) == len(seen)
+    assert {len(text) for text in seen} == {64}
+
+
+def test_the_images_that_are_there_are_named_without_building(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    from stackyard.images import yard  # noqa: PLC0415 - the others here replace it
+
+    names = {f"stackyard/{service}:debian-1": f"sha256:{service}" for service in ("postgres", "redis")}
+    monkeypatch.setattr(yard, "_known", lambda _engine: names)
+    recipes = {name.split("/")[1].split(":")[0]: type("Recipe", (), {"reference": name}) for name in names}
+    monkeypatch.setattr(yard, "_ready", lambda *_: recipes)
+
+    assert yard.present("debian", engine) == {
+        "postgres": ("stackyard/postgres:debian-1", "sha256:postgres"),
+        "redis": ("stackyard/redis:debian-1", "sha256:redis"),
+    }
+    monkeypatch.setattr(yard, "_ready", lambda *_: None)
+    assert yard.present("debian", engine, root=Path("/")) is None
