@@ -75,4 +75,5 @@ async def _to_its_end(work: Callable[[], T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        task.exception()  # the first failure is told; asyncio would print this one as never retrieved
         raise
