@@ -1,0 +1,144 @@
+"""`invoke yard.*` and `invoke env.pool`, with a yardmaster that is only noted down."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tasks
+from invoke.program import Program
+from lease_records import Surroundings
+
+from stackyard import launch, yardmaster
+from stackyard.commands import pool as command
+from stackyard.environments import Environment
+from stackyard.leases import LeaseBook, Owner
+from stackyard.leases.warm import WarmStacks
+from stackyard.settings import Settings
+from stackyard.yardmaster.post import Notice, Post
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Shell:
+    capture: pytest.CaptureFixture[str]
+    woken: list[Settings]
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        self.capture.readouterr()
+        code = 0
+        try:
+            Program(namespace=tasks.ns, version="0").run(["invoke", *words])
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        out, err = self.capture.readouterr()
+        return code, out, err.strip()
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json")[1])
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    made = Shell(capsys, [])
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("STACKYARD_YARDMASTER", "on")
+    monkeypatch.setattr(launch, "prepare_images", lambda *_: {})
+    monkeypatch.setattr(yardmaster, "wake", made.woken.append)
+    return made
+
+
+def warm() -> None:
+    book = LeaseBook(Settings.load({**os.environ, "STACKYARD_POOL": "11000-11099"}))
+    lease = book.acquire(Surroundings(), force=True)
+    root = Environment.load("test").root
+    assert WarmStacks(book).offer(lease, root=root, fingerprint="f" * 64, keeper=Owner.current())
+
+
+def test_a_pool_is_set_shown_and_ended(shell: Shell) -> None:
+    assert "no pool; 'invoke env.pool" in shell.run("env.pool")[1]
+    code, out, _ = shell.run("env.pool", "--environment", "test", "--size", "2")
+    warm()
+    shown = shell.json("env.pool")
+
+    assert code == 0
+    assert "environment    size    ready" in out
+    assert [(item["environment"], item["size"], item["ready"]) for item in shown] == [("test", 2, 1)]
+    assert len(shell.woken) == 1
+    assert shell.json("env.pool", "--size", "0") == []
+    assert len(shell.woken) == 2
+
+
+@pytest.mark.parametrize("size", ["-1", "51", "nan", "1e3", "02", "two", "²"])
+def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: Shell, size: str) -> None:
+    code, _, message = shell.run("env.pool", f"--size={size}")
+
+    assert code == 2
+    assert message.startswith("--size must be a number from 1 to 50, got ")
+    assert shell.woken == []
+
+
+def test_what_keeps_its_data_has_no_pool(shell: Shell) -> None:
+    code, _, message = shell.run("env.pool", "--environment", "dev", "--size", "1")
+
+    assert (code, message) == (2, "environment 'dev' keeps its data, so there is one stack of it, and no pool")
+
+
+def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
+
+    assert "STACKYARD_YARDMASTER=off forbids one" in shell.run("env.pool", "--size", "1")[2]
+    assert shell.run("env.pool", "--size", "0")[0] == 0
+
+
+def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "LOOK", 0.01)
+    code, _, message = shell.run("env.pool", "--size", "1", "--wait", "0.03")
+    warm()
+
+    assert (code, message) == (7, "not ready after 0.03 s: test has 0 of 1; 'invoke yard.status' may say why")
+    assert shell.run("env.pool", "--wait", "5")[0] == 0
+    code, _, message = shell.run("env.pool", "--size", "0", "--wait", "0.03")
+    assert (code, message.split(";")[0]) == (7, "not ready after 0.03 s: warm stacks are left")
+
+
+def test_a_status_tells_whether_a_yardmaster_runs(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("yard.status")[1] == "no yardmaster runs; the next stack starts one\n"
+    (tmp_path / "state").mkdir(mode=0o700)
+    post = Post(tmp_path / "state")
+    assert post.take()
+    assert shell.run("yard.status")[1] == "a yardmaster is just starting\n"
+    post.tell(Notice(owner=Owner.current().label(), code="1", since=0.0, watched=["a"], trouble="no image"))
+    out = shell.run("yard.status")[1]
+    shown = shell.json("yard.status")
+    post.leave()
+
+    assert f"pid      {os.getpid()}, since 19" in out
+    assert "watched  1 leases" in out
+    assert out.endswith("trouble  no image\n")
+    assert shown["pid"] == os.getpid()
+    assert shown["rss_kb"] > shown["pss_kb"] > 0
+
+
+def test_stopping_says_whether_there_was_anything_to_stop(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shell.run("yard.stop")[1] == "no yardmaster ran\n"
+    assert shell.json("yard.stop") == {"stopped": False}
+    (tmp_path / "state").mkdir(mode=0o700)
+    post = Post(tmp_path / "state")
+    assert post.take()
+    monkeypatch.setattr(Post, "dismiss", lambda _post: True)
+    assert shell.run("yard.stop")[1] == "the yardmaster has ended\n"
+    monkeypatch.setattr(Post, "dismiss", lambda _post: False)
+    code, _, message = shell.run("yard.stop")
+    post.leave()
+
+    assert (code, message) == (1, f"the yardmaster does not end; see {post.log}")
