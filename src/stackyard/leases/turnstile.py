@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
 COURTESY: Final = 2.0  # seconds that a ticket counts: longer than any line that moves
 _STEP: Final = 0.0004  # seconds that one piece of work holds the lock, about; who is third looks again after two
-_SHARE: Final = 0.1  # of the time waited so far, until who is first looks again
-_SHORTEST: Final = 0.0002  # seconds between two looks: twice what a sleep is late by itself
-_LONGEST: Final = 0.02
+_SHORTEST: Final = 0.0002  # seconds between two looks of who is first: twice what a sleep is late by itself
+_LONGEST: Final = 0.02  # seconds between them once something must be wrong
 _FLOCK: Final = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
@@ -54,7 +53,7 @@ def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:
             raise BookError(
                 f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; see what that process does"
             )
-        time.sleep(min(max(ahead * _STEP, waited * _SHARE, _SHORTEST), _LONGEST))
+        time.sleep(ahead * _STEP or (_SHORTEST if waited < COURTESY else _LONGEST))
 
 
 def _grab(handle: int) -> bool:
