@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard import cleanup
 from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
 from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
@@ -83,16 +85,10 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
     """
     outlives = environment.data != "volume" and (ttl is not None or parallel_id is not None)
     taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
-    if taken is None:
-        lease = _acquire(
-            environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
-            force=force, attached=outlives,
-        )  # fmt: skip
-        if fixed == "prefer" and lease.slot is not None:
-            progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
-        stack = Stack(environment, lease, book, engine)
-    else:
-        stack = taken[0]
+    stack = taken[0] if taken else _place(
+        environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
+        force=force, attached=outlives,
+    )  # fmt: skip
     reach("lease")
     wake(book.settings)
     try:
@@ -129,6 +125,19 @@ def _warm(
     if taken is not None:
         progress(f"took warm stack {taken[0].lease.id} in slot {taken[0].lease.slot} of the pool")
     return taken
+
+
+def _place(
+    environment: Environment, book: LeaseBook, engine: Engine, *, progress: Callable[[str], None], **options: Any
+) -> Stack:
+    """Lease a place for a stack; of one that was killed half-way under the same name nothing is left there."""
+    asked = time.time()
+    lease = _acquire(environment, book, engine, progress=progress, **options)
+    if options["fixed"] == "prefer" and lease.slot is not None:
+        progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
+    if lease.owner.kind == "process" and lease.created < asked:
+        cleanup.remove(engine, [f"{cleanup.LEASE_LABEL}={lease.id}"])
+    return Stack(environment, lease, book, engine)
 
 
 def _acquire(

@@ -96,15 +96,14 @@ class Stack:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             # what nobody else can know of cannot stand yet, and asking costs a round trip
-            self.stood_before = self._shared and bool(self.engine.containers(self.labels))
+            self.stood_before = self._detached and bool(self.engine.containers(self.labels))
             startup = self._up(limit, keep=keep or self.stood_before)
         reach("probe")
         return startup
 
     @property
-    def _shared(self) -> bool:
-        """True when another process may have had the same lease before."""
-        return self.lease.owner.kind == "detached" or self.lease.parallel_id is not None
+    def _detached(self) -> bool:
+        return self.lease.owner.kind == "detached"
 
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
@@ -122,7 +121,7 @@ class Stack:
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""
-        fresh = not self.stood_before and not (self._shared and self.engine.networks(self.labels))
+        fresh = not self.stood_before and not (self._detached and self.engine.networks(self.labels))
         begun = Start(self.compose, self.lease, self.engine, self.book.settings, fresh=fresh)
         return await begun.run(self.probes(), limit=limit, trouble=self._trouble)
 

@@ -219,8 +219,8 @@ def test_a_killed_yardmaster_is_followed_by_another(yard: Yard) -> None:
 
 
 def test_an_engine_that_is_away_is_waited_for(yard: Yard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
     lease = yard.book.acquire(yard.environment, ttl=0.5)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
     wake(yard.book.settings)
     until(lambda: "no engine answers" in yard.post.log.read_text(), seconds=20)
     assert yard.leased(lease.id)
@@ -251,7 +251,7 @@ def test_an_older_yardmaster_makes_way(yard: Yard) -> None:
 
     assert wake(yard.book.settings)
     until(lambda: yard.post.is_taken() and (found := Status.read(yard.post).pid) is not None and found != first)
-    assert not psutil.pid_exists(first)
+    until(lambda: not psutil.pid_exists(first))
     assert len(yard.book.leases()) == 1
 
 

@@ -111,11 +111,13 @@ class Request:
     def _again(self, db: sqlite3.Connection, held: Lease, now: float) -> Lease:
         """Hand a lease out once more, unless a living process has it to itself."""
         stale = held.is_stale(now)
-        if held.owner.kind == "process" and held.owner != Owner.current() and not stale:
+        if held.owner.kind == "process" and not stale:
             starting = held.parallel_id is not None and not held.removing
-            raise (StillStartingError if starting else PoolExhaustedError)(refusals.kept(held))
+            # another thread of this process may be the starter
+            if held.owner != Owner.current() or (starting and self.attached):
+                raise (StillStartingError if starting else PoolExhaustedError)(refusals.kept(held))
         # a stack that stands, or is detached by now, must not go with whoever asks for it once more
-        keeps = self.attached and held.owner.kind == "detached" and not stale
+        keeps = self.attached and held.owner.kind == "detached" and held.owner.is_alive(held.lock)
         owner = held.owner if keeps else self._owner()
         again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False)
         if self.variables or again.owner != held.owner or not again.env_file.is_file():

@@ -368,15 +368,26 @@ def test_who_asks_for_a_starting_stack_waits_until_it_is_up(
     assert (again.id, again.owner.kind) == (lease.id, "detached")
 
 
+@pytest.mark.parametrize("later", [30, 90], ids=["in time", "when its time is over"])
 def test_asking_again_for_a_standing_stack_does_not_tie_it_to_the_asker(
-    book: LeaseBook, environment: Surroundings, clock: Clock
+    book: LeaseBook, environment: Surroundings, clock: Clock, later: float
 ) -> None:
     lease = book.acquire(environment, parallel_id="mine", ttl=60)
-    clock.sleep(30)
+    clock.sleep(later)
 
     again = book.acquire(environment, parallel_id="mine", ttl=60, attached=True)
 
     assert (again.id, again.owner.kind, again.deadline) == (lease.id, "detached", clock() + 60)
+
+
+def test_two_threads_of_one_process_do_not_start_the_same_stack_at_once(
+    book: LeaseBook, environment: Surroundings
+) -> None:
+    lease = book.acquire(environment, parallel_id="mine", attached=True)
+
+    with pytest.raises(StillStartingError):
+        book.acquire(environment, parallel_id="mine", attached=True)
+    assert book.acquire(environment, parallel_id="mine").id == lease.id
 
 
 def test_what_a_dead_starter_left_belongs_to_who_asks_for_it_next(

@@ -254,6 +254,23 @@ def test_a_failed_start_gives_its_lease_back(
     assert [lease.owner.kind for lease in book.leases()] == ["detached"]
 
 
+def test_what_a_start_left_that_was_killed_half_way_is_removed_before_the_next_of_that_name(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, environment: Environment, fake_engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    lease = book.acquire(environment, parallel_id="mine", attached=True)
+    fake_engine.container("redis", lease.id)
+    with monkeypatch.context() as patch:
+        patch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: True)
+        patch.setattr(Owner, "runs", lambda _owner: False)
+        book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (replace(lease.owner, pid=1).label(),)))
+        stack, _ = start(parallel_id="mine", fixed="never")
+
+    assert stack.lease.id == lease.id
+    assert not stack.stood_before
+    assert fake_engine.containers == {}
+
+
 def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
     start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
