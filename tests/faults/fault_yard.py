@@ -15,9 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import TYPE_CHECKING, Any, Literal
 
 from stackyard.environments import Environment
 from stackyard.settings import Settings
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
 
 CHECKOUT = Path(__file__).parents[2]
+LISTEN = "0A"  # proc_net_tcp(5)
 FULL = os.environ.get("STACKYARD_FULL") == "1"
 
 # a whole flow, as nox runs it; it can be killed between the lease's files and the commit of the book's transaction, too
@@ -64,6 +63,8 @@ class Yard:
         references: Image variables for leases.
         untouchable: What `snapshot` looks at.
         spared: Leases that live as long as the yard.
+        around: Words before every command, to run it somewhere else.
+        namespace: A process in whose network namespace ports are looked for.
     """
 
     root: Path
@@ -73,6 +74,8 @@ class Yard:
     references: Mapping[str, str]
     untouchable: list[tuple[str, str]] = field(default_factory=list)
     spared: set[str] = field(default_factory=set)
+    around: tuple[str, ...] = ()
+    namespace: int | Literal["self"] = "self"
 
     @property
     def book(self) -> LeaseBook:
@@ -102,7 +105,7 @@ class Yard:
 
     def start(self, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         # whoever runs the tests in the background of a shell has SIGINT ignored, and a child inherits that
-        words = ["env", "--default-signal=INT", *command]
+        words = [*self.around, "env", "--default-signal=INT", *command]
         return subprocess.Popen(  # noqa: S603 - our own words
             words, cwd=self.root, env=os.environ | dict(env or {}), text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -111,9 +114,12 @@ class Yard:
     def invoke(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, float]:
         """Run one command of the command line; return exit code, all it wrote, and seconds."""
         began = time.monotonic()
-        child = self.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), *words], env)
-        out, _ = child.communicate(timeout=60)
-        return child.returncode, out, time.monotonic() - began
+        code, out = finish(self.begin(*words, env=env))
+        return code, out, time.monotonic() - began
+
+    def begin(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start one command of the command line."""
+        return self.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), *words], env)
 
     def report(self) -> dict[str, Any]:
         """Read the report of the run that ended last."""
@@ -141,12 +147,7 @@ class Yard:
         directories = {path.name for path in folder.iterdir()} if folder.exists() else set()
         ports = {port for lease in self.book.leases() if lease.id in self.spared for port in lease.ports.values()}
         own = {port for pool in Settings.load().pools for port in pool}
-        listening = psutil.net_connections("tcp")
-        bound = {
-            address[1]
-            for connection in listening
-            if connection.status == psutil.CONN_LISTEN and (address := tuple(connection.laddr))[1] in own - ports
-        }
+        bound = listening(self.namespace) & own - ports
         return {
             "standing": self.standing(),
             "leases": [lease.id for lease in self.book.leases() if lease.id not in self.spared],
@@ -165,6 +166,16 @@ class Yard:
             return found["Id"], found["State"]["StartedAt"], found["State"]["Status"], found["RestartCount"]
         found = api.inspect_network(name) if kind == "network" else api.inspect_volume(name)
         return found.get("Id"), found.get("CreatedAt", found.get("Created"))
+
+
+def listening(process: int | Literal["self"]) -> set[int]:
+    """Return the TCP ports somebody listens on in the network namespace of *process*."""
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{process}/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
 
 
 CLEAN: dict[str, list[str]] = {"standing": [], "leases": [], "directories": [], "ports": []}
