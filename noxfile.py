@@ -3,6 +3,7 @@ The flows and the gates.
 
 Flows (they start real stacks): dev test alpine_test ci.
 Gates: lint types unit integration faults verify browser.
+Build servers: matrix, which runs what has the tag matrix.
 
 Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
 follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
