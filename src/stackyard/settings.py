@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 ImageSource = Literal["auto", "registry", "packages"]
 StartPath = Literal["auto", "compose"]
 
+LARGEST_BLOCK: Final = 100  # ports
 NAMED_PORTS: Final = 5  # postgres, redis, backend, auth, websocket: the least a block can hold
 SUBNET_PREFIX: Final = 28  # 13 addresses for containers: four services, and room for what a project adds
 DEFAULT_POOL: Final = "9500-9999"
@@ -90,6 +90,8 @@ class Settings:
 
         Derived, never stored: stacks that outlive a deleted state directory are still recognised as ours.
         """
+        import hashlib  # noqa: PLC0415 - loads OpenSSL, which commands that only look need not wait for
+
         seed = "\n".join([_machine(), socket.gethostname(), str(self.state_dir.resolve()), str(os.geteuid())])
         return hashlib.sha256(seed.encode()).hexdigest()[:12]
 
@@ -118,8 +120,9 @@ def _number(text: str) -> int | None:
 
 def _block(text: str) -> int:
     block = _number(text)
-    if block is None or not NAMED_PORTS <= block <= 100:  # noqa: PLR2004 - the rule is in the message
-        raise UsageError(f"STACKYARD_POOL_BLOCK must be a number of ports from {NAMED_PORTS} to 100, got {text!r}")
+    if block is None or not NAMED_PORTS <= block <= LARGEST_BLOCK:
+        rule = f"a number of ports from {NAMED_PORTS} to {LARGEST_BLOCK}"
+        raise UsageError(f"STACKYARD_POOL_BLOCK must be {rule}, got {text!r}")
     return block
 
 

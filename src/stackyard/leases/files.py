@@ -11,6 +11,7 @@ from stackyard import credentials
 from stackyard.errors import UsageError
 from stackyard.leases.owners import is_held
 from stackyard.leases.records import LOCK, SERVICES, ports_text
+from stackyard.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,6 +30,7 @@ OWN: Final = frozenset(
             "JWT_AUDIENCE ALLOWED_ORIGIN"
         ).split()),
         *(f"STACKYARD_{service.upper()}_{word}" for service in SERVICES for word in ("PORT", "URL")),
+        *(f"STACKYARD_SPARE_PORT_{number}" for number in range(1, LARGEST_BLOCK - len(SERVICES) + 1)),
     ]
 )  # fmt: skip
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
@@ -132,7 +134,8 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
         "STACKYARD_JWT_AUDIENCE": lease.id,
         "STACKYARD_ALLOWED_ORIGIN": f"http://127.0.0.1:{ports['backend']}",
     }
-    return own | {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
+    named = {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
+    return own | named | {f"STACKYARD_SPARE_PORT_{n}": str(port) for n, port in enumerate(lease.spare, 1)}
 
 
 def given(lease: Lease) -> dict[str, str]:

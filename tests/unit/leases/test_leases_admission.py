@@ -213,8 +213,8 @@ def test_a_host_that_tells_nothing_readable_is_unknown(tmp_path: Path, text: str
 def test_the_platforms_stacks_book_what_the_compose_file_reserves() -> None:
     environment = Environment.load("test", ROOT)
 
-    # 64m + 16m + 48m + 48m; the last two are merged in
-    assert environment.reserve_mb == -(-176 * 2**20 // 10**6)
+    # 48m + 16m + 48m + 48m; the last two are merged in
+    assert environment.reserve_mb == -(-160 * 2**20 // 10**6)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_the_task_says_what_fits_and_what_limits(
 
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)
-    assert (told["stacks"], told["limit"], told["reserve_mb"]) == (2, "slots", 185)
+    assert (told["stacks"], told["limit"], told["reserve_mb"]) == (2, "slots", 168)
     monkeypatch.setattr(ground, "host_memory", lambda: None)
     env.capacity(Context())
     assert "memory    no limit known" in capsys.readouterr().out

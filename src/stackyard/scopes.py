@@ -1,0 +1,55 @@
+"""A stack for as long as a block runs: ``with running("test") as stack: ...``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.errors import UsageError
+from stackyard.launch import launch
+from stackyard.survey import open_book
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stackyard.stacks import Stack
+
+
+@contextlib.contextmanager
+def running(
+    environment: str = "test",
+    *,
+    progress: Callable[[str], None] | None = None,
+    wait: float | None = None,
+    force: bool = False,
+) -> Iterator[Stack]:
+    """
+    Keep a stack of one's own up while the block runs; a warm one is taken where there is one.
+
+    Args:
+        environment: Name of the environment; one that keeps its data is not for this.
+        progress: Is given a line whenever the user should know something; nobody is told by default.
+        wait: Seconds to queue for a place; None does not.
+        force: Start it even if the host seems to have no memory for it.
+
+    Raises:
+        StackyardError: As `launch` does; after the block, `LeftoversError` if something could not be removed.
+    """
+    wanted, pid = Environment.load(environment), os.getpid()
+    if wanted.data == "volume":
+        raise UsageError(
+            f"environment {environment} is one for all and keeps its data; './noxw -s {environment}' starts it"
+        )
+    with Engine() as engine:
+        book = open_book(None, engine)
+        told = progress or (lambda _line: None)
+        stack, _ = launch(wanted, book, engine, fixed="never", progress=told, wait=wait, force=force)
+        try:
+            yield stack
+        finally:
+            # a fork inside the block unwinds it too, and must not remove its parent's stack
+            if os.getpid() == pid:
+                stack.down().check()
