@@ -124,13 +124,16 @@ def test_no_time_between_two_looks_gives_no_figure(
     assert {each.cpu_percent for each in watcher.look().services} == {None}
 
 
+@pytest.mark.parametrize("status", [404, 409, 500])
 def test_a_container_that_goes_away_during_the_look_is_told_as_missing(
-    watcher: Watcher, fake_engine: FakeEngine, lease: Lease, monkeypatch: pytest.MonkeyPatch
+    watcher: Watcher, fake_engine: FakeEngine, lease: Lease, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     answer = fake_engine.answer
 
-    def without_redis(method: str, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
-        return (404, {"message": "no such container"}) if f"redis-{lease.id}" in path else answer(method, path, query)
+    def without_redis(method: str, path: str, *rest: Any) -> tuple[int, Any]:
+        if f"redis-{lease.id}" in path:
+            return status, {"message": "no such container, or marked for removal"}
+        return answer(method, path, *rest)
 
     monkeypatch.setattr(fake_engine, "answer", without_redis)
     missing = {each.service: each for each in watcher.look().services}["redis"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.engine.usage import sight
+from stackyard.errors import RefusedError
 from stackyard.monitor.records import Service, Snapshot
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ class Watcher:
 
     def _service(self, item: Resource, before: tuple[float, float] | None) -> Service | None:
         """Look at one container; *before* is when the look before was, and the CPU seconds it found."""
-        seen, now = sight(self.engine, item.id), self._clock()
+        try:
+            seen, now = sight(self.engine, item.id), self._clock()
+        except RefusedError:
+            return None  # it is just being removed
         if seen is None:
             return None
         if seen.usage:
