@@ -262,6 +262,7 @@ def _seconds(value: str) -> int:
 
 
 TRANSLATORS: Final[Mapping[str, Callable[..., None]]] = {
+    "annotations": _host("Annotations"),
     "cap_add": _host("CapAdd"),
     "cap_drop": _host("CapDrop"),
     "command": _top("Cmd"),
