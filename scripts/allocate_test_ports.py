@@ -11,22 +11,20 @@ Allocate a block of test ports that no other run on this host has, and give it b
 
 from __future__ import annotations
 
-import argparse
-import functools
-import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from stackyard.environments import Environment
+from stackyard.environments import outline
 from stackyard.errors import PoolExhaustedError, StackyardError, UsageError
 from stackyard.leases import LeaseBook
-from stackyard.leases.ground import Ground
 from stackyard.leases.names import check_id
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from stackyard.leases import Lease
@@ -34,20 +32,40 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the flags say; return 0, or the exit code of what went wrong."""
-    options = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = plain(words) or parser().parse_args(words, SimpleNamespace())
     try:
         answer, text = run(options)
         if options.output:
-            write(Path(options.output), text if options.raw else json.dumps(answer, indent=2) + "\n")
+            write(Path(options.output), text if options.raw else dumped(answer) + "\n")
     except StackyardError as error:
         print(f"allocate_test_ports.py: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(answer, indent=2) if options.json else text)
+    print(dumped(answer) if options.json else text)
     return 0
+
+
+def plain(words: Sequence[str]) -> SimpleNamespace | None:
+    """Read the flags of a plain allocation, which need not wait until argparse is imported; None for any others."""
+    found: dict[str, Any] = dict.fromkeys(("base_port", "output"))
+    found |= dict.fromkeys(("force", "json", "check_only", "release", "cleanup", "system_check"), False)
+    found |= {"parallel_id": None, "env": "test"}
+    rest = iter(words)
+    for word in rest:
+        if word in {"--force", "--json"}:
+            found[word[2:]] = True
+        elif word in {"--parallel-id", "--env"} and not (value := next(rest, "-")).startswith("-"):
+            found[word[2:].replace("-", "_")] = value
+        else:
+            return None
+    return SimpleNamespace(**found)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
+    import argparse  # noqa: PLC0415 - as `plain` says
+    import functools  # noqa: PLC0415 - as above
+
     # a width of our own, because asking the terminal imports compression libraries that double the start
     layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=120)
     made = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
@@ -65,7 +83,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def dumped(answer: dict[str, Any]) -> str:
+    """Return the answer as JSON."""
+    import json  # noqa: PLC0415 - most answers are text
+
+    return json.dumps(answer, indent=2)
+
+
+def run(options: SimpleNamespace) -> tuple[dict[str, Any], str]:
     """Return the answer as JSON values and as text."""
     options.raw = bool(options.output and options.output.endswith(".env"))
     book = LeaseBook(settings(options.base_port))
@@ -81,8 +106,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return {"released": lease.id}, f"released the ports of {options.parallel_id}"
     if options.check_only:
         return check(book, options.parallel_id, options.env)
-    found = Environment.load(options.env, book.settings.root)
-    lease = book.acquire(found, parallel_id=options.parallel_id, force=options.force)
+    lease = book.acquire(outline(options.env, book.settings), parallel_id=options.parallel_id, force=options.force)
     return lease.to_json(), described(lease)
 
 
@@ -113,7 +137,7 @@ def check(book: LeaseBook, parallel_id: str, environment: str) -> tuple[dict[str
         UsageError: If the id or the environment is wrong.
     """
     check_id("--parallel-id", parallel_id)
-    Environment.load(environment, book.settings.root)
+    outline(environment, book.settings)
     leases = book.leases()
     for lease in leases:
         if (lease.parallel_id, lease.environment) == (parallel_id, environment):
@@ -137,6 +161,8 @@ def cleanup() -> tuple[dict[str, Any], str]:
 
 def system_check(book: LeaseBook) -> tuple[dict[str, Any], str]:
     """Say how the book and the pool are."""
+    from stackyard.leases.ground import Ground  # noqa: PLC0415 - only here
+
     leases, ground = book.leases(), Ground.survey()
     leased = {port for lease in leases for port in (*lease.ports.values(), *lease.spare)}
     others = [p for pool in book.settings.pools for p in pool if p not in leased and not ground.is_free([p])]

@@ -23,7 +23,6 @@ pickling across process borders.
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ class CommandError(EngineError):
         self.output = output
 
     def __str__(self) -> str:
+        import shlex  # noqa: PLC0415 - every command imports this module, and few of them fail
+
         how = "ran past its deadline" if self.returncode is None else f"failed with exit code {self.returncode}"
         tail = "\n".join(f"  {line}" for line in self.output.strip().splitlines()[-20:])
         return f"{shlex.join(self.argv)} {how}" + (f":\n{tail}" if tail else "")

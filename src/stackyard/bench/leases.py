@@ -146,15 +146,20 @@ class Commands:
 
 
 def commands(size: int = SIZE, *, rounds: int = 3) -> Commands:
-    """Time *size* allocating commands at once, and *size* idle interpreters, *rounds* times in turn."""
+    """
+    Time *size* allocating commands at once, and *size* idle interpreters, *rounds* times in turn.
+
+    One command goes first, so that the others find a book and what is kept of the environment, as on a host in use.
+    """
     script = str(project_root() / "scripts" / "allocate_test_ports.py")
     idle, busy = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, script, "--force", "--parallel-id"]
+            _burst([[*words, "first"]], folder)
+            _burst([[*words, "first", "--release"]], folder)
             idle.append(_burst([[sys.executable, "-c", "pass"]] * size, folder))
-            busy.append(
-                _burst([[sys.executable, script, "--force", "--parallel-id", f"job-{n}"] for n in range(size)], folder)
-            )
+            busy.append(_burst([[*words, f"job-{n}"] for n in range(size)], folder))
     seconds, idle_seconds = statistics.median(busy), statistics.median(idle)
     ratio = statistics.median(b / i for b, i in zip(busy, idle, strict=True))
     return Commands(size=size, seconds=seconds, idle_seconds=idle_seconds, ratio=ratio)

@@ -2,12 +2,19 @@
 What each environment is: `envs/docker_environments.yaml` plus one env file each, read and checked as a whole.
 
 Whatever is wrong in either file becomes one `ConfigError` that names file, key, value and rule; nothing else escapes.
+Names are imported when they are asked for, because a command that only leases ports can do without most of them.
 """
 
-from stackyard.environments.dotenv import parse_env, read_env
-from stackyard.environments.environment import Budget, Environment, Health, load_all
-from stackyard.environments.roots import project_root
-from stackyard.environments.rules import SERVICES, Data, Flavour
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stackyard.environments.dotenv import parse_env, read_env
+    from stackyard.environments.environment import Budget, Environment, Health, load_all
+    from stackyard.environments.outlines import Outline, outline
+    from stackyard.environments.roots import project_root
+    from stackyard.environments.rules import SERVICES, Data, Flavour
 
 __all__ = [
     "SERVICES",
@@ -16,8 +23,27 @@ __all__ = [
     "Environment",
     "Flavour",
     "Health",
+    "Outline",
     "load_all",
+    "outline",
     "parse_env",
     "project_root",
     "read_env",
 ]
+
+_HOMES = {
+    "dotenv": ("parse_env", "read_env"),
+    "environment": ("Budget", "Environment", "Health", "load_all"),
+    "outlines": ("Outline", "outline"),
+    "roots": ("project_root",),
+    "rules": ("SERVICES", "Data", "Flavour"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415 - as the names themselves
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
-from stackyard.leases import files, owners, recovery, refusals, rows, waiters
+from stackyard.leases import files, owners, refusals, rows, waiters
 from stackyard.leases.admission import Booked, Capacity
 from stackyard.leases.ground import Ground
 from stackyard.leases.names import check_id, check_seconds
@@ -187,6 +187,8 @@ class LeaseBook:
 
         Directories that belong to no lease any more, left by processes that were killed, are removed.
         """
+        from stackyard.leases import recovery  # noqa: PLC0415 - a lease is granted without
+
         aside: list[Path | None] = []
 
         def work(db: Transaction) -> list[Lease]:
@@ -373,7 +375,10 @@ class LeaseBook:
         return found
 
     def _recover(self, db: sqlite3.Connection, state: str) -> None:
-        recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
+        if state == "due" or self._survivors is not None:
+            from stackyard.leases import recovery  # noqa: PLC0415 - a book is hardly ever new
+
+            recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
 
 
 def _survey(strangers: Strangers | None) -> Ground:

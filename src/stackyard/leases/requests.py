@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from stackyard.leases.records import Fixed, Leasable
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
-
-log = logging.getLogger("stackyard")
 
 PARALLEL_TTL: Final = 3600.0  # seconds that a lease with a parallel id lives without being asked for again
 
@@ -144,7 +141,9 @@ class Request:
                 return block
             if self.fixed == "only":
                 raise PoolExhaustedError(refusals.fixed(own.name, obstacle or f"{ahead} others wait for them"))
-            log.info("environment %s moves to the pool: %s", own.name, obstacle)
+            import logging  # noqa: PLC0415 - hardly ever needed, and not light
+
+            logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
         search = Search(db=db, settings=self.settings, ground=ground, now=now)
         try:
             return search.place(leave=ahead)

@@ -18,7 +18,6 @@ a new book.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import stat
@@ -35,8 +34,6 @@ from stackyard.leases.turnstile import take_lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-log = logging.getLogger("stackyard")
 
 T = TypeVar("T")
 _Look: TypeAlias = tuple[int, int, int]  # inode, time of the last change in ns, SQLite's own counter of changes
@@ -306,11 +303,17 @@ class Store:
         try:
             self.file.rename(kept)
         except FileNotFoundError:
-            log.warning("%s: %s; made anew from what is still known", self.file, why)
+            _warn("%s: %s; made anew from what is still known", self.file, why)
             return
         if self._is_half_way():
             self._journal.rename(kept.with_name(f"{kept.name}-journal"))
-        log.warning("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
+        _warn("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
+
+
+def _warn(text: str, *values: object) -> None:
+    import logging  # noqa: PLC0415 - takes longer to import than a lease to be granted, and is hardly ever needed
+
+    logging.getLogger("stackyard").warning(text, *values)
 
 
 def _forget() -> None:

@@ -20,6 +20,7 @@ from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from fake_engine import FakeEngine
 
@@ -42,12 +43,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngi
 
 
 @pytest.fixture
-def script() -> Callable[..., int]:
+def module() -> ModuleType:
     spec = importlib.util.spec_from_file_location("allocate_test_ports", ROOT / "scripts" / "allocate_test_ports.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def script(module: ModuleType) -> Callable[..., int]:
     return lambda *flags: int(module.main(flags))
 
 
@@ -239,6 +245,29 @@ def test_the_script_allocates_checks_and_releases(
     assert script("--parallel-id", "job-1", "--release") == 0
     assert leases() == []
     assert script("--parallel-id", "job-1", "--release") == 5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--force"],
+        ["--parallel-id", "job-1"],
+        ["--parallel-id", "job-1", "--env", "ci", "--json", "--force"],
+        ["--env", "ci", "--env", "test"],
+        ["--parallel-id", ""],
+    ],
+)
+def test_the_quick_door_reads_flags_as_argparse_does(module: ModuleType, flags: list[str]) -> None:
+    assert vars(module.plain(flags)) == vars(module.parser().parse_args(flags))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--release"], ["--parallel-id"], ["--parallel-id", "--json"], ["--env=ci"], ["--par", "x"], ["x"], ["-h"]],
+)
+def test_the_quick_door_leaves_all_other_flags_to_argparse(module: ModuleType, flags: list[str]) -> None:
+    assert module.plain(flags) is None
 
 
 def test_the_script_takes_the_pool_from_its_base_port(
