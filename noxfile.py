@@ -6,7 +6,8 @@ Gates: lint types unit integration faults verify browser.
 Build servers: matrix, which runs what has the tag matrix.
 
 Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
-follows `--` goes to pytest, except --keep (leave the stack standing) and, for dev, down. `nox -l` lists all.
+follows `--` goes to pytest, except --keep (leave the stack standing), --wait SECONDS (queue while the host has no place
+or memory for another stack), --force (do not ask about memory) and, for dev, down. `nox -l` lists all.
 """
 
 from __future__ import annotations

@@ -52,20 +52,43 @@ class Arguments:
 
     Attributes:
         keep: Leave the stack standing after the run.
+        force: Start it even if the host seems to have no memory for it.
+        wait: Seconds to queue for a place; None does not.
         down: End the environment instead of starting it (dev only).
         pytest: All the rest.
     """
 
     keep: bool = False
+    force: bool = False
+    wait: float | None = None
     down: bool = False
     pytest: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Sort stackyard's own words from pytest's; `down` is ours only as the first, for `-k down` is pytest's."""
+        """
+        Sort stackyard's own words from pytest's; `down` is ours only as the first, for `-k down` is pytest's.
+
+        Raises:
+            UsageError: If --wait is not followed by a number of seconds.
+        """
         down = list(words[:1]) in (["down"], ["--down"])
-        rest = words[1:] if down else words
-        return cls(keep="--keep" in rest, down=down, pytest=tuple(word for word in rest if word != "--keep"))
+        wait, rest = cls._wait(words[1:] if down else words)
+        others = tuple(word for word in rest if word not in {"--keep", "--force"})
+        return cls(keep="--keep" in rest, force="--force" in rest, wait=wait, down=down, pytest=others)
+
+    @staticmethod
+    def _wait(words: Sequence[str]) -> tuple[float | None, list[str]]:
+        """Take `--wait SECONDS` or `--wait=SECONDS` out of *words*; the last one counts."""
+        wait, rest = None, []
+        remaining = iter(words)
+        for word in remaining:
+            name, given, value = word.partition("=")
+            if name == "--wait":
+                wait = check_seconds("--wait", value if given else next(remaining, ""))
+            else:
+                rest.append(word)
+        return wait, rest
 
 
 @dataclass(slots=True)
@@ -95,11 +118,11 @@ def test(name: str, words: Sequence[str]) -> int:
 
     Args:
         name: The environment.
-        words: What followed `--`: --keep, and pytest's arguments.
+        words: What followed `--`: --keep, --wait SECONDS, --force, and pytest's arguments.
     """
-    arguments = Arguments.parse(words)
     with _orderly_end():
         try:
+            arguments = Arguments.parse(words)
             if arguments.down:
                 raise UsageError(f"'down' belongs to the dev flow; a {name} run removes its own stack")
             return _test(Environment.load(name), arguments)
@@ -116,7 +139,8 @@ def _test(environment: Environment, arguments: Arguments) -> int:
         _sweep(run, book, engine)
         try:
             run.stack, startup = launch(
-                environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note
+                environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note, wait=arguments.wait,
+                force=arguments.force,
             )  # fmt: skip
             _note_startup(run, startup)
             run.exit_code = _payload(run.stack, arguments.pytest, limit)
@@ -240,23 +264,28 @@ def dev(words: Sequence[str]) -> int:
     Args:
         words: What followed `--`: nothing, or down.
     """
-    arguments = Arguments.parse(words)
     with _orderly_end(), Engine() as engine:
         try:
+            arguments = Arguments.parse(words)
             if arguments.pytest:
                 raise UsageError(f"the dev flow takes 'down' or nothing, got {shlex.join(arguments.pytest)}")
             environment = Environment.load("dev")
             book = open_book(None, engine)
-            (dev_down if arguments.down else dev_up)(environment, book, engine)
+            if arguments.down:
+                dev_down(environment, book, engine)
+            else:
+                dev_up(environment, book, engine, wait=arguments.wait, force=arguments.force)
         except StackyardError as error:
             say(f"error: {error}")
             return error.exit_code
     return 0
 
 
-def dev_up(environment: Environment, book: LeaseBook, engine: Engine) -> None:
+def dev_up(
+    environment: Environment, book: LeaseBook, engine: Engine, *, wait: float | None = None, force: bool = False
+) -> None:
     """Start an environment that stays, on its fixed ports, and print where it is and how to log in."""
-    stack, startup = launch(environment, book, engine, fixed="only", ttl=math.inf, progress=say)
+    stack, startup = launch(environment, book, engine, fixed="only", ttl=math.inf, progress=say, wait=wait, force=force)
     say(f"\n{access_table(stack.lease)}\n")
     say(f"ready after {startup.seconds:.2f} s; './noxw -s dev -- down' ends it and keeps the data")
 

@@ -11,6 +11,7 @@ from invoke.program import Program
 
 from stackyard.engine import Engine
 from stackyard.environments import Environment
+from stackyard.leases.admission import Memory
 from stackyard.settings import Settings
 from stackyard.survey import open_book
 
@@ -78,6 +79,36 @@ def test_up_prints_urls_and_the_way_down(shell: Shell) -> None:
     assert "postgresql://app:" in out
     assert "removes it" in out
     assert shell.json("env.up", "--parallel-id", "mine")["urls"]["websocket"].startswith("ws://127.0.0.1:")
+
+
+def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+
+    code, _, error = shell.run("env.up", "--parallel-id", "mine")
+    assert (code, error.partition(",")[0]) == (4, "no memory for another stack of test")
+
+    code, out, _ = shell.run("env.up", "--parallel-id", "mine", "--force")
+    assert (code, "removes it" in out) == (0, True)
+
+
+def test_up_waits_for_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([100, 100])
+    monkeypatch.setattr(
+        "stackyard.leases.ground.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
+    )
+
+    assert shell.run("env.up", "--parallel-id", "mine", "--wait", "60")[0] == 0
+    assert list(looks) == []
+
+
+@pytest.mark.parametrize("wait", ["soon", "0", "-1", "1e3"])
+def test_up_refuses_a_wait_that_is_no_time(shell: Shell, wait: str) -> None:
+    code, _, error = shell.run("env.up", f"--wait={wait}")
+
+    assert code == 2
+    assert error == f"--wait must be seconds above 0 and up to 2592000, got {wait!r}"
 
 
 def test_up_of_an_unknown_environment_is_one_line(shell: Shell) -> None:

@@ -16,6 +16,7 @@ from stackyard import flows
 from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
+from stackyard.leases.admission import Memory
 from stackyard.stacks import Stack, Startup
 from stackyard.survey import open_book
 
@@ -221,6 +222,33 @@ def test_words_of_pytest_are_left_alone() -> None:
     parsed = flows.Arguments.parse(["-k", "down", "--keep", "-x"])
 
     assert (parsed.keep, parsed.down, parsed.pytest) == (True, False, ("-k", "down", "-x"))
+
+
+def test_words_about_room_are_taken_from_pytests() -> None:
+    parsed = flows.Arguments.parse(["--wait", "60", "-x", "--force", "--wait=0.5"])
+
+    assert (parsed.wait, parsed.force, parsed.pytest) == (0.5, True, ("-x",))
+
+
+@pytest.mark.parametrize("words", [["--wait"], ["--wait", "-x"], ["--wait=soon"], ["--wait="]])
+def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
+    yard: Yard, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert flows.test("test", words) == 2
+    assert flows.dev(words) == 2
+    assert capfd.readouterr().out.count("error: --wait must be seconds above 0") == 2
+    assert not (yard.folder / "state").exists()
+
+
+def test_a_run_without_memory_waits_then_fails_unless_forced(
+    yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del yard
+    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+
+    assert flows.test("test", ["--wait", "0.01"]) == 4
+    assert "error: no memory for another stack of test" in capfd.readouterr().out
+    assert flows.test("test", ["--force"]) == 0
 
 
 def test_a_reader_that_has_gone_does_not_stop_the_run(yard: Yard) -> None:
