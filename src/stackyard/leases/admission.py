@@ -8,9 +8,8 @@ the kernel calls available. Where a cgroup limits this process, its limit counts
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,8 +19,7 @@ SETTLING: Final = 30.0  # seconds until a stack uses what it will; by then "avai
 _MB: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """
     Memory this process and its containers may use.
 
@@ -34,8 +32,7 @@ class Memory:
     available_mb: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Booked:
+class Booked(NamedTuple):
     """
     What leases have booked.
 
@@ -65,8 +62,7 @@ class Booked:
         return max(left // reserve_mb, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
+class Capacity(NamedTuple):
     """
     How many more stacks of an environment fit on the host now.
 
@@ -112,7 +108,7 @@ class Capacity:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
-        return asdict(self)
+        return self._asdict()
 
 
 def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, ahead: int) -> str | None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stackyard.leases.admission import host_memory
 
@@ -34,8 +33,7 @@ _NAMESERVER: Final = re.compile(r"^nameserver\s+([0-9.]+)\s*$", re.MULTILINE)
 Span = tuple[int, int]  # first and last address of a network
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class Ground(NamedTuple):
     """
     The host as seen just before a lease is granted.
 

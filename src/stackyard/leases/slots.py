@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stackyard.errors import PoolExhaustedError
 from stackyard.leases.ground import span
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """
     What a lease will hold.
 
