@@ -4,18 +4,17 @@ import io
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.bench import __main__, contenders, leases
+from stackyard.bench import contenders, leases
 from stackyard.bench.leases import Outcome, compare
 from stackyard.bench.stats import Summary, percentile
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -129,40 +128,6 @@ def test_commands_are_set_beside_idle_interpreters() -> None:
 def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         leases._burst([["/bin/false"]], str(tmp_path))
-
-
-def measured(*, sharing: int = 0) -> dict[str, Any]:
-    cost = Summary.of([1.0] * 100, "ms").to_json()
-    peer = {"name": "stackyard", "runs": 50, "sharing": sharing, "failed": 0, "seconds": 0.5}
-    burst = {"size": 50, "seconds": 3.0, "idle_seconds": 1.0, "ratio": 3.0}
-    return {
-        "rounds": 1, "cpus": 2, "load_before": 0.1, "peers": [peer], "alone": cost, "contending": cost,
-        "commands": burst,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("sharing", "code"), [(0, 0), (2, 1)])
-def test_the_program_prints_tables_writes_json_and_fails_for_a_shared_port(
-    sharing: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(leases, "measure", lambda **_: measured(sharing=sharing))
-    monkeypatch.setattr(__main__, "project_root", lambda: tmp_path)
-    (tmp_path / "reports").mkdir()
-
-    assert __main__.main(["leases", "--rounds", "1"]) == code
-
-    shown = capsys.readouterr().out
-    assert f"{sharing} of 50" in shown
-    assert "50 commands at once: 3.00 s, as many idle interpreters 1.00 s, ratio 3.0" in shown
-    assert json.loads((tmp_path / "reports" / "bench-leases.json").read_text())["cpus"] == 2
-
-
-@pytest.mark.parametrize("words", [[], ["ports"], ["leases", "--rounds", "0"], ["leases", "--size", "51"]])
-def test_wrong_words_are_refused(words: Sequence[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        __main__.main(words)
-
-    assert ended.value.code == 2
 
 
 def test_without_peers_only_what_is_there_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from stackyard.bench.plans import Plan
 
-# suite: its module, how many samples are taken at each depth, what a row without a name of its own is called
+# suite: its module, and how many samples are taken at each depth
 SOURCES: Final = {
-    "footprint": ("footprint", {"quick": 3, "default": 5, "full": 10}, "memory the host gave for one stack"),
-    "reset": ("resets", {"quick": 20, "default": 50, "full": 100}, "reset of a stack"),
-    "pool": ("pools", {"quick": 5, "default": 20, "full": 50}, "taking a warm stack"),
+    "footprint": ("footprint", {"quick": 3, "default": 5, "full": 10}),
+    "reset": ("resets", {"quick": 20, "default": 50, "full": 100}),
+    "pool": ("pools", {"quick": 5, "default": 20, "full": 50}),
 }
+WORDS: Final = {
+    "footprint": "memory the host gave for one more stack", "reset": "reset of a stack", "pool": "taking a warm stack",
+    "database": "a database for one test", "database_dropped": "its removal",
+}  # fmt: skip
 TARGETS: Final = {"reset": 0.05, "database": 0.03, "pool": 0.1}  # seconds, median
 FOOTPRINT_MB: Final = 70.0
 
@@ -32,18 +36,18 @@ def measure(plan: Plan, suite: str) -> Findings:
     Raises:
         StackyardError: If a stack cannot be started.
     """
-    name, sizes, what = SOURCES[suite]
+    name, sizes = SOURCES[suite]
     module = _module(name)
     if module is None:
         return Findings(notes=(f"suite {suite}: this stackyard cannot do it",))
     plan.say(f"{suite}: {sizes[plan.depth]} samples")
     try:
-        taken = module.measure(sizes[plan.depth])
+        taken = module.measure(sizes[plan.depth], name=plan.environment)
     except StackyardError as error:
         reason = " ".join(str(error).split())[:240]
-        return Findings(results=(_result(suite, suite, what, (), plan, reason),), notes=(f"suite {suite}: {reason}",))
+        return Findings(results=(_result(suite, suite, (), plan, reason),), notes=(f"suite {suite}: {reason}",))
     rows = taken if isinstance(taken, Mapping) else {suite: taken}
-    return Findings(results=tuple(_result(suite, row, what, samples, plan) for row, samples in rows.items()))
+    return Findings(results=tuple(_result(suite, row, samples, plan) for row, samples in rows.items()))
 
 
 def _module(name: str) -> Any | None:
@@ -51,10 +55,10 @@ def _module(name: str) -> Any | None:
     return importlib.import_module(full) if importlib.util.find_spec(full) else None
 
 
-def _result(suite: str, row: str, what: str, samples: Sequence[float], plan: Plan, reason: str = "") -> Result:
+def _result(suite: str, row: str, samples: Sequence[float], plan: Plan, reason: str = "") -> Result:
     memory = suite == "footprint"
     return Result.of(
-        samples, suite=suite, row=row, subject="stackyard", what=what if row == suite else row.replace("_", " "),
+        samples, suite=suite, row=row, subject="stackyard", what=WORDS.get(row, row),
         unit="MB" if memory else "s", target=FOOTPRINT_MB if memory else TARGETS.get(row),
         failed=int(bool(reason)), reason=reason, command=plan.command(suite),
     )  # fmt: skip

@@ -1,0 +1,520 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from fake_arena import STEPS, FakeArena, left_container, result
+from fake_docker import install_docker
+
+from stackyard.bench import borrowed, claims, parallel, requirements, rivals, startup, suites
+from stackyard.bench.arena import Arena
+from stackyard.bench.plans import Plan, peers_python
+from stackyard.bench.records import Findings, Step
+from stackyard.bench.starters import Own, Plain, Rival, Round, description, starters
+from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from stackyard.engine import Engine
+
+
+@pytest.fixture
+def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
+    made = FakeArena(tmp_path)
+    for module in (startup, parallel):
+        monkeypatch.setattr(module, "Arena", made)
+    return made
+
+
+class Slow:
+    """A way that takes the seconds it is told to, in turn."""
+
+    def __init__(self, name: str, *seconds: float) -> None:
+        self.name = self.subject = name
+        self.seconds = list(seconds)
+
+    def take(self, _stack: Any) -> Round:
+        took = self.seconds.pop(0)
+        return Round(up=took, down=took / 2, steps=(Step(name=f"{took}", begin=0, end=took),))
+
+
+def test_starts_are_compared_round_by_round_and_the_first_does_not_count(arena: FakeArena) -> None:
+    own, reference, plain = (
+        Slow("stackyard", 9, 1, 2, 3),
+        Slow("compose-100ms", 9, 4, 4, 4),
+        Slow("compose", 9, 5, 5, 5),
+    )
+
+    found = startup.measure(Plan(rounds=3), [own, reference, plain])
+
+    started, ratio, gone = (
+        found.find(*key) for key in (
+            ("startup", "stackyard"), ("startup", "ratio-compose-100ms"), ("cleanup", "ratio-compose")
+        )
+    )  # fmt: skip
+    assert (started.samples, started.target, started.verdict) == ((1.0, 2.0, 3.0), 1.0, "FAIL")  # type: ignore[union-attr]
+    assert ratio.samples == (0.25, 0.5, 0.75)  # type: ignore[union-attr]
+    assert gone.samples == (0.2, 0.4, 0.6)  # type: ignore[union-attr]
+    assert [step.name for step in found.waterfall] == ["2"]
+    assert found.notes == ()
+    assert len([call for call in arena.calls if call.startswith("down")]) == 12
+
+
+def test_a_way_that_fails_is_counted_and_the_others_go_on(arena: FakeArena) -> None:
+    class Broken(Slow):
+        def take(self, _stack: Any) -> Round:
+            raise CommandError(["docker"], 1, "no such\nimage")
+
+    found = startup.measure(Plan(rounds=2), [Slow("stackyard", 1, 1, 1), Broken("compose-100ms")])
+
+    broken = found.find("startup", "compose-100ms")
+    assert broken is not None
+    assert (broken.n, broken.failed, broken.median) == (0, 2, None)
+    assert broken.reason.startswith("docker failed with exit code 1: no such image")
+    assert found.find("startup", "ratio-compose-100ms") is None
+    assert arena.left == []
+
+
+def test_what_a_way_leaves_behind_is_its_failure(arena: FakeArena) -> None:
+    arena.left = [left_container("l0")]
+
+    found = startup.measure(Plan(rounds=1), [Slow("stackyard", 1, 1)])
+
+    own = found.find("cleanup", "stackyard")
+    assert own is not None
+    assert (own.failed, own.verdict, own.reason) == (1, "FAIL", "1 left by its own removal: container forgotten")
+
+
+def test_the_order_turns_with_each_round(arena: FakeArena) -> None:
+    said: list[str] = []
+
+    startup.race(arena, [Slow("a", 1, 1), Slow("b", 1, 1)], 1, said.append)  # type: ignore[arg-type]
+
+    assert [line.split(": ")[1] for line in said] == ["a", "b", "b", "a"]
+
+
+def test_stackyard_is_timed_as_its_user_sees_it(tmp_path: Path) -> None:
+    arena = FakeArena(tmp_path, delay=0.05)
+
+    taken = Own().take(arena.new())  # type: ignore[arg-type]
+
+    assert taken.up >= 0.05
+    assert taken.down < taken.up
+    steps = {step.name: (step.begin, step.end) for step in taken.steps}
+    assert steps["render"] == STEPS["render"]
+    assert steps["ready backend"] == (0.4, 0.5)
+    assert steps["ready websocket"] == (0.4, 0.55)
+    assert steps["ready postgres"] == (0.4, 0.45)
+
+
+def test_plain_compose_is_given_its_own_timing_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    install_docker(tmp_path, f'echo "$STACKYARD_HEALTH_START_INTERVAL" >> "{tmp_path}/seen"')
+    compose = SimpleNamespace(command=lambda *words: ["docker", "compose", *words])
+
+    for way in starters(None)[1:]:
+        way.take(SimpleNamespace(compose=compose))  # type: ignore[arg-type]
+
+    assert (tmp_path / "calls").read_text().split("\n")[:2] == ["compose up --wait", "compose down -v"]
+    assert (tmp_path / "seen").read_text().split("\n")[:-1] == ["", "", "100ms", "100ms"]
+
+
+def test_the_ways_depend_on_what_is_there() -> None:
+    assert [way.name for way in starters(None)] == ["stackyard", "compose", "compose-100ms"]
+    assert [way.name for way in starters("python", few=True)] == ["stackyard", "compose", "compose-100ms"]
+    assert {way.name for way in starters("python")} >= set(rivals.RIVALS)
+
+
+MODEL = {
+    "services": {
+        "postgres": {
+            "image": "stackyard/postgres:debian", "environment": {"A": 1}, "labels": {"stackyard.lease": "l1"},
+            "user": "10001:10001", "cpus": 1.0, "mem_limit": "402653184", "tmpfs": ["/tmp:size=16m"],
+            "volumes": [{"type": "tmpfs", "target": "/data"}, {"type": "volume", "target": "/x"}],
+            "secrets": [{"source": "postgres_password", "target": "/run/secrets/postgres_password"}],
+        }
+    },
+    "secrets": {"postgres_password": {"file": "/state/secrets/postgres_password"}},
+}  # fmt: skip
+
+
+def modelled(tmp_path: Path) -> Any:
+    compose = SimpleNamespace(
+        model=lambda: MODEL, file=tmp_path / "compose.yml", env_file=tmp_path / ".env", project="p"
+    )
+    return SimpleNamespace(compose=compose, lease=SimpleNamespace(ports={"postgres": 9500}, subnet="10.0.0.0/28"))
+
+
+def test_a_rival_is_told_all_but_credentials(tmp_path: Path) -> None:
+    told = description(modelled(tmp_path))
+
+    assert told["services"]["postgres"] == {
+        "image": "stackyard/postgres:debian", "environment": {"A": "1"}, "port": 9500,
+        "tmpfs": {"/tmp": "size=16m", "/data": ""},
+        "secrets": {"/state/secrets/postgres_password": "/run/secrets/postgres_password"},
+        "options": {"user": "10001:10001", "mem_limit": "402653184", "nano_cpus": 1_000_000_000},
+    }  # fmt: skip
+    assert told["labels"] == {"stackyard.lease": "l1"}
+
+
+def test_a_rival_times_itself_in_its_own_interpreter(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\ncat > "$0.stdin"\necho a word of its own\necho \'{"up": 2.5, "down": 1.5}\'\n')
+    program.chmod(0o755)
+
+    taken = Rival(name="testcontainers", subject="", python=str(program)).take(modelled(tmp_path))
+
+    assert (taken.up, taken.down) == (2.5, 1.5)
+    assert json.loads((tmp_path / "python.stdin").read_text())["project"] == "p"
+
+
+class Recorder:
+    """Stands in for the libraries: every call and entered block is noted."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+        self.ports: dict[int, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def note(*_args: Any, **_kwargs: Any) -> Recorder:
+            self.notes.append(name)
+            return self
+
+        return note
+
+    def __enter__(self) -> Self:
+        self.notes.append("enter")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.notes.append("exit")
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    notes: list[str] = []
+    for name in (
+        "testcontainers", "testcontainers.compose", "testcontainers.core", "testcontainers.core.network",
+        "testcontainers.core.container", "testcontainers.core.wait_strategies", "pytest_docker", "pytest_docker.plugin",
+    ):  # fmt: skip
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda attribute: lambda *_a, **_k: getattr(Recorder(notes), attribute)()  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, name, module)
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("name", "entered"), [("testcontainers-compose", 1), ("testcontainers", 5), ("pytest-docker", 1)]
+)
+def test_every_rival_starts_and_removes_what_it_started(
+    name: str, entered: int, libraries: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    service = {"image": "i", "environment": {}, "port": 1, "tmpfs": {}, "secrets": {"/a": "/b"}, "options": {}}
+    given = {
+        "file": str(tmp_path / "c.yml"), "env_file": "e", "project": "p", "subnet": "10.0.0.0/28", "labels": {},
+        "services": dict.fromkeys(("postgres", "redis", "auth", "backend"), service),
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(read=lambda: json.dumps(given)))
+
+    rivals.main([name])
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["up"] >= 0
+    assert told["down"] >= 0
+    assert (libraries.count("enter"), libraries.count("exit")) == (entered, entered)
+
+
+def test_a_rival_that_fails_says_why_in_one_line(libraries: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def broken(given: Mapping[str, Any]) -> Iterator[None]:
+        if given:
+            yield
+        raise TimeoutError("not ready")
+
+    assert libraries == []
+    monkeypatch.setitem(rivals.RIVALS, "pytest-docker", broken)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(read=lambda: "{}"))
+
+    with pytest.raises(SystemExit, match="pytest-docker: TimeoutError: not ready"):
+        rivals.main(["pytest-docker"])
+
+
+def crowded(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(*_: object, **__: object) -> Any:
+        stack = arena.new()
+        return stack, stack.up()
+
+    monkeypatch.setattr(parallel, "launch", launch)
+    monkeypatch.setattr(parallel, "_listening", lambda: {1, 2})
+
+
+def test_a_crowd_is_measured_whole_and_one_by_one(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded(arena, monkeypatch)
+    arena.delay = 0.01
+
+    found = parallel.measure(Plan(depth="full", parallel=6))
+
+    rows = {row.row: row for row in found.results}
+    assert rows["start-6"].n == rows["removal-6"].n == rows["memory-6"].n == 6
+    assert [rows[f"wall-up-{size}"].at for size in (1, 3, 6)] == [1.0, 3.0, 6.0]
+    assert rows["memory-6"].median == 30.0
+    assert rows["host-memory-6"].n == 1
+    assert rows["host-memory-3"].reason == parallel.TOO_FEW
+    assert rows["failed-6"].verdict == rows["clashes-6"].verdict == rows["left-6"].verdict == "PASS"
+    assert rows["growth"].unit == "x"
+    assert found.notes == ()
+
+
+def test_a_stack_that_fails_fails_the_crowd_and_says_why(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded(arena, monkeypatch)
+    crowd_trouble = NotReadyError("not ready after 30 s:\n  auth")
+
+    def first_fails(*_: object, **__: object) -> Any:
+        if crowd_trouble not in seen:
+            seen.append(crowd_trouble)
+            raise crowd_trouble
+        stack = arena.new()
+        return stack, stack.up()
+
+    seen: list[Exception] = []
+    monkeypatch.setattr(parallel, "launch", first_fails)
+
+    found = parallel.measure(Plan(parallel=2))
+
+    rows = {row.row: row for row in found.results}
+    assert (rows["start-2"].n, rows["start-2"].failed) == (1, 1)
+    assert (rows["failed-2"].figure, rows["failed-2"].verdict) == (1, "FAIL")
+    assert found.notes == ("2 stacks at once: a stack failed: not ready after 30 s: auth",)
+
+
+def test_what_is_left_of_a_crowd_is_counted_by_kind(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded(arena, monkeypatch)
+    monkeypatch.setattr(parallel, "_listening", lambda: {40010})
+    arena.book.leases = iter([["other"], ["other"], ["other", "ours"]]).__next__
+    arena.left = [left_container("l1"), left_container("stranger")]
+    next(arena._numbers)
+    arena.book.leases()
+
+    crowd = parallel.stand(arena, 1, print)  # type: ignore[arg-type]
+
+    assert crowd.left == {"containers": 1, "networks": 0, "volumes": 0, "listening ports": 1, "leases": 1}
+    (note,) = parallel._told(crowd)
+    assert note == "1 stacks at once left 1 containers, 1 listening ports, 1 leases"
+    rows = {row.row: row for row in parallel.results(crowd, Plan())}
+    assert (rows["left-1"].figure, rows["left-1"].verdict) == (3, "FAIL")
+
+
+def test_ports_of_two_leases_that_are_the_same_are_clashes() -> None:
+    one = SimpleNamespace(ports={"postgres": 1, "websocket": 2, "backend": 2}, spare=(3,))
+    other = SimpleNamespace(ports={"postgres": 3}, spare=(4, 5))
+
+    assert parallel._clashes([one, other]) == 1  # type: ignore[list-item]
+
+
+def test_listening_ports_are_the_kernels() -> None:
+    import socket  # noqa: PLC0415 - only this test listens
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert server.getsockname()[1] in parallel._listening()
+
+
+def test_an_interrupted_crowd_begins_no_more_and_removes_what_stands(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(arena, monkeypatch)
+
+    def interrupted(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "_look", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.stand(arena, 2, print)  # type: ignore[arg-type]
+
+    assert {"down l0", "down l1"} <= set(arena.calls)
+
+
+def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "alpine_sizes", lambda: [64.0, 201.0])
+    monkeypatch.setattr(requirements, "bare", list)
+    found = Findings(
+        results=(
+            result("startup", "stackyard", 1.0, 2.0), result("parallel", "start-3", 31.0, 5.0),
+            result("services", "stack-memory", 100.0, unit="MiB"), result("parallel", "failed-3", 0.0),
+        )
+    )  # fmt: skip
+
+    rows = {row.row: row for row in requirements.measure(Plan(depth="quick"), found).results}
+
+    assert (rows["start-up"].figure, rows["start-up"].verdict) == (31.0, "FAIL")
+    assert rows["memory"].figure == pytest.approx(104.858, abs=0.001)
+    assert rows["start-up"].command == "nox -s bench -- parallel startup requirements --quick"
+    assert (rows["clean-up"].figure, rows["clean-up"].verdict) == (None, None)
+    assert rows["clean-up"].reason == "suite cleanup did not run"
+    assert (rows["alpine-image"].figure, rows["alpine-image"].verdict) == (201.0, "FAIL")
+    assert (rows["limits"].figure, rows["limits"].verdict) == (0, "PASS")
+
+
+def test_a_requirement_that_cannot_be_looked_at_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> list[float]:
+        raise EngineError("no engine answers")
+
+    monkeypatch.setattr(requirements, "alpine_sizes", away)
+    monkeypatch.setattr(requirements, "bare", lambda: ["test/auth"])
+
+    rows = {row.row: row for row in requirements.measure(Plan(), Findings()).results}
+
+    assert (rows["alpine-image"].figure, rows["alpine-image"].reason) == (None, "no engine answers")
+    assert (rows["limits"].figure, rows["limits"].verdict) == (1, "FAIL")
+
+
+def test_every_service_needs_limits_and_a_health_check() -> None:
+    good = {"mem_limit": "1", "cpus": 1, "pids_limit": 1, "healthcheck": {"test": ["CMD", "true"]}}
+
+    assert requirements._complete(good)
+    for change in ({"cpus": None}, {"healthcheck": None}, {"healthcheck": {"test": ["CMD"], "disable": True}}):
+        assert not requirements._complete(good | change)
+
+
+def test_the_models_of_all_environments_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stackyard.verify import composition  # noqa: PLC0415 - imported where it is replaced
+
+    model = SimpleNamespace(services={"auth": {}})
+    monkeypatch.setattr(composition.Model, "render", lambda *_: model)
+
+    assert requirements.bare() == [f"{name}/auth" for name in ("dev", "test", "alpine-test", "ci")]
+
+
+def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stackyard import images  # noqa: PLC0415 - as above
+
+    built = [SimpleNamespace(reference="a:1", size=5_000_000), SimpleNamespace(reference="b:1", size=6_000_000)]
+    monkeypatch.setattr(images, "listing", lambda: built)
+    monkeypatch.setattr(images, "references", lambda _flavour: {"auth": "a:1", "backend": "b:1"})
+    assert requirements.alpine_sizes() == [5.0, 6.0]
+
+    built.pop()
+    row = requirements._looked("alpine-image", "", "MB", 200, Plan(), requirements.alpine_sizes)
+    assert row.reason == "not built: backend (alpine); 'invoke images.build' builds them"
+
+
+def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = {"unit": "ms", "n": 640, "median": 3.5, "p95": 6.0, "p99": 60.0}
+    peers = [
+        {"name": name, "sharing": shared, "failed": 0, "seconds": 0.5} for name, shared in (("stackyard", 0), ("x", 9))
+    ]
+    burst = {"size": 50, "ratio": 3.0}
+    told = {"peers": peers, "alone": cost, "contending": cost, "commands": burst}
+    monkeypatch.setattr("stackyard.bench.leases.measure", lambda **_: told)
+
+    rows = {row.row: row for row in claims.measure(Plan(depth="quick")).results}
+
+    assert (rows["sharing-stackyard"].verdict, rows["sharing-x"].verdict) == ("PASS", None)
+    assert (rows["alone"].median, rows["alone"].verdict) == (3.5, "FAIL")
+    assert (rows["contending-p99"].figure, rows["contending-p99"].verdict) == (60.0, "FAIL")
+    assert rows["burst"].verdict == "PASS"
+
+
+def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SimpleNamespace(measure=lambda n, **_: {"reset": [0.04] * n, "database": [0.05] * n})
+    monkeypatch.setattr(borrowed, "_module", lambda _name: module)
+
+    rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "reset").results}
+
+    assert (rows["reset"].n, rows["reset"].verdict) == (20, "PASS")
+    assert (rows["database"].what, rows["database"].verdict) == ("a database for one test", "FAIL")
+    monkeypatch.setattr(module, "measure", lambda n, **_: [60.0] * n)
+    (row,) = borrowed.measure(Plan(depth="quick"), "footprint").results
+    assert (row.unit, row.target, row.verdict) == ("MB", 70.0, "PASS")
+
+
+def test_a_suite_without_its_module_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(borrowed.SOURCES, "pool", ("no_such_module", {"quick": 1}))
+
+    assert borrowed.measure(Plan(depth="quick"), "pool").notes == ("suite pool: this stackyard cannot do it",)
+
+
+def test_a_borrowed_suite_that_fails_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(_n: int, *, name: str) -> list[float]:
+        raise UsageError(f"a pool of {name} is kept by the yardmaster")
+
+    monkeypatch.setattr(borrowed, "_module", lambda _name: SimpleNamespace(measure=measure))
+
+    (row,) = borrowed.measure(Plan(), "pool").results
+    assert (row.failed, row.verdict, row.reason) == (1, "FAIL", "a pool of test is kept by the yardmaster")
+
+
+def test_suites_are_chosen_by_name_or_by_depth() -> None:
+    assert suites.choose(["pool", "startup"], "default") == ("startup", "pool")
+    assert suites.choose([], "quick")[-1] == "requirements"
+    assert suites.choose(["all"], "quick") == suites.choose([], "full") == tuple(suites.MODULES)
+    with pytest.raises(UsageError, match="no benchmark 'nonsense'; there are: startup"):
+        suites.choose(["nonsense"], "quick")
+
+
+def test_a_run_measures_each_module_once_without_the_yardmaster(
+    monkeypatch: pytest.MonkeyPatch, fake_engine: Any
+) -> None:
+    del fake_engine
+    seen: list[tuple[str, str]] = []
+
+    def imported(name: str) -> Any:
+        def measure(_plan: Plan, *more: object) -> Findings:
+            seen.append((name.rpartition(".")[2], os.environ[suites.YARDMASTER]))
+            return Findings(notes=tuple(str(word) for word in more if isinstance(word, str)))
+
+        return SimpleNamespace(measure=measure)
+
+    monkeypatch.setattr(suites, "importlib", SimpleNamespace(import_module=imported))
+    monkeypatch.delenv(suites.YARDMASTER, raising=False)
+
+    found = suites.run(("startup", "cleanup", "reset", "pool", "requirements"), Plan(depth="quick"))
+
+    assert seen == [("startup", "off"), ("borrowed", "off"), ("borrowed", "on"), ("requirements", "off")]
+    assert found.notes == ("reset", "pool")
+    assert (found.depth, found.options["parallel"]) == ("quick", 3)
+    assert suites.YARDMASTER not in os.environ
+    monkeypatch.setenv(suites.YARDMASTER, "on")
+    suites.run(("startup",), Plan())
+    assert os.environ[suites.YARDMASTER] == "on"
+
+
+def test_a_plan_tells_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(environment="ci", depth="full", rounds=7, parallel=20)
+
+    assert plan.command("startup") == "nox -s bench -- startup --env ci --full --rounds 7 --parallel 20"
+    assert Plan().command("startup") == "nox -s bench -- startup"
+    assert (plan.repeats, plan.stacks, Plan(depth="quick").repeats, Plan(depth="quick").stacks) == (7, 20, 3, 3)
+    assert Plan().say("anything") is None  # type: ignore[func-returns-value]
+    monkeypatch.setenv("STACKYARD_BENCH_PYTHON", "")
+    assert peers_python() is None
+
+
+def test_an_arena_leases_a_place_for_each_stack_and_gives_it_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("STACKYARD_POOL", "11500-11519")
+    monkeypatch.setattr("stackyard.bench.arena.prepare_images", lambda *_: {"STACKYARD_IMAGE_REDIS": "r:1"})
+    del engine
+
+    with Arena.open("test", print) as arena, arena.stack() as stack:
+        assert [lease.id for lease in arena.book.leases()] == [stack.lease.id]
+        assert stack.lease.variables()["STACKYARD_IMAGE_REDIS"] == "r:1"
+
+    assert arena.book.leases() == []
+
+
+def test_plain_compose_has_a_name_of_its_own() -> None:
+    assert Plain().name == startup.PLAIN
+    assert startup.REFERENCE in {way.name for way in starters(None)}
