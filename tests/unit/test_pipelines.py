@@ -161,7 +161,10 @@ def test_images_go_from_one_job_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], calls: Sequence[str]
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    noted = install_docker(tmp_path, 'test "$1" != image || printf "stackyard/auth:debian\\nstackyard/redis:alpine\\n"')
+    noted = install_docker(
+        tmp_path,
+        'test "$1" != image || printf "stackyard/auth:debian\\nstackyard/base-debian:1\\nstackyard/redis:alpine\\n"',
+    )
     file = tmp_path / "cache/images.tar"
     file.parent.mkdir()
     file.touch()
