@@ -76,6 +76,8 @@ class FakeEngine:
                 return 200, [n for n in self.networks.values() if _matches(n["Labels"], query)]
             case "GET", ["networks", identity]:
                 return 200, self.networks[identity]
+            case "POST", ["networks", identity, "disconnect"]:
+                return self._disconnect(identity, (body or {})["Container"])
             case "GET", ["volumes"]:
                 return 200, {"Volumes": [v for v in self.volumes.values() if _matches(v["Labels"], query)]}
             case "DELETE", [("containers" | "networks" | "volumes") as kind, identity]:
@@ -88,6 +90,14 @@ class FakeEngine:
             "Id": identity, "Names": [f"/{identity}"], "Labels": row["labels"], "State": row["state"]["Status"],
             "Status": row["text"], "Ports": ports,
         }  # fmt: skip
+
+    def _disconnect(self, network: str, container: str) -> tuple[int, Any]:
+        ends = self.networks[network]["Containers"]
+        (end,) = [key for key, end in ends.items() if container in {key, end["Name"]}] or [None]
+        if end is None:
+            return _missing(container)
+        del ends[end]
+        return 200, None
 
     def _about(self, identity: str, what: str) -> tuple[int, Any]:
         row = self.containers.get(identity)
@@ -116,6 +126,8 @@ class FakeEngine:
         store = getattr(self, kind)
         if identity not in store:
             return _missing(identity)
+        if kind == "networks" and store[identity].get("Containers"):
+            return 403, {"message": f"network {identity} has active endpoints"}
         if identity not in self.immortal:
             del store[identity]
         return 204, None

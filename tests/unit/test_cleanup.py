@@ -116,3 +116,35 @@ def test_a_sweep_that_fails_says_so(tmp_path: Path) -> None:
 
     assert set(begun) <= {lease.id for lease in leases}
     assert cleanup._at_once(work, []) == []
+
+
+def test_a_network_goes_as_soon_as_its_containers_are_off_it(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net", users=("auth-l1", "redis-l1"))
+    for service in ("auth", "redis"):
+        fake_engine.container(service)
+        fake_engine.refuse[f"containers {service}-l1"] = (500, "device busy")
+
+    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+
+    assert removal.removed == ["network net"]
+    assert [(item.name, item.reason.endswith("device busy")) for item in removal.left] == [
+        ("auth-l1", True), ("redis-l1", True),
+    ]  # fmt: skip
+
+
+def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net")
+    fake_engine.networks["net"]["Containers"]["ep-4711"] = {"Name": "auth-l1"}
+
+    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+
+    assert (removal.removed, removal.left) == (["network net"], [])
+
+
+def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net", users=("stranger",))
+
+    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+
+    assert [str(item) for item in removal.left] == ["network net: still used by stranger"]
+    assert list(fake_engine.networks["net"]["Containers"]) == ["stranger"]
