@@ -1,27 +1,26 @@
-"""The probes against real containers, started here under a project name of their own and removed again."""
+"""The probes against real containers, started here in a lease of their own and removed again."""
 
 from __future__ import annotations
 
-import secrets
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackyard import credentials, process
+from stackyard.engine import Engine
 from stackyard.environments import Environment
-from stackyard.errors import CommandError, NotReadyError
+from stackyard.errors import NotReadyError
 from stackyard.probes import probe_for, wait_until_ready
+from stackyard.stacks import Stack
+from stackyard.survey import open_book, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from stackyard.probes import Probe
 
-SERVICES = ("postgres", "redis", "auth", "backend")
-SUBNET = "10.213.254.240/28"  # outside the fixed blocks and the pool of leases
+PROBES = ("postgres", "redis", "auth", "backend", "websocket")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,53 +39,22 @@ class Running:
         return [probe_for(service, self.urls[service]) for service in services or self.urls]
 
 
-def free_ports(count: int) -> list[int]:
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(images: dict[str, str]) -> Iterator[Running]:
+    """A platform in a lease of its own, not started yet; plain Compose drives it."""
     environment = Environment.load("test")
-    for service in SERVICES:
-        image = environment.variables[f"STACKYARD_IMAGE_{service.upper()}"]
+    with Engine() as engine:
+        book = open_book(None, engine)
+        lease = book.acquire(environment, variables=images, strangers=strangers(engine))
+        stack = Stack(environment, lease, book, engine)
+        keys = credentials.read(lease.secrets_dir)
         try:
-            process.run(["docker", "image", "inspect", image], deadline=30)
-        except CommandError:
-            pytest.skip(f"needs the image {image}: invoke images.build")
-    platform = prepare(environment, tmp_path_factory.mktemp("platform"))
-    try:
-        yield platform
-    finally:
-        platform.compose("down", "--volumes", "--timeout", "0")
-    assert platform.compose("ps", "--all", "--quiet").strip() == ""
-
-
-def prepare(environment: Environment, directory: Path) -> Running:
-    """Write an env file and secrets as a lease has them; start nothing yet."""
-    keys = credentials.ensure(directory / "secrets")
-    ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
-    project = f"stackyard-probes-{secrets.token_hex(4)}"
-    variables = dict(environment.variables) | {
-        "COMPOSE_PROJECT_NAME": project,
-        "STACKYARD_SUBNET": SUBNET,
-        "STACKYARD_SECRETS_DIR": str(directory / "secrets"),
-        **{f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()},
-    }
-    env_file = directory / "env"
-    env_file.write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
-    command = ("docker", "compose", "-f", str(environment.compose_file), "--env-file", str(env_file), "-p", project)
-    urls = {
-        "postgres": f"postgresql://app:{keys.postgres_password}@127.0.0.1:{ports['postgres']}/app",
-        "redis": f"redis://app:{keys.redis_password}@127.0.0.1:{ports['redis']}/0",
-        "auth": f"http://127.0.0.1:{ports['auth']}",
-        "backend": f"http://127.0.0.1:{ports['backend']}",
-        "websocket": f"ws://127.0.0.1:{ports['backend']}/ws",
-    }
-    return Running(command=command, urls=urls, passwords=(keys.postgres_password, keys.redis_password))
+            yield Running(
+                command=tuple(stack.compose.command()), urls={name: lease.url(name) for name in PROBES},
+                passwords=(keys.postgres_password, keys.redis_password),
+            )  # fmt: skip
+        finally:
+            assert stack.down().left == []
 
 
 async def test_what_the_probes_call_ready_answers_every_request_after(running: Running) -> None:
