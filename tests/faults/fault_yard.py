@@ -147,13 +147,19 @@ class Yard:
         directories = {path.name for path in folder.iterdir()} if folder.exists() else set()
         ports = {port for lease in self.book.leases() if lease.id in self.spared for port in lease.ports.values()}
         own = {port for pool in Settings.load().pools for port in pool}
-        bound = listening(self.namespace) & own - ports
+        bound = listening(self.namespace) & own - ports - self._published_by_others()
         return {
             "standing": self.standing(),
             "leases": [lease.id for lease in self.book.leases() if lease.id not in self.spared],
             "directories": sorted(directories - self.spared),
             "ports": sorted(map(str, bound)),
         }
+
+    def _published_by_others(self) -> set[int]:
+        """Return the ports of other books' stacks: another run of these tests may have the same pool."""
+        rows = self.engine.api.containers()
+        others = [row for row in rows if row["Labels"].get("stackyard.host") != self.host]
+        return {port["PublicPort"] for row in others for port in row["Ports"] if "PublicPort" in port}
 
     def snapshot(self) -> dict[str, Any]:
         """Tell what FOREIGN-SAFE wants unchanged: ids, start times and restart counts."""
@@ -195,14 +201,17 @@ def finish(child: subprocess.Popen[str], *, seconds: float = 60.0) -> tuple[int,
     return child.returncode, out
 
 
-def changed(stack: Stack, changes: Mapping[str, Mapping[str, Any]]) -> Stack:
-    """Return a stack of the same lease whose Compose file has other values in some services."""
+def changed(
+    stack: Stack, changes: Mapping[str, Mapping[str, Any]], *, network: Mapping[str, Any] | None = None
+) -> Stack:
+    """Return a stack of the same lease whose Compose file has other values in some services, or in its network."""
     import yaml  # noqa: PLC0415 - one use
 
     original = stack.environment.compose_file
     content = yaml.safe_load(original.read_text())
     for service, values in changes.items():
         content["services"][service] |= values
+    content["networks"]["platform"] |= network or {}
     path = original.with_name(f"{stack.lease.id}.yml")
     path.write_text(json.dumps(content))
     environment = dataclasses.replace(stack.environment, compose_file=path)

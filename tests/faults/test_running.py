@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,42 @@ def test_a_paused_database_recovers(stack: Stack) -> None:
     assert paused == "paused"
     # the engine calls a paused container unhealthy until its next health check
     until(lambda: all(state.well for state in stack.status()), pause=0.2)
+
+
+@pytest.mark.core
+def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack) -> None:
+    (identity,) = yard.spared
+    beside = yard.book.find(identity).url("backend")
+    api, postgres = yard.engine.api, stack.container("postgres").id
+    network = f"{stack.lease.project}_platform"
+    api.disconnect_container_from_network(postgres, network)
+    answers = []
+
+    def cut_off() -> bool:
+        answers.append(httpx.get(f"{beside}/readyz").status_code)
+        return httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 503
+
+    until(cut_off, pause=0.1)
+    api.connect_container_to_network(postgres, network, aliases=["postgres"])
+    until(lambda: httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 200, pause=0.1)
+    answers += [httpx.get(f"{beside}/readyz").status_code for _ in range(20)]
+
+    assert set(answers) == {200}
+
+
+def test_a_login_takes_as_long_for_a_stranger_as_for_a_user(stack: Stack) -> None:
+    took: dict[str, list[float]] = {"same.name": [], "no.such.name": []}
+    with httpx.Client(base_url=stack.lease.url("auth")) as auth:
+        auth.post("/register", json=ACCOUNT).raise_for_status()
+        for name in list(took) * 100:  # turn by turn: whatever else the machine does slows both down
+            began = time.perf_counter()
+            answer = auth.post("/login", json={"name": name, "password": "wrong horse battery"})
+            took[name].append(time.perf_counter() - began)
+            assert answer.status_code == 401
+
+    ratio = statistics.median(took["same.name"]) / statistics.median(took["no.such.name"])
+
+    assert 0.8 < ratio < 1.25
 
 
 @pytest.mark.core

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
+import httpx
 import pytest
 from tests.faults.fault_yard import FULL, changed
 
@@ -104,6 +105,44 @@ def test_one_stack_of_four_fails_alone(yard: Yard) -> None:
     assert "service redis is exited (exit code 3" in said[2]
     assert standing == 3 * 5
     assert left == [[], [], [], []]
+
+
+@pytest.mark.core
+def test_a_service_that_dies_after_it_was_ready_fails_the_start(yard: Yard) -> None:
+    # it answers its probe, and is gone before the last of the others has
+    dies = {"entrypoint": ["sh", "-c", "python3 -m auth_service & sleep 3; exit 9"]}
+    late = {"entrypoint": ["sh", "-c", "sleep 10; exec python3 -m backend_service"]}
+    stack = changed(yard.stack(), {"auth": dies, "backend": late})
+
+    text, seconds = failure(stack, deadline=60)
+
+    assert "service auth is exited (exit code 9" in text
+    assert seconds < 20
+    assert yard.standing() == []
+
+
+def test_a_slow_dependency_is_waited_for(yard: Yard) -> None:
+    late = {"entrypoint": ["sh", "-c", "sleep 3; exec /usr/local/bin/entrypoint"]}
+    stack = changed(yard.stack(), {"redis": late})
+    try:
+        startup = stack.up(deadline=60)
+        answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
+    finally:
+        stack.down()
+
+    assert min(startup.probes["redis"], startup.probes["backend"]) >= 3
+    assert answer.status_code == 200
+
+
+def test_a_bridge_that_cannot_be_made_is_told_in_the_engine_s_words(yard: Yard) -> None:
+    network = {"driver_opts": {"com.docker.network.bridge.name": "lo"}}
+    stack = changed(yard.stack(), {}, network=network)
+
+    text, _ = failure(stack, deadline=30)
+
+    assert "bridge" in text
+    assert "lo" in text.split()
+    assert yard.standing() == []
 
 
 async def ask(url: str) -> int:
