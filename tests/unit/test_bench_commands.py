@@ -191,6 +191,16 @@ def test_a_run_is_printed_with_the_machine_first_and_what_was_missed_last() -> N
     assert lines[-1] == "missed: stackyard, stackyard: 1.04 s, target 1; nox -s bench -- startup"
 
 
+def test_a_crowd_is_listed_stack_by_stack_when_all_of_it_stood() -> None:
+    rows = [result("parallel", f"{row}-2", value, 2.0, at=2) for row, value in
+            (("start", 1.5), ("memory", 110.0), ("removal", 0.25))]  # fmt: skip
+
+    assert outputs.stacks(run(*rows)).splitlines()[2].split() == ["1", "1.50", "110", "0.250"]
+    assert outputs.stacks(run(*rows[:2])) == ""
+    assert outputs.stacks(run(rows[0], rows[1], result("parallel", "removal-2", 0.5, at=2))) == ""
+    assert outputs.stacks(run(result("startup", "stackyard", 1.0))) == ""
+
+
 def test_what_is_not_known_of_the_machine_is_said() -> None:
     made = whole_run()
     bare = dataclasses.replace(made.machine, cpu=None, system=None, engine=None, compose=None, pressure=None)

@@ -20,6 +20,8 @@ LARGE: Final = 100  # from here on, digits after the point say nothing
 def text(run: Run) -> str:
     """Return all of *run* as lines of text."""
     parts = [machine(run.machine, run), *_suites(run)]
+    if each := stacks(run):
+        parts.append(each)
     if run.waterfall:
         parts.append("One start, the median one:\n" + waterfall(run.waterfall))
     if run.notes:
@@ -50,6 +52,20 @@ def _reasons(run: Run, suite: str) -> Iterator[str]:
     for result in run.results:
         if result.suite == suite and result.reason and (result.figure is None or result.failed):
             yield f"{result.subject}, {result.what}: {result.reason}"
+
+
+def stacks(run: Run) -> str:
+    """Return the largest crowd's stacks one by one; nothing where there was no crowd or not all of it stood."""
+    sizes = [result.at for result in run.results if result.suite == "parallel" and result.at is not None]
+    if not sizes:
+        return ""
+    size = int(max(sizes))
+    found = [run.find("parallel", f"{row}-{size}") for row in ("start", "memory", "removal")]
+    columns = [result.samples for result in found if result is not None and result.n == size]
+    if len(columns) < len(found):
+        return ""
+    rows = [[str(number), *map(figure, row)] for number, row in enumerate(zip(*columns, strict=True), 1)]
+    return table(rows, ["stack", "start-up, s", "memory, MiB", "clean-up, s"], align=["right"] * 4)
 
 
 def _row(result: Result) -> list[str]:

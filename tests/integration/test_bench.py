@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stackyard.bench import gate, parallel, requirements, startup, suites
+from stackyard.bench.arena import Arena
+from stackyard.bench.history import History
+from stackyard.bench.plans import Plan
+from stackyard.bench.starters import Own, Plain, Round
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackyard.bench.records import Findings, Run
+    from stackyard.stacks import Stack
+
+ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delayed:
+    """stackyard with a start that is slower by a share of itself: what a bad commit would do."""
+
+    share: float
+    name: str = "stackyard"
+    subject: str = "stackyard"
+
+    def take(self, stack: Stack) -> Round:
+        taken = Own().take(stack)
+        time.sleep(self.share * taken.up)
+        return replace(taken, up=taken.up * (1 + self.share))
+
+
+@pytest.fixture(scope="module")
+def runs() -> tuple[Run, Run, Run]:
+    """Measure two honest runs and a slow one in turn, so that all three meet the same machine."""
+    plan = Plan(rounds=ROUNDS)
+    ways: list[Own | Delayed] = [
+        replace(Own(), name="first"),
+        replace(Own(), name="second"),
+        Delayed(share=0.6, name="slow"),
+    ]
+    found = startup.measure(plan, ways)
+    first, second, slow = (run_of(found, way.name, commit) for way, commit in zip(ways, ("1", "1", "2"), strict=True))
+    return first, second, slow
+
+
+def run_of(found: Findings, name: str, commit: str) -> Run:
+    results = tuple(replace(r, row="stackyard") for r in found.results if r.row == name and r.suite == "startup")
+    return replace(suites.run((), Plan()), id=f"{name:0<12}", commit=40 * commit, suites=("startup",), results=results)
+
+
+def test_the_gate_passes_an_equal_run_and_refuses_a_slower_one(runs: tuple[Run, Run, Run], tmp_path: Path) -> None:
+    history = History(file=tmp_path / "history.jsonl")
+    for run in runs:
+        history.append(run)
+
+    equal = gate.guard(*gate.opponents(history, "first", "second"))
+    slower = gate.guard(*gate.opponents(history, "first", "slow"))
+
+    assert not [found for found in equal if found.worse(0.25)]
+    assert [(found.suite, found.row) for found in slower if found.worse(0.15)] == [("startup", "stackyard")]
+
+
+def test_plain_compose_starts_and_removes_the_same_stack() -> None:
+    with Arena.open("test", print) as arena, arena.stack() as stack:
+        taken = Plain().take(stack)
+
+        assert 0 < taken.up < 60
+        assert arena.engine.everything(stack.labels) == []
+
+
+def test_stacks_at_once_keep_every_promise_and_leave_nothing() -> None:
+    found = parallel.measure(Plan(parallel=3))
+
+    rows = {row.row: row for row in found.results}
+    assert (rows["start-3"].n, rows["removal-3"].n, rows["memory-3"].n) == (3, 3, 3)
+    assert [rows[f"{row}-3"].figure for row in ("failed", "clashes", "left")] == [0, 0, 0]
+    assert found.notes == ()
+    kept = {row.row: row.verdict for row in requirements.measure(Plan(), found).results if row.samples}
+    assert {kept[row] for row in ("start-up", "memory", "ports", "parallel", "clean-up", "left", "limits")} == {"PASS"}
