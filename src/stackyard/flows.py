@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
-    from stackyard.stacks import Startup
+    from stackyard.starts import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
 ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")

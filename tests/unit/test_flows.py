@@ -17,7 +17,8 @@ from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
-from stackyard.stacks import Stack, Startup
+from stackyard.stacks import Stack
+from stackyard.starts import Startup
 from stackyard.survey import open_book
 
 if TYPE_CHECKING:
