@@ -18,13 +18,14 @@ from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
 from stackyard.stacks import Stack
-from stackyard.starts import Startup
 from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_engine import FakeEngine
+
+    from stackyard.starts import Startup
 
 # stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """
