@@ -20,8 +20,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from stackyard.bench import outputs
-from stackyard.bench.__main__ import add_options, broken, measure, plan_of
-from stackyard.errors import StackyardError
+from stackyard.bench.__main__ import add_options, broken, measure, orderly, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_options(made)
     options = made.parse_args(argv)
-    try:
-        run = measure(SUITES, plan_of(options))
-    except StackyardError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return error.exit_code
+    return orderly(lambda: validate(options), NAME)
+
+
+def validate(options: argparse.Namespace) -> int:
+    """
+    Measure, print, and return 1 if a requirement is not met.
+
+    Raises:
+        StackyardError: If something cannot be measured at all.
+    """
+    run = measure(SUITES, plan_of(options))
     print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))
     return broken(run)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -284,6 +285,28 @@ def test_wrong_words_are_refused(words: Sequence[str], capsys: pytest.CaptureFix
 def test_an_unknown_suite_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["nonsense"]) == 2
     assert capsys.readouterr().err.startswith("error: no benchmark 'nonsense'")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_told_to_end_it_unwinds_without_a_traceback(
+    number: signal.Signals, code: int, measured: list[Any], monkeypatch: pytest.MonkeyPatch, history: History
+) -> None:
+    def interrupted(*_: object) -> Run:
+        signal.raise_signal(number)
+        raise AssertionError(measured)
+
+    monkeypatch.setattr(suites, "run", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a build server may ignore it
+    try:
+        ended: object = program.main(["startup"])
+    except SystemExit as end:
+        ended = end.code
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+
+    assert (ended, history.runs()) == (code, [])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_report_alone_measures_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -14,21 +15,39 @@ from stackyard.environments import project_root
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from stackyard.bench.records import Run
 
 MOST: Final = 1000  # rounds, more of which take days
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; return 1 if something promised of every stack was not kept, or the exit code of what went wrong."""
     options = parser().parse_args(arguments)
+    return orderly(lambda: _main(options), "error")
+
+
+def orderly(work: Callable[[], int], name: str) -> int:
+    """Do *work* and return its exit code; an error becomes one line after *name*, SIGTERM unwinds as Ctrl-C does."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        return _main(options)
+        return work()
     except StackyardError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program's output
+        progress(f"{name}: {error}")
         return error.exit_code
+    except KeyboardInterrupt:
+        progress(f"{name}: interrupted; what stood is removed, nothing is added to the history")
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(options: argparse.Namespace) -> int:
