@@ -196,7 +196,6 @@ def test_images_of_ours_that_nobody_needs_go_and_no_others(post: Outpost) -> Non
     assert tags - aliases == {"theirs/redis:1", *post.references.values()}
 
 
-@pytest.mark.core
 @pytest.mark.timeout(300)
 def test_what_a_killed_engine_and_a_power_cut_leave_is_removed(
     yard_for_all: Yard, tmp_path_factory: pytest.TempPathFactory
