@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from stackyard.databases import aclone
+from stackyard.engine.inside import output
 from stackyard.environments import project_root
 from stackyard.errors import StackyardError
 from stackyard.resets import areset
@@ -186,6 +187,29 @@ def test_fifty_private_databases_at_once_are_apart_and_leave_nothing(stack: Stac
     asyncio.run(use())
     assert {state.service: state.status for state in stack.status()}["postgres"] == "running"
     assert httpx.get(f"{stack.lease.url('backend')}/readyz").status_code == 200
+
+
+def test_templates_that_share_files_can_be_copied_but_neither_entered_nor_opened(stack: Stack) -> None:
+    url = stack.lease.url("postgres").removesuffix("app")
+
+    async def use() -> None:
+        link = await asyncpg.connect(f"{url}postgres")
+        for template in ("template0", "template1", "app_template"):
+            with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="not currently accepting connections"):
+                await asyncpg.connect(url + template)
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await link.execute(f"ALTER DATABASE {template} ALLOW_CONNECTIONS true")
+            await link.execute(f"CREATE DATABASE copied TEMPLATE {template}")
+            copy = await asyncpg.connect(f"{url}copied")
+            assert await copy.fetchval("SELECT count(*) FROM pg_proc WHERE proname = 'gen_random_uuid'") == 1
+            assert bool(await copy.fetchval("SELECT to_regclass('users')::text")) is (template == "app_template")
+            await copy.close()
+            await link.execute("DROP DATABASE copied")
+        await link.close()
+
+    asyncio.run(use())
+    look = ("busybox", "find", "/var/lib/postgresql/pgdata/base/1", "-type", "f", "-links", "1")
+    assert output(stack.engine, stack.container("postgres").id, *look) == (0, "")
 
 
 def test_a_reset_leaves_private_databases_alone(stack: Stack) -> None:
