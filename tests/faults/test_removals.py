@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, changed, finish, unti
 from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.faults.fault_yard import Yard
 
     from stackyard.stacks import Stack
@@ -97,7 +100,9 @@ def test_a_paused_stack_can_be_removed(yard: Yard, stack: Stack) -> None:
 
 
 @pytest.mark.core
-def test_a_crowd_of_dead_runs_is_removed_by_one_command(yard: Yard) -> None:
+def test_a_crowd_of_dead_runs_is_removed_by_one_command(
+    yard: Yard, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     image = yard.references["STACKYARD_IMAGE_REDIS"]
     code, out = finish(yard.start([sys.executable, "-c", CROWD, image, str(DEAD)]), seconds=300)
     crowd = len(yard.standing())
@@ -108,8 +113,25 @@ def test_a_crowd_of_dead_runs_is_removed_by_one_command(yard: Yard) -> None:
     assert crowd == 2 * DEAD
     assert swept == 0, said
     assert f"{2 * DEAD} removed, {DEAD} leases released" in said
+    record_testsuite_property(f"{DEAD} dead runs swept in s", seconds)
     assert seconds < 60
     assert yard.remains() == CLEAN
+
+
+@pytest.mark.core
+def test_a_sweep_removes_exactly_what_the_plan_said(yard: Yard, stack: Stack) -> None:
+    finish(yard.flow(crash="probe"))
+
+    _, planned, _ = yard.invoke("cleanup.plan", "--json")
+    code, swept, _ = yard.invoke("cleanup.stale", "--json")
+
+    rows = json.loads(planned)
+    stale = {f"{row['kind']} {row['name']}" for row in rows if row["command"] == "stale" and row["kind"] != "lease"}
+    assert code == 0, swept
+    assert len(stale) == 5
+    assert set(json.loads(swept)["removed"]) == stale
+    assert {row["why"] for row in rows if row["command"] == "stale"} == {"its owner has ended"}
+    assert {row["lease"] for row in rows if row["command"] == "all"} == {stack.lease.id, *yard.spared}
 
 
 def test_many_sweeps_at_once_remove_a_dead_run_once(yard: Yard) -> None:
