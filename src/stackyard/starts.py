@@ -43,7 +43,8 @@ class Startup:
         probes: Until each service's probe passed.
         steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
             ``compose`` where Compose did it all.
-        by: Who made the containers: engine, compose and why, or pool where a warm stack was taken.
+        by: Who made the containers: engine, compose and why, pool where a warm stack was taken, or nobody where all of
+            them ran already.
     """
 
     seconds: float
@@ -63,14 +64,25 @@ class Start:
         engine: Where it starts.
         settings: Who may make the containers, and where templates of models are kept.
         fresh: Nothing of the project stands yet.
+        standing: All of it stands and runs: there is nothing to make.
     """
 
-    def __init__(self, compose: Compose, lease: Lease, engine: Engine, settings: Settings, *, fresh: bool) -> None:
+    def __init__(
+        self,
+        compose: Compose,
+        lease: Lease,
+        engine: Engine,
+        settings: Settings,
+        *,
+        fresh: bool,
+        standing: bool = False,
+    ) -> None:
         self.compose = compose
         self.lease = lease
         self.engine = engine
         self.settings = settings
         self.fresh = fresh
+        self.standing = standing
         self._began = time.monotonic()
         self._steps: dict[str, tuple[float, float]] = {}
         self._running: dict[str, asyncio.Event] = {}
@@ -110,6 +122,11 @@ class Start:
 
     async def _make(self, limit: float) -> float:
         """Start every container, by whichever way can; return the seconds that took."""
+        if self.standing:
+            self._by = "nobody: it stood already"
+            for service in self._running:
+                self._note_running(service)
+            return 0.0
         from stackyard.blueprints import build  # noqa: PLC0415 - as above
 
         blueprint = await self._blueprint(limit)

@@ -116,7 +116,10 @@ def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
 
 
 def _container_labels(spec: Mapping[str, Any], labels: Mapping[str, str], service: str) -> dict[str, str]:
-    own = {"service": service, "container-number": "1", "oneoff": "False", "depends_on": ""}
+    # without a hash `docker compose exec`, `logs` and `ps` do not see a container; no `up` makes one that equals this
+    own = {
+        "service": service, "container-number": "1", "oneoff": "False", "depends_on": "", "config-hash": "stackyard",
+    }  # fmt: skip
     return {**(spec.get("labels") or {}), **labels, **{f"{COMPOSE}.{key}": value for key, value in own.items()}}
 
 
