@@ -121,19 +121,9 @@ class Stack:
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""
-        fresh = not self.stood_before and not (self._detached and self.engine.networks(self.labels))
-        standing = self.stood_before and self._revive()
-        begun = Start(self.compose, self.lease, self.engine, self.book.settings, fresh=fresh, standing=standing)
+        standing = self.engine.everything(self.labels) if self._detached else []
+        begun = Start(self.compose, self.lease, self.engine, self.book.settings, standing=standing)
         return await begun.run(self.probes(), limit=limit, trouble=self._trouble)
-
-    def _revive(self) -> bool:
-        """Start again whatever service has ended; False if one has no container, and everything has to be made anew."""
-        states = self.status()
-        whole = {state.service for state in states}.issuperset(PROBED)
-        for state in states:
-            if whole and state.status != "running":
-                self.engine.restart(state.id)
-        return whole
 
     def _trouble(self) -> str | None:
         """Name the first service that will not come up any more; None while all may."""

@@ -2,8 +2,8 @@
 One start: everything is made at once while each service is probed from the host; ready means that each has answered.
 
 A project of which nothing stands yet is made by the engine itself, from Compose's rendered model: that is the quick
-way. What stands already, and whatever of a model has no translation, is left to `docker compose up`. Either way the
-file means the same.
+way. One that stands as it would be made is only probed. One that stands otherwise, and whatever of a model has no
+translation, is left to `docker compose up`. Whichever way, the file means the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.checkpoints import reach
 from stackyard.compose import start_at_once
+from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import UnsupportedModelError
 from stackyard.together import together
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from stackyard.blueprints import Blueprint
     from stackyard.compose import Compose
-    from stackyard.engine import Engine
+    from stackyard.engine import Engine, Resource
     from stackyard.leases import Lease
     from stackyard.probes import Probe
     from stackyard.settings import Settings
@@ -63,26 +64,17 @@ class Start:
         lease: Its lease.
         engine: Where it starts.
         settings: Who may make the containers, and where templates of models are kept.
-        fresh: Nothing of the project stands yet.
-        standing: All of it stands and runs: there is nothing to make.
+        standing: What of the project stands already; data volumes make no difference.
     """
 
     def __init__(
-        self,
-        compose: Compose,
-        lease: Lease,
-        engine: Engine,
-        settings: Settings,
-        *,
-        fresh: bool,
-        standing: bool = False,
+        self, compose: Compose, lease: Lease, engine: Engine, settings: Settings, *, standing: Sequence[Resource] = ()
     ) -> None:
         self.compose = compose
         self.lease = lease
         self.engine = engine
         self.settings = settings
-        self.fresh = fresh
-        self.standing = standing
+        self.standing = [item for item in standing if item.kind != "volume"]
         self._began = time.monotonic()
         self._steps: dict[str, tuple[float, float]] = {}
         self._running: dict[str, asyncio.Event] = {}
@@ -122,28 +114,44 @@ class Start:
 
     async def _make(self, limit: float) -> float:
         """Start every container, by whichever way can; return the seconds that took."""
-        if self.standing:
-            self._by = "nobody: it stood already"
-            for service in self._running:
-                self._note_running(service)
-            return 0.0
         from stackyard.blueprints import build  # noqa: PLC0415 - as above
 
         blueprint = await self._blueprint(limit)
         if blueprint is None:
             await self._compose_up(limit)
-        else:
+        elif not self.standing:
             await build(
                 self.engine, blueprint, began=self._began, steps=self._steps, started=self._note_running
             )  # fmt: skip
+        elif self._stands(blueprint):
+            await asyncio.to_thread(self._revive)
+        else:
+            self._by = "compose: what stands is not what is asked for"
+            await self._compose_up(limit)
         return time.monotonic() - self._began
+
+    def _stands(self, blueprint: Blueprint) -> bool:
+        """Tell whether every container stands as *blueprint* would make it."""
+        from stackyard.blueprints.translation import HASH_LABEL  # noqa: PLC0415 - as above
+
+        found = {item.labels.get(SERVICE_LABEL): item.labels.get(HASH_LABEL) for item in self.standing}
+        return all(found.get(plan.service) == plan.config["Labels"][HASH_LABEL] for plan in blueprint.containers)
+
+    def _revive(self) -> None:
+        """Start again whatever service has ended."""
+        for item in self.standing:
+            if item.kind == "container" and self.engine.state(item.id).status != "running":
+                self.engine.restart(item.id)
+        self._by = "nobody: it stood already"
+        for service in self._running:
+            self._note_running(service)
 
     async def _blueprint(self, limit: float) -> Blueprint | None:
         """Work out what the engine has to make; None, and a reason noted, where Compose has to do it."""
         from stackyard.blueprints import render, translate  # noqa: PLC0415 - as above
 
-        if self.settings.start == "compose" or not self.fresh:
-            self._by = "compose: STACKYARD_START says so" if self.fresh else "compose: something stands already"
+        if self.settings.start == "compose":
+            self._by = "compose: STACKYARD_START says so"
             return None
         try:
             model = await render(

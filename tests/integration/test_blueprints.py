@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Compose's own notes. The hash lets `up` see what has changed since, and without it makes the containers anew; nothing
-# reads the next two; and the files differ by the override that frees services from their conditions.
+# Notes of whoever made the containers: a hash of one's own, by which `up` sees what has changed since; two that nothing
+# reads; and the files, which differ by the override that frees services from their conditions.
 NOTES = {
     f"com.docker.compose.{name}" for name in ("config-hash", "image", "version", "project.config_files")
 }  # fmt: skip

@@ -242,26 +242,6 @@ def test_a_stack_that_stood_before_survives_a_failed_start(
 
 
 @pytest.mark.usefixtures("_answering")
-@pytest.mark.parametrize("ended", [(), ("redis",)], ids=["all of it", "all but one service"])
-def test_what_stands_already_is_not_made_again(
-    book: LeaseBook, fake_engine: FakeEngine, engine: Engine, tmp_path: Path, ended: tuple[str, ...]
-) -> None:
-    environment = Environment.load("test")
-    lease = book.acquire(environment, ttl=60)
-    for service in ("postgres", "redis", "auth", "backend"):
-        fake_engine.container(service, lease.id, **({"Status": "exited"} if service in ended else {}))
-    calls = install_docker(tmp_path, "exit 1")
-
-    startup = Stack(environment, lease, book, engine).up()
-
-    restarted = [request for request in fake_engine.requests if request.endswith("/restart")]
-    assert startup.by == "nobody: it stood already"
-    assert set(startup.probes) == SERVICES
-    assert [request.split("/")[-2] for request in restarted] == [f"{service}-{lease.id}" for service in ended]
-    assert not calls.exists()
-
-
-@pytest.mark.usefixtures("_answering")
 def test_a_lease_that_another_command_ended_is_not_started(stack: Stack, tmp_path: Path) -> None:
     install_docker(tmp_path, "exit 0")
     stack.book.release(stack.lease)

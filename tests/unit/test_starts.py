@@ -60,13 +60,46 @@ def test_a_model_the_engine_cannot_make_is_left_to_compose(
     assert fake_engine.created == []
 
 
-def test_what_stands_already_is_left_to_compose(tmp_path: Path, stack: Stack, fake_engine: FakeEngine) -> None:
+@pytest.fixture
+def standing(tmp_path: Path, stack: Stack, fake_engine: FakeEngine) -> Stack:
+    """Return a stack under a lease that outlives commands, up already."""
     install_compose(tmp_path, model())
-    stack.lease = stack.book.acquire(stack.environment, ttl=60, force=True)
-    stack.labels = [f"stackyard.lease={stack.lease.id}"]
-    fake_engine.network("left", stack.lease.id)
+    lease = stack.book.acquire(stack.environment, ttl=60, force=True)
+    made = Stack(stack.environment, lease, stack.book, stack.engine)
+    made.up()
+    fake_engine.requests.clear()
+    return made
 
-    assert stack.up().by == "compose: something stands already"
+
+@pytest.mark.parametrize("ended", [(), ("redis",)], ids=["all of it", "all but one service"])
+def test_what_stands_as_it_should_is_not_made_again(
+    standing: Stack, fake_engine: FakeEngine, ended: tuple[str, ...]
+) -> None:
+    for service in ended:
+        fake_engine.containers[f"{standing.lease.project}-{service}-1"]["state"]["Status"] = "exited"
+
+    assert standing.up().by == "nobody: it stood already"
+
+    asked = [request for request in fake_engine.requests if request.startswith("POST")]
+    assert [request.split("/")[-2:] for request in asked] == [
+        [f"{standing.lease.project}-{service}-1", "restart"] for service in ended
+    ]
+
+
+def test_what_stands_otherwise_is_left_to_compose(standing: Stack, tmp_path: Path) -> None:
+    calls = install_compose(tmp_path, model(image="stackyard/any:2"))
+    for stored in (tmp_path / "state" / "models").iterdir():
+        stored.unlink()  # the Compose file it was made of would have changed, too
+
+    assert standing.up().by == "compose: what stands is not what is asked for"
+
+    assert "at-once.yml" in calls.read_text()
+
+
+def test_a_network_left_alone_is_left_to_compose(standing: Stack, fake_engine: FakeEngine) -> None:
+    fake_engine.containers.clear()
+
+    assert standing.up().by == "compose: what stands is not what is asked for"
 
 
 def test_a_refusal_by_the_engine_is_reported_with_its_words(

@@ -7,6 +7,8 @@ translation. So nothing is ever dropped silently: what is not understood is left
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMPOSE: Final = "com.docker.compose"
+HASH_LABEL: Final = f"{COMPOSE}.config-hash"
 UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # of Go's durations, in ns
 # Said in the model, but no matter of a container: which services there are, their order, and pulling.
 IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "profiles", "environment"})
@@ -104,6 +107,7 @@ def _container(
     _attach(config, model, spec, service, name)
     # as Compose: a mount's place in the list follows the sorted targets
     config["HostConfig"]["Mounts"].sort(key=lambda mount: mount["Target"])
+    _stamp(config)
     return ContainerPlan(service=service, name=name, config=config)
 
 
@@ -116,11 +120,19 @@ def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
 
 
 def _container_labels(spec: Mapping[str, Any], labels: Mapping[str, str], service: str) -> dict[str, str]:
-    # without a hash `docker compose exec`, `logs` and `ps` do not see a container; no `up` makes one that equals this
-    own = {
-        "service": service, "container-number": "1", "oneoff": "False", "depends_on": "", "config-hash": "stackyard",
-    }  # fmt: skip
+    own = {"service": service, "container-number": "1", "oneoff": "False", "depends_on": ""}
     return {**(spec.get("labels") or {}), **labels, **{f"{COMPOSE}.{key}": value for key, value in own.items()}}
+
+
+def _stamp(config: dict[str, Any]) -> None:
+    """
+    Label *config* with a digest of itself, where Compose keeps its own.
+
+    Without one, `docker compose exec`, `logs` and `ps` do not see a container. Compose's `up` never makes one that
+    equals it, and so makes the container anew, as it does after any change.
+    """
+    text = json.dumps({**config, "Env": sorted(config["Env"])}, sort_keys=True)
+    config["Labels"][HASH_LABEL] = f"stackyard-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def _attach(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str, name: str) -> None:
