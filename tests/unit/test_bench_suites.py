@@ -122,11 +122,12 @@ def test_plain_compose_is_given_its_own_timing_and_nothing_else(
     install_docker(tmp_path, f'echo "$STACKYARD_HEALTH_START_INTERVAL" >> "{tmp_path}/seen"')
     compose = SimpleNamespace(command=lambda *words: ["docker", "compose", *words])
 
+    stack: Any = SimpleNamespace(compose=compose, environment=SimpleNamespace(variables=FILE))
     for way in starters(None)[1:]:
-        way.take(SimpleNamespace(compose=compose))  # type: ignore[arg-type]
+        way.take(stack)
 
     assert (tmp_path / "calls").read_text().split("\n")[:2] == ["compose up --wait", "compose down -v"]
-    assert (tmp_path / "seen").read_text().split("\n")[:-1] == ["", "", "100ms", "100ms"]
+    assert (tmp_path / "seen").read_text().split("\n")[:-1] == ["250ms", "250ms", "100ms", "100ms"]
 
 
 def test_the_ways_depend_on_what_is_there() -> None:
@@ -135,6 +136,7 @@ def test_the_ways_depend_on_what_is_there() -> None:
     assert {way.name for way in starters("python")} >= set(rivals.RIVALS)
 
 
+FILE = {"STACKYARD_HEALTH_START_INTERVAL": "250ms", "STACKYARD_SUBNET": "10.0.0.0/28"}
 MODEL = {
     "services": {
         "postgres": {
@@ -152,7 +154,8 @@ def modelled(tmp_path: Path) -> Any:
     compose = SimpleNamespace(
         model=lambda: MODEL, file=tmp_path / "compose.yml", env_file=tmp_path / ".env", project="p"
     )
-    return SimpleNamespace(compose=compose, lease=SimpleNamespace(ports={"postgres": 9500}, subnet="10.0.0.0/28"))
+    lease = SimpleNamespace(ports={"postgres": 9500}, subnet="10.0.0.0/28")
+    return SimpleNamespace(compose=compose, lease=lease, environment=SimpleNamespace(variables=FILE))
 
 
 def test_a_rival_is_told_all_but_credentials(tmp_path: Path) -> None:
@@ -169,13 +172,17 @@ def test_a_rival_is_told_all_but_credentials(tmp_path: Path) -> None:
 
 def test_a_rival_times_itself_in_its_own_interpreter(tmp_path: Path) -> None:
     program = tmp_path / "python"
-    program.write_text('#!/bin/sh\ncat > "$0.stdin"\necho a word of its own\necho \'{"up": 2.5, "down": 1.5}\'\n')
+    program.write_text(
+        '#!/bin/sh\ncat > "$0.stdin"\nenv > "$0.env"\necho a word of its own\necho \'{"up": 2.5, "down": 1.5}\'\n'
+    )
     program.chmod(0o755)
 
     taken = Rival(name="testcontainers", subject="", python=str(program)).take(modelled(tmp_path))
 
     assert (taken.up, taken.down) == (2.5, 1.5)
     assert json.loads((tmp_path / "python.stdin").read_text())["project"] == "p"
+    assert "STACKYARD_HEALTH_START_INTERVAL=250ms" in (tmp_path / "python.env").read_text()
+    assert "STACKYARD_SUBNET" not in (tmp_path / "python.env").read_text()
 
 
 class Recorder:
