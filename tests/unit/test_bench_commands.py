@@ -184,7 +184,7 @@ def test_a_run_is_printed_with_the_machine_first_and_what_was_missed_last() -> N
 
     assert lines[0].startswith("2 x Cpu 3000, 25000 MB, Debian 12, kernel 6.1.0")
     assert "Docker Engine 26.1.5" in lines[1]
-    assert "processors waited for 12 % of the time" in lines[1]
+    assert "something waited for a processor 12 % of the time" in lines[1]
     assert "stackyard, broken: no image" in lines
     assert any(line.startswith("3 stacks at once") for line in lines)
     assert "note: no peers" in lines

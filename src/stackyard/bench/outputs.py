@@ -38,7 +38,7 @@ def machine(given: Machine, run: Run) -> str:
     engine = f"Docker Engine {given.engine or 'unknown'}, Compose {given.compose or 'unknown'}, Python {given.python}"
     own = f"stackyard {run.release}, {commit}, load before {given.load:.2f}"
     if given.pressure is not None:
-        own += f", processors waited for {given.pressure:.0f} % of the time"
+        own += f", something waited for a processor {given.pressure:.0f} % of the time"
     return f"{hardware}, {system}\n{engine}, {own}\nrun {run.id}, {run.when}, {run.depth}, {run.seconds:.0f} s"
 
 
