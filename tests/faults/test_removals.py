@@ -35,7 +35,8 @@ seen = strangers(engine)
 for _ in range(int(sys.argv[2])):
     lease = book.acquire(environment, strangers=seen)
     labels = {"stackyard.lease": lease.id, "stackyard.host": book.host}
-    engine.api.create_network(lease.project, labels=labels)
+    ipam = {"Driver": "default", "Config": [{"Subnet": lease.subnet}]}  # the engine's own pools end after thirty
+    engine.api.create_network(lease.project, labels=labels, ipam=ipam)
     name = engine.api.create_container(sys.argv[1], name=lease.project, labels=labels, entrypoint=["sleep", "600"])
     engine.api.connect_container_to_network(name, lease.project)
     engine.api.start(name)
