@@ -1,26 +1,38 @@
-"""Container health check, `python3 -m platform_common.health`: exit code 0 if this service's /readyz answers 200."""
+"""Container health check, `python3 -S platform_common/health.py`: exit code 0 if this service's /readyz answers 200."""
 
-from __future__ import annotations
-
-import http.client
+# Docker runs this in every container every few seconds, so what it imports is the price: the C module below `socket`
+# and no `site` take 10 ms of CPU together, where `http.client` takes 40.
+import _socket
 import os
 import sys
 
 LIMIT = 2.0  # seconds; a readiness answer takes at most 1.5
+MOST = 4096  # bytes of it that anybody wants to see
 
 
 def main() -> int:
     """Ask once; on failure print what came instead."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT", "8000")), timeout=LIMIT)
     try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        text = answer.read(2048).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+        answer = ask(int(os.environ.get("PORT", "8000")))
+    except OSError as error:
         sys.stdout.write(f"no answer: {error}\n")
         return 1
-    sys.stdout.write(f"{answer.status} {text}\n")
-    return 0 if answer.status == http.client.OK else 1
+    head, _, body = answer.partition("\r\n\r\n")
+    status = head.split(" ")[1:2]
+    sys.stdout.write(f"{' '.join(status) or 'no HTTP'} {body}\n")
+    return 0 if status == ["200"] else 1
+
+
+def ask(port: int) -> str:
+    """Return the answer of `GET /readyz`, head and body."""
+    link = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    link.settimeout(LIMIT)
+    link.connect(("127.0.0.1", port))
+    link.sendall(b"GET /readyz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+    answer = b""
+    while len(answer) < MOST and (part := link.recv(MOST)):
+        answer += part
+    return answer.decode(errors="replace")
 
 
 if __name__ == "__main__":
