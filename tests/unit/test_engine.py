@@ -5,6 +5,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests.exceptions
 
 from stackyard.engine import Engine, MemoryUse, Resource
 from stackyard.engine.client import each
@@ -48,6 +49,22 @@ def test_a_refusal_keeps_the_engines_words(fake_engine: FakeEngine, engine: Engi
 
     with pytest.raises(EngineError, match="removing network net: the engine refused: network net has active endpoints"):
         engine.remove(engine.networks(LABEL)[0])
+
+
+def test_after_a_silence_the_next_call_knocks_first(
+    fake_engine: FakeEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silence(**_: object) -> None:
+        raise requests.exceptions.ReadTimeout
+
+    monkeypatch.setattr(engine.api, "containers", silence)
+    with pytest.raises(EngineError, match="did not answer in time"):
+        engine.containers(LABEL)
+    fake_engine.requests.clear()
+
+    assert engine.containers(LABEL) == []
+
+    assert fake_engine.requests[0].endswith("/_ping")
 
 
 # the client library leaves the socket of a failed connect to the garbage collector

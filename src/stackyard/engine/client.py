@@ -24,8 +24,14 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def plain_errors(doing: str) -> Iterator[None]:
-    """Turn the client library's exceptions into one EngineError that says what was being done."""
+def plain_errors(doing: str, *, silent: Callable[[], None] | None = None) -> Iterator[None]:
+    """
+    Turn the client library's exceptions into one EngineError that says what was being done.
+
+    Args:
+        doing: What, for the message.
+        silent: Called when the engine did not answer in time.
+    """
     import docker.errors  # noqa: PLC0415 - costs 0.2 s, so only who talks to the engine pays
     import requests.exceptions  # noqa: PLC0415 - as above
 
@@ -34,6 +40,8 @@ def plain_errors(doing: str) -> Iterator[None]:
     except docker.errors.APIError as error:
         raise RefusedError(f"{doing}: the engine refused: {error.explanation or error}") from None
     except requests.exceptions.Timeout:
+        if silent is not None:
+            silent()
         raise EngineError(f"{doing}: the engine did not answer in time; try 'invoke doctor'") from None
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         raise EngineError(f"{doing}: no engine answers ({error}); try 'invoke doctor'") from None
@@ -76,6 +84,10 @@ class Engine:
         if client is not None:
             client.close()
 
+    def _plain_errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """As *plain_errors*; after a silence the next call knocks first instead of waiting for its whole deadline again."""
+        return plain_errors(doing, silent=self.close)
+
     def __enter__(self) -> Self:
         return self
 
@@ -84,12 +96,12 @@ class Engine:
 
     def version(self) -> str:
         """Return the engine's version, for example 26.1.5."""
-        with plain_errors("asking the engine's version"):
+        with self._plain_errors("asking the engine's version"):
             return str(self.api.version(api_version=False)["Version"])
 
     def containers(self, labels: Sequence[str]) -> list[Resource]:
         """List containers, running or not, that carry every label of *labels* (`key` or `key=value`)."""
-        with plain_errors("listing containers"):
+        with self._plain_errors("listing containers"):
             rows = self.api.containers(all=True, filters={"label": list(labels)})
         return [
             Resource(
@@ -101,7 +113,7 @@ class Engine:
 
     def troubled(self, labels: Sequence[str]) -> list[Resource]:
         """List containers with *labels* that ended, keep restarting, or fail their health check."""
-        with plain_errors("listing containers"):
+        with self._plain_errors("listing containers"):
             rows = self.api.containers(all=True, filters={"label": list(labels)})
         return [
             _named("container", row["Id"], row | {"Name": (row["Labels"] or {}).get(SERVICE_LABEL, row["Id"][:12])})
@@ -111,13 +123,13 @@ class Engine:
 
     def networks(self, labels: Sequence[str]) -> list[Resource]:
         """List networks that carry every label of *labels*."""
-        with plain_errors("listing networks"):
+        with self._plain_errors("listing networks"):
             rows = self.api.networks(filters={"label": list(labels)})
         return [_named("network", row["Id"], row) for row in rows]
 
     def volumes(self, labels: Sequence[str]) -> list[Resource]:
         """List volumes that carry every label of *labels*."""
-        with plain_errors("listing volumes"):
+        with self._plain_errors("listing volumes"):
             rows = self.api.volumes(filters={"label": list(labels)})["Volumes"]
         return [_named("volume", row["Name"], row) for row in rows or ()]
 
@@ -127,7 +139,7 @@ class Engine:
 
     def create_network(self, plan: NetworkPlan) -> None:
         """Make a network; one of the same name is an error."""
-        with plain_errors(f"creating network {plan.name}"):
+        with self._plain_errors(f"creating network {plan.name}"):
             from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415 - see plain_errors
 
             ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet) for subnet in plan.subnets])
@@ -137,23 +149,23 @@ class Engine:
 
     def create_volume(self, plan: VolumePlan) -> None:
         """Make a named volume; one that is there stays as it is."""
-        with plain_errors(f"creating volume {plan.name}"):
+        with self._plain_errors(f"creating volume {plan.name}"):
             self.api.create_volume(plan.name, labels=dict(plan.labels))
 
     def create_container(self, plan: ContainerPlan) -> str:
         """Make a container and return its id; it does not run yet."""
-        with plain_errors(f"creating container {plan.name}"):
+        with self._plain_errors(f"creating container {plan.name}"):
             answer = self.api.create_container_from_config(plan.config, plan.name)  # type: ignore[no-untyped-call]
         return str(answer["Id"])
 
     def start(self, container: str) -> None:
         """Start a container by its id; one that runs already is left alone."""
-        with plain_errors(f"starting container {container[:40]}"):
+        with self._plain_errors(f"starting container {container[:40]}"):
             self.api.start(container)
 
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""
-        with plain_errors(f"removing {resource.kind} {resource.name}"), _gone_is_fine():
+        with self._plain_errors(f"removing {resource.kind} {resource.name}"), _gone_is_fine():
             match resource.kind:
                 case "container":
                     self.api.remove_container(resource.id, force=True, v=True)
@@ -164,40 +176,40 @@ class Engine:
 
     def attached(self, network: Resource) -> list[str]:
         """Return the names of the containers that still use *network*."""
-        with plain_errors(f"inspecting network {network.name}"):
+        with self._plain_errors(f"inspecting network {network.name}"):
             answer = self.api.inspect_network(network.id)
         return sorted(end["Name"] for end in (answer.get("Containers") or {}).values())
 
     def state(self, container: str) -> ContainerState:
         """Inspect one container by id or name."""
-        with plain_errors(f"inspecting container {container[:40]}"):
+        with self._plain_errors(f"inspecting container {container[:40]}"):
             return ContainerState.from_inspect(self.api.inspect_container(container))
 
     def logs(self, container: str, *, tail: int = 50) -> str:
         """Return the last *tail* lines a container wrote to both of its streams."""
-        with plain_errors(f"reading the log of container {container[:40]}"):
+        with self._plain_errors(f"reading the log of container {container[:40]}"):
             raw = self.api.logs(container, stdout=True, stderr=True, tail=tail)
         return bytes(raw).decode(errors="replace")
 
     def memory(self, container: str) -> MemoryUse | None:
         """Measure a container's memory now; None when it does not run."""
-        with plain_errors(f"measuring container {container[:40]}"):
+        with self._plain_errors(f"measuring container {container[:40]}"):
             return MemoryUse.from_stats(self.api.stats(container, stream=False, one_shot=True))
 
     def restart(self, container: str, *, grace: int = 3) -> None:
         """Restart a container, giving it *grace* seconds to end by itself."""
-        with plain_errors(f"restarting container {container[:40]}"):
+        with self._plain_errors(f"restarting container {container[:40]}"):
             self.api.restart(container, timeout=grace)
 
     def published_ports(self) -> set[int]:
         """Return every host port any running container publishes."""
-        with plain_errors("listing published ports"):
+        with self._plain_errors("listing published ports"):
             rows = self.api.containers(filters={"status": "running"})
         return {port["PublicPort"] for row in rows for port in row.get("Ports") or () if "PublicPort" in port}
 
     def subnets(self) -> list[str]:
         """Return the subnets of all networks, in CIDR notation."""
-        with plain_errors("listing networks"):
+        with self._plain_errors("listing networks"):
             rows = self.api.networks()
         configs = [config for row in rows for config in (row.get("IPAM") or {}).get("Config") or ()]
         return [config["Subnet"] for config in configs if "Subnet" in config]
