@@ -12,7 +12,7 @@ from fake_docker import install_docker
 
 from stackyard import images, launch
 from stackyard.environments import Environment
-from stackyard.errors import ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
+from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
@@ -237,6 +237,23 @@ def test_who_waits_for_a_starting_stack_pushes_nobody_out(
 
 def test_there_is_no_room_to_make_without_a_warm_stack(book: LeaseBook, engine: Engine) -> None:
     assert not pool.make_room(book, engine, print)
+
+
+def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = ["port is already allocated", "Pool overlaps with other one", "no such image"]
+
+    def fail(_stack: Stack, **_: Any) -> None:
+        raise CommandError(["docker"], 1, failures.pop(0))
+
+    monkeypatch.setattr(Stack, "up", fail)
+    said: list[str] = []
+    with pytest.raises(CommandError, match="no such image"):
+        start(fixed="never", progress=said.append)
+
+    assert [line.split(";")[1] for line in said] == [" moved to slot 1 of the pool", " moved to slot 2 of the pool"]
+    assert book.leases() == []
 
 
 def test_a_failed_start_gives_its_lease_back(
