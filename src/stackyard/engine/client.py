@@ -85,7 +85,7 @@ class Engine:
             client.close()
 
     def _plain_errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        """As *plain_errors*; after a silence the next call knocks first instead of waiting for its whole deadline again."""
+        """As *plain_errors*; after a silence the next call knocks first, and so waits less if there is no answer again."""
         return plain_errors(doing, silent=self.close)
 
     def __enter__(self) -> Self:
