@@ -85,7 +85,7 @@ class Engine:
             client.close()
 
     def _plain_errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        """As *plain_errors*; after a silence the next call knocks first, and so waits less if there is no answer again."""
+        """As *plain_errors*; after a silence the next call knocks first, and so waits less for another."""
         return plain_errors(doing, silent=self.close)
 
     def __enter__(self) -> Self:
