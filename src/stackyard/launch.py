@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from stackyard.starts import Startup
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
-# containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and fifty stacks asked every 5 s
-# keep two processors busy. Three failures in a row, 15 s apart, are told sooner than ten, 5 s apart.
+# containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep one and
+# a half processors busy when asked every 15 s, a third of one when asked every minute.
 UNHURRIED: Final = {
-    "STACKYARD_HEALTH_START_INTERVAL": "2s", "STACKYARD_HEALTH_INTERVAL": "15s", "STACKYARD_HEALTH_RETRIES": "3",
+    "STACKYARD_HEALTH_START_INTERVAL": "10s", "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
 }  # fmt: skip
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
 ROOMS: Final = 5  # warm stacks that one start may push out; a yardmaster may put new ones in their places
