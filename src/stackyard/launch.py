@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from stackyard.starts import Startup
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
-# containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep one and
-# a half processors busy when asked every 15 s, a third of one when asked every minute.
+# containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep more
+# than one processor busy when asked every 15 s, a third of one when asked every minute.
 UNHURRIED: Final = {
     "STACKYARD_HEALTH_START_INTERVAL": "10s", "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
 }  # fmt: skip
