@@ -38,6 +38,7 @@ NANO: Final = 1_000_000_000
 # A health check that gives its verdict in seconds; with the environments' own timing it would take more than a minute.
 QUICK: Final = {
     "STACKYARD_HEALTH_INTERVAL": "500ms", "STACKYARD_HEALTH_TIMEOUT": "1s", "STACKYARD_HEALTH_RETRIES": "2",
+    "STACKYARD_HEALTH_START_INTERVAL": "250ms",
 }  # fmt: skip
 
 
