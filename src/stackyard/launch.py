@@ -17,7 +17,7 @@ from stackyard.survey import strangers
 from stackyard.yardmaster import wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from stackyard.engine import Engine
     from stackyard.environments import Environment
@@ -64,6 +64,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
     wait: float | None = None,
     force: bool = False,
     deadline: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> tuple[Stack, Startup]:
     """
     Lease a place for *environment* and start a stack in it, or take a warm one that equals it.
@@ -81,16 +82,19 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         wait: Seconds to queue for a place; None does not.
         force: Start it even if the host seems to have no memory for it.
         deadline: Seconds until the start has failed; None takes the environment's start-up budget.
+        variables: For this stack alone, on top of what the environment and a lease set; no warm one has them.
 
     Raises:
         StackyardError: If anything on the way fails; unless *keep*, nothing made here is left. A stack that stood
             before, under a lease that was asked for again, stays.
     """
     outlives = environment.data != "volume" and (ttl is not None or parallel_id is not None)
-    taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
+    taken = None
+    if not variables:
+        taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
     stack = taken[0] if taken else _place(
         environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
-        force=force, attached=outlives,
+        force=force, attached=outlives, own=variables or {},
     )  # fmt: skip
     reach("lease")
     wake(book.settings)
@@ -150,10 +154,11 @@ def _acquire(
     *,
     progress: Callable[[str], None],
     wait: float | None,
+    own: Mapping[str, str],
     **options: Any,
 ) -> Lease:
     """Lease a place; a warm stack of another kind gives up its own before anybody has to wait or to go without."""
-    variables, taken = prepare_images(environment, progress), strangers(engine)
+    variables, taken = {**prepare_images(environment, progress), **own}, strangers(engine)
     for _ in range(ROOMS if options["fixed"] != "only" else 0):
         if not WarmStacks(book).any():
             break

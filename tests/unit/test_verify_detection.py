@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from stackyard.engine import ContainerState, MemoryUse, Resource
-from stackyard.environments import Environment
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.verify import detection
 from stackyard.verify.records import examine
@@ -170,12 +169,3 @@ def test_a_host_that_counts_no_memory_cannot_starve_a_service() -> None:
 def test_a_health_check_without_settings_has_the_engines_own() -> None:
     assert detection.verdict_s({}) == 181.0
     assert detection.verdict_s({"Interval": 5e9, "Timeout": 3e9, "Retries": 10}) == 81.0
-
-
-def test_the_throw_away_stack_gets_a_quick_health_check_and_nothing_else_changes() -> None:
-    usual = Environment.load("test")
-
-    changed = detection.quick(usual)
-
-    assert {key for key in changed.variables if changed.variables[key] != usual.variables[key]} == set(detection.QUICK)
-    assert replace(changed, variables=usual.variables) == usual

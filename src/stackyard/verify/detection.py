@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard.engine.client import plain_errors
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from docker.api import APIClient
 
     from stackyard.engine import ContainerState
-    from stackyard.environments import Environment
     from stackyard.stacks import Stack
 
 Fault = Literal["paused", "frozen", "out of memory", "killed"]
@@ -68,11 +67,6 @@ class Detection:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
         return asdict(self)
-
-
-def quick(environment: Environment) -> Environment:
-    """Return *environment* with a health check that finds a frozen service within seconds."""
-    return replace(environment, variables={**environment.variables, **QUICK})
 
 
 def detect(

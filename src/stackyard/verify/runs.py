@@ -231,21 +231,23 @@ class Verifier:
         Raises:
             StackyardError: If it does not start, a fault cannot be caused, or something of it is left.
         """
-        with self._throwaway(detection.quick(Environment.load(name, self.root))) as stack:
+        with self._throwaway(Environment.load(name, self.root), detection.QUICK) as stack:
             self.say("pausing, freezing, starving and killing its services")
             found = detection.detect(stack)
         self._detections[name] = found
         self._outcomes += examine(detection.CHECKS, found, f"faults of a stack of {name}")
 
     @contextlib.contextmanager
-    def _throwaway(self, environment: Environment) -> Iterator[Stack]:
+    def _throwaway(self, environment: Environment, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
         from stackyard.engine import Engine  # noqa: PLC0415 - its imports are not light
         from stackyard.launch import launch  # noqa: PLC0415 - as above
         from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
         with Engine() as engine:
             self.say(f"starting a stack of {environment.name}")
-            stack, _ = launch(environment, open_book(None, engine), engine, fixed="never", progress=self.say)
+            stack, _ = launch(
+                environment, open_book(None, engine), engine, fixed="never", progress=self.say, variables=variables
+            )  # fmt: skip
             try:
                 yield stack
             finally:
