@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackyard import evidence
 
@@ -38,8 +38,10 @@ def test_a_container_gone_meanwhile_hides_nothing_of_the_others(fake_engine: Fak
     fake_engine.container("gone")
     plain = fake_engine.answer
 
-    def answer(method: str, path: str, query: dict[str, list[str]]) -> tuple[int, object]:
-        return (404, {"message": "gone"}) if "gone-l1" in path else plain(method, path, query)
+    def answer(
+        method: str, path: str, query: dict[str, list[str]], body: dict[str, Any] | None = None
+    ) -> tuple[int, Any]:
+        return (404, {"message": "gone"}) if "gone-l1" in path else plain(method, path, query, body)
 
     fake_engine.answer = answer  # type: ignore[method-assign]  # the engine forgets one container
     assert [item.state.service for item in evidence.collect(engine, LABEL, secrets=[])] == ["redis"]

@@ -15,7 +15,7 @@ from stackyard import launch
 from stackyard.engine import Engine, MemoryUse, Resource
 from stackyard.engine import images as engine_images
 from stackyard.environments import project_root
-from stackyard.stacks import Startup
+from stackyard.starts import Startup
 from stackyard.verify import running
 from stackyard.verify.composition import Model
 
