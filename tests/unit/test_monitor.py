@@ -334,7 +334,7 @@ def test_one_look_is_a_table_and_one_line_of_json_a_look(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("stackyard.commands.monitor.time.sleep", nap)
+    monkeypatch.setattr("stackyard.commands.monitor.sleep", nap)
     commands.stats(Context(), json=True, every="7")
     lines = capsys.readouterr().out.splitlines()
 
@@ -367,7 +367,7 @@ def test_the_live_view_outlives_an_engine_that_is_away_for_a_while(
             raise KeyboardInterrupt
         naps.pop(0)()
 
-    monkeypatch.setattr("stackyard.commands.monitor.time.sleep", nap)
+    monkeypatch.setattr("stackyard.commands.monitor.sleep", nap)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

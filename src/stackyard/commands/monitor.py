@@ -7,7 +7,7 @@ import json as jsonlib
 import os
 import sys
 import threading
-import time
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
@@ -95,7 +95,7 @@ def _measured(watcher: Watcher) -> Snapshot:
     """Look twice, because CPU use is what happens between two looks."""
     if not watcher.look().services:
         return watcher.look()
-    time.sleep(SPAN)
+    sleep(SPAN)
     return watcher.look()
 
 
@@ -117,7 +117,7 @@ def _stream(watcher: Watcher, pause: float) -> None:
     try:
         while True:
             print(jsonlib.dumps(watcher.look().to_json()), flush=True)
-            time.sleep(pause)
+            sleep(pause)
     except BrokenPipeError:
         # what is still buffered would raise again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,7 +138,7 @@ def _live(watcher: Watcher, pause: float) -> None:
             except (EngineError, BookError) as error:
                 note = str(error)
             view.update(tables.live(last, note or _count(last)), refresh=True)
-            time.sleep(pause)
+            sleep(pause)
 
 
 def _count(snapshot: Snapshot | None) -> str:
