@@ -249,14 +249,18 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
     Args:
         book: Whose leases.
         engine: Where their stacks are.
-        everything: Remove living owners' stacks as well.
+        everything: Remove living owners' stacks as well, and end the pools, which would make new ones.
         keep_volumes: Leave named volumes alone.
 
     Raises:
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer while there is something to remove.
     """
+    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - only who removes everything needs it
+
     started = time.monotonic()
+    if everything:
+        WarmStacks(book).want_none()
     # of two who judge one lease stale only the first takes it over
     leases = book.leases() if everything else [taken for x in book.stale() if (taken := book.take_over(x))]
     parts = _at_once(lambda lease: remove_lease(book, engine, lease, keep_volumes=keep_volumes), leases)

@@ -8,6 +8,7 @@ from stackyard import cleanup
 from stackyard.environments import Environment
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import Lease, LeaseBook
+from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,3 +149,15 @@ def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: E
 
     assert [str(item) for item in removal.left] == ["network net: still used by stranger"]
     assert list(fake_engine.networks["net"]["Containers"]) == ["stranger"]
+
+
+def test_only_removing_everything_ends_the_pools(tmp_path: Path, engine: Engine) -> None:
+    stacks = WarmStacks(LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")})))
+    pool = Pool(root=tmp_path, environment="test", size=2)
+    stacks.want(pool)
+
+    cleanup.sweep(stacks.book, engine)
+    assert stacks.inventory().pools == [pool]
+
+    cleanup.sweep(stacks.book, engine, everything=True)
+    assert stacks.inventory().pools == []

@@ -123,6 +123,10 @@ class WarmStacks:
 
         self.book.transact(work)
 
+    def want_none(self) -> None:
+        """End every pool; the warm stacks there are stay until somebody removes them."""
+        self.book.transact(lambda db: db.execute("DELETE FROM pools"))
+
     def offer(self, lease: Lease, *, root: Path, fingerprint: str, keeper: Owner) -> bool:
         """
         Put the ready stack of this process's *lease* among the warm ones.
