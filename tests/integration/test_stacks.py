@@ -14,7 +14,7 @@ import pytest
 
 from stackyard import cleanup, process
 from stackyard.compose import port_conflict
-from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError
+from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 from stackyard.survey import open_book
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_a_stolen_port_is_told_apart_and_leaves_nothing(new_stack: Callable[[], 
     stack = new_stack()
     with (
         socket.create_server(("127.0.0.1", stack.lease.ports["redis"])),
-        pytest.raises(CommandError, match="already") as caught,
+        pytest.raises(RefusedError, match="already") as caught,
     ):
         stack.up()
 
