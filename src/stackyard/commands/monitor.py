@@ -125,13 +125,15 @@ def _stream(watcher: Watcher, pause: float) -> None:
 
 def _live(watcher: Watcher, pause: float) -> None:
     """Redraw the table; an engine that is away for a while is told below it."""
+    from rich.console import Console  # noqa: PLC0415 - as above
     from rich.live import Live  # noqa: PLC0415 - as above
 
     from stackyard.errors import BookError, EngineError  # noqa: PLC0415 - as above
     from stackyard.monitor import tables  # noqa: PLC0415 - as above
 
     last: Snapshot | None = None
-    with Live(tables.live(None, "looking"), auto_refresh=False) as view:
+    # a console of its own: rich's global one remembers what standard output was when somebody first asked for it
+    with Live(tables.live(None, "looking"), console=Console(), auto_refresh=False) as view:
         while True:
             try:
                 last, note = watcher.look(), ""
