@@ -59,6 +59,7 @@ class Stack:
         self.engine = engine
         self.labels = [f"{cleanup.LEASE_LABEL}={lease.id}"]
         self.stood_before = False
+        self._standing: list[Resource] = []
 
     @property
     def compose(self) -> Compose:
@@ -96,14 +97,11 @@ class Stack:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             # what nobody else can know of cannot stand yet, and asking costs a round trip
-            self.stood_before = self._detached and bool(self.engine.containers(self.labels))
+            self._standing = self.engine.everything(self.labels) if self.lease.owner.kind == "detached" else []
+            self.stood_before = any(item.kind == "container" for item in self._standing)
             startup = self._up(limit, keep=keep or self.stood_before)
         reach("probe")
         return startup
-
-    @property
-    def _detached(self) -> bool:
-        return self.lease.owner.kind == "detached"
 
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
@@ -121,8 +119,7 @@ class Stack:
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""
-        standing = self.engine.everything(self.labels) if self._detached else []
-        begun = Start(self.compose, self.lease, self.engine, self.book.settings, standing=standing)
+        begun = Start(self.compose, self.lease, self.engine, self.book.settings, standing=self._standing)
         return await begun.run(self.probes(), limit=limit, trouble=self._trouble)
 
     def _trouble(self) -> str | None:

@@ -125,9 +125,12 @@ class Start:
             )  # fmt: skip
         elif self._stands(blueprint):
             await asyncio.to_thread(self._revive)
+            self._by = "nobody: it stood already"
         else:
             self._by = "compose: what stands is not what is asked for"
             await self._compose_up(limit)
+        for event in self._running.values():
+            event.set()
         return time.monotonic() - self._began
 
     def _stands(self, blueprint: Blueprint) -> bool:
@@ -142,9 +145,6 @@ class Start:
         for item in self.standing:
             if item.kind == "container" and self.engine.state(item.id).status != "running":
                 self.engine.restart(item.id)
-        self._by = "nobody: it stood already"
-        for service in self._running:
-            self._note_running(service)
 
     async def _blueprint(self, limit: float) -> Blueprint | None:
         """Work out what the engine has to make; None, and a reason noted, where Compose has to do it."""
@@ -169,8 +169,6 @@ class Start:
         await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
         self._steps["compose"] = (beginning, time.monotonic() - self._began)
         reach("start")
-        for service in self._running:
-            self._note_running(service)
 
     def _note_running(self, service: str) -> None:
         if service in self._running:

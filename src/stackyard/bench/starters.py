@@ -11,6 +11,7 @@ from stackyard import process
 from stackyard.bench import rivals
 from stackyard.bench.records import Step
 from stackyard.errors import LeftoversError
+from stackyard.starts import SERVED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,8 +160,8 @@ def steps_of(startup: Startup) -> tuple[Step, ...]:
 
 
 def _started(startup: Startup, service: str) -> float:
-    """Return when the container behind *service* ran; the WebSocket is the backend's."""
-    step = startup.steps.get(f"start {'backend' if service == 'websocket' else service}")
+    """Return when the container behind *service* ran."""
+    step = startup.steps.get(f"start {SERVED_BY.get(service, service)}")
     return step[1] if step else startup.created
 
 
