@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tasks
 from fake_docker import install_docker
+from fake_probes import Answering, replace_probes
 from invoke.program import Program
 
 from stackyard.engine import Engine
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-
-
-@dataclass(frozen=True)
-class Answering:
-    service: str
-
-    async def check(self) -> None: ...
 
 
 @dataclass
@@ -58,8 +52,7 @@ def shell(
     del fake_engine  # DOCKER_HOST names it
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Answering(service))
-    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: Answering("websocket"))
+    replace_probes(monkeypatch, Answering)
     install_docker(tmp_path, "exit 0")
     return Shell(capsys)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_docker import install_docker
+from fake_probes import Answering, replace_probes
 
 from stackyard import flows
 from stackyard.engine import Engine
@@ -32,13 +33,6 @@ STOLEN = """
 n=$(cat {count}); echo $((n - 1)) > {count}
 [ "$n" -le 0 ] || {{ echo 'Bind for 127.0.0.1 failed: port is already allocated' >&2; exit 1; }}
 """
-
-
-@dataclass(frozen=True)
-class Answering:
-    service: str
-
-    async def check(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,7 @@ def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("STACKYARD_ROOT", str(root))
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: Answering(service))
-    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: Answering("websocket"))
+    replace_probes(monkeypatch, Answering)
     install_docker(tmp_path, "exit 0")
     made = Yard(root=root, folder=tmp_path)
     made.suite("assert True")

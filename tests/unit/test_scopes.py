@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_compose import install_compose, model
-from test_stacks import Answering, _replace_probes
+from fake_probes import Answering, replace_probes
 
 from stackyard.errors import LeftoversError, UsageError
 from stackyard.scopes import running
@@ -22,7 +22,7 @@ def _yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_START", "auto")
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
-    _replace_probes(monkeypatch, Answering)
+    replace_probes(monkeypatch, Answering)
     install_compose(tmp_path, model())
 
 

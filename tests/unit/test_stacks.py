@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from fake_docker import install_docker
+from fake_probes import Answering, Silent, replace_probes
 
 from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
 SERVICES = {"postgres", "redis", "auth", "backend", "websocket"}
 
 
-@dataclass(frozen=True)
-class Answering:
-    """A probe whose service answers at once."""
-
-    service: str
-
-    async def check(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Silent:
-    """A probe whose service never answers."""
-
-    service: str
-
-    async def check(self) -> None:
-        raise NotReadyError("refused")
-
-
-def _replace_probes(monkeypatch: pytest.MonkeyPatch, kind: type[Answering | Silent]) -> None:
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: kind(service))
-    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: kind("websocket"))
-
-
 @pytest.fixture
 def book(tmp_path: Path) -> LeaseBook:
     settings = {"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_START": "compose"}
@@ -61,12 +37,12 @@ def stack(book: LeaseBook, engine: Engine) -> Stack:
 
 @pytest.fixture
 def _answering(monkeypatch: pytest.MonkeyPatch) -> None:
-    _replace_probes(monkeypatch, Answering)
+    replace_probes(monkeypatch, Answering)
 
 
 @pytest.fixture
 def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    _replace_probes(monkeypatch, Silent)
+    replace_probes(monkeypatch, Silent)
 
 
 @pytest.mark.usefixtures("_answering")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_compose import install_compose, model
-from test_stacks import Answering, Silent, _replace_probes
+from fake_probes import Answering, Silent, replace_probes
 
 from stackyard.blueprints import Blueprint, ContainerPlan, build
 from stackyard.environments import Environment
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stack(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    _replace_probes(monkeypatch, Answering)
+    replace_probes(monkeypatch, Answering)
     environment = Environment.load("test")
     book = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
     return Stack(environment, book.acquire(environment, force=True), book, engine)
@@ -131,7 +131,7 @@ def test_a_service_that_never_answers_fails_the_start_and_leaves_nothing(
     stack: Stack, tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_compose(tmp_path, model())
-    _replace_probes(monkeypatch, Silent)
+    replace_probes(monkeypatch, Silent)
 
     with pytest.raises(NotReadyError, match="not ready after"):
         stack.up(deadline=1)

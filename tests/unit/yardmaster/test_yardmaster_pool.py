@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_docker import install_docker
+from fake_probes import Answering, Silent, replace_probes
 
 from stackyard import images, launch
 from stackyard.environments import Environment
@@ -31,21 +32,6 @@ if TYPE_CHECKING:
 FOUND = {"redis": ("stackyard/redis:debian-abc", "sha256:1"), "auth": ("stackyard/auth:debian-def", "sha256:2")}
 
 
-@dataclass(frozen=True)
-class Answering:
-    service: str
-
-    async def check(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Silent:
-    service: str
-
-    async def check(self) -> None:
-        raise NotReadyError("refused")
-
-
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in {
@@ -62,13 +48,8 @@ def book(state: Settings, fake_engine: FakeEngine, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(images, "present", lambda *_, **__: FOUND)
     monkeypatch.setattr(images, "ensure", lambda *_, **__: {service: name for service, (name, _) in FOUND.items()})
     monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: None)
-    answer(monkeypatch, Answering)
+    replace_probes(monkeypatch, Answering)
     return LeaseBook(state)
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, kind: type[Answering | Silent]) -> None:
-    monkeypatch.setattr("stackyard.probes.probe_for", lambda service, _url: kind(service))
-    monkeypatch.setattr("stackyard.probes.WebSocketProbe", lambda **_: kind("websocket"))
 
 
 @pytest.fixture
@@ -149,7 +130,7 @@ def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
 ) -> None:
     offered, said = {warm().id, warm().id}, list[str]()
     monkeypatch.setattr(pool, "ANSWER", 0.05)
-    answer(monkeypatch, Silent)
+    replace_probes(monkeypatch, Silent)
     monkeypatch.setattr(launch, "start_in_place", lambda *_, **__: "fresh")
 
     stack, startup = start(progress=said.append)
