@@ -14,11 +14,11 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.alone import alone
 from stackyard.checkpoints import reach
 from stackyard.engine import networks
 from stackyard.engine.client import each
 from stackyard.errors import EngineError, LeftoversError
-from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -198,7 +198,7 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
         EngineError: If the engine cannot list; the lease is kept then.
         StackyardError: If another command does not come to its end.
     """
-    with turn(lease):
+    with alone(lease):
         return _remove_lease(book, engine, lease, keep_volumes=keep_volumes)
 
 

@@ -16,12 +16,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard import cleanup, evidence, process
+from stackyard.alone import alone
 from stackyard.checkpoints import reach
 from stackyard.compose import Compose, port_conflict
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.starts import Start, Startup
-from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -93,7 +93,7 @@ class Stack:
             LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
-        with turn(self.lease) as still_leased:
+        with alone(self.lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             # what nobody else can know of cannot stand yet, and asking costs a round trip
@@ -236,7 +236,7 @@ class Stack:
         if self.keeps_data and not yes:
             name = self.environment.name
             raise UsageError(f"environment {name} keeps its data, and a reset deletes it; say so with --yes")
-        with turn(self.lease) as still_leased:
+        with alone(self.lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             urls = {service: self.lease.url(service) for service in PROBED}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, finish, until
 
-from stackyard.turns import turn
+from stackyard.alone import alone
 
 if TYPE_CHECKING:
     import subprocess
@@ -66,7 +66,7 @@ def test_a_second_ctrl_c_is_noted_and_a_third_hands_over(yard: Yard) -> None:
     child = start_slow(yard)
     assert child.stdout
     lease = yard.lease_of(child)
-    with turn(lease):  # so that the clean-up has to wait, and there is time for more signals
+    with alone(lease):  # so that the clean-up has to wait, and there is time for more signals
         os.kill(child.pid, signal.SIGINT)
         until(lambda: str(lease.directory) in opened(child.pid))
         os.kill(child.pid, signal.SIGINT)

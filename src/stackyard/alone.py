@@ -27,7 +27,7 @@ POLL: Final = 0.02
 
 
 @contextlib.contextmanager
-def turn(
+def alone(
     lease: Lease,
     *,
     patience: float = PATIENCE,

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard.alone import alone
 from stackyard.environments import Environment
 from stackyard.errors import StackyardError
 from stackyard.leases import Lease, LeaseBook
 from stackyard.settings import Settings
-from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +24,14 @@ def lease(book: LeaseBook) -> Lease:
     return book.acquire(Environment.load("test"))
 
 
-def test_a_turn_ends_with_its_block(lease: Lease) -> None:
+def test_being_alone_ends_with_its_block(lease: Lease) -> None:
     for _ in range(2):
-        with turn(lease, patience=0) as still_leased:
+        with alone(lease, patience=0) as still_leased:
             assert still_leased
 
 
 def test_a_second_command_waits_for_the_first(lease: Lease) -> None:
-    first = turn(lease)
+    first = alone(lease)
     first.__enter__()
     slept: list[float] = []
 
@@ -40,7 +40,7 @@ def test_a_second_command_waits_for_the_first(lease: Lease) -> None:
         if len(slept) == 3:
             first.__exit__(None, None, None)
 
-    with turn(lease, sleep=sleep) as still_leased:
+    with alone(lease, sleep=sleep) as still_leased:
         assert still_leased
 
     assert len(slept) == 3
@@ -49,22 +49,22 @@ def test_a_second_command_waits_for_the_first(lease: Lease) -> None:
 def test_a_command_that_never_ends_is_not_waited_for_without_end(lease: Lease) -> None:
     now = iter(range(100))
     with (
-        turn(lease),
+        alone(lease),
         pytest.raises(StackyardError, match=f"at work on stack {lease.id} for 5 s"),
-        turn(lease, patience=5, clock=lambda: next(now), sleep=lambda _seconds: None),
+        alone(lease, patience=5, clock=lambda: next(now), sleep=lambda _seconds: None),
     ):
         pass
 
 
 def test_a_lease_that_was_released_meanwhile_is_told(book: LeaseBook, lease: Lease) -> None:
-    first = turn(lease)
+    first = alone(lease)
     first.__enter__()
 
     def sleep(_seconds: float) -> None:
         book.release(lease)
         first.__exit__(None, None, None)
 
-    with turn(lease, sleep=sleep) as still_leased:
+    with alone(lease, sleep=sleep) as still_leased:
         assert not still_leased
-    with turn(lease) as still_leased:
+    with alone(lease) as still_leased:
         assert not still_leased
