@@ -174,28 +174,31 @@ def _acquire(
     return book.acquire(environment, variables=variables, strangers=taken, wait=wait, **options)
 
 
-def start_in_place(stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: float | None) -> Startup:
+def start_in_place(
+    stack: Stack, *, keep: bool, progress: Callable[[str], None], deadline: float | None, last: bool = False
+) -> Startup:
     """
     Start *stack*; a port stolen since it was leased costs a move, not the run.
 
     Args:
         stack: Its lease is another one after a move.
         keep: Leave a failed start standing.
-        progress: Is given a line for each move.
+        progress: Is given a line for each move, and while it waits for its turn.
         deadline: Seconds until the start has failed; None takes the environment's start-up budget.
+        last: Let every other start go first.
 
     Raises:
         StackyardError: As `Stack.up` and `LeaseBook.move` do.
     """
     for _ in range(MOVES):
         try:
-            return stack.up(keep=keep, deadline=deadline)
+            return stack.up(keep=keep, deadline=deadline, progress=progress, last=last)
         except (CommandError, RefusedError) as error:
             if not _can_move(stack.lease, error):
                 raise
         stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
         progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
-    return stack.up(keep=keep, deadline=deadline)
+    return stack.up(keep=keep, deadline=deadline, progress=progress, last=last)
 
 
 def _can_move(lease: Lease, error: EngineError) -> bool:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 ImageSource = Literal["auto", "registry", "packages"]
 StartPath = Literal["auto", "compose"]
+StartLimit = Literal["auto", "off"]
 
 LARGEST_BLOCK: Final = 100  # ports
+MOST_STARTS: Final = 1000  # at once: more is no limit, and off says so
 NAMED_PORTS: Final = 5  # postgres, redis, backend, auth, websocket: the least a block can hold
 SUBNET_PREFIX: Final = 28  # 13 addresses for containers: four services, and room for what a project adds
 DEFAULT_POOL: Final = "9500-9999"
@@ -41,6 +43,8 @@ class Settings:
         root: Project folder (``STACKYARD_ROOT``); None leaves finding it to ``environments.project_root``.
         start: Who makes a fresh stack's containers (``STACKYARD_START``): the engine itself where it can, or always
             ``docker compose up``.
+        starts_at_once: How many stacks may be starting at a time (``STACKYARD_STARTS_AT_ONCE``): a number, auto for
+            as many as there are processors, or off for no limit.
     """
 
     state_dir: Path
@@ -50,6 +54,7 @@ class Settings:
     image_source: ImageSource = "auto"
     root: Path | None = None
     start: StartPath = "auto"
+    starts_at_once: int | StartLimit = "auto"
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -71,6 +76,7 @@ class Settings:
             image_source=_image_source(given.get("STACKYARD_IMAGE_SOURCE") or "auto"),
             root=Path(root).absolute() if root else None,
             start=_start(given.get("STACKYARD_START") or "auto"),
+            starts_at_once=_starts_at_once(given.get("STACKYARD_STARTS_AT_ONCE") or "auto"),
         )
 
     @property
@@ -167,3 +173,14 @@ def _start(text: str) -> StartPath:
     if text not in known:
         raise UsageError(f"STACKYARD_START must be one of {', '.join(known)}, got {text!r}")
     return cast("StartPath", text)
+
+
+def _starts_at_once(text: str) -> int | StartLimit:
+    if text in get_args(StartLimit):
+        return cast("StartLimit", text)
+    number = _number(text)
+    if number is None or not 1 <= number <= MOST_STARTS:
+        raise UsageError(
+            f"STACKYARD_STARTS_AT_ONCE must be auto, off or a number from 1 to {MOST_STARTS}, got {text!r}"
+        )
+    return number

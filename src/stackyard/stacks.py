@@ -22,9 +22,11 @@ from stackyard.compose import Compose, port_conflict
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.starts import Start, Startup
+from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from stackyard.databases import Database
@@ -78,13 +80,24 @@ class Stack:
         )
         return [*(probe_for(service, self.lease.url(service)) for service in PROBED), websocket]
 
-    def up(self, *, keep: bool = False, deadline: float | None = None) -> Startup:
+    def up(
+        self,
+        *,
+        keep: bool = False,
+        deadline: float | None = None,
+        progress: Callable[[str], None] | None = None,
+        last: bool = False,
+    ) -> Startup:
         """
-        Start every service and return when each has answered its probe; waits while another command is at the stack.
+        Start every service and return when each has answered its probe.
+
+        Waits while another command is at the stack, and for a turn while others start on this host.
 
         Args:
             keep: Leave a failed start standing.
-            deadline: Seconds until it has failed; None takes the environment's start-up budget.
+            deadline: Seconds from its turn on until it has failed; None takes the environment's start-up budget.
+            progress: Is given a line while it waits for its turn.
+            last: Let every other start go first.
 
         Raises:
             NotReadyError: If a service ended or did not answer in time; carries the evidence.
@@ -93,15 +106,27 @@ class Stack:
             LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
-        with alone(self.lease) as still_leased:
+        # the turn first: who waits for one must not keep a removal of the stack waiting
+        with self._turn(progress, last=last) as waited, alone(self.lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
-            # what nobody else can know of cannot stand yet, and asking costs a round trip
-            self._standing = self.engine.everything(self.labels) if self.lease.owner.kind == "detached" else []
-            self.stood_before = any(item.kind == "container" for item in self._standing)
+            self._standing = self._found()
             startup = self._up(limit, keep=keep or self.stood_before)
         reach("probe")
-        return startup
+        return startup.after(waited)
+
+    def _found(self) -> list[Resource]:
+        """List what stands already; what nobody else can know of cannot stand yet, and asking costs a round trip."""
+        found = self.engine.everything(self.labels) if self.lease.owner.kind == "detached" else []
+        self.stood_before = any(item.kind == "container" for item in found)
+        return found
+
+    def _turn(self, progress: Callable[[str], None] | None, *, last: bool) -> AbstractContextManager[float]:
+        """Wait for a turn to start, unless the stack stands already."""
+        self._found()
+        if self.stood_before:
+            return contextlib.nullcontext(0.0)
+        return turn(self.book.settings, last=last, progress=progress)
 
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""

@@ -31,21 +31,23 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 SERVED_BY: Final = {"websocket": "backend"}  # probes named otherwise than the service that answers them
+WORTH_A_STEP: Final = 0.01  # seconds; less is no wait, but the asking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
     """
-    How one start went; all times in seconds since it began.
+    How one start went; all times in seconds since it began, which is when its turn came.
 
     Attributes:
         seconds: Until the last probe passed.
         created: Until every container had been started.
         probes: Until each service's probe passed.
         steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
-            ``compose`` where Compose did it all.
+            ``compose`` where Compose did it all, ``turn``, before the beginning, where it had to wait for that.
         by: Who made the containers: engine, compose and why, pool where a warm stack was taken, or nobody where all of
             them ran already.
+        waited: Until its turn came; no part of the others.
     """
 
     seconds: float
@@ -53,6 +55,12 @@ class Startup:
     probes: Mapping[str, float] = field(default_factory=dict)
     steps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by: str = "engine"
+    waited: float = 0.0
+
+    def after(self, waited: float) -> Startup:
+        """Return the same start after *waited* seconds of waiting for a turn, as a step if it is worth one."""
+        steps = {"turn": (-waited, 0.0), **self.steps} if waited >= WORTH_A_STEP else self.steps
+        return dataclasses.replace(self, waited=waited, steps=steps)
 
 
 class Start:

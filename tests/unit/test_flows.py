@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_docker import install_docker
@@ -138,9 +138,9 @@ def test_what_is_left_is_named_and_fails_the_run(
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     plain = Stack.up
 
-    def up(stack: Stack, *, keep: bool, deadline: float | None) -> Startup:
+    def up(stack: Stack, **options: Any) -> Startup:
         fake_engine.network("net", stack.lease.id, users=("stranger",))
-        return plain(stack, keep=keep, deadline=deadline)
+        return plain(stack, **options)
 
     monkeypatch.setattr(Stack, "up", up)
 
@@ -326,8 +326,8 @@ def test_a_run_told_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: p
 
 
 def test_a_stack_another_command_has_ended_is_left_to_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    def up(_stack: Stack, *, keep: bool, deadline: float | None) -> Startup:
-        raise LeaseNotFoundError(f"ended by another command, keep {keep}, deadline {deadline}")
+    def up(_stack: Stack, **options: Any) -> Startup:
+        raise LeaseNotFoundError(f"ended by another command, {options}")
 
     monkeypatch.setattr(Stack, "up", up)
     monkeypatch.setattr(Stack, "down", lambda _stack: pytest.fail("removed what is not its own"))

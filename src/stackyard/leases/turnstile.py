@@ -10,6 +10,7 @@ courtesy that nothing depends on. The kernel drops a dead process's; one of a pr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import struct
@@ -47,7 +48,7 @@ def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:
     ticket = None
     while (ahead := _ahead(handle, ticket)) or not _grab(handle):
         if ticket is None:
-            ticket = _draw(handle)
+            ticket = draw(handle)
         waited = time.monotonic() - began
         if waited > deadline:
             raise BookError(
@@ -66,27 +67,68 @@ def _grab(handle: int) -> bool:
     return True
 
 
-def _draw(handle: int) -> int:
-    """Take a ticket and return its number."""
-    ticket = time.monotonic_ns()
-    _control(handle, fcntl.F_OFD_SETLK, ticket, 1)
+def draw(handle: int, *, later: int = 0) -> int:
+    """
+    Take a ticket and return its number.
+
+    Args:
+        handle: An open description of its own: closing it gives the ticket back.
+        later: Is added to the time; who has more of it stands behind all that have less.
+    """
+    ticket = time.monotonic_ns() + later
+    with contextlib.suppress(OSError):
+        lock(handle, ticket)
     return ticket
 
 
 def _ahead(handle: int, ticket: int | None) -> int:
-    """Return how many older tickets there are, at least; all are older than none."""
+    """Return how many older tickets there are; all are older than none."""
     now = time.monotonic_ns()
-    first, end = max(now - int(COURTESY * 1e9), 0), ticket or now
-    count = 0
-    while first < end and (found := _control(handle, fcntl.F_OFD_GETLK, first, end - first)) is not None:
-        count, first = count + 1, found + 1
-    return count
+    return count(handle, max(now - int(COURTESY * 1e9), 0), ticket or now)
 
 
-def _control(handle: int, command: int, first: int, length: int) -> int | None:
-    """Return the number of a ticket of somebody else's that is in the way; None if there is none."""
+def count(handle: int, first: int, end: int) -> int:
+    """Return how many bytes from *first* up to *end* others have locked."""
+    found, spans = 0, [(first, end)]
+    while spans:
+        first, end = spans.pop()
+        if first < end and (held := _any_locked(handle, first, end)) is not None:
+            found += 1
+            spans += [(first, held), (held + 1, end)]
+    return found
+
+
+def lock(handle: int, number: int) -> bool:
+    """
+    Lock one byte of the file open as *handle*, unless somebody else has; return whether it is ours.
+
+    Args:
+        handle: An open description of its own: the lock is its, not the process's, and ends with it.
+        number: Which byte; the file need not be that long.
+
+    Raises:
+        OSError: If the file system has no such locks.
+    """
     try:
-        answer = fcntl.fcntl(handle, command, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, first, length, 0))
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, number, 1, 0))
+    except OSError as error:
+        if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+            raise
+        return False
+    return True
+
+
+def unlock(handle: int, first: int = 0) -> None:
+    """Give back every byte from *first* on that is locked through *handle*, even if a fork has a copy of it."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, 0, first, 0, 0))
+
+
+def _any_locked(handle: int, first: int, end: int) -> int | None:
+    """Return one of the bytes that somebody else has locked; None if there is none."""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, first, end - first, 0)
+    try:
+        answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked)
     except OSError:
         return None
     kind, _, start, _, _ = struct.unpack(_FLOCK, answer)

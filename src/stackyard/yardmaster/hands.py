@@ -95,7 +95,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
     stack = Stack(environment, lease, book, engine)
     offered = False
     try:
-        start_in_place(stack, keep=False, progress=log.info, deadline=None)
+        start_in_place(stack, keep=False, progress=log.info, deadline=None, last=True)
         offered = stacks.offer(stack.lease, root=environment.root, fingerprint=fingerprint, keeper=keeper)
     finally:
         if not offered:

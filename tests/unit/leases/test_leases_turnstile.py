@@ -25,7 +25,7 @@ from pathlib import Path
 from stackyard.leases import turnstile
 path = Path(sys.argv[1])
 handle = os.open(path, os.O_RDWR)
-turnstile._draw(handle)
+turnstile.draw(handle)
 print("drawn", flush=True)
 sys.stdin.read()
 """
@@ -94,7 +94,7 @@ def test_who_came_first_goes_first(path: Path, onlooker: int) -> None:
 
 def test_who_comes_late_does_not_pass_those_who_wait_for_a_lock_that_is_free(path: Path) -> None:
     with path.open("r+") as theirs, path.open("r+") as ours:
-        turnstile._draw(theirs.fileno())
+        turnstile.draw(theirs.fileno())
 
         with pytest.raises(BookError, match=r"locked for over 0\.01 s by nobody any more"):
             turnstile.take_lock(ours.fileno(), path, deadline=0.01)
@@ -115,7 +115,7 @@ def test_a_ticket_ends_with_its_process(path: Path, onlooker: int) -> None:
 
 def test_an_old_ticket_holds_nobody_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with path.open("r+") as theirs, path.open("r+") as ours:
-        turnstile._draw(theirs.fileno())
+        turnstile.draw(theirs.fileno())
         monkeypatch.setattr(turnstile, "COURTESY", 0.0)
 
         turnstile.take_lock(ours.fileno(), path, deadline=0.01)
