@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 VARIABLE: Final = "STACKYARD_CRASH_AT"
 
-# lease: granted, nothing stands. network: it stands, containers may. create: all stand, none runs. start: all run,
+# lease: granted, nothing stands. network: it stands, containers may. create: all stand, few run. start: all run,
 # nothing answers yet. probe: the stack is ready. test: the payload is over. remove: the containers are off the network,
 # all of it is going. release: nothing stands, the lease is still in the book. report: the lease is released, no report
 # is written.

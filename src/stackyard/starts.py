@@ -132,7 +132,7 @@ class Start:
                 self.engine, blueprint, began=self._began, steps=self._steps, started=self._note_running
             )  # fmt: skip
         elif self._stands(blueprint):
-            await asyncio.to_thread(self._revive)
+            await asyncio.to_thread(self._revive, blueprint)
             self._by = "nobody: it stood already"
         else:
             self._by = "compose: what stands is not what is asked for"
@@ -148,9 +148,10 @@ class Start:
         found = {item.labels.get(SERVICE_LABEL): item.labels.get(HASH_LABEL) for item in self.standing}
         return all(found.get(plan.service) == plan.config["Labels"][HASH_LABEL] for plan in blueprint.containers)
 
-    def _revive(self) -> None:
-        """Start again whatever service has ended."""
-        for item in self.standing:
+    def _revive(self, blueprint: Blueprint) -> None:
+        """Start again whatever service has ended; first those whose network namespace others share."""
+        joining = {plan.service for plan in blueprint.containers if plan.joins}
+        for item in sorted(self.standing, key=lambda item: item.labels.get(SERVICE_LABEL) in joining):
             if item.kind == "container" and self.engine.state(item.id).status != "running":
                 self.engine.restart(item.id)
 

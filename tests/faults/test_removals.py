@@ -47,7 +47,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.core
 def test_a_guest_in_the_network_keeps_the_lease_until_it_has_left(yard: Yard, stack: Stack) -> None:
     network = f"{stack.lease.project}_platform"
-    guest = next(name for kind, name in yard.untouchable if kind == "container" and name.startswith("stackyard-test-"))
+    guest = next(name for kind, name in yard.untouchable if kind == "container" and name.endswith("-pod-1"))
     yard.engine.api.connect_container_to_network(guest, network)
     try:
         code, out, _ = yard.invoke("env.down", "--lease", stack.lease.id)
@@ -129,7 +129,7 @@ def test_a_sweep_removes_exactly_what_the_plan_said(yard: Yard, stack: Stack) ->
     rows = json.loads(planned)
     stale = {f"{row['kind']} {row['name']}" for row in rows if row["command"] == "stale" and row["kind"] != "lease"}
     assert code == 0, swept
-    assert len(stale) == 5
+    assert len(stale) == 6
     assert set(json.loads(swept)["removed"]) == stale
     assert {row["why"] for row in rows if row["command"] == "stale"} == {"its owner has ended"}
     assert {row["lease"] for row in rows if row["command"] == "all"} == {stack.lease.id, *yard.spared}
@@ -165,7 +165,7 @@ def test_up_twice_at_once_gives_both_the_same_stack(yard: Yard) -> None:
     code, out, _ = yard.invoke("env.down", "--lease", "twice")
 
     assert [end[0] for end in ends] == [0, 0], ends
-    assert len(standing) == 5
+    assert len(standing) == 6
     assert code == 0, out
 
 
@@ -187,5 +187,5 @@ def test_what_only_looks_like_ours_survives_the_removal_of_everything(yard: Yard
     removal = stack.down()
     code, said, _ = yard.invoke("cleanup.stale", "--volumes")
 
-    assert len(removal.removed) == len(found) == 5
+    assert len(removal.removed) == len(found) == 6
     assert code == 0, said  # the fixture proves that nothing else has changed

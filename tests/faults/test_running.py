@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.faults.fault_yard import CLEAN, finish, until
 
+from stackyard import process
 from stackyard.stacks import PROBED
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ def test_a_paused_database_recovers(stack: Stack) -> None:
 def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack) -> None:
     (identity,) = yard.spared
     beside = yard.book.find(identity).url("backend")
-    api, postgres = yard.engine.api, stack.container("postgres").id
-    network = f"{stack.lease.project}_platform"
-    api.disconnect_container_from_network(postgres, network)
+    namespace = f"/proc/{yard.engine.api.inspect_container(stack.container('pod').id)['State']['Pid']}/ns/net"
+    rule = ["INPUT", "--protocol", "tcp", "--dport", "5432", "--jump", "DROP"]
+    filtering = ["nsenter", f"--net={namespace}", "iptables"]
+    process.run([*filtering, "--insert", *rule], deadline=10)
     answers = []
 
     def cut_off() -> bool:
@@ -85,7 +87,7 @@ def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack
         return httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 503
 
     until(cut_off, pause=0.1)
-    api.connect_container_to_network(postgres, network, aliases=["postgres"])
+    process.run([*filtering, "--delete", *rule], deadline=10)
     until(lambda: httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 200, pause=0.1)
     answers += [httpx.get(f"{beside}/readyz").status_code for _ in range(20)]
 
@@ -157,10 +159,10 @@ def test_one_stack_reaches_nothing_of_another(yard: Yard, stack: Stack) -> None:
 
 def address_of(lease: Lease, service: str, yard: Yard) -> tuple[str, int]:
     """Return where a service listens in its stack's own network."""
-    labels = [f"stackyard.lease={lease.id}", f"com.docker.compose.service={service}"]
+    labels = [f"stackyard.lease={lease.id}", "com.docker.compose.service=pod"]
     (container,) = yard.engine.containers(labels)
     (network,) = yard.engine.api.inspect_container(container.id)["NetworkSettings"]["Networks"].values()
-    return network["IPAddress"], {"postgres": 5432, "redis": 6379}.get(service, 8000)
+    return network["IPAddress"], {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}[service]
 
 
 def reach(stack: Stack, address: tuple[str, int]) -> str:

@@ -52,7 +52,7 @@ def test_a_stack_comes_up_usable_and_goes_without_a_trace(new_stack: Callable[[]
     assert answer.status_code == 200
     assert [state.service for state in states] == ["auth", "backend", "postgres", "redis"]
     assert startup.seconds <= stack.environment.budget.startup_s
-    assert len(removal.removed) == 5
+    assert len(removal.removed) == 6
     assert engine.everything(stack.labels) == []
     with pytest.raises(LeaseNotFoundError):
         stack.book.find(stack.lease.id)
@@ -156,7 +156,7 @@ def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[
     stack, foreign = new_stack(), new_stack()
     stack.up()
     foreign.up()
-    network, guest = f"{stack.lease.project}_platform", foreign.container("redis").id
+    network, guest = f"{stack.lease.project}_platform", foreign.container("pod").id
     engine.api.connect_container_to_network(guest, network)
 
     removal = stack.down()
@@ -165,7 +165,7 @@ def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[
     later = stack.down()
 
     assert [item.kind for item in removal.left] == ["network"]
-    assert foreign.container("redis").name in removal.left[0].reason
+    assert foreign.container("pod").name in removal.left[0].reason
     assert still.id == stack.lease.id
     assert (later.left, later.leases) == ([], [stack.lease.id])
 

@@ -28,7 +28,7 @@ os.environ["TESTCONTAINERS_CONNECTION_MODE"] = "docker_host"
 
 # Its documentation's ways to wait; a health check it would run is part of the service's own definition.
 LOGS = {"postgres": "database system is ready to accept connections", "redis": "Ready to accept connections"}
-PORTS = {"postgres": 5432, "redis": 6379, "auth": 8000, "backend": 8000}
+PORTS = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
 
 
 def testcontainers_compose(given: Mapping[str, Any]) -> AbstractContextManager[Any]:

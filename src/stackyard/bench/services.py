@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stackyard.stacks import Stack
 
 MB: Final = 1_000_000
-LISTENING: Final = {"postgres": 5432, "redis": 6379, "auth": 8000, "backend": 8000}
+LISTENING: Final = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
 GLANCE: Final = 0.02  # seconds between two looks of the watch
 KNOCK: Final = 0.05  # seconds a connection inside the host may take
 SAMPLES: Final = {"quick": 200, "default": 500, "full": 1000}  # round trips
@@ -87,7 +87,9 @@ class Watch:
     def _inspect(self, service: str, container: str) -> None:
         # the port the engine publishes accepts before anybody listens; only the container's own address tells
         facts = self.engine.api.inspect_container(container)
-        addresses = [end["IPAddress"] for end in facts["NetworkSettings"]["Networks"].values() if end["IPAddress"]]
+        kind, _, holder = facts["HostConfig"]["NetworkMode"].partition(":")
+        wired = self.engine.api.inspect_container(holder) if kind == "container" else facts
+        addresses = [end["IPAddress"] for end in wired["NetworkSettings"]["Networks"].values() if end["IPAddress"]]
         if facts["State"]["Running"] and addresses:
             self._found[service] = addresses[0]
             self.started[service] = _moment(facts["State"]["StartedAt"])

@@ -189,12 +189,14 @@ def description(stack: Stack) -> dict[str, Any]:
         "project": stack.compose.project,
         "subnet": stack.lease.subnet,
         "labels": next(iter(model["services"].values()))["labels"],
-        "services": {name: _service(row, model, ports[name]) for name, row in model["services"].items()},
+        "services": {
+            name: _service(row, model, ports[name]) for name, row in model["services"].items() if name in ports
+        },
     }
 
 
 def _service(row: Mapping[str, Any], model: Mapping[str, Any], port: int) -> dict[str, Any]:
-    wanted = ("user", "read_only", "cap_drop", "security_opt", "mem_limit", "memswap_limit", "pids_limit", "dns_opt")
+    wanted = ("user", "read_only", "cap_drop", "security_opt", "mem_limit", "memswap_limit", "pids_limit")
     options = {key: row[key] for key in wanted if key in row}
     return {
         "image": row["image"],

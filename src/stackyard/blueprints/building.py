@@ -1,8 +1,9 @@
 """
-Having the engine make a blueprint: volumes, then networks and containers at once, then all starts at once.
+Having the engine make a blueprint: volumes, then networks and containers at once, each started as soon as it can be.
 
 Creating a container needs its volumes but only the name of its network, so the slowest step, the network's bridge, is
-made beside the containers. Each request runs in a thread of its own and is never abandoned: cancelled, a build begins
+made beside the containers. One that joins another's network namespace is created once that one is, and started once
+that one runs. Each request runs in a thread of its own and is never abandoned: cancelled, a build begins
 no further request and returns when those under way have been answered, so nothing appears behind a clean-up's back.
 """
 
@@ -48,23 +49,36 @@ async def build(
         steps[name] = (beginning, time.monotonic() - began)
         return answer
 
-    async def start(plan: ContainerPlan, identity: str) -> None:
-        await step(f"start {plan.service}", lambda: engine.start(identity))
-        started(plan.service)
+    loop = asyncio.get_running_loop()
+    made: dict[str, asyncio.Future[str]] = {plan.service: loop.create_future() for plan in blueprint.containers}
+    running = {plan.service: asyncio.Event() for plan in blueprint.containers}
+    wired = asyncio.Event()
+
+    async def wire() -> None:
+        await together(*map(network, blueprint.networks))
+        wired.set()
 
     async def network(plan: NetworkPlan) -> None:
         await step("network", lambda: engine.create_network(plan))
         reach("network")
 
-    async def container(plan: ContainerPlan) -> str:
-        return await step(f"create {plan.service}", lambda: engine.create_container(plan))
+    async def create(plan: ContainerPlan) -> None:
+        if plan.joins:  # the engine wants to know whose namespace it is
+            await made[plan.joins]
+        made[plan.service].set_result(await step(f"create {plan.service}", lambda: engine.create_container(plan)))
+        if all(future.done() for future in made.values()):
+            reach("create")
+
+    async def start(plan: ContainerPlan) -> None:
+        await (running[plan.joins] if plan.joins else wired).wait()
+        identity = await made[plan.service]
+        await step(f"start {plan.service}", lambda: engine.start(identity))
+        running[plan.service].set()
+        started(plan.service)
 
     for volume in blueprint.volumes:
         await step("volume", lambda plan=volume: engine.create_volume(plan))  # type: ignore[misc]
-    containers = asyncio.ensure_future(together(*map(container, blueprint.containers)))
-    await together(containers, *map(network, blueprint.networks))
-    reach("create")
-    await together(*map(start, blueprint.containers, containers.result()))
+    await together(wire(), *map(create, blueprint.containers), *map(start, blueprint.containers))
     reach("start")
 
 

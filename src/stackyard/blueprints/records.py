@@ -52,11 +52,13 @@ class ContainerPlan:
         service: Compose's name of the service.
         name: Its name on the engine.
         config: Body of `POST /containers/create`.
+        joins: The service whose network namespace it shares; None if it has one of its own.
     """
 
     service: str
     name: str
     config: Mapping[str, Any]
+    joins: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ COMPOSE: Final = "com.docker.compose"
 HASH_LABEL: Final = f"{COMPOSE}.config-hash"
 UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # of Go's durations, in ns
 # Said in the model, but no matter of a container: which services there are, their order, and pulling.
-IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "profiles", "environment"})
+IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "network_mode", "profiles", "environment"})
 
 
 def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Blueprint:
@@ -104,11 +104,11 @@ def _container(
         if key not in TRANSLATORS:
             raise UnsupportedModelError(f"services.{service}.{key}", value)
         TRANSLATORS[key](config, value, _Place(model=model, where=f"services.{service}.{key}"))
-    _attach(config, model, spec, service, name)
+    joins = _attach(config, model, spec, service, name)
     # as Compose: a mount's place in the list follows the sorted targets
     config["HostConfig"]["Mounts"].sort(key=lambda mount: mount["Target"])
     _stamp(config)
-    return ContainerPlan(service=service, name=name, config=config)
+    return ContainerPlan(service=service, name=name, config=config, joins=joins)
 
 
 def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
@@ -135,8 +135,12 @@ def _stamp(config: dict[str, Any]) -> None:
     config["Labels"][HASH_LABEL] = f"stackyard-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _attach(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str, name: str) -> None:
-    """Put the container into its one network, under the names Compose gives it there."""
+def _attach(
+    config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str, name: str
+) -> str | None:
+    """Put the container into its one network, or the network namespace of the service whose name is returned."""
+    if spec.get("network_mode"):
+        return _join(config, model, spec, service)
     networks = spec.get("networks") or {}
     if len(networks) != 1:
         raise UnsupportedModelError(f"services.{service}.networks", networks)
@@ -146,6 +150,16 @@ def _attach(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str,
     aliases = [name, service, *((options or {}).get("aliases") or ())]
     config["HostConfig"]["NetworkMode"] = network
     config["NetworkingConfig"] = {"EndpointsConfig": {network: {"Aliases": aliases}}}
+    return None
+
+
+def _join(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str) -> str:
+    kind, _, holder = str(spec["network_mode"]).partition(":")
+    if kind != "service" or spec.get("networks") or model["services"].get(holder, {}).get("network_mode"):
+        raise UnsupportedModelError(f"services.{service}.network_mode", spec["network_mode"])
+    config["HostConfig"]["NetworkMode"] = f"container:{model['name']}-{holder}-1"
+    config["Labels"][f"{COMPOSE}.depends_on"] = f"{holder}:service_started:true"  # Compose adds what this implies
+    return holder
 
 
 class _Place:
@@ -286,6 +300,7 @@ TRANSLATORS: Final[Mapping[str, Callable[..., None]]] = {
     "dns_opt": _host("DnsOptions"),
     "dns_search": _host("DnsSearch"),
     "entrypoint": _top("Entrypoint"),
+    "extra_hosts": _host("ExtraHosts", lambda value: [entry.replace("=", ":", 1) for entry in value]),
     "healthcheck": _healthcheck,
     "hostname": _top("Hostname"),
     "init": _host("Init"),

@@ -197,9 +197,19 @@ class Engine:
             return MemoryUse.from_stats(self.api.stats(container, stream=False, one_shot=True))
 
     def restart(self, container: str, *, grace: int = 3) -> None:
-        """Restart a container, giving it *grace* seconds to end by itself."""
+        """
+        Restart a container, and after it those that share its network namespace, for theirs is gone then.
+
+        Args:
+            container: Its id.
+            grace: Seconds each gets to end by itself.
+        """
         with self._plain_errors(f"restarting container {container[:40]}"):
             self.api.restart(container, timeout=grace)
+            rows = self.api.containers(all=True)
+        for row in rows:
+            if row.get("HostConfig", {}).get("NetworkMode") == f"container:{container}":
+                self.restart(row["Id"], grace=grace)
 
     def published_ports(self) -> set[int]:
         """Return every host port any running container publishes."""
