@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
@@ -12,20 +11,15 @@ from platform_common.errors import Refused, unauthorized
 from platform_common.revocations import Revocations
 from platform_common.store import Redis
 from platform_common.tokens import Claims, Tokens, bearer
-from platform_common.web import answer, application, body_of, text_field
-from starlette.routing import Route
+from platform_common.web import Application, answer, body_of, text_field
 
 from auth_service.limits import Attempts
 from auth_service.passwords import LONGEST, SHORTEST, Passwords
 from auth_service.sessions import Grant, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from platform_common.http import Request, Response
     from platform_common.settings import Settings
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{2,31}")
 REFRESH_LONGEST: Final = 128  # characters
@@ -43,18 +37,15 @@ class Service:
         self.passwords = Passwords(settings.hash_threads)
         self.attempts = Attempts(self.redis, settings)
 
-    @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Connect in the background while serving."""
-        self.database.start()
-        yield
+    async def stop(self) -> None:
+        """Drop every connection."""
         await self.redis.stop()
         await self.database.stop()
 
     async def register(self, request: Request) -> Response:
         """POST /register: create an account."""
-        name, password = _account(await body_of(request))
-        await self.attempts.count("register", name, _address(request))
+        name, password = _account(body_of(request))
+        await self.attempts.count("register", name, request.address)
         hashed = await self.passwords.hash(password)
         query = "INSERT INTO users (name, password_hash) VALUES ($1, $2) RETURNING id, name, created_at"
         try:
@@ -65,10 +56,10 @@ class Service:
 
     async def login(self, request: Request) -> Response:
         """POST /login: begin a session."""
-        body = await body_of(request)
+        body = body_of(request)
         name = text_field(body, "name", longest=32)
         password = text_field(body, "password", longest=LONGEST)
-        await self.attempts.count("login", name, _address(request))
+        await self.attempts.count("login", name, request.address)
         row = await self.database.row("SELECT id, password_hash FROM users WHERE name = $1", name)
         known = None if row is None else row["password_hash"]
         if not await self.passwords.verify(known, password):
@@ -77,7 +68,7 @@ class Service:
 
     async def refresh(self, request: Request) -> Response:
         """POST /refresh: exchange a refresh token for new tokens."""
-        refresh = text_field(await body_of(request), "refresh_token", longest=REFRESH_LONGEST)
+        refresh = text_field(body_of(request), "refresh_token", longest=REFRESH_LONGEST)
         return _granted(await self.sessions.renew(refresh))
 
     async def logout(self, request: Request) -> Response:
@@ -105,22 +96,22 @@ class Service:
         return claims
 
 
-def build(settings: Settings) -> Starlette:
-    """Return the ASGI application."""
+def build(settings: Settings) -> Application:
+    """Return the application."""
     service = Service(settings)
-    routes = [
-        Route("/register", service.register, methods=["POST"]),
-        Route("/login", service.login, methods=["POST"]),
-        Route("/refresh", service.refresh, methods=["POST"]),
-        Route("/logout", service.logout, methods=["POST"]),
-        Route("/me", service.me, methods=["GET"]),
-    ]
+    routes = {
+        "/register": {"POST": service.register},
+        "/login": {"POST": service.login},
+        "/refresh": {"POST": service.refresh},
+        "/logout": {"POST": service.logout},
+        "/me": {"GET": service.me},
+    }
     checks = {
         "database": lambda: service.database.row("SELECT 1 FROM users LIMIT 1"),
         "redis": service.redis.check,
         "keys": service.check_keys,
     }
-    return application(routes, checks, service.lifespan)
+    return Application(routes, checks, service.database.start, service.stop)
 
 
 def _account(body: dict[str, Any]) -> tuple[str, str]:
@@ -140,7 +131,3 @@ def _granted(grant: Grant) -> Response:
             "refresh_token": grant.refresh,
         }
     )
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"

@@ -28,12 +28,7 @@ class Attempts:
             Unavailable: If Redis is away.
         """
         key = f"rate:{action}:{name}:{address}"
-        async with self._redis.use() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.incr(key)
-            pipeline.expire(key, self._window, nx=True)
-            pipeline.ttl(key)
-            used, _, left = await pipeline.execute()
+        used, _, left = await self._redis.ask(("INCR", key), ("EXPIRE", key, self._window, "NX"), ("TTL", key))
         if used > self._limit:
             seconds = left if left > 0 else self._window
             raise Refused(429, "too_many_attempts", "too many attempts, wait a while", {"Retry-After": str(seconds)})

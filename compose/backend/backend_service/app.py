@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from platform_common.database import Database
 from platform_common.errors import Refused, Unavailable
+from platform_common.http import Response
 from platform_common.revocations import Revocations
 from platform_common.store import Redis
 from platform_common.tokens import Tokens, bearer
-from platform_common.web import answer, application, body_of, number_of, text_field
-from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from platform_common.web import Application, answer, body_of, number_of, text_field
 
 from backend_service.hub import Hub
 from backend_service.messages import BODY_LONGEST, Messages, ended
@@ -22,12 +20,10 @@ from backend_service.threads import TITLE_LONGEST, Threads
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import AsyncIterator
 
+    from platform_common.http import Request
     from platform_common.settings import Settings
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.websockets import WebSocket
+    from platform_common.websocket import WebSocket
 
 PAGE: int = 50  # entries unless the caller asks for another number
 PAGE_LONGEST: int = 100
@@ -48,12 +44,13 @@ class Service:
         self.threads = Threads(self.database)
         self.messages = Messages(self.database, self.threads, self.pages)
 
-    @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    def start(self) -> None:
         """Connect in the background while serving."""
         self.database.start()
         self.hub.start()
-        yield
+
+    async def stop(self) -> None:
+        """Drop every connection."""
         await self.hub.subscriptions.stop()
         await self.redis.stop()
         await self.database.stop()
@@ -66,7 +63,7 @@ class Service:
 
     async def create_thread(self, request: Request) -> Response:
         """POST /threads: a new one."""
-        user, body = await self._user(request), await body_of(request)
+        user, body = await self._user(request), body_of(request)
         shared = body.get("shared", False)
         if not isinstance(shared, bool):
             raise Refused(422, "invalid_shared", "shared must be true or false")
@@ -80,7 +77,7 @@ class Service:
 
     async def rename_thread(self, request: Request) -> Response:
         """PATCH /threads/{thread}: a new title."""
-        user, body = await self._user(request), await body_of(request)
+        user, body = await self._user(request), body_of(request)
         title = text_field(body, "title", longest=TITLE_LONGEST)
         return answer(await self.threads.rename(_thread(request), user, title))
 
@@ -89,18 +86,18 @@ class Service:
         user, thread = await self._user(request), _thread(request)
         await self.threads.delete(thread, user)
         await self.pages.forget(thread, ended(thread))
-        return Response(status_code=204)
+        return Response(204)
 
     async def list_messages(self, request: Request) -> Response:
         """GET /threads/{thread}/messages; the header X-Cache says where the page came from."""
         user, (after, limit) = await self._user(request), _paging(request)
         page, cached = await self.messages.page(_thread(request), user, after, limit)
-        headers = {"X-Cache": "hit" if cached else "miss", "Cache-Control": "no-store"}
-        return Response(page, headers=headers, media_type="application/json")
+        kind = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(200, page, {"X-Cache": "hit" if cached else "miss", **kind})
 
     async def create_message(self, request: Request) -> Response:
         """POST /threads/{thread}/messages; subscribers are told."""
-        user, body = await self._user(request), await body_of(request)
+        user, body = await self._user(request), body_of(request)
         text = text_field(body, "body", longest=BODY_LONGEST)
         return answer(await self.messages.create(_thread(request), user, text), 201)
 
@@ -111,7 +108,7 @@ class Service:
 
     async def edit_message(self, request: Request) -> Response:
         """PATCH /threads/{thread}/messages/{message}: a new text; subscribers are told."""
-        user, body = await self._user(request), await body_of(request)
+        user, body = await self._user(request), body_of(request)
         text = text_field(body, "body", longest=BODY_LONGEST)
         return answer(await self.messages.edit(_thread(request), _message(request), user, text))
 
@@ -119,7 +116,7 @@ class Service:
         """DELETE /threads/{thread}/messages/{message}; subscribers are told."""
         user = await self._user(request)
         await self.messages.delete(_thread(request), _message(request), user)
-        return Response(status_code=204)
+        return Response(204)
 
     async def websocket(self, websocket: WebSocket) -> None:
         """GET /ws: the events."""
@@ -136,30 +133,23 @@ class Service:
         return claims.user
 
 
-def build(settings: Settings) -> Starlette:
-    """Return the ASGI application."""
+def build(settings: Settings) -> Application:
+    """Return the application."""
     service = Service(settings)
     thread, messages = "/threads/{thread:uuid}", "/threads/{thread:uuid}/messages"
     message = messages + "/{message:int}"
-    routes = [
-        Route("/threads", service.list_threads, methods=["GET"]),
-        Route("/threads", service.create_thread, methods=["POST"]),
-        Route(thread, service.get_thread, methods=["GET"]),
-        Route(thread, service.rename_thread, methods=["PATCH"]),
-        Route(thread, service.delete_thread, methods=["DELETE"]),
-        Route(messages, service.list_messages, methods=["GET"]),
-        Route(messages, service.create_message, methods=["POST"]),
-        Route(message, service.get_message, methods=["GET"]),
-        Route(message, service.edit_message, methods=["PATCH"]),
-        Route(message, service.delete_message, methods=["DELETE"]),
-        WebSocketRoute("/ws", service.websocket),
-    ]
+    routes = {
+        "/threads": {"GET": service.list_threads, "POST": service.create_thread},
+        thread: {"GET": service.get_thread, "PATCH": service.rename_thread, "DELETE": service.delete_thread},
+        messages: {"GET": service.list_messages, "POST": service.create_message},
+        message: {"GET": service.get_message, "PATCH": service.edit_message, "DELETE": service.delete_message},
+    }
     checks: dict[str, Any] = {
         "database": lambda: service.database.row("SELECT 1 FROM messages LIMIT 1"),
         "redis": service.redis.check,
         "events": service.check_events,
     }
-    return application(routes, checks, service.lifespan)
+    return Application(routes, checks, service.start, service.stop, {"/ws": service.websocket})
 
 
 def _paging(request: Request) -> tuple[int, int]:
@@ -168,10 +158,9 @@ def _paging(request: Request) -> tuple[int, int]:
 
 
 def _thread(request: Request) -> uuid.UUID:
-    found: uuid.UUID = request.path_params["thread"]
-    return found
+    return cast("uuid.UUID", request.params["thread"])
 
 
 def _message(request: Request) -> int:
     """Return the message's number; one that PostgreSQL could not even hold stands for none."""
-    return min(int(request.path_params["message"]), NUMBER_HIGHEST)
+    return min(cast("int", request.params["message"]), NUMBER_HIGHEST)

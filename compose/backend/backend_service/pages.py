@@ -9,7 +9,7 @@ which refuses the change when Redis is away, and once more after it, for readers
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from backend_service.hub import channel_of
 
@@ -43,14 +43,13 @@ class Pages:
         Raises:
             Unavailable: If a store is away.
         """
-        async with self._redis.use() as client:
-            version: Any = await client.get(_version_key(thread))
-            key = f"page:{thread}:{version}:{page}"
-            if (cached := await client.get(key)) is not None:
-                return cached, True
+        (version,) = await self._redis.ask(("GET", _version_key(thread)))
+        key = f"page:{thread}:{version}:{page}"
+        (cached,) = await self._redis.ask(("GET", key))
+        if cached is not None:
+            return cached, True
         fresh = await load()
-        async with self._redis.use() as client:
-            await client.set(key, fresh, ex=PAGE_TTL)
+        await self._redis.ask(("SET", key, fresh, "EX", PAGE_TTL))
         return fresh, False
 
     async def forget(self, thread: uuid.UUID, event: bytes | None = None) -> None:
@@ -60,12 +59,9 @@ class Pages:
         Raises:
             Unavailable: If Redis is away.
         """
-        async with self._redis.use() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(_version_key(thread), secrets.token_hex(8), ex=VERSION_TTL)
-            if event is not None:
-                pipeline.publish(channel_of(thread), event)
-            await pipeline.execute()
+        replaced = ("SET", _version_key(thread), secrets.token_hex(8), "EX", VERSION_TTL)
+        told = [] if event is None else [("PUBLISH", channel_of(thread), event)]
+        await self._redis.ask(replaced, *told)
 
 
 def _version_key(thread: uuid.UUID) -> str:

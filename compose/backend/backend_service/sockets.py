@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 from platform_common.errors import Refused, Unavailable, unauthorized
 from platform_common.tokens import bearer
 from platform_common.web import problem
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from backend_service.hub import POLICY
 from backend_service.outbox import Outbox
 
 if TYPE_CHECKING:
     from platform_common.tokens import Claims
+    from platform_common.websocket import WebSocket
 
     from backend_service.app import Service
 
@@ -54,11 +54,10 @@ class Socket:
             await self._shake_hands()
         except Refused as error:
             await self._service.hub.leave(self)
-            response = problem(error.status, error.code, error.message, error.headers)
-            await self._websocket.send_denial_response(response)
+            await self._websocket.deny(problem(error.status, error.code, error.message, error.headers))
         except Unavailable:
             await self._service.hub.leave(self)
-            await self._websocket.send_denial_response(problem(503, "unavailable", "a store is away, try again"))
+            await self._websocket.deny(problem(503, "unavailable", "a store is away, try again"))
         else:
             await self._converse()
 
@@ -74,9 +73,9 @@ class Socket:
 
     async def _shake_hands(self) -> None:
         headers = self._websocket.headers
-        token, origin = bearer(headers), headers.get("origin")
+        token, (origin,) = bearer(headers), headers.get("origin", [None])
         # A browser always sends its page's Origin; a client without one must prove that it is none. Two Origins never
-        # come this far: the WebSocket library refuses them.
+        # come this far: they are no handshake.
         allowed = token is not None if origin is None else origin in self._service.settings.allowed_origins
         if not allowed:
             raise Refused(403, "origin_not_allowed", "this Origin may not connect")
@@ -125,25 +124,25 @@ class Socket:
 
     async def _write(self) -> None:
         # The client may go at any moment; the reader then hears it too and ends the conversation.
-        with suppress(WebSocketDisconnect, OSError, RuntimeError):
+        with suppress(OSError):
             while True:
                 match await self._outbox.get():
                     case str(text):
-                        await self._websocket.send_text(text)
+                        await self._websocket.send(text)
                     case (code, reason):
-                        await self._websocket.close(code, reason)
+                        self._websocket.close(code, reason)
                         return
 
     async def _read(self) -> None:
         while True:
-            event = await self._websocket.receive()
-            if event["type"] == "websocket.disconnect":
+            text = await self._websocket.receive()
+            if text is None:
                 return
-            if event.get("text") is None:
+            if isinstance(text, bytes):
                 self.close(UNSUPPORTED, "send text messages")
                 continue
             try:
-                await self._act(_message(event["text"]))
+                await self._act(_message(text))
             except Refused as error:
                 self._complain(error.code, error.message)
             except Unavailable:
@@ -203,7 +202,7 @@ class Socket:
         self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, seconds), action)
 
     def _abort(self) -> None:
-        self._websocket.scope["state"]["abort"]()
+        self._websocket.abort()
 
 
 def _message(text: str) -> dict[str, Any]:

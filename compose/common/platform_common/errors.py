@@ -5,6 +5,7 @@ Every exception the services raise on purpose.
     +-- SettingsError   a variable or secret file is missing or wrong; the service does not start
     +-- Refused         the caller's fault: becomes a 4xx answer
     +-- Unavailable     PostgreSQL or Redis is away: becomes a 503 answer
+    +-- RedisFault      Redis refused a command; whoever asked sees Unavailable
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class Unavailable(PlatformError):  # noqa: N818 - as Refused
 
     def __str__(self) -> str:
         return f"{self.store} is unavailable: {self.reason}"
+
+
+class RedisFault(PlatformError):  # noqa: N818 - as Refused
+    """Redis refused a command or the login; the text is its own."""
 
 
 def reason_of(error: BaseException) -> str:

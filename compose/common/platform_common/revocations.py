@@ -76,25 +76,17 @@ class Revocations:
         Raises:
             Unavailable: If Redis is away.
         """
-        async with self._redis.use() as client:
-            pipeline = client.pipeline(transaction=False)
-            for id_ in ids:
-                pipeline.set(_key(id_), "1", ex=ACCESS_TTL_MAX)
-                pipeline.publish(CHANNEL, str(id_))
-            await pipeline.execute()
+        keys = [("SET", _key(id_), "1", "EX", ACCESS_TTL_MAX) for id_ in ids]
+        await self._redis.ask(*keys, *(("PUBLISH", CHANNEL, str(id_)) for id_ in ids))
 
-    async def _look_up(self, *keys: str) -> list[str | bytes | None]:
-        async with self._redis.use() as client:
-            return await client.mget(keys)
+    async def _look_up(self, *keys: str) -> list[str | None]:
+        (found,) = await self._redis.ask(("MGET", *keys))
+        return list(found)
 
     async def _load(self) -> None:
         rows = await self._database.rows(LOAD)
-        async with self._redis.use() as client:
-            pipeline = client.pipeline(transaction=False)
-            for row in rows:
-                pipeline.set(_key(row["id"]), "1", ex=row["seconds"])
-            pipeline.set(MARKER, "1")
-            await pipeline.execute()
+        keys = [("SET", _key(row["id"]), "1", "EX", row["seconds"]) for row in rows]
+        await self._redis.ask(*keys, ("SET", MARKER, "1"))
 
 
 def _key(id_: uuid.UUID) -> str:

@@ -1,9 +1,4 @@
-"""
-Uvicorn as the services want it.
-
-Small limits, no compression, JSON for requests too broken to parse, and an end within
-a second of SIGTERM whatever hangs.
-"""
+"""One process, one event loop: listening, small limits, and an end within a second of SIGTERM whatever hangs."""
 
 from __future__ import annotations
 
@@ -12,134 +7,95 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from typing import TYPE_CHECKING, Any, Final
-
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from typing import TYPE_CHECKING, Final
 
 from platform_common.errors import SettingsError
+from platform_common.http import Connection
 from platform_common.settings import Settings
 
 if TYPE_CHECKING:
-    from asyncio.transports import BaseTransport
     from collections.abc import Callable
-    from socket import socket
 
-    from starlette.applications import Starlette
+    from platform_common.web import Application
+    from platform_common.websocket import WebSocket
 
 STOP_LIMIT: Final = 0.6  # seconds from the end of listening to the end of the process
-MESSAGE_LIMIT: Final = 64 * 1024  # bytes of one WebSocket message
-HEAD_LIMIT: Final = 16 * 1024  # bytes of a request's line and headers
-DRAIN_LIMIT: Final = 2 * 1024 * 1024  # bytes of an oversized head that are read before the connection closes
-DRAIN_SECONDS: Final = 0.5
-CONNECTIONS: Final = 512
-CLIENT_FAULTS: Final = ("Invalid HTTP request", "Exceeded concurrency limit")
+BACKLOG: Final = 512
 
 
-class HttpProtocol(H11Protocol):
-    """Answers in JSON when the head cannot be parsed, and keeps reading so that the sender hears it."""
+class Everyone(set["Connection | WebSocket"]):
+    """All that are connected."""
 
-    drained: int | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; after a refusal only count them."""
-        if self.drained is None:
-            super().data_received(data)
-            return
-        self.drained += len(data)
-        if self.drained > DRAIN_LIMIT:
-            self.transport.close()
+    def discard(self, one: object) -> None:
+        """Forget one that has gone."""
+        super().discard(one)
+        self._news.set()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Refuse the request: 401 for an endless Authorization header, 400 for all else."""
-        head = self.conn.trailing_data[0].lower()
-        self.transport.write(TOKEN_REFUSAL if b"\nauthorization:" in head else HEAD_REFUSAL)
-        self.drained = 0
-        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self.transport.close)
+    async def gone(self) -> None:
+        """Return when nobody is connected."""
+        while self:
+            self._news.clear()
+            await self._news.wait()
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Lets the application cut off a client that neither reads nor answers a close."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.close_timeout = 1.0
-
-    def connection_made(self, transport: BaseTransport) -> None:
-        """Hand the application a way to drop the connection with everything unsent."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "abort": self.transport.abort}
-
-    async def send(self, message: Any) -> None:
-        """Send; a refused handshake is complete too, else uvicorn reports it as our error."""
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body":
-            self.handshake_complete = True
-
-
-class Server(uvicorn.Server):
-    """Ends the process when the grace is over."""
-
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Close everything; what still hangs then does not delay the end."""
-        asyncio.get_running_loop().call_later(STOP_LIMIT, os._exit, 0)
-        await super().shutdown(sockets)
-
-
-def serve(build: Callable[[Settings], Starlette]) -> int:
+def serve(build: Callable[[Settings], Application]) -> int:
     """
     Run the application that *build* makes until SIGTERM or SIGINT.
 
     Returns:
         Exit code: 2 if a setting is wrong. A served process ends with 0 and does not return.
     """
-    # Also before uvicorn listens for it: the kernel ignores an unhandled SIGTERM to a container's first process.
+    # Also before the loop listens for it: the kernel ignores an unhandled SIGTERM to a container's first process.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # The pool reports each attempt to reconnect with a traceback; our own line about it is enough.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
-    # A client that sends rubbish or too much is its own problem, not a line in our log for each attempt.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(CLIENT_FAULTS))
     try:
         settings = Settings.load()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    server = Server(_config(build(settings), settings.port))
+    application = build(settings)
     # It was off for the imports; what they loaded stays and need never be looked at.
     gc.freeze()
     gc.enable()
-    server.run()
+    asyncio.new_event_loop().run_until_complete(_run(application, settings.port))
     return _leave()
 
 
-def _config(app: Starlette, port: int) -> uvicorn.Config:
-    return uvicorn.Config(
-        app, host="0.0.0.0", port=port, loop="asyncio", http=HttpProtocol, ws=WebSocketProtocol, lifespan="on",  # noqa: S104 - inside a container; published on the loopback only
-        log_config=None, log_level=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
-        ws_max_size=MESSAGE_LIMIT, ws_ping_interval=20.0, ws_ping_timeout=20.0, ws_per_message_deflate=False,
-        limit_concurrency=CONNECTIONS, timeout_keep_alive=30, h11_max_incomplete_event_size=HEAD_LIMIT,
-    )  # fmt: skip
+async def _run(application: Application, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    application.start()
+    everyone = Everyone()
+    server = await loop.create_server(lambda: Connection(application, everyone), sock=_listener(port), backlog=BACKLOG)
+    await told.wait()
+    # What hangs does not delay the end.
+    loop.call_later(STOP_LIMIT, os._exit, 0)
+    server.close()
+    for one in tuple(everyone):
+        one.leave()
+    await everyone.gone()
+    await application.stop()
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))  # noqa: S104 - inside a container; published on the loopback only
+    return listener
 
 
 def _leave(*_args: object) -> int:
     """End at once: a normal exit would wait for threads, and one may hang in a name lookup."""
     sys.stderr.flush()
     os._exit(0)
-
-
-def _refusal(status: str, code: str, message: str, extra: str = "") -> bytes:
-    body = f'{{"error":{{"code":"{code}","message":"{message}"}}}}'
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    )
-    return f"{head}{extra}\r\n{body}".encode()
-
-
-TOKEN_REFUSAL: Final = _refusal(
-    "401 Unauthorized", "unauthorized", "a valid bearer token is required", "WWW-Authenticate: Bearer\r\n"
-)
-HEAD_REFUSAL: Final = _refusal("400 Bad Request", "bad_request", "not an HTTP request this service can read")

@@ -1,76 +1,62 @@
 """
-Redis for a service, through redis-py.
+Redis for a service.
 
-Commands borrow a connection from a pool; one that breaks is replaced and the command sent again, for half a second.
-Publish/subscribe has a connection of its own, kept up for ever by a task. redis-py would reconnect it by itself, but
-would not say so, and whoever listens must know that messages may have been missed.
+All commands share one connection; one that breaks is replaced and the commands sent again, for half a second.
+Publish/subscribe has a connection of its own, kept up for ever by a task.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio import Redis as Client
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import RedisError
-
-from platform_common.errors import Unavailable, reason_of
+from platform_common.errors import RedisFault, Unavailable, reason_of
 from platform_common.pauses import pauses
+from platform_common.resp import connect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from redis.asyncio.client import PubSub
-
+    from platform_common.resp import Command, Link
     from platform_common.settings import Endpoint
 
 # Docker answers a name before its network is up; a SYN lost in that gap is sent again only after a second.
 CONNECT_LIMIT: Final = 0.2  # seconds for lookup and connection
-USE_LIMIT: Final = 1.2  # seconds for everything wanted at one time, new connections included
-POOL_SIZE: Final = 16
-STUBBORN: Final = Retry(ConstantBackoff(0.05), 10)  # half a second in all where nobody listens
-# Nothing is an error to try again after: an interrupted subscription is to be heard of.
-FRANK: Final = Retry(NoBackoff(), 0, supported_errors=())
-AWAY: Final = (RedisError, OSError, TimeoutError)
-
-
-def _client(endpoint: Endpoint, retry: Retry) -> Client:
-    pool = BlockingConnectionPool(
-        max_connections=POOL_SIZE, timeout=USE_LIMIT, host=endpoint.host, port=endpoint.port,
-        username=endpoint.user, password=endpoint.password, retry=retry,
-        socket_connect_timeout=CONNECT_LIMIT, socket_timeout=None,
-        # Either would cost each new connection more round trips than the login itself.
-        protocol=2, driver_info=None, decode_responses=True,
-    )  # fmt: skip
-    return Client.from_pool(pool)
+USE_LIMIT: Final = 1.2  # seconds for everything asked at one time, a new connection included
+ATTEMPTS: Final = 10
+ATTEMPT_PAUSE: Final = 0.05  # seconds; half a second in all where nobody listens
+AWAY: Final = (RedisFault, OSError, TimeoutError)
 
 
 class Redis:
-    """A pool of connections for commands; nothing connects before the first of them."""
+    """Commands; nothing connects before the first of them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._client = _client(endpoint, STUBBORN)
+        self._endpoint = endpoint
+        self._link: Link | None = None
+        self._dialling = asyncio.Lock()
 
     async def stop(self) -> None:
-        """Drop every connection."""
-        await self._client.aclose()
+        """Drop the connection."""
+        if self._link is not None:
+            self._link.drop()
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[Client]:
+    async def ask(self, *commands: Command) -> list[Any]:
         """
-        Lend the client.
+        Return the reply to each of *commands*, texts as str.
 
         Raises:
-            Unavailable: If Redis is away, refuses a command, or the block takes longer than 1.2 s.
+            Unavailable: If Redis is away, refuses a command, or takes longer than 1.2 s.
         """
+        link = self._link
         try:
             async with asyncio.timeout(USE_LIMIT):
-                yield self._client
+                return await self._insist(*commands)
         except AWAY as error:
+            # A connection that hangs is not waited for twice; unless another has taken its place already.
+            if isinstance(error, TimeoutError) and link is not None and link is self._link:
+                link.drop()
             raise Unavailable("redis", reason_of(error)) from error
 
     async def check(self) -> None:
@@ -78,10 +64,22 @@ class Redis:
         Return if our user may read.
 
         Raises:
-            Unavailable: As *use*.
+            Unavailable: As *ask*.
         """
-        async with self.use() as client:
-            await client.get("ready")
+        await self.ask(("GET", "ready"))
+
+    async def _insist(self, *commands: Command) -> list[Any]:
+        for _ in range(ATTEMPTS):
+            with suppress(OSError):
+                return await (await self._connected()).ask(*commands)
+            await asyncio.sleep(ATTEMPT_PAUSE)
+        return await (await self._connected()).ask(*commands)
+
+    async def _connected(self) -> Link:
+        async with self._dialling:
+            if self._link is None or self._link.lost.done():
+                self._link = await connect(self._endpoint, CONNECT_LIMIT)
+            return self._link
 
 
 class Subscriptions:
@@ -98,11 +96,11 @@ class Subscriptions:
         on_gap: Callable[[], Awaitable[None]],
     ) -> None:
         self.trouble = "not connected yet"
-        self._client = _client(endpoint, FRANK)
+        self._endpoint = endpoint
         self._on_message = on_message
         self._on_gap = on_gap
         self._channels: dict[str, asyncio.Event] = {}
-        self._link: PubSub | None = None
+        self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
         self._was_up = False
 
@@ -132,53 +130,52 @@ class Subscriptions:
         """
         known = channel in self._channels
         confirmed = self._channels.setdefault(channel, asyncio.Event())
+        if not known and self._link is not None:
+            self._link.send(("SUBSCRIBE", channel))
         try:
             async with asyncio.timeout(USE_LIMIT):
-                if not known and self._link is not None:
-                    await self._link.subscribe(channel)
                 await confirmed.wait()
-        except AWAY:
+        except TimeoutError:
             raise Unavailable("redis", self.trouble) from None
 
     async def remove(self, channel: str) -> None:
         """Unsubscribe from *channel*; nothing happens when it was not subscribed."""
         if self._channels.pop(channel, None) is not None and self._link is not None:
-            # A connection that breaks over it is replaced, by one that does not know the channel.
-            with suppress(*AWAY):
-                async with asyncio.timeout(USE_LIMIT):
-                    await self._link.unsubscribe(channel)
+            self._link.send(("UNSUBSCRIBE", channel))
 
     async def _keep_up(self) -> None:
         pause = pauses()
         while True:
             try:
-                async with self._client.pubsub() as link:
-                    async with asyncio.timeout(USE_LIMIT):
-                        await link.connect()
-                    pause = pauses()
+                async with asyncio.timeout(USE_LIMIT):
+                    link = await connect(self._endpoint, CONNECT_LIMIT, self._take)
+                pause = pauses()
+                try:
                     await self._listen(link)
+                finally:
+                    link.drop()
             except (*AWAY, Unavailable) as error:
                 self.trouble = reason_of(error)
             await asyncio.sleep(next(pause))
 
-    async def _listen(self, link: PubSub) -> None:
+    async def _listen(self, link: Link) -> None:
+        """Return by raising, once the connection is lost."""
         # Set before the channels are read, so that none can come in between and be missed by both.
         self._link = link
         try:
-            await link.subscribe(*self._channels)
+            link.send(("SUBSCRIBE", *self._channels))
             if self._was_up:
                 await self._on_gap()
             self._was_up = True
-            async for message in link.listen():
-                self._take(message)
+            raise await link.lost
         finally:
             self._link = None
             for confirmed in self._channels.values():
                 confirmed.clear()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        channel = message["channel"]
-        if message["type"] == "message":
-            self._on_message(channel, message["data"])
-        elif message["type"] == "subscribe" and channel in self._channels:
-            self._channels[channel].set()
+    def _take(self, message: list[Any]) -> None:
+        match message:
+            case ["message", channel, text]:
+                self._on_message(channel, text)
+            case ["subscribe", channel, _] if channel in self._channels:
+                self._channels[channel].set()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from platform_common.errors import unauthorized
 
 if TYPE_CHECKING:
-    from starlette.datastructures import Headers
+    from collections.abc import Mapping
 
     from platform_common.settings import Settings
 
@@ -80,14 +80,14 @@ class Tokens:
             raise unauthorized() from None
 
 
-def bearer(headers: Headers) -> str | None:
+def bearer(headers: Mapping[str, list[str]]) -> str | None:
     """
     Return the bearer token of the Authorization header, or None without that header.
 
     Raises:
         Refused: 401 if the header is there twice or is not a bearer token.
     """
-    values = headers.getlist("authorization")
+    values = headers.get("authorization")
     if not values:
         return None
     scheme, _, token = values[0].partition(" ")

@@ -1,4 +1,4 @@
-"""Requests in and answers out: JSON bodies with limits, one shape for every error, the two health routes."""
+"""Routes, JSON bodies with limits, one shape for every error, the two health routes."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ import json
 import logging
 import re
 import time
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Route
-
-from platform_common.errors import Refused, Unavailable
+from platform_common.errors import Refused, Unavailable, unauthorized
+from platform_common.http import BODY_LIMIT, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from starlette.requests import Request
-    from starlette.routing import BaseRoute
+    from platform_common.flow import Flow
+    from platform_common.http import Request
+    from platform_common.websocket import WebSocket
+
+    Handler = Callable[[Request], Awaitable[Response]]
+    Routes = Mapping[str, Mapping[str, Handler]]
+    Check = Callable[[], Awaitable[object]]
 
 log = logging.getLogger("platform")
 
-BODY_LIMIT: Final = 16 * 1024  # bytes
-DISCARD_LIMIT: Final = 2 * 1024 * 1024  # bytes of a too large body that are read so that its sender hears the answer
 LOG_PAUSE: Final = 5.0  # seconds
 READY_LIMIT: Final = 1.5  # seconds for all readiness checks together
+DIGITS: Final = 100  # of a number in a path; a longer one names nothing
+UUID_LETTERS: Final = frozenset("0123456789abcdefABCDEF-")
 
 
 def answer(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return *data* as JSON; ids and times become text."""
     body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=_text).encode()
-    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
+    return Response(status, body, {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})})
 
 
 def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -42,24 +43,17 @@ def problem(status: int, code: str, message: str, headers: Mapping[str, str] | N
     return answer({"error": {"code": code, "message": message}}, status, headers)
 
 
-async def body_of(request: Request) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, Any]:
     """
     Return the request's JSON object.
 
     Raises:
         Refused: 413 if it is larger than 16 KiB, 400 if it is not a JSON object.
     """
-    data, size = bytearray(), 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= BODY_LIMIT:
-            data += chunk
-        elif size > DISCARD_LIMIT:
-            break
-    if size > BODY_LIMIT:
+    if request.oversized:
         raise Refused(413, "too_large", f"the body may have at most {BODY_LIMIT} bytes", {"Connection": "close"})
     try:
-        found = json.loads(data.decode())
+        found = json.loads(request.body.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -88,39 +82,129 @@ def number_of(request: Request, name: str, default: int, *, lowest: int, highest
     Raises:
         Refused: 422 if it is no number or out of range.
     """
-    text = request.query_params.get(name, str(default))
+    text = request.query.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,18}", text) or not lowest <= int(text) <= highest:
         raise Refused(422, f"invalid_{name}", f"{name} must be a whole number from {lowest} to {highest}")
     return int(text)
 
 
-def application(
-    routes: Sequence[BaseRoute],
-    checks: Mapping[str, Callable[[], Awaitable[object]]],
-    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
-) -> Starlette:
+class Application:
     """
-    Return the ASGI application: *routes*, `/healthz` (the process answers) and `/readyz` (every check passes).
+    A service's routes beside `/healthz` (the process answers) and `/readyz` (every check passes).
+
+    A route's path may hold `{name:uuid}` and `{name:int}`; what such a part stands for is in the request's *params*.
 
     Args:
-        routes: The service's own.
+        routes: Handlers by path and method; HEAD is answered wherever GET is.
         checks: What must work before the service is of use; each raises Unavailable when it does not.
-        lifespan: Starts and stops what the service holds.
+        start: Begins what the service does in the background.
+        stop: Ends it.
+        sockets: Who talks over the WebSockets opened at a path.
     """
 
-    async def healthz(_request: Request) -> Response:
-        return answer({"status": "alive"})
+    def __init__(
+        self,
+        routes: Routes,
+        checks: Mapping[str, Check],
+        start: Callable[[], None],
+        stop: Callable[[], Awaitable[None]],
+        sockets: Mapping[str, Callable[[WebSocket], Awaitable[None]]] | None = None,
+    ) -> None:
+        own: Routes = {"/healthz": {"GET": _healthz}, "/readyz": {"GET": self._readyz}}
+        self._routes: list[tuple[list[str], Mapping[str, Handler]]] = [
+            ([*path.split("/")], handlers) for path, handlers in (dict(own) | dict(routes)).items()
+        ]
+        self._checks = checks
+        self._sockets = sockets or {}
+        self.start = start
+        self.stop = stop
 
-    async def readyz(_request: Request) -> Response:
-        states = dict(zip(checks, await asyncio.gather(*map(_state, checks.values())), strict=True))
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to *request*, whatever happens."""
+        try:
+            return await self._handler(request)(request)
+        except Refused as error:
+            return problem(error.status, error.code, error.message, error.headers)
+        except Unavailable as error:
+            _report(str(error))
+            return problem(503, "unavailable", "a store is away, try again in a moment", {"Retry-After": "1"})
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return problem(500, "internal", "something went wrong here")
+
+    def socket(self, request: Request, flow: Flow, early: bytes) -> WebSocket | None:
+        """Return the WebSocket that *request* opens, already serving, or None where there is none."""
+        if (converse := self._sockets.get(request.path)) is None:
+            return None
+        from platform_common.websocket import WebSocket, fault_of  # noqa: PLC0415 - 8 ms that auth never needs
+
+        socket, fault = WebSocket(request, flow, early), fault_of(request)
+        if fault is None:
+            socket.serve(converse)
+        else:
+            status, reason = fault
+            refusal = problem(status, "bad_request", reason, {"Sec-WebSocket-Version": "13"})
+            socket.serve(lambda socket: socket.deny(refusal))
+        return socket
+
+    def refusal(self, head: bytes) -> Response:
+        """Return the answer to a head that cannot be read: 401 for an endless bearer token, 400 for all else."""
+        error = unauthorized()
+        if b"\nauthorization:" in head.lower():
+            return problem(error.status, error.code, error.message, error.headers)
+        return problem(400, "bad_request", "not an HTTP request this service can read")
+
+    def busy(self) -> Response:
+        """Return the answer to one connection too many."""
+        return problem(503, "busy", "too many connections, try again in a moment", {"Retry-After": "1"})
+
+    def _handler(self, request: Request) -> Handler:
+        parts = request.path.split("/")
+        for pattern, handlers in self._routes:
+            if (found := _match(pattern, parts)) is not None:
+                request.params = found
+                method = "GET" if request.method == "HEAD" else request.method
+                if method in handlers:
+                    return handlers[method]
+                raise Refused(405, "method_not_allowed", "method not allowed", {"Allow": ", ".join(handlers)})
+        raise Refused(404, "not_found", "not found")
+
+    async def _readyz(self, _request: Request) -> Response:
+        states = dict(zip(self._checks, await asyncio.gather(*map(_state, self._checks.values())), strict=True))
         ready = set(states.values()) <= {"ok"}
         return answer({"status": "ready" if ready else "unready", "checks": states}, 200 if ready else 503)
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes],
-        exception_handlers={Refused: _refused, Unavailable: _unavailable, HTTPException: _http, Exception: _bug},
-        lifespan=lifespan,
-    )
+
+async def _healthz(_request: Request) -> Response:
+    return answer({"status": "alive"})
+
+
+def _match(pattern: list[str], parts: list[str]) -> dict[str, object] | None:
+    """Return what the placeholders of *pattern* stand for in *parts*, or None if the two do not fit."""
+    if len(pattern) != len(parts):
+        return None
+    found: dict[str, object] = {}
+    for wanted, part in zip(pattern, parts, strict=True):
+        if wanted.startswith("{"):
+            name, _, kind = wanted[1:-1].partition(":")
+            value = _uuid(part) if kind == "uuid" else _number(part)
+            if value is None:
+                return None
+            found[name] = value
+        elif wanted != part:
+            return None
+    return found
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text) if set(text) <= UUID_LETTERS else None
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS else None
 
 
 async def _state(check: Callable[[], Awaitable[object]]) -> str:
@@ -134,16 +218,6 @@ async def _state(check: Callable[[], Awaitable[object]]) -> str:
     return "ok"
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 - what Starlette promises; narrows for the type checker
-    return problem(error.status, error.code, error.message, error.headers)
-
-
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    _report(str(error))
-    return problem(503, "unavailable", "a store is away, try again in a moment", {"Retry-After": "1"})
-
-
 def _report(trouble: str, last: dict[str, float] = {}) -> None:  # noqa: B006 - what was logged, and when
     """Log *trouble*, but not for each of the many requests that meet it in the same second."""
     now = time.monotonic()
@@ -151,16 +225,6 @@ def _report(trouble: str, last: dict[str, float] = {}) -> None:  # noqa: B006 - 
         last.clear()
         last[trouble] = now
         log.warning("%s", trouble)
-
-
-async def _http(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - as in _refused
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    return problem(error.status_code, code, error.detail.lower(), error.headers)
-
-
-async def _bug(_request: Request, _error: Exception) -> Response:
-    return problem(500, "internal", "something went wrong here")
 
 
 def _storable(text: str) -> bool:
