@@ -75,8 +75,9 @@ def _everything(stack: Stack) -> dict[str, Any]:
     """Return each field the engine holds of a stack under its path, the lease's own values replaced by their names."""
     api = stack.engine.api
     found: dict[str, Any] = {}
+    pod = stack.container("pod").id
     for item in stack.engine.everything(stack.labels):
-        answer = _without_lives(item.kind, getattr(api, f"inspect_{item.kind}")(item.id))
+        answer = _without_lives(item.kind, getattr(api, f"inspect_{item.kind}")(item.id), pod)
         found |= _fields(f"{item.kind} {_neutral(item.name, stack)}", json.loads(_neutral(json.dumps(answer), stack)))
     return found
 
@@ -87,13 +88,15 @@ def _fields(path: str, value: Any) -> dict[str, Any]:
     return {key: leaf for name, part in value.items() for key, leaf in _fields(f"{path}.{name}", part).items()}
 
 
-def _without_lives(kind: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _without_lives(kind: str, answer: dict[str, Any], pod: str) -> dict[str, Any]:
     if kind == "container":
         networks = answer["NetworkSettings"]["Networks"]
         kept = {key: value for key, value in answer.items() if key not in LIVES}
         kept["Config"]["Env"].sort()
         kept["Config"]["Hostname"] = len(kept["Config"]["Hostname"])
-        kept["HostConfig"]["Mounts"] = sorted(kept["HostConfig"]["Mounts"] or [], key=str)
+        host = kept["HostConfig"]
+        host |= {name: sorted(host.get(name) or [], key=str) for name in ("Mounts", "ExtraHosts")}
+        host["NetworkMode"] = host["NetworkMode"].replace(pod, "<pod>")
         kept["Mounts"] = sorted(kept["Mounts"], key=str)
         kept["Aliases"] = {name: set(net["Aliases"]) - {answer["Id"][:12]} for name, net in networks.items()}
         kept["Aliases"] = {name: sorted(aliases) for name, aliases in kept["Aliases"].items()}
