@@ -81,6 +81,22 @@ async def _connect(url: str) -> None:
     await connection.close()
 
 
+def test_any_service_and_the_pod_itself_can_be_restarted(new_stack: Callable[[], Stack]) -> None:
+    stack = new_stack()
+    stack.up()
+    before = {state.service: state.started_at for state in stack.status()}
+
+    stack.restart("redis")
+    stack.wait(deadline=30)
+    alone = {state.service for state in stack.status() if state.started_at != before[state.service]}
+    stack.restart("pod")
+    stack.wait(deadline=30)
+    together = {state.service for state in stack.status() if state.started_at != before[state.service]}
+
+    assert alone == {"redis"}
+    assert together == set(before)
+
+
 def test_every_container_is_confined_as_the_compose_file_says(new_stack: Callable[[], Stack], engine: Engine) -> None:
     stack = new_stack()
     stack.up()

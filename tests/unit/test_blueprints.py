@@ -103,6 +103,20 @@ def test_a_key_becomes_what_compose_makes_of_it(key: str, value: Any, host: str,
     assert made_of(**{key: value})["HostConfig"][host] == expected
 
 
+def test_a_service_joins_the_network_namespace_of_another() -> None:
+    found = {plan.service: plan for plan in blueprint_of(model(networks=None, network_mode="service:redis")).containers}
+
+    assert {service: plan.joins for service, plan in found.items() if plan.joins} == {"auth": "redis"}
+    config = found["auth"].config
+    assert config["HostConfig"]["NetworkMode"] == f"container:{found['redis'].name}"
+    assert config["Labels"]["com.docker.compose.depends_on"] == "redis:service_started:true"
+    assert "NetworkingConfig" not in config
+
+
+def test_names_of_hosts_are_given_as_the_engine_has_them() -> None:
+    assert made_of(extra_hosts=["a=127.0.0.1", "b=::1"])["HostConfig"]["ExtraHosts"] == ["a:127.0.0.1", "b:::1"]
+
+
 def test_health_checks_count_in_nanoseconds() -> None:
     check = {"test": ["CMD", "x"], "interval": "5s", "retries": 10, "start_interval": "250ms", "start_period": "1m30s"}
 
@@ -119,6 +133,9 @@ def test_health_checks_count_in_nanoseconds() -> None:
         ({"deploy": {"replicas": 2}}, "services.auth.deploy"),
         ({"environment": {"HOME": None}}, "services.auth.environment.HOME"),
         ({"networks": {"platform": None, "other": None}}, "services.auth.networks"),
+        ({"networks": None, "network_mode": "host"}, "services.auth.network_mode"),
+        ({"networks": None, "network_mode": "service:nobody", "links": ["redis"]}, "services.auth.links"),
+        ({"network_mode": "service:redis"}, "services.auth.network_mode"),
         ({"networks": {"platform": {"ipv4_address": "10.0.0.1"}}}, "services.auth.networks.platform.ipv4_address"),
         ({"ports": [{"target": 80}]}, "services.auth.ports"),
         ({"ports": [{"target": 80, "published": "80-90"}]}, "services.auth.ports"),

@@ -132,7 +132,18 @@ def test_logs_ports_and_subnets_come_as_plain_values(fake_engine: FakeEngine, en
     assert engine.subnets() == ["10.213.0.0/28"]
     assert engine.attached(engine.networks(LABEL)[0]) == ["a", "b"]
     assert engine.version() == "26.1.5"
-    engine.restart("redis-l1")
+
+
+def test_a_restart_takes_those_along_that_share_the_network_namespace(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("pod")
+    fake_engine.container("redis")["mode"] = "container:pod-l1"
+    fake_engine.container("other")
+    fake_engine.requests.clear()
+
+    engine.restart("pod-l1")
+
+    restarted = [request.split("/")[3] for request in fake_engine.requests if request.endswith("/restart")]
+    assert restarted == ["pod-l1", "redis-l1"]
 
 
 def test_each_does_all_and_returns_the_refusals() -> None:

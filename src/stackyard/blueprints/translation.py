@@ -96,7 +96,8 @@ def _container(
     name = f"{model['name']}-{service}-1"
     config: dict[str, Any] = {
         "Image": spec["image"], "AttachStdout": True, "AttachStderr": True, "Env": _environment(spec, service),
-        "Labels": _container_labels(spec, labels, service), "HostConfig": {"Mounts": [], "ExtraHosts": [], "PortBindings": {}},
+        "Labels": _container_labels(spec, labels, service),
+        "HostConfig": {"Mounts": [], "ExtraHosts": [], "PortBindings": {}},
     }  # fmt: skip
     for key, value in spec.items():
         if key in IGNORED or value is None or key.startswith("x-"):
