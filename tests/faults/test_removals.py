@@ -47,7 +47,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.core
 def test_a_guest_in_the_network_keeps_the_lease_until_it_has_left(yard: Yard, stack: Stack) -> None:
     network = f"{stack.lease.project}_platform"
-    guest = next(name for kind, name in yard.untouchable if kind == "container" and name.endswith("-pod-1"))
+    guest = next(name for kind, name in yard.untouchable if kind == "container" and name.startswith("stackyard-test-"))
     yard.engine.api.connect_container_to_network(guest, network)
     try:
         code, out, _ = yard.invoke("env.down", "--lease", stack.lease.id)

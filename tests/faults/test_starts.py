@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackyard.stacks import Stack
 
 STARTS = 100 if FULL else 20
-ACCEPTS = "import socket, time; s = socket.create_server(('0.0.0.0', 8000)); time.sleep(600)"
+ACCEPTS = "import socket, time; s = socket.create_server(('0.0.0.0', 8001)); time.sleep(600)"
 
 
 def failure(stack: Stack, *, deadline: float | None = None) -> tuple[str, float]:
