@@ -28,6 +28,7 @@ from stackyard.launch import KEPT_TTL, launch
 from stackyard.leases.names import check_seconds
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
+from stackyard.turns import TELL_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -168,7 +169,9 @@ def _note_startup(run: _Run, startup: Startup) -> None:
         report.Row(what="start-up", value=startup.seconds, unit="s", budget=run.environment.budget.startup_s)
     )
     run.rows += [report.Row(what=f"ready {name}", value=took, unit="s") for name, took in startup.probes.items()]
-    say(f"ready after {startup.seconds:.2f} s")
+    if startup.waited >= TELL_AFTER:
+        run.rows.append(report.Row(what="wait for a turn", value=startup.waited, unit="s"))
+    say(startup.told())
 
 
 def _payload_limit() -> float | None:
@@ -287,7 +290,7 @@ def dev_up(
     """Start an environment that stays, on its fixed ports, and print where it is and how to log in."""
     stack, startup = launch(environment, book, engine, fixed="only", ttl=math.inf, progress=say, wait=wait, force=force)
     say(f"\n{access_table(stack.lease)}\n")
-    say(f"ready after {startup.seconds:.2f} s; './noxw -s dev -- down' ends it and keeps the data")
+    say(f"{startup.told()}; './noxw -s dev -- down' ends it and keeps the data")
 
 
 def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:

@@ -19,6 +19,7 @@ from stackyard.compose import start_at_once
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import UnsupportedModelError
 from stackyard.together import together
+from stackyard.turns import TELL_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,11 @@ class Startup:
         """Return the same start after *waited* seconds of waiting for a turn, as a step if it is worth one."""
         steps = {"turn": (-waited, 0.0), **self.steps} if waited >= WORTH_A_STEP else self.steps
         return dataclasses.replace(self, waited=waited, steps=steps)
+
+    def told(self) -> str:
+        """Return the line a user gets; a wait is in it if he will have noticed."""
+        wait = f", {self.waited:.1f} s for its turn before" if self.waited >= TELL_AFTER else ""
+        return f"ready after {self.seconds:.2f} s{wait}"
 
 
 class Start:

@@ -23,7 +23,7 @@ from stackyard.leases import owners, turnstile
 from stackyard.settings import MOST_STARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.settings import Settings
 
@@ -49,7 +49,7 @@ def places(settings: Settings) -> int | None:
     return processors() if settings.starts_at_once == "auto" else settings.starts_at_once
 
 
-def processors(quotas: tuple[str, ...] = _QUOTAS) -> int:
+def processors(quotas: Sequence[str] = _QUOTAS) -> int:
     """
     Return how many processors this process may use, at least `FEWEST`.
 
@@ -162,7 +162,8 @@ class _Line:
 
     def _told(self, busy: int, before: int) -> str:
         more = f", {before} more before this one" if before else ""
-        return f"waiting for a turn: {busy} stacks are starting on this host{more}"
+        starting = "1 stack is" if busy == 1 else f"{busy} stacks are"
+        return f"waiting for a turn: {starting} starting on this host{more}"
 
     def _in_vain(self, waited: float, before: int) -> str:
         holders = ", ".join(self._holders()) or "nobody any more"

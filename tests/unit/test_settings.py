@@ -113,3 +113,15 @@ def test_two_state_directories_are_two_hosts_and_one_is_always_the_same(tmp_path
     assert one.host != two.host
     assert one.host == Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "a")}).host
     assert len(one.host) == 12
+
+
+def test_how_many_stacks_start_at_once_is_a_number_or_left_to_the_host_or_unlimited() -> None:
+    limits = [Settings.load({"STACKYARD_STARTS_AT_ONCE": text}).starts_at_once for text in ("", "auto", "off", " 3 ")]
+
+    assert limits == ["auto", "auto", "off", 3]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1001", "2.5", "08", "two", "AUTO"])
+def test_any_other_number_of_starts_at_once_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"STARTS_AT_ONCE must be auto, off or a number from 1 to 1000, got '{text}'"):
+        Settings.load({"STACKYARD_STARTS_AT_ONCE": text})

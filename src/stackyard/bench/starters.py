@@ -152,11 +152,14 @@ def starters(python: str | None, *, few: bool = False) -> list[Starter]:
 
 
 def steps_of(startup: Startup) -> tuple[Step, ...]:
-    """Return the steps of a start, and each service's way from then on to its probe's pass."""
+    """Return the steps of a start, from its wait for a turn on, and each service's way to its probe's pass."""
     told = dict(startup.steps) | {
         f"ready {service}": (_started(startup, service), took) for service, took in startup.probes.items()
     }
-    return tuple(Step(name=name, begin=round(begin, 4), end=round(end, 4)) for name, (begin, end) in told.items())
+    first = min([0.0, *(begin for begin, _ in told.values())])
+    return tuple(
+        Step(name=name, begin=round(begin - first, 4), end=round(end - first, 4)) for name, (begin, end) in told.items()
+    )
 
 
 def _started(startup: Startup, service: str) -> float:

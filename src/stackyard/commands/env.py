@@ -77,7 +77,7 @@ def _show_start(stack: Stack, startup: Startup, *, as_json: bool) -> None:
         shown = {"lease": lease.id, "project": lease.project, "env_file": str(lease.env_file), "urls": urls}
         print(jsonlib.dumps(shown | dataclasses.asdict(startup), indent=2))
         return
-    print(f"{access_table(lease)}\n\nready after {startup.seconds:.2f} s")
+    print(f"{access_table(lease)}\n\n{startup.told()}")
     print(f"'invoke env.down --lease {lease.id}' removes it")
 
 
