@@ -16,8 +16,9 @@ from stackyard.bench import borrowed, claims, parallel, requirements, rivals, st
 from stackyard.bench.arena import Arena
 from stackyard.bench.plans import Plan, peers_python
 from stackyard.bench.records import Findings, Step
-from stackyard.bench.starters import Own, Plain, Rival, Round, description, starters
+from stackyard.bench.starters import Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
+from stackyard.starts import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -273,7 +274,8 @@ def test_a_crowd_is_measured_whole_and_one_by_one(arena: FakeArena, monkeypatch:
     found = parallel.measure(Plan(depth="full", parallel=6))
 
     rows = {row.row: row for row in found.results}
-    assert rows["start-6"].n == rows["removal-6"].n == rows["memory-6"].n == 6
+    assert rows["start-6"].n == rows["removal-6"].n == rows["memory-6"].n == rows["wait-6"].n == 6
+    assert (rows["start-6"].median, rows["wait-6"].median) == (0.55, 0.0)
     assert [rows[f"wall-up-{size}"].at for size in (1, 3, 6)] == [1.0, 3.0, 6.0]
     assert rows["memory-6"].median == 30.0
     assert rows["host-memory-6"].n == 1
@@ -520,6 +522,23 @@ def test_an_arena_leases_a_place_for_each_stack_and_gives_it_back(
         assert stack.lease.variables()["STACKYARD_IMAGE_REDIS"] == "r:1"
 
     assert arena.book.leases() == []
+
+
+@pytest.mark.parametrize(("at_once", "threads"), [("3", 6), ("off", 2 * parallel.WORKERS)])
+def test_twice_as_many_stacks_are_asked_for_as_may_start_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, at_once: str, threads: int
+) -> None:
+    monkeypatch.setenv("STACKYARD_STARTS_AT_ONCE", at_once)
+
+    assert parallel._starters() == threads
+
+
+def test_a_wait_for_a_turn_is_the_first_step_of_a_waterfall() -> None:
+    startup = Startup(seconds=1.0, created=0.5, probes={"auth": 1.0}, steps={"start auth": (0.1, 0.5)}).after(2.0)
+
+    assert [(step.name, step.begin, step.end) for step in steps_of(startup)] == [
+        ("turn", 0.0, 2.0), ("start auth", 2.1, 2.5), ("ready auth", 2.5, 3.0),
+    ]  # fmt: skip
 
 
 def test_plain_compose_has_a_name_of_its_own() -> None:

@@ -14,6 +14,7 @@ from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.leases.admission import Memory
 from stackyard.settings import Settings
+from stackyard.stacks import Stack
 from stackyard.survey import open_book
 
 if TYPE_CHECKING:
@@ -110,6 +111,23 @@ def test_up_of_an_unknown_environment_is_one_line(shell: Shell) -> None:
     assert code == 2
     assert "did you mean 'test'" in message
     assert "\n" not in message
+
+
+def test_an_interrupted_up_leaves_nothing_and_says_so_by_its_exit_code(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_stack: Stack, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stack, "up", interrupt)
+
+    assert shell.run("env.up", "--parallel-id", "mine")[0] == 130
+    with Engine() as engine:
+        assert open_book(None, engine).leases() == []
+
+
+def test_the_wait_for_a_turn_is_a_figure_of_its_own(shell: Shell) -> None:
+    assert 0 <= shell.json("env.up", "--parallel-id", "mine")["waited"] < 1
 
 
 def test_down_needs_no_name_while_there_is_one_stack(shell: Shell, fake_engine: FakeEngine) -> None:

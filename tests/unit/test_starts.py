@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +14,12 @@ from fake_probes import Answering, Silent, replace_probes
 
 from stackyard.blueprints import Blueprint, ContainerPlan, build
 from stackyard.environments import Environment
-from stackyard.errors import NotReadyError, RefusedError
+from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.together import together
+from stackyard.turns import turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +99,55 @@ def test_who_holds_a_namespace_is_revived_before_those_who_join_it(
 
     restarted = [request.split("/")[3] for request in fake_engine.requests if request.endswith("/restart")]
     assert restarted[:2] == [f"{lease.project}-redis-1", f"{lease.project}-auth-1"]
+
+
+def test_a_start_waits_for_its_turn_and_the_wait_is_no_part_of_it(stack: Stack, tmp_path: Path) -> None:
+    install_compose(tmp_path, model())
+    stack.book = LeaseBook(dataclasses.replace(stack.book.settings, starts_at_once=1))
+    told: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        with turn(stack.book.settings):
+            starting = pool.submit(stack.up, progress=told.append, deadline=1)
+            while not told:
+                time.sleep(0.01)
+        startup = starting.result()
+
+    assert startup.waited > 1 > startup.seconds
+    assert startup.steps["turn"] == (-startup.waited, 0.0)
+    assert re.fullmatch(r"ready after 0\.\d\d s, 1\.\d s for its turn before", startup.told())
+
+
+def test_a_turn_that_comes_at_once_is_not_spoken_of(stack: Stack, tmp_path: Path) -> None:
+    install_compose(tmp_path, model())
+
+    startup = stack.up()
+
+    assert startup.waited < 0.01
+    assert "turn" not in startup.steps
+    assert "turn" not in startup.told()
+
+
+def test_what_stands_already_needs_no_turn(standing: Stack) -> None:
+    standing.book = LeaseBook(dataclasses.replace(standing.book.settings, starts_at_once=1))
+    with turn(standing.book.settings):
+        assert standing.up().waited == 0.0
+
+
+def test_a_stack_removed_while_it_waits_for_its_turn_is_not_started(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_compose(tmp_path, model())
+    monkeypatch.setattr("stackyard.turns.TELL_AFTER", 0.0)
+    stack.book = LeaseBook(dataclasses.replace(stack.book.settings, starts_at_once=1))
+    told: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        with turn(stack.book.settings):
+            starting = pool.submit(stack.up, progress=told.append)
+            while not told:
+                time.sleep(0.01)
+            assert stack.down().leases == [stack.lease.id]
+        with pytest.raises(LeaseNotFoundError, match="was ended by another command"):
+            starting.result()
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """
 Many stacks at once from one process: every one up before the first is removed.
 
-A few threads start them, as one build server would; what is counted is the wall time until the last is ready, what each
-took, what all of them use, and what is left of them: containers, networks, volumes, listening ports, leases.
+Threads start them, as one build server would, twice as many as may start at a time; the turns do the rest. What is
+counted is the wall time until the last is ready, what each took, what all of them use, and what is left of them:
+containers, networks, volumes, listening ports, leases.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from stackyard import turns
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.cleanup import LEASE_LABEL
 from stackyard.errors import StackyardError
 from stackyard.launch import launch
 from stackyard.report import MEBIBYTE
+from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease
     from stackyard.stacks import Stack
 
-WORKERS: Final = 4  # starts at a time; the processors are the limit, and more threads only wait for them
+WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes one after another
 CURVE: Final = (1, 3, 10, 30, 50)
 MB: Final = 1_000_000
 # The promises, of fifty stacks on two processors; fewer stacks have to keep them all the more.
@@ -48,7 +51,8 @@ class Place:
     Attributes:
         number: Which, from 1.
         stack: Itself; None if it did not start.
-        up: Seconds from asking for it until all its probes had passed.
+        up: Seconds from its turn to start until all its probes had passed.
+        waited: Seconds until its turn came.
         ready: Seconds from the crowd's beginning until then.
         memory: Bytes its containers use, as `docker stats` counts them.
         down: Seconds its removal took.
@@ -58,6 +62,7 @@ class Place:
     number: int
     stack: Stack | None = None
     up: float | None = None
+    waited: float | None = None
     ready: float | None = None
     memory: int | None = None
     down: float | None = None
@@ -122,7 +127,7 @@ def stand(arena: Arena, size: int, say: Callable[[str], None]) -> Crowd:
     leases = len(arena.book.leases())
     free = _available()
     try:
-        crowd.wall_up = _timed(lambda began: _each(lambda place: _up(arena, place, began), crowd.places))
+        crowd.wall_up = _timed(lambda began: _each(lambda place: _up(arena, place, began), crowd.places, _starters()))
         say(f"{size} stacks: ready after {crowd.wall_up:.1f} s, {len(crowd.failures)} failed")
         crowd.host_bytes = free - _available()
         crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
@@ -140,8 +145,13 @@ def _timed(work: Callable[[float], None]) -> float:
     return time.monotonic() - began
 
 
-def _each(work: Callable[[Place], None], places: Sequence[Place]) -> None:
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+def _starters() -> int:
+    """Return how many to ask for at a time: the next have their leases by then, and an interrupt need not wait long."""
+    return 2 * (turns.places(Settings.load()) or WORKERS)
+
+
+def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int = WORKERS) -> None:
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
             for _ in pool.map(work, places):
                 pass
@@ -151,14 +161,15 @@ def _each(work: Callable[[Place], None], places: Sequence[Place]) -> None:
 
 
 def _up(arena: Arena, place: Place, began: float) -> None:
-    asked = time.monotonic()
     try:
-        place.stack, _ = launch(arena.environment, arena.book, arena.engine, fixed="never", progress=lambda _: None)
+        place.stack, startup = launch(
+            arena.environment, arena.book, arena.engine, fixed="never", progress=lambda _: None
+        )
     except StackyardError as error:
         place.failure = " ".join(str(error).split())
         return
     place.ready = time.monotonic() - began
-    place.up = time.monotonic() - asked
+    place.up, place.waited = startup.seconds, startup.waited
 
 
 def _look(place: Place) -> None:
@@ -215,11 +226,13 @@ def results(crowd: Crowd, plan: Plan) -> list[Result]:
     size, failed = crowd.size, len(crowd.failures)
     seen = [crowd.host_bytes / size / MB] if size >= FEWEST and not failed else []
     ups = [place.up for place in crowd.places if place.up is not None]
+    waits = [place.waited for place in crowd.places if place.waited is not None]
     downs = [place.down for place in crowd.places if place.down is not None]
     used = [place.memory / MEBIBYTE for place in crowd.places if place.memory is not None]
     promised = size <= MARKED
     rows: list[tuple[str, str, str, Sequence[float], float | None]] = [
         ("start", "start-up of each", "s", ups, None),
+        ("wait", "wait of each for its turn to start", "s", waits, None),
         ("wall-up", "until all are ready", "s", [crowd.wall_up], ALL_READY_S if promised else None),
         ("cost", "one stack's share of the time until all are ready", "s", [crowd.wall_up / size], None),
         ("removal", "clean-up of each", "s", downs, None),

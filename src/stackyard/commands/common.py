@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+INTERRUPTED: Final = 130  # as a shell says it
 WIDTH: Final = 60  # columns of a wrong value that a message shows
 MEGABYTE: Final = 1_000_000  # bytes, as the engine's own listing counts
 JSON_HELP = "Print JSON instead of a table."
 
 
 def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
-    """Turn a StackyardError of *body* into Invoke's Exit with its message and exit code."""
+    """Turn a StackyardError of *body* into Invoke's Exit with its message and exit code, and Ctrl-C into its own."""
 
     @functools.wraps(body)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -33,6 +34,8 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
             return body(*args, **kwargs)
         except StackyardError as error:
             raise Exit(str(error), code=error.exit_code) from None
+        except KeyboardInterrupt:
+            raise Exit(code=INTERRUPTED) from None  # Invoke itself would say 1, as for any failure
 
     return wrapper
 
