@@ -7,6 +7,10 @@ if __name__ == "__main__":
     # Nothing that is imported becomes garbage, and looking for it would take a tenth of the start; serve() ends this.
     gc.disable()
 
+    from platform_common.lean import defer
+
+    defer()
+
     from platform_common.server import serve
 
     from auth_service.app import build
