@@ -325,6 +325,20 @@ def test_a_run_told_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: p
     assert capfd.readouterr().err == ""
 
 
+def test_a_wait_for_a_turn_is_reported_beside_the_start(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = Stack.up
+    monkeypatch.setattr(Stack, "up", lambda stack, **options: plain(stack, **options).after(12.34))
+
+    assert flows.test("test", ["-q"]) == 0
+
+    rows: Any = yard.report()["rows"]
+    figures = {row["what"]: row["value"] for row in rows}
+    assert figures["start-up"] < figures["wait for a turn"] == 12.34
+    assert "s, 12.3 s for its turn before\n" in capfd.readouterr().out
+
+
 def test_a_stack_another_command_has_ended_is_left_to_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     def up(_stack: Stack, **options: Any) -> Startup:
         raise LeaseNotFoundError(f"ended by another command, {options}")

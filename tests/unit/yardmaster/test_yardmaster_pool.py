@@ -237,6 +237,22 @@ def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
     assert book.leases() == []
 
 
+def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = launch.start_in_place, []
+
+    def note(stack: Stack, **options: Any) -> Any:
+        asked.append(options.get("last", False))
+        return plain(stack, **options)
+
+    monkeypatch.setattr(launch, "start_in_place", note)
+    warm()
+    start(fixed="only")
+
+    assert asked == [True, False]
+
+
 def test_a_failed_start_gives_its_lease_back(
     start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
