@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
 # containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep more
-# than one processor busy when asked every 15 s, a third of one when asked every minute.
+# than one processor busy when asked every 15 s, a third of one when asked every minute. The first comes when most runs
+# are over: after 10 s, it takes from the next stacks the processors they start with.
 UNHURRIED: Final = {
-    "STACKYARD_HEALTH_START_INTERVAL": "10s", "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
+    "STACKYARD_HEALTH_START_PERIOD": "60s", "STACKYARD_HEALTH_START_INTERVAL": "50s",
+    "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
 }  # fmt: skip
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
 ROOMS: Final = 5  # warm stacks that one start may push out; a yardmaster may put new ones in their places

@@ -62,6 +62,7 @@ class Stack:
         self.labels = [f"{cleanup.LEASE_LABEL}={lease.id}"]
         self.stood_before = False
         self._standing: list[Resource] = []
+        self._fresh = lease.owner.kind != "detached"  # nobody else knows of the lease, and nothing was made for it yet
 
     @property
     def compose(self) -> Compose:
@@ -111,13 +112,14 @@ class Stack:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
             self._standing = self._found()
+            self._fresh = False
             startup = self._up(limit, keep=keep or self.stood_before)
         reach("probe")
         return startup.after(waited)
 
     def _found(self) -> list[Resource]:
-        """List what stands already; what nobody else can know of cannot stand yet, and asking costs a round trip."""
-        found = self.engine.everything(self.labels) if self.lease.owner.kind == "detached" else []
+        """List what stands already; for a fresh lease that is nothing, and asking costs a round trip."""
+        found = [] if self._fresh else self.engine.everything(self.labels)
         self.stood_before = any(item.kind == "container" for item in found)
         return found
 

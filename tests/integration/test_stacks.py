@@ -190,7 +190,8 @@ def test_plain_compose_starts_the_same_file_by_itself(new_stack: Callable[[], St
     stack = new_stack()
     compose = stack.compose
 
-    process.run(compose.command("up", "--wait", "--wait-timeout", "60"), deadline=90)
+    soon = ["env", "STACKYARD_HEALTH_START_INTERVAL=250ms"]  # a lease's own checks begin after most runs are over
+    process.run([*soon, *compose.command("up", "--wait", "--wait-timeout", "60")], deadline=90)
     health = {state.service: state.health for state in stack.status()}
     process.run(compose.command("down", "-v", "-t", "1"), deadline=60)
 

@@ -65,6 +65,15 @@ def test_a_model_the_engine_cannot_make_is_left_to_compose(
     assert fake_engine.created == []
 
 
+def test_a_second_start_of_one_stack_asks_what_stands(stack: Stack, tmp_path: Path, fake_engine: FakeEngine) -> None:
+    install_compose(tmp_path, model())
+    stack.up()
+    made = len(fake_engine.created)
+
+    assert stack.up().by == "nobody: it stood already"
+    assert len(fake_engine.created) == made
+
+
 JOINING = {"networks": None, "network_mode": "service:redis"}
 
 
