@@ -242,3 +242,23 @@ def _lose_power(post: Outpost) -> None:
     assert code == 0, out
     assert "3 leases released" in out  # the control's too: no stack but one that keeps its data outlives a boot
     post.spared.clear()
+
+
+@pytest.mark.timeout(300)
+def test_a_stack_that_keeps_its_data_is_there_again_after_its_engine_was(
+    yard_for_all: Yard, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with outpost(yard_for_all, tmp_path_factory.mktemp("again") / "state") as post:
+        words = ("env.up", "--environment", "dev", "--json")
+        code, out, _ = post.invoke(*words)
+        assert code == 0, out
+        post.private.stop()
+        post.start_engine()
+        until(lambda: {item["State"]["Status"] for item in post.containers("dev")} == {"running"})
+        code, out, _ = post.invoke(*words)
+        states = [item["State"]["Status"] for item in post.containers("dev")]
+        removed, said, _ = post.invoke("env.down", "--lease", "dev", "--volumes")
+
+        assert code == 0, out
+        assert set(states) == {"running"}
+        assert removed == 0, said
