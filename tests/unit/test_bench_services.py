@@ -231,6 +231,7 @@ def container(service: str) -> Resource:
 def facts(address: str, *, running: bool = True) -> dict[str, Any]:
     return {
         "NetworkSettings": {"Networks": {"platform": {"IPAddress": address}}},
+        "HostConfig": {"NetworkMode": "platform"},
         "State": {"Running": running, "StartedAt": "2026-11-23T16:00:00.123456789Z"},
     }
 

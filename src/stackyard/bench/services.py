@@ -215,8 +215,8 @@ def _images(arena: Arena, taken: Samples) -> None:
 
 
 def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
-    services = [*LISTENING, "websocket", "stack"]
-    for (service, row), samples in sorted(taken.items(), key=lambda item: services.index(item[0][0])):
+    order = {service: number for number, service in enumerate([*LISTENING, "websocket"])} | {"stack": len(taken)}
+    for (service, row), samples in sorted(taken.items(), key=lambda item: order.get(item[0][0], len(order))):
         what, unit, better = QUANTITIES[row]
         what = f"{what}, all services' sum" if service == "stack" else what
         made = Result.of(
