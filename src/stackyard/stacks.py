@@ -154,6 +154,8 @@ class Stack:
         with contextlib.suppress(EngineError):
             for container in self.engine.troubled(self.labels):
                 state = self.engine.state(container.id)
+                if state.well:  # an engine that has just come back is still at it
+                    continue
                 return f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
         return None
 

@@ -245,7 +245,7 @@ def _lose_power(post: Outpost) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_stack_that_keeps_its_data_is_there_again_after_its_engine_was(
+def test_a_stack_that_keeps_its_data_is_whole_again_when_asked_for_after_its_engine_was_restarted(
     yard_for_all: Yard, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with outpost(yard_for_all, tmp_path_factory.mktemp("again") / "state") as post:
@@ -254,7 +254,8 @@ def test_a_stack_that_keeps_its_data_is_there_again_after_its_engine_was(
         assert code == 0, out
         post.private.stop()
         post.start_engine()
-        until(lambda: {item["State"]["Status"] for item in post.containers("dev")} == {"running"})
+        # the engine starts all at once, and those that come before their pod fail; which ones is luck
+        until(lambda: any(item["State"]["Status"] == "running" for item in post.containers("dev")))
         code, out, _ = post.invoke(*words)
         states = [item["State"]["Status"] for item in post.containers("dev")]
         removed, said, _ = post.invoke("env.down", "--lease", "dev", "--volumes")
