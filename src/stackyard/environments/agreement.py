@@ -41,7 +41,7 @@ class ComposeFile:
         shown: The file's name in messages.
         profiles: For each service, the profiles that start it; empty where every profile does.
         variables: Names the file interpolates.
-        reserve_mb: MB (1,000,000 bytes) of memory all its services reserve together.
+        reserve_mb: MB (1,000,000 bytes) of memory that all services which start with the platform's reserve together.
     """
 
     shown: str
@@ -58,7 +58,9 @@ class ComposeFile:
             raise ConfigError(shown, "services", None, "missing key")
         services = tree.section("services").values
         profiles = {name: frozenset(_profiles(node)) for name, node in services.items()}
-        reserved = sum(_reserved(shown, name, node) for name, node in services.items())
+        ours = frozenset().union(*(profiles[name] for name in rules.SERVICES if name in profiles))
+        beside = [name for name, listed in profiles.items() if name in rules.SERVICES or not listed or listed & ours]
+        reserved = sum(_reserved(shown, name, services[name]) for name in beside)
         return cls(
             shown=shown, profiles=profiles, variables=frozenset(INTERPOLATED.findall(text)),
             reserve_mb=-(-reserved // 1_000_000),

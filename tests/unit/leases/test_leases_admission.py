@@ -213,7 +213,7 @@ def test_a_host_that_tells_nothing_readable_is_unknown(tmp_path: Path, text: str
 def test_the_platforms_stacks_book_what_the_compose_file_reserves() -> None:
     environment = Environment.load("test", ROOT)
 
-    # 48m + 16m + 48m + 48m; the last two are merged in
+    # 40m + 8m + 32m + 32m + the pod's 6m; auth's and backend's are merged in
     assert environment.reserve_mb == -(-118 * 2**20 // 10**6)
 
 
@@ -222,9 +222,18 @@ def test_the_platforms_stacks_book_what_the_compose_file_reserves() -> None:
     [("{}", 0), ("{mem_reservation: 1g}", 1074), ("{<<: [{a: b}, {mem_reservation: 5mb}]}", 6), ("x", 0)],
 )
 def test_a_reservation_is_the_services_own_or_merged(tmp_path: Path, service: str, expected: int) -> None:
-    (tmp_path / "compose.yml").write_text(f"services:\n  redis: {service}\n  mail: {{mem_reservation: 9g}}\n")
+    (tmp_path / "compose.yml").write_text(
+        f"services:\n  redis: {service}\n  mail: {{mem_reservation: 9g, profiles: [mail]}}\n"
+    )
 
     assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml").reserve_mb == expected
+
+
+def test_what_always_starts_with_the_platform_is_booked_with_it(tmp_path: Path) -> None:
+    services = ("redis: {profiles: [test]}", "a: {mem_reservation: 1mb}", "b: {mem_reservation: 2mb, profiles: [test]}")
+    (tmp_path / "compose.yml").write_text("services:\n" + "".join(f"  {service}\n" for service in services))
+
+    assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml").reserve_mb == 4
 
 
 @pytest.mark.parametrize("size", ["64", "1.5g", "-1m", "[64m]"])
