@@ -14,6 +14,8 @@ from stackyard.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+LISTENING = {5432: "postgres", 6379: "redis", 8000: "backend", 8001: "auth"}  # in the pod
+
 
 def accepted_lines(count: int) -> list[str]:
     """Return random assignments V0, V1, ... that the parser accepts, in every form it knows."""
@@ -53,7 +55,8 @@ def test_compose_starts_with_each_env_file_the_services_of_its_profile() -> None
         command = ["docker", "compose", "-f", str(environment.compose_file), "--env-file", str(environment.env_file)]
         model = json.loads(process.run([*command, "config", "--format", "json"], deadline=60).stdout)
 
-        published = {name: int(service["ports"][0]["published"]) for name, service in model["services"].items()}
+        published = {LISTENING[port["target"]]: int(port["published"]) for port in model["services"]["pod"]["ports"]}
         assert published == dict(environment.ports)
+        assert model["services"].keys() == {"pod", *environment.ports}
         assert model["name"] == f"stackyard-{environment.name}"
         assert model["networks"]["platform"]["ipam"]["config"] == [{"subnet": environment.subnet}]

@@ -25,6 +25,8 @@ AWKWARD = {
 }
 NAMES = sorted([*AWKWARD, "STACKYARD_POSTGRES_URL", "STACKYARD_PORTS", "STACKYARD_OWNER", "STACKYARD_JWT_KEY"])
 
+LISTENING = {5432: "postgres", 6379: "redis", 8000: "backend", 8001: "auth"}  # in the pod
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> LeaseBook:
@@ -56,7 +58,7 @@ def test_the_compose_file_of_the_platform_takes_everything_from_the_lease(book: 
 
     model = json.loads(process.run([*words, "--format", "json"], deadline=60).stdout)
 
-    published = {name: service["ports"][0]["published"] for name, service in model["services"].items()}
+    published = {LISTENING[port["target"]]: port["published"] for port in model["services"]["pod"]["ports"]}
     assert published == {name: str(port) for name, port in lease.ports.items() if name != "websocket"}
     assert model["networks"]["platform"]["ipam"]["config"] == [{"subnet": lease.subnet}]
     assert model["name"] == lease.project
