@@ -275,7 +275,7 @@ def test_a_compose_file_that_cannot_start_the_platform_is_refused(
 
 
 def test_a_profile_must_start_every_service(project: Path) -> None:
-    edit(project, COMPOSE, "  redis:\n    <<: *store\n", "  redis:\n    <<: *store\n    profiles: [test]\n")
+    edit(project, COMPOSE, "\n  redis:\n", "\n  redis:\n    profiles: [test]\n")
 
     error = failure(project)
 
