@@ -204,7 +204,9 @@ def test_a_crowd_is_listed_stack_by_stack_when_all_of_it_stood() -> None:
 
 def test_what_is_not_known_of_the_machine_is_said() -> None:
     made = whole_run()
-    bare = dataclasses.replace(made.machine, cpu=None, system=None, engine=None, compose=None, pressure=None)
+    bare = dataclasses.replace(
+        made.machine, cpu=None, system=None, engine=None, compose=None, pressure=None, packet_filter=None
+    )
 
     text = outputs.text(dataclasses.replace(made, machine=bare, commit=None, waterfall=(), notes=()))
 

@@ -12,6 +12,7 @@ from stackyard import process
 from stackyard.bench.records import Machine
 from stackyard.environments import project_root
 from stackyard.errors import CommandError, EngineError
+from stackyard.host import filters
 from stackyard.host.machine import Machine as Host
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def describe() -> Machine:
         cpus=len(os.sched_getaffinity(0)), cpu=_cpu(), memory_mb=psutil.virtual_memory().total // MB,
         kernel=platform.release(), system=Host().distribution.title or None, engine=_engine(),
         compose=_said(["docker", "compose", "version", "--short"]), python=platform.python_version(),
-        load=round(os.getloadavg()[0], 2), pressure=_pressure(),
+        load=round(os.getloadavg()[0], 2), pressure=_pressure(), packet_filter=filters.engines(Host()),
     )  # fmt: skip
 
 

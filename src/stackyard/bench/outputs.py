@@ -35,7 +35,10 @@ def machine(given: Machine, run: Run) -> str:
     commit = f"commit {run.commit[:12]}{', changed' if run.changed else ''}" if run.commit else "no commit"
     hardware = f"{given.cpus} x {given.cpu or 'unknown processor'}, {given.memory_mb} MB"
     system = f"{given.system or 'unknown system'}, kernel {given.kernel}"
-    engine = f"Docker Engine {given.engine or 'unknown'}, Compose {given.compose or 'unknown'}, Python {given.python}"
+    rules = f" ({given.packet_filter})" if given.packet_filter else ""
+    engine = (
+        f"Docker Engine {given.engine or 'unknown'}{rules}, Compose {given.compose or 'unknown'}, Python {given.python}"
+    )
     own = f"stackyard {run.release}, {commit}, load before {given.load:.2f}"
     if given.pressure is not None:
         own += f", something waited for a processor {given.pressure:.0f} % of the time"

@@ -162,6 +162,7 @@ class Machine:
         python: Version of Python.
         load: Load average of the last minute before the run.
         pressure: Percent of the minute before the run in which something waited for a processor (the kernel's PSI).
+        packet_filter: Which tables hold the engine's rules: `iptables-legacy` or `iptables-nft`.
     """
 
     cpus: int
@@ -174,6 +175,7 @@ class Machine:
     python: str
     load: float
     pressure: float | None = None
+    packet_filter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ networks.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -88,6 +89,7 @@ def launch(machine: Machine) -> str:
         EngineError: If there is no way to start it.
     """
     from stackyard import process  # noqa: PLC0415 - the quick check at every start does without it
+    from stackyard.host import filters  # noqa: PLC0415 - as above
 
     if machine.has_systemd:
         process.run(machine.as_root(["systemctl", "start", "docker.service"]), deadline=DEADLINE, check=False)
@@ -101,8 +103,10 @@ def launch(machine: Machine) -> str:
         raise EngineError("dockerd is not installed; run `./noxw --setup-only --yes`")
     log = str(machine.base / LOG.lstrip("/"))
     argv = ["sh", "-c", BY_HAND, "sh", log, dockerd, "-p", str(machine.base / PID_FILES["dockerd"])]
-    process.run(machine.as_root(argv), deadline=DEADLINE)
-    return f"by hand, log in {log}"
+    legacy = filters.legacy_folder(machine)
+    env = {"PATH": os.pathsep.join([legacy, machine.path])} if legacy else {}
+    process.run(machine.as_root(argv, env), deadline=DEADLINE)
+    return f"by hand, {'with iptables-legacy, ' if legacy else ''}log in {log}"
 
 
 def _init_script_may_run(machine: Machine) -> bool:

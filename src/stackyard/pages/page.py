@@ -61,7 +61,7 @@ def machine(given: Machine) -> list[tuple[str, str]]:
     facts = [
         ("processor", cores), ("memory", words.quantity(given.memory_mb / 1000, "GB")), ("system", given.system),
         ("kernel", given.kernel), ("Docker Engine", given.engine), ("Compose", given.compose),
-        ("Python", given.python), ("load before", f"{given.load:.2f}"),
+        ("packet filter", given.packet_filter), ("Python", given.python), ("load before", f"{given.load:.2f}"),
     ]  # fmt: skip
     return [(name, value or "unknown") for name, value in facts]
 
