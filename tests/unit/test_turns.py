@@ -22,7 +22,7 @@ from stackyard.settings import MOST_STARTS, Settings
 from stackyard.turns import places, processors, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 HOLDER = """
@@ -98,22 +98,26 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
     second.__exit__(None, None, None)
 
 
-def test_threads_get_their_turns_in_the_order_in_which_they_came(tmp_path: Path) -> None:
-    order: list[int] = []
+def order_of(folder: Path, names: Sequence[str], *, last: str = "") -> list[str]:
+    """Have a thread for each of *names* come in turn while the one place is taken; return who then got it when."""
+    order: list[str] = []
 
-    def come(number: int) -> None:
-        with turn(settings(tmp_path)):
-            order.append(number)
+    def come(name: str) -> None:
+        with turn(settings(folder), last=name == last):
+            order.append(name)
 
-    line = [threading.Thread(target=come, args=(number,)) for number in range(6)]
-    with turn(settings(tmp_path)):
+    line = [threading.Thread(target=come, args=(name,)) for name in names]
+    with turn(settings(folder)):
         for number, waiter in enumerate(line, start=1):
             waiter.start()
-            wait_until(lambda number=number: in_line(tmp_path) == number)  # type: ignore[misc]
+            wait_until(lambda number=number: in_line(folder) == number)  # type: ignore[misc]
     for waiter in line:
         waiter.join()
+    return order
 
-    assert order == list(range(6))
+
+def test_threads_get_their_turns_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    assert order_of(tmp_path, "abcdef") == list("abcdef")
 
 
 async def test_an_event_loop_starts_many_stacks_and_only_as_many_as_there_are_places_at_once(tmp_path: Path) -> None:
@@ -179,21 +183,7 @@ def test_who_stands_far_behind_looks_less_often_and_nobody_more_than_twenty_time
 
 
 def test_who_goes_last_lets_those_pass_who_come_later(tmp_path: Path) -> None:
-    order: list[str] = []
-
-    def come(name: str, *, last: bool) -> None:
-        with turn(settings(tmp_path), last=last):
-            order.append(name)
-
-    line = [threading.Thread(target=come, args=(name,), kwargs={"last": name == "warm"}) for name in ("warm", "run")]
-    with turn(settings(tmp_path)):
-        for number, waiter in enumerate(line, start=1):
-            waiter.start()
-            wait_until(lambda number=number: in_line(tmp_path) == number)  # type: ignore[misc]
-    for waiter in line:
-        waiter.join()
-
-    assert order == ["run", "warm"]
+    assert order_of(tmp_path, ["warm", "run"], last="warm") == ["run", "warm"]
 
 
 def test_a_long_wait_is_told_after_a_second_and_again_every_minute(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
 KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
+SHARED: Final = "container:"  # begins the network mode of a container that shares another's namespace
 T = TypeVar("T")
 
 
@@ -106,7 +107,7 @@ class Engine:
         return [
             Resource(
                 kind="container", id=row["Id"], name=row["Names"][0].lstrip("/") if row["Names"] else row["Id"][:12],
-                labels=row["Labels"],
+                labels=row["Labels"], joins=_network_mode(row).startswith(SHARED),
             )
             for row in rows
         ]  # fmt: skip
@@ -208,7 +209,7 @@ class Engine:
             self.api.restart(container, timeout=grace)
             rows = self.api.containers(all=True)
         for row in rows:
-            if row.get("HostConfig", {}).get("NetworkMode") == f"container:{container}":
+            if _network_mode(row) == f"{SHARED}{container}":
                 self.restart(row["Id"], grace=grace)
 
     def published_ports(self) -> set[int]:
@@ -227,6 +228,10 @@ class Engine:
 
 def _named(kind: Any, identity: str, row: Mapping[str, Any]) -> Resource:
     return Resource(kind=kind, id=identity, name=row["Name"], labels=row.get("Labels") or {})
+
+
+def _network_mode(row: Mapping[str, Any]) -> str:
+    return str((row.get("HostConfig") or {}).get("NetworkMode", ""))
 
 
 @contextlib.contextmanager
