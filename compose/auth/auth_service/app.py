@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg  # type: ignore[import-untyped] # it ships no types
 from platform_common.database import Database
-from platform_common.errors import Refused, unauthorized
+from platform_common.errors import DatabaseFault, Refused, unauthorized
+from platform_common.postgres import UNIQUE_VIOLATION
 from platform_common.revocations import Revocations
 from platform_common.store import Redis
 from platform_common.tokens import Claims, Tokens, bearer
@@ -49,10 +49,12 @@ class Service:
         hashed = await self.passwords.hash(password)
         query = "INSERT INTO users (name, password_hash) VALUES ($1, $2) RETURNING id, name, created_at"
         try:
-            row = await self.database.row(query, name, hashed)
-        except asyncpg.UniqueViolationError:
+            (row,) = await self.database.rows(query, name, hashed)
+        except DatabaseFault as error:
+            if error.code != UNIQUE_VIOLATION:
+                raise
             raise Refused(409, "name_taken", "this user name is taken, choose another") from None
-        return answer(dict(row), 201)
+        return answer(row, 201)
 
     async def login(self, request: Request) -> Response:
         """POST /login: begin a session."""
@@ -62,7 +64,7 @@ class Service:
         await self.attempts.count("login", name, request.address)
         row = await self.database.row("SELECT id, password_hash FROM users WHERE name = $1", name)
         known = None if row is None else row["password_hash"]
-        if not await self.passwords.verify(known, password):
+        if not await self.passwords.verify(known, password) or row is None:
             raise Refused(401, "invalid_credentials", "user name or password is wrong")
         return _granted(await self.sessions.begin(row["id"]))
 
@@ -82,11 +84,11 @@ class Service:
         row = await self.database.row("SELECT id, name, created_at FROM users WHERE id = $1", claims.user)
         if row is None:
             raise unauthorized()
-        return answer(dict(row))
+        return answer(row)
 
     async def check_keys(self) -> None:
         """Return if a token can be made and read."""
-        import uuid  # noqa: PLC0415 - asyncpg has it loaded
+        import uuid  # noqa: PLC0415 - what reads the database's answers has it loaded
 
         self.tokens.verify(self.tokens.issue(uuid.uuid4(), uuid.uuid4()))
 

@@ -6,8 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg  # type: ignore[import-untyped] # it ships no types
-from platform_common.errors import Refused, Unavailable, unauthorized
+from platform_common.errors import DatabaseFault, Refused, Unavailable, unauthorized
+from platform_common.postgres import FOREIGN_KEY_VIOLATION
 from platform_common.web import answer
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ class Messages:
         await self._threads.readable(thread, author)
         query = f"INSERT INTO messages (thread_id, author_id, body) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608 - a constant
         try:
-            return dict(await self._change(thread, "message", query, thread, author, body))
-        except asyncpg.ForeignKeyViolationError:
+            return await self._change(thread, "message", query, thread, author, body)
+        except DatabaseFault as error:
+            if error.code != FOREIGN_KEY_VIOLATION:
+                raise
             raise unauthorized() from None
 
     async def page(self, thread: uuid.UUID, user: uuid.UUID, after: int, limit: int) -> tuple[str | bytes, bool]:
@@ -58,7 +60,7 @@ class Messages:
 
         async def load() -> bytes:
             query = f"SELECT {COLUMNS} FROM messages WHERE thread_id = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608 - a constant
-            rows = [dict(row) for row in await self._database.rows(query, thread, after, limit)]
+            rows = await self._database.rows(query, thread, after, limit)
             return bytes(answer({"messages": rows, "next": rows[-1]["id"] if len(rows) == limit else None}).body)
 
         await self._threads.readable(thread, user)
@@ -77,7 +79,7 @@ class Messages:
         row = await self._database.row(query, thread, message)
         if row is None:
             raise Refused(404, "not_found", "there is no such message")
-        return dict(row)
+        return row
 
     async def edit(self, thread: uuid.UUID, message: int, user: uuid.UUID, body: str) -> dict[str, Any]:
         """
@@ -91,7 +93,7 @@ class Messages:
         if found["author"] != user:
             raise Refused(403, "forbidden", "only its author may change a message")
         query = f"UPDATE messages SET body = $2 WHERE id = $1 RETURNING {COLUMNS}"  # noqa: S608 - a constant
-        return dict(await self._change(thread, "edited", query, message, body))
+        return await self._change(thread, "edited", query, message, body)
 
     async def delete(self, thread: uuid.UUID, message: int, user: uuid.UUID) -> None:
         """
@@ -106,13 +108,13 @@ class Messages:
             await self._threads.owned(thread, user)
         await self._change(thread, "deleted", f"DELETE FROM messages WHERE id = $1 RETURNING {COLUMNS}", message)  # noqa: S608 - a constant
 
-    async def _change(self, thread: uuid.UUID, event: str, query: str, *values: object) -> Any:
+    async def _change(self, thread: uuid.UUID, event: str, query: str, *values: object) -> dict[str, Any]:
         async with self._database.transaction() as link:
-            row = await link.fetchrow(query, *values)
+            row = await link.row(query, *values)
             if row is None:
                 raise Refused(404, "not_found", "there is no such message")
             await self._pages.forget(thread)
-        payload = bytes(answer({"type": event, "thread": thread, "message": dict(row)}).body)
+        payload = bytes(answer({"type": event, "thread": thread, "message": row}).body)
         try:
             await self._pages.forget(thread, payload)
         except Unavailable as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg  # type: ignore[import-untyped] # it ships no types
-from platform_common.errors import Refused, unauthorized
+from platform_common.errors import DatabaseFault, Refused, unauthorized
+from platform_common.postgres import FOREIGN_KEY_VIOLATION
 
 if TYPE_CHECKING:
     import uuid
@@ -37,9 +37,12 @@ class Threads:
         """
         query = f"INSERT INTO threads (owner_id, title, shared) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608 - a constant
         try:
-            return dict(await self._database.row(query, owner, title, shared))
-        except asyncpg.ForeignKeyViolationError:
+            (row,) = await self._database.rows(query, owner, title, shared)
+        except DatabaseFault as error:
+            if error.code != FOREIGN_KEY_VIOLATION:
+                raise
             raise unauthorized() from None
+        return row
 
     async def page(self, owner: uuid.UUID, after: int, limit: int) -> list[dict[str, Any]]:
         """
@@ -49,7 +52,7 @@ class Threads:
             Unavailable: If the database is away.
         """
         query = f"SELECT {COLUMNS} FROM threads WHERE owner_id = $1 AND number > $2 ORDER BY number LIMIT $3"  # noqa: S608 - a constant
-        return [dict(row) for row in await self._database.rows(query, owner, after, limit)]
+        return await self._database.rows(query, owner, after, limit)
 
     async def readable(self, thread: uuid.UUID, user: uuid.UUID) -> dict[str, Any]:
         """
@@ -63,7 +66,7 @@ class Threads:
         row = await self._database.row(query, thread, user)
         if row is None:
             raise Refused(404, "not_found", "there is no such thread")
-        return dict(row)
+        return row
 
     async def owned(self, thread: uuid.UUID, user: uuid.UUID) -> dict[str, Any]:
         """

