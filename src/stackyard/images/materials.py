@@ -93,7 +93,7 @@ def packages(root: Path, flavour: str, out: Path) -> None:
 
 def strip(folder: Path) -> None:
     """
-    Take the symbols off every program and library below *folder*; a compiled extension shrinks to a sixth.
+    Take the symbols off every program and library below *folder*.
 
     Raises:
         ImageError: If one is damaged.
