@@ -212,6 +212,37 @@ def test_templates_that_share_files_can_be_copied_but_neither_entered_nor_opened
     assert output(stack.engine, stack.container("postgres").id, *look) == (0, "")
 
 
+def test_nothing_a_role_may_do_in_the_shared_database_postgres_changes_a_file_of_the_templates(stack: Stack) -> None:
+    postgres = stack.container("postgres").id
+    sums = ("busybox", "sh", "-c", "cd /var/lib/postgresql/pgdata/base/4 && sha256sum *")
+    superuser = ("psql", "-X", "-h", "/tmp", "-U", "postgres", "-d", "postgres", "-c")
+    before = output(stack.engine, postgres, *sums)
+
+    async def use() -> None:
+        link = await asyncpg.connect(stack.lease.url("postgres").removesuffix("app") + "postgres")
+        for allowed in (
+            "SELECT lo_from_bytea(0, 'large')", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO public",
+            "CREATE DATABASE made", "DROP DATABASE made", "ANALYZE", "SELECT count(*) FROM pg_class, pg_attribute",
+        ):  # fmt: skip
+            await link.execute(allowed)
+        for refused in (
+            "CREATE TABLE made ()", "CREATE TEMPORARY TABLE made ()", "CREATE SCHEMA made", "CREATE EXTENSION plpgsql",
+            "CREATE FUNCTION pg_temp.made() RETURNS int LANGUAGE sql RETURN 1",
+            "ALTER DATABASE postgres RENAME TO made",
+        ):  # fmt: skip
+            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.DuplicateObjectError)):
+                await link.execute(refused)
+        await link.close()
+
+    asyncio.run(use())
+    code, said = output(stack.engine, postgres, *superuser, "CREATE TABLE made ()")
+    assert (code, "read-only transaction" in said) == (1, True)
+    assert output(stack.engine, postgres, *superuser, "CHECKPOINT")[0] == 0
+
+    assert len(before[1].splitlines()) > 200
+    assert output(stack.engine, postgres, *sums) == before
+
+
 def test_a_reset_leaves_private_databases_alone(stack: Stack) -> None:
     async def rows(url: str) -> int:
         link = await asyncpg.connect(url)
