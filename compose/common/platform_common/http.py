@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import parse_qsl, unquote
+from urllib import parse
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
@@ -55,8 +55,9 @@ class Request:
     def __init__(self, target: bytes, headers: dict[str, list[str]], address: str) -> None:
         url = parse_url(target)
         self.method = ""
-        self.path = unquote((url.path or b"/").decode("latin-1"))
-        self.query = dict(parse_qsl(url.query.decode("latin-1"), keep_blank_values=True)) if url.query else {}
+        path = (url.path or b"/").decode("latin-1")
+        self.path = parse.unquote(path) if "%" in path else path
+        self.query = dict(parse.parse_qsl(url.query.decode("latin-1"), keep_blank_values=True)) if url.query else {}
         self.headers = headers
         self.body = bytearray()
         self.oversized = False

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TLS: Final = "ssl"
 RARE: Final = (
-    TLS, "ast", "asyncio.sslproto", "importlib.metadata", "inspect", "ipaddress", "linecache", "secrets", "textwrap",
-    "tokenize",
+    TLS, "ast", "asyncio.sslproto", "importlib.metadata", "inspect", "linecache", "secrets", "textwrap", "tokenize",
+    "urllib.parse",
 )  # fmt: skip
 PIPES: Final = {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3}  # what asyncio takes of subprocess to name its defaults
 
