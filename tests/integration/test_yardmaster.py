@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,16 @@ class Yard:
         wake(self.book.settings)
         until(lambda: len(self.stacks.inventory().warm) == size, seconds=60)
         return [item.lease.id for item in self.stacks.inventory().warm]
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Keep the yardmaster from doing anything; nobody is in the book when it stops, so it holds no lock of it."""
+        pid = self.pid
+        self.book.transact(lambda _: os.kill(pid, signal.SIGSTOP))
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     @property
     def pid(self) -> int:
@@ -179,15 +190,12 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(y
 
 def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard: Yard) -> None:
     yard.launch()  # keeps the yardmaster busy with something else than its end
-    os.kill(yard.pid, signal.SIGSTOP)
-    try:
+    with yard.stopped():
         script = RUN.replace('fixed="never"', 'fixed="never", ttl=3600, parallel_id="mine"')
         child = yard.run(script)
         until(lambda: any(lease.parallel_id and yard.standing(lease.id) for lease in yard.book.leases()))
         kill(child)
         stack = yard.launch(ttl=3600, parallel_id="mine")
-    finally:
-        os.kill(yard.pid, signal.SIGCONT)
 
     assert stack.lease.owner.kind == "detached"
     assert httpx.get(f"{stack.lease.url('backend')}/readyz").status_code == 200
@@ -380,14 +388,11 @@ def test_warm_stacks_whose_yardmaster_was_killed_are_removed_by_the_next(yard: Y
 
 def test_a_warm_stack_that_has_died_is_replaced_by_a_fresh_start(yard: Yard) -> None:
     warm = yard.fill(1)
-    yard.pool(0)
     stack = Stack(yard.environment, yard.book.find(warm[0]), yard.book, yard.engine)
-    os.kill(yard.pid, signal.SIGSTOP)  # it would remove what no pool wants
-    try:
+    with yard.stopped():  # it would remove what no pool wants
+        yard.pool(0)
         yard.engine.api.kill(stack.container("redis").id)
         fresh, startup = launch(yard.environment, yard.book, yard.engine, fixed="never", progress=print)
-    finally:
-        os.kill(yard.pid, signal.SIGCONT)
 
     assert startup.by == "engine"
     assert fresh.lease.id != warm[0]
@@ -438,13 +443,10 @@ def test_a_run_that_finds_no_place_gets_a_warm_stacks(yard: Yard, monkeypatch: p
 
 def test_a_named_stack_comes_from_the_pool_too_and_stays(yard: Yard) -> None:
     warm = yard.fill(1)
-    yard.pool(0)
-    os.kill(yard.pid, signal.SIGSTOP)
-    try:
+    with yard.stopped():  # it would remove what no pool wants
+        yard.pool(0)
         stack = yard.launch(ttl=3600, parallel_id="mine")
         again = yard.launch(ttl=3600, parallel_id="mine")
-    finally:
-        os.kill(yard.pid, signal.SIGCONT)
 
     assert [stack.lease.id] == warm
     assert again.lease.id == stack.lease.id
