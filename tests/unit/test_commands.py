@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import tasks
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
-from invoke.program import Program
+from invoke_shell import Shell
 
 from stackyard.engine import Engine
 from stackyard.environments import Environment
@@ -23,27 +21,6 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-
-
-@dataclass
-class Shell:
-    """What `invoke` prints and returns, in this process."""
-
-    capture: pytest.CaptureFixture[str]
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        self.capture.readouterr()
-        program = Program(namespace=tasks.ns, version="0")
-        code = 0
-        try:
-            program.run(["invoke", *words])
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        out, err = self.capture.readouterr()
-        return code, out, err.strip()
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.run(*words, "--json")[1])
 
 
 @pytest.fixture
@@ -181,6 +158,22 @@ def test_status_of_a_lease_without_a_stack_says_so(shell: Shell, fake_engine: Fa
     add_lease(fake_engine)
 
     assert shell.run("env.status")[0] == 7
+
+
+def test_status_says_what_starting_means(shell: Shell, fake_engine: FakeEngine) -> None:
+    add_lease(fake_engine, "redis")
+    state = fake_engine.containers[next(iter(fake_engine.containers))]["state"]
+
+    state["Health"] = {"Status": "starting", "Log": []}
+    code, out, _ = shell.run("env.status")
+    state["Health"] = {"Status": "healthy", "Log": []}
+    later = shell.run("env.status")[1]
+
+    assert code == 0
+    assert out.splitlines()[-1] == (
+        "starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves"
+    )
+    assert "starting" not in later
 
 
 def test_memory_that_cannot_be_measured_is_unavailable(shell: Shell, fake_engine: FakeEngine) -> None:

@@ -122,6 +122,8 @@ def status(_c: Context, lease: str | None = None, json: bool = False) -> None:
         print(jsonlib.dumps(rows, indent=2))
     else:
         print(table([[_shown(value) for value in row.values()] for row in rows], list(rows[0]) if rows else []))
+        if any(row["health"] == "starting" for row in rows):
+            print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
     if not rows or any(row["status"] != "running" or row["health"] == "unhealthy" for row in rows):
         raise Exit("not every service is running and well; 'invoke env.logs --service NAME' shows why", code=7)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import tasks
-from invoke.program import Program
+from invoke_shell import Shell
 from lease_records import Surroundings
 
 from stackyard import launch, yardmaster
@@ -25,27 +23,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Shell:
-    capture: pytest.CaptureFixture[str]
+class YardShell(Shell):
     woken: list[Settings]
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        self.capture.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns, version="0").run(["invoke", *words])
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        out, err = self.capture.readouterr()
-        return code, out, err.strip()
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.run(*words, "--json")[1])
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    made = Shell(capsys, [])
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> YardShell:
+    made = YardShell(capsys, [])
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_YARDMASTER", "on")
     monkeypatch.setattr(launch, "prepare_images", lambda *_: {})
@@ -60,7 +44,7 @@ def warm() -> None:
     assert WarmStacks(book).offer(lease, root=root, fingerprint="f" * 64, keeper=Owner.current())
 
 
-def test_a_pool_is_set_shown_and_ended(shell: Shell) -> None:
+def test_a_pool_is_set_shown_and_ended(shell: YardShell) -> None:
     assert "no pool; 'invoke env.pool" in shell.run("env.pool")[1]
     code, out, _ = shell.run("env.pool", "--environment", "test", "--size", "2")
     warm()
@@ -75,7 +59,7 @@ def test_a_pool_is_set_shown_and_ended(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("size", ["-1", "51", "nan", "1e3", "02", "two", "²"])
-def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: Shell, size: str) -> None:
+def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: YardShell, size: str) -> None:
     code, _, message = shell.run("env.pool", f"--size={size}")
 
     assert code == 2
@@ -83,14 +67,14 @@ def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: Shell, size: str)
     assert shell.woken == []
 
 
-def test_what_keeps_its_data_has_no_pool(shell: Shell) -> None:
+def test_what_keeps_its_data_has_no_pool(shell: YardShell) -> None:
     code, _, message = shell.run("env.pool", "--environment", "dev", "--size", "1")
 
     assert (code, message) == (2, "environment 'dev' keeps its data, so there is one stack of it, and no pool")
 
 
 def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
+    shell: YardShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
 
@@ -98,7 +82,7 @@ def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
     assert shell.run("env.pool", "--size", "0")[0] == 0
 
 
-def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: YardShell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "LOOK", 0.01)
     code, _, message = shell.run("env.pool", "--size", "1", "--wait", "0.03")
     warm()
@@ -109,7 +93,7 @@ def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: Shell, monkey
     assert (code, message.split(";")[0]) == (7, "not ready after 0.03 s: warm stacks are left")
 
 
-def test_a_status_tells_whether_a_yardmaster_runs(shell: Shell, tmp_path: Path) -> None:
+def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Path) -> None:
     assert shell.run("yard.status")[1] == "no yardmaster runs; the next stack starts one\n"
     (tmp_path / "state").mkdir(mode=0o700)
     post = Post(tmp_path / "state")
@@ -128,7 +112,7 @@ def test_a_status_tells_whether_a_yardmaster_runs(shell: Shell, tmp_path: Path) 
 
 
 def test_stopping_says_whether_there_was_anything_to_stop(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shell: YardShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shell.run("yard.stop")[1] == "no yardmaster ran\n"
     assert shell.json("yard.stop") == {"stopped": False}
