@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     import pytest
 
 
+def ended(*words: str) -> int:
+    """Run one command and return its exit code; what it writes goes where this process writes."""
+    try:
+        Program(namespace=tasks.ns, version="0").run(["invoke", *words])
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
+
+
 @dataclass
 class Shell:
     """What `invoke` prints and returns."""
@@ -22,11 +31,7 @@ class Shell:
     def run(self, *words: str) -> tuple[int, str, str]:
         """Run one command; return its exit code, what it printed, and its complaints."""
         self.capture.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns, version="0").run(["invoke", *words])
-        except SystemExit as ending:
-            code = int(ending.code or 0)
+        code = ended(*words)
         out, err = self.capture.readouterr()
         return code, out, err.strip()
 

@@ -7,10 +7,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import pytest
-import tasks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from invoke.program import Program
+from invoke_shell import ended
 
 from stackyard.environments import Environment
 from stackyard.leases import LeaseBook
@@ -52,11 +51,8 @@ def invoke(*words: str) -> tuple[int, str]:
     """Run `invoke` in this process; return exit code and all it wrote."""
     wrote = io.StringIO()
     with redirect_stdout(wrote), redirect_stderr(wrote):
-        try:
-            Program(namespace=tasks.ns, version="0").run(["invoke", *words])
-        except SystemExit as ending:
-            return int(ending.code or 0), wrote.getvalue()
-    return 0, wrote.getvalue()
+        code = ended(*words)
+    return code, wrote.getvalue()
 
 
 def refused(*words: str, codes: tuple[int, ...] = (2,)) -> str:
