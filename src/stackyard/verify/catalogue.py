@@ -26,19 +26,19 @@ TITLES: Final = {
 HEAD: Final = """\
 # Checks
 
-`nox -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack`,
-`detection` run one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are told.
-`--json` prints the findings and how soon each fault was seen, as `reports/verify.json` has them too; `reports/` gets
-`verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of what is in it
-(`sbom-SERVICE-FLAVOUR.json`): the system's packages, "unavailable" where the image keeps no list of them, Python's, and
-by SHA-256 every program and library that neither accounts for.
+`./noxw -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack`,
+`detection` run one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are only
+reported. `--json` prints the findings and how soon each fault was seen; `reports/verify.json` has the same. `reports/`
+also gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a CycloneDX list of what is in it
+(`sbom-SERVICE-FLAVOUR.json`): the system's packages ("unavailable" if the image keeps no list of them), Python's
+packages, and by SHA-256 every program and library that belongs to neither.
 
-`scripts/verify_alpine_containers.py --fix` mends what a machine can mend:
+`scripts/verify_alpine_containers.py --fix` fixes what a program can fix:
 {mends}.
-It says what it changed; all else takes a person.
+It prints what it changed; a person has to fix the rest.
 
-What has to stay is waived in `envs/waivers.yaml`, by check and target, with a reason and a last day. A waiver that has
-expired, excuses nothing that was looked at, or names no check is an error:
+To accept a finding, waive it in `envs/waivers.yaml`, by check and target, with a reason and a last day. A waiver that
+has expired, matches no finding, or names no check is an error:
 
 ```yaml
 waivers:
@@ -63,6 +63,6 @@ def page() -> str:
 
 
 def _entry(each: Check[Any]) -> str:
-    text = f"**{each.title}** ({each.severity}). {each.why} To mend it: {each.fix}."
+    text = f"**{each.title}** ({each.severity}). {each.why} To fix it: {each.fix}."
     wrapped = textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
     return f"### {each.id}\n\n{wrapped}\n"

@@ -113,21 +113,21 @@ def seconds(text: Any) -> float | None:
 
 @check(
     "compose-lint",
-    "compose-lint has nothing to say",
+    "compose-lint finds nothing",
     fix="see compose-lint check --explain RULE; an exception goes to compose/.compose-lint.yml, with its reason",
 )
 def lint(model: Model) -> Iterator[Spot]:
-    """The known security faults of Compose files."""
+    """compose-lint knows common security mistakes in Compose files."""
     yield from model.lint
 
 
 @check(
     "compose-limits",
-    "memory, swap, CPU and process number are limited",
+    "memory, swap, CPU and number of processes are limited",
     fix="set mem_limit, memswap_limit, cpus, pids_limit",
 )
 def limits(model: Model) -> Iterator[str]:
-    """Many stacks share a machine; one that runs wild must meet its own wall. Swap beside memory would hide it."""
+    """Many stacks share a machine, so a runaway service must hit its own limit. Extra swap would hide the problem."""
     for name, service in model.services.items():
         missing = [key for key in LIMITS if not float(service.get(key) or 0) > 0]
         if missing:
@@ -138,11 +138,11 @@ def limits(model: Model) -> Iterator[str]:
 
 @check(
     "compose-reservations",
-    "memory is reserved, below the limit",
+    "every service reserves memory, less than its limit",
     fix="set mem_reservation to what the service uses at rest",
 )
 def reservations(model: Model) -> Iterator[str]:
-    """What is reserved is taken last when the host runs short; it says what a stack costs."""
+    """The kernel reclaims reserved memory last, and the sum of the reservations is what a stack books."""
     for name, service in model.services.items():
         reserved, limit = int(service.get("mem_reservation") or 0), int(service.get("mem_limit") or 0)
         if not reserved:
@@ -151,9 +151,9 @@ def reservations(model: Model) -> Iterator[str]:
             yield f"{name}: mem_reservation {reserved} B, mem_limit {limit} B"
 
 
-@check("compose-memory", "the limits of all services fit the budget", fix="lower mem_limit where a service needs less")
+@check("compose-memory", "the memory limits together fit the budget", fix="lower mem_limit where a service needs less")
 def memory(model: Model) -> Iterator[str]:
-    """At its worst a stack uses what its limits allow together; hosts are planned with that number."""
+    """A stack can use at most the sum of its limits; people size hosts by that number."""
     total = sum(int(limit or 0) for _, limit in model.each("mem_limit"))
     ceiling = min(model.memory, MEMORY_CEILING)
     if total > ceiling:
@@ -166,7 +166,7 @@ def memory(model: Model) -> Iterator[str]:
     fix="start_interval < start_period, timeout <= interval",
 )
 def health(model: Model) -> Iterator[str]:
-    """An engine ignores a start interval outside the start period; a slow check sees a dead service late."""
+    """A start interval longer than the start period has no effect, and a slow check notices a dead service late."""
     for name, settings in model.each("healthcheck"):
         if not settings or settings.get("disable") or not settings.get("test"):
             yield f"{name}: no health check"
@@ -192,9 +192,9 @@ def _timing(settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"a dead service is seen after {(interval + timeout) * int(settings['retries']):g} s"
 
 
-@check("compose-loopback", "ports are published on 127.0.0.1 alone", fix="write host_ip: 127.0.0.1")
+@check("compose-loopback", "ports are published only on 127.0.0.1", fix="write host_ip: 127.0.0.1")
 def loopback(model: Model) -> Iterator[str]:
-    """The engine's rules come before the host's firewall: any other address opens the service to the network."""
+    """Docker's rules come before the host's firewall, so any other address opens the service to the network."""
     for name, ports in model.each("ports"):
         for port in ports or ():
             if port.get("host_ip") not in LOOPBACK:
@@ -207,7 +207,7 @@ def loopback(model: Model) -> Iterator[str]:
     fix="list all profiles in the shared part of the file",
 )
 def profiles(model: Model) -> Iterator[str]:
-    """A service missing from one profile is a platform with a hole in one environment only."""
+    """A service that one profile lacks is missing in one environment only, which is hard to notice."""
     for name, listed in model.each("profiles"):
         missing = sorted(model.profiles - set(listed or ()))
         if missing:
@@ -216,7 +216,7 @@ def profiles(model: Model) -> Iterator[str]:
 
 @check("compose-labels", "containers and networks carry the lease's labels", fix="use the shared labels of the file")
 def labels(model: Model) -> Iterator[str]:
-    """Clean-up finds by label alone; what has none stays behind for ever."""
+    """The clean-up finds things by label; anything without labels stays behind."""
     networks = ((f"network {name}", settings) for name, settings in model.networks.items())
     for name, settings in [*model.services.items(), *networks]:
         missing = sorted(LABELS - set((settings or {}).get("labels") or ()))
@@ -226,7 +226,7 @@ def labels(model: Model) -> Iterator[str]:
 
 @check("compose-container-name", "no service has a fixed container name", fix="remove container_name")
 def container_name(model: Model) -> Iterator[str]:
-    """An engine has each name once, so a second stack could not start."""
+    """Each container name exists once per engine, so a second stack could not start."""
     yield from (f"{name}: {value}" for name, value in model.each("container_name") if value)
 
 
@@ -234,7 +234,7 @@ def container_name(model: Model) -> Iterator[str]:
     "compose-restart", "containers restart only where their data is kept", fix="set STACKYARD_RESTART in the env file"
 )
 def restart(model: Model) -> Iterator[str]:
-    """In a test a crash must be seen, and a restart races with the clean-up."""
+    """A test must see a crash, and a restart races with the clean-up."""
     for name, policy in model.each("restart"):
         if (policy or "no") not in {model.restart, "no"}:
             yield f"{name}: restart {policy}, expected {model.restart}"
@@ -242,7 +242,7 @@ def restart(model: Model) -> Iterator[str]:
 
 @check("compose-image", "images have a tag that says what they are", fix="name a tag other than latest")
 def image(model: Model) -> Iterator[str]:
-    """`latest` is whatever was built last, also when that was somebody else's."""
+    """`latest` is the image that was built last, perhaps by someone else."""
     for name, reference in model.each("image"):
         text = reference or ""
         tag = text.rpartition("/")[2].partition(":")[2]
@@ -253,10 +253,10 @@ def image(model: Model) -> Iterator[str]:
 @check(
     "compose-confinement",
     "read-only root, no capability, no new privileges, a numeric user, no namespace of the host",
-    fix="use the shared service part of the file; nothing here needs more",
+    fix="use the shared service settings of the file",
 )
 def confinement(model: Model) -> Iterator[str]:
-    """Each takes away a step between a fault in a service and the host; OWASP Docker Security rules 1 to 8."""
+    """Each puts one more barrier between a bug in a service and the host; OWASP Docker Security rules 1 to 8."""
     for name, service in model.services.items():
         yield from (f"{name}: {problem}" for problem in _open(service))
 
@@ -286,10 +286,10 @@ def _shared(service: Mapping[str, Any]) -> Iterator[str]:
 @check(
     "compose-secret",
     "no variable holds a secret",
-    fix="hand it over as a file: secrets, and NAME_FILE in the environment",
+    fix="pass it as a file: secrets, and NAME_FILE in the environment",
 )
 def secret(model: Model) -> Iterator[str]:
-    """Variables are shown to whoever asks docker inspect or /proc."""
+    """Variables are visible in docker inspect and in /proc."""
     for name, variables in model.each("environment"):
         words = (f"{key}={value or ''}" for key, value in (variables or {}).items())
         yield from (f"{name}: {found}" for found in secrets_in(words))
@@ -297,7 +297,7 @@ def secret(model: Model) -> Iterator[str]:
 
 @check("compose-logging", "logs are bounded", fix="set logging: max-size and max-file")
 def logging(model: Model) -> Iterator[str]:
-    """One chatty service must not fill the disk of a machine that others use."""
+    """One chatty service must not fill the disk of a shared machine."""
     for name, settings in model.each("logging"):
         options = (settings or {}).get("options") or {}
         if not options.get("max-size") or not options.get("max-file"):

@@ -204,33 +204,33 @@ def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
 
 @check("detection-killed", "a killed service shows within 1 s", fix="check the engine's load and log: invoke doctor")
 def killed(found: Sequence[Detection]) -> Iterator[Spot]:
-    """A run that goes on against a service that is gone fails late and for the wrong reason."""
+    """A run that continues without the service fails late and for the wrong reason."""
     yield from _late(found, "killed")
 
 
 @check(
     "detection-memory",
-    "a service ended for want of memory shows within 1 s, by that name",
+    "a service that runs out of memory shows within 1 s, with the reason",
     fix="check that the engine's host counts memory: docker info; 'invoke doctor'",
 )
 def memory(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Exit code 137 alone could be anybody's kill; the limit to raise is known only when the reason is."""
+    """Exit code 137 alone could be any kill. Only the reason tells which limit to raise."""
     yield from _late(found, "out of memory")
 
 
 @check("detection-paused", "a paused service shows within 1 s", fix="check the engine's load and log: invoke doctor")
 def paused(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Its ports still accept, so a test would wait for its own timeout instead of being told."""
+    """Its ports still accept connections, so a test would wait until its own timeout."""
     yield from _late(found, "paused")
 
 
 @check(
     "detection-frozen",
-    "a service that answers no more is unhealthy in the time its health check allows",
+    "a frozen service becomes unhealthy within the time its health check allows",
     fix="give the service a health check that asks the service itself",
 )
 def frozen(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Its process is there and its port accepts; only a check that waits for an answer can tell."""
+    """Its process exists and its port accepts connections; only a check that waits for an answer notices."""
     yield from _late(found, "frozen")
 
 

@@ -141,11 +141,11 @@ def _hadolint(root: Path, paths: Sequence[Path]) -> dict[str, list[Spot]]:
 
 @check(
     "dockerfile-lint",
-    "hadolint has nothing to say",
-    fix="do as the rule says; an exception is a `# hadolint ignore=` above the line",
+    "hadolint finds nothing",
+    fix="follow the rule, or write `# hadolint ignore=RULE` above the line",
 )
 def lint(file: Dockerfile) -> Iterator[Spot]:
-    """The known faults of Dockerfiles and of the shell in them."""
+    """Common mistakes in Dockerfiles, and in the shell code in them, are known to hadolint."""
     yield from file.lint
 
 
@@ -160,18 +160,18 @@ def _without_syntax(text: str) -> str:
     mend=_without_syntax,
 )
 def syntax(file: Dockerfile) -> Iterator[Spot]:
-    """It makes each build fetch a frontend image first, which fails where no container registry can be reached."""
+    """The line makes each build download a frontend image first; without a container registry the build fails."""
     for match in SYNTAX_LINE.finditer(file.text):
         yield Spot(found=match.group().strip(), line=file.text.count("\n", 0, match.start()) + 1)
 
 
 @check(
     "dockerfile-base",
-    "every base is a build argument, a stage or scratch",
+    "every base image is a build argument, a stage or scratch",
     fix="write ARG BASE=… above the first FROM and FROM ${BASE}",
 )
 def base(file: Dockerfile) -> Iterator[Spot]:
-    """One Dockerfile then serves official images and bases built from packages alike."""
+    """The same Dockerfile then works with official images and with bases built from packages."""
     stages: set[str] = {"scratch"}
     for item in file.instructions:
         if item.name != "FROM":
@@ -188,7 +188,7 @@ def base(file: Dockerfile) -> Iterator[Spot]:
     fix="end the last stage with USER 10001:10001",
 )
 def user(file: Dockerfile) -> Iterator[Spot | str]:
-    """A fault in a service must not meet root; a number resolves in every image, a name only where it is known."""
+    """A bug in a service must not give anyone root. A number works in every image, a name needs a user table."""
     if file.base:
         return
     item = file.last("USER")
@@ -215,7 +215,7 @@ def _as_words(match: re.Match[str]) -> str:
     mend=_exec_form,
 )
 def exec_form(file: Dockerfile) -> Iterator[Spot]:
-    """A shell between the engine and the service swallows SIGTERM, so that each stop waits for its whole grace."""
+    """A shell between the engine and the service swallows SIGTERM, so each stop waits for the whole grace period."""
     for item in file.instructions:
         if item.name in {"ENTRYPOINT", "CMD"} and not item.value.lstrip().startswith("["):
             yield Spot(found=f"{item.name} {item.value}", line=item.line)
@@ -228,12 +228,12 @@ def _uncached(text: str) -> str:
 
 @check(
     "dockerfile-cache",
-    "what is installed leaves no package cache",
+    "installing packages leaves no package cache",
     fix="apk add --no-cache, pip install --no-cache-dir (--fix does both), or rm -rf /var/lib/apt/lists/*",
     mend=_uncached,
 )
 def cache(file: Dockerfile) -> Iterator[Spot]:
-    """Caches and lists are tens of MB that no run reads; a later RUN cannot take them out of the layer."""
+    """Caches and lists take tens of MB that no run reads. A later RUN cannot remove them from the layer."""
     for item in file.final:
         if item.name != "RUN":
             continue
@@ -245,11 +245,11 @@ def cache(file: Dockerfile) -> Iterator[Spot]:
 
 @check(
     "dockerfile-build-tools",
-    "the last stage installs nothing to build with",
-    fix="build in a stage of its own and COPY --from it",
+    "the last stage installs no build tools",
+    fix="build in a separate stage and COPY --from it",
 )
 def build_tools(file: Dockerfile) -> Iterator[Spot]:
-    """Compilers and headers are most of an image's size and the first thing an intruder wants."""
+    """Compilers and headers are often most of an image's size, and they help an intruder."""
     for item in file.final:
         if item.name == "RUN" and (installing := INSTALLS.search(item.value)):
             found = sorted({match.group() for match in BUILD_TOOLS.finditer(item.value, installing.end())})
@@ -259,11 +259,11 @@ def build_tools(file: Dockerfile) -> Iterator[Spot]:
 
 @check(
     "dockerfile-health",
-    "the image brings its health check",
+    "the image has a health check",
     fix='write HEALTHCHECK … CMD ["program"] into the last stage',
 )  # fmt: skip
 def health(file: Dockerfile) -> Iterator[str]:
-    """Without one `up --wait` and `depends_on: service_healthy` know nothing of the service."""
+    """Without it, `up --wait` and `depends_on: service_healthy` cannot tell whether the service works."""
     item = file.last("HEALTHCHECK")
     if not file.base and (item is None or item.value.strip().upper() == "NONE"):
         yield "no HEALTHCHECK in the last stage"
@@ -275,7 +275,7 @@ def health(file: Dockerfile) -> Iterator[str]:
     fix="mount it: RUN --mount=type=secret, or a file at run time",
 )
 def secret(file: Dockerfile) -> Iterator[Spot]:
-    """Both are kept in the image's history for everybody who has the image."""
+    """Both stay in the image's history, and everyone who has the image can read them."""
     for item in file.instructions:
         if item.name not in {"ARG", "ENV"}:
             continue

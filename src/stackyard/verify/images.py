@@ -31,21 +31,21 @@ PROGRAMS: Final = re.compile(r"(/usr(/local)?)?/s?bin/[^/]+")
 SHELLS: Final = frozenset({"/bin/sh", "/bin/bash", "/bin/ash", "sh", "bash", "ash"})
 
 
-@check("image-size", "the image keeps its size budget", fix="look at the largest layers: docker history IMAGE")
+@check("image-size", "the image is within its size budget", fix="look at the largest layers: docker history IMAGE")
 def size(image: Image) -> Iterator[str]:
-    """A machine that runs many stacks holds many images; each environment states in MB what one may have."""
+    """A machine that runs many stacks holds many images. Each environment sets a limit for the size of one."""
     if image.budget is not None and image.size > image.budget:
         yield f"{image.size / MB:.1f} MB, budget {image.budget / MB:.0f} MB"
 
 
 @check(
     "image-half",
-    "an Alpine image is at most half of its Debian twin",
+    "an Alpine image is at most half the size of the Debian image",
     severity="info",
-    fix="nothing breaks; the twins are lean as well",
+    fix="nothing to do; the Debian images are small as well",
 )
 def half(image: Image) -> Iterator[str]:
-    """Being small is why there is a second flavour; a goal, told where it is missed."""
+    """Small images are the reason for the Alpine flavour. This is a goal; the check only reports it."""
     if image.flavour == "alpine" and image.twin and image.size > GOAL * image.twin:
         share = 100 * image.size / image.twin
         yield f"{image.size / MB:.1f} MB is {share:.0f} % of the Debian image's {image.twin / MB:.1f} MB"
@@ -53,11 +53,11 @@ def half(image: Image) -> Iterator[str]:
 
 @check(
     "image-alpine",
-    "what is called Alpine is Alpine",
+    "an Alpine image really is Alpine",
     fix="build on an Alpine base: invoke images.build --flavour alpine",
 )
 def alpine(image: Image) -> Iterator[str]:
-    """A release file is copied quickly: the system's own name, apk's database and musl's loader have to agree."""
+    """A release file alone proves nothing: the system's name, apk's database and musl's loader must agree."""
     if image.flavour != "alpine":
         return
     release = image.at("/etc/os-release")
@@ -77,7 +77,7 @@ def alpine(image: Image) -> Iterator[str]:
     fix="remove the package with apk, so that its database says so, or leave the file",
 )
 def packages(image: Image) -> Iterator[str]:
-    """What scans images for known faults believes the database, and so do those who read the list of contents."""
+    """Vulnerability scanners and SBOMs trust the package database, so it must match the files."""
     missing: dict[str, list[str]] = {}
     for path, package in apk_files(image).items():
         if not _is_there(image, path):
@@ -94,7 +94,7 @@ def _is_there(image: Image, path: str) -> bool:
 
 @check("image-libraries", "every program finds its loader and libraries", fix="add the missing file to the image")
 def libraries(image: Image) -> Iterator[str]:
-    """What is missing shows only when the program runs, as 'not found' for a file that is there."""
+    """A missing library shows only when the program runs, as 'not found' for a file that exists."""
     yield from loading.unresolved(image)
 
 
@@ -104,14 +104,14 @@ def libraries(image: Image) -> Iterator[str]:
     fix="take the musllinux wheel, or build the program with musl",
 )
 def musl(image: Image) -> Iterator[str]:
-    """It loads, if at all, by luck, and fails at the first symbol that musl does not have."""
+    """Such a file may load, but it fails at the first symbol that musl does not have."""
     if image.flavour == "alpine":
         yield from loading.foreign(image)
 
 
 @check("image-architecture", "the image is for the engine's processor", fix="build it on this machine")
 def architecture(image: Image) -> Iterator[str]:
-    """Else the first thing it says is 'exec format error', in a log that nobody reads."""
+    """Otherwise the container ends at once with 'exec format error'."""
     if image.engine and image.architecture != image.engine:
         yield f"image for {image.architecture}, engine on {image.engine}"
     yield from loading.other_processors(image)
@@ -123,7 +123,7 @@ def architecture(image: Image) -> Iterator[str]:
     fix="copy the program into the image, mode 0755, with the interpreter its first line names",
 )
 def programs(image: Image) -> Iterator[str]:
-    """A health check without its program makes a good service look dead until a timeout ends the wait."""
+    """If the health check's program is missing, a working service looks dead until the wait times out."""
     for use, words in _commands(image).items():
         if words:
             yield from (f"{use}: {problem}" for problem in _problems(image, words[0]))
@@ -153,9 +153,9 @@ def _problems(image: Image, word: str) -> Iterator[str]:
             yield f"{word} is a script of {name or 'nothing'}, which is missing"
 
 
-@check("image-health", "the image brings its health check", fix='write HEALTHCHECK … CMD ["program"]')  # fmt: skip
+@check("image-health", "the image has a health check", fix='write HEALTHCHECK … CMD ["program"]')  # fmt: skip
 def health(image: Image) -> Iterator[str]:
-    """Without one nobody but the tests knows whether the service works."""
+    """Without it, only the tests can tell whether the service works."""
     if ((image.config.get("Healthcheck") or {}).get("Test") or ["NONE"])[0] == "NONE":
         yield "no health check"
 
@@ -177,7 +177,7 @@ def user(image: Image) -> Iterator[str]:
     fix='write CMD ["program", "argument"]',
 )
 def exec_form(image: Image) -> Iterator[str]:
-    """A shell does not pass SIGTERM on."""
+    """A shell does not forward SIGTERM to the service."""
     for key in ("Entrypoint", "Cmd"):
         words = image.config.get(key) or []
         if len(words) > 1 and words[0] in SHELLS and words[1] == "-c":
@@ -186,7 +186,7 @@ def exec_form(image: Image) -> Iterator[str]:
 
 @check("image-setuid", "no file is setuid or setgid", fix="chmod ug-s the file in the layer that brings it")
 def setuid(image: Image) -> Iterator[str]:
-    """Each is a way from the service's user to another one; CIS Docker Benchmark 4.8."""
+    """Such a file lets the service's user become another user; CIS Docker Benchmark 4.8."""
     for path, file in image.files.items():
         if file.kind == "file" and file.mode & SETID:
             yield f"{path} has mode {file.mode:04o}, owner {file.owner[0]}:{file.owner[1]}"
@@ -194,11 +194,11 @@ def setuid(image: Image) -> Iterator[str]:
 
 @check(
     "image-world-writable",
-    "nobody but a file's owner may write it",
+    "only its owner can write to a file",
     fix="chmod o-w the file, or give a shared folder the sticky bit (1777)",
 )
 def world_writable(image: Image) -> Iterator[str]:
-    """What a service can change in its own program stays changed for whoever starts the image writable."""
+    """A service that can change its own program can plant code that a later start runs."""
     for path, file in image.files.items():
         open_folder = file.kind == "directory" and not file.mode & STICKY
         if file.mode & WORLD_WRITABLE and (file.kind == "file" or open_folder):
@@ -209,7 +209,7 @@ def world_writable(image: Image) -> Iterator[str]:
     "image-secret", "no secret in variables, labels or history", fix="give it at run time, as a file in /run/secrets"
 )
 def secret(image: Image) -> Iterator[str]:
-    """Whoever has the image can read them: docker inspect, docker history; CIS Docker Benchmark 4.10."""
+    """Everyone who has the image can read them with docker inspect and docker history; CIS Docker Benchmark 4.10."""
     yield from (f"variable {name}" for name in secrets_in(image.config.get("Env") or ()))
     labels = image.config.get("Labels") or {}
     yield from (f"label {name}" for name in secrets_in(f"{key}={value}" for key, value in labels.items()))
@@ -222,17 +222,17 @@ def _assignments(line: str) -> Sequence[str]:
     return re.findall(r"\b[A-Za-z_]\w*=[^\s;&|$]+", line)
 
 
-@check("image-key-file", "no file is a private key or holds a login", fix="leave it out of the build context")
+@check("image-key-file", "no file is a private key or contains a login", fix="leave it out of the build context")
 def key_file(image: Image) -> Iterator[str]:
-    """A deleted file is still in its layer; it must never have been copied."""
+    """A file that a later layer deletes is still in the earlier one, so it must never be copied in."""
     for path, file in image.files.items():
         if file.kind == "file" and (FILES.search(path) or kinds_in(file.head.decode("latin-1"))):
             yield path
 
 
-@check("image-build-tools", "nothing to build, fetch or debug with", fix="copy the product from a stage of its own")
+@check("image-build-tools", "no tools to build, download or debug", fix="build in a separate stage and copy the result")
 def build_tools(image: Image) -> Iterator[Spot]:
-    """They are size, and an intruder's tools; official bases bring pip along, which is only a warning."""
+    """They make the image larger and help an intruder. Official bases contain pip, which is only a warning."""
     for path in image.files:
         name = posixpath.basename(path)
         if PROGRAMS.fullmatch(path) and name in TOOLS:
@@ -246,7 +246,7 @@ def build_tools(image: Image) -> Iterator[Spot]:
     fix="remove VOLUME; where an official base declares it, Compose has to mount something there",
 )
 def volume(image: Image) -> Iterator[str]:
-    """A start that mounts nothing there makes an anonymous volume that stays behind when nobody removes it."""
+    """A start that mounts nothing there creates an anonymous volume, which may stay behind."""
     yield from sorted(image.config.get("Volumes") or ())
 
 

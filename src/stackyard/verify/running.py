@@ -114,7 +114,7 @@ def _listeners(ports: frozenset[int]) -> list[tuple[str, int]]:
 
 @check("stack-user", "every process runs as a user that is not root", fix="set user: in the Compose file")
 def user(stack: Running) -> Iterator[str]:
-    """Real, effective, saved and file-system ids all count."""
+    """The check looks at the real, effective, saved and file-system ids."""
     for item in stack.containers:
         ids = {word for key in ("Uid", "Gid") for word in item.status.get(key, "0").split()}
         if "0" in ids:
@@ -123,7 +123,7 @@ def user(stack: Running) -> Iterator[str]:
 
 @check("stack-capabilities", "no process has a capability", fix="set cap_drop: [ALL]")
 def capabilities(stack: Running) -> Iterator[str]:
-    """What cannot be done cannot be misused; bounding and permitted sets too, which an exec could draw on."""
+    """A missing capability cannot be misused. An exec could use the bounding and permitted sets, so they count."""
     for item in stack.containers:
         sets = {key: item.status.get(key, "missing") for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
         held = [f"{key} {value}" for key, value in sets.items() if value.strip("0")]
@@ -145,7 +145,7 @@ def no_new_privileges(stack: Running) -> Iterator[str]:
     fix="remove security_opt seccomp:unconfined; check the engine's own setting",
 )
 def seccomp(stack: Running) -> Iterator[str]:
-    """It keeps some fifty system calls away that services never need and faults of kernels often did."""
+    """It blocks about fifty system calls that services never need and that many kernel exploits used."""
     for item in stack.containers:
         if item.status.get("Seccomp") != str(FILTERED):
             yield f"{item.service}: Seccomp {item.status.get('Seccomp')}"
@@ -153,7 +153,7 @@ def seccomp(stack: Running) -> Iterator[str]:
 
 @check("stack-read-only", "no container can write its root", fix="set read_only: true and a tmpfs where it must write")
 def read_only(stack: Running) -> Iterator[str]:
-    """What is not written is not changed by an intruder either, and costs no disk."""
+    """If a service cannot write its root, an intruder cannot change it either, and it needs no disk."""
     for item in stack.containers:
         if "ro" not in item.mounts.get("/", "rw").split(","):
             yield f"{item.service}: / is mounted {item.mounts.get('/', 'unknown')}"
@@ -165,7 +165,7 @@ def read_only(stack: Running) -> Iterator[str]:
     fix="check the engine's cgroup driver: docker info; 'invoke doctor'",
 )
 def limits(stack: Running) -> Iterator[str]:
-    """An engine whose host counts no memory accepts each limit and enforces none."""
+    """If the host does not account for memory, the engine accepts every limit and enforces none."""
     for item in stack.containers:
         host = item.facts["HostConfig"]
         expected = {
@@ -186,9 +186,9 @@ def limits(stack: Running) -> Iterator[str]:
             yield f"{item.service}: {'; '.join(wrong)}"
 
 
-@check("stack-health", "every service is up and not unhealthy", fix="read its log: invoke env.logs")
+@check("stack-health", "every service runs and is not unhealthy", fix="read its log with invoke env.logs")
 def health(stack: Running) -> Iterator[str]:
-    """Running is not working: the engine's own check has the word beside our probes."""
+    """A running container may still not work; the engine's health check confirms what our probes say."""
     for item in stack.containers:
         state = item.facts["State"]
         word = (state.get("Health") or {}).get("Status", "none")
@@ -198,19 +198,19 @@ def health(stack: Running) -> Iterator[str]:
 
 @check(
     "stack-listeners",
-    "leased ports listen on the loopback address alone",
+    "leased ports listen only on 127.0.0.1",
     fix="write host_ip: 127.0.0.1 in the Compose file",
 )
 def listeners(stack: Running) -> Iterator[str]:
-    """The host's own table of sockets is the proof; what anything promised does not matter."""
+    """The check reads the host's own table of listening sockets."""
     for address, port in stack.listeners:
         if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
             yield f"{address}:{port}"
 
 
-@check("stack-secret", "no secret in inspect, command line or environment", fix="hand it over as a file: secrets")
+@check("stack-secret", "no secret in inspect, command line or environment", fix="pass it as a file: secrets")
 def secret(stack: Running) -> Iterator[str]:
-    """All three can be read by others: the engine's users, the host's users, every child process."""
+    """Others can read all three: the engine's users, the host's users, every child process."""
     for item in stack.containers:
         places = {"docker inspect": str(item.facts), "command line or environment": item.command}
         for place, text in places.items():
@@ -224,7 +224,7 @@ def secret(stack: Running) -> Iterator[str]:
     fix="remove privileged, host namespaces and bind mounts",
 )
 def host(stack: Running) -> Iterator[str]:
-    """The engine's socket is the host: whoever can write to it starts a container that is root there."""
+    """A container that can write to the engine's socket can start another one that is root on the host."""
     for item in stack.containers:
         settings = item.facts["HostConfig"]
         keys = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode")
