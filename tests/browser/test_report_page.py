@@ -70,7 +70,7 @@ def test_every_figure_says_in_words_what_it_shows(viewer: Viewer) -> None:
 
     assert len(titles) == len(labels)
     assert all(label.startswith(title) for label, title in zip(labels, titles, strict=True))
-    assert "stackyard: 0.750 s, 95 % interval 0.750 to 0.750, promised at most 1 s, n = 5" in labels
+    assert "stackyard: 0.75 s, 95 % interval 0.75 to 0.75 s, promised at most 1 s, n = 5" in labels
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from stackyard.errors import StackyardError
 
 MACHINE = Machine(
-    cpus=2, cpu="Cpu 3000", memory_mb=25000, kernel="6.1.0", system="Debian 12", engine="26.1.5", compose="2.26.1",
-    python="3.11.2", load=0.5, pressure=12.0, packet_filter="iptables-legacy",
+    cpus=2, cpu="Cpu 3000", memory_bytes=25_000_000_000, kernel="6.1.0", system="Debian 12", engine="26.1.5",
+    compose="2.26.1", python="3.11.2", load=0.5, pressure=12.0, packet_filter="iptables-legacy",
 )  # fmt: skip
 STEPS = {"render": (0.0, 0.01), "start backend": (0.1, 0.4)}
 

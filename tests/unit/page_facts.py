@@ -22,8 +22,8 @@ SHARP = "<i>|&`\x00\ud800*"  # a unit, which may not be long
 WRITTEN = 1_790_000_000  # seconds since 1970: when the files of a made project were written
 
 MACHINE = Machine(
-    cpus=2, cpu="Cpu 3000", memory_mb=25000, kernel="6.1.0", system="Debian 12", engine="26.1.5", compose="2.26.1",
-    python="3.11.2", load=0.5,
+    cpus=2, cpu="Cpu 3000", memory_bytes=25_000_000_000, kernel="6.1.0", system="Debian 12", engine="26.1.5",
+    compose="2.26.1", python="3.11.2", load=0.5,
 )  # fmt: skip
 
 
@@ -60,11 +60,11 @@ def everything() -> list[Result]:
           for count in (1, 10)),
         result("parallel", "once", 1.0, what="listeners", unit="", at=50),
         result("parallel", "failures", 0, what="failed stacks", unit="", target=0.0),
-        result("pool", "warm", *[40.0] * 120, what="hand-out", unit="ms", target=100.0),
-        result("services", "memory-redis", 4.0, what="memory", subject="redis", unit="MiB", target=64.0),
-        result("services", "memory-auth", 50.0, what="memory", subject="auth", unit="MiB", target=128.0),
-        result("services", "peak-auth", 60.0, what="memory", subject="auth", unit="MiB"),
-        result("leases", "alone", 2.0, what="acquire", unit="ms"),
+        result("pool", "warm", *[0.04] * 120, what="hand-out", target=0.1),
+        result("services", "memory-redis", 4 << 20, what="memory", subject="redis", unit="bytes", target=64 << 20),
+        result("services", "memory-auth", 50 << 20, what="memory", subject="auth", unit="bytes", target=128 << 20),
+        result("services", "peak-auth", 60 << 20, what="memory", subject="auth", unit="bytes"),
+        result("leases", "alone", 0.002, what="acquire"),
         result("novel", "thing", 1.0),
     ]  # fmt: skip
 

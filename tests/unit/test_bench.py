@@ -115,7 +115,7 @@ def test_the_worst_round_tells_the_sharing_and_the_best_the_time() -> None:
 def test_latency_is_timed_in_every_process() -> None:
     found = leases.latency(2, 10, rounds=1)
 
-    assert (found.unit, found.n) == ("ms", 20)
+    assert (found.unit, found.n) == ("s", 20)
     assert 0 < found.lowest <= found.median <= found.highest
 
 

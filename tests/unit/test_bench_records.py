@@ -74,7 +74,7 @@ def test_a_run_survives_the_way_through_the_history() -> None:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda row: row.update(version=2), "schema version 1, got 2"),
+        (lambda row: row.update(version=3), "schema version 1 or 2, got 3"),
         (lambda row: row.pop("when"), "is incomplete: .*'when'"),
         (lambda row: row["results"][0].update(speed=1), "a result .* has no field 'speed'"),
         (lambda row: row["machine"].pop("cpus"), "a machine .* is incomplete"),
@@ -99,6 +99,24 @@ def test_the_documentation_lists_every_field_of_the_history() -> None:
     for kind in (Run, Result, Machine, Step):
         for entry in dataclasses.fields(kind):
             assert (kind.__name__, f"`{entry.name}`") in told, f"{kind.__name__}.{entry.name} is not in {DOCS}"
+
+
+def test_a_line_of_the_first_version_is_read_in_the_units_of_this_one() -> None:
+    rows = result("services", "memory", 1.0), result("leases", "alone", 2.0), result("startup", "own", 3.0)
+    row = run(*rows).to_json()
+    memory, alone, own = row["results"]
+    row |= {"version": 1, "machine": {**row["machine"], "memory_mb": 25000}}
+    del row["machine"]["memory_bytes"]
+    memory |= {"unit": "MiB", "samples": [56.2, 57], "median": 56.5, "target": 64}
+    alone |= {"unit": "ms", "samples": [2.0], "median": 2.0, "p95": 2.5}
+    made = Run.from_json(row)
+
+    assert (made.version, made.machine.memory_bytes) == (2, 25_000_000_000)
+    assert [(found.unit, found.samples, found.median) for found in made.results] == [
+        ("bytes", (58929971, 59768832), 59244544), ("s", (0.002,), 0.002), ("s", (3.0,), 3.0),
+    ]  # fmt: skip
+    assert (made.results[0].target, made.results[1].p95, own["unit"]) == (64 << 20, 0.0025, "s")
+    assert Run.from_json(made.to_json()) == made
 
 
 def test_findings_add_up_and_keep_each_note_once() -> None:
@@ -234,7 +252,7 @@ def test_this_machine_is_described(fake_engine: FakeEngine, monkeypatch: pytest.
 
     assert found.engine == "26.1.5"
     assert found.cpus >= 1
-    assert found.memory_mb > 100
+    assert found.memory_bytes > 100_000_000
     assert machine.describe().engine is None
     monkeypatch.setenv("PATH", "/nowhere")
     assert machine.describe().compose is None

@@ -306,14 +306,18 @@ def test_every_figure_of_a_service_is_there(arena: FakeArena, monkeypatch: pytes
     found = services.measure(Plan(depth="default"))
 
     rows = {row.row: row for row in found.results}
-    assert (rows["postgres-ready"].n, rows["postgres-memory"].median) == (5, 20.0)
-    assert (rows["stack-memory"].median, rows["stack-peak"].median, rows["stack-cpu"].median) == (40.0, 80.0, 0.4)
-    assert (rows["postgres-memory"].target, rows["postgres-memory"].verdict) == (96.0, "PASS")
+    assert (rows["postgres-ready"].n, rows["postgres-memory"].median) == (5, 20 << 20)
+    assert (rows["stack-memory"].median, rows["stack-peak"].median, rows["stack-cpu"].median) == (
+        40 << 20,
+        80 << 20,
+        0.4,
+    )
+    assert (rows["postgres-memory"].target, rows["postgres-memory"].verdict) == (96 << 20, "PASS")
     assert rows["postgres-writes"].what == "single-row updates, pgbench"
     assert (rows["postgres-writes"].better, rows["redis-commands"].median) == ("more", 3000.0)
     assert rows["auth-http"].n == rows["backend-websocket"].n == 450
     assert rows["auth-http"].p99 == 0.5
-    assert rows["postgres-image"].samples == (64.0,)
+    assert list(rows["postgres-image"].samples) == [64_000_000]
     assert found.notes == ()
 
 

@@ -277,7 +277,7 @@ def test_a_crowd_is_measured_whole_and_one_by_one(arena: FakeArena, monkeypatch:
     assert rows["start-6"].n == rows["removal-6"].n == rows["memory-6"].n == rows["wait-6"].n == 6
     assert (rows["start-6"].median, rows["wait-6"].median) == (0.55, 0.0)
     assert [rows[f"wall-up-{size}"].at for size in (1, 3, 6)] == [1.0, 3.0, 6.0]
-    assert rows["memory-6"].median == 30.0
+    assert rows["memory-6"].median == 30 << 20
     assert rows["host-memory-6"].n == 1
     assert rows["host-memory-3"].reason == parallel.TOO_FEW
     assert rows["failed-6"].verdict == rows["clashes-6"].verdict == rows["left-6"].verdict == "PASS"
@@ -354,23 +354,23 @@ def test_an_interrupted_crowd_begins_no_more_and_removes_what_stands(
 
 
 def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "alpine_sizes", lambda: [64.0, 201.0])
+    monkeypatch.setattr(requirements, "alpine_sizes", lambda: [64e6, 201e6])
     monkeypatch.setattr(requirements, "bare", list)
     found = Findings(
         results=(
             result("startup", "stackyard", 1.0, 2.0), result("parallel", "start-3", 31.0, 5.0),
-            result("services", "stack-memory", 100.0, unit="MiB"), result("parallel", "failed-3", 0.0),
+            result("services", "stack-memory", 100 << 20, unit="bytes"), result("parallel", "failed-3", 0.0),
         )
     )  # fmt: skip
 
     rows = {row.row: row for row in requirements.measure(Plan(depth="quick"), found).results}
 
     assert (rows["start-up"].figure, rows["start-up"].verdict) == (31.0, "FAIL")
-    assert rows["memory"].figure == pytest.approx(104.858, abs=0.001)
+    assert rows["memory"].figure == 100 << 20
     assert rows["start-up"].command == "nox -s bench -- parallel startup requirements --quick"
     assert (rows["clean-up"].figure, rows["clean-up"].verdict) == (None, None)
     assert rows["clean-up"].reason == "suite cleanup did not run"
-    assert (rows["alpine-image"].figure, rows["alpine-image"].verdict) == (201.0, "FAIL")
+    assert (rows["alpine-image"].figure, rows["alpine-image"].verdict) == (201_000_000, "FAIL")
     assert (rows["limits"].figure, rows["limits"].verdict) == (0, "PASS")
 
 
@@ -410,15 +410,15 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
     built = [SimpleNamespace(reference="a:1", size=5_000_000), SimpleNamespace(reference="b:1", size=6_000_000)]
     monkeypatch.setattr(images, "listing", lambda: built)
     monkeypatch.setattr(images, "references", lambda _flavour: {"auth": "a:1", "backend": "b:1"})
-    assert requirements.alpine_sizes() == [5.0, 6.0]
+    assert requirements.alpine_sizes() == [5_000_000, 6_000_000]
 
     built.pop()
-    row = requirements._looked("alpine-image", "", "MB", 200, Plan(), requirements.alpine_sizes)
+    row = requirements._looked("alpine-image", "", "bytes", 200, Plan(), requirements.alpine_sizes)
     assert row.reason == "not built: backend (alpine); 'invoke images.build' builds them"
 
 
 def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = {"unit": "ms", "n": 640, "median": 3.5, "p95": 6.0, "p99": 60.0}
+    cost = {"unit": "s", "n": 640, "median": 0.0035, "p95": 0.006, "p99": 0.06}
     peers = [
         {"name": name, "sharing": shared, "failed": 0, "seconds": 0.5} for name, shared in (("stackyard", 0), ("x", 9))
     ]
@@ -429,8 +429,8 @@ def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> 
     rows = {row.row: row for row in claims.measure(Plan(depth="quick")).results}
 
     assert (rows["sharing-stackyard"].verdict, rows["sharing-x"].verdict) == ("PASS", None)
-    assert (rows["alone"].median, rows["alone"].verdict) == (3.5, "FAIL")
-    assert (rows["contending-p99"].figure, rows["contending-p99"].verdict) == (60.0, "FAIL")
+    assert (rows["alone"].median, rows["alone"].verdict) == (0.0035, "FAIL")
+    assert (rows["contending-p99"].figure, rows["contending-p99"].verdict) == (0.06, "FAIL")
     assert rows["burst"].verdict == "PASS"
 
 
@@ -442,9 +442,9 @@ def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch
 
     assert (rows["reset"].n, rows["reset"].verdict) == (20, "PASS")
     assert (rows["database"].what, rows["database"].verdict) == ("a database for one test", "FAIL")
-    monkeypatch.setattr(module, "measure", lambda n, **_: [60.0] * n)
+    monkeypatch.setattr(module, "measure", lambda n, **_: [60_000_000] * n)
     (row,) = borrowed.measure(Plan(depth="quick"), "footprint").results
-    assert (row.unit, row.target, row.verdict) == ("MB", 70.0, "PASS")
+    assert (row.unit, row.target, row.verdict) == ("bytes", 70_000_000, "PASS")
 
 
 def test_a_suite_without_its_module_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

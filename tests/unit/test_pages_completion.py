@@ -14,7 +14,7 @@ from stackyard.errors import StackyardError
 from stackyard.pages import completion, write
 from stackyard.pages.completion import Deliverables
 from stackyard.pages.inputs import Facts, gather
-from stackyard.pages.words import number
+from stackyard.report import format_bound, format_figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,15 +45,18 @@ def test_the_report_holds_no_figure_that_is_not_in_its_input() -> None:
     run = full(3, notes=("measured twice",))
     plain = run.to_json()
     given = set(FIGURE.findall(json.dumps(plain)))
-    given |= {FIGURE.findall(number(value))[0] for value in numbers(plain)}
+    given |= {
+        FIGURE.findall(shown(value, unit))[0]
+        for value in numbers(plain) for unit in ("s", "bytes", "x", "") for shown in (format_figure, format_bound)
+    }  # fmt: skip
     counted = {str(len(result["samples"])) for result in plain["results"]}
-    shortened = {number(run.machine.memory_mb / 1000), f"{run.machine.load:.2f}", (run.commit or "")[:10]}
+    shortened = {f"{run.machine.load:.2f}", (run.commit or "")[:10]}
     of_a_heading = {"95"}
 
     text = completion.markdown(Facts(runs=(run,)), TREE)
 
     assert set(FIGURE.findall(text)) <= given | counted | shortened | of_a_heading
-    assert "0.750 s" in text
+    assert "0.75 s" in text
     assert "3 of 50" in text
 
 
@@ -62,8 +65,8 @@ def test_every_figure_in_it_changes_with_its_input() -> None:
         text = completion.markdown(Facts(runs=(made.run(0, made.startup(own)),)), TREE)
         return next(line for line in text.splitlines() if "start-up" in line).split("|")
 
-    assert [cell.strip() for cell in cells(0.25)[1:6]] == ["PASS", "start-up", "0.250 s", "0.250 to 0.250", "5"]
-    assert [cell.strip() for cell in cells(1.75)[1:6]] == ["FAIL", "start-up", "1.75 s", "1.75 to 1.75", "5"]
+    assert [cell.strip() for cell in cells(0.25)[1:6]] == ["PASS", "start-up", "0.25 s", "0.25 to 0.25 s", "5"]
+    assert [cell.strip() for cell in cells(1.75)[1:6]] == ["FAIL", "start-up", "1.75 s", "1.75 to 1.75 s", "5"]
 
 
 def test_the_same_input_gives_the_same_report() -> None:

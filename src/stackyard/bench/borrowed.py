@@ -26,7 +26,7 @@ WORDS: Final = {
     "database": "a database for one test", "database_dropped": "its removal",
 }  # fmt: skip
 TARGETS: Final = {"reset": 0.05, "database": 0.03, "pool": 0.1}  # seconds, median
-FOOTPRINT_MB: Final = 70.0
+FOOTPRINT_BYTES: Final = 70_000_000
 
 
 def measure(plan: Plan, suite: str) -> Findings:
@@ -59,6 +59,6 @@ def _result(suite: str, row: str, samples: Sequence[float], plan: Plan, reason: 
     memory = suite == "footprint"
     return Result.of(
         samples, suite=suite, row=row, subject="stackyard", what=WORDS.get(row, row),
-        unit="MB" if memory else "s", target=FOOTPRINT_MB if memory else TARGETS.get(row),
+        unit="bytes" if memory else "s", target=FOOTPRINT_BYTES if memory else TARGETS.get(row),
         failed=int(bool(reason)), reason=reason, command=plan.command(suite),
     )  # fmt: skip

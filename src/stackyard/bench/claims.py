@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from stackyard.bench.plans import Plan
 
-CONTENDED_MS: Final = 50.0  # 99th percentile of sixteen processes at once
-ALONE_MS: Final = 3.0
+CONTENDED: Final = 0.05  # seconds, 99th percentile of sixteen processes at once
+ALONE: Final = 0.003  # seconds
 BURST: Final = 4.0  # as long as idle interpreters take
 ROUNDS: Final = {"quick": 1, "default": 3, "full": 5}
 
@@ -37,12 +37,12 @@ def results(found: Mapping[str, Any], command: str) -> Iterator[Result]:
                 [row[key]], suite="leases", row=f"{key}-{row['name']}", subject=row["name"], what=what, unit=unit,
                 failed=row["failed"], target=0 if own and key == "sharing" else None, command=command,
             )  # fmt: skip
-    yield _cost("alone", "acquire and release, one process", found["alone"], command).held_to(ALONE_MS)
+    yield _cost("alone", "acquire and release, one process", found["alone"], command).held_to(ALONE)
     contending = _cost("contending", "acquire and release, sixteen processes at once", found["contending"], command)
     yield contending
     yield Result.of(
         [] if contending.p99 is None else [contending.p99], suite="leases", row="contending-p99", subject="stackyard",
-        what="acquire and release, sixteen processes at once, 99th percentile", unit="ms", target=CONTENDED_MS,
+        what="acquire and release, sixteen processes at once, 99th percentile", unit="s", target=CONTENDED,
         command=command,
     )  # fmt: skip
     burst = found["commands"]

@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stackyard.bench.arena import Arena
-from stackyard.bench.machine import MB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +41,7 @@ def measure(
         sleep: Waits.
 
     Returns:
-        MB (1,000,000 bytes) of each stack.
+        Bytes of each stack.
 
     Raises:
         StackyardError: If a stack cannot be started; whatever stands is removed.
@@ -54,7 +53,7 @@ def measure(
             standing.enter_context(arena.stack()).up()
             sleep(SETTLED)
             left.append(_quiet(look, sleep))
-    return [(before - after) / MB for before, after in itertools.pairwise(left)]
+    return [before - after for before, after in itertools.pairwise(left)]
 
 
 def _quiet(look: Callable[[], int], sleep: Callable[[float], None]) -> int:

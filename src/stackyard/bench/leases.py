@@ -48,7 +48,7 @@ taken = []
 for _ in range(int(sys.argv[2])):
     start = time.perf_counter()
     book.release(book.acquire(environment, force=True))
-    taken.append(1000 * (time.perf_counter() - start))
+    taken.append(time.perf_counter() - start)
 print(json.dumps(taken), flush=True)
 """
 
@@ -112,7 +112,7 @@ def _merged(outcomes: Sequence[Outcome]) -> Outcome:
 
 def latency(processes: int, pairs: int, *, rounds: int = 3) -> Summary:
     """
-    Time acquire and release together, in milliseconds, in *processes* at once, *pairs* in each; the best round counts.
+    Time acquire and release together, in seconds, in *processes* at once, *pairs* in each; the best round counts.
 
     The best round is the one with the least median: other work on the machine only ever adds to it.
     """
@@ -124,7 +124,7 @@ def _latencies(processes: int, pairs: int) -> Summary:
         words = [sys.executable, "-c", LATENCY, f"{folder}/gate", str(pairs)]
         with crowd(words, processes, Path(folder) / "gate", _environment(folder)) as (children, _):
             lines = [child.stdout.readline() if child.stdout else "[]" for child in children]
-    return Summary.of([sample for line in lines for sample in json.loads(line)], "ms")
+    return Summary.of([sample for line in lines for sample in json.loads(line)], "s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

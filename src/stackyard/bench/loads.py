@@ -131,7 +131,7 @@ def resp(*words: str) -> bytes:
 
 def requests(url: str, count: int, path: str = "/healthz") -> list[float]:
     """
-    Return the milliseconds of *count* requests, one after another on one connection.
+    Return the seconds of each of *count* requests, one after another on one connection.
 
     Raises:
         NotReadyError: If one is not answered with 200.
@@ -149,14 +149,14 @@ def _request(connection: http.client.HTTPConnection, path: str) -> float:
     connection.request("GET", path)
     answer = connection.getresponse()
     answer.read()
-    took = 1000 * (time.perf_counter() - began)
+    took = time.perf_counter() - began
     if answer.status != http.client.OK:
         raise NotReadyError(f"GET {path} must be answered with 200, got {answer.status}")
     return took
 
 
 def messages(lease: Lease, count: int) -> list[float]:
-    """Return the milliseconds of *count* WebSocket messages and their answers, one after another."""
+    """Return the seconds of each of *count* WebSocket messages and its answer, one after another."""
     from websockets.sync.client import connect  # noqa: PLC0415 - only this needs it
     from websockets.typing import Origin  # noqa: PLC0415 - as above
 
@@ -167,7 +167,7 @@ def messages(lease: Lease, count: int) -> list[float]:
             began = time.perf_counter()
             line.send('{"type":"ping"}')
             line.recv(timeout=PATIENCE)
-            taken.append(1000 * (time.perf_counter() - began))
+            taken.append(time.perf_counter() - began)
     return taken
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ASKING: Final = 10.0  # seconds any of these programs may take
-MB: Final = 1_000_000
 
 
 def describe() -> Machine:
@@ -27,7 +26,7 @@ def describe() -> Machine:
     import psutil  # noqa: PLC0415 - 15 ms that only a benchmark pays
 
     return Machine(
-        cpus=len(os.sched_getaffinity(0)), cpu=_cpu(), memory_mb=psutil.virtual_memory().total // MB,
+        cpus=len(os.sched_getaffinity(0)), cpu=_cpu(), memory_bytes=psutil.virtual_memory().total,
         kernel=platform.release(), system=Host().distribution.title or None, engine=_engine(),
         compose=_said(["docker", "compose", "version", "--short"]), python=platform.python_version(),
         load=round(os.getloadavg()[0], 2), pressure=_pressure(), packet_filter=filters.engines(Host()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report import table
+from stackyard.report import format_bound, format_count, format_figure, format_range, format_seconds, format_size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Machine, Result, Run, Step
 
 WIDTH: Final = 50  # characters of a waterfall's longest bar
-HEADERS: Final = ("who", "what", "figure", "95 % interval", "p95", "unit", "n", "failed", "target", "")
-ALIGN: Final = ("left", "left", "right", "right", "right", "left", "right", "right", "right", "left")
-LARGE: Final = 100  # from here on, digits after the point say nothing
+HEADERS: Final = ("who", "what", "figure", "95 % interval", "p95", "n", "failed", "target", "")
+ALIGN: Final = ("left", "left", "right", "right", "right", "right", "right", "right", "left")
+NOT_MEASURED: Final = "not measured"
 
 
 def text(run: Run) -> str:
@@ -33,7 +33,7 @@ def text(run: Run) -> str:
 def machine(given: Machine, run: Run) -> str:
     """Return what the run was measured on, and of which commit."""
     commit = f"commit {run.commit[:12]}{', changed' if run.changed else ''}" if run.commit else "no commit"
-    hardware = f"{given.cpus} x {given.cpu or 'unknown processor'}, {given.memory_mb} MB"
+    hardware = f"{given.cpus} x {given.cpu or 'unknown processor'}, {format_size(given.memory_bytes)}"
     system = f"{given.system or 'unknown system'}, kernel {given.kernel}"
     rules = f" ({given.packet_filter})" if given.packet_filter else ""
     engine = (
@@ -48,7 +48,14 @@ def machine(given: Machine, run: Run) -> str:
 def _suites(run: Run) -> Iterator[str]:
     for suite in dict.fromkeys(result.suite for result in run.results):
         rows = [_row(result) for result in run.results if result.suite == suite]
-        yield "\n".join([suite, table(rows, HEADERS, align=ALIGN), *_reasons(run, suite)])
+        yield "\n".join([suite, _table(rows), *_reasons(run, suite)])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Return the table of a suite without the columns in which nothing stands."""
+    kept = [place for place in range(len(HEADERS)) if any(row[place] for row in rows)]
+    heads, sides, *body = [[row[place] for place in kept] for row in (HEADERS, ALIGN, *rows)]
+    return table(body, heads, align=sides)
 
 
 def _reasons(run: Run, suite: str) -> Iterator[str]:
@@ -67,29 +74,33 @@ def stacks(run: Run) -> str:
     columns = [result.samples for result in found if result is not None and result.n == size]
     if len(columns) < len(found):
         return ""
-    rows = [[str(number), *map(figure, row)] for number, row in enumerate(zip(*columns, strict=True), 1)]
-    return table(rows, ["stack", "start-up, s", "memory, MiB", "clean-up, s"], align=["right"] * 4)
+    rows = [
+        [str(number), format_seconds(start), format_size(memory), format_seconds(removal)]
+        for number, (start, memory, removal) in enumerate(zip(*columns, strict=True), 1)
+    ]
+    return table(rows, ["stack", "start-up", "memory", "clean-up"], align=["right"] * 4)
 
 
 def _row(result: Result) -> list[str]:
-    shown = "none" if result.figure is None else figure(result.figure)
-    median = result.low is not None and result.judged == "median"  # the interval is not the worst sample's
-    span = f"{figure(result.low)} to {figure(result.high)}" if median else ""
+    median = result.judged == "median"  # the interval is not the worst sample's
     return [
-        result.subject if result.at is None else f"{result.at:g} {result.subject}", result.what, shown, span,
-        figure(result.p95), result.unit, str(result.n), str(result.failed or ""),
-        "" if result.target is None else f"{'<=' if result.better == 'less' else '>='} {result.target:g}",
+        result.subject if result.at is None else f"{result.at:g} {result.subject}", result.what, figure(result),
+        format_range(result.low, result.high, result.unit) if median else "",
+        "" if result.p95 is None else format_figure(result.p95, result.unit), str(result.n), str(result.failed or ""),
+        "" if result.target is None else f"{'<=' if result.better == 'less' else '>='} {_target(result)}",
         result.verdict or "",
     ]  # fmt: skip
 
 
-def figure(value: float | None) -> str:
-    """Return a value with as many digits as say something; nothing for None."""
-    if value is None:
-        return ""
-    if value == int(value) or abs(value) >= LARGE:
-        return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+def figure(result: Result) -> str:
+    """Return a result's figure with its unit; one that missed its target has as many digits as show that."""
+    if result.figure is None:
+        return NOT_MEASURED
+    return format_figure(result.figure, result.unit, beside=result.target if result.verdict == "FAIL" else None)
+
+
+def _target(result: Result) -> str:
+    return "" if result.target is None else format_bound(result.target, result.unit)
 
 
 def waterfall(steps: Sequence[Step]) -> str:
@@ -108,12 +119,15 @@ def _bar(step: Step, end: float) -> str:
 
 
 def verdict(run: Run) -> str:
-    """Return how many targets were kept, and each that was missed with the command that measures it."""
+    """Return how many of the measured targets were met, and each that was missed with the command that measures it."""
     aimed = [result for result in run.results if result.verdict]
-    lines = [f"{len(aimed) - len(run.failures)} of {len(aimed)} targets kept"]
-    for result in run.failures:
-        got = figure(result.figure) or "no figure"
-        lines.append(
-            f"missed: {result.subject}, {result.what}: {got} {result.unit}, target {result.target:g}; {result.command}"
-        )
+    open_ = sum(result.target is not None and result.verdict is None for result in run.results)
+    lines = [
+        f"{len(aimed) - len(run.failures)} of {format_count(len(aimed), 'measured target')} met"
+        + (f", {open_} {NOT_MEASURED}" if open_ else "")
+    ]
+    lines += [
+        f"missed: {result.subject}, {result.what}: {figure(result)}, target {_target(result)}; {result.command}"
+        for result in run.failures
+    ]
     return "\n".join(lines)

@@ -20,7 +20,6 @@ from stackyard.bench.records import Findings, Result
 from stackyard.cleanup import LEASE_LABEL
 from stackyard.errors import StackyardError
 from stackyard.launch import launch
-from stackyard.report import MEBIBYTE
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,12 +31,11 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes one after another
 CURVE: Final = (1, 3, 10, 30, 50)
-MB: Final = 1_000_000
 # The promises, of fifty stacks on two processors; fewer stacks have to keep them all the more.
 ALL_READY_S: Final = 45.0
 ALL_GONE_S: Final = 15.0
 GROWTH: Final = 1.3
-STACK_MB: Final = 70.0
+STACK_BYTES: Final = 70_000_000
 MARKED: Final = 50  # stacks for which the wall times are promised
 TOO_FEW: Final = "too few stacks, or not all of them, stood"
 FEWEST: Final = 5  # stacks whose memory stands out from what else comes and goes on a host
@@ -224,11 +222,11 @@ def _listening() -> set[int]:
 def results(crowd: Crowd, plan: Plan) -> list[Result]:
     """Return the crowd's figures as results, each with the crowd's size."""
     size, failed = crowd.size, len(crowd.failures)
-    seen = [crowd.host_bytes / size / MB] if size >= FEWEST and not failed else []
+    seen = [crowd.host_bytes / size] if size >= FEWEST and not failed else []
     ups = [place.up for place in crowd.places if place.up is not None]
     waits = [place.waited for place in crowd.places if place.waited is not None]
     downs = [place.down for place in crowd.places if place.down is not None]
-    used = [place.memory / MEBIBYTE for place in crowd.places if place.memory is not None]
+    used = [place.memory for place in crowd.places if place.memory is not None]
     promised = size <= MARKED
     rows: list[tuple[str, str, str, Sequence[float], float | None]] = [
         ("start", "start-up of each", "s", ups, None),
@@ -237,8 +235,8 @@ def results(crowd: Crowd, plan: Plan) -> list[Result]:
         ("cost", "one stack's share of the time until all are ready", "s", [crowd.wall_up / size], None),
         ("removal", "clean-up of each", "s", downs, None),
         ("wall-down", "until all are gone", "s", [crowd.wall_down], ALL_GONE_S if promised else None),
-        ("memory", "memory of each, its containers alone", "MiB", used, None),
-        ("host-memory", "memory the host gave for each, all told", "MB", seen, STACK_MB),
+        ("memory", "memory of each, its containers alone", "bytes", used, None),
+        ("host-memory", "memory the host gave for each, all told", "bytes", seen, STACK_BYTES),
         ("failed", "stacks that failed", "", [failed], 0),
         ("clashes", "ports that two stacks had", "", [crowd.clashes], 0),
         ("left", "things left of them", "", [sum(crowd.left.values())], 0),

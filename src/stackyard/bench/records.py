@@ -18,7 +18,11 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VERSION: Final = 1  # of the schema; a reader refuses any other
+VERSION: Final = 2  # of the schema
+READABLE: Final = (1, 2)  # version 1 had some sizes in MB or MiB and some times in ms
+# unit of a version 1 result: its factor, the unit it is read as
+FORMER: Final = {"MB": (1e6, "bytes"), "MiB": (2.0**20, "bytes"), "ms": (1e-3, "s")}
+VALUES: Final = ("median", "low", "high", "p95", "p99", "target")  # fields of a result in its unit
 DIGITS: Final = 6  # significant ones that are kept; no clock here is better
 
 Better = Literal["less", "more"]
@@ -36,7 +40,7 @@ class Result:
         row: Its name within the suite, the same from run to run: what history is compared by.
         subject: Whose figure it is, in a reader's words: `stackyard`, `docker compose up --wait`, `postgres`.
         what: The quantity, in a reader's words: `start-up`, `memory now`.
-        unit: s, ms, MB, MiB, 1/s, x (a ratio), or nothing for a count.
+        unit: s, bytes, 1/s, x (a ratio), or nothing for a count.
         better: Whether less of it is better, or more.
         samples: Every good sample, in the order they were taken.
         failed: How often the attempt failed instead of giving a sample.
@@ -76,14 +80,15 @@ class Result:
     @classmethod
     def of(cls, samples: Sequence[float], **given: Any) -> Self:
         """Make a result of *samples* (the failed ones left out) and the given fields; the statistics are worked out."""
-        taken = tuple(_kept(sample) for sample in samples)
+        keep = _whole if given.get("unit") == "bytes" else _kept
+        taken = tuple(keep(sample) for sample in samples)
         if not taken:
             made = cls(**{"reason": "no sample was good", **given})
             return dataclasses.replace(made, verdict=made._judge())
         ordered = sorted(taken)
-        low, high = map(_kept, ends) if (ends := interval(taken)) else (None, None)
+        low, high = map(keep, ends) if (ends := interval(taken)) else (None, None)
         made = cls(
-            samples=taken, median=_kept(statistics.median(ordered)), low=low, high=high,
+            samples=taken, median=keep(statistics.median(ordered)), low=low, high=high,
             p95=percentile(ordered, 95), p99=percentile(ordered, 99), **given,
         )  # fmt: skip
         return dataclasses.replace(made, verdict=made._judge())
@@ -117,12 +122,12 @@ class Result:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """
-        Read what `to_json` gave.
+        Read what `to_json` gave, or gave in an earlier version.
 
         Raises:
             UsageError: If a field is missing or unknown.
         """
-        made: Self = _read(cls, {**row, "samples": tuple(row.get("samples", ()))})
+        made: Self = _read(cls, _renewed({**row, "samples": tuple(row.get("samples", ()))}))
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class Machine:
     Attributes:
         cpus: Processors this process may use.
         cpu: Their name.
-        memory_mb: Memory in megabytes.
+        memory_bytes: Memory in bytes.
         kernel: Version of the kernel.
         system: Name of the distribution.
         engine: Version of the Docker Engine.
@@ -167,7 +172,7 @@ class Machine:
 
     cpus: int
     cpu: str | None
-    memory_mb: int
+    memory_bytes: int
     kernel: str
     system: str | None
     engine: str | None
@@ -223,10 +228,11 @@ class Run:
         Raises:
             UsageError: If it is of another version, or a field is missing or unknown.
         """
-        if row.get("version") != VERSION:
-            raise UsageError(f"a benchmark run must be of schema version {VERSION}, got {row.get('version')!r}")
+        if row.get("version") not in READABLE:
+            raise UsageError(f"a benchmark run must be of schema version 1 or 2, got {row.get('version')!r}")
         parts = {
-            "machine": _read(Machine, row.get("machine") or {}),
+            "version": VERSION,
+            "machine": _read(Machine, _machine(row.get("machine") or {})),
             "results": tuple(Result.from_json(result) for result in row.get("results", ())),
             "waterfall": tuple(_read(Step, step) for step in row.get("waterfall", ())),
             "suites": tuple(row.get("suites", ())),
@@ -282,6 +288,29 @@ class Findings:
 
 def _kept(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
+
+
+def _whole(value: float) -> int:
+    return round(value)
+
+
+def _renewed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a result in the units of this version."""
+    unit = row.get("unit")
+    if not isinstance(unit, str) or unit not in FORMER:
+        return row
+    factor, name = FORMER[unit]
+    keep = _whole if name == "bytes" else _kept
+    values = {key: keep(factor * row[key]) for key in VALUES if row.get(key) is not None}
+    return {**row, **values, "unit": name, "samples": tuple(keep(factor * sample) for sample in row["samples"])}
+
+
+def _machine(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a machine with its memory in bytes, whatever version told of it."""
+    if "memory_mb" not in row:
+        return row
+    rest = {key: value for key, value in row.items() if key != "memory_mb"}
+    return rest | {"memory_bytes": 1_000_000 * row["memory_mb"]}
 
 
 def _read(kind: Any, row: Mapping[str, Any]) -> Any:

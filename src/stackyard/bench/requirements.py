@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
     from stackyard.bench.plans import Plan
 
-MB: Final = 1_000_000
-MIB_PER_MB: Final = 1.048576
 START_S: Final = 30.0
-MEMORY_MB: Final = 2000.0
+MEMORY_BYTES: Final = 2_000_000_000
 REMOVAL_S: Final = 5.0
-ALPINE_MB: Final = 200.0
+ALPINE_BYTES: Final = 200_000_000
 LIMITS: Final = ("mem_limit", "cpus", "pids_limit")
 
 
@@ -37,8 +35,8 @@ def measure(plan: Plan, found: Findings) -> Findings:
                 ("startup", "stackyard"), ("parallel", "start-"),
             ),
             _from(
-                found, "memory", "memory of a stack, the largest", "MB", MEMORY_MB, plan,
-                ("services", "stack-memory"), ("parallel", "memory-"), factor=MIB_PER_MB,
+                found, "memory", "memory of a stack, the largest", "bytes", MEMORY_BYTES, plan,
+                ("services", "stack-memory"), ("parallel", "memory-"),
             ),
             _from(found, "ports", "ports that two stacks had", "", 0, plan, ("parallel", "clashes-")),
             _from(found, "parallel", "stacks at once that failed", "", 0, plan, ("parallel", "failed-")),
@@ -47,22 +45,21 @@ def measure(plan: Plan, found: Findings) -> Findings:
                 ("cleanup", "stackyard"), ("parallel", "removal-"),
             ),
             _from(found, "left", "things left of stacks at once", "", 0, plan, ("parallel", "left-")),
-            _looked("alpine-image", "the largest Alpine image", "MB", ALPINE_MB, plan, alpine_sizes),
+            _looked("alpine-image", "the largest Alpine image", "bytes", ALPINE_BYTES, plan, alpine_sizes),
             _looked("limits", "services without limits or a health check", "", 0, plan, lambda: [float(len(bare()))]),
         )
     )  # fmt: skip
 
 
 def _from(
-    found: Findings, row: str, what: str, unit: str, target: float, plan: Plan, *sources: tuple[str, str],
-    factor: float = 1.0,
+    found: Findings, row: str, what: str, unit: str, target: float, plan: Plan, *sources: tuple[str, str]
 ) -> Result:  # fmt: skip
     """Take the samples of the named rows, or of all whose names begin so; the worst one counts."""
     chosen = [
         result for suite, name in sources for result in found.results
         if result.suite == suite and (result.row == name or (name.endswith("-") and result.row.startswith(name)))
     ]  # fmt: skip
-    samples = [factor * sample for result in chosen for sample in result.samples]
+    samples = [sample for result in chosen for sample in result.samples]
     suites = sorted({result.suite for result in chosen if result.samples}) or [sources[0][0]]
     reason = "" if samples else f"suite {sources[0][0]} did not run"
     return _requirement(samples, row, what, unit, target, plan.command(" ".join([*suites, "requirements"])), reason)
@@ -89,7 +86,7 @@ def _requirement(
 
 def alpine_sizes() -> list[float]:
     """
-    Return the size of each Alpine image in MB.
+    Return the size of each Alpine image in bytes.
 
     Raises:
         ImageError: If one is not built as the sources are now.
@@ -98,7 +95,7 @@ def alpine_sizes() -> list[float]:
     from stackyard import images  # noqa: PLC0415 - only this needs it
 
     wanted = images.references("alpine")
-    sizes = {image.reference: image.size / MB for image in images.listing()}
+    sizes = {image.reference: float(image.size) for image in images.listing()}
     if missing := [service for service, reference in wanted.items() if reference not in sizes]:
         raise ImageError(f"not built: {', '.join(missing)} (alpine); 'invoke images.build' builds them")
     return [sizes[reference] for reference in wanted.values()]

@@ -22,7 +22,6 @@ from stackyard.bench.records import Findings, Result
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.engine.usage import sight
 from stackyard.errors import StackyardError
-from stackyard.report import MEBIBYTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from stackyard.engine import Engine
     from stackyard.stacks import Stack
 
-MB: Final = 1_000_000
 LISTENING: Final = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
 GLANCE: Final = 0.02  # seconds between two looks of the watch
 KNOCK: Final = 0.05  # seconds a connection inside the host may take
@@ -156,10 +154,10 @@ def _usage(stack: Stack, taken: Samples) -> None:
             continue
         memory = stack.engine.memory(container.id)
         figures = {
-            "memory": seen.usage.memory / MEBIBYTE,
-            "peak": None if seen.usage.memory_peak is None else seen.usage.memory_peak / MEBIBYTE,
-            "anonymous": None if memory is None else memory.anonymous / MEBIBYTE,
-            "limit": seen.usage.memory_limit / MEBIBYTE,
+            "memory": seen.usage.memory,
+            "peak": seen.usage.memory_peak,
+            "anonymous": None if memory is None else memory.anonymous,
+            "limit": seen.usage.memory_limit,
             "cpu": seen.usage.cpu_s,
         }
         for row, value in figures.items():
@@ -211,7 +209,7 @@ def _images(arena: Arena, taken: Samples) -> None:
     named = {reference: service for service, reference in images.references(arena.environment.flavour).items()}
     for image in images.listing():
         if image.reference in named:
-            taken[named[image.reference], "image"].append(image.size / MB)
+            taken[named[image.reference], "image"].append(image.size)
 
 
 def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
@@ -230,7 +228,7 @@ def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
         for service in LISTENING:
             if (service, row) not in taken:
                 yield Result(
-                    suite="services", row=f"{service}-{row}", subject=service, what=QUANTITIES[row][0], unit="MiB",
+                    suite="services", row=f"{service}-{row}", subject=service, what=QUANTITIES[row][0], unit="bytes",
                     reason="this host's control groups do not tell", command=plan.command("services"),
                 )  # fmt: skip
 
@@ -239,16 +237,16 @@ QUANTITIES: Final[dict[str, tuple[str, str, Any]]] = {
     "started": ("until the engine had started it", "s", "less"),
     "accepts": ("until it accepted a connection", "s", "less"),
     "ready": ("until its probe passed", "s", "less"),
-    "memory": ("memory in use when ready", "MiB", "less"),
-    "peak": ("most memory ever in use, page cache included", "MiB", "less"),
-    "anonymous": ("memory that cannot be dropped (anonymous and shared)", "MiB", "less"),
-    "limit": ("memory limit", "MiB", "less"),
+    "memory": ("memory in use when ready", "bytes", "less"),
+    "peak": ("most memory ever in use, page cache included", "bytes", "less"),
+    "anonymous": ("memory that cannot be dropped (anonymous and shared)", "bytes", "less"),
+    "limit": ("memory limit", "bytes", "less"),
     "cpu": ("CPU time until all are ready", "s", "less"),
-    "image": ("image, uncompressed", "MB", "less"),
+    "image": ("image, uncompressed", "bytes", "less"),
     "writes": ("single-row updates", "1/s", "more"),
     "reads": ("single-row reads", "1/s", "more"),
     "commands": ("SET and GET, an asyncio loop", "1/s", "more"),
-    "http": ("GET /healthz, one connection", "ms", "less"),
-    "websocket": ("WebSocket ping and pong", "ms", "less"),
+    "http": ("GET /healthz, one connection", "s", "less"),
+    "websocket": ("WebSocket ping and pong", "s", "less"),
     "logins": ("logins, four at a time", "1/s", "more"),
 }

@@ -16,6 +16,7 @@ from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.bench.starters import Own, prove_gone, starters
 from stackyard.errors import StackyardError
+from stackyard.report import format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,11 +65,16 @@ def race(arena: Arena, ways: Sequence[Starter], repeats: int, say: Callable[[str
         shift = number % len(ways)
         for way in (*ways[shift:], *ways[:shift]):
             outcome = _attempt(arena, way)
-            told = str(outcome) if isinstance(outcome, StackyardError) else f"{outcome.up:.2f} s, {outcome.down:.2f} s"
-            say(f"round {number} of {repeats}: {way.subject}: {told}")
+            say(f"round {number} of {repeats}: {way.subject}: {_told(outcome)}")
             if number:
                 taken[way.name].append(outcome)
     return taken
+
+
+def _told(outcome: Round | StackyardError) -> str:
+    if isinstance(outcome, StackyardError):
+        return str(outcome)
+    return f"ready after {format_seconds(outcome.up)}, gone after {format_seconds(outcome.down)}"
 
 
 def _attempt(arena: Arena, way: Starter) -> Round | StackyardError:

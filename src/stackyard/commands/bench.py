@@ -138,21 +138,20 @@ def _show_run(found: Run, *, as_json: bool) -> None:
 
 
 def _show_comparisons(base: Run, candidate: Run, found: Sequence[Comparison], *, as_json: bool) -> None:
-    from stackyard.bench.outputs import figure  # noqa: PLC0415 - as above
-    from stackyard.report import table  # noqa: PLC0415 - as above
+    from stackyard.report import format_figure, table  # noqa: PLC0415 - as above
 
     if as_json:
         rows: list[dict[str, Any]] = [made.to_json() for made in found]
         print(jsonlib.dumps({"base": base.id, "candidate": candidate.id, "rows": rows}, indent=2))
         return
     body = [
-        [made.suite, made.what + (" / plain Compose" if made.relative else ""), figure(made.base),
-         figure(made.candidate), made.unit, f"{made.ratio:.2f}",
+        [made.suite, made.what + (" / plain Compose" if made.relative else ""), format_figure(made.base, made.unit),
+         format_figure(made.candidate, made.unit), f"{made.ratio:.2f}x",
          "too few samples" if made.chance is None else f"{made.chance:.3f}"]
         for made in found
     ]  # fmt: skip
-    heads = ["suite", "what", base.id, candidate.id, "unit", "ratio", "chance of an accident"]
-    print(table(body, heads, align=["left", "left", "right", "right", "left", "right", "right"]))
+    heads = ["suite", "what", base.id, candidate.id, "ratio", "chance of an accident"]
+    print(table(body, heads, align=["left", "left", "right", "right", "right", "right"]))
 
 
 collection = Collection("bench", run, history, compare, gate, report)

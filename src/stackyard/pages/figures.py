@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from stackyard.pages.words import number
+from stackyard.report import format_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def curve(points: Sequence[Point], title: str, description: str, *, limit: float
         if point.low is not None and point.high is not None:
             _upright(figure, "whisker", here, _height(point.high, roof), _height(point.low, roof))
         dot = _mark(figure, "circle", class_="dot", cx=_percent(here), cy=_height(point.y, roof), r=4)
-        ET.SubElement(dot, "title").text = f"{number(point.x)}: {number(point.y)}"
+        ET.SubElement(dot, "title").text = f"{format_figure(point.x, '')}: {format_figure(point.y, '')}"
     return _drawn(figure)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.bench.history import FILE as HISTORY
-from stackyard.bench.records import Run
+from stackyard.bench.records import FORMER, Run
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -191,13 +191,22 @@ def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
 
 
 def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
-    rows = tuple({"what": str(row["what"]), "value": _figure(row["value"]), "unit": _unit(row["unit"]),
-                  "budget": _figure(row.get("budget")), "verdict": str(row.get("verdict", ""))}
-                 for row in content["rows"])  # fmt: skip
+    rows = tuple(map(_row, content["rows"]))
     return LastRun(
         name=path.stem, when=_written(path), outcome=str(content["outcome"]), seconds=float(content["seconds"]),
         rows=rows, troubles=tuple(str(item) for key in ("leftovers", "degraded") for item in content.get(key) or ()),
     )  # fmt: skip
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a run's report; an earlier version wrote MiB where this one writes bytes."""
+    factor, unit = FORMER.get(row["unit"], (1, row["unit"])) if isinstance(row["unit"], str) else (1, row["unit"])
+    value, budget = (None if figure is None else figure * factor for figure in
+                     (_figure(row["value"]), _figure(row.get("budget"))))  # fmt: skip
+    return {
+        "what": str(row["what"]), "value": value, "unit": _unit(unit), "budget": budget,
+        "verdict": str(row.get("verdict", "")),
+    }  # fmt: skip
 
 
 def _figure(value: Any) -> float | None:

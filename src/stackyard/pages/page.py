@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stackyard.pages import sections, words
+from stackyard.report import NOTHING, format_size
 
 if TYPE_CHECKING:
-    from stackyard.bench.records import Machine, Result
+    from stackyard.bench.records import Machine
     from stackyard.pages.inputs import Facts, LastRun
 
 ROWS = ("start-up", "memory of the stack", "clean-up")  # what is shown of each environment's last run
@@ -59,7 +60,7 @@ def machine(given: Machine) -> list[tuple[str, str]]:
     """Return what a machine is, as names and values."""
     cores = f"{given.cpus} x {given.cpu}" if given.cpu else f"{given.cpus} processors"
     facts = [
-        ("processor", cores), ("memory", words.quantity(given.memory_mb / 1000, "GB")), ("system", given.system),
+        ("processor", cores), ("memory", format_size(given.memory_bytes)), ("system", given.system),
         ("kernel", given.kernel), ("Docker Engine", given.engine), ("Compose", given.compose),
         ("packet filter", given.packet_filter), ("Python", given.python), ("load before", f"{given.load:.2f}"),
     ]  # fmt: skip
@@ -70,20 +71,16 @@ def environment(run: LastRun) -> tuple[LastRun, list[tuple[str, str]]]:
     """Return an environment's run with the figure and the verdict of each of ROWS."""
     rows = {row["what"]: row for row in run.rows}
     return run, [
-        (words.quantity(row["value"], row["unit"]), row["verdict"]) if row else (words.NOTHING, "")
+        (words.quantity(row["value"], row["unit"]), row["verdict"]) if row else (NOTHING, "")
         for row in map(rows.get, ROWS)
     ]
 
 
 def _functions() -> dict[str, Any]:
     return {
-        "quantity": words.quantity, "promise": words.promise, "interval": words.interval, "figure": _figure,
+        "quantity": words.quantity, "promise": words.promise, "interval": words.interval, "figure": words.figure,
         "moment": sections.moment, "commit": sections.commit, "name": sections.name,
     }  # fmt: skip
-
-
-def _figure(row: Result) -> str:
-    return words.quantity(row.figure, row.unit)
 
 
 @functools.cache

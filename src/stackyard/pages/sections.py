@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard.pages import figures
-from stackyard.pages.words import NOTHING, change, interval, number, promise, quantity, ratio
+from stackyard.pages.words import change, interval, promise, quantity, ratio
+from stackyard.report import NOTHING, scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -153,7 +154,7 @@ def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str
     """Return the heads and the rows of the table of all results."""
     known: list[Column] = [
         ("of", lambda row: row.subject), ("what", lambda row: row.what),
-        ("at", lambda row: "" if row.at is None else number(row.at)), ("n", lambda row: str(row.n)),
+        ("at", lambda row: "" if row.at is None else f"{row.at:g}"), ("n", lambda row: str(row.n)),
         ("failed", lambda row: str(row.failed or "")), ("median", lambda row: quantity(row.median, row.unit)),
         ("95 % interval", interval), ("p95", lambda row: quantity(row.p95, row.unit)),
         ("p99", lambda row: quantity(row.p99, row.unit)), ("promised", promise),
@@ -170,7 +171,7 @@ def _filled(known: Iterable[Column], rows: Sequence[Result]) -> tuple[tuple[str,
 
 def name(result: Result) -> str:
     """Return what a figure is, and whose where it is not simply stackyard's."""
-    at = "" if result.at is None else number(result.at)
+    at = "" if result.at is None else f"{result.at:g}"
     if result.subject == OWN:
         return result.what + (f" at {at}" if at else "")
     return f"{at} {result.subject}: {result.what}".lstrip()
@@ -239,16 +240,22 @@ def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tu
 
 
 def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
-    points = [figures.Point(x=row.at or 0.0, y=row.median or 0.0, low=row.low, high=row.high) for row in rows]
+    factor, name = scale(max(row.median or 0.0 for row in rows), unit)
+    points = [_point(row, factor) for row in rows]
     if len({point.x for point in points}) > 1:
-        words = "; ".join(f"{quantity(row.median, unit)} at {number(row.at or 0.0)}" for row in rows)
+        words = "; ".join(f"{quantity(row.median, unit)} at {row.at or 0:g}" for row in rows)
         title = f"{rows[0].subject}: {what}" if rows[0].subject != OWN else what
         across = "how many stacks at once" if rows[0].suite == "parallel" else "how many"
-        limit = next((row.target for row in rows if row.target is not None and row.better == "less"), None)
+        limit = next((row.target * factor for row in rows if row.target is not None and row.better == "less"), None)
         yield Group(
-            title=f"{title}{f' ({unit})' if unit else ''}", kind="curve",
+            title=f"{title}{f' ({name.strip()})' if name else ''}", kind="curve",
             drawing=figures.curve(points, title, words, limit=limit), note=f"Across: {across}. {words}.",
         )  # fmt: skip
+
+
+def _point(row: Result, factor: float) -> figures.Point:
+    low, high = (None if end is None else end * factor for end in (row.low, row.high))
+    return figures.Point(x=row.at or 0.0, y=(row.median or 0.0) * factor, low=low, high=high)
 
 
 def _labels(rows: Sequence[Result]) -> list[str]:
@@ -305,12 +312,16 @@ def history(facts: Facts) -> list[Line]:
     return [
         Line(
             label=name(row),
-            plot=figures.sparkline(values, f"{row.what}, {len(values)} runs: " + ", ".join(map(number, values[-10:]))),
+            plot=figures.sparkline(values, _course(row, values)),
             cells=(quantity(values[0], row.unit), quantity(values[-1], row.unit), change(values[0], values[-1]),
                    str(len(values)), promise(row)),
         )
         for row, values in kept
     ]  # fmt: skip
+
+
+def _course(row: Result, values: Sequence[float]) -> str:
+    return f"{row.what}, {len(values)} runs: " + ", ".join(quantity(value, row.unit) for value in values[-10:])
 
 
 def _is_furthest(facts: Facts, row: Result) -> bool:

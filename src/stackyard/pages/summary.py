@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from stackyard.pages import page, sections
-from stackyard.pages.words import promise, quantity
+from stackyard.pages.words import figure, promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,7 @@ def junit(facts: Facts) -> str:
 
 def _case(suite: ET.Element, row: Result) -> None:
     case = ET.SubElement(suite, "testcase", classname="requirements", name=row.what)
-    measured = f"{quantity(row.figure, row.unit)} measured, {promise(row)} promised"
+    measured = f"{figure(row)} measured, {promise(row)} promised"
     told = "\n".join(filter(None, [measured, row.reason, f"measured by: {row.command}"]))
     if row.verdict == "FAIL":
         ET.SubElement(case, "failure", message=measured).text = told

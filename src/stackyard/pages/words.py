@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard.report import NOTHING, format_bound, format_figure, format_range
+
 if TYPE_CHECKING:
     from stackyard.bench.records import Result
 
-NOTHING: Final = "-"  # where there is no figure
-LONG: Final = 1e9  # from here on a figure is written with an exponent
 # What XML 1.0 cannot carry, escaped or not, and half a surrogate pair, which no encoding can.
 UNWRITABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -25,37 +25,26 @@ def markdown(text: object) -> str:
     return MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
 
 
-def number(value: float) -> str:
-    """Return *value* with three digits, or whole where it is a whole number that people would write out."""
-    if abs(value) >= LONG:
-        return f"{value:.3g}"
-    if float(value).is_integer():
-        return f"{value:,.0f}"
-    for least, digits in ((100, 0), (10, 1), (1, 2)):
-        if abs(value) >= least:
-            return f"{value:,.{digits}f}"
-    return f"{value:#.3g}"
-
-
 def quantity(value: float | None, unit: str) -> str:
     """Return a figure with its unit; a dash where there is none."""
-    if value is None:
-        return NOTHING
-    return number(value) + _after(unit)
+    return format_figure(value, unit)
+
+
+def figure(result: Result) -> str:
+    """Return what is held against a result's target; one that missed it has as many digits as show that."""
+    return format_figure(result.figure, result.unit, beside=result.target if result.verdict == "FAIL" else None)
 
 
 def interval(result: Result) -> str:
     """Return the two ends of the median's 95 % interval; empty where it has none."""
-    if result.low is None or result.high is None:
-        return ""
-    return f"{number(result.low)} to {number(result.high)}"
+    return format_range(result.low, result.high, result.unit)
 
 
 def promise(result: Result) -> str:
     """Return a result's target as a bound; a dash where nothing is promised."""
     if result.target is None:
         return NOTHING
-    return f"{'at most' if result.better == 'less' else 'at least'} {result.target:,g}{_after(result.unit)}"
+    return f"{'at most' if result.better == 'less' else 'at least'} {format_bound(result.target, result.unit)}"
 
 
 def ratio(value: float | None, base: float | None) -> str:
@@ -66,7 +55,3 @@ def ratio(value: float | None, base: float | None) -> str:
 def change(before: float, after: float) -> str:
     """Return the step from *before* to *after* in percent of *before*, signed; a dash when *before* is 0."""
     return f"{round((after / before - 1) * 100) or 0:+d} %" if before else NOTHING
-
-
-def _after(unit: str) -> str:
-    return unit if unit == "x" else f" {unit}".rstrip()
