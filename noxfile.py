@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2026.8.10"
+nox.needs_version = ">=2026.10.20"
 nox.options.sessions = ["lint", "types", "unit"]
 nox.options.default_venv_backend = "none"
 
@@ -113,12 +113,13 @@ def verify(session: nox.Session) -> None:
     session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
 
 
-@nox.session(default=False, tags=["gate"], venv_backend="venv", reuse_venv=True)
+@nox.session(default=False, tags=["gate"], venv_backend="uv", reuse_venv=True)
 def browser(session: nox.Session) -> None:
     """Open the report page in headless Chromium: layout, contrast, keyboard; `-- --yes` installs one with apt."""
     consent = [word for word in session.posargs if word == "--yes"]
     session.run(PYTHON, "-m", "stackyard.host.browser", *consent, external=True)
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "browser"))
+    # uv takes no constraint with a range beside hashes, and the lock leaves no choice
+    session.install("--require-hashes", "-r", "requirements-browser.lock", env={"UV_CONSTRAINT": ""})
     rest = [word for word in session.posargs if word != "--yes"]
     session.run(
         PYTHON, "-m", "pytest", "tests/browser", "--junit-xml=reports/junit-browser.xml", *rest,
@@ -143,15 +144,10 @@ def matrix(session: nox.Session) -> None:
         print(json.dumps(pipelines.matrix(found)))
 
 
-@nox.session(default=False, tags=["bench"], venv_backend="venv")
+@nox.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
-    """Measure, beside peers that only this session installs: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
-    if session.posargs != ["--report"]:  # that alone measures nothing
-        session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "bench"))
-    session.run(
-        PYTHON, "-m", "stackyard.bench", *session.posargs,
-        env={"STACKYARD_BENCH_PYTHON": str(Path(session.bin) / "python")}, external=True,
-    )  # fmt: skip
+    """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
+    session.run(PYTHON, "-m", "stackyard.bench", *session.posargs, env={"STACKYARD_BENCH_PYTHON": PYTHON})
 
 
 def _tool(name: str) -> str:

@@ -5,6 +5,7 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -155,4 +156,13 @@ def test_a_wheel_without_a_disk_is_refused(tmp_path: Path) -> None:
         archive.writestr("nothing.json", json.dumps({}))
 
     with pytest.raises(ImageError, match=r"a\.whl holds no readable Alpine disk image"):
+        alpine.make_root(tmp_path / "root.tar", tmp_path / "a.whl")
+
+
+def test_without_dissect_the_next_step_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dissect.hypervisor.disk.qcow2", None)
+
+    with pytest.raises(
+        ImageError, match=r"run `pip install dissect\.extfs dissect\.hypervisor`, or set STACKYARD_IMAGE"
+    ):
         alpine.make_root(tmp_path / "root.tar", tmp_path / "a.whl")

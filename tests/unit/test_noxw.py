@@ -23,6 +23,7 @@ PYTHON = f"python3.{sys.version_info[1]}"
 # Stands in for .venv's python: notes what it was asked to become.
 BECOMES = 'echo "became $*" >> "$CALLS"; exit ${CODE:-0}'
 UV = f"""
+if [ "$1" = --version ]; then echo "uv ${{UV_IS:-0.13.9}} (x86_64)"; sed -i '$d' "$CALLS"; exit; fi
 if [ "$1" = venv ]; then
   for venv; do :; done
   mkdir -p "$venv/bin" "$venv/lib/{PYTHON}/site-packages"
@@ -30,7 +31,8 @@ if [ "$1" = venv ]; then
   printf '%s\\n' '#!/bin/sh' '{BECOMES}' > "$venv/bin/python"
   chmod +x "$venv/bin/python"
 else
-  env | grep -E '^(UV_|SSL_CERT)' | sort > "$CALLS.env"
+  [ ! -e "$CALLS.env" ] || echo -- >> "$CALLS.env"
+  env | grep -E '^(UV_|SSL_CERT|ALL_PROXY)' | sort >> "$CALLS.env"
   sleep "${{SLOW:-0}}"
   [ -z "$BROKEN" ] || {{ echo "no matching distribution"; exit 9; }}
 fi
@@ -43,14 +45,16 @@ def tree(tmp_path: Path) -> Path:
     (root / "src").mkdir(parents=True)
     shutil.copy(NOXW, root)
     (root / "requirements.lock").write_text("nox==1\n")
-    (root / "pyproject.toml").write_text("")
+    (root / "requirements-uv.lock").write_text("uv==0.13.9 --hash=sha256:0\n")
     put_program(tmp_path, "uv", UV)
     return root
 
 
 def environment(tree: Path, **extra: str) -> dict[str, str]:
     home = tree.parent
-    base = {"PATH": f"{home}/bin:/usr/bin:/bin", "HOME": str(home), "CALLS": f"{home}/calls"}
+    base = {
+        "PATH": f"{home}/bin:/usr/bin:/bin", "HOME": str(home), "CALLS": f"{home}/calls", "PIP_CONFIG_FILE": os.devnull,
+    }  # fmt: skip
     return base | extra
 
 
@@ -82,7 +86,7 @@ def test_first_call_makes_the_environment_with_hashes_and_becomes_nox(tree: Path
 
     made, installed, became = calls(tree)
     assert made.startswith("uv venv -q --clear --python ")
-    assert installed.endswith(f"--require-hashes -r {tree}/requirements.lock")
+    assert installed == f"uv pip sync --python {tree}/.venv/bin/python {tree}/requirements.lock --require-hashes"
     assert became == "became -P nox -s lint -- -x"
     assert done.stdout == ""
     assert "set up in" in done.stderr
@@ -102,11 +106,10 @@ def test_exit_code_is_that_of_what_it_became(tree: Path) -> None:
     assert noxw(tree, "-s", "lint", CODE="7").returncode == 7
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
-def test_a_changed_input_installs_again_into_the_same_environment(tree: Path, name: str) -> None:
+def test_a_changed_lock_is_installed_into_the_same_environment(tree: Path) -> None:
     noxw(tree, "-s", "lint")
     calls(tree)
-    (tree / name).write_text("# changed\n")
+    (tree / "requirements.lock").write_text("nox==2\n")
 
     noxw(tree, "-s", "lint")
 
@@ -237,36 +240,128 @@ def test_missing_lock_is_one_line(tree: Path) -> None:
     ]
 
 
-def test_pip_is_used_where_there_is_no_uv(tree: Path) -> None:
-    noxw(tree, "-s", "lint")
-    calls(tree)
-    (tree.parent / "bin/uv").unlink()
+def without_uv(tree: Path) -> dict[str, str]:
+    """Take uv from PATH, and make a `python -m venv` that writes an environment whose pip installs that uv."""
+    uv = (tree.parent / "bin/uv").rename(tree.parent / "uv")
+    put_program(tree.parent, "base", f"""
+test "$2" = venv || exit 1
+mkdir -p "$4/bin" && echo "version = 3" > "$4/pyvenv.cfg"
+printf '%s\\n' '#!/bin/sh' 'echo "pip $*" >> "$CALLS"' 'cp {uv} {tree}/.uv/bin/uv' > "$4/bin/python"
+chmod +x "$4/bin/python"
+""")  # fmt: skip
+    return {"PATH": f"{tree.parent}/bin:/usr/bin:/bin"}
+
+
+def set_up_without_uv(tree: Path, monkeypatch: pytest.MonkeyPatch, **env: str) -> list[str]:
+    """Return what a set-up in this process calls, where *env* stands for the environment."""
+    module = load(tree)
+    monkeypatch.setattr(module, "BASE_PYTHON", str(tree.parent / "bin/base"))
+    for name, value in environment(tree, **env).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    module.prepare(consent=False)
+    return calls(tree)
+
+
+def test_without_uv_pip_installs_the_locked_one_into_an_environment_of_its_own(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, installed, uv_made, uv_synced = set_up_without_uv(tree, monkeypatch, **without_uv(tree))
+
+    assert made == f"base -m venv --clear {tree}/.uv"
+    assert installed.startswith("pip -m pip ")
+    assert installed.endswith(f"install --no-deps --require-hashes -r {tree}/requirements-uv.lock")
+    assert (uv_made.split()[:2], uv_synced.split()[:3]) == (["uv", "venv"], ["uv", "pip", "sync"])
+
+
+def test_the_installed_uv_is_used_again_until_the_lock_names_another(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = without_uv(tree)
+    set_up_without_uv(tree, monkeypatch, **path)
+
     (tree / "requirements.lock").write_text("nox==2\n")
+    again = set_up_without_uv(tree, monkeypatch, **path)
+    (tree / "requirements.lock").write_text("nox==3\n")
+    (tree / "requirements-uv.lock").write_text("uv==0.13.10 --hash=sha256:0\n")
+    newer = set_up_without_uv(tree, monkeypatch, **path)
 
-    noxw(tree, "-s", "lint")
-
-    probe, installed, became = calls(tree)
-    assert probe == "became -c import pip"
-    assert installed.startswith("became -m pip install --no-input --require-hashes -r")
-    assert became == "became -P nox -s lint"
+    assert [line.split()[0] for line in again] == ["uv"]
+    assert [line.split()[0] for line in newer] == ["base", "pip", "uv"]
 
 
-def test_sources_of_pip_reach_uv_with_the_environment_over_the_file(tree: Path) -> None:
-    (tree.parent / "pip.conf").write_text(
-        "[global]\nindex-url = https://one.test/simple\nextra-index-url =\n  file:///a\n  file:///b\ncert = /ca.pem\n"
-        "find-links = /x\n"
+@pytest.mark.parametrize(("version", "programs"), [("0.8.0", ["uv", "uv"]), ("0.7.22", ["base", "pip", "uv", "uv"])])
+def test_a_uv_on_path_is_used_unless_it_is_too_old(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, version: str, programs: list[str]
+) -> None:
+    path = without_uv(tree)
+    shutil.copy(tree.parent / "uv", tree.parent / "bin/uv")
+
+    made = set_up_without_uv(tree, monkeypatch, **path, UV_IS=version)
+
+    assert [line.split()[0] for line in made] == programs
+
+
+def test_a_uv_on_path_that_does_not_run_is_passed_over(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = without_uv(tree)
+    put_program(tree.parent, "uv", "echo 'no such version' >&2; exit 127")
+
+    made = set_up_without_uv(tree, monkeypatch, **path)
+
+    assert [line.split()[0] for line in made] == ["uv", "base", "pip", "uv", "uv"]
+
+
+def test_a_folder_for_uv_that_is_no_environment_is_left_alone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = without_uv(tree)
+    (tree / ".uv").mkdir()
+    (tree / ".uv/thesis.txt").write_text("years of work")
+
+    with pytest.raises(Exception, match=r"\.uv is no virtual environment; move it away"):
+        set_up_without_uv(tree, monkeypatch, **path)
+
+    assert (tree / ".uv/thesis.txt").exists()
+
+
+def test_settings_of_pip_reach_uv_with_the_environment_over_the_file(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, home = load(tree), tree.parent
+    monkeypatch.setattr(module, "SYSTEM_PIP", (str(home),))
+    (home / "pip.conf").write_text(
+        "[global]\nindex_url = https://one.test/simple\ncert = ca.pem\nfind-links = /x\nproxy = http://two.test:3128\n"
     )
+    (home / "named.conf").write_text(
+        "[install]\nextra-index-url =\n  file:///a\n  file:///b\ntrusted-host = one.test\n"
+    )
+    (home / "y").mkdir()
+    monkeypatch.chdir(home)
+    set_already = {
+        "HOME": str(home), "PIP_CONFIG_FILE": "named.conf", "PIP_INDEX_URL": "", "UV_HTTP_TIMEOUT": "9",
+        "PIP_TIMEOUT": "5", "PIP_FIND_LINKS": f"y https://links.test/ {home}/none",
+    }  # fmt: skip
+    monkeypatch.setattr(os, "environ", set_already)
 
-    noxw(tree, "-s", "lint", PIP_CONFIG_FILE=str(tree.parent / "pip.conf"), PIP_FIND_LINKS="/y /z", UV_HTTP_TIMEOUT="9")
+    assert {name: value for name, value in module.uv_environment().items() if name not in set_already} == {
+        "ALL_PROXY": "http://two.test:3128",
+        "SSL_CERT_FILE": f"{home}/ca.pem",
+        "UV_DEFAULT_INDEX": "https://one.test/simple",
+        "UV_FIND_LINKS": f"{home}/y,https://links.test/",
+        "UV_INDEX": "file:///a file:///b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_INSECURE_HOST": "one.test",
+    }
+    assert module.uv_environment()["UV_HTTP_TIMEOUT"] == "9"
 
-    assert (tree.parent / "calls.env").read_text().splitlines() == [
-        "SSL_CERT_FILE=/ca.pem",
-        "UV_DEFAULT_INDEX=https://one.test/simple",
-        "UV_FIND_LINKS=/y,/z",
-        "UV_HTTP_TIMEOUT=9",
-        "UV_INDEX=file:///a file:///b",
-        "UV_INDEX_STRATEGY=unsafe-best-match",
-    ]
+
+def test_constraints_of_pip_are_compared_with_the_lock_before_it_is_installed(tree: Path) -> None:
+    noxw(tree, "-s", "lint", PIP_CONSTRAINT="limits.txt")
+
+    _, compared, installed, _ = calls(tree)
+    assert compared.endswith("requirements.lock --dry-run")
+    assert installed.endswith("requirements.lock --require-hashes")
+    first, *second = (tree.parent / "calls.env").read_text().split("--\n")
+    assert first == f"UV_CONSTRAINT={tree.parent}/limits.txt\n"
+    assert "".join(second) == ""
 
 
 def test_broken_pip_configuration_is_passed_over(tree: Path) -> None:
@@ -319,20 +414,16 @@ def test_sessions_find_the_programs_of_the_environment_first(tree: Path) -> None
 
     found = module.activated({"PATH": "/usr/bin"})
 
-    assert found == {"PATH": f"{tree}/.venv/bin:/usr/bin", "VIRTUAL_ENV": f"{tree}/.venv"}
+    assert found == {"PATH": f"{tree}/.venv/bin:/usr/bin:{tree}/.uv/bin", "VIRTUAL_ENV": f"{tree}/.venv"}
 
 
-def test_too_old_python_says_so_in_one_line(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_too_old_python_says_so_in_one_line(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tree)
     monkeypatch.setenv("PATH", str(tree))
     monkeypatch.setattr(module.sys, "version_info", (3, 8, 18))
 
-    code = module.main(["--version"])
-
-    assert code == 1
-    assert capsys.readouterr().err.startswith("noxw: Python 3.11 or newer needed, found 3.8.18; install one")
+    with pytest.raises(module.SetupError, match=r"^Python 3\.11 or newer needed, found 3\.8\.18; install one [^\n]*$"):
+        module.main(["--version"])
 
 
 def test_too_old_python_goes_on_with_a_newer_one_that_works(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,11 +454,11 @@ def without_ensurepip(monkeypatch: pytest.MonkeyPatch, tree: Path) -> ModuleType
     return module
 
 
-def test_missing_venv_package_is_named_where_nobody_agreed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_venv_package_is_named_without_consent(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_program(tree.parent, "apt-get")
     module = without_ensurepip(monkeypatch, tree)
 
-    with pytest.raises(module.SetupError, match=rf"install {PYTHON}-venv`, or noxw with --yes"):
+    with pytest.raises(module.SetupError, match=rf"install {PYTHON}-venv`, or noxw with --yes, or install uv"):
         module.supply_ensurepip(consent=False)
 
     assert calls(tree) == []

@@ -41,15 +41,14 @@ def make_root(tar: Path, wheel: Path) -> None:
     Write Alpine's root file system from *wheel* to *tar*.
 
     Raises:
-        ImageError: If the wheel holds no disk image that can be read.
+        ImageError: If the wheel holds no disk image that can be read, or dissect, which reads it, is not installed.
     """
-    from dissect.hypervisor.disk.qcow2 import QCow2  # type: ignore[import-untyped] # noqa: PLC0415 - 0.2 s
-
+    qcow2, extfs = _readers()
     try:
         with zipfile.ZipFile(wheel) as archive:
             name = next(name for name in archive.namelist() if name.endswith(".qcow2"))
-            disk = QCow2(io.BytesIO(archive.read(name))).open()
-        system = _file_system(disk)
+            disk = qcow2(io.BytesIO(archive.read(name))).open()
+        system = _file_system(disk, extfs)
         selection = _selection(system)
         with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as output:
             _Copier(output, selection).copy(system.root, "")
@@ -57,13 +56,24 @@ def make_root(tar: Path, wheel: Path) -> None:
         raise ImageError(f"base-alpine: {wheel.name} holds no readable Alpine disk image: {error!r}") from None
 
 
-def _file_system(disk: Any) -> Any:
-    from dissect.extfs import ExtFS  # type: ignore[import-untyped] # noqa: PLC0415 - as above
+def _readers() -> tuple[Any, Any]:
+    """Return dissect's classes for a disk and for its file system. Their licence, AGPL-3.0, keeps them optional."""
+    try:
+        from dissect.extfs import ExtFS  # type: ignore[import-untyped] # noqa: PLC0415 - 0.2 s
+        from dissect.hypervisor.disk.qcow2 import QCow2  # type: ignore[import-untyped] # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        raise ImageError(
+            f"base-alpine: {error.name} is not installed, so Alpine's disk image cannot be read; "
+            "run `pip install dissect.extfs dissect.hypervisor`, or set STACKYARD_IMAGE_SOURCE=registry"
+        ) from None
+    return QCow2, ExtFS
 
+
+def _file_system(disk: Any, extfs: Any) -> Any:
     for offset in _offsets(disk):
         disk.seek(offset + SUPERBLOCK_MAGIC)
         if disk.read(2) == b"\x53\xef":
-            return ExtFS(_Partition(disk, offset))
+            return extfs(_Partition(disk, offset))
     raise OSError("no ext file system on the disk")
 
 
