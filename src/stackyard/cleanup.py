@@ -265,6 +265,7 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
     leases = book.leases() if everything else [taken for x in book.stale() if (taken := book.take_over(x))]
     parts = _at_once(lambda lease: remove_lease(book, engine, lease, keep_volumes=keep_volumes), leases)
     parts.append(_remove_orphans(book, engine, keep_volumes=keep_volumes))
+    book.tidy()
     return _total(parts, time.monotonic() - started)
 
 

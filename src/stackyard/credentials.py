@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
+from stackyard import files
 from stackyard.errors import BookError
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Credentials:
         )
 
 
+_SECRET: Final = re.compile(r"[A-Za-z0-9._~-]{8,200}")  # what a URL, a shell and an env file take without quotes
+_NEXT: Final = "end the lease and start it again"
 NAMES: Final = tuple(item.name for item in fields(Credentials))
 
 
@@ -52,12 +57,15 @@ def write(directory: Path, credentials: Credentials) -> None:
     they are 0444 and the directory's mode keeps other users out.
 
     Raises:
-        BookError: If a file cannot be written.
+        BookError: If a file cannot be written, or the directory is a link.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in NAMES:
-            _write_secret(directory, name, getattr(credentials, name))
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        with files.folder(directory) as place:
+            for name in NAMES:
+                _write_secret(place, name, getattr(credentials, name))
     except OSError as error:
         raise BookError(f"{directory}: cannot write the secrets: {error.strerror or error}") from None
 
@@ -67,12 +75,20 @@ def read(directory: Path) -> Credentials:
     Read what *write* wrote.
 
     Raises:
-        BookError: If a file is missing or cannot be read.
+        BookError: If a file is missing, is no plain file, cannot be read, or holds anything but a secret of ours; the
+            text names the file.
     """
+    return Credentials(**{name: _read_secret(directory / name) for name in NAMES})
+
+
+def _read_secret(file: Path) -> str:
     try:
-        return Credentials(**{name: (directory / name).read_text(encoding="ascii") for name in NAMES})
-    except (OSError, UnicodeDecodeError) as error:
-        raise BookError(f"{directory}: cannot read the secrets: {error}") from None
+        text = files.read(file).decode("ascii", errors="replace")
+    except OSError as error:
+        raise BookError(f"{file}: cannot read the secret: {error.strerror or error}; {_NEXT}") from None
+    if not _SECRET.fullmatch(text):
+        raise BookError(f"{file}: must hold one secret of 8 to 200 letters, digits or ._~-; {_NEXT}")
+    return text
 
 
 def ensure(directory: Path) -> Credentials:
@@ -82,25 +98,36 @@ def ensure(directory: Path) -> Credentials:
     Raises:
         BookError: If the files cannot be read or written.
     """
-    if all((directory / name).is_file() and (directory / name).stat().st_size for name in NAMES):
+    if all(_has_content(directory / name) for name in NAMES):
         return read(directory)
     credentials = Credentials.new()
     write(directory, credentials)
     return credentials
 
 
-def _write_secret(directory: Path, name: str, value: str) -> None:
-    temporary = directory / f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _has_content(file: Path) -> bool:
+    """Say whether a file is there and not empty; what is not a plain file has content, which *read* then refuses."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or found.st_size > 0
+
+
+def _write_secret(place: int, name: str, value: str) -> None:
+    """Write one file into the open directory *place*, in one step."""
+    temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o600, dir_fd=place)
     try:
         os.write(handle, value.encode("ascii"))
         _hand_over(handle)
     except BaseException:
-        temporary.unlink()
+        os.unlink(temporary, dir_fd=place)
         raise
     finally:
         os.close(handle)
-    temporary.replace(directory / name)
+    os.rename(temporary, name, src_dir_fd=place, dst_dir_fd=place)
 
 
 def _hand_over(handle: int) -> None:

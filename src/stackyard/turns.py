@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard import files, statedir
 from stackyard.errors import BookError, NotReadyError
 from stackyard.leases import owners, turnstile
 from stackyard.settings import MOST_STARTS
@@ -107,7 +108,8 @@ def turn(
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        statedir.check(path.parent)
+        return files.open_plain(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise BookError(f"{path}: {error.strerror or error}; without it nobody can tell whose turn it is") from None
 

@@ -273,6 +273,8 @@ def test_a_folder_that_cannot_be_written_costs_only_the_template(project: Compos
 def test_old_templates_do_not_pile_up(project: Compose, tmp_path: Path) -> None:
     install_compose(tmp_path, model())
     (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "config.json").write_text("somebody's own")
+    os.utime(tmp_path / "models" / "config.json", (0, 0))
     for number in range(25):
         file = tmp_path / "models" / f"{number:032}.json"
         file.touch()
@@ -280,7 +282,8 @@ def test_old_templates_do_not_pile_up(project: Compose, tmp_path: Path) -> None:
 
     rendering(project)
 
-    assert len(list((tmp_path / "models").iterdir())) == 20
+    assert len(list((tmp_path / "models").iterdir())) == 21
+    assert (tmp_path / "models" / "config.json").read_text() == "somebody's own"
     assert not (tmp_path / "models" / f"{0:032}.json").exists()
 
 

@@ -103,5 +103,5 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
 
 def test_missing_secrets_are_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(BookError, match="cannot read the secrets"):
+    with pytest.raises(BookError, match="postgres_password: cannot read the secret: No such file"):
         credentials.read(tmp_path)

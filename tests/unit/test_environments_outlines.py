@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import stackyard.environments
+from stackyard import statedir
 from stackyard.environments import Environment, outline
 from stackyard.environments import environment as environment_module
 from stackyard.environments import outlines as module
@@ -30,6 +31,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for folder in ("envs", "compose"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
     monkeypatch.setattr(module, "SETTLED", -(10**18))
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / statedir.MARK).touch()
     return Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_ROOT": str(project)})
 
 
@@ -167,7 +170,7 @@ def test_a_file_that_has_become_wrong_is_an_error_though_it_was_kept(settings: S
 
 
 def test_a_state_directory_that_cannot_be_written_only_costs_time(settings: Settings, loads: list[str]) -> None:
-    settings.state_dir.write_text("in the way")
+    notes(settings).parent.write_text("in the way")
 
     assert outline("test", settings) == outline("test", settings)
     assert loads == ["test", "test"]
@@ -178,7 +181,25 @@ def test_a_name_that_is_no_environment_is_refused_and_not_looked_for(settings: S
     with pytest.raises(UsageError, match="unknown environment"):
         outline(name, settings)
 
+    assert not notes(settings).parent.exists()
+
+
+def test_a_look_at_an_environment_makes_no_state_directory(settings: Settings, loads: list[str]) -> None:
+    shutil.rmtree(settings.state_dir)
+    outline("test", settings)
+    outline("test", settings)
+
     assert not settings.state_dir.exists()
+    assert loads == ["test", "test"]
+
+
+def test_notes_are_never_written_through_a_link(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "test.json").write_text("mine")
+    notes(settings).parent.symlink_to(tmp_path / "victim")
+    outline("test", settings)
+
+    assert [(path.name, path.read_text()) for path in (tmp_path / "victim").iterdir()] == [("test.json", "mine")]
 
 
 def test_the_package_has_what_it_lists_and_nothing_else() -> None:

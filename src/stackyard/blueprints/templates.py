@@ -13,12 +13,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard import files
 from stackyard.leases.files import OWN, env_text, write_new
-from stackyard.report import write_text
 from stackyard.together import together
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ TRIALS: Final = (
     {"number": "610{:02}", "network": "10.119.{}.0/28", "path": "/invented{:02}x", "word": "invented{:02}x"},
 )
 VERSION: Final = 1  # of the stored form
+_STORED: Final = re.compile(r"[0-9a-f]{32}\.json")
 # Words in a Compose file that make other files part of the model.
 ELSEWHERE: Final = (b"extends", b"include", b"env_file", b"label_file", b"configs")
 # Where Docker's packages and people put the plugin; newer content there may render differently.
@@ -63,7 +65,8 @@ async def render(compose: Compose, variables: Mapping[str, str], folder: Path, *
     if not known:
         template = await _make(compose, variables, deadline=deadline)
         with contextlib.suppress(OSError):  # a full disk costs the time saved, not the start
-            write_text(stored, json.dumps({"version": VERSION, "template": template}))
+            files.make_folder(folder)
+            files.write(stored, json.dumps({"version": VERSION, "template": template}).encode())
             _prune(folder)
     return await compose.rendered(deadline=deadline) if template is None else _fill(template, variables)
 
@@ -86,7 +89,7 @@ def _key(compose: Compose, variables: Mapping[str, str]) -> str | None:
 def _load(stored: Path) -> tuple[bool, str | None]:
     """Read a stored template: whether there is one, and it; one that is None says that there can be none."""
     try:
-        content = json.loads(stored.read_bytes())
+        content = json.loads(files.read(stored))
         template = content["template"] if content["version"] == VERSION else 0
     except (OSError, ValueError, KeyError, TypeError):
         return False, None
@@ -94,8 +97,9 @@ def _load(stored: Path) -> tuple[bool, str | None]:
 
 
 def _prune(folder: Path, keep: int = 20) -> None:
-    """Remove all but the newest templates."""
-    newest_first = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    """Remove all but the newest templates; whatever else is in *folder* stays."""
+    ours = [file for file in folder.iterdir() if _STORED.fullmatch(file.name) and files.is_plain(file)]
+    newest_first = sorted(ours, key=lambda file: file.lstat().st_mtime, reverse=True)
     for file in newest_first[keep:]:
         file.unlink(missing_ok=True)
 

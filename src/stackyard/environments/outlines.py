@@ -15,7 +15,9 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from stackyard import files, statedir
 from stackyard.environments.roots import ENVIRONMENTS, project_root
+from stackyard.errors import BookError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +66,7 @@ def _made(name: str, root: Path, notes: Path) -> Outline:
     began = time.time_ns()
     loaded = Environment.load(name, root)
     made = Outline(**{key: getattr(loaded, key) for key in Outline._fields})
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, BookError):
         stamps = {file: _stamp(file) for file in _sources(loaded)}
         if all(began - max(times) > SETTLED for _, _, *times in stamps.values()):
             _keep(notes, {"root": str(root), "stamps": stamps, "outline": made._asdict()})
@@ -124,9 +126,6 @@ def _read(notes: Path) -> bytes:
 def _keep(notes: Path, what: dict[str, Any]) -> None:
     import json  # noqa: PLC0415 - as above
 
-    notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = notes.with_name(f".{notes.name}.{os.urandom(4).hex()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        json.dump(what, opened)
-    temporary.replace(notes)
+    if statedir.is_marked(notes.parents[1]):  # a look at an environment makes no state directory
+        files.make_folder(notes.parent)
+        files.write(notes, json.dumps(what).encode())

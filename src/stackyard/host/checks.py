@@ -259,12 +259,12 @@ def _ports(_: Scene) -> Seen:
 
 
 def _leftovers(scene: Scene) -> Seen:
-    """Count stale leases, and things of this host's book whose lease is unknown to it."""
+    """Count stale leases, and things of this host's book whose lease is unknown to it; nothing is changed."""
     from stackyard.leases import LeaseBook  # noqa: PLC0415 - the engine's set-up does without
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
     settings = Settings.load()
-    book = LeaseBook(settings)
+    book = LeaseBook(settings, read_only=True)
     stale = len(book.stale())
     unknown = 0
     if scene.knock.state == "answers":

@@ -11,11 +11,13 @@ lease has no owner to name: there the time it was granted is what tells it from 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from stackyard import files as disk
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
 from stackyard.leases import files, owners, refusals, rows, waiters
 from stackyard.leases.admission import Booked, Capacity
@@ -51,7 +53,10 @@ class LeaseBook:
     Args:
         settings: Where the book is, and the pool.
         survivors: Lists the leases of the stacks that run, for a book that was lost; called until it first
-        succeeds. clock: Seconds since 1970. sleep: Waits that many seconds.
+            succeeds.
+        read_only: Change nothing on the disk. Whatever would write raises a BookError.
+        clock: Seconds since 1970.
+        sleep: Waits that many seconds.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class LeaseBook:
         settings: Settings,
         survivors: Callable[[], Iterable[Survivor]] | None = None,
         *,
+        read_only: bool = False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -68,7 +74,7 @@ class LeaseBook:
         self._clock = clock
         self._sleep = sleep
         self._directory = settings.state_dir / "leases"
-        self._store = Store(settings.state_dir, self._recover)
+        self._store = Store(settings.state_dir, self._recover, read_only=read_only)
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
@@ -158,14 +164,18 @@ class LeaseBook:
         """Where the leases' directories are."""
         return self._directory
 
-    def transact(self, work: Callable[[Transaction], T]) -> T:
+    def transact(self, work: Callable[[Transaction], T], *, reading: bool = False) -> T:
         """
         Do *work* in one transaction, alone on this host; it may be done again on a new book.
+
+        Args:
+            work: Is given the open book.
+            reading: *work* changes nothing, so that no state directory is made for it.
 
         Raises:
             BookError: If the book cannot be used.
         """
-        return self._store.run(work)
+        return self._store.run(work, reading=reading)
 
     def find(self, identifier: str, *, environment: str | None = None) -> Lease:
         """
@@ -175,32 +185,33 @@ class LeaseBook:
             LeaseNotFoundError: If there is none.
             UsageError: If the id is not one, or leases of several environments have it.
         """
-        return self._store.run(lambda db: self._find(db, identifier, environment))
+        return self._store.run(lambda db: self._find(db, identifier, environment), reading=True)
 
     def leases(self) -> list[Lease]:
         """Return all leases, oldest first."""
-        return self._store.run(lambda db: rows.every(db, self._directory))
+        return self._store.run(lambda db: rows.every(db, self._directory), reading=True)
 
     def stale(self) -> list[Lease]:
-        """
-        Return the leases whose owner is gone or whose deadline has passed; none is changed.
+        """Return the leases whose owner is gone or whose deadline has passed; nothing is changed."""
+        return [lease for lease in self.leases() if self.is_stale(lease)]
 
-        Directories that belong to no lease any more, left by processes that were killed, are removed.
+    def tidy(self) -> int:
+        """
+        Remove the directories that stackyard made for leases which have ended; processes that were killed leave them.
+
+        Returns:
+            How many were removed.
         """
         from stackyard.leases import recovery  # noqa: PLC0415 - a lease is granted without
 
-        aside: list[Path | None] = []
+        def work(db: Transaction) -> list[Path]:
+            # until the directories of a lost book's leases have been read, none is known to be over
+            return files.orphans(self._directory, rows.ids(db)) if recovery.is_done(db) else []
 
-        def work(db: Transaction) -> list[Lease]:
-            leases = rows.every(db, self._directory)
-            if recovery.is_done(db):
-                aside.extend(files.orphans(self._directory, {lease.id for lease in leases}))
-            return leases
-
-        found = [lease for lease in self._store.run(work) if self.is_stale(lease)]
-        for directory in aside:
+        found = self._store.run(work) if self._store.exists() else []
+        for directory in found:
             files.discard(directory)
-        return found
+        return len(found)
 
     def is_stale(self, lease: Lease) -> bool:
         """Say whether *lease*, as it was read, has lost its owner or outlived its deadline."""
@@ -250,8 +261,9 @@ class LeaseBook:
             if held is None or held.created != lease.created or not self.is_stale(held):
                 return None
             taken = replace(held, owner=Owner.current(), deadline=None, removing=True)
-            taken.directory.mkdir(mode=0o700, exist_ok=True)
-            owners.hold(taken.lock)
+            with contextlib.suppress(OSError):  # where no lock can be, the process's numbers tell that it lives
+                disk.make_folder(taken.directory)
+                owners.hold(taken.lock)
             rows.update(db, taken)
             return taken
 
@@ -347,7 +359,7 @@ class LeaseBook:
             blocks = list(search.unclaimed())
             return blocks, search.networks(len(blocks)), Booked.read(db, search.now)
 
-        blocks, networks, booked = self._store.run(work)
+        blocks, networks, booked = self._store.run(work, reading=True)
         slots = sum(ground.is_free(block) for block in blocks)
         return Capacity.of(
             environment.name, slots=slots, networks=networks, memory=ground.memory, booked=booked,
@@ -364,7 +376,7 @@ class LeaseBook:
         Raises:
             BookError: If the book cannot be used.
         """
-        return self._store.run(rows.verdict, fresh=True)
+        return self._store.run(rows.verdict, fresh=True, reading=True)
 
     def _find(self, db: sqlite3.Connection, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)

@@ -9,11 +9,14 @@ lock in it tells a sweep that its maker lives.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard import credentials
+from stackyard import files as disk
+from stackyard.errors import BookError
 from stackyard.leases import files, owners
 from stackyard.leases.records import ENV, LOCK, SECRETS
 
@@ -64,7 +67,7 @@ class Draft:
             OSError: If the directory or lock cannot be made.
         """
         self.drop()
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        disk.make_folder(self.folder)
         made = self._place()
         self.directory = made
         self.secrets = credentials.Credentials.new()
@@ -105,7 +108,12 @@ class Draft:
             made = self.prepare()
         shown = lease if told is lease.owner else replace(lease, owner=told)
         files.append(made / ENV, files.own_text(shown, self.secrets, self.host))
-        made.rename(lease.directory)
+        try:
+            made.rename(lease.directory)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise
+            raise BookError(f"{lease.directory}: something else has this name; move it away") from None
         self.directory = None
         if lease.owner.kind == "process":
             owners.moved(made / LOCK, lease.lock)

@@ -8,9 +8,11 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from stackyard import credentials
+from stackyard import files as disk
 from stackyard.errors import UsageError
+from stackyard.leases.names import ID
 from stackyard.leases.owners import is_held
-from stackyard.leases.records import LOCK, SERVICES, ports_text
+from stackyard.leases.records import ENV, KEEPER, LOCK, SERVICES, ports_text
 from stackyard.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from stackyard.leases.records import Lease
 
 DRAFT: Final = ".new-"  # begins the name of a directory that is no lease's yet
-_GONE: Final = ".gone-"  # begins the name of one that is a lease's no more
+_GONE: Final = ".gone-"  # begins the name of one whose lease has ended
+_UNFINISHED: Final = re.compile(rf"({re.escape(DRAFT)}|{re.escape(_GONE)})[0-9a-f]{{12}}")
+_NAME: Final = re.compile(rf"{ID.pattern}|{_UNFINISHED.pattern}", re.ASCII)
 OWN: Final = frozenset(
     [
         "COMPOSE_PROJECT_NAME",
@@ -55,11 +59,9 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
         OSError: If the env file cannot be written.
     """
     text = common_text(environment, extra)
-    lease.directory.mkdir(mode=0o700, exist_ok=True)
+    disk.make_folder(lease.directory)
     text += own_text(lease, credentials.ensure(lease.secrets_dir), host)
-    temporary = lease.directory / f".env.{os.urandom(4).hex()}"
-    write_new(temporary, text)
-    temporary.replace(lease.env_file)
+    disk.write(lease.env_file, text.encode())
 
 
 def write_new(file: Path, text: str) -> None:
@@ -174,36 +176,70 @@ def _quoted(key: str, value: str) -> str:
     return f"'{value}'"
 
 
-def remove(directory: Path) -> Path | None:
-    """Move a lease's directory out of its place in one step, for *discard*; None if there is none."""
-    aside = directory.with_name(f"{_GONE}{os.urandom(6).hex()}")
+def is_ours(directory: Path) -> bool:
+    """
+    Say whether a directory is one that stackyard made for a lease, so that it may be removed with all that is in it.
+
+    It is if its name is a lease's, a draft's or a removed lease's, it is a real directory of this user, and it holds
+    the lock file of a lease or an env file that names this very lease.
+    """
+    if not _NAME.fullmatch(directory.name) or not disk.is_folder(directory):
+        return False
+    return any(disk.is_plain(directory / name) for name in (LOCK, KEEPER)) or _names_itself(directory)
+
+
+def _names_itself(directory: Path) -> bool:
     try:
-        directory.rename(aside)
-    except FileNotFoundError:
+        lines = disk.read(directory / ENV).splitlines()
+    except OSError:
+        return False
+    return f"STACKYARD_LEASE={directory.name}".encode() in lines
+
+
+def remove(directory: Path) -> Path | None:
+    """
+    Move a lease's directory out of its place in one step, for *discard*.
+
+    Returns:
+        The new place; None if there is no directory, or it is not ours: then it stays, and the log says so.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
+    if not is_ours(directory):
+        if os.path.lexists(directory):
+            import logging  # noqa: PLC0415 - hardly ever needed, and not light
+
+            logging.getLogger("stackyard").warning("%s is not what stackyard made there, so it stays", directory)
         return None
+    # what is removed half-way must still show that it is ours
+    with contextlib.suppress(OSError):
+        os.close(os.open(directory / LOCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    aside = directory.with_name(f"{_GONE}{os.urandom(6).hex()}")
+    directory.rename(aside)
     return aside
 
 
-def orphans(folder: Path, leases: Collection[str]) -> list[Path | None]:
-    """Move what *folder* holds besides the directories of *leases* and of those being made aside, for *discard*."""
+def orphans(folder: Path, leases: Collection[str]) -> list[Path]:
+    """
+    Move the directories in *folder* that are ours, but neither of *leases* nor a living process's, aside for *discard*.
+
+    Whatever else is in *folder* stays.
+    """
     try:
-        found = [path for path in folder.iterdir() if path.name not in leases]
+        names = sorted(set(os.listdir(folder)).difference(leases))  # noqa: PTH208 - names are all that is needed
     except FileNotFoundError:
         return []
-    dead = [path for path in found if not (path.name.startswith(DRAFT) and is_held(path / LOCK))]
-    return [path if path.name.startswith(_GONE) else remove(path) for path in dead]
+    dead = [path for name in names if is_ours(path := folder / name) and not is_held(path / LOCK)]
+    for name in names:
+        if _UNFINISHED.fullmatch(name):
+            with contextlib.suppress(OSError):  # one whose maker or remover was ended before or after all else
+                (folder / name).rmdir()
+    asides = [path if path.name.startswith(_GONE) else remove(path) for path in dead]
+    return [aside for aside in asides if aside is not None]
 
 
 def discard(aside: Path | None) -> None:
-    """Delete a directory that *remove* moved; what cannot be deleted now is swept by a later clean-up."""
-    if aside is None:
-        return
-    with contextlib.suppress(OSError), os.scandir(aside) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                discard(aside / entry.name)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)  # noqa: PTH108 - a third of the time pathlib takes, and this is a hot path
-    with contextlib.suppress(OSError):
-        aside.rmdir()
+    """Delete a directory that *remove* moved, or a draft; a later clean-up deletes what cannot be deleted now."""
+    if aside is not None:
+        disk.remove_tree(aside, last=LOCK)

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+from stackyard import files as disk
+
 _NUMBERS: Final = 3  # pid, ticks and namespace in a label
 _PROC: Final = Path("/proc")
 _held: Final[dict[Path, int]] = {}
@@ -167,9 +169,9 @@ def moved(before: Path, after: Path) -> None:
 
 
 def is_held(lock: Path) -> bool | None:
-    """Say whether any process holds *lock*; None if the file is gone."""
+    """Say whether any process holds *lock*; None if the file is gone, cannot be opened or is not a plain file."""
     try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = disk.open_plain(lock, os.O_RDONLY)
     except OSError:
         return None
     try:

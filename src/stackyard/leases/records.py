@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
+KEEPER: Final = "keeper.lock"  # what the lock is called while its stack is warm, so that the directory still has one
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 
 Fixed = Literal["never", "prefer", "only"]

@@ -29,6 +29,11 @@ def every(db: sqlite3.Connection, directory: Path) -> list[Lease]:
     return [_lease(row, directory) for row in rows]
 
 
+def ids(db: sqlite3.Connection) -> set[str]:
+    """Return the ids of all leases."""
+    return {identifier for (identifier,) in db.execute("SELECT id FROM leases")}
+
+
 def one(db: sqlite3.Connection, directory: Path, identifier: str) -> Lease | None:
     """Return the lease with this id; None if there is none."""
     query = f"SELECT {_COLUMNS} FROM leases WHERE id=?"  # noqa: S608 - constant columns

@@ -26,6 +26,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from stackyard import files, statedir
 from stackyard.errors import BookError
 from stackyard.leases import owners
 from stackyard.leases.schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
@@ -74,10 +75,14 @@ class Store:
         recover: Fills a new book with what is still known. Called within each piece of work until the row
         ``recovery``
             of the table ``meta``, whose value it is given, says ``done``.
+        read_only: Change nothing on the disk, whatever state the book is in.
     """
 
-    def __init__(self, directory: Path, recover: Callable[[sqlite3.Connection, str], None]) -> None:
+    def __init__(
+        self, directory: Path, recover: Callable[[sqlite3.Connection, str], None], *, read_only: bool = False
+    ) -> None:
         self.directory = directory
+        self.read_only = read_only
         self.file = directory / "book.sqlite3"
         self._journal = directory / "book.sqlite3-journal"
         self._recover = recover
@@ -94,7 +99,17 @@ class Store:
     def __del__(self) -> None:
         self.close()
 
-    def run(self, work: Callable[[Transaction], T], *, fresh: bool = False) -> T:
+    def exists(self) -> bool:
+        """
+        Say whether there is a state directory, with a book or what is left of one; nothing is made.
+
+        Raises:
+            BookError: If the state directory cannot be used.
+        """
+        with self._in_plain_words():
+            return statedir.check(self.directory)
+
+    def run(self, work: Callable[[Transaction], T], *, fresh: bool = False, reading: bool = False) -> T:
         """
         Do *work* in one transaction, alone on this host.
 
@@ -103,10 +118,15 @@ class Store:
         Args:
             work: Is given the open book.
             fresh: Read everything from the file again.
+            reading: *work* changes nothing, so that no state directory is made for it.
 
         Raises:
             BookError: If the state directory or the book cannot be used.
         """
+        if self.read_only and not reading:
+            raise BookError(f"{self.file}: was opened for reading only")
+        if reading and (not self.exists() or self.read_only):
+            return self._look_only(work)
         with self.usable(), self._locked():
             if fresh:
                 self.close()
@@ -120,6 +140,36 @@ class Store:
             except _BrokenError as error:
                 raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
 
+    def _look_only(self, work: Callable[[Transaction], T]) -> T:
+        """Do *work* on a copy in memory, migrated or recovered there if need be; the disk is not written to."""
+        with self._in_plain_words():
+            try:
+                if os.path.lexists(self.file):
+                    return self._read(self._copy, work)
+            except _BrokenError as error:
+                _warn("%s: %s; the next command that writes sets it aside", self.file, error)
+            return self._read(_fill, work)
+
+    def _read(self, fill: Callable[[Transaction], None], work: Callable[[Transaction], T]) -> T:
+        """Do *work* on a book in memory that *fill* has filled."""
+        book = sqlite3.connect(":memory:", isolation_level=None, factory=Transaction)
+        try:
+            with contextlib.closing(book):
+                fill(book)
+                book.execute("BEGIN")
+                self._check_content(book)
+                return work(book)
+        except sqlite3.DatabaseError as error:
+            raise self._explained(error) from error
+
+    def _copy(self, target: Transaction) -> None:
+        """Copy the book, under its lock if that is there."""
+        with contextlib.ExitStack() as held:
+            if os.path.lexists(self.directory / "book.lock"):
+                held.enter_context(self._locked())
+            self._check_header()
+            held.enter_context(contextlib.closing(self._open())).backup(target)
+
     @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
         """
@@ -128,28 +178,18 @@ class Store:
         Raises:
             BookError: If the state directory, or a file within the block, cannot be used.
         """
+        if self.read_only:
+            raise BookError(f"{self.file}: was opened for reading only")
+        with self._in_plain_words():
+            statedir.prepare(self.directory)
+            yield
+
+    @contextlib.contextmanager
+    def _in_plain_words(self) -> Iterator[None]:
         try:
-            self._prepare()
             yield
         except OSError as error:
             raise BookError(f"{error.filename or self.directory}: {error.strerror or error}") from None
-
-    def _prepare(self) -> None:
-        with contextlib.suppress(FileExistsError):
-            self.directory.mkdir(mode=0o700, parents=True)
-        found = self.directory.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise BookError(f"{self.directory}: the state directory must be a directory, not a link or file")
-        if found.st_uid != os.geteuid():
-            raise BookError(
-                f"{self.directory}: the state directory belongs to user {found.st_uid}, not to {os.geteuid()}; "
-                "set STACKYARD_STATE_DIR to a directory of your own"
-            )
-        if found.st_mode & 0o022:
-            raise BookError(
-                f"{self.directory}: others may write to the state directory (mode {stat.S_IMODE(found.st_mode):04o}); "
-                f"run: chmod 700 {self.directory}"
-            )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -166,7 +206,7 @@ class Store:
                 os.close(handle)
 
     def _transact(self, work: Callable[[Transaction], T]) -> T:
-        found = self._check_header()
+        found = self._made()
         inode = found[0]
         try:
             db = self._connection(found)
@@ -188,10 +228,13 @@ class Store:
         except sqlite3.DatabaseError as error:
             if _inode(self.file) != inode:
                 raise _BrokenError("deleted while in use") from None
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-                raise _BrokenError(str(error)) from None
-            raise BookError(f"{self.file}: {error}") from error
+            raise self._explained(error) from error
         return result
+
+    def _explained(self, error: sqlite3.DatabaseError) -> Exception:
+        """Return what to raise: whether the file is broken, or just cannot be used now."""
+        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
+        return _BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
 
     def _connection(self, found: _Look) -> Transaction:
         """Return the open book; only ever called under the lock, so that threads take turns with it too."""
@@ -211,6 +254,8 @@ class Store:
             return 0, 0, 0
 
     def _open(self) -> Transaction:
+        if os.path.lexists(self._journal) and not files.is_plain(self._journal):
+            raise BookError(f"{self._journal}: must be a plain file of your own; move it away")
         # SQLite would make a missing file; in this form it does not
         name = str(self.file).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         db = sqlite3.connect(
@@ -221,13 +266,16 @@ class Store:
             db.execute(f"PRAGMA {pragma}")
         return db
 
-    def _check_header(self) -> _Look:
-        """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
-        try:
-            found = self.file.lstat()
-        except FileNotFoundError:
+    def _made(self) -> _Look:
+        """Look at the file, made if it is missing."""
+        if not os.path.lexists(self.file):
             self._create()
             return self._look()
+        return self._check_header()
+
+    def _check_header(self) -> _Look:
+        """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
+        found = self.file.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise BookError(f"{self.file}: the lease book must be a plain file of your own; move this one away")
         header = _head(self.file)
@@ -263,11 +311,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise BookError(f"{self.file}: cannot be made: {error}") from None
         try:
-            connection.executescript(
-                f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-                f"{TABLES} COMMIT;"
-            )
-            connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
+            _fill(connection)
         except sqlite3.DatabaseError as error:
             raise BookError(f"{self.file}: cannot be made: {error}") from None
         finally:
@@ -310,6 +354,15 @@ class Store:
         _warn("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
 
 
+def _fill(connection: sqlite3.Connection) -> None:
+    """Make a new book's tables."""
+    connection.executescript(
+        f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+        f"{TABLES} COMMIT;"
+    )
+    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
+
+
 def _warn(text: str, *values: object) -> None:
     import logging  # noqa: PLC0415 - takes longer to import than a lease to be granted, and is hardly ever needed
 
@@ -339,7 +392,7 @@ def _looks(found: os.stat_result, header: bytes) -> _Look:
 
 
 def _head(file: Path) -> bytes:
-    handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    handle = files.open_plain(file, os.O_RDONLY)
     try:
         return os.read(handle, _HEADER)
     finally:

@@ -10,6 +10,7 @@ the stack for a dead one's.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.leases import files, owners, rows
 from stackyard.leases.owners import Owner
+from stackyard.leases.records import KEEPER
 
 if TYPE_CHECKING:
     import sqlite3
@@ -106,11 +108,11 @@ class WarmStacks:
             leases = rows.every(db, self.book.directory)
             return Inventory(leases=leases, pools=_pools(db), warm=_every(db, {lease.id: lease for lease in leases}))
 
-        return self.book.transact(work)
+        return self.book.transact(work, reading=True)
 
     def any(self) -> bool:
         """Say whether there is a warm stack at all."""
-        return self.book.transact(lambda db: db.execute("SELECT 1 FROM warm").fetchone() is not None)
+        return self.book.transact(lambda db: db.execute("SELECT 1 FROM warm").fetchone() is not None, reading=True)
 
     def want(self, pool: Pool) -> None:
         """Keep *pool* from now on instead of what its environment had; a size of 0 ends it."""
@@ -252,4 +254,5 @@ def _lock(db: Transaction, taken: Lease) -> None:
 
 def _unlock(lease: Lease) -> None:
     owners.drop(lease.lock)
-    lease.lock.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        lease.lock.rename(lease.directory / KEEPER)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import stackyard
+from stackyard import files, statedir
 from stackyard.leases.owners import Owner, is_held
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Post:
         Raises:
             OSError: If the state directory cannot be used.
         """
-        handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        statedir.check(self.directory)
+        handle = files.open_plain(self.lock, os.O_RDWR | os.O_CREAT)
         end = clock() + patience
         while True:
             try:
@@ -120,17 +122,12 @@ class Post:
         Raises:
             OSError: If it cannot be written.
         """
-        temporary = self.notice.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            json.dump(asdict(notice), opened)
-        temporary.replace(self.notice)
+        files.write(self.notice, json.dumps(asdict(notice)).encode())
 
     def read(self) -> Notice | None:
         """Return what the yardmaster, or the last one, told; None if it cannot be read."""
         try:
-            found = json.loads(self.notice.read_text(encoding="utf-8"))
+            found = json.loads(files.read(self.notice))
             return Notice(**{item.name: found[item.name] for item in fields(Notice)})
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -142,8 +139,8 @@ class Post:
         Raises:
             OSError: If it cannot be opened.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self.log, flags, 0o600)
+        statedir.check(self.directory)
+        handle = files.open_plain(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if os.fstat(handle).st_size > LOG_LIMIT:
             os.ftruncate(handle, 0)
         return handle

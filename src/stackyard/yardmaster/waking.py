@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import stackyard
 from stackyard import process
-from stackyard.errors import CommandError, UsageError
+from stackyard.errors import BookError, CommandError, UsageError
 from stackyard.yardmaster.post import Post, code, is_older
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def wake(settings: Settings) -> bool:
             process.detach([sys.executable, "-m", "stackyard.yardmaster"], output=output, env=_variables(settings))
         finally:
             os.close(output)
-    except (OSError, CommandError) as error:
+    except (OSError, BookError, CommandError) as error:
         log.debug("no yardmaster: %s", error)
         return False
     return True

@@ -264,8 +264,7 @@ def test_a_hostile_id_never_reaches_the_disk(book: LeaseBook, environment: Surro
             attempt()
 
     assert book.leases() == []
-    assert not book.leases()
-    assert all(path.name.startswith("book") for path in book.settings.state_dir.iterdir())
+    assert not (book.settings.state_dir / "leases").exists()
 
 
 @given(st.text(max_size=60))
@@ -567,11 +566,16 @@ def test_a_lease_being_removed_can_be_neither_renewed_nor_used(
 def test_directories_of_no_lease_are_swept(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(environment)
     folder = lease.directory.parent
-    for name in ("deadbeef", ".gone-1"):
+    for name in ("deadbeef", "dev", ".gone-0123456789ab", ".new-0123456789ab"):
         (folder / name / "secrets").mkdir(parents=True)
         (folder / name / "secrets" / "jwt_key").write_text("x")
+        (folder / name / "owner.lock").touch()
+    for name in (".gone-aaaaaaaaaaaa", ".new-aaaaaaaaaaaa"):
+        (folder / name).mkdir()
 
     assert book.stale() == []
+    assert len(list(folder.iterdir())) == 7
+    assert book.tidy() == 4
     assert list(folder.iterdir()) == [lease.directory]
 
 

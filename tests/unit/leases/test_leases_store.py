@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard import statedir
 from stackyard.errors import BookError, EngineError
 from stackyard.leases import LeaseBook, Survivor, owners, schema, store
 from stackyard.leases.records import parse_ports
@@ -310,9 +311,10 @@ def test_another_users_state_directory_is_refused(
         make_book(STACKYARD_STATE_DIR=str(untouched)).leases()
 
 
-@pytest.mark.parametrize("name", ["book.sqlite3", "book.lock"])
+@pytest.mark.parametrize("name", ["book.sqlite3", "book.lock", "leases"])
 def test_a_link_in_place_of_a_file_is_refused(make_book: MakeBook, tmp_path: Path, untouched: Path, name: str) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / statedir.MARK).touch()
     (tmp_path / "state" / name).symlink_to(untouched / "victim")
 
     with pytest.raises(BookError, match=name.replace(".", r"\.")):
@@ -321,6 +323,7 @@ def test_a_link_in_place_of_a_file_is_refused(make_book: MakeBook, tmp_path: Pat
 
 def test_a_directory_in_place_of_the_book_is_refused(make_book: MakeBook, tmp_path: Path) -> None:
     (tmp_path / "state" / "book.sqlite3").mkdir(parents=True)
+    (tmp_path / "state" / statedir.MARK).touch()
     (tmp_path / "state").chmod(0o700)
 
     with pytest.raises(BookError, match="must be a plain file of your own"):
@@ -335,7 +338,7 @@ def test_a_file_in_the_way_of_the_state_directory_is_one_clear_error(make_book: 
 
 
 def test_an_open_file_limit_is_one_clear_error(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    book.leases()
+    book._store.run(lambda _db: None)
     book._store.close()
 
     def refuse(*_: object, **__: object) -> None:
@@ -351,7 +354,7 @@ def test_an_open_file_limit_is_one_clear_error(book: LeaseBook, monkeypatch: pyt
 
 
 def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    book.leases()
+    book._store.run(lambda _db: None)
 
     def find_broken(*_: object) -> None:
         raise store._BrokenError("unreadable")
@@ -367,6 +370,7 @@ def test_a_file_system_without_locks_is_one_clear_error(book: LeaseBook, monkeyp
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
+    book._store.run(lambda _db: None)
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(BookError, match="Operation not supported"):
         book.leases()
@@ -398,6 +402,7 @@ def test_a_new_book_takes_over_the_stacks_that_run(
         return [found]
 
     host = make_book().host
+    make_book()._store.run(lambda _db: None)
     book = make_book(survivors)
 
     (lease,) = book.leases()
@@ -415,6 +420,7 @@ def test_a_book_made_without_an_engine_asks_again_and_warns_once(
         raise EngineError("the engine does not answer")
 
     host = make_book().host
+    make_book(refuse)._store.run(lambda _db: None)
     for _ in range(3):
         assert make_book(refuse).leases() == []
     found = Survivor.from_labels(labels(host), host=host)
@@ -480,7 +486,7 @@ def test_a_book_is_never_left_half_made(make_book: MakeBook, monkeypatch: pytest
     book = make_book()
     monkeypatch.setattr(store, "TABLES", schema.TABLES + "nonsense;")
     with pytest.raises(BookError, match="cannot be made"):
-        book.leases()
+        book._store.run(lambda _db: None)
     monkeypatch.undo()
 
     assert not (book.settings.state_dir / "book.sqlite3").exists()

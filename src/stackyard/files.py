@@ -1,0 +1,173 @@
+"""
+Files and folders that stackyard makes for itself: read, written and removed without following a link.
+
+A name that is expected to be a plain file may turn out to be a link, a folder, a FIFO or a device. None of these is
+followed, waited for or changed here: each is an `OSError` that names the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LARGEST: Final = 4_000_000  # bytes that a file of ours may have
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block the reader
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def is_plain(path: Path) -> bool:
+    """Say whether *path* is a plain file that belongs to this user; a link is not."""
+    found = _lstat(path)
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether *path* is a folder that belongs to this user; a link to one is not."""
+    found = _lstat(path)
+    return found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def read(path: Path) -> bytes:
+    """
+    Return the content of a plain file.
+
+    Raises:
+        OSError: If it is missing, cannot be read, is larger than `LARGEST` bytes, or is anything but a plain file.
+    """
+    handle = os.open(path, _READ)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a plain file", str(path))
+        if found.st_size > LARGEST:
+            raise OSError(errno.EFBIG, f"has more than {LARGEST} bytes", str(path))
+        return _all(handle)
+    finally:
+        os.close(handle)
+
+
+def _all(handle: int) -> bytes:
+    """Read to the end, but no further than `LARGEST` bytes: another program may still be writing."""
+    parts = [os.read(handle, LARGEST)]
+    while parts[-1] and sum(map(len, parts)) < LARGEST:
+        parts.append(os.read(handle, LARGEST))
+    return b"".join(parts)
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """
+    Open a plain file with *flags*, made with mode 0600 where they say so; return the descriptor.
+
+    Raises:
+        OSError: If it cannot be opened, or is anything but a plain file.
+    """
+    handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "is not a plain file", str(path))
+    return handle
+
+
+def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """
+    Write a file in one step, so that a reader finds the old content or the new one; a link there is replaced.
+
+    Raises:
+        OSError: If the file cannot be written, or its folder is a link.
+    """
+    with folder(path.parent) as place:
+        temporary = f".{path.name}.{os.urandom(4).hex()}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=place)
+        try:
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(content)
+            os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=place)
+            raise
+
+
+@contextlib.contextmanager
+def folder(path: Path) -> Iterator[int]:
+    """
+    Open a folder for calls that take ``dir_fd``.
+
+    Raises:
+        OSError: If it is missing, a link, or no folder.
+    """
+    handle = os.open(path, _FOLDER)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """
+    Make a folder with mode 0700 unless it is there.
+
+    Raises:
+        OSError: If it cannot be made, or something that is not this user's own folder has its name.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not is_folder(path):
+        raise OSError(errno.ENOTDIR, "is not a folder of yours; move it away", str(path))
+
+
+def remove_tree(path: Path, *, last: str = "") -> None:
+    """
+    Remove a folder with all that is in it, as far as possible; links and mounts in it are not followed.
+
+    Args:
+        path: The folder. Nothing happens if it is missing or a link.
+        last: A name directly in it that goes last, so that a removal that is cut short leaves it.
+    """
+    with contextlib.suppress(OSError):
+        with folder(path) as handle:
+            _empty(handle, os.fstat(handle).st_dev, last)
+            if last:
+                _unlink(last, handle)
+        path.rmdir()
+
+
+def _empty(handle: int, device: int, spared: str = "") -> None:
+    with os.scandir(handle) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name != spared]
+    for name, is_a_folder in found:
+        if is_a_folder:
+            _remove_folder(name, handle, device)
+        else:
+            _unlink(name, handle)
+
+
+def _remove_folder(name: str, parent: int, device: int) -> None:
+    with contextlib.suppress(OSError):
+        handle = os.open(name, _FOLDER, dir_fd=parent)
+        try:
+            if os.fstat(handle).st_dev != device:
+                return  # a mount: what is in it lies elsewhere
+            _empty(handle, device)
+        finally:
+            os.close(handle)
+        os.rmdir(name, dir_fd=parent)
+
+
+def _unlink(name: str, parent: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=parent)
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:
+        return None
