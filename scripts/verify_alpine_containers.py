@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.environments import Environment
 from stackyard.errors import StackyardError, UsageError
-from stackyard.report import MEBIBYTE, table
+from stackyard.report import format_seconds, format_size, table
 from stackyard.verify import Verifier
 from stackyard.verify.outputs import findings_table
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from stackyard.verify import Report
 
 STARTS: Final = 3  # of each flavour, for a median
-MB: Final = 1_000_000
 DEBIAN: Final = "test"
 
 
@@ -85,7 +84,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def benchmark(name: str) -> list[dict[str, Any]]:
     """
-    Measure the Alpine stack beside the Debian one: MB of all images, median start-up in s, MiB of memory when ready.
+    Measure the Alpine stack beside the Debian one: bytes of all images, median start-up, bytes of memory when ready.
 
     Raises:
         StackyardError: If a stack does not start or something of it is left.
@@ -99,16 +98,16 @@ def benchmark(name: str) -> list[dict[str, Any]]:
         size = sum(image.size for image in images.listing() if image.reference in wanted)
         rows.append({
             "flavour": environment.flavour,
-            "images_mb": round(size / MB, 1),
-            "startup_s": round(statistics.median(seconds for seconds, _ in starts), 3),
-            "memory_mib": round(statistics.median(memory for _, memory in starts), 1),
+            "images_bytes": size,
+            "startup_seconds": round(statistics.median(seconds for seconds, _ in starts), 3),
+            "memory_bytes": round(statistics.median(memory for _, memory in starts)),
             "starts": STARTS,
         })  # fmt: skip
     return rows
 
 
-def _start(environment: Environment) -> tuple[float, float]:
-    """Start a stack, measure it, remove it; return its start-up in s and its memory in MiB."""
+def _start(environment: Environment) -> tuple[float, int]:
+    """Start a stack, measure it, remove it; return the seconds of its start-up and the bytes of its memory."""
     from stackyard.engine import Engine  # noqa: PLC0415 - only this needs it
     from stackyard.launch import launch  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
@@ -120,7 +119,7 @@ def _start(environment: Environment) -> tuple[float, float]:
         finally:
             removal = stack.down()
         removal.check()
-    return startup.seconds, sum(item.used for item in used if item is not None) / MEBIBYTE
+    return startup.seconds, sum(item.used for item in used if item is not None)
 
 
 def _print(report: Report, mended: Sequence[str], compared: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -130,8 +129,17 @@ def _print(report: Report, mended: Sequence[str], compared: Sequence[dict[str, A
     if report.findings:
         print(findings_table(report.findings) + "\n")
     if compared:
-        print(table([list(row.values()) for row in compared], list(compared[0])) + "\n")
+        print(_comparison(compared) + "\n")
     print(report.summary())
+
+
+def _comparison(compared: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [row["flavour"], format_size(row["images_bytes"]), format_seconds(row["startup_seconds"]),
+         format_size(row["memory_bytes"]), row["starts"]]
+        for row in compared
+    ]  # fmt: skip
+    return table(rows, ["flavour", "all images", "start-up", "memory when ready", "starts"])
 
 
 def _say(line: str) -> None:

@@ -149,7 +149,7 @@ def test_the_first_stack_starts_one_and_it_ends_after_the_last(yard: Yard) -> No
     master = psutil.Process(yard.pid)
     group, session = os.getpgid(master.pid), os.getsid(master.pid)
     twice = wake(yard.book.settings)
-    memory = Status.read(yard.post).rss_kb
+    memory = Status.read(yard.post).rss_bytes
     files = {item.path for item in master.open_files()}
     stack.down()
     until(lambda: not yard.post.is_taken(), seconds=20)
@@ -157,7 +157,7 @@ def test_the_first_stack_starts_one_and_it_ends_after_the_last(yard: Yard) -> No
     assert (group, session) == (master.pid, master.pid)
     assert not twice
     assert memory is not None
-    assert memory < 30 * 1024
+    assert memory < 30 << 20
     assert files <= {str(yard.post.log), str(yard.post.lock), str(yard.post.directory / "book.sqlite3")}
     assert yard.post.log.stat().st_mode & 0o777 == 0o600
     assert not yard.post.notice.exists()

@@ -81,10 +81,12 @@ def test_a_plan_removes_nothing_and_tells_sizes(
     remove_images(Context(), plan=True, json=True)
     rows = json.loads(capsys.readouterr().out)
 
-    assert re.search(rf"^{outdated['redis']} +22\.0 +20\.0 +2023-\S+ \S+ +no recipe names it$", table, re.MULTILINE)
-    assert re.search(r"^sha256:b+ +30\.0 +28\.0 .* a later build took its name$", table, re.MULTILINE)
+    assert re.search(
+        rf"^{outdated['redis']} +21\.0 MiB +19\.1 MiB +2023-\S+ \S+ +no recipe names it$", table, re.MULTILINE
+    )
+    assert re.search(r"^sha256:b+ +28\.6 MiB +26\.7 MiB .* a later build took its name$", table, re.MULTILINE)
     assert "3 images; 'invoke cleanup.images --yes' removes them" in table
-    assert [row["size"] for row in rows] == [30_000_000, 22_000_000, 22_000_000]
+    assert [row["size_bytes"] for row in rows] == [30_000_000, 22_000_000, 22_000_000]
     assert not [request for request in image_yard.requests if request.startswith("DELETE")]
 
 
@@ -93,7 +95,7 @@ def test_a_removal_says_what_it_freed(outdated: dict[str, str], capsys: pytest.C
 
     out = capsys.readouterr().out
     assert f"removed {outdated['redis']}\n" in out
-    assert re.search(r"^3 images removed, 68\.0 MB freed$", out, re.MULTILINE)
+    assert re.search(r"^3 images removed, 64\.8 MiB freed$", out, re.MULTILINE)
     assert found() == []
 
 
@@ -105,7 +107,7 @@ def test_a_second_removal_finds_nothing(outdated: dict[str, str], capsys: pytest
     remove_images(Context(), plan=True)
 
     assert outdated
-    assert capsys.readouterr().out == "0 images removed, 0.0 MB freed\nnothing to remove\n"
+    assert capsys.readouterr().out == "0 images removed, 0 MiB freed\nnothing to remove\n"
 
 
 def test_nothing_is_removed_unasked(image_yard: Yard, outdated: dict[str, str]) -> None:

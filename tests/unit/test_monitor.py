@@ -91,7 +91,11 @@ def test_a_look_tells_what_each_service_uses_and_how_it_is(watcher: Watcher, lea
     assert list(services) == ["auth", "backend", "postgres", "redis"]
     assert (redis.environment, redis.lease, redis.up, services["auth"].up) == ("test", lease.id, False, True)
     told = redis.to_json()
-    assert (told["usage"]["memory"], told["usage"]["memory_peak"], told["usage"]["pids"]) == (20 << 20, 40 << 20, 4)
+    assert (told["usage"]["memory_bytes"], told["usage"]["memory_peak_bytes"], told["usage"]["pids"]) == (
+        20 << 20,
+        40 << 20,
+        4,
+    )
     assert (told["status"], told["health"], told["cpu_percent"]) == ("running", "unhealthy", None)
 
 

@@ -160,8 +160,8 @@ def test_size_is_measured_against_the_budget_and_the_twin() -> None:
     told = {item.check: (item.severity, item.found) for item in found(image)}
 
     assert told == {
-        "image-size": ("error", "110.0 MB, budget 100 MB"),
-        "image-half": ("info", "110.0 MB is 55 % of the Debian image's 200.0 MB"),
+        "image-size": ("error", "105 MiB, budget 95.37 MiB"),
+        "image-half": ("info", "105 MiB is 55 % of the Debian image's 191 MiB"),
         "image-architecture": ("error", "image for amd64, engine on arm64"),
     }
 

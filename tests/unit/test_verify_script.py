@@ -84,8 +84,14 @@ def test_the_flavours_are_compared_by_the_median_of_three_starts(capsys: pytest.
     assert (code, told["findings"], told["mended"]) == (0, [], [])
     # the first start of the Alpine stack served the checks
     assert told["benchmark"] == [
-        {"flavour": "debian", "images_mb": 20.0, "startup_s": 4.4, "memory_mib": 20.0, "starts": 3},
-        {"flavour": "alpine", "images_mb": 9.0, "startup_s": 2.5, "memory_mib": 20.0, "starts": 3},
+        {
+            "flavour": "debian",
+            "images_bytes": 20_000_000,
+            "startup_seconds": 4.4,
+            "memory_bytes": 20 << 20,
+            "starts": 3,
+        },
+        {"flavour": "alpine", "images_bytes": 9_000_000, "startup_seconds": 2.5, "memory_bytes": 20 << 20, "starts": 3},
     ]
     assert FakeStack.standing == 0
 

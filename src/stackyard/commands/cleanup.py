@@ -12,7 +12,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, MEGABYTE, failing_cleanly
+from stackyard.commands.common import JSON_HELP, failing_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,7 @@ def images(_c: Context, plan: bool = False, yes: bool = False, json: bool = Fals
     """Remove our images that no recipe of the tree as it is now names, no lease and no container uses; asks first."""
     from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.images import surplus  # noqa: PLC0415 - as above
+    from stackyard.report import format_count, format_size  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     with Engine(deadline=60) as engine:
@@ -109,7 +110,7 @@ def images(_c: Context, plan: bool = False, yes: bool = False, json: bool = Fals
     else:
         for name in cleared.removed:
             print(f"removed {name}")
-        print(f"{len(cleared.removed)} images removed, {cleared.freed / MEGABYTE:.1f} MB freed")
+        print(f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed")
     cleared.check()
 
 
@@ -118,24 +119,28 @@ def _leased_images(book: LeaseBook) -> set[str]:
     return {value for key, value in pairs if key.startswith("STACKYARD_IMAGE_")}
 
 
+def _plain(item: Surplus) -> dict[str, object]:
+    return {(f"{key}_bytes" if key in {"size", "shared"} else key): value for key, value in asdict(item).items()}
+
+
 def _show_surplus(found: Sequence[Surplus], *, as_json: bool) -> None:
     if as_json:
-        print(jsonlib.dumps([asdict(item) for item in found], indent=2))
+        print(jsonlib.dumps([_plain(item) for item in found], indent=2))
         return
     if not found:
         print("nothing to remove")
         return
-    from stackyard.report import table  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.report import format_count, format_size, table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     rows = [
-        [item.name, f"{item.size / MEGABYTE:.1f}", f"{(item.size - item.shared) / MEGABYTE:.1f}", _clock(item.created),
+        [item.name, format_size(item.size), format_size(item.size - item.shared), _clock(item.created),
          item.why]
         for item in found
     ]  # fmt: skip
     print(
-        table(rows, ["image", "MB", "MB of its own", "built", "why"], align=("left", "right", "right", "left", "left"))
+        table(rows, ["image", "size", "of its own", "built", "why"], align=("left", "right", "right", "left", "left"))
     )
-    print(f"\n{len(found)} images; 'invoke cleanup.images --yes' removes them and says what that freed")
+    print(f"\n{format_count(len(found), 'image')}; 'invoke cleanup.images --yes' removes them and says what that freed")
 
 
 def _confirmed(question: str) -> bool:

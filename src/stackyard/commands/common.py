@@ -21,7 +21,6 @@ R = TypeVar("R")
 
 INTERRUPTED: Final = 130  # as a shell says it
 WIDTH: Final = 60  # columns of a wrong value that a message shows
-MEGABYTE: Final = 1_000_000  # bytes, as the engine's own listing counts
 JSON_HELP = "Print JSON instead of a table."
 
 

@@ -87,6 +87,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
     """Say how many more stacks fit on this host now, and what limits them."""
     from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.report import MEGABYTE, format_size  # noqa: PLC0415 - as above
     from stackyard.survey import open_book, strangers  # noqa: PLC0415 - as above
 
     with Engine() as engine:
@@ -94,7 +95,11 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
     if json:
         print(jsonlib.dumps(found.to_json(), indent=2))
         return
-    memory = "no limit known" if found.memory is None else f"{found.memory} (each books {found.reserve_mb} MB)"
+    memory = (
+        "no limit known"
+        if found.memory is None
+        else f"{found.memory} (each books {format_size(found.reserve_mb * MEGABYTE)})"
+    )
     print(f"{found.stacks} more stacks of {found.environment} fit; {found.limit} run out first")
     print(f"slots     {found.slots}\nnetworks  {found.networks}\nmemory    {memory}")
 
@@ -121,7 +126,8 @@ def status(_c: Context, lease: str | None = None, json: bool = False) -> None:
     if json:
         print(jsonlib.dumps(rows, indent=2))
     else:
-        print(table([[_shown(value) for value in row.values()] for row in rows], list(rows[0]) if rows else []))
+        heads = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]] if rows else []
+        print(table([[_shown(key, value) for key, value in row.items()] for row in rows], heads))
         if any(row["health"] == "starting" for row in rows):
             print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
     if not rows or any(row["status"] != "running" or row["health"] == "unhealthy" for row in rows):
@@ -133,15 +139,17 @@ def _status(stack: Stack) -> list[dict[str, Any]]:
     return [
         {
             "service": state.service, "status": state.status, "health": state.health,
-            "memory_mb": (use := memory.get(state.service)) and round(use.used / 2**20, 1),
-            "limit_mb": use and round(use.limit / 2**20), "restarts": state.restarts, "exit_code": state.exit_code,
+            "memory_bytes": (use := memory.get(state.service)) and use.used, "limit_bytes": use and use.limit,
+             "restarts": state.restarts, "exit_code": state.exit_code,
         }
         for state in stack.status()
     ]  # fmt: skip
 
 
-def _shown(value: object) -> object:
-    return "unavailable" if value is None else value
+def _shown(key: str, value: Any) -> str:
+    from stackyard.report import format_size  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    return "unavailable" if value is None else format_size(value) if key.endswith("_bytes") else str(value)
 
 
 @task(help={"lease": LEASE_HELP, "service": SERVICE_HELP, "tail": "Number of last lines.", "json": JSON_HELP})

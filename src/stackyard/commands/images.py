@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, MEGABYTE, failing_cleanly
+from stackyard.commands.common import JSON_HELP, failing_cleanly
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,16 +86,16 @@ def _row(image: Image) -> dict[str, object]:
 
 
 def _table(found: Sequence[Image]) -> str:
-    from stackyard.report import table  # noqa: PLC0415 - as above
+    from stackyard.report import format_size, table  # noqa: PLC0415 - as above
 
     now = time.time()
     rows = [
-        (image.service, image.flavour, f"{image.size / MEGABYTE:.1f}", _age(now - image.created), image.source,
+        (image.service, image.flavour, format_size(image.size), _age(now - image.created), image.source,
          image.base or "-", image.reference)
         for image in found
     ]  # fmt: skip
     align = ("left", "left", "right", "right", "left", "left", "left")
-    return table(rows, ["service", "flavour", "MB", "age", "source", "base", "reference"], align=align)
+    return table(rows, ["service", "flavour", "size", "age", "source", "base", "reference"], align=align)
 
 
 def _age(seconds: float) -> str:

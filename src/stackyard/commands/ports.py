@@ -209,7 +209,7 @@ def _address(lease: Lease, service: str) -> str:
 def _table(leases: Sequence[Lease]) -> str:
     if not leases:
         return "no leases"
-    from tabulate import tabulate  # noqa: PLC0415 - as above
+    from stackyard.report import table  # noqa: PLC0415 - as above
 
     rows = [
         [
@@ -218,7 +218,7 @@ def _table(leases: Sequence[Lease]) -> str:
         ]
         for lease in leases
     ]  # fmt: skip
-    return tabulate(rows, ["lease", "parallel id", "environment", "ports", "subnet", "owner", "ends"])
+    return table(rows, ["lease", "parallel id", "environment", "ports", "subnet", "owner", "ends"])
 
 
 def _finding(book: LeaseBook, lease: Lease, bound: dict[int, str]) -> dict[str, Any]:

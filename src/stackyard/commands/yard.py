@@ -34,7 +34,9 @@ def _told(found: Status) -> str:
     if not found.running or found.pid is None or found.since is None:
         return "a yardmaster is just starting" if found.running else "no yardmaster runs; the next stack starts one"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
-    memory = "unknown" if found.rss_kb is None else f"{found.rss_kb / 1024:.1f} MiB"
+    from stackyard.report import format_size  # noqa: PLC0415 - keeps `invoke -l` quick
+
+    memory = "unknown" if found.rss_bytes is None else format_size(found.rss_bytes)
     return (
         f"pid      {found.pid}, since {since}\nmemory   {memory}\nwatched  {len(found.watched)} leases\n"
         f"warm     {len(found.warm)} stacks\ntrouble  {found.trouble or 'none'}"

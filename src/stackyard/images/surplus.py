@@ -67,7 +67,7 @@ class Clearance:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
-        return asdict(self)
+        return {("freed_bytes" if key == "freed" else key): value for key, value in asdict(self).items()}
 
     def check(self) -> None:
         """

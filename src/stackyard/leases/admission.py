@@ -107,8 +107,13 @@ class Capacity(NamedTuple):
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return self._asdict()
+        """Return the record as plain data; memory in bytes."""
+        return {key.replace("_mb", "_bytes"): _bytes(value) if key.endswith("_mb") else value
+                for key, value in self._asdict().items()}  # fmt: skip
+
+
+def _bytes(megabytes: int | None) -> int | None:
+    return None if megabytes is None else megabytes * _MB
 
 
 def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, ahead: int) -> str | None:
@@ -124,12 +129,18 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
     """
     if not reserve_mb or booked.room(memory, reserve_mb) > ahead:
         return None
+    from stackyard.report import format_size  # noqa: PLC0415 - most requests are not refused
+
     waiting = f", {ahead} wait before this request" if ahead else ""
+    needed, taken, most, free, young = (
+        format_size(size * _MB)
+        for size in (reserve_mb, booked.total_mb, int(memory.total_mb * SHARE), memory.available_mb, booked.young_mb)
+    )
     return (
-        f"no memory for another stack of {environment}, which books {reserve_mb} MB: {booked.leases} leases have "
-        f"booked {booked.total_mb} of {int(memory.total_mb * SHARE)} MB ({SHARE:.0%} of all), {memory.available_mb} MB "
-        f"are available, {booked.young_mb} of them for stacks just starting{waiting}. To go on, end other stacks "
-        "(invoke ports.list, invoke ports.gc), wait (--wait SECONDS), or start it all the same (--force)"
+        f"no memory for another stack of {environment}, which books {needed}: {booked.leases} leases have booked "
+        f"{taken} of {most} ({SHARE:.0%} of all), {free} are available, {young} of them for stacks just starting"
+        f"{waiting}. To go on, end other stacks (invoke ports.list, invoke ports.gc), wait (--wait SECONDS), or start "
+        "it all the same (--force)"
     )
 
 

@@ -190,7 +190,7 @@ class Lease:
             "created": self.created,
             "deadline": self.deadline,
             "removing": self.removing,
-            "memory_mb": self.memory_mb,
+            "memory_bytes": self.memory_mb * 1_000_000,
             "env_file": str(self.env_file),
         }
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackyard.engine.usage import Sighting
+    from stackyard.engine.usage import Sighting, Usage
+
+# keys of a use in JSON where they are not its attributes' names
+KEYS: Final = {
+    "cpu_s": "cpu_seconds", "memory": "memory_bytes", "memory_limit": "memory_limit_bytes",
+    "memory_peak": "memory_peak_bytes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +42,19 @@ class Service:
         return self.seen is not None and self.seen.state.well
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data; memory in bytes."""
+        """Return the record as plain data; what is measured has its unit in its key."""
         state, usage = (self.seen.state, self.seen.usage) if self.seen else (None, None)
         return {
             "environment": self.environment, "lease": self.lease, "service": self.service, "up": self.up,
             "status": state.status if state else "missing", "health": state.health if state else "none",
             "restarts": state.restarts if state else None, "oom_killed": state.oom_killed if state else None,
             "exit_code": state.exit_code if state else None, "cpu_percent": self.cpu_percent,
-            "usage": asdict(usage) if usage else None,
+            "usage": _plain(usage) if usage else None,
         }  # fmt: skip
+
+
+def _plain(usage: Usage) -> dict[str, Any]:
+    return {KEYS.get(key, key): value for key, value in asdict(usage).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

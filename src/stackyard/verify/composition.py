@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard import process
 from stackyard.compose import Compose
 from stackyard.errors import CommandError
+from stackyard.report import format_bound, format_size
 from stackyard.verify.patterns import secrets_in
 from stackyard.verify.records import Spot, check
 
@@ -157,7 +158,7 @@ def memory(model: Model) -> Iterator[str]:
     total = sum(int(limit or 0) for _, limit in model.each("mem_limit"))
     ceiling = min(model.memory, MEMORY_CEILING)
     if total > ceiling:
-        yield f"{total / 1e6:.0f} MB together, budget {ceiling / 1e6:.0f} MB"
+        yield f"{format_size(total)} together, budget {format_bound(ceiling, 'bytes')}"
 
 
 @check(

@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard.report import format_bound, format_size
 from stackyard.verify import libraries as loading
 from stackyard.verify.packages import apk_files
 from stackyard.verify.patterns import FILES, kinds_in, secrets_in
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from stackyard.verify.archives import Image
 
-MB: Final = 1_000_000
 GOAL: Final = 0.5  # what an Alpine image may be of the same service's Debian image
 APK: Final = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 MUSL: Final = re.compile(r"/lib/ld-musl-[^/]+\.so\.1")
@@ -35,7 +35,7 @@ SHELLS: Final = frozenset({"/bin/sh", "/bin/bash", "/bin/ash", "sh", "bash", "as
 def size(image: Image) -> Iterator[str]:
     """A machine that runs many stacks holds many images. Each environment sets a limit for the size of one."""
     if image.budget is not None and image.size > image.budget:
-        yield f"{image.size / MB:.1f} MB, budget {image.budget / MB:.0f} MB"
+        yield f"{format_size(image.size)}, budget {format_bound(image.budget, 'bytes')}"
 
 
 @check(
@@ -48,7 +48,7 @@ def half(image: Image) -> Iterator[str]:
     """Small images are the reason for the Alpine flavour. This is a goal; the check only reports it."""
     if image.flavour == "alpine" and image.twin and image.size > GOAL * image.twin:
         share = 100 * image.size / image.twin
-        yield f"{image.size / MB:.1f} MB is {share:.0f} % of the Debian image's {image.twin / MB:.1f} MB"
+        yield f"{format_size(image.size)} is {share:.0f} % of the Debian image's {format_size(image.twin)}"
 
 
 @check(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 from stackyard import __version__
-from stackyard.report import table
+from stackyard.report import format_bound, format_seconds, table
 from stackyard.verify.catalogue import CHECKS
 from stackyard.verify.records import SEVERITIES
 
@@ -39,13 +39,13 @@ def detections_table(detections: Mapping[str, Sequence[Detection]]) -> str:
             name,
             item.service,
             item.fault,
-            "never" if item.seconds is None else f"{item.seconds:.2f}",
-            f"{item.limit:.1f}",
+            "never" if item.seconds is None else format_seconds(item.seconds),
+            format_bound(item.limit, "s"),
         ]
         for name, found in detections.items()
         for item in found
     ]
-    return table(rows, ["environment", "service", "is", "seen after s", "limit s"], align=["left"] * 3 + ["right"] * 2)
+    return table(rows, ["environment", "service", "is", "seen after", "limit"], align=["left"] * 3 + ["right"] * 2)
 
 
 def _place(item: Finding) -> str:

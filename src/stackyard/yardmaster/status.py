@@ -21,8 +21,8 @@ class Status:
         pid: Its process; None if there is none.
         since: When it started, in seconds since 1970.
         code: Which stackyard it runs.
-        rss_kb: KiB of memory in its process; None if the kernel does not tell.
-        pss_kb: The same with shared pages counted by share.
+        rss_bytes: Bytes of memory in its process; None if the kernel does not tell.
+        pss_bytes: The same with shared pages counted by share.
         watched: Ids of the leases it watches.
         warm: Ids of the warm stacks it keeps.
         trouble: What it could not do when it last tried; empty if all is well.
@@ -32,8 +32,8 @@ class Status:
     pid: int | None = None
     since: float | None = None
     code: str = ""
-    rss_kb: int | None = None
-    pss_kb: int | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
     watched: list[str] = field(default_factory=list)
     warm: list[str] = field(default_factory=list)
     trouble: str = ""
@@ -47,8 +47,8 @@ class Status:
         pid = notice.process.pid
         memory = _memory(Path("/proc") / str(pid) / "smaps_rollup")
         return cls(
-            running=True, pid=pid, since=notice.since, code=notice.code, rss_kb=memory.get("Rss"),
-            pss_kb=memory.get("Pss"), watched=notice.watched, warm=notice.warm, trouble=notice.trouble,
+            running=True, pid=pid, since=notice.since, code=notice.code, rss_bytes=memory.get("Rss"),
+            pss_bytes=memory.get("Pss"), watched=notice.watched, warm=notice.warm, trouble=notice.trouble,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -90,9 +90,9 @@ class PoolStatus:
 
 
 def _memory(file: Path) -> dict[str, int]:
-    """Read the sums the kernel keeps of a process's memory, in KiB."""
+    """Read the sums the kernel keeps of a process's memory, in bytes."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()[1:]
-        return {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+        return {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines}
     except (OSError, ValueError, IndexError):
         return {}

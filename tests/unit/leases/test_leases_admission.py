@@ -47,8 +47,9 @@ def test_leases_book_memory_until_none_is_left(book: LeaseBook, hungry: Surround
         book.acquire(hungry)
 
     assert str(caught.value) == (
-        "no memory for another stack of test, which books 300 MB: 3 leases have booked 900 of 900 MB (90% of all), "
-        "1000 MB are available, 900 of them for stacks just starting. To go on, end other stacks (invoke ports.list, "
+        "no memory for another stack of test, which books 286 MiB: 3 leases have booked 858 MiB of 858 MiB (90% "
+        "of all), 954 MiB are available, 858 MiB of them for stacks just starting. To go on, end other stacks "
+        "(invoke ports.list, "
         "invoke ports.gc), wait (--wait SECONDS), or start it all the same (--force)"
     )
     book.release(held[0])
@@ -142,7 +143,7 @@ def test_capacity_is_what_runs_out_first(
     found = book.capacity(hungry)
 
     assert (found.stacks, found.limit) == (stacks, limit)
-    assert found.to_json()["available_mb"] == memory.available_mb
+    assert found.to_json()["available_bytes"] == memory.available_mb * 1_000_000
 
 
 def test_capacity_shrinks_with_each_lease_and_keeps_its_word(book: LeaseBook, environment: Surroundings) -> None:
@@ -256,7 +257,7 @@ def test_the_task_says_what_fits_and_what_limits(
 
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)
-    assert (told["stacks"], told["limit"], told["reserve_mb"]) == (2, "slots", 124)
+    assert (told["stacks"], told["limit"], told["reserve_bytes"]) == (2, "slots", 124_000_000)
     monkeypatch.setattr(ground, "host_memory", lambda: None)
     env.capacity(Context())
     assert "memory    no limit known" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_pool_is_set_shown_and_ended(shell: YardShell) -> None:
     shown = shell.json("env.pool")
 
     assert code == 0
-    assert "environment    size    ready" in out
+    assert "environment      size    ready  project" in out
     assert [(item["environment"], item["size"], item["ready"]) for item in shown] == [("test", 2, 1)]
     assert len(shell.woken) == 1
     assert shell.json("env.pool", "--size", "0") == []
@@ -108,7 +108,7 @@ def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Pa
     assert "watched  1 leases" in out
     assert out.endswith("trouble  no image\n")
     assert shown["pid"] == os.getpid()
-    assert shown["rss_kb"] > shown["pss_kb"] > 0
+    assert shown["rss_bytes"] > shown["pss_bytes"] > 0
 
 
 def test_stopping_says_whether_there_was_anything_to_stop(

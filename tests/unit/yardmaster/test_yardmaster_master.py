@@ -250,9 +250,9 @@ def test_it_tells_what_it_keeps_and_only_when_that_changes(
 
     assert (status.running, status.pid) == (True, os.getpid())
     assert (status.watched, status.warm) == ([lease.id], [warm])
-    assert status.rss_kb is not None
-    assert status.pss_kb is not None
-    assert status.rss_kb >= status.pss_kb > 1000
+    assert status.rss_bytes is not None
+    assert status.pss_bytes is not None
+    assert status.rss_bytes >= status.pss_bytes > 1_000_000
     assert place.notice.stat().st_mode & 0o777 == 0o600
     monkeypatch.setattr(Post, "tell", lambda *_: pytest.fail("nothing has changed"))
     master._turn()
