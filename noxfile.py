@@ -1,13 +1,13 @@
 """
 The flows and the gates.
 
-Flows (they start real stacks): dev test alpine_test ci.
-Gates: lint types unit integration faults verify browser.
-Build servers: matrix, which runs what has the tag matrix.
+Flows start real stacks: dev, test, alpine_test, ci.
+Gates check the tree: lint, types, unit, integration, faults, verify, browser.
+Others: bench measures, matrix writes the build servers' jobs.
 
-Every session runs in the environment that `./noxw` made from requirements.lock, so nothing is installed twice. What
-follows `--` goes to pytest, except --keep (leave the stack standing), --wait SECONDS (queue while the host has no place
-or memory for another stack), --force (do not ask about memory) and, for dev, down. `nox -l` lists all.
+Every session runs in the environment that `./noxw` made from requirements.lock. What follows `--` goes to pytest,
+except --keep (leave the stack running), --wait 60 (wait up to 60 s while the host has no room for another stack),
+--force (start without asking about memory) and, for dev, down. The exit code is that of the session that failed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,18 @@ import sysconfig
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
-nox.needs_version = ">=2026.10.20"
+try:
+    from stackyard import sessions
+except ModuleNotFoundError:
+    print(
+        f"noxfile.py: {sys.executable} has no stackyard; run ./noxw instead of nox, or first `. .venv/bin/activate`",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+sessions.take_over()
 nox.options.sessions = ["lint", "types", "unit"]
 nox.options.default_venv_backend = "none"
 
@@ -32,40 +42,42 @@ WORKFLOWS = {
 SOURCES = ("src", "tests", "compose", "scripts", "noxfile.py", "tasks.py", "noxw")
 
 
-@nox.session(default=False, tags=["flow"])
-def dev(session: nox.Session) -> None:
-    """Start the platform to work on and leave it up; `-- down` ends it, data kept."""
+@sessions.session(default=False, tags=["flow"])
+def dev(session: nox.Session) -> int:
+    """Start the platform to work on and leave it running; `-- down` stops it and keeps its data."""
     from stackyard import flows  # noqa: PLC0415 - `nox -l` must not wait for it
 
-    _finish(session, flows.dev(session.posargs))
+    return flows.dev(session.posargs)
 
 
-@nox.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
-def test(session: nox.Session) -> None:
-    """Run the platform's tests against a private stack of its own, Debian images."""
-    _platform(session, "test", session.posargs)
+@sessions.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
+def test(session: nox.Session) -> int:
+    """Run the platform's tests against a private stack of Debian images."""
+    return _platform("test", session.posargs)
 
 
-@nox.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
-def alpine_test(session: nox.Session) -> None:
-    """Run the platform's tests against a private stack of its own, Alpine images."""
-    _platform(session, "alpine-test", session.posargs)
+@sessions.session(default=False, tags=["flow", "matrix", "engine"], allow_parallel=True)
+def alpine_test(session: nox.Session) -> int:
+    """Run the platform's tests against a private stack of Alpine images."""
+    return _platform("alpine-test", session.posargs)
 
 
-@nox.session(default=False, tags=["flow"])
-def ci(session: nox.Session) -> None:
-    """Run everything: lint, types, the platform on both flavours, verify, integration, core faults, unit tests."""
+@sessions.session(default=False, tags=["flow"])
+def ci(session: nox.Session) -> int:
+    """Run everything, the quickest first: lint, types, unit, both platforms, verify, integration, core faults."""
     lint(session)
     types(session)
-    _platform(session, "ci", session.posargs)
-    _platform(session, "alpine-test", session.posargs)
+    unit(session)
+    code = _platform("ci", session.posargs) or _platform("alpine-test", session.posargs)
+    if code:
+        return code
     session.run(PYTHON, "-m", "invoke", "verify.all")
     integration(session)
     _faults(session, "-m", "core")
-    unit(session)
+    return 0
 
 
-@nox.session(tags=["gate", "matrix"], allow_parallel=True)
+@sessions.session(tags=["gate", "matrix"], allow_parallel=True)
 def lint(session: nox.Session) -> None:
     """Check style of Python, Dockerfiles, the Compose file and the build servers' workflows."""
     session.run(PYTHON, "-m", "ruff", "check", *SOURCES)
@@ -79,41 +91,41 @@ def lint(session: nox.Session) -> None:
         session.run(_tool("check-jsonschema"), "--builtin-schema", schema, workflow)
 
 
-@nox.session(tags=["gate", "matrix"], allow_parallel=True)
+@sessions.session(tags=["gate", "matrix"], allow_parallel=True)
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.run(PYTHON, "-m", "mypy")
 
 
-@nox.session(tags=["gate", "matrix", "pythons"], allow_parallel=True)
+@sessions.session(tags=["gate", "matrix", "pythons"], allow_parallel=True)
 def unit(session: nox.Session) -> None:
     """Run the unit tests with branch coverage; needs no engine."""
-    session.run(PYTHON, "-m", "pytest", "tests/unit", "--cov", "--cov-report=term", *_pytest(session, "unit"))
+    _pytest(session, "unit", "tests/unit", "--cov", "--cov-report=term")
 
 
-@nox.session(default=False, tags=["gate", "matrix", "engine"])
+@sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
-    session.run(PYTHON, "-m", "pytest", "tests/integration", *_pytest(session, "integration"))
+    _pytest(session, "integration", "tests/integration")
 
 
-@nox.session(default=False, tags=["gate", "matrix", "engine"])
+@sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def faults(session: nox.Session) -> None:
     """Kill, starve, hang and mislead real runs; STACKYARD_FULL=1 does it for an hour, `-- -m core` for a minute."""
     _faults(session)
 
 
 def _faults(session: nox.Session, *words: str) -> None:
-    session.run(PYTHON, "-m", "pytest", "tests/faults", *words, *_pytest(session, "faults"))
+    _pytest(session, "faults", "tests/faults", *words)
 
 
-@nox.session(default=False, tags=["gate", "matrix", "engine"])
+@sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def verify(session: nox.Session) -> None:
     """Check Dockerfiles, images, the Compose model and a running stack, of both flavours; docs/checks.md explains."""
     session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
 
 
-@nox.session(default=False, tags=["gate"], venv_backend="uv", reuse_venv=True)
+@sessions.session(default=False, tags=["gate"], venv_backend="uv", reuse_venv=True)
 def browser(session: nox.Session) -> None:
     """Open the report page in headless Chromium: layout, contrast, keyboard; `-- --yes` installs one with apt."""
     consent = [word for word in session.posargs if word == "--yes"]
@@ -127,7 +139,7 @@ def browser(session: nox.Session) -> None:
     )  # fmt: skip
 
 
-@nox.session(default=False, tags=["build server"])
+@sessions.session(default=False, tags=["build server"])
 def matrix(session: nox.Session) -> None:
     """Print the build servers' jobs as JSON; `-- --write` rewrites their workflow files from it."""
     from stackyard import pipelines  # noqa: PLC0415 - as in dev
@@ -144,7 +156,7 @@ def matrix(session: nox.Session) -> None:
         print(json.dumps(pipelines.matrix(found)))
 
 
-@nox.session(default=False, tags=["bench"])
+@sessions.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
     """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
     session.run(PYTHON, "-m", "stackyard.bench", *session.posargs, env={"STACKYARD_BENCH_PYTHON": PYTHON})
@@ -155,18 +167,21 @@ def _tool(name: str) -> str:
     return str(Path(PYTHON).with_name(name))
 
 
-def _pytest(session: nox.Session, name: str) -> list[str]:
-    """Return pytest's arguments: a JUnit file named after the session, then the user's own."""
+def _pytest(session: nox.Session, name: str, *words: str) -> None:
+    """Run pytest with a JUnit file named after the session, then the user's own words; fail with a code of ours."""
+    from stackyard import payload  # noqa: PLC0415 - as in dev
+
     own = [] if session.name == "ci" else session.posargs
-    return [f"--junit-xml=reports/junit-{name}.xml", *own]
+    try:
+        session.run(PYTHON, "-m", "pytest", *words, f"--junit-xml=reports/junit-{name}.xml", *own)
+    except CommandFailed as failure:
+        code, line = payload.verdict(failure.return_code or 1)
+        if line:
+            session.log(line)
+        raise sessions.failed(code) from None
 
 
-def _platform(session: nox.Session, environment: str, arguments: list[str]) -> None:
+def _platform(environment: str, arguments: list[str]) -> int:
     from stackyard import flows  # noqa: PLC0415 - as in dev
 
-    _finish(session, flows.test(environment, arguments))
-
-
-def _finish(session: nox.Session, code: int) -> None:
-    if code:
-        session.error(f"exit code {code}")
+    return flows.test(environment, arguments)

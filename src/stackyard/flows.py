@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard import cleanup, process, report
+from stackyard import cleanup, payload, report
 from stackyard.checkpoints import reach
 from stackyard.engine import Engine
 from stackyard.environments import Environment
@@ -42,8 +42,6 @@ ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 # nox prints whatever any library logs
 CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
 TERMINATED: Final = 143
-TIMED_OUT: Final = 124  # as timeout(1) says it
-PAYLOAD_TIMEOUT: Final = "STACKYARD_PAYLOAD_TIMEOUT"  # seconds; pytest has a --timeout of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +124,10 @@ def test(name: str, words: Sequence[str]) -> int:
             arguments = Arguments.parse(words)
             if arguments.down:
                 raise UsageError(f"'down' belongs to the dev flow; a {name} run removes its own stack")
-            return _test(Environment.load(name), arguments)
+            environment = Environment.load(name)
+            if payload.tells(arguments.pytest):
+                return payload.run(environment.root, arguments.pytest, env={}, deadline=None)
+            return _test(environment, arguments)
         except StackyardError as error:
             say(f"error: {error}")
             return error.exit_code
@@ -134,7 +135,8 @@ def test(name: str, words: Sequence[str]) -> int:
 
 def _test(environment: Environment, arguments: Arguments) -> int:
     run = _Run(environment=environment, keep=arguments.keep, began=time.monotonic())
-    limit = _payload_limit()
+    limit = payload.limit()
+    payload.check(environment.root, arguments.pytest)
     with Engine() as engine:
         book = open_book(None, engine)
         _sweep(run, book, engine)
@@ -174,17 +176,6 @@ def _note_startup(run: _Run, startup: Startup) -> None:
     say(startup.told())
 
 
-def _payload_limit() -> float | None:
-    """
-    Return the seconds a payload may take; None without a limit.
-
-    Raises:
-        UsageError: If STACKYARD_PAYLOAD_TIMEOUT is no number of seconds.
-    """
-    text = os.environ.get(PAYLOAD_TIMEOUT)
-    return check_seconds(PAYLOAD_TIMEOUT, text) if text else None
-
-
 def _degraded(stack: Stack) -> list[str]:
     """Name the services that do not run, or not well, at the end of the payload: its result may be theirs."""
     return [
@@ -199,20 +190,14 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
     restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--lease", stack.lease.id, "--service"]
-    chosen = any((root / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
-    words = [
-        sys.executable, "-m", "pytest", f"--junit-xml=reports/junit-{_stem(stack)}.xml",
-        *([] if chosen else ["tests/platform"]),
-    ]  # fmt: skip
     env = variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}
     try:
-        code = process.passthrough([*words, *arguments], env=env, cwd=root, deadline=limit)
+        return payload.run(root, arguments, stem=_stem(stack), env=env, deadline=limit)
     except CommandError as error:
         if error.returncode is not None:
             raise
-        say(f"error: the tests were ended after {limit:g} s, with all they had started ({PAYLOAD_TIMEOUT})")
-        return TIMED_OUT
-    return code if code >= 0 else 128 - code
+        say(f"error: the tests took more than {limit:g} s ({payload.TIMEOUT}) and were ended")
+        return payload.TIMED_OUT
 
 
 def _stem(stack: Stack) -> str:

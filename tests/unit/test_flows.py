@@ -13,7 +13,7 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 
-from stackyard import flows
+from stackyard import flows, payload
 from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
@@ -96,9 +96,61 @@ def test_a_failing_suite_fails_the_run_and_cleans_up_all_the_same(yard: Yard) ->
     assert (yard.report()["outcome"], list(yard.folder.joinpath("state", "leases").iterdir())) == ("failed", [])
 
 
-def test_no_test_at_all_is_a_failure(yard: Yard) -> None:
-    assert flows.test("test", ["-q", "-k", "nothing_matches"]) == 5
+def test_no_test_at_all_is_a_failure(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    yard.root.joinpath("tests", "platform", "test_it.py").write_text("")
+
+    assert flows.test("test", ["-q"]) == 2
     assert yard.report()["outcome"] == "failed"
+    assert "error: no test was collected\n" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["-k", "nothing_matches"],
+            "error: no test was collected for -k nothing_matches: no tests collected (1 deselect",
+        ),
+        (["--foo"], "error: pytest: unrecognized arguments: --foo\n"),
+        (["tests/platform/test_it.py::test_other"], "error: pytest: not found: "),
+        (["-k"], "error: pytest: argument -k: expected one argument\n"),
+    ],
+)
+def test_words_that_pytest_refuses_start_nothing_and_keep_the_last_report(
+    yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], line: str
+) -> None:
+    monkeypatch.setattr(flows, "launch", lambda *_, **__: pytest.fail("started a stack"))
+    yard.root.joinpath("reports").mkdir()
+    yard.root.joinpath("reports", "test.json").write_text("{}")
+
+    assert flows.test("test", words) == 2
+    assert capfd.readouterr().out.startswith(line)
+    assert yard.report() == {}
+    assert not yard.folder.joinpath("state", "leases").exists()
+
+
+def test_tests_that_cannot_be_imported_start_nothing(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    yard.root.joinpath("tests", "platform", "test_it.py").write_text("import no_such_module\n")
+
+    assert flows.test("test", ["-k", "it"]) == 1
+    assert "error: pytest cannot collect the tests:\n" in capfd.readouterr().out
+    assert not yard.root.joinpath("reports").exists()
+
+
+@pytest.mark.parametrize(("word", "shown"), [("--help", "usage: "), ("--collect-only", "test_it")])
+def test_what_pytest_only_tells_needs_no_stack(
+    yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, word: str, shown: str
+) -> None:
+    monkeypatch.setattr(flows, "launch", lambda *_, **__: pytest.fail("started a stack"))
+
+    assert flows.test("test", [word]) == 0
+    assert shown in capfd.readouterr().out
+    assert not yard.root.joinpath("reports").exists()
+
+
+@pytest.mark.parametrize(("of_pytest", "ours"), [(0, 0), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (-9, 137), (124, 124)])
+def test_exit_codes_of_pytest_become_ours(of_pytest: int, ours: int) -> None:
+    assert payload.verdict(of_pytest)[0] == ours
 
 
 def test_a_kept_stack_outlives_the_run(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
@@ -274,17 +326,17 @@ def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
 def test_tests_past_their_limit_are_never_passed(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(flows.PAYLOAD_TIMEOUT, "1")
+    monkeypatch.setenv(payload.TIMEOUT, "1")
     yard.suite("import time; time.sleep(60)")
 
-    assert flows.test("test", ["-q"]) == flows.TIMED_OUT
+    assert flows.test("test", ["-q"]) == payload.TIMED_OUT
 
     assert yard.report()["outcome"] == "timed out"
-    assert "the tests were ended after 1 s" in capfd.readouterr().out
+    assert "the tests took more than 1 s" in capfd.readouterr().out
 
 
 def test_a_limit_that_is_none_is_refused_before_anything_starts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(flows.PAYLOAD_TIMEOUT, "-1")
+    monkeypatch.setenv(payload.TIMEOUT, "-1")
 
     assert flows.test("test", ["-q"]) == 2
     assert not yard.folder.joinpath("state", "leases").exists()
@@ -295,11 +347,11 @@ def test_a_service_that_died_meanwhile_is_told(
 ) -> None:
     plain = flows._payload
 
-    def payload(stack: Stack, arguments: list[str], limit: float | None) -> int:
+    def dying(stack: Stack, arguments: list[str], limit: float | None) -> int:
         fake_engine.container("redis", stack.lease.id, Status="exited", ExitCode=137)
         return plain(stack, arguments, limit)
 
-    monkeypatch.setattr(flows, "_payload", payload)
+    monkeypatch.setattr(flows, "_payload", dying)
 
     assert flows.test("test", ["-q"]) == 0
     assert yard.report()["degraded"] == ["service redis is exited (exit code 137, health none)"]

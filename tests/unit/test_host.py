@@ -560,22 +560,10 @@ def test_nobody_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("installed", "host")
 def test_set_up_alone_says_what_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
     with answering(Path(Endpoint.find().socket)):
-        code = program.main(["--setup-only", "--"])
+        code = program.main(["--setup-only"])
 
     assert code == 0
     assert capsys.readouterr().err == "noxw: ready: Docker Engine 26.1.5+dfsg1\n"
-
-
-@pytest.mark.usefixtures("installed", "host")
-def test_usable_engine_lets_the_process_become_nox(monkeypatch: pytest.MonkeyPatch) -> None:
-    became: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda path, words: became.append([path, *words]))
-    with answering(Path(Endpoint.find().socket)):
-        program.main(["--yes", "--", "-s", "test", "--", "-x"])
-
-    assert became == [
-        [sys.executable, sys.executable, "-P", str(Path(sys.executable).with_name("nox")), "-s", "test", "--", "-x"]
-    ]
 
 
 @pytest.mark.parametrize(
