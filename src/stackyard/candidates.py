@@ -1,8 +1,9 @@
 """
-What a clean-up would remove, and why: the same judgement as `stackyard.cleanup`, and nothing is changed.
+What a clean-up removes, and why. The clean-up itself removes what is listed here; to list it changes nothing.
 
-A lease counts as stale when its deadline has passed or its owner is gone; an orphan carries this book's host label and
-a lease the book does not know. Everything else that the book has leased is somebody's, and only `cleanup.all` takes it.
+A lease is stale when its deadline has passed or its owner has ended. A thing is lost when it is ours
+(`stackyard.ownership`) and the book does not know its lease. A lease that is in use goes only when everything goes. The
+data of an environment that keeps it never goes here: `cleanup.remove_data` removes it, by the name of its environment.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import pwd
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
+from stackyard import ownership
 from stackyard.leases.owners import boot_id
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from stackyard.engine.records import Kind
     from stackyard.leases import Lease, LeaseBook
 
-ENVIRONMENT_LABEL: Final = "stackyard.environment"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -31,12 +30,12 @@ class Candidate:
     One thing a clean-up would remove.
 
     Attributes:
-        command: The least that removes it: `stale`, or `all` for what a living owner still has.
+        command: The clean-up that removes it: `stale`, or `all` for what is in use.
         kind: lease, container, network or volume.
         name: Its name; a lease's project name.
         lease: The lease it belongs to.
         environment: Its environment.
-        owner: Who kept the lease alive; empty when the book does not know the lease.
+        owner: What keeps the lease alive; empty when the book does not know the lease.
         alive: True while that owner is.
         deadline: When the lease ends, in seconds since 1970; None without one.
         user: Whose the lease's files are; empty when the book does not know the lease.
@@ -59,15 +58,21 @@ class Candidate:
         return asdict(self)
 
 
-def candidates(
-    book: LeaseBook, engine: Engine, *, keep_volumes: bool = True, clock: Callable[[], float] = time.time
+def plan(
+    book: LeaseBook,
+    engine: Engine,
+    *,
+    everything: bool = True,
+    keep_volumes: bool = True,
+    clock: Callable[[], float] = time.time,
 ) -> list[Candidate]:
     """
-    List what `cleanup.stale` and `cleanup.all` would remove now, the stale first.
+    List what a clean-up removes now: the stale and the lost first.
 
     Args:
         book: Whose leases.
         engine: Where their stacks are.
+        everything: List what is in use, too.
         keep_volumes: Leave named volumes out, as a clean-up without --volumes does.
         clock: Seconds since 1970.
 
@@ -75,19 +80,31 @@ def candidates(
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer.
     """
-    kinds = {"container", "network"} if keep_volumes else {"container", "network", "volume"}
-    found = [item for item in engine.everything([f"{HOST_LABEL}={book.host}"]) if item.kind in kinds]
+    found, now = ownership.marked(engine, book.host), clock()
     leases = book.leases()  # after the list: a lease is always older than its containers
-    listed = [each for lease in leases for each in _of(lease, found, clock())]
-    known = {lease.id for lease in leases}
-    listed += [_orphan(item) for item in found if item.labels.get(LEASE_LABEL, "") not in known | {""}]
+    lost = ownership.lost(book.host, found, (lease.id for lease in leases))
+    judged = [lease for lease in leases if everything or lease.is_stale(now)]
+    if judged or lost:
+        found += ownership.in_projects(engine)
+    listed = [each for lease in judged for each in _of(lease, book.host, found, now, keep_volumes=keep_volumes)]
+    listed += [
+        _lost(item, holdings)
+        for holdings in lost.values()
+        for item in _removable(holdings, found, keep_volumes=keep_volumes)
+    ]
     return sorted(listed, key=lambda each: each.command != "stale")
 
 
-def _of(lease: Lease, found: Sequence[Resource], now: float) -> list[Candidate]:
+def _removable(holdings: ownership.Holdings, found: Sequence[Resource], *, keep_volumes: bool) -> list[Resource]:
+    keep = keep_volumes or holdings.keeps_data
+    return [item for item in holdings.among(found) if not (keep and item.kind == "volume")]
+
+
+def _of(lease: Lease, host: str, found: Sequence[Resource], now: float, *, keep_volumes: bool) -> list[Candidate]:
     """Return a candidate for the lease itself and one for each thing under it."""
     things: list[tuple[Kind | Literal["lease"], str]] = [("lease", lease.project)]
-    things += [(item.kind, item.name) for item in found if item.labels.get(LEASE_LABEL) == lease.id]
+    held = _removable(ownership.Holdings.of(host, lease), found, keep_volumes=keep_volumes)
+    things += [(item.kind, item.name) for item in held]
     stale, alive = lease.is_stale(now), lease.owner.is_alive(lease.lock)
     return [
         Candidate(
@@ -99,11 +116,10 @@ def _of(lease: Lease, found: Sequence[Resource], now: float) -> list[Candidate]:
     ]  # fmt: skip
 
 
-def _orphan(item: Resource) -> Candidate:
-    labels = item.labels
+def _lost(item: Resource, holdings: ownership.Holdings) -> Candidate:
     return Candidate(
-        command="stale", kind=item.kind, name=item.name, lease=labels[LEASE_LABEL],
-        environment=labels.get(ENVIRONMENT_LABEL, ""), why="the book has no such lease",
+        command="stale", kind=item.kind, name=item.name, lease=holdings.lease,
+        environment=item.labels.get(ownership.ENVIRONMENT_LABEL, ""), why="the book has no such lease",
     )  # fmt: skip
 
 
@@ -111,7 +127,7 @@ def _why(lease: Lease, now: float) -> str:
     if lease.deadline is not None and lease.deadline <= now:
         return f"its deadline passed {now - lease.deadline:.0f} s ago"
     if lease.owner.boot != boot_id():
-        return "the host has been started anew since"
+        return "the host has been restarted since"
     return "its owner has ended"
 
 

@@ -11,7 +11,7 @@ from stackyard.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stackyard.engine import ContainerState, Engine
+    from stackyard.engine import ContainerState, Engine, Resource
 
 LOG_LINES: Final = 50
 HEALTH_CHECKS: Final = 3
@@ -42,18 +42,18 @@ class ServiceEvidence:
         return "\n".join(lines)
 
 
-def collect(engine: Engine, labels: Sequence[str], *, secrets: Iterable[str]) -> list[ServiceEvidence]:
+def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable[str]) -> list[ServiceEvidence]:
     """
-    Gather the evidence of all containers with *labels*, sorted by service; what cannot be read is left out.
+    Gather the evidence of *containers*, sorted by service; what cannot be read is left out.
 
     Args:
         engine: Where the containers are.
-        labels: `key=value` filters.
+        containers: A stack's.
         secrets: Values to take out of every line.
     """
     hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
     found = []
-    for container in engine.containers(labels):
+    for container in containers:
         try:
             state, log = engine.state(container.id), engine.logs(container.id, tail=LOG_LINES)
         except EngineError:

@@ -26,6 +26,7 @@ from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.launch import KEPT_TTL, launch
 from stackyard.leases.names import check_seconds
+from stackyard.leases.records import stable_id
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
 from stackyard.turns import TELL_AFTER
@@ -280,7 +281,8 @@ def dev_up(
 
 def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     """End the environment that stays; its data volume is kept."""
-    removal = Stack(environment, book.find(environment.name), book, engine).down().check()
+    lease = book.find(stable_id(environment.name, book.host, environment.root))
+    removal = Stack(environment, lease, book, engine).down().check()
     say(f"{environment.name} is down, {len(removal.removed)} removed in {removal.seconds:.2f} s; its data is kept")
 
 

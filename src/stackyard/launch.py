@@ -11,6 +11,7 @@ from stackyard.compose import port_conflict
 from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
 from stackyard.leases.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
+from stackyard.ownership import Holdings
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import strangers
@@ -145,7 +146,7 @@ def _place(
     if options["fixed"] == "prefer" and lease.slot is not None:
         progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
     if lease.owner.kind == "process" and lease.created < asked:
-        cleanup.remove(engine, [f"{cleanup.LEASE_LABEL}={lease.id}"])
+        cleanup.remove(engine, Holdings.of(book.host, lease), keep_volumes=lease.keeps_data)
     return Stack(environment, lease, book, engine)
 
 
@@ -205,4 +206,4 @@ def start_in_place(
 
 def _can_move(lease: Lease, error: EngineError) -> bool:
     """Tell whether another place would help; an environment that keeps its data has only one."""
-    return port_conflict(error) and lease.id != lease.environment
+    return port_conflict(error) and not lease.keeps_data

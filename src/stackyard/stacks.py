@@ -21,6 +21,7 @@ from stackyard.checkpoints import reach
 from stackyard.compose import Compose, port_conflict
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
+from stackyard.ownership import Holdings
 from stackyard.starts import Start, Startup
 from stackyard.turns import turn
 
@@ -51,6 +52,7 @@ class Stack:
         engine: The engine it lives on.
 
     Attributes:
+        holdings: What is ours under the lease.
         stood_before: True when `up` found the stack standing; a failure then leaves it as it is.
     """
 
@@ -59,10 +61,15 @@ class Stack:
         self.lease = lease
         self.book = book
         self.engine = engine
-        self.labels = [f"{cleanup.LEASE_LABEL}={lease.id}"]
+        self.holdings = Holdings.of(book.host, lease)
         self.stood_before = False
         self._standing: list[Resource] = []
         self._fresh = lease.owner.kind != "detached"  # nobody else knows of the lease, and nothing was made for it yet
+
+    @property
+    def labels(self) -> list[str]:
+        """The engine's filter for what carries the labels of the lease; `holdings` finds the rest of it, too."""
+        return self.holdings.labels
 
     @property
     def compose(self) -> Compose:
@@ -119,7 +126,7 @@ class Stack:
 
     def _found(self) -> list[Resource]:
         """List what stands already; for a fresh lease that is nothing, and asking costs a round trip."""
-        found = [] if self._fresh else self.engine.everything(self.labels)
+        found = [] if self._fresh else self.holdings.everything(self.engine)
         self.stood_before = any(item.kind == "container" for item in found)
         return found
 
@@ -136,12 +143,12 @@ class Stack:
             return asyncio.run(_unwound_first(self._start(limit)))
         except (NotReadyError, CommandError, RefusedError) as error:
             if isinstance(error, EngineError) and port_conflict(error):
-                cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+                cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
                 raise
             raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
         except BaseException:
             if not self.stood_before:
-                cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+                cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
             raise
 
     async def _start(self, limit: float) -> Startup:
@@ -152,7 +159,7 @@ class Stack:
     def _trouble(self) -> str | None:
         """Name the first service that will not come up any more; None while all may."""
         with contextlib.suppress(EngineError):
-            for container in self.engine.troubled(self.labels):
+            for container in self.holdings.troubled(self.engine):
                 state = self.engine.state(container.id)
                 if state.well:  # an engine that has just come back is still at it
                     continue
@@ -161,9 +168,9 @@ class Stack:
 
     def _post_mortem(self, reason: str, *, keep: bool) -> str:
         """Collect the evidence, then remove the stack unless it is to be kept."""
-        found = evidence.collect(self.engine, self.labels, secrets=self.lease.secrets())
+        found = evidence.collect(self.engine, self.containers(), secrets=self.lease.secrets())
         if not keep:
-            cleanup.remove(self.engine, self.labels, keep_volumes=self.keeps_data)
+            cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
         repeat = f"invoke env.up --environment {self.environment.name} --keep"
         return evidence.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
 
@@ -185,9 +192,13 @@ class Stack:
         keep = self.keeps_data and not volumes
         return cleanup.remove_lease(self.book, self.engine, self.lease, keep_volumes=keep)
 
+    def containers(self) -> list[Resource]:
+        """Return its containers, running or not."""
+        return self.holdings.containers(self.engine)
+
     def status(self) -> list[ContainerState]:
         """Return the state of each of its containers, sorted by service."""
-        states = [self.engine.state(container.id) for container in self.engine.containers(self.labels)]
+        states = [self.engine.state(container.id) for container in self.containers()]
         return sorted(states, key=lambda state: state.service)
 
     def memory(self) -> dict[str, MemoryUse | None]:
@@ -209,7 +220,7 @@ class Stack:
         return found[service]
 
     def _containers(self) -> dict[str, Resource]:
-        return {item.labels.get(SERVICE_LABEL, item.name): item for item in self.engine.containers(self.labels)}
+        return {item.labels.get(SERVICE_LABEL, item.name): item for item in self.containers()}
 
     def restart(self, service: str) -> None:
         """Restart one service's container and return when the engine has started it again."""

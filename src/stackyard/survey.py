@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackyard import ownership
 from stackyard.leases import LeaseBook, Survivor
 from stackyard.settings import Settings
 
@@ -43,8 +44,7 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    labels = [f"stackyard.host={host}"]
-    found = [Survivor.from_labels(item.labels, host=host) for item in engine.everything(labels)]
+    found = [Survivor.from_labels(item.labels, host=host) for item in ownership.marked(engine, host)]
     return list({survivor.id: survivor for survivor in found if survivor is not None}.values())
 
 

@@ -12,7 +12,7 @@ import docker.errors
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, changed, finish, until
 
-from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
+from stackyard.ownership import HOST_LABEL, LEASE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

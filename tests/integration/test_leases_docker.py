@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.cleanup import remove
-from stackyard.engine.client import plain_errors
+from stackyard.cleanup import sweep
+from stackyard.engine.client import each, plain_errors
 from stackyard.environments import Environment
 from stackyard.errors import EngineError
 from stackyard.leases import LeaseBook
@@ -56,8 +56,8 @@ def make_network(engine: Engine, lease: Lease, host: str) -> None:
 @pytest.fixture
 def swept(engine: Engine, book: LeaseBook) -> Iterator[None]:
     yield
-    assert remove(engine, [f"stackyard.host={book.host}"]).left == []
-    assert remove(engine, [CONTROL]).left == []
+    assert sweep(book, engine, everything=True).left == []
+    assert each(engine.remove, engine.networks([CONTROL])) == []
 
 
 @pytest.mark.skipif(os.environ.get("STACKYARD_FULL") != "1", reason="takes half a minute; STACKYARD_FULL=1 runs it")

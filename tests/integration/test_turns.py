@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import cleanup
+from stackyard import cleanup, ownership
 from stackyard.leases import turnstile
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.survey import open_book
@@ -61,7 +61,7 @@ class Host:
         wait_until(lambda: self.in_line() == count)
 
     def containers(self) -> list[Any]:
-        return self.engine.containers([f"{cleanup.HOST_LABEL}={self.book.host}"])
+        return self.engine.containers([f"{ownership.HOST_LABEL}={self.book.host}"])
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_run_killed_while_it_waits_is_forgotten_and_has_made_nothing(host: Hos
         host.wait_for(1)
 
     answer = shown(living)
-    assert {item.labels[cleanup.LEASE_LABEL] for item in host.containers()} == {answer["lease"]}
+    assert {item.labels[ownership.LEASE_LABEL] for item in host.containers()} == {answer["lease"]}
     assert answer["steps"]["turn"] == [-answer["waited"], 0.0]
 
 
@@ -185,8 +185,8 @@ def test_of_twelve_processes_no_more_than_two_make_a_stack_at_a_time(host: Host)
 
 def making() -> list[tuple[str, datetime, datetime]]:
     """Return each lease with the engine's times of its first container made and its last one started."""
-    ask = ["docker", "ps", "--quiet", "--filter", f"label={cleanup.HOST_LABEL}={Settings.load().host}"]
-    words = f'{{{{index .Config.Labels "{cleanup.LEASE_LABEL}"}}}} {{{{.Created}}}} {{{{.State.StartedAt}}}}'
+    ask = ["docker", "ps", "--quiet", "--filter", f"label={ownership.HOST_LABEL}={Settings.load().host}"]
+    words = f'{{{{index .Config.Labels "{ownership.LEASE_LABEL}"}}}} {{{{.Created}}}} {{{{.State.StartedAt}}}}'
     ids = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603 - our own words
     look = ["docker", "inspect", "--format", words, *ids]
     found: dict[str, tuple[list[datetime], list[datetime]]] = {}

@@ -25,7 +25,7 @@ SERVICES = ("postgres", "redis", "auth", "backend")
 
 def model(**changes: Any) -> dict[str, Any]:
     """Return a small model of four services; *changes* go into the service auth."""
-    labels = {"stackyard.lease": "@STACKYARD_LEASE@"}
+    labels = {"stackyard.lease": "@STACKYARD_LEASE@", "stackyard.host": "@STACKYARD_HOST@"}
     service = {
         "image": "stackyard/any:1", "labels": labels, "networks": {"platform": None}, "profiles": ["test"],
         "command": None, "environment": {"A": "1"},

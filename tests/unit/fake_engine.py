@@ -31,19 +31,20 @@ class FakeEngine:
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     immortal: set[str] = field(default_factory=set)
     broken: bool = False
+    host: str = "h1"
     requests: list[str] = field(default_factory=list)
     created: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     def container(self, service: str, lease: str = "l1", **changes: Any) -> dict[str, Any]:
         identity = f"{service}-{lease}"
-        labels = {"com.docker.compose.service": service, "stackyard.lease": lease, "stackyard.host": "h1"}
+        labels = {"com.docker.compose.service": service, "stackyard.lease": lease, "stackyard.host": self.host}
         state = {"Status": "running", "ExitCode": 0, "OOMKilled": False, "StartedAt": "2026-01-01T00:00:00Z"}
         row = {"labels": labels, "state": state | changes, "text": "Up 2 seconds", "log": b"", "stats": STATS}
         self.containers[identity] = row
         return row
 
     def network(self, name: str, lease: str = "l1", *, users: tuple[str, ...] = ()) -> None:
-        labels = {"stackyard.lease": lease, "stackyard.host": "h1"}
+        labels = {"stackyard.lease": lease, "stackyard.host": self.host}
         config = [{"Subnet": "10.213.0.0/28"}]
         ends = {user: {"Name": user} for user in users}
         self.networks[name] = {
@@ -51,7 +52,7 @@ class FakeEngine:
         }  # fmt: skip
 
     def volume(self, name: str, lease: str = "l1") -> None:
-        labels = {"stackyard.lease": lease, "stackyard.host": "h1"}
+        labels = {"stackyard.lease": lease, "stackyard.host": self.host}
         self.volumes[name] = {"Name": name, "Labels": labels}
 
     def answer(  # noqa: C901, PLR0911 - a table of routes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class Surroundings:
 
     name: str = "test"
     data: Literal["tmpfs", "volume"] = "tmpfs"
+    root: Path = Path("/srv/checkout")
     ports: Mapping[str, int] = field(
         default_factory=lambda: {"postgres": 11934, "redis": 11981, "backend": 11901, "auth": 11982}
     )

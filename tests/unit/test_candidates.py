@@ -10,8 +10,8 @@ import pytest
 from invoke.context import Context
 from lease_records import Clock
 
-from stackyard.candidates import Candidate, candidates
-from stackyard.commands.cleanup import plan
+from stackyard.candidates import Candidate, plan
+from stackyard.commands import cleanup as commands
 from stackyard.environments import Environment
 from stackyard.leases import Lease, LeaseBook
 from stackyard.settings import Settings
@@ -60,7 +60,7 @@ def test_the_living_are_for_all_alone(fake_engine: FakeEngine, engine: Engine, b
     lease = book.acquire(Environment.load("test"))
     put(fake_engine, book, lease.id)
 
-    found = candidates(book, engine)
+    found = plan(book, engine)
 
     assert facts(found) == [
         ("all", "lease", lease.project),
@@ -76,7 +76,7 @@ def test_a_dead_owner_s_come_first_and_say_so(fake_engine: FakeEngine, engine: E
     for lease in (mine.id, theirs):
         put(fake_engine, book, lease)
 
-    found = candidates(book, engine, keep_volumes=False)
+    found = plan(book, engine, keep_volumes=False)
 
     assert [item.lease for item in found] == [theirs] * 4 + [mine.id] * 4
     assert [item.kind for item in found[:4]] == ["lease", "container", "network", "volume"]
@@ -89,7 +89,7 @@ def test_a_passed_deadline_tells_for_how_long(engine: Engine, book: LeaseBook) -
     clock = Clock()
     clock.now = book.leases()[0].created + 95.0
 
-    (item,) = candidates(book, engine, clock=clock)
+    (item,) = plan(book, engine, clock=clock)
 
     assert (item.command, item.why, item.owner) == ("stale", "its deadline passed 65 s ago", "detached")
 
@@ -99,16 +99,16 @@ def test_a_lease_of_an_earlier_boot_says_so(engine: Engine, book: LeaseBook, mon
     monkeypatch.setattr("stackyard.leases.owners.boot_id", lambda: "another")
     monkeypatch.setattr("stackyard.candidates.boot_id", lambda: "another")
 
-    (item,) = candidates(book, engine)
+    (item,) = plan(book, engine)
 
-    assert (item.command, item.why) == ("stale", "the host has been started anew since")
+    assert (item.command, item.why) == ("stale", "the host has been restarted since")
 
 
 def test_what_the_book_has_lost_sight_of_is_listed(fake_engine: FakeEngine, engine: Engine, book: LeaseBook) -> None:
     put(fake_engine, book, "lost")
     fake_engine.container("auth", "foreign")
 
-    found = candidates(book, engine)
+    found = plan(book, engine)
 
     assert facts(found) == [("stale", "container", "redis-lost"), ("stale", "network", "net-lost")]
     assert {(item.why, item.user, item.owner) for item in found} == {("the book has no such lease", "", "")}
@@ -120,7 +120,7 @@ def test_a_plan_changes_nothing(fake_engine: FakeEngine, engine: Engine, book: L
     orphan.mkdir()
     before = [lease.to_json() for lease in book.leases()]
 
-    candidates(book, engine)
+    plan(book, engine)
 
     assert [lease.to_json() for lease in book.leases()] == before
     assert orphan.is_dir()
@@ -139,18 +139,18 @@ def test_a_user_without_a_name_and_a_lease_without_files_can_be_listed(
     else:
         monkeypatch.setattr("pwd.getpwuid", name)
 
-    assert [item.user for item in candidates(book, engine)] == [expected]
+    assert [item.user for item in plan(book, engine)] == [expected]
 
 
 @pytest.mark.usefixtures("fake_engine")
 def test_the_command_prints_a_table_or_json(book: LeaseBook, capsys: pytest.CaptureFixture[str]) -> None:
-    plan(Context())
+    commands.plan(Context())
     nothing = capsys.readouterr().out
     lease = book.acquire(Environment.load("test"), ttl=3600)
 
-    plan(Context())
+    commands.plan(Context())
     table = capsys.readouterr().out.splitlines()
-    plan(Context(), json=True)
+    commands.plan(Context(), json=True)
     (row,) = json.loads(capsys.readouterr().out)
 
     assert nothing == "nothing to remove\n"

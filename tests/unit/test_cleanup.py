@@ -9,6 +9,7 @@ from stackyard.environments import Environment
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import Lease, LeaseBook
 from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.ownership import Holdings
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from stackyard.engine import Engine
 
-LABEL = ["stackyard.lease=l1"]
+HELD = Holdings(host="h1", lease="l1")
 
 
 def no_sleep(_seconds: float) -> None: ...
@@ -30,7 +31,7 @@ def test_a_removal_takes_its_own_and_nothing_else(fake_engine: FakeEngine, engin
         fake_engine.network(f"net-{lease}", lease)
         fake_engine.volume(f"data-{lease}", lease)
 
-    removal = cleanup.remove(engine, LABEL)
+    removal = cleanup.remove(engine, HELD)
 
     assert removal.removed == ["container redis-l1", "network net-l1", "volume data-l1"]
     assert removal.check().left == []
@@ -42,7 +43,7 @@ def test_a_removal_takes_its_own_and_nothing_else(fake_engine: FakeEngine, engin
 def test_a_kept_volume_is_neither_removed_nor_left_over(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.volume("data")
 
-    removal = cleanup.remove(engine, LABEL, keep_volumes=True)
+    removal = cleanup.remove(engine, HELD, keep_volumes=True)
 
     assert (removal.removed, removal.left, list(fake_engine.volumes)) == ([], [], ["data"])
 
@@ -51,7 +52,7 @@ def test_what_the_engine_says_it_removed_but_lists_again_is_left_over(fake_engin
     fake_engine.container("auth")
     fake_engine.immortal.add("auth-l1")
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert [str(item) for item in removal.left] == ["container auth-l1: it appeared again after its removal"]
     with pytest.raises(LeftoversError, match="1 left after the clean-up: container auth-l1"):
@@ -62,7 +63,7 @@ def test_a_network_in_use_names_its_users(fake_engine: FakeEngine, engine: Engin
     fake_engine.network("net", users=("stranger",))
     fake_engine.refuse["networks net"] = (403, "network net has active endpoints")
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert [item.reason for item in removal.left] == ["still used by stranger"]
 
@@ -75,7 +76,7 @@ def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: 
         fake_engine.refuse.clear()
         fake_engine.container("late")
 
-    removal = cleanup.remove(engine, LABEL, sleep=recover)
+    removal = cleanup.remove(engine, HELD, sleep=recover)
 
     assert (sorted(removal.removed), removal.left) == (["container auth-l1", "container late-l1"], [])
 
@@ -90,7 +91,7 @@ def test_a_slow_engine_that_refuses_nothing_is_waited_for(fake_engine: FakeEngin
         if len(slept) == cleanup.ROUNDS + 3:
             fake_engine.immortal.clear()
 
-    assert cleanup.remove(engine, LABEL, sleep=sleep).left == []
+    assert cleanup.remove(engine, HELD, sleep=sleep).left == []
     assert max(slept) == cleanup.PAUSE * cleanup.ROUNDS
 
 
@@ -99,7 +100,7 @@ def test_a_refusal_is_not_waited_for_as_long(fake_engine: FakeEngine, engine: En
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     slept: list[float] = []
 
-    assert len(cleanup.remove(engine, LABEL, sleep=slept.append).left) == 1
+    assert len(cleanup.remove(engine, HELD, sleep=slept.append).left) == 1
     assert len(slept) == cleanup.ROUNDS - 1
 
 
@@ -125,7 +126,7 @@ def test_a_network_goes_as_soon_as_its_containers_are_off_it(fake_engine: FakeEn
         fake_engine.container(service)
         fake_engine.refuse[f"containers {service}-l1"] = (500, "device busy")
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert removal.removed == ["network net"]
     assert [(item.name, item.reason.endswith("device busy")) for item in removal.left] == [
@@ -138,7 +139,7 @@ def test_only_who_is_on_a_network_is_taken_off_it(fake_engine: FakeEngine, engin
     fake_engine.container("pod")
     fake_engine.container("redis")["mode"] = "container:pod-l1"
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert (len(removal.removed), removal.left) == (3, [])
     assert [request.endswith("/networks/net/disconnect") for request in fake_engine.requests].count(True) == 1
@@ -148,7 +149,7 @@ def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEng
     fake_engine.network("net")
     fake_engine.networks["net"]["Containers"]["ep-4711"] = {"Name": "auth-l1"}
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert (removal.removed, removal.left) == (["network net"], [])
 
@@ -156,7 +157,7 @@ def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEng
 def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.network("net", users=("stranger",))
 
-    removal = cleanup.remove(engine, LABEL, sleep=no_sleep)
+    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
 
     assert [str(item) for item in removal.left] == ["network net: still used by stranger"]
     assert list(fake_engine.networks["net"]["Containers"]) == ["stranger"]

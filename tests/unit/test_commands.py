@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def shell(
     tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shell:
-    del fake_engine  # DOCKER_HOST names it
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    fake_engine.host = Settings.load().host
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
     replace_probes(monkeypatch, Answering)
     install_docker(tmp_path, "exit 0")
@@ -39,7 +39,7 @@ def add_lease(fake_engine: FakeEngine, *services: str, ttl: float = 60) -> Lease
     with Engine() as engine:
         lease = open_book(None, engine).acquire(Environment.load("test"), ttl=ttl)
     for service in services:
-        fake_engine.container(service, lease.id)["labels"]["stackyard.host"] = Settings.load().host
+        fake_engine.container(service, lease.id)
     return lease
 
 
@@ -216,8 +216,8 @@ def test_stale_takes_the_dead_and_leaves_the_living(shell: Shell, fake_engine: F
 
 
 def test_stale_takes_orphans_of_this_host_and_leaves_other_hosts_alone(shell: Shell, fake_engine: FakeEngine) -> None:
-    fake_engine.container("redis", "unknown")["labels"]["stackyard.host"] = Settings.load().host
-    fake_engine.container("redis", "elsewhere")
+    fake_engine.container("redis", "unknown")
+    fake_engine.container("redis", "elsewhere")["labels"]["stackyard.host"] = "h1"
 
     shell.run("cleanup.stale")
 
@@ -241,7 +241,6 @@ def test_all_with_yes_keeps_data_volumes_unless_told(shell: Shell, fake_engine: 
     for options in ([], ["--volumes"]):
         lease = add_lease(fake_engine)
         fake_engine.volume("data", lease.id)
-        fake_engine.volumes["data"]["Labels"]["stackyard.host"] = Settings.load().host
         shell.run("cleanup.all", "--yes", *options)
         assert list(fake_engine.volumes) == ([] if options else ["data"])
 

@@ -20,7 +20,7 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
     )
     broken["log"] = b"password hunter2\nbye\nbye\n"
 
-    found = evidence.collect(engine, LABEL, secrets=["hunter2", ""])
+    found = evidence.collect(engine, engine.containers(LABEL), secrets=["hunter2", ""])
 
     assert [item.state.service for item in found] == ["auth", "redis"]
     assert str(found[0]).splitlines() == [
@@ -44,7 +44,7 @@ def test_a_container_gone_meanwhile_hides_nothing_of_the_others(fake_engine: Fak
         return (404, {"message": "gone"}) if "gone-l1" in path else plain(method, path, query, body)
 
     fake_engine.answer = answer  # type: ignore[method-assign]  # the engine forgets one container
-    assert [item.state.service for item in evidence.collect(engine, LABEL, secrets=[])] == ["redis"]
+    assert [item.state.service for item in evidence.collect(engine, engine.containers(LABEL), secrets=[])] == ["redis"]
 
 
 def test_the_longest_secret_is_hidden_first() -> None:

@@ -18,6 +18,7 @@ from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
+from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
 
@@ -53,13 +54,13 @@ class Yard:
 
 @pytest.fixture
 def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Yard:
-    del fake_engine  # DOCKER_HOST names it
     root = tmp_path / "project"
     for part in ("envs", "compose"):
         shutil.copytree(project_root() / part, root / part, ignore=shutil.ignore_patterns("secrets"))
     root.joinpath("tests", "platform").mkdir(parents=True)
     monkeypatch.setenv("STACKYARD_ROOT", str(root))
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    fake_engine.host = Settings.load().host
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
     replace_probes(monkeypatch, Answering)
     install_docker(tmp_path, "exit 0")
@@ -201,8 +202,6 @@ def test_what_is_left_is_named_and_fails_the_run(
 
 
 def test_a_run_says_what_it_swept_first(yard: Yard, fake_engine: FakeEngine) -> None:
-    from stackyard.settings import Settings  # noqa: PLC0415 - after the environment is set
-
     host = Settings.load().host
     fake_engine.container("redis", "dead")["labels"]["stackyard.host"] = host
 

@@ -30,7 +30,8 @@ def book(tmp_path: Path) -> LeaseBook:
 
 
 @pytest.fixture
-def stack(book: LeaseBook, engine: Engine) -> Stack:
+def stack(book: LeaseBook, engine: Engine, fake_engine: FakeEngine) -> Stack:
+    fake_engine.host = book.host
     environment = Environment.load("test")
     return Stack(environment, book.acquire(environment), book, engine)
 
@@ -204,7 +205,7 @@ def test_exec_splits_words_without_a_shell(stack: Stack, tmp_path: Path, fake_en
 def test_a_stack_that_stood_before_survives_a_failed_start(
     book: LeaseBook, fake_engine: FakeEngine, engine: Engine, tmp_path: Path
 ) -> None:
-    environment = Environment.load("test")
+    environment, fake_engine.host = Environment.load("test"), book.host
     lease = book.acquire(environment, ttl=60)
     fake_engine.container("redis", lease.id)
     install_docker(tmp_path, "exit 0")

@@ -147,7 +147,7 @@ class FakeStack:
         self.spare = (2,)
         self.id, self.name = "c1", "c1"
 
-    def containers(self, _labels: object) -> list[FakeStack]:
+    def containers(self) -> list[FakeStack]:
         vars(self)["labels"] = {"com.docker.compose.service": "redis"}
         return [self]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from stackyard import turns
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
-from stackyard.cleanup import LEASE_LABEL
 from stackyard.errors import StackyardError
 from stackyard.launch import launch
+from stackyard.ownership import LEASE_LABEL
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:

@@ -31,12 +31,12 @@ VOLUMES_HELP = "Remove data volumes too (the dev environment keeps its data in o
 @failing_cleanly
 def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
     """Say what cleanup.stale and cleanup.all would remove, whose it is and why; nothing is changed."""
-    from stackyard.candidates import candidates  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard import candidates  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     with Engine() as engine:
-        found = candidates(open_book(None, engine), engine, keep_volumes=not volumes)
+        found = candidates.plan(open_book(None, engine), engine, keep_volumes=not volumes)
     if json:
         print(jsonlib.dumps([item.to_json() for item in found], indent=2))
     else:

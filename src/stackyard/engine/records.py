@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
+PROJECT_LABEL: Final = "com.docker.compose.project"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ class Outline(NamedTuple):
 
     name: str
     data: Literal["tmpfs", "volume"]
+    root: Path
     ports: dict[str, int]
     subnet: str
     reserve_mb: int
@@ -69,7 +70,7 @@ def _made(name: str, root: Path, notes: Path) -> Outline:
     with contextlib.suppress(OSError, BookError):
         stamps = {file: _stamp(file) for file in _sources(loaded)}
         if all(began - max(times) > SETTLED for _, _, *times in stamps.values()):
-            _keep(notes, {"root": str(root), "stamps": stamps, "outline": made._asdict()})
+            _keep(notes, {"root": str(root), "stamps": stamps, "outline": made._asdict() | {"root": str(root)}})
     return made
 
 
@@ -95,7 +96,7 @@ def _kept(notes: Path, root: Path) -> Outline | None:
         found = json.loads(_read(notes))
         stamps = found["stamps"]
         if found["root"] == str(root) and stamps.keys() >= set(_code()) and all(map(_is_same, stamps.items())):
-            return Outline(**found["outline"])
+            return Outline(**(found["outline"] | {"root": root}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -19,6 +20,8 @@ SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by of
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
 KEEPER: Final = "keeper.lock"  # what the lock is called while its stack is warm, so that the directory still has one
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
+_RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that is nothing but itself
+LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
 
 Fixed = Literal["never", "prefer", "only"]
 
@@ -34,6 +37,11 @@ class Leasable(Protocol):
     @property
     def data(self) -> Literal["tmpfs", "volume"]:
         """Whether its database outlives a stack."""
+        ...
+
+    @property
+    def root(self) -> Path:
+        """The checkout it is of."""
         ...
 
     @property
@@ -80,7 +88,8 @@ class Lease:
     does.
 
     Attributes:
-        id: Eight hex digits, or the environment's name where its data is a volume.
+        id: Eight random hex digits; where its data is a volume, the environment's name and six hex digits that stand
+            for the book and the checkout.
         parallel_id: The caller's own name for it; None if it has none.
         environment: Name of the environment.
         slot: Number of its slot in the pool; None on an environment's fixed block.
@@ -110,6 +119,11 @@ class Lease:
     removing: bool = False
     memory_mb: int = 0
     directory: Path = field(repr=False)
+
+    @property
+    def keeps_data(self) -> bool:
+        """True when its data is in a volume that outlives it."""
+        return keeps_data(self.id, self.environment)
 
     @property
     def env_file(self) -> Path:
@@ -159,7 +173,7 @@ class Lease:
         """
         if self.deadline is not None and self.deadline <= now:
             return True
-        if self.owner.kind == "detached" and (self.deadline is None or self.id == self.environment):
+        if self.owner.kind == "detached" and (self.deadline is None or self.keeps_data):
             return False
         return not self.owner.is_alive(self.lock)
 
@@ -220,13 +234,13 @@ class Survivor:
         Read the labels of a container or network; None if they are not of a lease of *host*.
 
         Args:
-            labels: Names and values; ``com.docker.compose.project`` is used where it is there.
+            labels: Names and values.
             host: ``Settings.host`` of the book to rebuild.
         """
         if labels.get("stackyard.host") != host:
             return None
         words = {key.removeprefix("stackyard."): value for key, value in labels.items()}
-        return cls._from_words(words, labels.get("com.docker.compose.project"))
+        return cls._from_words(words)
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, str], *, host: str) -> Survivor | None:
@@ -234,10 +248,10 @@ class Survivor:
         if variables.get("STACKYARD_HOST") != host:
             return None
         words = {key.removeprefix("STACKYARD_").lower(): value for key, value in variables.items()}
-        return cls._from_words(words, variables.get("COMPOSE_PROJECT_NAME"))
+        return cls._from_words(words)
 
     @classmethod
-    def _from_words(cls, words: Mapping[str, str], project: str | None) -> Survivor | None:
+    def _from_words(cls, words: Mapping[str, str]) -> Survivor | None:
         owner = Owner.parse(words.get("owner", ""))
         lease, environment = words.get("lease", ""), words.get("environment", "")
         block = parse_ports(words.get("ports", ""))
@@ -249,7 +263,7 @@ class Survivor:
         return cls(
             id=lease,
             environment=environment,
-            project=project or project_name(environment, lease),
+            project=project_name(environment, lease),
             subnet=subnet,
             ports=block[0],
             spare=block[1],
@@ -275,9 +289,33 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
+def stable_id(environment: str, host: str, root: Path) -> str:
+    """
+    Return the id of the one lease that a checkout has, in one book, of an environment that keeps its data.
+
+    Args:
+        environment: The environment's name.
+        host: ``Settings.host`` of the book.
+        root: The checkout.
+    """
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, which commands that only look need not wait for
+
+    seed = "\n".join([host, str(root.resolve()), environment])
+    return f"{environment[:LONGEST_PREFIX]}-{hashlib.sha256(seed.encode()).hexdigest()[:6]}"
+
+
+def keeps_data(lease: str, environment: str) -> bool:
+    """
+    Say whether the lease with the id *lease* is of an environment that keeps its data.
+
+    Every other lease has eight random hex digits; earlier versions gave this one the name of the environment.
+    """
+    return lease == environment or not _RANDOM.fullmatch(lease)
+
+
 def project_name(environment: str, lease: str) -> str:
-    """Return the Compose project name of a lease."""
-    return f"stackyard-{environment}" if lease == environment else f"stackyard-{environment}-{lease}"
+    """Return the Compose project name of a lease; only the lease itself can have it, as it ends with the lease's id."""
+    return f"stackyard-{environment}-{lease}" if _RANDOM.fullmatch(lease) else f"stackyard-{lease}"
 
 
 def ports_text(ports: Mapping[str, int], spare: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import StackyardError
 from stackyard.leases import rows
-from stackyard.leases.records import Lease, Survivor, parse_env
+from stackyard.leases.records import Lease, Survivor, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def _enter(
             project=found.project,
             owner=found.owner,
             created=found.created,
-            deadline=now + GRACE if found.owner.kind == "detached" and found.id != found.environment else None,
+            deadline=now + GRACE
+            if found.owner.kind == "detached" and not keeps_data(found.id, found.environment)
+            else None,
             memory_mb=found.memory_mb,
             directory=directory / found.id,
         )

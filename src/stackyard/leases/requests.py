@@ -12,7 +12,7 @@ from stackyard.leases import admission, files, owners, refusals, rows
 from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import Lease, project_name
+from stackyard.leases.records import Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
 
 if TYPE_CHECKING:
@@ -98,9 +98,13 @@ class Request:
     def _keeps_data(self) -> bool:
         return self.environment.data == "volume"
 
+    @property
+    def _stable_id(self) -> str:
+        return stable_id(self.environment.name, self.host, self.environment.root)
+
     def _existing(self, db: sqlite3.Connection) -> Lease | None:
         if self._keeps_data:
-            return rows.one(db, self.directory, self.environment.name)
+            return rows.one(db, self.directory, self._stable_id)
         if self.parallel_id is None:
             return None
         return rows.by_parallel_id(db, self.directory, self.parallel_id, self.environment.name)
@@ -153,7 +157,7 @@ class Request:
 
     def _grant(self, db: Transaction, draft: Draft, place: Place, now: float) -> Lease:
         name, owner = self.environment.name, self._owner()
-        identifier = name if self._keeps_data else os.urandom(4).hex()
+        identifier = self._stable_id if self._keeps_data else os.urandom(4).hex()
         lease = Lease(
             id=identifier,
             parallel_id=self.parallel_id,

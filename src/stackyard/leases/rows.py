@@ -43,12 +43,26 @@ def one(db: sqlite3.Connection, directory: Path, identifier: str) -> Lease | Non
 
 def find(db: sqlite3.Connection, directory: Path, identifier: str, environment: str | None = None) -> Lease | None:
     """
-    Return the lease with this id, or else the one with this parallel id; None if there is none.
+    Return the lease with this id, else the one with this parallel id, else the one of the environment with this name.
+
+    Only an environment that keeps its data gives its name to its lease. None if there is no such lease.
 
     Raises:
-        UsageError: If several environments have one and *environment* is None.
+        UsageError: If several have it, and *environment* does not say which.
     """
-    return one(db, directory, identifier) or by_parallel_id(db, directory, identifier, environment)
+    return (
+        one(db, directory, identifier)
+        or by_parallel_id(db, directory, identifier, environment)
+        or _of_environment(db, directory, identifier)
+    )
+
+
+def _of_environment(db: sqlite3.Connection, directory: Path, name: str) -> Lease | None:
+    found = [lease for lease in every(db, directory) if lease.environment == name and lease.keeps_data]
+    if len(found) > 1:
+        ids = ", ".join(lease.id for lease in found)
+        raise UsageError(f"{len(found)} checkouts have a stack of {name}; give the id of one: {ids}")
+    return found[0] if found else None
 
 
 def by_parallel_id(db: sqlite3.Connection, directory: Path, parallel_id: str, environment: str | None) -> Lease | None:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from stackyard.cleanup import HOST_LABEL, LEASE_LABEL
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.engine.usage import sight
 from stackyard.errors import RefusedError
 from stackyard.monitor.records import Service, Snapshot
+from stackyard.ownership import Owned, owned_containers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stackyard.engine import Engine, Resource
+    from stackyard.engine import Engine
     from stackyard.leases import Lease, LeaseBook
 
-ENVIRONMENT_LABEL: Final = "stackyard.environment"
 LOOKERS: Final = 8  # containers looked at at once
 WITHOUT_CONTAINER: Final = "websocket"  # a leased port of its own, served by the backend
 
@@ -61,22 +60,23 @@ class Watcher:
             BookError: If the lease book cannot be used.
         """
         began = self._clock()
-        labels = [f"{LEASE_LABEL}={self._lease.id}"] if self._lease else [f"{HOST_LABEL}={self.book.host}"]
-        found = self.engine.containers(labels)
+        leases = [self._lease] if self._lease else self.book.leases()
+        found = owned_containers(self.engine, self.book.host, leases, lost=self._lease is None)
         before, self._spent = self._spent, {}
         services = [each for each in self._at_once(found, before) if each is not None]
         services += self._missing(services)
         services.sort(key=lambda each: (each.environment, each.lease, each.service))
         return Snapshot(at=began, seconds=self._clock() - began, services=services)
 
-    def _at_once(self, found: Sequence[Resource], before: Mapping[str, tuple[float, float]]) -> list[Service | None]:
+    def _at_once(self, found: Sequence[Owned], before: Mapping[str, tuple[float, float]]) -> list[Service | None]:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 20 ms that most commands do not need
 
         with ThreadPoolExecutor(max_workers=LOOKERS) as pool:
-            return list(pool.map(lambda item: self._service(item, before.get(item.id)), found))
+            return list(pool.map(lambda item: self._service(item, before.get(item.thing.id)), found))
 
-    def _service(self, item: Resource, before: tuple[float, float] | None) -> Service | None:
+    def _service(self, owned: Owned, before: tuple[float, float] | None) -> Service | None:
         """Look at one container; *before* is when the look before was, and the CPU seconds it found."""
+        item = owned.thing
         try:
             seen, now = sight(self.engine, item.id), self._clock()
         except RefusedError:
@@ -86,7 +86,7 @@ class Watcher:
         if seen.usage:
             self._spent[item.id] = (now, seen.usage.cpu_s)
         return Service(
-            environment=item.labels.get(ENVIRONMENT_LABEL, ""), lease=item.labels.get(LEASE_LABEL, ""),
+            environment=owned.environment, lease=owned.lease,
             service=item.labels.get(SERVICE_LABEL, item.name), seen=seen,
             cpu_percent=_percent(before, self._spent[item.id]) if seen.usage and before else None,
         )  # fmt: skip

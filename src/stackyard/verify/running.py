@@ -70,7 +70,7 @@ def look(stack: Stack) -> Running:
         BookError: If the lease's files cannot be read.
     """
     engine = stack.engine
-    found = engine.containers(stack.labels)
+    found = stack.containers()
     return Running(
         containers=[_container(engine, item.id, item.labels.get(SERVICE_LABEL, item.name)) for item in found],
         listeners=_listeners(frozenset({*stack.lease.ports.values(), *stack.lease.spare})),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import socket
 import stat
@@ -358,11 +359,13 @@ def test_pools_of_different_block_sizes_do_not_overlap(make_book: MakeBook, envi
     assert tens.acquire(environment).slot == 1
 
 
-def test_data_in_a_volume_means_one_lease_named_like_its_environment(book: LeaseBook, dev: Surroundings) -> None:
+def test_data_in_a_volume_means_one_lease_for_each_checkout(book: LeaseBook, dev: Surroundings, tmp_path: Path) -> None:
     lease = book.acquire(dev, fixed="only", ttl=60)
+    other = book.acquire(replace(dev, root=tmp_path), ttl=60)
 
-    assert lease.id == "dev"
-    assert lease.project == "stackyard-dev"
+    assert re.fullmatch(r"dev-[0-9a-f]{6}", lease.id)
+    assert lease.project == f"stackyard-{lease.id}"
+    assert len({lease.id, other.id}) == len({lease.project, other.project}) == 2
     assert book.acquire(dev, fixed="only", ttl=60).secrets() == lease.secrets()
     with pytest.raises(UsageError, match="leave the parallel id 'x' out"):
         book.acquire(dev, parallel_id="x")
@@ -376,7 +379,7 @@ def test_a_volumes_lease_of_a_living_process_is_not_handed_to_another(
     other = replace(owners.Owner.current(), pid=1, ticks=1)
     monkeypatch.setattr(owners.Owner, "current", lambda: other)
 
-    with pytest.raises(PoolExhaustedError, match=f"lease dev of dev belongs to pid {os.getpid()}"):
+    with pytest.raises(PoolExhaustedError, match=f"lease {held.id} of dev belongs to pid {os.getpid()}"):
         book.acquire(dev)
 
 

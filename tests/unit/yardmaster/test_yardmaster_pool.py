@@ -43,7 +43,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def book(state: Settings, fake_engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LeaseBook:
-    del fake_engine  # DOCKER_HOST names it
+    fake_engine.host = state.host
     install_docker(tmp_path, "exit 0")
     monkeypatch.setattr(images, "present", lambda *_, **__: FOUND)
     monkeypatch.setattr(images, "ensure", lambda *_, **__: {service: name for service, (name, _) in FOUND.items()})

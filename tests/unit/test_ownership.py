@@ -1,0 +1,243 @@
+"""Made-up worlds on one engine: what is ours is planned and removed, what is not is neither."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stackyard import cleanup, ownership
+from stackyard.candidates import plan
+from stackyard.engine.records import Resource
+from stackyard.environments import Environment
+from stackyard.leases import Lease, LeaseBook
+from stackyard.ownership import Holdings
+from stackyard.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Kind = Literal["container", "network", "volume"]
+# whose a thing is: a lease of this book, a lease this book has lost, or nobody's of ours
+OURS = ("labelled", "renamed", "unlabelled in our project", "lease label alone in our project")
+LOST = ("lost", "lost data")
+FOREIGN = (
+    "without labels", "another book's", "another book's in our project", "lease label alone", "book label alone",
+    "another lease's in our project", "no lease's id", "plain compose's", "made again under the same name",
+)  # fmt: skip
+
+
+@dataclass
+class World:
+    """An engine of a few lists; a removal is believed."""
+
+    things: list[Resource]
+
+    def everything(self, labels: Sequence[str]) -> list[Resource]:
+        order: tuple[Kind, ...] = ("container", "network", "volume")
+        return [item for kind in order for item in self._of(kind, labels)]
+
+    def containers(self, labels: Sequence[str]) -> list[Resource]:
+        return self._of("container", labels)
+
+    def networks(self, labels: Sequence[str]) -> list[Resource]:
+        return self._of("network", labels)
+
+    def volumes(self, labels: Sequence[str]) -> list[Resource]:
+        return self._of("volume", labels)
+
+    def remove(self, item: Resource) -> None:
+        self.things = [each for each in self.things if (each.kind, each.id) != (item.kind, item.id)]
+
+    def _of(self, kind: Kind, labels: Sequence[str]) -> list[Resource]:
+        return [
+            item
+            for item in self.things
+            if item.kind == kind and {*item.labels, *(f"{k}={v}" for k, v in item.labels.items())}.issuperset(labels)
+        ]
+
+
+def labels_of(case: str, lease: Lease, host: str) -> dict[str, str]:
+    both = {"stackyard.host": host, "stackyard.lease": lease.id, "stackyard.environment": lease.environment}
+    project = {"com.docker.compose.project": lease.project}
+    another = {"stackyard.host": "0ther", "stackyard.lease": lease.id}
+    return {
+        "labelled": both | project,
+        "renamed": both,
+        "unlabelled in our project": project,
+        "lease label alone in our project": project | {"stackyard.lease": lease.id},
+        "lost": both | {"stackyard.lease": "0badcafe", "com.docker.compose.project": "stackyard-test-0badcafe"},
+        "lost data": both | {"stackyard.lease": "dev-0badca", "com.docker.compose.project": "stackyard-dev-0badca"},
+        "without labels": {},
+        "another book's": another,
+        "another book's in our project": another | project,
+        "lease label alone": {"stackyard.lease": lease.id},
+        "book label alone": {"stackyard.host": host},
+        "another lease's in our project": project | {"stackyard.lease": "ffffffff"},
+        "no lease's id": {"stackyard.host": host, "stackyard.lease": "../../etc"},
+        "plain compose's": {"stackyard.host": "plain", "stackyard.lease": "plain",
+                            "com.docker.compose.project": f"stackyard-{lease.environment}"},
+        "made again under the same name": {"com.docker.compose.project": f"stackyard-{lease.environment}"},
+    }[case]  # fmt: skip
+
+
+CASES = st.sampled_from((*OURS, *LOST, *FOREIGN))
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(("container", "network", "volume"))
+THINGS = st.lists(st.tuples(st.integers(0, 3), CASES, KINDS), max_size=14)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> LeaseBook:
+    return LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
+
+
+def leases_of(book: LeaseBook) -> list[Lease]:
+    """Return a living and a stale lease, and the same of an environment that keeps its data."""
+    for old in book.leases():
+        book.release(old.id)
+    test, dev = Environment.load("test"), Environment.load("dev")
+    made = [book.acquire(test, ttl=600, force=True), book.acquire(test, ttl=600, force=True)]
+    made.append(book.acquire(dev, ttl=600, force=True))
+    expired = made[1]
+    book.transact(lambda db: db.execute("UPDATE leases SET deadline=1 WHERE id=?", (expired.id,)))
+    return [book.find(lease.id) for lease in made]
+
+
+def expected(case: str, lease: Lease, kind: Kind, *, everything: bool, keep_volumes: bool) -> bool:
+    """Say, without the code under test, whether a thing goes."""
+    kept = kind == "volume" and (keep_volumes or lease.keeps_data)
+    if case in OURS:
+        return (everything or lease.deadline == 1) and not kept
+    if case == "lost":
+        return not (kind == "volume" and keep_volumes)
+    return case == "lost data" and kind != "volume"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(things=THINGS, everything=st.booleans(), keep_volumes=st.booleans())
+def test_a_clean_up_removes_what_the_plan_lists_and_nothing_that_is_not_ours(
+    book: LeaseBook, things: list[tuple[int, str, Kind]], everything: bool, keep_volumes: bool
+) -> None:
+    leases = leases_of(book)
+    numbers = itertools.count()
+    world = World([])
+    going: set[str] = set()
+    for which, case, kind in things:
+        lease = leases[which % len(leases)]
+        name = f"thing-{next(numbers)}"
+        world.things.append(Resource(kind=kind, id=name, name=name, labels=labels_of(case, lease, book.host)))
+        if expected(case, lease, kind, everything=everything, keep_volumes=keep_volumes):
+            going.add(f"{kind} {name}")
+    before = {f"{item.kind} {item.name}" for item in world.things}
+
+    planned = plan(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
+    removal = cleanup.sweep(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
+
+    assert {f"{item.kind} {item.name}" for item in planned if item.kind != "lease"} == going
+    assert set(removal.removed) == going
+    assert len(removal.removed) == len(going)
+    assert {f"{item.kind} {item.name}" for item in world.things} == before - going
+    assert set(removal.leases) == {item.lease for item in planned if item.kind == "lease"}
+    assert {lease.id for lease in book.leases()} == {lease.id for lease in leases} - set(removal.leases)
+
+
+def test_a_lease_renewed_after_the_plan_keeps_its_stack(book: LeaseBook) -> None:
+    _, stale, _ = leases_of(book)
+    world = World([Resource(kind="container", id="c", name="c", labels=labels_of("labelled", stale, book.host))])
+    planned = plan(book, world)  # type: ignore[arg-type]
+    book.renew(stale.id, 600)
+
+    removal = cleanup.apply(book, world, [x for x in planned if x.command == "stale"])  # type: ignore[arg-type]
+
+    assert (removal.removed, removal.leases, len(world.things)) == ([], [], 1)
+
+
+def test_a_lost_lease_that_is_leased_again_after_the_plan_keeps_its_stack(book: LeaseBook) -> None:
+    dev = Environment.load("dev")
+    lease = book.acquire(dev, ttl=60)
+    world = World([Resource(kind="container", id="c", name="c", labels=labels_of("labelled", lease, book.host))])
+    book.release(lease)
+    planned = plan(book, world)  # type: ignore[arg-type]
+    assert [item.why for item in planned] == ["the book has no such lease"]
+    book.acquire(dev, ttl=60)
+
+    assert cleanup.apply(book, world, planned).removed == []  # type: ignore[arg-type]
+    assert len(world.things) == 1
+
+
+def test_a_volume_made_again_under_the_same_name_while_its_stack_ends_stays(book: LeaseBook) -> None:
+    lease, _, _ = leases_of(book)
+    labels = labels_of("labelled", lease, book.host)
+    world = World([Resource(kind=kind, id="x", name="x", labels=labels) for kind in ("container", "volume")])
+    remove = world.remove
+
+    def meddle(item: Resource) -> None:
+        remove(item)
+        if item.kind == "container":
+            world.things = [Resource(kind="volume", id="x", name="x", labels={})]
+
+    world.remove = meddle  # type: ignore[method-assign]
+    removal = cleanup.remove_lease(book, world, lease)  # type: ignore[arg-type]
+
+    assert [item.labels for item in world.things] == [{}]
+    assert removal.left == []
+
+
+def test_only_the_removal_that_names_it_takes_data(book: LeaseBook) -> None:
+    *_, dev = leases_of(book)
+    mine = Resource(kind="volume", id="data", name="data", labels=labels_of("labelled", dev, book.host))
+    other = replace(mine, id="other", name="other", labels=dict(mine.labels) | {"stackyard.lease": "dev-ffffff"})
+    world = World([mine, other])
+
+    cleanup.sweep(book, world, everything=True, keep_volumes=False)  # type: ignore[arg-type]
+    assert world.things == [mine, other]
+
+    removal = cleanup.remove_data(book, world, "dev", dev.id)  # type: ignore[arg-type]
+    assert (removal.removed, world.things) == (["volume data"], [other])
+
+
+def test_data_goes_with_the_stack_that_is_up(book: LeaseBook) -> None:
+    *_, dev = leases_of(book)
+    labels = labels_of("labelled", dev, book.host)
+    world = World([Resource(kind=kind, id="x", name="x", labels=labels) for kind in ("container", "volume")])
+
+    removal = cleanup.remove_data(book, world, "dev", dev.id)  # type: ignore[arg-type]
+
+    assert (removal.removed, removal.leases, world.things) == (["container x", "volume x"], [dev.id], [])
+
+
+@pytest.mark.parametrize("environment", ["test", "dev"])
+def test_a_name_that_others_can_have_makes_nothing_ours(environment: str) -> None:
+    held = Holdings.named("h1", environment, environment)
+
+    assert not held.holds({"com.docker.compose.project": f"stackyard-{environment}"})
+    assert held.holds({"stackyard.host": "h1", "stackyard.lease": environment})
+
+
+@pytest.mark.parametrize(
+    ("lease", "environment", "kept"),
+    [("1f0c9b3e", "test", False), ("dev-3fa92c", "dev", True), ("dev", "dev", True), ("dev-3fa92c", "", True)],
+)
+def test_data_is_told_by_the_lease_whatever_other_labels_say(lease: str, environment: str, kept: bool) -> None:
+    assert Holdings.named("h1", environment, lease).keeps_data is kept
+
+
+def test_containers_are_told_with_their_lease(book: LeaseBook) -> None:
+    lease, *_ = leases_of(book)
+    world = World(
+        [
+            Resource(kind="container", id=case, name=case, labels=labels_of(case, lease, book.host))
+            for case in (*OURS, *LOST, *FOREIGN)
+        ]
+    )
+
+    found = ownership.owned_containers(world, book.host, book.leases(), lost=True)  # type: ignore[arg-type]
+    own = ownership.owned_containers(world, book.host, [lease], lost=False)  # type: ignore[arg-type]
+
+    assert {item.thing.id: item.lease for item in own} == dict.fromkeys(OURS, lease.id)
+    assert {item.thing.id for item in found} == {*OURS, *LOST}
