@@ -28,7 +28,8 @@ if [ "$1" = --version ]; then echo "uv ${{UV_IS:-0.13.9}} (x86_64)"; sed -i '$d'
 if [ "$1" = venv ]; then
   for venv; do :; done
   mkdir -p "$venv/bin" "$venv/lib/{PYTHON}/site-packages"
-  echo "version_info = {".".join(map(str, sys.version_info[:3]))}" > "$venv/pyvenv.cfg"
+  echo "uv = 0.13.9" > "$venv/pyvenv.cfg"
+  echo "version_info = {".".join(map(str, sys.version_info[:3]))}" >> "$venv/pyvenv.cfg"
   printf '%s\\n' '#!/bin/sh' '{BECOMES}' > "$venv/bin/python"
   chmod +x "$venv/bin/python"
 else
@@ -173,10 +174,11 @@ def test_interrupted_set_up_ends_its_installer_and_leaves_no_stamp(
     assert not (tree / ".venv/noxw-stamp").exists()
 
 
-def test_environment_of_another_python_is_made_again(tree: Path) -> None:
+@pytest.mark.parametrize("notes", ["uv = 0.13.9\nversion_info = 3.2.1\n", f"version = {sys.version.split()[0]}\n"])
+def test_environment_of_another_python_or_tool_is_made_again(tree: Path, notes: str) -> None:
     noxw(tree, "-s", "lint")
     calls(tree)
-    (tree / ".venv/pyvenv.cfg").write_text("version = 3.2.1\n")
+    (tree / ".venv/pyvenv.cfg").write_text(notes)
     (tree / ".venv/noxw-stamp").unlink()
 
     noxw(tree, "-s", "lint")
