@@ -6,6 +6,7 @@ Every exception stackyard raises, and the exit code each one becomes.
     |   +-- ConfigError       2   an environment file is wrong: file, key, value, rule
     +-- EngineError           3   the Docker engine is missing, too old, or refused
     |   +-- RefusedError      3   the engine answered, and said no
+    |   +-- UnansweredError   3   the engine may still carry out a request that it did not answer
     |   +-- CommandError      3   a command failed: its words, exit code and last output
     +-- PoolExhaustedError    4   no free slot
     |   +-- StillStartingError  4   the lease is another process's until its stack is up
@@ -74,6 +75,14 @@ class EngineError(StackyardError):
 
 class RefusedError(EngineError):
     """The engine answered, and said no; its words are in the text."""
+
+
+class UnansweredError(EngineError):
+    """
+    A request that changes something was sent, and no usable answer came: the engine may still carry it out.
+
+    What it was to make may appear later, so a list without it proves nothing.
+    """
 
 
 class CommandError(EngineError):

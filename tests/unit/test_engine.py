@@ -1,22 +1,27 @@
 from __future__ import annotations
 
-import gc
-import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests.exceptions
+from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
-from stackyard.engine import Engine, MemoryUse, Resource
+from stackyard.blueprints.records import NetworkPlan, VolumePlan
+from stackyard.engine import Engine, MemoryUse, Resource, images, inside, networks
 from stackyard.engine.client import each
-from stackyard.errors import EngineError
+from stackyard.engine.patience import Patience, allowing
+from stackyard.engine.usage import sight
+from stackyard.errors import EngineError, UnansweredError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fake_engine import FakeEngine
 
 LABEL = ["stackyard.lease=l1"]
+THING = Resource(kind="network", id="n", name="n", labels={})
 
 
 def test_everything_is_listed_in_the_order_it_can_be_removed(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -51,34 +56,96 @@ def test_a_refusal_keeps_the_engines_words(fake_engine: FakeEngine, engine: Engi
         engine.remove(engine.networks(LABEL)[0])
 
 
-def test_after_a_silence_the_next_call_knocks_first(
-    fake_engine: FakeEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_after_a_silence_the_next_call_knocks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
+    answers = iter([http("OK"), None, http("OK"), http("[]")])
+    with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=0.3) as engine:
+        with pytest.raises(EngineError, match="did not answer within"):
+            engine.containers(LABEL)
+        served.requests.clear()
+
+        assert engine.containers(LABEL) == []
+
+    assert served.requests[0].endswith("/_ping")
+
+
+def test_no_engine_is_one_line_with_the_address_and_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silence(**_: object) -> None:
-        raise requests.exceptions.ReadTimeout
-
-    monkeypatch.setattr(engine.api, "containers", silence)
-    with pytest.raises(EngineError, match="did not answer in time"):
-        engine.containers(LABEL)
-    fake_engine.requests.clear()
-
-    assert engine.containers(LABEL) == []
-
-    assert fake_engine.requests[0].endswith("/_ping")
-
-
-# the client library leaves the socket of a failed connect to the garbage collector
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_no_engine_is_one_line_with_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
 
-    with pytest.raises(EngineError, match="try 'invoke doctor'") as caught:
+    with pytest.raises(EngineError) as caught:
         Engine().version()
-    text = str(caught.value)
-    del caught
-    gc.collect()
 
-    assert "\n" not in text
+    assert str(caught.value) == (
+        f"connecting to the Docker engine: no engine answers at unix://{tmp_path}/nothing.sock (from DOCKER_HOST): there"
+        " is no such socket; start it, or unset DOCKER_HOST to use this host's own engine"
+    )
+
+
+CALLS: dict[str, Callable[[Engine], object]] = {
+    "version": lambda engine: engine.version(),
+    "containers": lambda engine: engine.containers(LABEL),
+    "troubled": lambda engine: engine.troubled(LABEL),
+    "networks": lambda engine: engine.networks(LABEL),
+    "volumes": lambda engine: engine.volumes(LABEL),
+    "attached": lambda engine: engine.attached(THING),
+    "state": lambda engine: engine.state("c"),
+    "logs": lambda engine: engine.logs("c"),
+    "memory": lambda engine: engine.memory("c"),
+    "published": lambda engine: engine.published_ports(),
+    "subnets": lambda engine: engine.subnets(),
+    "sight": lambda engine: sight(engine, "c"),
+    "labelled": lambda engine: images.labelled(engine, "l"),
+    "disk use": images.disk_use,
+    "architecture": images.architecture,
+    "export": lambda engine: list(images.export(engine, "i")),
+    "inside": lambda engine: inside.output(engine, "c", "true", deadline=0.2),
+    "create volume": lambda engine: engine.create_volume(VolumePlan(name="v", labels={})),
+    "create network": lambda engine: engine.create_network(NetworkPlan(name="n", driver="bridge", subnets=("10.0.0.0/28",), labels={})),
+    "start": lambda engine: engine.start("c"),
+    "restart": lambda engine: engine.restart("c", grace=0),
+    "remove": lambda engine: engine.remove(THING),
+    "tag": lambda engine: images.tag(engine, "i", "r:t"),
+    "untag": lambda engine: images.untag(engine, "i"),
+    "detach": lambda engine: networks.detach(engine, THING, "c"),
+}
+# requests that change something
+DONE = frozenset({"create volume", "create network", "start", "restart", "remove", "tag", "untag", "detach"})
+
+
+def end_of(call: str) -> tuple[float, Exception | None]:
+    """Make one request to DOCKER_HOST; return its seconds and its error."""
+    began = time.monotonic()
+    with Engine(deadline=0.2) as engine:
+        try:
+            CALLS[call](engine)
+        except Exception as error:  # noqa: BLE001 - the test looks at its kind
+            return time.monotonic() - began, error
+    return time.monotonic() - began, None
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_every_request_ends_in_time_and_in_one_line_whatever_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
+    for deadline in ("MEASURE_DEADLINE", "EXPORT_DEADLINE"):
+        monkeypatch.setattr(images, deadline, 0.2)
+
+    def answer(_method: str, path: str) -> Answer:
+        return http("OK") if path.endswith("/_ping") else ANSWERS[name]
+
+    with unruly(tmp_path / "e.sock", answer), ThreadPoolExecutor(8) as pool:
+        ends = dict(zip(CALLS, pool.map(end_of, CALLS), strict=True))
+    errors = {call: error for call, (_, error) in ends.items() if error is not None}
+
+    assert max(seconds for seconds, _ in ends.values()) < 5
+    assert {call: error for call, error in errors.items() if not isinstance(error, EngineError)} == {}
+    assert [str(error) for error in errors.values() if "\n" in str(error) or len(str(error)) > 700] == []
+    if name in SLOW:
+        assert set(errors) == set(CALLS)
+        assert {call for call, error in errors.items() if isinstance(error, UnansweredError)} == DONE
 
 
 def test_a_state_tells_exit_code_health_and_the_last_checks(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -163,10 +230,121 @@ def test_each_does_all_and_returns_the_refusals() -> None:
 
 def test_an_engine_that_hangs_is_found_out_at_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackyard.engine.client.KNOCK_S", 0.2)
-    with socket.socket(socket.AF_UNIX) as silent, Engine() as engine:
-        silent.bind(str(tmp_path / "silent.sock"))
-        silent.listen()
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/silent.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/silent.sock")
+    with (
+        unruly(tmp_path / "silent.sock", lambda *_: None),
+        Engine() as engine,
+        pytest.raises(EngineError, match="did not answer within 0.2 s"),
+    ):
+        engine.containers([])
 
-        with pytest.raises(EngineError, match="did not answer in time; try 'invoke doctor'"):
-            engine.containers([])
+
+def test_all_engines_of_a_process_share_what_silence_has_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
+    monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", "0.6")
+    began, said = time.monotonic(), []
+    with unruly(tmp_path / "e.sock", lambda _, path: http("OK") if path.endswith("/_ping") else None):
+        for _ in range(20):
+            with Engine() as engine, pytest.raises(EngineError) as caught:
+                engine.containers([])
+            said.append(str(caught.value))
+
+    assert time.monotonic() - began < 3
+    assert "within 0.5 s" in said[0]
+    assert said[-1].endswith("has not answered in time before")
+
+
+def test_a_request_that_was_never_sent_is_not_unanswered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
+    with unruly(tmp_path / "e.sock", lambda *_: http("OK")):
+        engine = Engine(deadline=1)
+        engine.api  # noqa: B018 - connects
+    with engine, pytest.raises(EngineError, match="no such socket") as caught:
+        engine.create_volume(VolumePlan(name="v", labels={}))
+
+    assert not isinstance(caught.value, UnansweredError)
+
+
+def test_starting_on_another_hosts_engine_is_refused_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.7:2375")
+
+    with Engine() as engine, pytest.raises(EngineError, match=r"tcp://192.0.2.7:2375 \(from DOCKER_HOST\) is on another"):
+        engine.refuse_elsewhere()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", "1e9"])
+def test_a_wrong_limit_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", text)
+
+    with pytest.raises(UsageError, match=f"STACKYARD_ENGINE_TIMEOUT must be seconds.*got '{text}'"):
+        Engine()
+
+
+class Ticking:
+    """A clock that stands still between two steps."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_answers_within_a_second_use_nothing_up_and_slow_ones_do() -> None:
+    clock = Ticking()
+    patience = Patience(24.0, clock=clock)
+
+    for took in (0.9, 0.5, 1.0):
+        began, clock.now = clock.now, clock.now + took
+        patience.note(began, answered=True)
+    assert patience.limit(99.0) == 20.0
+
+    began, clock.now = clock.now, clock.now + 15.0
+    patience.note(began, answered=True)
+    assert patience.limit(99.0) == pytest.approx(24.0 - 14.0)
+
+
+def test_a_busy_engine_is_not_given_up_while_other_answers_come() -> None:
+    clock = Ticking()
+    patience = Patience(24.0, clock=clock)
+    began = clock.now
+
+    for _ in range(100):
+        clock.now += 0.8
+        patience.note(began, answered=True)
+
+    assert patience.limit(99.0) == 20.0
+
+
+def test_waits_at_the_same_time_count_once_and_time_restores_them() -> None:
+    clock = Ticking()
+    patience = Patience(24.0, clock=clock)
+    began, clock.now = clock.now, clock.now + 20.0
+
+    for _ in range(8):
+        patience.note(began, answered=False)
+    assert patience.limit(99.0) == pytest.approx(4.0, abs=0.1)
+
+    began, clock.now = clock.now, clock.now + 5.0
+    patience.note(began, answered=False)
+    assert patience.limit(99.0) == 0.0
+
+    clock.now += 600.0
+    assert patience.limit(99.0) == 20.0
+
+
+def test_work_that_takes_its_time_is_allowed_it() -> None:
+    clock = Ticking()
+    patience = Patience(24.0, clock=clock)
+
+    with allowing(extra=3.0):
+        assert patience.limit(99.0) == 23.0
+        began, clock.now = clock.now, clock.now + 3.9
+        patience.note(began, answered=True)
+    with allowing(alone=600.0):
+        assert patience.limit(1.0) == 600.0
+        began, clock.now = clock.now, clock.now + 600.0
+        patience.note(began, answered=False)
+
+    assert patience.limit(99.0) == 20.0

@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from fake_host import BOOKWORM, VERSION, answering, put_file, put_program
+from unruly_engine import ANSWERS, SLOW, unruly
 
 from stackyard import cleanup
 from stackyard.errors import BookError, EngineError
@@ -85,11 +87,89 @@ def test_current_context_of_the_client_names_the_endpoint_next(host: Machine) ->
 
     found = Endpoint.find({"DOCKER_CONFIG": str(host.base / "home")})
 
-    assert found == Endpoint(url="unix:///colima", source="context colima")
+    assert found == Endpoint(url="unix:///colima", source="docker context", context="colima")
+    assert found.where == "unix:///colima (context 'colima' from docker context)"
     assert not found.standard
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"currentContext": "lost"}'])
+def put_context(folder: Path, name: str, **endpoint: object) -> str:
+    """Write a context into the docker command's store; return its id."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    put_file(folder, f"contexts/meta/{digest}/meta.json", json.dumps({"Endpoints": {"docker": endpoint}}))
+    return digest
+
+
+def test_docker_context_names_the_endpoint_after_docker_host_and_before_the_current_context(tmp_path: Path) -> None:
+    put_file(tmp_path, "config.json", json.dumps({"currentContext": "current"}))
+    for name in ("current", "chosen"):
+        put_context(tmp_path, name, Host=f"unix:///{name}")
+    env = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "chosen"}
+
+    chosen = Endpoint.find(env)
+
+    assert chosen.where == "unix:///chosen (context 'chosen' from DOCKER_CONTEXT)"
+    assert Endpoint.find(env | {"DOCKER_HOST": "unix:///host"}).where == "unix:///host (from DOCKER_HOST)"
+    assert Endpoint.find(env | {"DOCKER_CONTEXT": ""}).url == "unix:///current"
+    assert Endpoint.find(env | {"DOCKER_CONTEXT": "default"}) == Endpoint()
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"Endpoints": 1}', '{"Endpoints": {"docker": {"Host": 5}}}'])
+def test_a_context_that_names_no_engine_is_a_fault_with_its_name(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        put_file(tmp_path, f"contexts/meta/{hashlib.sha256(b'lost').hexdigest()}/meta.json", content)
+
+    found = Endpoint.find({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "lost"})
+    knock = found.knock()
+
+    assert (knock.state, knock.detail) == ("unreachable", found.fault)
+    assert found.fault
+    assert found.away(found.fault).startswith("no engine answers at context 'lost' from DOCKER_CONTEXT: ")
+    assert found.away(found.fault).endswith("correct it, or unset DOCKER_CONTEXT to use this host's own engine")
+
+
+def test_a_context_brings_its_certificates(tmp_path: Path) -> None:
+    digest = put_context(tmp_path, "build", Host="tcp://build", SkipTLSVerify=False)
+    for name in ("ca", "cert", "key"):
+        put_file(tmp_path, f"contexts/tls/{digest}/docker/{name}.pem")
+    plain = put_context(tmp_path, "plain", Host="tcp://build")
+    del plain
+
+    found = Endpoint.find({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "build"})
+
+    assert found.tls is not None
+    assert [path and path.name for path in (found.tls.ca, found.tls.cert, found.tls.key)] == [
+        "ca.pem", "cert.pem", "key.pem",
+    ]  # fmt: skip
+    assert (found.tls.verify, found.url) == (True, "tcp://build:2376")
+    assert Endpoint.find({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "plain"}).url == "tcp://build:2375"
+
+
+@pytest.mark.parametrize(
+    ("url", "elsewhere"),
+    [
+        ("unix:///var/run/docker.sock", False),
+        ("tcp://127.0.0.1:2375", False),
+        ("tcp://[::1]:2375", False),
+        ("tcp://localhost:2375", False),
+        ("tcp://192.0.2.7:2375", True),
+        ("https://192.0.2.7:2376", True),
+        ("tcp://no-such-host.invalid:2375", True),
+        ("ssh://user@build", True),
+    ],
+)
+def test_an_engine_is_on_another_host_unless_its_address_is_one_of_ours(url: str, *, elsewhere: bool) -> None:
+    assert Endpoint(url=url).elsewhere is elsewhere
+
+
+@pytest.mark.parametrize("url", ["/var/run/docker.sock", "fd://", "npipe:////./pipe/docker", "tcp://", "tcp://h:99999", "x"])
+def test_an_address_that_is_none_is_a_fault(url: str) -> None:
+    found = Endpoint.find({"DOCKER_HOST": url})
+
+    assert found.fault
+    assert found.knock().state == "unreachable"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"currentContext": 0}'])
 def test_unreadable_client_configuration_means_the_default(host: Machine, text: str) -> None:
     put_file(host.base, "home/config.json", text)
 
@@ -171,17 +251,32 @@ def test_what_does_not_speak_http_is_no_engine() -> None:
 
 def test_remote_engine_is_unreachable_and_ssh_is_not_asked() -> None:
     assert Endpoint(url="tcp://127.0.0.1:1").knock().state == "unreachable"
-    assert Endpoint(url="ssh://build").knock().state == "unknown"
+    assert "through ssh" in Endpoint.find({"DOCKER_HOST": "ssh://build"}).knock().detail
 
 
 @pytest.mark.usefixtures("host")
 def test_remote_engine_with_tls_needs_its_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
 
-    knock = Endpoint(url="tcp://127.0.0.1:1").knock()
+    knock = Endpoint.find().knock()
 
     assert knock.state == "unreachable"
-    assert "has not the three files ca.pem, cert.pem and key.pem" in knock.detail
+    assert knock.detail == "DOCKER_TLS_VERIFY is set, and /nowhere has no ca.pem"
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_an_engine_that_answers_anything_is_known_in_time(name: str) -> None:
+    began = time.monotonic()
+    with unruly(Path(Endpoint.find().socket), lambda *_: ANSWERS[name]):
+        knock = Endpoint.find().knock(deadline=0.3)
+
+    assert knock.state == ("silent" if name in SLOW else "refused")
+    assert knock.detail.strip()
+    assert "\n" not in knock.detail
+    assert time.monotonic() - began < 5
 
 
 def test_machine_reads_its_facts_from_its_root(host: Machine) -> None:

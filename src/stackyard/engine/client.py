@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+import math
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from stackyard.engine.records import SERVICE_LABEL, ContainerState, MemoryUse, Resource
-from stackyard.errors import EngineError, RefusedError
+from stackyard.engine.answers import Part
+from stackyard.engine.patience import FOR_ONE, Patience, allowing, shared
+from stackyard.engine.records import SERVICE_LABEL, ContainerState, Kind, MemoryUse, Resource
+from stackyard.errors import EngineError, RefusedError, UnansweredError
 from stackyard.host.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from docker.api import APIClient
 
@@ -22,61 +25,85 @@ API_VERSION: Final = "1.44"
 KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
 SHARED: Final = "container:"  # begins the network mode of a container that shares another's namespace
 T = TypeVar("T")
+WIDTH: Final = 300  # characters of a reason
+# what reading a wrong answer raises, here or in the library
+WRONG: Final = (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError)
 
 
 @contextlib.contextmanager
-def plain_errors(doing: str, *, silent: Callable[[], None] | None = None) -> Iterator[None]:
+def plain_errors(doing: str, *, changes: bool = False, silent: Callable[[], None] | None = None) -> Iterator[None]:
     """
     Turn the client library's exceptions into one EngineError that says what was being done.
 
     Args:
         doing: What, for the message.
-        silent: Called when the engine did not answer in time.
+        changes: Whether the request changes something at the engine.
+        silent: Called when the engine gave no usable answer.
+
+    Raises:
+        RefusedError: If the engine said no.
+        UnansweredError: If it may still carry out a request that changes something.
+        EngineError: If it cannot be reached or answers what no Docker engine does.
     """
     import docker.errors  # noqa: PLC0415 - costs 0.2 s, so only who talks to the engine pays
     import requests.exceptions  # noqa: PLC0415 - as above
+    import urllib3.exceptions  # noqa: PLC0415 - as above
 
+    from stackyard.engine.transport import NoAnswerError  # noqa: PLC0415 - as above
+
+    failures = (docker.errors.DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
     try:
         yield
     except docker.errors.APIError as error:
         raise RefusedError(f"{doing}: the engine refused: {error.explanation or error}") from None
-    except requests.exceptions.Timeout:
+    except NoAnswerError as error:
         if silent is not None:
             silent()
-        raise EngineError(f"{doing}: the engine did not answer in time; try 'invoke doctor'") from None
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise EngineError(f"{doing}: no engine answers ({error}); try 'invoke doctor'") from None
+        kind = UnansweredError if changes and error.sent else EngineError
+        raise kind(f"{doing}: {error}") from None
+    except (*failures, *WRONG) as error:
+        kind = UnansweredError if changes else EngineError
+        said = " ".join((str(error) or type(error).__name__).split())[:WIDTH]
+        raise kind(f"{doing}: {Endpoint.find().where} did not answer as a Docker engine does ({said})") from error
 
 
 class Engine:
     """
-    One connection to the engine the docker client would use: DOCKER_HOST, its context, or the host's own.
+    One connection to the engine that the docker command would use: DOCKER_HOST, its context, or the host's own.
 
-    It may be used from several threads at once.
+    It may be used from several threads at once. All engines of a process that have no *deadline* share one budget of
+    seconds for each address (STACKYARD_ENGINE_TIMEOUT), so that no command waits longer for an engine than that,
+    however many requests it sends.
 
     Args:
-        deadline: Seconds any single call may take.
+        deadline: Seconds any single request may take; this engine then has a budget of its own.
 
     Raises:
         EngineError: From every method, when the engine is away, too slow, or refuses.
+        UnansweredError: From a method that changes something, when the engine may still do it.
+        UsageError: If STACKYARD_ENGINE_TIMEOUT is not a number of seconds.
     """
 
-    def __init__(self, *, deadline: float = 20.0) -> None:
-        self._deadline = deadline
+    def __init__(self, *, deadline: float | None = None) -> None:
+        self.endpoint = Endpoint.find()
+        self._most = deadline or math.inf
+        self._patience = shared(self.endpoint.url) if deadline is None else Patience(deadline / FOR_ONE)
 
     @functools.cached_property
     def api(self) -> APIClient:
-        """The library's low-level client, made at the first call."""
+        """The library's low-level client, made at the first call; it keeps the limits too."""
+        if self.endpoint.fault:
+            raise EngineError(self.endpoint.away(self.endpoint.fault))
         with plain_errors("connecting to the Docker engine"):
-            import docker.utils  # noqa: PLC0415 - see plain_errors
-            from docker.api import APIClient  # noqa: PLC0415 - see plain_errors
+            from stackyard.engine.transport import Client  # noqa: PLC0415 - see plain_errors
 
-            settings = docker.utils.kwargs_from_env()
-            settings.setdefault("base_url", Endpoint.find().url)  # as the docker client, which follows its context
-            client = APIClient(version=API_VERSION, timeout=int(self._deadline), **settings)
-            # an engine that hangs is found out here, before several calls have each waited for their whole deadline
-            answer = client.get(f"{client.base_url}/_ping", timeout=min(self._deadline, KNOCK_S))
-            answer.close()
+            client = Client(self.endpoint, version=API_VERSION, patience=self._patience, most=self._most)
+            try:
+                # an engine that hangs is found out here, before a request has waited for its whole limit
+                client.knock(KNOCK_S)
+            except BaseException:
+                client.close()
+                raise
             return client
 
     def close(self) -> None:
@@ -85,9 +112,9 @@ class Engine:
         if client is not None:
             client.close()
 
-    def _plain_errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
+    def _plain_errors(self, doing: str, *, changes: bool = False) -> contextlib.AbstractContextManager[None]:
         """As *plain_errors*; after a silence the next call knocks first, and so waits less for another."""
-        return plain_errors(doing, silent=self.close)
+        return plain_errors(doing, changes=changes, silent=self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -95,44 +122,47 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def refuse_elsewhere(self) -> None:
+        """
+        Raise where the engine is on another host, before anything is started there.
+
+        Raises:
+            EngineError: If ports that the engine publishes are not this host's.
+        """
+        if self.endpoint.elsewhere:
+            raise EngineError(
+                f"the engine at {self.endpoint.where} is on another host, and the ports of its stacks would be open "
+                f"there, not here; run stackyard on that host, or {self.endpoint.switch} to use this host's own"
+            )
+
     def version(self) -> str:
         """Return the engine's version, for example 26.1.5."""
         with self._plain_errors("asking the engine's version"):
-            return str(self.api.version(api_version=False)["Version"])
+            return Part(self.api.version(api_version=False)).text("Version")
 
     def containers(self, labels: Sequence[str]) -> list[Resource]:
         """List containers, running or not, that carry every label of *labels* (`key` or `key=value`)."""
         with self._plain_errors("listing containers"):
-            rows = self.api.containers(all=True, filters={"label": list(labels)})
-        return [
-            Resource(
-                kind="container", id=row["Id"], name=row["Names"][0].lstrip("/") if row["Names"] else row["Id"][:12],
-                labels=row["Labels"], joins=_network_mode(row).startswith(SHARED),
-            )
-            for row in rows
-        ]  # fmt: skip
+            rows = Part(self.api.containers(all=True, filters={"label": list(labels)})).items()
+            return [_container(row) for row in rows]
 
     def troubled(self, labels: Sequence[str]) -> list[Resource]:
         """List containers with *labels* that ended, keep restarting, or fail their health check."""
         with self._plain_errors("listing containers"):
-            rows = self.api.containers(all=True, filters={"label": list(labels)})
-        return [
-            _named("container", row["Id"], row | {"Name": (row["Labels"] or {}).get(SERVICE_LABEL, row["Id"][:12])})
-            for row in rows
-            if row["State"] in {"exited", "dead", "restarting"} or "(unhealthy)" in row["Status"]
-        ]
+            rows = Part(self.api.containers(all=True, filters={"label": list(labels)})).items()
+            return [_service(row) for row in rows if _in_trouble(row)]
 
     def networks(self, labels: Sequence[str]) -> list[Resource]:
         """List networks that carry every label of *labels*."""
         with self._plain_errors("listing networks"):
-            rows = self.api.networks(filters={"label": list(labels)})
-        return [_named("network", row["Id"], row) for row in rows]
+            rows = Part(self.api.networks(filters={"label": list(labels)})).items()
+            return [_named("network", row.text("Id"), row) for row in rows]
 
     def volumes(self, labels: Sequence[str]) -> list[Resource]:
         """List volumes that carry every label of *labels*."""
         with self._plain_errors("listing volumes"):
-            rows = self.api.volumes(filters={"label": list(labels)})["Volumes"]
-        return [_named("volume", row["Name"], row) for row in rows or ()]
+            rows = Part(self.api.volumes(filters={"label": list(labels)})).get("Volumes").items()
+            return [_named("volume", row.text("Name"), row) for row in rows]
 
     def everything(self, labels: Sequence[str]) -> list[Resource]:
         """List containers, then networks, then volumes: the order in which they can be removed."""
@@ -140,7 +170,7 @@ class Engine:
 
     def create_network(self, plan: NetworkPlan) -> None:
         """Make a network; one of the same name is an error."""
-        with self._plain_errors(f"creating network {plan.name}"):
+        with self._plain_errors(f"creating network {plan.name}", changes=True):
             from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415 - see plain_errors
 
             ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet) for subnet in plan.subnets])
@@ -150,23 +180,23 @@ class Engine:
 
     def create_volume(self, plan: VolumePlan) -> None:
         """Make a named volume; one that is there stays as it is."""
-        with self._plain_errors(f"creating volume {plan.name}"):
+        with self._plain_errors(f"creating volume {plan.name}", changes=True):
             self.api.create_volume(plan.name, labels=dict(plan.labels))
 
     def create_container(self, plan: ContainerPlan) -> str:
         """Make a container and return its id; it does not run yet."""
-        with self._plain_errors(f"creating container {plan.name}"):
+        with self._plain_errors(f"creating container {plan.name}", changes=True):
             answer = self.api.create_container_from_config(plan.config, plan.name)  # type: ignore[no-untyped-call]
-        return str(answer["Id"])
+            return Part(answer).text("Id")
 
     def start(self, container: str) -> None:
         """Start a container by its id; one that runs already is left alone."""
-        with self._plain_errors(f"starting container {container[:40]}"):
+        with self._plain_errors(f"starting container {container[:40]}", changes=True):
             self.api.start(container)
 
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""
-        with self._plain_errors(f"removing {resource.kind} {resource.name}"), _gone_is_fine():
+        with self._plain_errors(f"removing {resource.kind} {resource.name}", changes=True), _gone_is_fine():
             match resource.kind:
                 case "container":
                     self.api.remove_container(resource.id, force=True, v=True)
@@ -178,8 +208,8 @@ class Engine:
     def attached(self, network: Resource) -> list[str]:
         """Return the names of the containers that still use *network*."""
         with self._plain_errors(f"inspecting network {network.name}"):
-            answer = self.api.inspect_network(network.id)
-        return sorted(end["Name"] for end in (answer.get("Containers") or {}).values())
+            ends = Part(self.api.inspect_network(network.id)).get("Containers").members()
+            return sorted(end.text("Name") for _, end in ends)
 
     def state(self, container: str) -> ContainerState:
         """Inspect one container by id or name."""
@@ -205,33 +235,54 @@ class Engine:
             container: Its id.
             grace: Seconds each gets to end by itself.
         """
-        with self._plain_errors(f"restarting container {container[:40]}"):
-            self.api.restart(container, timeout=grace)
-            rows = self.api.containers(all=True)
-        for row in rows:
-            if _network_mode(row) == f"{SHARED}{container}":
-                self.restart(row["Id"], grace=grace)
+        with self._plain_errors(f"restarting container {container[:40]}", changes=True):
+            with allowing(extra=grace):
+                self.api.restart(container, timeout=grace)
+            rows = [*Part(self.api.containers(all=True)).items()]
+            joined = [row.text("Id") for row in rows if _network_mode(row) == f"{SHARED}{container}"]
+        for identity in joined:
+            self.restart(identity, grace=grace)
 
     def published_ports(self) -> set[int]:
         """Return every host port any running container publishes."""
         with self._plain_errors("listing published ports"):
-            rows = self.api.containers(filters={"status": "running"})
-        return {port["PublicPort"] for row in rows for port in row.get("Ports") or () if "PublicPort" in port}
+            rows = Part(self.api.containers(filters={"status": "running"})).items()
+            ports = [port for row in rows for port in row.get("Ports").items()]
+            return {port.whole("PublicPort") for port in ports if port.get("PublicPort").value is not None}
 
     def subnets(self) -> list[str]:
         """Return the subnets of all networks, in CIDR notation."""
         with self._plain_errors("listing networks"):
-            rows = self.api.networks()
-        configs = [config for row in rows for config in (row.get("IPAM") or {}).get("Config") or ()]
-        return [config["Subnet"] for config in configs if "Subnet" in config]
+            rows = Part(self.api.networks()).items()
+            configs = [config for row in rows if row.get("IPAM").value for config in row.get("IPAM").get("Config").items()]
+            return [found for config in configs if (found := config.text("Subnet", ""))]
 
 
-def _named(kind: Any, identity: str, row: Mapping[str, Any]) -> Resource:
-    return Resource(kind=kind, id=identity, name=row["Name"], labels=row.get("Labels") or {})
+def _container(row: Part) -> Resource:
+    names = row.get("Names").words()
+    return Resource(
+        kind="container", id=row.text("Id"), name=names[0].lstrip("/") if names else row.text("Id")[:12],
+        labels=row.get("Labels").texts(), joins=_network_mode(row).startswith(SHARED),
+    )  # fmt: skip
 
 
-def _network_mode(row: Mapping[str, Any]) -> str:
-    return str((row.get("HostConfig") or {}).get("NetworkMode", ""))
+def _service(row: Part) -> Resource:
+    """Return a container under its service's name."""
+    labels, identity = row.get("Labels").texts(), row.text("Id")
+    return Resource(kind="container", id=identity, name=labels.get(SERVICE_LABEL, identity[:12]), labels=labels)
+
+
+def _in_trouble(row: Part) -> bool:
+    return row.text("State") in {"exited", "dead", "restarting"} or "(unhealthy)" in row.text("Status")
+
+
+def _named(kind: Kind, identity: str, row: Part) -> Resource:
+    return Resource(kind=kind, id=identity, name=row.text("Name"), labels=row.get("Labels").texts())
+
+
+def _network_mode(row: Part) -> str:
+    host = row.get("HostConfig")
+    return host.text("NetworkMode", "") if host.value is not None else ""
 
 
 @contextlib.contextmanager

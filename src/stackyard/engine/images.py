@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import process
+from stackyard.engine.answers import Part
 from stackyard.engine.client import API_VERSION, Engine, plain_errors
+from stackyard.engine.patience import allowing
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 BUILD_DEADLINE: Final = 1200.0  # seconds for one image
 IMPORT_DEADLINE: Final = 120.0  # seconds
+EXPORT_DEADLINE: Final = 120.0  # seconds for one image
+MEASURE_DEADLINE: Final = 25.0  # seconds; the engine reads the size of every layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +53,7 @@ def labelled(engine: Engine, label: str) -> list[EngineImage]:
         EngineError: If the engine does not answer.
     """
     with plain_errors("listing images"):
-        rows = engine.api.images(filters={"label": label})
-    return [_image(row) for row in rows]
+        return [_image(row) for row in Part(engine.api.images(filters={"label": label})).items()]
 
 
 def disk_use(engine: Engine) -> tuple[int, list[EngineImage]]:
@@ -60,12 +63,11 @@ def disk_use(engine: Engine) -> tuple[int, list[EngineImage]]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    with plain_errors("measuring the images"):
+    with plain_errors("measuring the images"), allowing(alone=MEASURE_DEADLINE):
         # the library asks for volumes too, and the engine then reads every file in them
         answer = engine.api.get(f"{engine.api.base_url}/v{API_VERSION}/system/df", params={"type": "image"})
-        answer.raise_for_status()
-        content = answer.json()
-    return content["LayersSize"], [_image(row) for row in content["Images"] or ()]
+        content = Part(answer.json())
+        return content.whole("LayersSize"), [_image(row) for row in content.get("Images").items()]
 
 
 def tag(engine: Engine, reference: str, alias: str) -> None:
@@ -76,7 +78,7 @@ def tag(engine: Engine, reference: str, alias: str) -> None:
         EngineError: If the engine does not answer or has no such image.
     """
     repository, _, name = alias.rpartition(":")
-    with plain_errors(f"tagging {reference} as {alias}"):
+    with plain_errors(f"tagging {reference} as {alias}", changes=True):
         engine.api.tag(reference, repository, name, force=True)
 
 
@@ -87,7 +89,7 @@ def untag(engine: Engine, reference: str) -> None:
     Raises:
         EngineError: If the engine does not answer, has no such image, or a container uses it.
     """
-    with plain_errors(f"removing image {reference}"):
+    with plain_errors(f"removing image {reference}", changes=True):
         engine.api.remove_image(reference)
 
 
@@ -99,7 +101,9 @@ def export(engine: Engine, reference: str) -> Iterator[bytes]:
         EngineError: If the engine does not answer, has no such image, or falls silent.
     """
     with plain_errors(f"reading image {reference}"):
-        yield from engine.api.get_image(reference)
+        with allowing(alone=EXPORT_DEADLINE):
+            pieces = engine.api.get_image(reference)
+        yield from pieces
 
 
 def architecture(engine: Engine) -> str:
@@ -110,7 +114,7 @@ def architecture(engine: Engine) -> str:
         EngineError: If the engine does not answer.
     """
     with plain_errors("asking the engine's architecture"):
-        return str(engine.api.version(api_version=False)["Arch"])
+        return Part(engine.api.version(api_version=False)).text("Arch")
 
 
 def registry_digest(reference: str, *, deadline: float) -> str | None:
@@ -118,10 +122,9 @@ def registry_digest(reference: str, *, deadline: float) -> str | None:
     try:
         with Engine(deadline=deadline) as engine, plain_errors(f"asking the registry for {reference}"):
             api: Any = engine.api  # the type stubs leave this call untyped
-            answer = api.inspect_distribution(reference)
+            return Part(api.inspect_distribution(reference)).get("Descriptor").text("digest")
     except EngineError:
         return None
-    return str(answer["Descriptor"]["digest"])
 
 
 def pull(reference: str) -> None:
@@ -183,9 +186,9 @@ def import_root(tar: Path, reference: str, labels: Mapping[str, str]) -> None:
     process.run(["docker", "import", *changes, str(tar), reference], deadline=IMPORT_DEADLINE)
 
 
-def _image(row: Mapping[str, Any]) -> EngineImage:
+def _image(row: Part) -> EngineImage:
     return EngineImage(
-        id=row["Id"], references=tuple(row.get("RepoTags") or ()), labels=row.get("Labels") or {},
-        size=row["Size"], created=float(row["Created"]), shared=max(row.get("SharedSize", 0), 0),
-        containers=max(row.get("Containers", 0), 0),
+        id=row.text("Id"), references=row.get("RepoTags").words(), labels=row.get("Labels").texts(),
+        size=row.whole("Size"), created=float(row.whole("Created")), shared=max(row.whole("SharedSize", 0), 0),
+        containers=max(row.whole("Containers", 0), 0),
     )  # fmt: skip

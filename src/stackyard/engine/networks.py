@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from stackyard.engine.answers import Part
 from stackyard.engine.client import plain_errors
 from stackyard.errors import EngineError
 
@@ -29,7 +30,7 @@ def detach(engine: Engine, network: Resource, container: str) -> None:
     Raises:
         EngineError: If the engine does not answer, or the container is not attached or not there.
     """
-    with plain_errors(f"taking container {container[:40]} off network {network.name}"):
+    with plain_errors(f"taking container {container[:40]} off network {network.name}", changes=True):
         engine.api.disconnect_container_from_network(container, network.id, force=True)
 
 
@@ -41,7 +42,7 @@ def drop_ghosts(engine: Engine, network: Resource) -> None:
     """
     with contextlib.suppress(EngineError):
         with plain_errors(f"inspecting network {network.name}"):
-            ends = engine.api.inspect_network(network.id).get("Containers") or {}
-        for key, end in ends.items():
-            if key.startswith(GHOST):
-                detach(engine, network, end["Name"])
+            ends = Part(engine.api.inspect_network(network.id)).get("Containers").members()
+            ghosts = [end.text("Name") for key, end in ends if key.startswith(GHOST)]
+        for name in ghosts:
+            detach(engine, network, name)

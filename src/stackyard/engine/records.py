@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stackyard.engine.answers import Part
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -74,20 +76,26 @@ class ContainerState:
 
     @classmethod
     def from_inspect(cls, answer: Mapping[str, Any]) -> ContainerState:
-        """Read `GET /containers/{id}/json`."""
-        state = answer["State"]
-        health = state.get("Health") or {}
+        """
+        Read `GET /containers/{id}/json`.
+
+        Raises:
+            AnswerError: If a value is missing or of the wrong kind.
+        """
+        whole = Part(answer)
+        state, health = whole.get("State"), whole.get("State").get("Health")
+        log = [*health.get("Log").items()] if health.value is not None else []
         return cls(
-            id=answer["Id"],
-            service=(answer["Config"].get("Labels") or {}).get(SERVICE_LABEL, ""),
-            status=state["Status"],
-            exit_code=state["ExitCode"],
-            oom_killed=state["OOMKilled"],
-            error=state.get("Error", ""),
-            health=health.get("Status", "none"),
-            health_log=tuple(entry["Output"].strip() for entry in health.get("Log") or ()),
-            restarts=answer.get("RestartCount", 0),
-            started_at=state["StartedAt"],
+            id=whole.text("Id"),
+            service=whole.get("Config").get("Labels").texts().get(SERVICE_LABEL, ""),
+            status=state.text("Status"),
+            exit_code=state.whole("ExitCode"),
+            oom_killed=state.truth("OOMKilled"),
+            error=state.text("Error", ""),
+            health=health.text("Status", "none") if health.value is not None else "none",
+            health_log=tuple(entry.text("Output", "").strip() for entry in log),
+            restarts=whole.whole("RestartCount", 0),
+            started_at=state.text("StartedAt"),
         )
 
 
@@ -108,14 +116,19 @@ class MemoryUse:
 
     @classmethod
     def from_stats(cls, answer: Mapping[str, Any]) -> MemoryUse | None:
-        """Read `GET /containers/{id}/stats`; None when the container does not run or its host counts no memory."""
-        memory = answer.get("memory_stats") or {}
-        if "usage" not in memory:
+        """
+        Read `GET /containers/{id}/stats`; None when the container does not run or its host counts no memory.
+
+        Raises:
+            AnswerError: If a value is of the wrong kind.
+        """
+        memory = Part(answer).get("memory_stats")
+        if memory.value is None or memory.get("usage").value is None:
             return None
-        detail = memory.get("stats") or {}
+        detail = memory.get("stats") if memory.get("stats").value is not None else Part({})
         # cgroup v1 prefixes the hierarchy's sums with total_ and calls anonymous memory rss; v2 has neither
-        inactive = detail.get("total_inactive_file", detail.get("inactive_file", 0))
-        anonymous = detail.get("total_rss", detail.get("anon", 0))
-        shared = detail.get("total_shmem", detail.get("shmem", 0))
-        used = max(0, memory["usage"] - inactive)
-        return cls(used=used, anonymous=anonymous + shared, limit=memory.get("limit", 0))
+        inactive = detail.whole("total_inactive_file", detail.whole("inactive_file", 0))
+        anonymous = detail.whole("total_rss", detail.whole("anon", 0))
+        shared = detail.whole("total_shmem", detail.whole("shmem", 0))
+        used = max(0, memory.whole("usage") - inactive)
+        return cls(used=used, anonymous=anonymous + shared, limit=memory.whole("limit", 0))

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.engine.answers import Part
 from stackyard.engine.client import plain_errors
 from stackyard.engine.records import ContainerState, MemoryUse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stackyard.engine.client import Engine
 
 # where each version of control groups keeps its counters: root of the tree, peak, file and word of the OOM kills
@@ -71,25 +70,28 @@ def sight(engine: Engine, container: str) -> Sighting | None:
 
     with plain_errors(f"measuring container {container[:40]}"):
         try:
-            facts = engine.api.inspect_container(container)
-            if not facts["State"].get("Pid"):
-                return Sighting(state=ContainerState.from_inspect(facts), usage=None)
-            stats = engine.api.stats(container, stream=False, one_shot=True)
+            facts: Any = engine.api.inspect_container(container)
+            state = ContainerState.from_inspect(facts)
+            if not Part(facts).get("State").whole("Pid", 0):
+                return Sighting(state=state, usage=None)
+            stats: Any = engine.api.stats(container, stream=False, one_shot=True)
+            return Sighting(state=state, usage=_usage(Part(facts), Part(stats), MemoryUse.from_stats(stats)))
         except docker.errors.NotFound:
             return None
-    return Sighting(state=ContainerState.from_inspect(facts), usage=_usage(facts, stats))
 
 
-def _usage(facts: Mapping[str, Any], stats: Mapping[str, Any]) -> Usage | None:
-    memory, state, host = MemoryUse.from_stats(stats), facts["State"], facts.get("HostConfig") or {}
+def _usage(facts: Part, stats: Part, memory: MemoryUse | None) -> Usage | None:
     if memory is None:
         return None  # it ended between the two questions
-    peak, kills = counters(state["Pid"], facts["Id"])
+    state, host, pids = facts.get("State"), facts.get("HostConfig"), stats.get("pids_stats")
+    peak, kills = counters(state.whole("Pid"), facts.text("Id"))
+    known_peak = stats.get("memory_stats").whole("max_usage", 0) or None
     return Usage(
-        cpu_s=stats["cpu_stats"]["cpu_usage"]["total_usage"] / NANO, cpus=(host.get("NanoCpus") or 0) / NANO or None,
-        memory=memory.used, memory_limit=memory.limit, memory_peak=peak or stats["memory_stats"].get("max_usage"),
-        pids=stats["pids_stats"].get("current", 0), pids_limit=_limit(stats["pids_stats"].get("limit")),
-        oom_kills=max(kills or 0, int(state["OOMKilled"])),
+        cpu_s=stats.get("cpu_stats").get("cpu_usage").whole("total_usage") / NANO,
+        cpus=(host.whole("NanoCpus", 0) / NANO or None) if host.value is not None else None,
+        memory=memory.used, memory_limit=memory.limit, memory_peak=peak or known_peak,
+        pids=pids.whole("current", 0), pids_limit=_limit(pids.whole("limit", 0)),
+        oom_kills=max(kills or 0, int(state.truth("OOMKilled"))),
     )  # fmt: skip
 
 

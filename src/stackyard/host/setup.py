@@ -108,17 +108,14 @@ def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None
     Raises:
         EngineError: With the reason and the next step.
     """
-    where = f"{endpoint.url} (from {endpoint.source})" if endpoint.source != "default" else endpoint.url
+    where = endpoint.where
     if knock.state == "forbidden":
         raise EngineError(f"{machine.user} may not use {where}; {permission_fix(machine)}")
     if knock.state == "silent":
         raise EngineError(f"the engine at {where} accepts connections but gives {knock.detail}; restart it")
-    if knock.state not in {"answers", "unknown"}:
-        raise EngineError(
-            f"no engine answers at {where}: {knock.detail}; start it, or unset {endpoint.source} to use this machine's"
-            " own engine"
-        )
-    if knock.state == "answers" and not new_enough(knock.version):
+    if knock.state != "answers":
+        raise EngineError(f"no engine answers at {where}: {knock.detail}; {endpoint.remedy}")
+    if not new_enough(knock.version):
         raise EngineError(
             f"engine {knock.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
             " start_interval); upgrade it, its containers stop meanwhile"

@@ -92,7 +92,7 @@ def ensure(
     """
     where = root or project_root()
     say = progress or (lambda _line: None)
-    with Engine(deadline=60) as engine:
+    with Engine() as engine:
         known = _known(engine)
         ready = _ready(where, flavour, source, known)
         if ready is None:
