@@ -91,6 +91,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         StackyardError: If anything on the way fails; unless *keep*, nothing made here is left. A stack that stood
             before, under a lease that was asked for again, stays.
     """
+    engine.refuse_elsewhere()
     outlives = environment.data != "volume" and (ttl is not None or parallel_id is not None)
     taken = None
     if not variables:

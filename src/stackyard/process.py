@@ -30,10 +30,17 @@ log = logging.getLogger("stackyard")
 # Everything else (COMPOSE_*, PG*, a caller's secrets) stays out: the shell's value would win over the env file's.
 INHERITED: Final = frozenset(
     "PATH HOME USER LANG LC_ALL TERM TZ TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_STATE_HOME "
-    "DOCKER_HOST DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
+    "DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY SSH_AUTH_SOCK SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
     "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy".split()
 )
-INHERITED_PREFIXES: Final = ("PIP_", "UV_", "STACKYARD_STATE_", "STACKYARD_POOL", "STACKYARD_IMAGE_SOURCE")
+INHERITED_PREFIXES: Final = (
+    "PIP_",
+    "UV_",
+    "STACKYARD_STATE_",
+    "STACKYARD_ENGINE_TIMEOUT",
+    "STACKYARD_POOL",
+    "STACKYARD_IMAGE_SOURCE",
+)
 MISSING: Final = 127  # a shell's exit code for a program that is not there
 MARK: Final = "STACKYARD_PAYLOAD"  # by its value whatever a payload has started is found again
 STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline

@@ -113,7 +113,9 @@ def test_docker_context_names_the_endpoint_after_docker_host_and_before_the_curr
     assert Endpoint.find(env | {"DOCKER_CONTEXT": "default"}) == Endpoint()
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"Endpoints": 1}', '{"Endpoints": {"docker": {"Host": 5}}}'])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"Endpoints": 1}', '{"Endpoints": {"docker": {"Host": 5}}}']
+)
 def test_a_context_that_names_no_engine_is_a_fault_with_its_name(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         put_file(tmp_path, f"contexts/meta/{hashlib.sha256(b'lost').hexdigest()}/meta.json", content)
@@ -161,7 +163,9 @@ def test_an_engine_is_on_another_host_unless_its_address_is_one_of_ours(url: str
     assert Endpoint(url=url).elsewhere is elsewhere
 
 
-@pytest.mark.parametrize("url", ["/var/run/docker.sock", "fd://", "npipe:////./pipe/docker", "tcp://", "tcp://h:99999", "x"])
+@pytest.mark.parametrize(
+    "url", ["/var/run/docker.sock", "fd://", "npipe:////./pipe/docker", "tcp://", "tcp://h:99999", "x"]
+)
 def test_an_address_that_is_none_is_a_fault(url: str) -> None:
     found = Endpoint.find({"DOCKER_HOST": url})
 

@@ -104,6 +104,17 @@ def test_a_child_sees_only_allow_listed_variables(monkeypatch: pytest.MonkeyPatc
     assert (environment["PIP_FIND_LINKS"], environment["OWN"]) == ("kept", "1")
 
 
+def test_a_child_finds_the_same_engine_as_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {
+        "DOCKER_HOST": "a", "DOCKER_CONTEXT": "b", "DOCKER_CONFIG": "c", "DOCKER_CERT_PATH": "d",
+        "DOCKER_TLS_VERIFY": "1", "SSH_AUTH_SOCK": "e", "STACKYARD_ENGINE_TIMEOUT": "5",
+    }  # fmt: skip
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+
+    assert chosen.items() <= process.child_environment().items()
+
+
 def test_async_runs_end_like_others() -> None:
     done = asyncio.run(process.run_async([PYTHON, "-c", "print('x')"], deadline=20))
 

@@ -46,12 +46,11 @@ def plain_errors(doing: str, *, changes: bool = False, silent: Callable[[], None
         EngineError: If it cannot be reached or answers what no Docker engine does.
     """
     import docker.errors  # noqa: PLC0415 - costs 0.2 s, so only who talks to the engine pays
-    import requests.exceptions  # noqa: PLC0415 - as above
     import urllib3.exceptions  # noqa: PLC0415 - as above
 
     from stackyard.engine.transport import NoAnswerError  # noqa: PLC0415 - as above
 
-    failures = (docker.errors.DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
+    failures = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)  # that of requests is one
     try:
         yield
     except docker.errors.APIError as error:
@@ -254,7 +253,9 @@ class Engine:
         """Return the subnets of all networks, in CIDR notation."""
         with self._plain_errors("listing networks"):
             rows = Part(self.api.networks()).items()
-            configs = [config for row in rows if row.get("IPAM").value for config in row.get("IPAM").get("Config").items()]
+            configs = [
+                config for row in rows if row.get("IPAM").value for config in row.get("IPAM").get("Config").items()
+            ]
             return [found for config in configs if (found := config.text("Subnet", ""))]
 
 

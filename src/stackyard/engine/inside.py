@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stackyard.engine.answers import Part
-from stackyard.engine.client import API_VERSION, plain_errors
+from stackyard.engine.client import plain_errors
 from stackyard.engine.patience import allowing
 
 if TYPE_CHECKING:
     from stackyard.engine.client import Engine
 
 DEADLINE: Final = 20.0  # seconds a command may take
-HEADER: Final = struct.Struct(">BxxxL")  # of a frame: which stream, and how many bytes follow
 
 
 def output(engine: Engine, container: str, *words: str, deadline: float = DEADLINE) -> tuple[int, str]:
@@ -32,22 +30,9 @@ def output(engine: Engine, container: str, *words: str, deadline: float = DEADLI
     Raises:
         EngineError: If the engine does not answer, the container does not run, or the command takes too long.
     """
-    with plain_errors(f"running {words[0]} in container {container[:40]}"):
-        api: Any = engine.api
-        made = Part(api.exec_create(container, list(words))).text("Id")
+    with plain_errors(f"looking into container {container[:40]}"):
+        made = Part(engine.api.exec_create(container, list(words))).text("Id")
         with allowing(alone=deadline):
-            # the library's own exec_start waits for a silent command for ever
-            answer = api.post(f"{api.base_url}/v{API_VERSION}/exec/{made}/start", json={"Detach": False, "Tty": False})
-        code = Part(api.exec_inspect(made)).whole("ExitCode")
-    return code, frames(answer.content).decode(errors="replace")
-
-
-def frames(content: bytes) -> bytes:
-    """Return what the frames of an answer carry, of both streams, in their order."""
-    found, start = b"", 0
-    while len(content) - start >= HEADER.size:
-        _, length = HEADER.unpack_from(content, start)
-        start += HEADER.size
-        found += content[start : start + length]
-        start += length
-    return found
+            raw = engine.api.exec_start(made)
+        code = Part(engine.api.exec_inspect(made)).whole("ExitCode")
+    return code, bytes(raw).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The client library's HTTP with a limit on the whole exchange: connecting, sending, and the last byte of the answer."""
+"""The client library's HTTP with a limit on the whole exchange, from connecting to the last byte of the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stackyard.host.endpoint import Endpoint
 
 LARGEST: Final = 64 << 20  # bytes of one answer that is not a stream; the largest known is a few MB
+FRAME: Final = struct.Struct(">BxxxL")  # begins each piece of output: which stream, and how many bytes follow
 WIDTH: Final = 300  # characters of the engine's words that a message shows
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NOTHING_THERE: Final = (FileNotFoundError, ConnectionRefusedError, PermissionError, socket.gaierror)
@@ -147,6 +149,21 @@ class Client(APIClient):
         finally:
             self._most = usual
 
+    def exec_start(self, exec_id: Any, detach: Any = False, **options: Any) -> Any:  # type: ignore[override]
+        """
+        Run what *exec_id* stands for to its end and return what it wrote to both streams.
+
+        The library's own waits for a silent command without any limit; with options it is left to the library.
+
+        Raises:
+            NoAnswerError: If it does not end in time.
+        """
+        if options:
+            return super().exec_start(exec_id, detach=detach, **options)
+        identity = exec_id["Id"] if isinstance(exec_id, dict) else exec_id
+        url = f"{self.base_url}/v{self.api_version}/exec/{identity}/start"
+        return _unframed(self.post(url, json={"Detach": detach, "Tty": False}).content)
+
     def send(self, request: Any, **options: Any) -> requests.Response:
         """
         Send one prepared request and return its answer, read to the end unless a stream was asked for.
@@ -243,6 +260,17 @@ def _body(answer: requests.Response) -> bytes:
                 raise NoAnswerError(f"the engine's answer is larger than {LARGEST >> 20} MiB", sent=True)
             body.write(piece)
         return body.getvalue()
+
+
+def _unframed(content: bytes) -> bytes:
+    """Return what the frames of both streams carry, in their order."""
+    found, start = b"", 0
+    while len(content) - start >= FRAME.size:
+        _, length = FRAME.unpack_from(content, start)
+        start += FRAME.size
+        found += content[start : start + length]
+        start += length
+    return found
 
 
 def _refuse(answer: requests.Response) -> None:

@@ -169,17 +169,14 @@ def _socket(scene: Scene) -> Seen:
 
 
 def _engine(scene: Scene) -> Seen:
-    if scene.knock.state == "unknown":
-        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
-        return Seen(fine=True, found=process.run(argv, deadline=ASK_DEADLINE).stdout.strip())
     if scene.knock.state == "answers":
-        return Seen(fine=True, found=f"answers at {scene.endpoint.url}")
-    fix = "" if scene.endpoint.standard else f"start it, or unset {scene.endpoint.source}"
-    return Seen(fine=False, found=f"{scene.knock.state} at {scene.endpoint.url}: {scene.knock.detail}", fix=fix)
+        return Seen(fine=True, found=f"answers at {scene.endpoint.where}")
+    fix = "" if scene.endpoint.standard else scene.endpoint.remedy
+    return Seen(fine=False, found=f"{scene.knock.state} at {scene.endpoint.where}: {scene.knock.detail}", fix=fix)
 
 
 def _engine_version(scene: Scene) -> Seen:
-    version = _engine(scene).found if scene.knock.state == "unknown" else scene.knock.version
+    version = scene.knock.version
     fix = "" if version else "see the check before"
     return Seen(fine=setup.new_enough(version), found=version or "no engine answers", fix=fix)
 

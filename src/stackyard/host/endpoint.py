@@ -25,7 +25,7 @@ SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
 LARGEST: Final = 16 << 20  # bytes of an answer that are read; the largest known have some 100 kB
 
 # answers: usable so far. missing: no socket. refused: a socket, but no engine behind it. forbidden: no permission.
-# silent: connected, but no answer in time. unreachable: a remote engine that could not be reached. unknown: not asked.
+# silent: connected, but no answer in time. unreachable: a remote engine, or no usable address.
 State = Literal["answers", "missing", "refused", "forbidden", "silent", "unreachable"]
 
 
@@ -305,9 +305,10 @@ def _unusable(url: str) -> str:
         return ""
     try:
         parts = urlsplit(url)
-        return "" if parts.hostname and (parts.port or True) else f"{rest!r} names no host"
+        _ = parts.port
     except ValueError as error:
         return str(error)
+    return "" if parts.hostname else f"{rest!r} names no host"
 
 
 def _tls(env: Mapping[str, str], url: str) -> tuple[Certificates | None, str]:

@@ -72,6 +72,7 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
 
     environment = Environment.load(name, root)
     with Engine() as engine:
+        engine.refuse_elsewhere()
         lease = _warm(environment, open_book(None, engine), engine, keeper)
     log.info("lease %s of %s is warm", lease, name)
     return 0
