@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, verify, yard
+from stackyard.commands.program import Program
 
 ns = Collection(
     ports.collection,
@@ -17,3 +18,4 @@ ns = Collection(
     monitor.collection,
     yard.collection,
 )
+Program.take_over()

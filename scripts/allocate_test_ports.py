@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from stackyard.commands import leasing
 from stackyard.environments import outline
 from stackyard.errors import PoolExhaustedError, StackyardError, UsageError
 from stackyard.leases import LeaseBook
@@ -102,12 +103,16 @@ def run(options: SimpleNamespace) -> tuple[dict[str, Any], str]:
         raise UsageError("--parallel-id is needed, such as --parallel-id job-1")
     if options.release:
         lease = book.find(options.parallel_id, environment=options.env)
-        book.release(lease)
-        return {"released": lease.id}, f"released the ports of {options.parallel_id}"
+        return leasing.release(book, lease, note=note), f"released the ports of {options.parallel_id}"
     if options.check_only:
         return check(book, options.parallel_id, options.env)
     lease = book.acquire(outline(options.env, book.settings), parallel_id=options.parallel_id, force=options.force)
     return lease.to_json(), described(lease)
+
+
+def note(line: str) -> None:
+    """Print a line to standard error."""
+    print(line, file=sys.stderr)
 
 
 def settings(base_port: int | None) -> Settings:

@@ -86,7 +86,7 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
         kept: Lease whose containers were kept; None when they were removed.
     """
     if kept:
-        ending = f"kept for you to look at; 'invoke env.down --lease {kept}' removes it"
+        ending = f"kept for you to look at; 'invoke env.down --name {kept}' removes it"
     else:
         ending = f"everything it made was removed; to look inside: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]

@@ -190,7 +190,7 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int
     """Run pytest over the platform's tests with the lease's variables and nothing else about the stack."""
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
-    restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--lease", stack.lease.id, "--service"]
+    restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--name", stack.lease.id, "--service"]
     env = variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}
     try:
         return payload.run(root, arguments, stem=_stem(stack), env=env, deadline=limit)
@@ -215,7 +215,7 @@ def _finish(run: _Run) -> None:
     """Remove the stack unless it is to be kept, then print and store the report."""
     if run.stack is not None and run.keep:
         lease = run.stack.book.renew(run.stack.lease.id, KEPT_TTL, detach=True)
-        say(f"kept: lease {lease.id}; 'invoke env.down --lease {lease.id}' removes it")
+        say(f"kept: lease {lease.id}; 'invoke env.down --name {lease.id}' removes it")
     elif run.stack is not None:
         with _deaf_to_one_signal(run.stack.lease):
             removal = run.stack.down()

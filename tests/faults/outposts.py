@@ -38,7 +38,7 @@ class Outpost(Yard):
 
     def up(self, name: str) -> str:
         """Start a stack that stays, by the command line; return its lease's id."""
-        code, out, _ = self.invoke("env.up", "--parallel-id", name, "--json")
+        code, out, _ = self.invoke("env.up", "--name", name, "--json")
         assert code == 0, out
         return self.book.find(name).id
 

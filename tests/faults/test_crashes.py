@@ -108,7 +108,7 @@ def test_runs_killed_at_random_moments_leave_nothing(
 
 
 def test_what_a_killed_env_up_left_is_removed_by_the_next_command(yard: Yard) -> None:
-    words = [sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--parallel-id", "half"]
+    words = [sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--name", "half"]
     child = yard.start(words)
     until(lambda: any(item.startswith("container") for item in yard.standing()), pause=0.002)
     kill(child)
@@ -120,11 +120,11 @@ def test_what_a_killed_env_up_left_is_removed_by_the_next_command(yard: Yard) ->
 
 
 def test_what_env_up_has_finished_outlives_it_and_a_sweep(yard: Yard) -> None:
-    up, out, _ = yard.invoke("env.up", "--parallel-id", "whole")
+    up, out, _ = yard.invoke("env.up", "--name", "whole")
 
     swept, said, _ = yard.invoke("cleanup.stale")
     standing = len(yard.standing())
-    code, ended, _ = yard.invoke("env.down", "--lease", "whole")
+    code, ended, _ = yard.invoke("env.down", "--name", "whole")
 
     assert (up, swept, code) == (0, 0, 0), out + said + ended
     assert standing == 6

@@ -89,7 +89,7 @@ def test_no_command_hangs_with_its_engine(yard: Yard, stack: Stack, silent: str)
 
     def ask(words: tuple[str, ...]) -> tuple[int, str, float]:
         needs = words[0].startswith("env.") and words[0] != "env.up"
-        return yard.invoke(*words, *(["--lease", stack.lease.id] if needs else []), env=env)
+        return yard.invoke(*words, *(["--name", stack.lease.id] if needs else []), env=env)
 
     with ThreadPoolExecutor(4) as pool:
         ends = dict(zip(COMMANDS, pool.map(ask, COMMANDS.values()), strict=True))
@@ -141,10 +141,10 @@ def test_hostile_surroundings_change_nothing_compose_sees(
 
 
 def test_hostile_surroundings_do_not_mislead_a_command(yard: Yard, stack: Stack) -> None:
-    command = ("env.exec", "--service", "redis", "--command", "sh -c 'exit 7'", "--lease", stack.lease.id)
+    command = ("env.exec", "--service", "redis", "--command", "sh -c 'exit 7'", "--name", stack.lease.id)
 
     code, out, _ = yard.invoke(*command, env=HOSTILE)
-    status, said, _ = yard.invoke("env.status", "--json", "--lease", stack.lease.id, env=HOSTILE)
+    status, said, _ = yard.invoke("env.status", "--json", "--name", stack.lease.id, env=HOSTILE)
 
     assert code == 7, out
     assert (status, len(json.loads(said))) == (0, 5)

@@ -45,22 +45,22 @@ def post(post_for_all: Outpost, yard_for_all: Yard) -> Iterator[Outpost]:
             post_for_all.start_engine()
         for lease in post_for_all.book.leases():  # what a failed test left
             if lease.id not in post_for_all.spared:
-                post_for_all.invoke("env.down", "--lease", lease.id)
+                post_for_all.invoke("env.down", "--name", lease.id)
 
 
 @pytest.mark.core
 def test_an_engine_killed_during_a_removal_costs_only_another_removal(post: Outpost) -> None:
     post.up("cut")
     before = len(post.standing())
-    down = post.begin("env.down", "--lease", "cut")
+    down = post.begin("env.down", "--name", "cut")
     until(lambda: len(post.standing()) < before, pause=0.002)
     post.private.kill()
     code, out = finish(down)
     leased = [lease.parallel_id for lease in post.book.leases()]
-    away, said, _ = post.invoke("env.down", "--lease", "cut")
+    away, said, _ = post.invoke("env.down", "--name", "cut")
 
     post.start_engine()
-    later, told, _ = post.invoke("env.down", "--lease", "cut")
+    later, told, _ = post.invoke("env.down", "--name", "cut")
 
     assert (code, away) == (3, 3), out + said
     assert "Traceback" not in out + said
@@ -139,7 +139,7 @@ def test_a_frozen_engine_ends_a_run_in_time_and_costs_only_a_sweep(post: Outpost
 def test_a_full_disk_is_named_and_leaves_nothing(post: Outpost) -> None:
     filler = post.private.fill()
     try:
-        code, out, _ = post.invoke("env.up", "--parallel-id", "full")
+        code, out, _ = post.invoke("env.up", "--name", "full")
         remains = post.remains()
     finally:
         filler.unlink()
@@ -153,7 +153,7 @@ def test_a_stack_can_be_removed_while_the_disk_is_full(post: Outpost) -> None:
     post.up("full")
     filler = post.private.fill()
     try:
-        code, out, _ = post.invoke("env.down", "--lease", "full")
+        code, out, _ = post.invoke("env.down", "--name", "full")
         remains = post.remains()
     finally:
         filler.unlink()
@@ -172,9 +172,9 @@ def test_a_service_whose_shim_dies_is_shown_and_can_be_removed(post: Outpost) ->
     (shim,) = [process for process in post.private.remains() if sharers["pod"] in process.cmdline()]
 
     shim.kill()
-    until(lambda: post.invoke("env.status", "--lease", "shimless")[0] == 7)
-    status = post.invoke("env.status", "--lease", "shimless")[1]
-    code, out, _ = post.invoke("env.down", "--lease", "shimless")
+    until(lambda: post.invoke("env.status", "--name", "shimless")[0] == 7)
+    status = post.invoke("env.status", "--name", "shimless")[1]
+    code, out, _ = post.invoke("env.down", "--name", "shimless")
 
     ended = {line.split()[0] for line in status.splitlines() if "exited" in line}
     assert ended == set(sharers)
@@ -186,7 +186,7 @@ def test_images_of_ours_that_nobody_needs_go_and_no_others(post: Outpost) -> Non
     for name, label in (("stackyard/redis:debian-000000000000", "stackyard.image=redis"), ("theirs/redis:1", "x=y")):
         repository, tag = name.split(":")
         api.import_image_from_data(b"\0" * 10240, repository=repository, tag=tag, changes=[f"LABEL {label}"])
-    planned = post.invoke("cleanup.images", "--plan")
+    planned = post.invoke("cleanup.images", "--dry-run")
     code, out, _ = post.invoke("cleanup.images", "--yes")
     tags = {tag for row in api.images() for tag in row["RepoTags"]}
     aliases = {tag for tag in tags if tag in {f"stackyard/{service}:debian" for service in PROBED}}
@@ -223,7 +223,7 @@ def _lose_containers_behind_a_dead_engine(post: Outpost) -> None:
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
     post.start_engine()
-    code, out, _ = post.invoke("env.down", "--lease", "behind")
+    code, out, _ = post.invoke("env.down", "--name", "behind")
 
     assert code == 0, out
     assert post.remains() == CLEAN
@@ -260,7 +260,7 @@ def test_a_stack_that_keeps_its_data_is_whole_again_when_asked_for_after_its_eng
         until(lambda: any(item["State"]["Status"] == "running" for item in post.containers("dev")))
         code, out, _ = post.invoke(*words)
         states = [item["State"]["Status"] for item in post.containers("dev")]
-        removed, said, _ = post.invoke("env.down", "--lease", "dev", "--volumes")
+        removed, said, _ = post.invoke("env.down", "--name", "dev", "--volumes", "--yes")
 
         assert code == 0, out
         assert set(states) == {"running"}

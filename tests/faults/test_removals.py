@@ -50,11 +50,11 @@ def test_a_guest_in_the_network_keeps_the_lease_until_it_has_left(yard: Yard, st
     guest = next(name for kind, name in yard.untouchable if kind == "container" and name.startswith("stackyard-test-"))
     yard.engine.api.connect_container_to_network(guest, network)
     try:
-        code, out, _ = yard.invoke("env.down", "--lease", stack.lease.id)
+        code, out, _ = yard.invoke("env.down", "--name", stack.lease.id)
         leased = [lease.subnet for lease in yard.book.leases()]
     finally:
         yard.engine.api.disconnect_container_from_network(guest, network)
-    later, _, _ = yard.invoke("env.down", "--lease", stack.lease.id)
+    later, _, _ = yard.invoke("env.down", "--name", stack.lease.id)
 
     assert code == 8
     assert f"still used by {guest}" in out
@@ -92,7 +92,7 @@ def test_anonymous_volumes_go_with_their_container(yard: Yard) -> None:
 def test_a_paused_stack_can_be_removed(yard: Yard, stack: Stack) -> None:
     yard.engine.api.pause(stack.container("postgres").id)
 
-    code, out, _ = yard.invoke("env.status", "--lease", stack.lease.id)
+    code, out, _ = yard.invoke("env.status", "--name", stack.lease.id)
     removal = stack.down()
 
     assert code == 7
@@ -147,11 +147,11 @@ def test_many_sweeps_at_once_remove_a_dead_run_once(yard: Yard) -> None:
 
 
 def test_down_ten_times_at_once_ends_without_a_traceback(yard: Yard) -> None:
-    code, out, _ = yard.invoke("env.up", "--parallel-id", "ten")
+    code, out, _ = yard.invoke("env.up", "--name", "ten")
     assert code == 0, out
 
     with ThreadPoolExecutor(10) as pool:
-        ends = list(pool.map(lambda _: yard.invoke("env.down", "--lease", "ten"), range(10)))
+        ends = list(pool.map(lambda _: yard.invoke("env.down", "--name", "ten"), range(10)))
 
     assert {code for code, _, _ in ends} <= {0, 5}, ends  # 5: no such lease any more
     assert "Traceback" not in "".join(out for _, out, _ in ends)
@@ -160,9 +160,9 @@ def test_down_ten_times_at_once_ends_without_a_traceback(yard: Yard) -> None:
 
 def test_up_twice_at_once_gives_both_the_same_stack(yard: Yard) -> None:
     with ThreadPoolExecutor(2) as pool:
-        ends = list(pool.map(lambda _: yard.invoke("env.up", "--parallel-id", "twice", "--json"), range(2)))
+        ends = list(pool.map(lambda _: yard.invoke("env.up", "--name", "twice", "--json"), range(2)))
     standing = yard.standing()
-    code, out, _ = yard.invoke("env.down", "--lease", "twice")
+    code, out, _ = yard.invoke("env.down", "--name", "twice")
 
     assert [end[0] for end in ends] == [0, 0], ends
     assert len(standing) == 6
@@ -170,10 +170,10 @@ def test_up_twice_at_once_gives_both_the_same_stack(yard: Yard) -> None:
 
 
 def test_down_during_up_leaves_nothing(yard: Yard) -> None:
-    child = yard.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--parallel-id", "x"])
+    child = yard.start([sys.executable, "-m", "invoke", "-r", str(CHECKOUT), "env.up", "--name", "x"])
     until(yard.standing)
 
-    code, said, _ = yard.invoke("env.down", "--lease", "x")
+    code, said, _ = yard.invoke("env.down", "--name", "x")
     ended, out = finish(child)
 
     assert code == 0, said

@@ -39,7 +39,7 @@ def test_a_killed_service_shows_in_the_status_at_once(yard: Yard, stack: Stack, 
     while all(state.well for state in stack.status()):
         assert time.monotonic() - began < 5
 
-    code, out, _ = yard.invoke("env.status", "--json", "--lease", stack.lease.id)
+    code, out, _ = yard.invoke("env.status", "--json", "--name", stack.lease.id)
 
     rows = {row["service"]: row for row in json.loads(out[: out.rindex("]") + 1])}
     assert code == 7

@@ -235,12 +235,12 @@ def test_the_same_pid_in_another_pid_namespace_is_another_owner(book: LeaseBook,
         assert not {*leases[0]["ports"].values()} & {*leases[1]["ports"].values()}
         assert book.stale() == []
         held[0].communicate(timeout=20)
-        assert [lease.id for lease in book.stale()] == [leases[0]["id"]]
+        assert [lease.id for lease in book.stale()] == [leases[0]["lease"]]
     finally:
         for child in held:
             child.kill()
             child.communicate()
-    assert {lease.id for lease in book.stale()} == {lease["id"] for lease in leases}
+    assert {lease.id for lease in book.stale()} == {lease["lease"] for lease in leases}
 
 
 def test_a_pid_the_kernel_gives_out_again_does_not_own_the_lease(variables: dict[str, str]) -> None:
@@ -262,7 +262,7 @@ for _ in range(200):
         break
     again.kill()
     again.wait()
-print(json.dumps([lease["owner"].split(":")[1], str(again.pid), [found.id for found in book.stale()], lease["id"]]))
+print(json.dumps([lease["owner"].split(":")[1], str(again.pid), [found.id for found in book.stale()], lease["lease"]]))
 again.kill()
 again.wait()
 """

@@ -134,7 +134,7 @@ def test_many_processes_at_once_never_share_a_port_subnet_or_project(
     assert duplicates([port for lease in granted for port in lease["ports"].values()]) == 0
     for field in ("id", "subnet", "project", "slot"):
         assert duplicates([lease[field] for lease in granted]) == 0
-    assert {lease.id for lease in book.leases()} == {lease["id"] for lease in granted}
+    assert {lease.id for lease in book.leases()} == {lease["lease"] for lease in granted}
     assert book.check() == "ok"
 
 
@@ -149,7 +149,7 @@ def test_one_parallel_id_asked_for_by_many_processes_is_one_lease(
     variables: dict[str, str], book: LeaseBook, tmp_path: Path
 ) -> None:
     with started(NAMED, [["job-1"]] * 12, variables, tmp_path) as children:
-        granted = [lease["id"] for (lease,) in answers(children)]
+        granted = [lease["lease"] for (lease,) in answers(children)]
 
     assert set(granted) == {lease.id for lease in book.leases()}
     assert len(book.leases()) == 1
@@ -219,7 +219,7 @@ def test_a_book_deleted_under_running_processes_grants_nothing_twice(
         granted = [lease for answer in answers(children) for lease in answer]
 
     assert duplicates([port for lease in granted for port in lease["ports"].values()]) == 0
-    assert {lease.id for lease in book.leases()} == {lease["id"] for lease in granted}
+    assert {lease.id for lease in book.leases()} == {lease["lease"] for lease in granted}
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Host:
 
     def up(self, name: str, **variables: str) -> subprocess.Popen[str]:
         """Start a stack in a process of its own, as users do."""
-        return self.run("-m", "invoke", "env.up", "--parallel-id", name, "--force", "--json", **variables)
+        return self.run("-m", "invoke", "env.up", "--name", name, "--force", "--json", **variables)
 
     def in_line(self) -> int:
         with (self.book.settings.state_dir / "turns.lock").open("a+") as onlooker:
@@ -112,7 +112,8 @@ def test_a_run_killed_while_it_waits_is_forgotten_and_has_made_nothing(host: Hos
 
     answer = shown(living)
     assert {item.labels[ownership.LEASE_LABEL] for item in host.containers()} == {answer["lease"]}
-    assert answer["steps"]["turn"] == [-answer["waited"], 0.0]
+    turn_step = {"step": "turn", "begin_seconds": -answer["waited_seconds"], "end_seconds": 0.0}
+    assert turn_step in answer["steps"]
 
 
 def test_stacks_start_in_the_order_in_which_they_were_asked_for(host: Host) -> None:
@@ -160,7 +161,7 @@ def test_a_wait_of_over_a_second_is_told(host: Host) -> None:
         assert child.stderr is not None
         assert child.stderr.readline() == "waiting for a turn: 1 stack is starting on this host\n"
 
-    assert shown(child)["waited"] > 1
+    assert shown(child)["waited_seconds"] > 1
 
 
 def test_a_stack_that_stands_and_a_removal_need_no_turn(host: Host) -> None:
@@ -168,7 +169,7 @@ def test_a_stack_that_stands_and_a_removal_need_no_turn(host: Host) -> None:
 
     with turn(Settings.load()):
         assert shown(host.up("mine"))["by"] == "nobody: it stood already"
-        removal = host.run("-m", "invoke", "env.down", "--lease", lease)
+        removal = host.run("-m", "invoke", "env.down", "--name", lease)
         assert removal.wait(30) == 0
 
 

@@ -68,7 +68,7 @@ class FakeEngine:
             case "GET", ["containers", "json"]:
                 return 200, [self._row(i, c) for i, c in self.containers.items() if _matches(c["labels"], query)]
             case "GET", ["containers", identity, what]:
-                return self._about(identity, what)
+                return self._about(identity, what, query)
             case "POST", ["containers", identity, "restart" | "start"]:
                 return (204, None) if identity in self.containers else _missing(identity)
             case "POST", [("containers" | "networks" | "volumes") as kind, "create"]:
@@ -100,12 +100,15 @@ class FakeEngine:
         del ends[end]
         return 200, None
 
-    def _about(self, identity: str, what: str) -> tuple[int, Any]:
+    def _about(self, identity: str, what: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         row = self.containers.get(identity)
         if row is None:
             return _missing(identity)
         inspected = {"Id": identity, "Config": {"Labels": row["labels"], "Tty": True}, "State": row["state"]}
-        return 200, {"json": inspected, "logs": row["log"], "stats": row["stats"]}[what]
+        log = row["log"]
+        if query.get("timestamps") == ["1"]:
+            log = b"".join(b"2026-01-01T00:00:%02d.0Z %s" % line for line in enumerate(log.splitlines(keepends=True)))
+        return 200, {"json": inspected, "logs": log, "stats": row["stats"]}[what]
 
     def _create(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
         name = name or body["Name"]

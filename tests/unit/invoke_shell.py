@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tasks
-from invoke.program import Program
+
+from stackyard.commands.program import Program
 
 if TYPE_CHECKING:
     import pytest

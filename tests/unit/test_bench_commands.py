@@ -322,14 +322,14 @@ def test_the_report_alone_measures_nothing(
 def test_the_task_measures_what_it_is_told(
     measured: list[tuple[tuple[str, ...], Plan]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call(bench.run, names="startup,pool", full=True, parallel="7", json=True)
+    call(bench.run, names=["startup,pool"], full=True, parallel="7", json=True)
     call(bench.run, quick=True, rounds="2")
 
     assert measured[0][0] == ("startup", "pool")
     assert (measured[0][1].depth, measured[0][1].stacks) == ("full", 7)
     assert (measured[1][1].depth, measured[1][1].repeats) == ("quick", 2)
     assert "measured targets met" in capsys.readouterr().out
-    for wrong in ({"quick": True, "full": True}, {"rounds": "0"}, {"parallel": "x"}, {"names": "nonsense"}):
+    for wrong in ({"quick": True, "full": True}, {"rounds": "0"}, {"parallel": "x"}, {"names": ["nonsense"]}):
         with pytest.raises(Exit) as ended:
             call(bench.run, **wrong)
         assert ended.value.code == 2

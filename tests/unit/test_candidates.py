@@ -154,6 +154,6 @@ def test_the_command_prints_a_table_or_json(book: LeaseBook, capsys: pytest.Capt
     (row,) = json.loads(capsys.readouterr().out)
 
     assert nothing == "nothing to remove\n"
-    assert table[0].split()[:3] == ["removed", "by", "kind"]
-    assert table[2].startswith(f"cleanup.all   lease   {lease.project}")
+    assert table[0].split()[:3] == ["removed", "by", "what"]
+    assert table[2].startswith(f"cleanup.all   lease {lease.project}")
     assert (row["lease"], row["command"], row["deadline"]) == (lease.id, "all", lease.deadline)

@@ -44,12 +44,12 @@ def add_lease(fake_engine: FakeEngine, *services: str, ttl: float = 60) -> Lease
 
 
 def test_up_prints_urls_and_the_way_down(shell: Shell) -> None:
-    code, out, _ = shell.run("env.up", "--parallel-id", "mine")
+    code, out, _ = shell.run("env.up", "--name", "mine")
 
     assert code == 0
     assert "postgresql://app:" in out
     assert "removes it" in out
-    assert shell.json("env.up", "--parallel-id", "mine")["urls"]["websocket"].startswith("ws://127.0.0.1:")
+    assert shell.json("env.up", "--name", "mine")["urls"]["websocket"].startswith("ws://127.0.0.1:")
 
 
 def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
@@ -57,10 +57,10 @@ def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
 ) -> None:
     monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
 
-    code, _, error = shell.run("env.up", "--parallel-id", "mine")
+    code, _, error = shell.run("env.up", "--name", "mine")
     assert (code, error.partition(",")[0]) == (4, "no memory for another stack of test")
 
-    code, out, _ = shell.run("env.up", "--parallel-id", "mine", "--force")
+    code, out, _ = shell.run("env.up", "--name", "mine", "--force")
     assert (code, "removes it" in out) == (0, True)
 
 
@@ -70,16 +70,16 @@ def test_up_waits_for_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> N
         "stackyard.leases.ground.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
     )
 
-    assert shell.run("env.up", "--parallel-id", "mine", "--wait", "60")[0] == 0
+    assert shell.run("env.up", "--name", "mine", "--queue-timeout", "1m")[0] == 0
     assert list(looks) == []
 
 
 @pytest.mark.parametrize("wait", ["soon", "0", "-1", "1e3"])
 def test_up_refuses_a_wait_that_is_no_time(shell: Shell, wait: str) -> None:
-    code, _, error = shell.run("env.up", f"--wait={wait}")
+    code, _, error = shell.run("env.up", f"--queue-timeout={wait}")
 
     assert code == 2
-    assert error == f"--wait must be seconds above 0 and up to 2592000, got {wait!r}"
+    assert error == f"--queue-timeout must be a time such as 30s, 5m or 1h30m, above 0 and up to 30 d, got {wait!r}"
 
 
 def test_up_of_an_unknown_environment_is_one_line(shell: Shell) -> None:
@@ -98,30 +98,30 @@ def test_an_interrupted_up_leaves_nothing_and_says_so_by_its_exit_code(
 
     monkeypatch.setattr(Stack, "up", interrupt)
 
-    assert shell.run("env.up", "--parallel-id", "mine")[0] == 130
+    assert shell.run("env.up", "--name", "mine")[0] == 130
     with Engine() as engine:
         assert open_book(None, engine).leases() == []
 
 
 def test_the_wait_for_a_turn_is_a_figure_of_its_own(shell: Shell) -> None:
-    assert 0 <= shell.json("env.up", "--parallel-id", "mine")["waited"] < 1
+    assert 0 <= shell.json("env.up", "--name", "mine")["waited_seconds"] < 1
 
 
 def test_down_needs_no_name_while_there_is_one_stack(shell: Shell, fake_engine: FakeEngine) -> None:
     add_lease(fake_engine, "redis")
 
-    assert shell.run("env.down")[1].startswith("1 removed in ")
+    assert " is down: 1 removed in " in shell.run("env.down")[1]
     code, _, message = shell.run("env.down")
 
     assert code == 2
-    assert "which stack? name it with --lease; there are: none" in message
+    assert message == "no lease is in use; 'invoke env.up' starts a stack"
 
 
 def test_down_of_one_among_several_asks_which(shell: Shell, fake_engine: FakeEngine) -> None:
     one, two = add_lease(fake_engine, "redis"), add_lease(fake_engine, "redis")
 
     code, _, message = shell.run("env.down")
-    removal = shell.json("env.down", "--lease", one.id)
+    removal = shell.json("env.down", "--name", one.id)
 
     assert code == 2
     assert {one.id, two.id} <= set(message.replace("(", " ").split())
@@ -136,7 +136,7 @@ def test_down_names_what_is_left_and_fails(
     fake_engine.network("net", lease.id, users=("stranger",))
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
 
-    code, _, message = shell.run("env.down", "--lease", lease.id)
+    code, _, message = shell.run("env.down", "--name", lease.id)
 
     assert code == 8
     assert "network net: still used by stranger" in message
@@ -189,11 +189,20 @@ def test_logs_exec_wait_and_restart_reach_the_service(shell: Shell, fake_engine:
     install_docker(tmp_path, "exit 0")
 
     assert shell.run("env.logs", "--service", "redis")[1] == "one\ntwo\n"
-    assert shell.json("env.logs", "--service", "redis") == {"service": "redis", "lines": ["one", "two"]}
+    assert shell.json("env.logs", "redis") == {
+        "lease": lease.id, "name": None, "environment": "test",
+        "services": [{"service": "redis", "lines": ["one", "two"]}],
+    }  # fmt: skip
     assert shell.run("env.exec", "--service", "redis", "--command", "true")[0] == 0
     assert shell.run("env.restart", "--service", "redis")[1] == "redis restarted\n"
     assert shell.run("env.wait")[1].splitlines()[0].startswith("postgres ready after")
-    assert set(shell.json("env.wait")) == {"postgres", "redis", "auth", "backend", "websocket"}
+    assert {row["service"] for row in shell.json("env.wait")["services"]} == {
+        "postgres",
+        "redis",
+        "auth",
+        "backend",
+        "websocket",
+    }
     assert shell.run("env.logs", "--service", "mysql")[0] == 2
 
 
@@ -259,5 +268,6 @@ def test_execs_output_comes_as_json_with_its_exit_code(shell: Shell, fake_engine
     code, out, _ = shell.run("env.exec", "--service", "redis", "--command", "true", "--json")
 
     assert code == 3
-    assert json.loads(out) == {"service": "redis", "exit_code": 3, "stdout": "out\n", "stderr": "err\n"}
+    shown = json.loads(out)
+    assert (shown["service"], shown["exit_code"], shown["stdout"], shown["stderr"]) == ("redis", 3, "out\n", "err\n")
     assert shell.json("env.restart", "--service", "redis")["service"] == "redis"

@@ -158,7 +158,7 @@ def test_a_kept_stack_outlives_the_run(yard: Yard, capfd: pytest.CaptureFixture[
     assert flows.test("test", ["--keep", "-q"]) == 0
 
     (directory,) = yard.folder.joinpath("state", "leases").iterdir()
-    assert f"invoke env.down --lease {directory.name}" in capfd.readouterr().out
+    assert f"invoke env.down --name {directory.name}" in capfd.readouterr().out
 
 
 def test_a_stolen_port_costs_a_move_not_the_run(yard: Yard) -> None:
@@ -282,7 +282,7 @@ def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
 ) -> None:
     assert flows.test("test", words) == 2
     assert flows.dev(words) == 2
-    assert capfd.readouterr().out.count("error: --wait must be seconds above 0") == 2
+    assert capfd.readouterr().out.count("error: --wait must be a time such as") == 2
     assert not (yard.folder / "state").exists()
 
 
@@ -407,7 +407,7 @@ def test_a_failed_start_can_be_kept(yard: Yard, capfd: pytest.CaptureFixture[str
     assert flows.test("test", ["--keep", "-q"]) == 7
 
     (directory,) = yard.folder.joinpath("state", "leases").iterdir()
-    assert f"invoke env.down --lease {directory.name}" in capfd.readouterr().out
+    assert f"invoke env.down --name {directory.name}" in capfd.readouterr().out
 
 
 def test_tests_named_on_the_command_line_are_run_instead_of_all(yard: Yard) -> None:

@@ -76,9 +76,9 @@ def test_what_a_lease_names_is_kept(outdated: dict[str, str], capsys: pytest.Cap
 def test_a_plan_removes_nothing_and_tells_sizes(
     image_yard: Yard, outdated: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove_images(Context(), plan=True)
+    remove_images(Context(), dry_run=True)
     table = capsys.readouterr().out
-    remove_images(Context(), plan=True, json=True)
+    remove_images(Context(), dry_run=True, json=True)
     rows = json.loads(capsys.readouterr().out)
 
     assert re.search(
@@ -104,7 +104,7 @@ def test_a_second_removal_finds_nothing(outdated: dict[str, str], capsys: pytest
     capsys.readouterr()
 
     remove_images(Context())
-    remove_images(Context(), plan=True)
+    remove_images(Context(), dry_run=True)
 
     assert outdated
     assert capsys.readouterr().out == "0 images removed, 0 MiB freed\nnothing to remove\n"
@@ -116,7 +116,7 @@ def test_nothing_is_removed_unasked(image_yard: Yard, outdated: dict[str, str]) 
 
     assert outdated
     assert (caught.value.code, caught.value.message) == (
-        2, "nothing removed; --yes removes without asking, --plan only says what",
+        2, "nothing removed; --yes removes without asking, --dry-run only shows what",
     )  # fmt: skip
     assert not [request for request in image_yard.requests if request.startswith("DELETE")]
 

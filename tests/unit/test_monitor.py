@@ -326,7 +326,7 @@ def test_one_look_is_a_table_and_one_line_of_json_a_look(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "SPAN", 0.0)
-    commands.stats(Context(), lease="mine", once=True)
+    commands.stats(Context(), name="mine", once=True)
     table = capsys.readouterr().out.splitlines()
     commands.stats(Context(), once=True, json=True)
     whole = json.loads(capsys.readouterr().out)
@@ -339,7 +339,7 @@ def test_one_look_is_a_table_and_one_line_of_json_a_look(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("stackyard.commands.monitor.sleep", nap)
-    commands.stats(Context(), json=True, every="7")
+    commands.stats(Context(), json=True, interval="7s")
     lines = capsys.readouterr().out.splitlines()
 
     assert table[0].split()[:4] == ["stack", "service", "status", "health"]
@@ -378,7 +378,7 @@ def test_the_live_view_outlives_an_engine_that_is_away_for_a_while(
     commands.stats(Context())
     shown = capsys.readouterr().out
 
-    assert "4 services of 1 stacks" in shown
+    assert "4 services of 1 stack" in shown
     assert "the engine is out of order" in shown
     assert "no stack is up" in shown
 
@@ -436,7 +436,7 @@ def test_an_export_serves_until_it_is_interrupted(
 
 @pytest.mark.usefixtures("watcher")
 def test_a_reader_that_goes_away_ends_the_stream_quietly() -> None:
-    words = [sys.executable, "-m", "invoke", "-r", str(project_root()), "monitor.stats", "--json", "--every", "0.01"]
+    words = [sys.executable, "-m", "invoke", "-r", str(project_root()), "monitor.stats", "--json", "--interval", "10ms"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()) as child:  # noqa: S603 - our own command
         assert child.stdout is not None
         assert child.stderr is not None

@@ -67,7 +67,7 @@ def refused(*words: str, codes: tuple[int, ...] = (2,)) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        ("env.up", "--ttl"), ("env.up", "--timeout"), ("env.up", "--wait"), ("env.wait", "--timeout"),
+        ("env.up", "--ttl"), ("env.up", "--timeout"), ("env.up", "--queue-timeout"), ("env.wait", "--timeout"),
         ("env.logs", "--service=redis", "--tail"),
     ],
     ids="up-ttl up-timeout up-wait wait-timeout logs-tail".split(),
@@ -87,24 +87,24 @@ def test_a_count_that_is_none_is_refused_by_name(folder: Path, command: tuple[st
 @pytest.mark.parametrize("name", [*NAMES, *SHELL])
 def test_a_hostile_name_is_refused_everywhere(folder: Path, name: str) -> None:
     for command in ("env.down", "env.status", "env.wait"):
-        refused(command, f"--lease={name}", codes=(2, 5))
+        refused(command, f"--name={name}", codes=(2, 5))
     refused("env.up", f"--environment={name}")
-    refused("env.logs", f"--service={name}", "--lease=none", codes=(2, 5))
-    refused("env.exec", f"--service={name}", "--command=true", "--lease=none", codes=(2, 5))
+    refused("env.logs", f"--service={name}", "--name=none", codes=(2, 5))
+    refused("env.exec", f"--service={name}", "--command=true", "--name=none", codes=(2, 5))
 
     assert not (folder / "pwned").exists()
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_parallel_id_outside_the_rule_reaches_the_disk(folder: Path, name: str) -> None:
+def test_no_name_outside_the_rule_reaches_the_disk(folder: Path, name: str) -> None:
     from stackyard.leases.names import ID  # noqa: PLC0415 - only to leave the good ones out
 
     if ID.fullmatch(name):
         return
     book = LeaseBook(Settings.load())
 
-    code, said = invoke("ports.allocate", f"--parallel-id={name}")
+    code, said = invoke("ports.allocate", f"--name={name}")
 
     assert code == 2, said
     assert "Traceback" not in said
@@ -120,7 +120,7 @@ def test_execs_words_never_meet_a_shell(folder: Path, fake_engine: FakeEngine, c
     lease = LeaseBook(Settings.load()).acquire(Environment.load("test"), ttl=60)
     fake_engine.container("redis", lease.id)
 
-    code, said = invoke("env.exec", "--service=redis", f"--command=echo {command}", f"--lease={lease.id}")
+    code, said = invoke("env.exec", "--service=redis", f"--command=echo {command}", f"--name={lease.id}")
 
     assert (code, said) in {(0, ""), (2, said)}
     assert not (folder / "pwned").exists()

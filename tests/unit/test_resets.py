@@ -253,7 +253,7 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
     lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of("test", lease_book)
-    monkeypatch.setattr("stackyard.commands.env.attach", lambda _lease: stack)
+    monkeypatch.setattr("stackyard.commands.env.attach", lambda _name: stack)
     done = resets.Reset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
     monkeypatch.setattr(resets, "reset", lambda *_: done)
 
@@ -261,7 +261,8 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
     env.reset(Context(), json=True)
 
     first, _, rest = capsys.readouterr().out.partition("\n")
-    assert first == "reset in 31 ms"
+    assert first == f"{stack.lease.title} reset in 31 ms"
     assert json.loads(rest) == {
-        "lease": stack.lease.id, "seconds": 0.0312, "copied": 0.01, "swapped": 0.02, "emptied": 0.03
+        "lease": stack.lease.id, "name": None, "environment": "test", "seconds": 0.0312, "copied_seconds": 0.01,
+        "swapped_seconds": 0.02, "emptied_seconds": 0.03,
     }  # fmt: skip

@@ -264,7 +264,7 @@ def test_an_unknown_flavour_and_two_ways_to_name_a_stack_are_refused() -> None:
     with pytest.raises(UsageError, match="flavour must be debian or alpine, got 'arch'"):
         Verifier().images(commands.flavours("arch"))
     with pytest.raises(Exit) as caught:
-        commands.stack(Context(), lease="a", environment="test")
+        commands.stack(Context(), name="a", environment="test")
     assert caught.value.code == 2
 
 
@@ -319,7 +319,7 @@ def test_a_stack_started_for_the_checks_is_removed_whatever_they_find(standing: 
 
 def test_a_stack_that_runs_already_is_left_alone(standing: FakeStack) -> None:
     with pytest.raises(Exit, match="1 errors of stack-user"):
-        commands.stack(Context(), lease="job-1")
+        commands.stack(Context(), name="job-1")
 
     assert standing.downs == 0
 

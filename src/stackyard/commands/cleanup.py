@@ -1,18 +1,19 @@
-"""`invoke cleanup.*`: say what is left on this host, and remove it, by label."""
+"""`invoke cleanup.*`: show what is left on this host, and remove it, by label."""
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer, confirmed
+from stackyard.commands.task import Command
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,74 +25,64 @@ if TYPE_CHECKING:
     from stackyard.images.surplus import Surplus
     from stackyard.leases import LeaseBook
 
-VOLUMES_HELP = "Remove data volumes too (the dev environment keeps its data in one)."
 
-
-@task(help={"volumes": "List data volumes too, which --volumes would remove.", "json": JSON_HELP})
-@failing_cleanly
+@task(
+    klass=Command,
+    options={
+        "volumes": options.VOLUMES.but(help="Also list data volumes that --volumes would remove."),
+        "json": options.JSON,
+    },
+)
 def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
-    """Say what cleanup.stale and cleanup.all would remove, whose it is and why; nothing is changed."""
-    from stackyard import candidates  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.engine import Engine  # noqa: PLC0415 - as above
-    from stackyard.survey import open_book  # noqa: PLC0415 - as above
-
-    with Engine() as engine:
-        found = candidates.plan(open_book(None, engine), engine, keep_volumes=not volumes)
-    if json:
-        print(jsonlib.dumps([item.to_json() for item in found], indent=2))
-    else:
-        print(_plan_table(found) if found else "nothing to remove")
+    """Show what cleanup.stale and cleanup.all would remove, whose it is and why; changes nothing."""
+    _plan(volumes=volumes, as_json=json)
 
 
-def _plan_table(found: Sequence[Candidate]) -> str:
-    from stackyard.report import table  # noqa: PLC0415 - as above
-
-    headers = ["removed by", "kind", "name", "lease", "environment", "owner", "deadline", "user", "why"]
-    return table(
-        [
-            [f"cleanup.{item.command}", item.kind, item.name, item.lease, item.environment, item.owner,
-             _clock(item.deadline), item.user, item.why]
-            for item in found
-        ],
-        headers,
-    )  # fmt: skip
-
-
-def _clock(moment: float | None) -> str:
-    """Return a moment in local time, to the second; nothing for none."""
-    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-
-
-@task(help={"volumes": VOLUMES_HELP, "json": JSON_HELP})
-@failing_cleanly
-def stale(_c: Context, volumes: bool = False, json: bool = False) -> None:
-    """Remove the stacks of dead owners and passed deadlines; living ones are never touched."""
+@task(
+    klass=Command,
+    options={"volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON},
+)
+def stale(_c: Context, volumes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Remove the stacks of runs that have died or whose time is over; a stack in use is never touched."""
     from stackyard.cleanup import remove_stale  # noqa: PLC0415 - keeps `invoke -l` quick
 
+    if dry_run:
+        _plan(volumes=volumes, as_json=json, command="stale")
+        return
     _show(remove_stale(keep_volumes=not volumes), as_json=json)
 
 
-@task(name="all", help={"yes": "Do not ask.", "volumes": VOLUMES_HELP, "json": JSON_HELP})
-@failing_cleanly
-def everything(_c: Context, yes: bool = False, volumes: bool = False, json: bool = False) -> None:
-    """Remove every stack this host's lease book knows, running ones too; asks first."""
+@task(
+    klass=Command,
+    name="all",
+    options={
+        "yes": options.YES, "volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON,
+    },
+)  # fmt: skip
+def everything(
+    _c: Context, yes: bool = False, volumes: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
+    """Remove every stack in this host's lease book, running ones too; asks first."""
     from stackyard.cleanup import remove_all  # noqa: PLC0415 - as above
 
-    if not yes and not _confirmed("remove every stack of this host, running ones too?"):
-        raise Exit("nothing removed; --yes removes without asking", code=2)
+    if dry_run:
+        _plan(volumes=volumes, as_json=json)
+        return
+    if not yes and not confirmed("remove every stack of this host, running ones too?"):
+        raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
     _show(remove_all(keep_volumes=not volumes), as_json=json)
 
 
 @task(
-    help={
-        "plan": "Only say what would be removed.",
-        "yes": "Do not ask.",
-        "json": JSON_HELP,
-    }
+    klass=Command,
+    options={
+        "dry_run": options.DRY_RUN.but(old=("plan", "p", "check-only")),
+        "yes": options.YES,
+        "json": options.JSON,
+    },
 )
-@failing_cleanly
-def images(_c: Context, plan: bool = False, yes: bool = False, json: bool = False) -> None:
-    """Remove our images that no recipe of the tree as it is now names, no lease and no container uses; asks first."""
+def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = False) -> None:
+    """Remove stackyard images that this checkout no longer builds and that no lease or container uses; asks first."""
     from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.images import surplus  # noqa: PLC0415 - as above
     from stackyard.report import format_count, format_size  # noqa: PLC0415 - as above
@@ -99,19 +90,48 @@ def images(_c: Context, plan: bool = False, yes: bool = False, json: bool = Fals
 
     with Engine(deadline=60) as engine:
         found = surplus.find(engine, keep=_leased_images(open_book(None, engine)))
-        if plan:
-            _show_surplus(found, as_json=json)
+        if dry_run:
+            answer([_plain(item) for item in found], _surplus_table(found), as_json=json)
             return
-        if found and not yes and not _confirmed(f"remove {len(found)} images?"):
-            raise Exit("nothing removed; --yes removes without asking, --plan only says what", code=2)
+        if found and not yes and not confirmed(f"remove {format_count(len(found), 'image')}?"):
+            raise Exit(
+                "nothing removed; --yes removes without asking, --dry-run only shows what", code=UsageError.exit_code
+            )
         cleared = surplus.remove(engine, found)
-    if json:
-        print(jsonlib.dumps(cleared.to_json(), indent=2))
-    else:
-        for name in cleared.removed:
-            print(f"removed {name}")
-        print(f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed")
+    freed = f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed"
+    answer(cleared.to_json(), "\n".join([*(f"removed {name}" for name in cleared.removed), freed]), as_json=json)
     cleared.check()
+
+
+def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
+    from stackyard import candidates  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    with Engine() as engine:
+        book = open_book(None, engine)
+        listed = candidates.plan(book, engine, keep_volumes=not volumes)
+    found = [item for item in listed if command in {"", item.command}]
+    names = {lease.id: lease.title for lease in book.leases()}
+    text = _plan_table(found, names) if found else "nothing to remove"
+    answer([item.to_json() for item in found], text, as_json=as_json)
+
+
+def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
+    from stackyard.commands.ports import short_owner  # noqa: PLC0415 - as above
+    from stackyard.report import table  # noqa: PLC0415 - as above
+
+    rows: list[list[Any]] = [
+        [f"cleanup.{item.command}", f"{item.kind} {item.name}", names.get(item.lease, item.lease),
+         short_owner(item.owner), item.why]
+        for item in found
+    ]  # fmt: skip
+    return table(rows, ["removed by", "what", "lease", "owner", "why"])
+
+
+def _clock(moment: float) -> str:
+    """Return a moment in local time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 def _leased_images(book: LeaseBook) -> set[str]:
@@ -123,13 +143,9 @@ def _plain(item: Surplus) -> dict[str, object]:
     return {(f"{key}_bytes" if key in {"size", "shared"} else key): value for key, value in asdict(item).items()}
 
 
-def _show_surplus(found: Sequence[Surplus], *, as_json: bool) -> None:
-    if as_json:
-        print(jsonlib.dumps([_plain(item) for item in found], indent=2))
-        return
+def _surplus_table(found: Sequence[Surplus]) -> str:
     if not found:
-        print("nothing to remove")
-        return
+        return "nothing to remove"
     from stackyard.report import format_count, format_size, table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     rows = [
@@ -137,26 +153,20 @@ def _show_surplus(found: Sequence[Surplus], *, as_json: bool) -> None:
          item.why]
         for item in found
     ]  # fmt: skip
-    print(
-        table(rows, ["image", "size", "of its own", "built", "why"], align=("left", "right", "right", "left", "left"))
+    align = ("left", "right", "right", "left", "left")
+    return (
+        table(rows, ["image", "size", "of its own", "built", "why"], align=align)
+        + f"\n\n{format_count(len(found), 'image')}; 'invoke cleanup.images --yes' removes them"
     )
-    print(f"\n{format_count(len(found), 'image')}; 'invoke cleanup.images --yes' removes them and says what that freed")
-
-
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        return False
-    return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def _show(removal: Removal, *, as_json: bool) -> None:
     """Print what was done; what is left becomes an error."""
-    if as_json:
-        print(jsonlib.dumps(removal.to_json(), indent=2))
-    else:
-        for name in removal.removed:
-            print(f"removed {name}")
-        print(f"{len(removal.removed)} removed, {len(removal.leases)} leases released in {removal.seconds:.2f} s")
+    from stackyard.report import format_count  # noqa: PLC0415 - as above
+
+    released = format_count(len(removal.leases), "lease")
+    done = f"{len(removal.removed)} removed, {released} released in {removal.seconds:.2f} s"
+    answer(removal.to_json(), "\n".join([*(f"removed {name}" for name in removal.removed), done]), as_json=as_json)
     removal.check()
 
 

@@ -1,19 +1,21 @@
-"""What the task modules share: an error becomes one line and an exit code; a stack is found by what people remember."""
+"""What the task modules share: an error becomes one line and an exit code; a stack is found by its name."""
 
 from __future__ import annotations
 
 import functools
+import json
 import re
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+import sys
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from stackyard.leases import Lease
+    from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks import Stack
 
 P = ParamSpec("P")
@@ -21,7 +23,6 @@ R = TypeVar("R")
 
 INTERRUPTED: Final = 130  # as a shell says it
 WIDTH: Final = 60  # columns of a wrong value that a message shows
-JSON_HELP = "Print JSON instead of a table."
 
 
 def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
@@ -39,23 +40,71 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def attach(lease: str | None) -> Stack:
+def answer(data: Any, text: str, *, as_json: bool) -> None:
+    """Print *data* as JSON, or *text*."""
+    print(json.dumps(data, indent=2) if as_json else text)
+
+
+def identity(lease: Lease) -> dict[str, Any]:
+    """Return what every JSON answer says of a lease: its id, its name or None, its environment."""
+    return {"lease": lease.id, "name": lease.parallel_id, "environment": lease.environment}
+
+
+def attach(name: str = "", *, environment: str = "") -> Stack:
     """
-    Return the stack under a lease, found by its id or parallel id; without one, the only stack there is.
+    Return the stack under a lease, found by the lease's name or id; without one, the only stack there is.
+
+    Args:
+        name: Name or id; may be empty.
+        environment: Only leases of this environment; empty for any.
 
     Raises:
-        UsageError: If *lease* is None and there is not exactly one.
-        LeaseNotFoundError: If no lease has this id.
+        UsageError: If *name* is empty and there is not exactly one; warm stacks do not count.
+        LeaseNotFoundError: If no lease has this name or id.
     """
     from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
     from stackyard.stacks import Stack  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
+    if environment:
+        Environment.load(environment)  # a wrong one is refused by its name
     engine = Engine()
     book = open_book(None, engine)
-    found = book.find(lease) if lease else _only(book.leases())
+    found = book.find(name, environment=environment or None) if name else only(book, environment=environment)
     return Stack(Environment.load(found.environment), found, book, engine)
+
+
+def only(book: LeaseBook, *, environment: str = "") -> Lease:
+    """
+    Return the only lease in the book that is not a warm stack's.
+
+    Raises:
+        UsageError: If there is none, or more than one; the text lists them.
+    """
+    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
+    from stackyard.report import format_count  # noqa: PLC0415 - as above
+
+    found = WarmStacks(book).inventory()
+    waiting = {item.lease.id for item in found.warm}
+    leases = [
+        lease for lease in found.leases if lease.id not in waiting and environment in {"", lease.environment}
+    ]  # fmt: skip
+    if len(leases) == 1:
+        return leases[0]
+    of = f" of {environment}" if environment else ""
+    if not leases:
+        warm = f" ({format_count(len(waiting), 'warm stack')} not counted)" if waiting else ""
+        raise UsageError(f"no lease{of} is in use{warm}; 'invoke env.up' starts a stack")
+    listed = ", ".join(f"{lease.title} of {lease.environment}" for lease in leases)
+    raise UsageError(f"there are {len(leases)} leases{of}; choose one with --name: {listed}")
+
+
+def confirmed(question: str) -> bool:
+    """Ask *question* on the terminal; without a terminal the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def check_count(what: str, text: str, *, most: int) -> int:
@@ -69,10 +118,3 @@ def check_count(what: str, text: str, *, most: int) -> int:
         shown = repr(text) if len(text) <= WIDTH else f"{text[:WIDTH]!r}..."
         raise UsageError(f"{what} must be a number from 1 to {most}, got {shown}")
     return int(text)
-
-
-def _only(leases: Sequence[Lease]) -> Lease:
-    if len(leases) == 1:
-        return leases[0]
-    known = ", ".join(f"{lease.id} ({lease.environment})" for lease in leases) or "none; 'invoke env.up' starts one"
-    raise UsageError(f"which stack? name it with --lease; there are: {known}")

@@ -1,15 +1,16 @@
-"""`invoke doctor`: what this host lacks, and the fix for each."""
+"""`invoke doctor`: what this host lacks, and how to fix it."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
     from stackyard.host.checks import Finding
 
 SETUP_MENDS: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
-FIX_HELP = "First start or install the engine, and remove leftovers, where that is needed; agrees to installing."
 
 
-@task(default=True, help={"json": JSON_HELP, "fix": FIX_HELP})
-@failing_cleanly
+@task(
+    klass=Command,
+    default=True,
+    options={
+        "json": options.JSON,
+        "fix": Option(
+            help="First start or install the engine and remove leftovers, where needed. Agrees to installing.",
+            short="f",
+        ),
+    },
+)
 def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
-    """Check engine, Compose, disk, memory, clock, ports and leftovers; exit code 3 when one needed is missing."""
+    """Check engine, Compose, disk, memory, clock, ports and leftovers; exit code 3 if something needed is missing."""
     from stackyard.host.checks import examine  # noqa: PLC0415 - keeps `invoke -l` quick
 
     findings = examine()
@@ -37,7 +46,7 @@ def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
 
 def mend(findings: Sequence[Finding]) -> bool:
     """
-    Repair what can be repaired without a person; tell whether anything was tried.
+    Repair what needs no person; return whether anything was tried.
 
     Raises:
         EngineError: If the engine cannot be made usable.
@@ -58,21 +67,17 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     Print the findings.
 
     Raises:
-        Exit: With EngineError's exit code if one that is needed failed.
+        EngineError: If one that is needed failed.
     """
     from stackyard.report import table  # noqa: PLC0415 - as above
 
-    if as_json:
-        print(json.dumps([finding.to_json() for finding in findings], indent=2))
-    else:
-        rows = [(item.status, item.title, item.found, item.needed) for item in findings]
-        print(table(rows, ["", "check", "found", "needed"]))
-        for item in findings:
-            if item.fix:
-                print(f"\n{item.title}: {item.fix}")
+    rows = [(item.status, item.title, item.found, item.needed) for item in findings]
+    fixes = [f"\n{item.title}: {item.fix}" for item in findings if item.fix]
+    text = "\n".join([table(rows, ["", "check", "found", "needed"]), *fixes])
+    answer([finding.to_json() for finding in findings], text, as_json=as_json)
     failed = [finding.title for finding in findings if finding.status == "fail"]
     if failed:
-        raise Exit(f"not usable yet: {', '.join(failed)}", code=EngineError.exit_code)
+        raise EngineError(f"not usable yet: {', '.join(failed)}")
 
 
 collection = Collection("doctor", doctor)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 import time
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,15 +26,19 @@ FLAVOURS = ("debian", "alpine")
 
 
 @task(
-    help={
-        "flavour": "Which images: debian, alpine or all.",
-        "source": "Where bases come from: auto, registry or packages; STACKYARD_IMAGE_SOURCE without it.",
-        "json": JSON_HELP,
-    }
+    klass=Command,
+    options={
+        "flavour": options.FLAVOUR,
+        "source": Option(
+            help="Where base images come from: auto, registry or packages (default: STACKYARD_IMAGE_SOURCE or auto).",
+            value="SOURCE",
+            short="s",
+        ),
+        "json": options.JSON,
+    },
 )
-@failing_cleanly
 def build(_c: Context, flavour: str = "all", source: str | None = None, json: bool = False) -> None:
-    """Build the images that are missing; make the secrets plain `docker compose` needs."""
+    """Build the images that are missing; makes the password files that plain `docker compose` needs."""
     from stackyard import credentials, images  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.environments import project_root  # noqa: PLC0415 - as above
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
@@ -47,29 +53,24 @@ def build(_c: Context, flavour: str = "all", source: str | None = None, json: bo
         name: images.ensure(name, source=setting, progress=say)
         for name in (FLAVOURS if flavour == "all" else (flavour,))
     }
+    from stackyard.report import format_count  # noqa: PLC0415 - as above
+
     seconds = time.monotonic() - started
     wanted = {reference for references in built.values() for reference in references.values()}
     found = [image for image in images.listing() if image.reference in wanted]
-    if json:
-        print(jsonlib.dumps({"seconds": round(seconds, 3), "images": [_row(image) for image in found]}, indent=2))
-        return
     sources = ", ".join(sorted({image.source for image in found}))
-    print(f"{_table(found)}\n\n{len(found)} images from {sources}, ready after {seconds:.1f} s")
+    text = f"{_table(found)}\n\n{format_count(len(found), 'image')} from {sources}, ready after {seconds:.1f} s"
+    answer({"seconds": round(seconds, 3), "images": [_row(image) for image in found]}, text, as_json=json)
 
 
-@task(name="list", help={"json": JSON_HELP})
-@failing_cleanly
+@task(klass=Command, name="list", options={"json": options.JSON})
 def list_(_c: Context, json: bool = False) -> None:
     """List the images of the platform's services."""
     from stackyard import images  # noqa: PLC0415 - keeps `invoke -l` quick
 
     found = images.listing()
-    if json:
-        print(jsonlib.dumps([_row(image) for image in found], indent=2))
-    elif found:
-        print(_table(found))
-    else:
-        print("no images yet; 'invoke images.build' makes them")
+    text = _table(found) if found else "no images yet; 'invoke images.build' makes them"
+    answer([_row(image) for image in found], text, as_json=json)
 
 
 def _say(line: str) -> None:
@@ -99,7 +100,7 @@ def _table(found: Sequence[Image]) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Return an age as people say it, in the largest unit of which there are two."""
+    """Return an age in the largest unit that gives 2 or more."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"

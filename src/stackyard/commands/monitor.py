@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Final
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,25 +25,25 @@ if TYPE_CHECKING:
 
     from stackyard.monitor import Snapshot, Watcher
 
-LEASE_HELP = "Lease id or parallel id; all stacks of this host without it."
 SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
 
 
 @task(
-    help={
-        "lease": LEASE_HELP,
-        "once": "Look once and end, as it also does where there is no terminal.",
-        "every": "Seconds between two looks.",
-        "json": "Print JSON: one line for each look, until interrupted; with --once the one look.",
-    }
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME.but(help="Only the stack of the lease with this name or id; all stacks without it."),
+        "once": Option(help="Look once and end; always so where the output is not a terminal.", short="o"),
+        "interval": options.INTERVAL,
+        "json": options.JSON.but(help="Print JSON: one line for each look until Ctrl-C; with --once only one look."),
+    },
 )
-@failing_cleanly
-def stats(_c: Context, lease: str | None = None, once: bool = False, every: str = "1", json: bool = False) -> None:
-    """Show what each service uses and how it is, until interrupted."""
-    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - keeps `invoke -l` quick
+def stats(_c: Context, name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:
+    """Show the state of each service and what it uses, until Ctrl-C."""
+    from stackyard.durations import seconds  # noqa: PLC0415 - keeps `invoke -l` quick
 
-    pause = check_seconds("--every", every)
-    with _watching(lease) as watcher, contextlib.suppress(KeyboardInterrupt):
+    pause = seconds("--interval", interval)
+    with _watching(name) as watcher, contextlib.suppress(KeyboardInterrupt):
         if json and not once:
             _stream(watcher, pause)
         elif once or not sys.stdout.isatty():
@@ -50,15 +53,18 @@ def stats(_c: Context, lease: str | None = None, once: bool = False, every: str 
 
 
 @task(
-    help={
-        "listen": "Loopback address and port to serve the metrics on.",
-        "once": "Print the metrics instead and end.",
-        "json": "With --once, print the same as JSON.",
-    }
-)
-@failing_cleanly
+    klass=Command,
+    options={
+        "listen": Option(
+            help="Loopback address and port to serve the metrics on (default: 127.0.0.1:9464).",
+            value="ADDRESS:PORT", short="l",
+        ),
+        "once": Option(help="Print the metrics once and end.", short="o"),
+        "json": options.JSON.but(help="With --once: print the same as JSON."),
+    },
+)  # fmt: skip
 def export(_c: Context, listen: str = "127.0.0.1:9464", once: bool = False, json: bool = False) -> None:
-    """Export metrics of all stacks and leases of this host in Prometheus's text format."""
+    """Export metrics of all stacks and leases of this host to Prometheus."""
     from stackyard.errors import UsageError  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.monitor import exports  # noqa: PLC0415 - as above
     from stackyard.monitor.metrics import StackCollector  # noqa: PLC0415 - as above
@@ -66,10 +72,10 @@ def export(_c: Context, listen: str = "127.0.0.1:9464", once: bool = False, json
     exports.parse_listen(listen)  # a wrong one is refused even where it is not used
     if json and not once:
         raise UsageError("--json needs --once: what is served is always Prometheus's text format")
-    with _watching(None) as watcher:
+    with _watching("") as watcher:
         collector = StackCollector(watcher)
         if once:
-            print(jsonlib.dumps(exports.values(collector), indent=2) if json else exports.text(collector).rstrip())
+            answer(exports.values(collector), exports.text(collector).rstrip(), as_json=json)
             return
         with exports.serving(collector, listen) as url, contextlib.suppress(KeyboardInterrupt):
             print(f"serving {url}; Ctrl-C ends it", flush=True)
@@ -81,14 +87,14 @@ def _wait_for_ever() -> None:
 
 
 @contextlib.contextmanager
-def _watching(lease: str | None) -> Iterator[Watcher]:
+def _watching(name: str) -> Iterator[Watcher]:
     from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.monitor import Watcher  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     with Engine() as engine:
         book = open_book(None, engine)
-        yield Watcher(book, engine, book.find(lease) if lease else None)
+        yield Watcher(book, engine, book.find(name) if name else None)
 
 
 def _measured(watcher: Watcher) -> Snapshot:
@@ -124,7 +130,7 @@ def _stream(watcher: Watcher, pause: float) -> None:
 
 
 def _live(watcher: Watcher, pause: float) -> None:
-    """Redraw the table; an engine that is away for a while is told below it."""
+    """Redraw the table; if the engine does not answer, a line below it says so."""
     from rich.console import Console  # noqa: PLC0415 - as above
     from rich.live import Live  # noqa: PLC0415 - as above
 
@@ -132,7 +138,7 @@ def _live(watcher: Watcher, pause: float) -> None:
     from stackyard.monitor import tables  # noqa: PLC0415 - as above
 
     last: Snapshot | None = None
-    # a console of its own: rich's global one remembers what standard output was when somebody first asked for it
+    # a console of its own: rich's global one keeps the standard output that was there at its first use
     with Live(tables.live(None, "looking"), console=Console(), auto_refresh=False) as view:
         while True:
             try:
@@ -145,8 +151,12 @@ def _live(watcher: Watcher, pause: float) -> None:
 
 def _count(snapshot: Snapshot | None) -> str:
     services = snapshot.services if snapshot else ()
+    if not services:
+        return "no stack is up; 'invoke env.up' starts one"
+    from stackyard.report import format_count  # noqa: PLC0415 - as above
+
     stacks = len({each.lease for each in services})
-    return f"{len(services)} services of {stacks} stacks" if services else "no stack is up; 'invoke env.up' starts one"
+    return f"{format_count(len(services), 'service')} of {format_count(stacks, 'stack')}"
 
 
 collection = Collection("monitor", stats, export)

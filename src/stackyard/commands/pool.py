@@ -1,15 +1,17 @@
-"""`invoke env.pool`: how many ready stacks are kept for whoever comes next."""
+"""`invoke env.pool`: how many started stacks are kept ready for the next runs."""
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, check_count, failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer, check_count
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
 from stackyard.errors import NotReadyError, UsageError
 
 if TYPE_CHECKING:
@@ -22,27 +24,32 @@ LOOK: Final = 0.2  # seconds between two looks while waiting
 
 
 @task(
-    help={
-        "environment": "Environment whose pool is set; without a size all pools are shown.",
-        "size": "Ready stacks to keep; 0 ends the pool.",
-        "wait": "Seconds to wait until as many are ready; not at all unless given.",
-        "json": JSON_HELP,
-    }
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(
+            help="Environment whose pool --size sets (default: test); without --size all pools are shown."
+        ),
+        "size": Option(help="Ready stacks to keep, at most 50; 0 ends the pool.", value="STACKS", short="s"),
+        "timeout": options.TIMEOUT.but(
+            help="Wait at most this long until they are ready; without it, do not wait.", old=("wait", "w")
+        ),
+        "json": options.JSON,
+    },
 )
-@failing_cleanly
-def pool(_c: Context, environment: str = "test", size: str = "", wait: str = "", json: bool = False) -> None:
-    """Keep ready stacks of an environment for the runs to come, or show how many there are."""
-    from stackyard.leases import LeaseBook  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - as above
+def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
+    """Keep started stacks ready for the next runs, or show how many are ready."""
+    from stackyard.durations import seconds  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.leases import LeaseBook  # noqa: PLC0415 - as above
     from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
-    patience = check_seconds("--wait", wait) if wait else 0.0
+    patience = seconds("--timeout", timeout) if timeout else 0.0
     stacks = WarmStacks(LeaseBook(Settings.load()))
     if size:
         _resize(stacks, environment, 0 if size == "0" else check_count("--size", size, most=MOST))
     _await(stacks, patience)
-    _show(stacks, as_json=json)
+    _show(stacks, ended=environment if size == "0" else "", as_json=json)
 
 
 def _resize(stacks: WarmStacks, name: str, size: int) -> None:
@@ -53,9 +60,9 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
 
     environment = Environment.load(name)
     if size and environment.data == "volume":
-        raise UsageError(f"environment {name!r} keeps its data, so there is one stack of it, and no pool")
+        raise UsageError(f"environment {name!r} keeps its data, so it has one stack and no pool")
     if size and not enabled():
-        raise UsageError("a pool is kept by the yardmaster, and STACKYARD_YARDMASTER=off forbids one; unset it")
+        raise UsageError("the yardmaster keeps pools ready, and STACKYARD_YARDMASTER=off forbids it; unset it")
     if size:
         # the yardmaster builds nothing
         prepare_images(environment, lambda line: print(line, file=sys.stderr, flush=True))
@@ -64,7 +71,7 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
 
 
 def _await(stacks: WarmStacks, patience: float) -> None:
-    """Wait until every pool has what it is to have, and no more."""
+    """Wait until every pool has as many stacks as it should, and no more."""
     from stackyard.yardmaster.status import PoolStatus  # noqa: PLC0415 - as above
 
     end = time.monotonic() + patience
@@ -81,15 +88,15 @@ def _await(stacks: WarmStacks, patience: float) -> None:
         time.sleep(LOOK)
 
 
-def _show(stacks: WarmStacks, *, as_json: bool) -> None:
+def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
     from stackyard.report import table  # noqa: PLC0415 - as above
     from stackyard.yardmaster.status import PoolStatus  # noqa: PLC0415 - as above
 
     pools = PoolStatus.every(stacks.inventory())
-    if as_json:
-        print(jsonlib.dumps([item.to_json() for item in pools], indent=2))
-    elif pools:
-        rows = [[item.environment, item.size, item.ready, item.root] for item in pools]
-        print(table(rows, ["environment", "size", "ready", "project"]))
-    else:
-        print("no pool; 'invoke env.pool --environment test --size 2' keeps two stacks ready")
+    rows = [[item.environment, item.size, item.ready, item.root] for item in pools]
+    lines = [f"the pool of {ended} has ended; the yardmaster removes its stacks"] if ended else []
+    if pools:
+        lines.append(table(rows, ["environment", "size", "ready", "project"]))
+    elif not ended:
+        lines.append("no pool; 'invoke env.pool --environment test --size 2' keeps two stacks ready")
+    answer([item.to_json() for item in pools], "\n".join(lines), as_json=as_json)

@@ -1,208 +1,215 @@
-"""`invoke ports.*`: lease ports, a subnet and a project name; see, renew and end leases."""
+"""`invoke ports.*`: lease ports, a subnet and a project name; show, renew and end leases."""
 
 from __future__ import annotations
 
 import json as jsonlib
-import shlex
+import re
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, failing_cleanly
+from stackyard.commands import cleanup, leasing, options
+from stackyard.commands.common import answer, only
+from stackyard.commands.leasing import handle, open_book, ports_text, start_command, strangers
+from stackyard.commands.task import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from invoke.context import Context
 
-    from stackyard.leases import Lease, LeaseBook, Strangers, Survivor
+    from stackyard.leases import Lease, LeaseBook
 
-ENGINE_DEADLINE = 2.0  # seconds
-ID_HELP = "The lease's parallel id, or its own id."
+HOLDER: Final = re.compile(r"(pid \d+) \((.*)\)", re.DOTALL)  # as the library describes a process
+FINE: Final = 120  # seconds; a longer time is shown to the minute
+INTERPRETERS: Final = ("python", "bash", "sh", "node", "uv")
 
 
 @task(
-    help={
-        "parallel-id": "Your name for the lease; the same one gives the same lease again, from any process.",
-        "environment": "Environment the lease is for.",
-        "ttl": "Seconds until the lease ends unless renewed; an hour if not given.",
-        "wait": "Seconds to queue for a place when none is free.",
-        "force": "Lease it even if the host seems to have no memory for another stack.",
-        "json": JSON_HELP,
-    }
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME.but(
+            help="Your name for the lease; the same name gives the same lease again, from any process. Made up for you "
+            "if you give none."
+        ),
+        "environment": options.ENVIRONMENT,
+        "ttl": options.TTL,
+        "queue_timeout": options.QUEUE_TIMEOUT,
+        "force": options.FORCE,
+        "json": options.JSON,
+    },
 )
-@failing_cleanly
 def allocate(
     _c: Context,
-    parallel_id: str,
+    name: str = "",
     environment: str = "test",
     ttl: str = "",
-    wait: str = "",
+    queue_timeout: str = "",
     force: bool = False,
     json: bool = False,
 ) -> None:
-    """Lease a block of ports, a subnet and a project name; print them and the command that uses them."""
-    from stackyard.environments import Environment  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.leases.names import check_id, check_seconds  # noqa: PLC0415 - as above
+    """Lease a block of ports, a subnet and a project name; prints them and the commands that use and end the lease."""
+    from stackyard.durations import seconds  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.leases.names import check_id, made_up  # noqa: PLC0415 - as above
 
-    check_id("a parallel id", parallel_id)
-    lifetime = check_seconds("ttl", ttl) if ttl else None
-    patience = check_seconds("wait", wait) if wait else None
-    book = _book()
+    if name:
+        check_id("--name", name)
+    lifetime = seconds("--ttl", ttl) if ttl else None
+    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
+    book = open_book()
     found = Environment.load(environment, book.settings.root)
     lease = book.acquire(
-        found, parallel_id=parallel_id, ttl=lifetime, wait=patience, strangers=_strangers(), force=force
-    )
-    compose = shlex.join(
-        ["docker", "compose", "--file", str(found.compose_file), "--env-file", str(lease.env_file), "up", "--wait"]
-    )
-    if json:
-        print(jsonlib.dumps({**lease.to_json(), "command": compose}, indent=2))
-    else:
-        print(f"{_description(lease)}\n\nuse it:  {compose}\nend it:  invoke ports.release --parallel-id {parallel_id}")
+        found, parallel_id=name or made_up({lease.parallel_id for lease in book.leases()}), ttl=lifetime,
+        wait=patience, strangers=strangers(), force=force,
+    )  # fmt: skip
+    command = start_command(found.compose_file, lease.env_file)
+    down = f"invoke env.down --name {handle(book, lease)}"
+    text = f"{_description(lease)}\n\nuse it:  {command}\nend it:  {down}"
+    answer({**lease.to_json(), "command": command, "end_command": down}, text, as_json=json)
 
 
-@task(help={"parallel-id": ID_HELP, "json": JSON_HELP})
-@failing_cleanly
-def release(_c: Context, parallel_id: str, json: bool = False) -> None:
-    """End a lease and delete its files; its containers must be gone."""
-    book = _book()
-    lease = book.find(parallel_id)
-    book.release(lease)
-    _say({"released": lease.id}, f"released lease {lease.id} ({lease.environment}, {_ports(lease)})", as_json=json)
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(help="Environment, if the name is used in several."),
+        "json": options.JSON,
+    },
+)
+def release(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
+    """End a lease and delete its files; refuses with exit code 8 while containers of it exist."""
+    book = open_book()
+    lease = _chosen(book, name, environment)
+    done = leasing.release(book, lease, note=_tell)
+    answer(done, f"released {lease.title} ({lease.environment}, {ports_text(lease)})", as_json=json)
 
 
-@task(help={"parallel-id": ID_HELP, "ttl": "Seconds from now until the lease ends.", "json": JSON_HELP})
-@failing_cleanly
-def renew(_c: Context, parallel_id: str, ttl: str = "3600", json: bool = False) -> None:
-    """Let a lease end later."""
-    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - as above
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(help="Environment, if the name is used in several."),
+        "ttl": options.TTL.but(help="Time from now until the lease ends, such as 30m or 4h (default: 1h)."),
+        "json": options.JSON,
+    },
+)
+def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "1h", json: bool = False) -> None:
+    """Let a lease last longer."""
+    from stackyard.durations import seconds  # noqa: PLC0415 - as above
 
-    lease = _book().renew(parallel_id, check_seconds("ttl", ttl))
-    _say(lease.to_json(), f"lease {lease.id} ends {_ending(lease)}", as_json=json)
+    length = seconds("--ttl", ttl)
+    book = open_book()
+    lease = book.renew(_chosen(book, name, environment).id, length)
+    answer(lease.to_json(), f"{lease.title} ends {_ending(lease)}", as_json=json)
 
 
-@task(name="list", help={"json": JSON_HELP})
-@failing_cleanly
+@task(klass=Command, name="list", options={"json": options.JSON})
 def show(_c: Context, json: bool = False) -> None:
     """Show all leases, oldest first, and who owns them."""
-    leases = _book().leases()
-    _say([lease.to_json() for lease in leases], _table(leases), as_json=json)
+    leases = open_book().leases()
+    answer([lease.to_json() for lease in leases], _table(leases), as_json=json)
 
 
-@task(help={"json": JSON_HELP})
-@failing_cleanly
+@task(klass=Command, options={"json": options.JSON})
 def check(_c: Context, json: bool = False) -> None:
-    """Check the lease book, and for each lease its owner and who has its ports bound."""
+    """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
     from stackyard.errors import BookError  # noqa: PLC0415 - as above
     from stackyard.leases.ground import port_holders  # noqa: PLC0415 - as above
 
-    book = _book()
+    book = open_book()
     verdict, leases = book.check(), book.leases()
     bound = port_holders(port for lease in leases for port in lease.ports.values())
     findings = [_finding(book, lease, bound) for lease in leases]
-    text = "\n".join(f"{f['lease']}: {f['owner']}; bound: {_bound(f['bound'])}" for f in findings)
-    _say({"book": verdict, "leases": findings}, f"book: {verdict}\n{text}".rstrip(), as_json=json)
+    lines = [f"book: {verdict}"]
+    for lease, found in zip(leases, findings, strict=True):
+        lines.append(f"{lease.title}: owner {_owner(lease)}, {'stale' if found['stale'] else 'alive'}")
+        lines += [f"  {port} in use by {short_owner(who)}" for port, who in found["bound"].items()]
+    answer({"book": verdict, "leases": findings}, "\n".join(lines), as_json=json)
     if verdict != "ok":
         raise BookError(
-            f"{book.settings.state_dir}: the lease book is wrong: {verdict}; move it away to have it rebuilt"
+            f"{book.settings.state_dir}: the lease book is wrong: {verdict}; move it away, and it is made again from "
+            f"the stacks that run"
         )
 
 
-@task(help={"json": JSON_HELP})
-@failing_cleanly
-def gc(_c: Context, json: bool = False) -> None:
-    """Remove the stacks of stale leases, and the leases with them."""
-    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - as above
-
-    removal = remove_stale()
-    text = "\n".join([*(f"removed {name}" for name in removal.removed), f"{len(removal.leases)} leases released"])
-    _say(removal.to_json(), text, as_json=json)
-    removal.check()
-
-
-@task(help={"every": "Seconds between two looks."})
-@failing_cleanly
-def watch(_c: Context, every: str = "1") -> None:
-    """Show the leases as they come and go, until interrupted."""
+@task(
+    klass=Command,
+    options={
+        "interval": options.INTERVAL,
+        "json": options.JSON.but(help="Print the leases as one line of JSON for each look."),
+    },
+)
+def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
+    """Show the leases as they come and go, until Ctrl-C."""
     import contextlib  # noqa: PLC0415 - as above
 
+    from stackyard.durations import seconds  # noqa: PLC0415 - as above
+
+    book, pause = open_book(), seconds("--interval", interval)
+    with contextlib.suppress(KeyboardInterrupt):
+        if json:
+            _stream(book, pause)
+        else:
+            _live(book, pause)
+
+
+def _stream(book: LeaseBook, pause: float) -> None:
+    while True:
+        print(jsonlib.dumps([lease.to_json() for lease in book.leases()]), flush=True)
+        time.sleep(pause)
+
+
+def _live(book: LeaseBook, pause: float) -> None:
     from rich.live import Live  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    from stackyard.leases.names import check_seconds  # noqa: PLC0415 - as above
-
-    book, pause = _book(), check_seconds("every", every)
-    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+    with Live(auto_refresh=False) as live:
         while True:
             live.update(Text(_table(book.leases())), refresh=True)
             time.sleep(pause)
 
 
-def _book() -> LeaseBook:
-    from stackyard.leases import LeaseBook  # noqa: PLC0415 - as above
-    from stackyard.settings import Settings  # noqa: PLC0415 - as above
-
-    settings = Settings.load()
-    return LeaseBook(settings, lambda: _survivors(settings.host))
+def _chosen(book: LeaseBook, name: str, environment: str) -> Lease:
+    return book.find(name, environment=environment or None) if name else only(book, environment=environment)
 
 
-def _survivors(host: str) -> list[Survivor]:
-    """Ask the engine for the stacks of a book that is new; any other book never gets here."""
-    from stackyard import survey  # noqa: PLC0415 - the engine's client costs 0.2 s
-    from stackyard.engine import Engine  # noqa: PLC0415 - as above
-
-    with Engine() as engine:
-        return survey.survivors(engine, host)
-
-
-def _strangers() -> Strangers | None:
-    """Ask a running engine for what the kernel does not show; a lease needs no engine, and does not wait for one."""
-    from stackyard import survey  # noqa: PLC0415 - as above
-    from stackyard.engine import Engine  # noqa: PLC0415 - as above
-    from stackyard.errors import EngineError  # noqa: PLC0415 - as above
-
-    try:
-        with Engine(deadline=ENGINE_DEADLINE) as engine:
-            return survey.strangers(engine)
-    except EngineError:
-        return None
-
-
-def _say(data: Any, text: str, *, as_json: bool) -> None:
-    print(jsonlib.dumps(data, indent=2) if as_json else text)
-
-
-def _ports(lease: Lease) -> str:
-    every = (*lease.ports.values(), *lease.spare)
-    return f"ports {every[0]}-{every[-1]}" if lease.slot is not None else f"ports {', '.join(map(str, every))}"
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ending(lease: Lease) -> str:
+    from stackyard.durations import said  # noqa: PLC0415 - as above
+
     if lease.deadline is None:
         return "with its owner" if lease.owner.kind == "process" else "when released"
     left = lease.deadline - time.time()
-    return f"in {left:.0f} s" if left > 0 else f"{-left:.0f} s ago"
+    length = said(abs(left) if abs(left) < FINE else round(abs(left) / 60) * 60)
+    return f"in {length}" if left > 0 else f"{length} ago"
 
 
 def _description(lease: Lease) -> str:
     rows = [
-        ("lease", lease.id if lease.parallel_id is None else f"{lease.id} ({lease.parallel_id})"),
+        ("lease", lease.title),
         *((service, _address(lease, service)) for service in lease.ports),
         ("spare", ", ".join(map(str, lease.spare)) or "none"),
         ("subnet", lease.subnet),
         ("project", lease.project),
         ("env file", str(lease.env_file)),
-        ("ends", _ending(lease)),
+        ("ends", f"{_ending(lease)}; 'invoke ports.renew --name {lease.parallel_id or lease.id} --ttl 4h' extends it"),
     ]
     return "\n".join(f"{name:<10}{value}" for name, value in rows)
 
 
 def _address(lease: Lease, service: str) -> str:
     if service == "websocket":
-        return f"{_address(lease, 'backend')} (the backend serves it; {lease.ports[service]} is kept for it)"
+        return f"{_address(lease, 'backend')} (the backend serves it)"
     return f"127.0.0.1:{lease.ports[service]}"
 
 
@@ -211,27 +218,44 @@ def _table(leases: Sequence[Lease]) -> str:
         return "no leases"
     from stackyard.report import table  # noqa: PLC0415 - as above
 
+    now = time.time()
     rows = [
-        [
-            lease.id, lease.parallel_id or "", lease.environment, _ports(lease).removeprefix("ports "), lease.subnet,
-            lease.owner.describe(), f"{_ending(lease)}{' (stale)' if lease.is_stale(time.time()) else ''}",
-        ]
+        [lease.title, lease.environment, ports_text(lease).removeprefix("ports "), _owner(lease),
+         f"{_ending(lease)}{' (stale)' if lease.is_stale(now) else ''}"]
         for lease in leases
     ]  # fmt: skip
-    return table(rows, ["lease", "parallel id", "environment", "ports", "subnet", "owner", "ends"])
+    return table(rows, ["lease", "environment", "ports", "owner", "ends"])
 
 
-def _finding(book: LeaseBook, lease: Lease, bound: dict[int, str]) -> dict[str, Any]:
+def _owner(lease: Lease) -> str:
+    return short_owner(lease.owner.describe())
+
+
+def short_owner(who: str) -> str:
+    """Return *who* with a process's program instead of its whole command line: ``pid 12 pytest``."""
+    found = HOLDER.fullmatch(who)
+    return f"{found[1]} {program(found[2])}" if found else who
+
+
+def program(command: str) -> str:
+    """Return the program of a command line: what an interpreter runs, else the first word, without folders."""
+    words = [word.rpartition("/")[2] for word in command.split()]
+    if words and words[0].rstrip("0123456789.") in INTERPRETERS and "-c" not in words[1:2]:
+        named = [word for word in words[1:] if not word.startswith("-")]
+        return named[0] if named else words[0]
+    return words[0] if words else "unknown"
+
+
+def _finding(book: LeaseBook, lease: Lease, bound: Mapping[int, str]) -> dict[str, Any]:
     return {
         "lease": lease.id,
+        "name": lease.parallel_id,
+        "environment": lease.environment,
         "stale": book.is_stale(lease),
-        "owner": f"{lease.owner.describe()}, {'stale' if book.is_stale(lease) else 'alive'}",
+        "owner": lease.owner.describe(),
         "bound": {str(port): bound[port] for port in lease.ports.values() if port in bound},
     }
 
 
-def _bound(ports: dict[str, str]) -> str:
-    return ", ".join(f"{port} by {who}" for port, who in ports.items()) or "none"
-
-
-collection = Collection("ports", allocate, release, renew, show, check, gc, watch)
+collection = Collection("ports", allocate, release, renew, show, check, watch)
+collection.add_task(cleanup.stale, name="gc")

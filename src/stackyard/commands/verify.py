@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard.commands.common import JSON_HELP, attach, failing_cleanly
+from stackyard.commands import options
+from stackyard.commands.common import answer, attach
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,17 +18,17 @@ if TYPE_CHECKING:
 
     from stackyard.verify import Verifier
 
-FLAVOUR_HELP = "Which images: debian, alpine or all."
-LEASE_HELP = "Lease or parallel id of the stack; the only one without it."
 DOCS = "docs/checks.md"
 # one environment of each flavour; those of the same flavour start the same images
 STACKS = {"debian": "test", "alpine": "alpine-test"}
 
 
-@task(help={"fix": "First mend what a machine can mend.", "json": JSON_HELP})
-@failing_cleanly
+@task(
+    klass=Command,
+    options={"fix": Option(help="First mend what a program can mend.", short="f"), "json": options.JSON},
+)
 def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
-    """Check the Dockerfiles; exit code 9 when one has an error."""
+    """Check the Dockerfiles; exit code 9 if one has an error."""
     verifier = _verifier(json=json)
     if fix:
         for path in verifier.mend():
@@ -35,8 +37,7 @@ def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(help={"flavour": FLAVOUR_HELP, "json": JSON_HELP})
-@failing_cleanly
+@task(klass=Command, options={"flavour": options.FLAVOUR, "json": options.JSON})
 def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
     """Check the images without starting them, and list their packages; builds what is missing."""
     verifier = _verifier(json=json)
@@ -44,9 +45,15 @@ def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(help={"environment": "Environment to render the Compose file for; all without it.", "json": JSON_HELP})
-@failing_cleanly
-def compose(_c: Context, environment: str | None = None, json: bool = False) -> None:
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(help="Check only what this environment gives; all without it."),
+        "json": options.JSON,
+    },
+)
+def compose(_c: Context, environment: str = "", json: bool = False) -> None:
     """Check the Compose file as Compose renders it."""
     verifier = _verifier(json=json)
     verifier.compose([environment] if environment else [])
@@ -54,52 +61,59 @@ def compose(_c: Context, environment: str | None = None, json: bool = False) -> 
 
 
 @task(
-    help={
-        "lease": LEASE_HELP,
-        "environment": "Instead start a stack of this environment, look at it, remove it.",
-        "json": JSON_HELP,
-    }
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(
+            help="Start a stack of this environment instead, check it, and remove it."
+        ),
+        "json": options.JSON,
+    },
 )
-@failing_cleanly
-def stack(_c: Context, lease: str | None = None, environment: str | None = None, json: bool = False) -> None:
+def stack(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
     """Check a running stack: what the kernel enforces."""
-    if lease and environment:
-        raise UsageError("give --lease for a running stack or --environment for a new one, not both")
+    if name and environment:
+        raise UsageError("give --name for a running stack or --environment for a new one, not both")
     verifier = _verifier(json=json)
     if environment:
         verifier.private_stack(environment)
     else:
-        verifier.stack(attach(lease))
+        verifier.stack(attach(name))
     show(verifier, as_json=json)
 
 
-@task(help={"environment": "Environment of the stack that is started for it.", "json": JSON_HELP})
-@failing_cleanly
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(help="Environment of the stack that is started (default: test)."),
+        "json": options.JSON,
+    },
+)
 def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
-    """Measure how soon a paused, frozen, starved and killed service shows, in a stack of its own."""
+    """Measure how soon a paused, frozen, starved and killed service is noticed, in a stack started for this."""
     verifier = _verifier(json=json)
     verifier.detection(environment)
     show(verifier, as_json=json)
 
 
-@task(name="all", help={"flavour": FLAVOUR_HELP, "json": JSON_HELP})
-@failing_cleanly
+@task(klass=Command, name="all", options={"flavour": options.FLAVOUR, "json": options.JSON})
 def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
-    """Check everything, a stack of each flavour included; exit code 9 when there is an error."""
+    """Check everything, including a stack of each flavour; exit code 9 if there is an error."""
     verifier = _verifier(json=json)
     everything(verifier, flavours(flavour))
     show(verifier, as_json=json)
 
 
-@task
-@failing_cleanly
-def docs(_c: Context) -> None:
-    """Write docs/checks.md from the checks."""
+@task(klass=Command, options={"json": options.JSON})
+def docs(_c: Context, json: bool = False) -> None:
+    """Write docs/checks.md, the description of the checks, for a checkout that has changed them."""
     from stackyard.environments import project_root  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.verify import page  # noqa: PLC0415 - as above
 
     (project_root() / DOCS).write_text(page(), encoding="utf-8")
-    print(f"wrote {DOCS}")
+    answer({"files": [DOCS]}, f"wrote {DOCS}", as_json=json)
 
 
 def flavours(name: str) -> tuple[str, ...]:
@@ -132,14 +146,9 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
     from stackyard.verify.outputs import detections_table, findings_table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     report = verifier.report()
-    if as_json:
-        print(jsonlib.dumps(report.to_json(), indent=2))
-    else:
-        if report.findings:
-            print(findings_table(report.findings) + "\n")
-        if report.detections:
-            print(detections_table(report.detections) + "\n")
-        print(report.summary())
+    parts = [findings_table(report.findings) + "\n"] if report.findings else []
+    parts += [detections_table(report.detections) + "\n"] if report.detections else []
+    answer(report.to_json(), "\n".join([*parts, report.summary()]), as_json=as_json)
     report.check()
 
 

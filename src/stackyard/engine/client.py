@@ -215,10 +215,10 @@ class Engine:
         with self._plain_errors(f"inspecting container {container[:40]}"):
             return ContainerState.from_inspect(self.api.inspect_container(container))
 
-    def logs(self, container: str, *, tail: int = 50) -> str:
-        """Return the last *tail* lines a container wrote to both of its streams."""
+    def logs(self, container: str, *, tail: int = 50, timestamps: bool = False) -> str:
+        """Return the last *tail* lines a container wrote to both of its streams, each after its time if asked."""
         with self._plain_errors(f"reading the log of container {container[:40]}"):
-            raw = self.api.logs(container, stdout=True, stderr=True, tail=tail)
+            raw = self.api.logs(container, stdout=True, stderr=True, tail=tail, timestamps=timestamps)
         return bytes(raw).decode(errors="replace")
 
     def memory(self, container: str) -> MemoryUse | None:

@@ -1,18 +1,22 @@
-"""The one rule for ids, and the one for durations; nothing that fails them reaches the disk."""
+"""The rule for ids and names, and the one for times; a value that breaks them never reaches the disk."""
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from stackyard.durations import seconds
 from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 ID_RULE: Final = "1 to 40 of a-z, 0-9, '_' and '-', the first a letter or digit"
-LONGEST: Final = 30 * 86400.0  # seconds; a lease for longer is a forgotten one
+_FIRST: Final = "amber brave brisk calm clear coral early fair green keen light lively mild neat quick quiet".split()
+_SECOND: Final = "acorn badger birch brook cedar crane finch heron lark maple otter pine raven river robin wren".split()
+_TRIES: Final = 20  # of 250 names; a book with more leases than that gives a number instead
 _WIDTH: Final = 60  # columns of a wrong value that a message shows
-_NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?", re.ASCII)
 
 
 def check_id(what: str, text: object) -> str:
@@ -29,18 +33,25 @@ def check_id(what: str, text: object) -> str:
 
 def check_seconds(what: str, value: object) -> float:
     """
-    Return *value*, a number of seconds or its plain decimal text, as a float above 0 and up to 30 days.
+    Return *value*, a number of seconds or a time such as ``30s``, ``5m`` or ``1h30m``, in seconds.
 
     Raises:
-        UsageError: If it is anything else: 0, negative, NaN, infinite, "08", "1e3", a boolean.
+        UsageError: If it is no such time, 0, or longer than 30 days.
     """
-    plain = bool(_NUMBER.fullmatch(value)) if isinstance(value, str) else type(value) in {int, float}
-    seconds = float(str(value)) if plain else math.nan
-    if not 0 < seconds <= LONGEST:
-        raise UsageError(f"{what} must be seconds above 0 and up to {LONGEST:.0f}, got {_shown(value)}")
-    return seconds
+    return seconds(what, value)
 
 
 def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 3]}..."
+
+
+def made_up(taken: Collection[str | None]) -> str:
+    """Return a name of two words that is not in *taken*, such as ``quiet-otter``."""
+    import secrets  # noqa: PLC0415 - most callers have a name
+
+    for _ in range(_TRIES):
+        name = f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}"
+        if name not in taken:
+            return name
+    return f"lease-{secrets.token_hex(4)}"

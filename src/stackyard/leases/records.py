@@ -126,6 +126,11 @@ class Lease:
         return keeps_data(self.id, self.environment)
 
     @property
+    def title(self) -> str:
+        """What messages call it: ``mine (9bdbf9f1)``, or only its id if it has no name."""
+        return f"{self.parallel_id} ({self.id})" if self.parallel_id else self.id
+
+    @property
     def env_file(self) -> Path:
         """The env file of its stack, mode 0600: for Compose, for a shell, for tests."""
         return self.directory / ENV
@@ -190,14 +195,14 @@ class Lease:
         return self.variables()[f"STACKYARD_{service.upper()}_URL"]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the lease as JSON values; ports as numbers, times in seconds since 1970, no secrets."""
+        """Return the lease as JSON values: moments in seconds since 1970, memory in bytes, no secrets."""
         return {
-            "id": self.id,
-            "parallel_id": self.parallel_id,
+            "lease": self.id,
+            "name": self.parallel_id,
             "environment": self.environment,
             "slot": self.slot,
-            "ports": dict(self.ports),
-            "spare": list(self.spare),
+            "ports": {service: port for service, port in self.ports.items() if service in _NEEDED},
+            "spare": [*(port for service, port in self.ports.items() if service not in _NEEDED), *self.spare],
             "subnet": self.subnet,
             "project": self.project,
             "owner": self.owner.label(),

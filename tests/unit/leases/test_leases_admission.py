@@ -253,7 +253,7 @@ def test_the_task_says_what_fits_and_what_limits(
     monkeypatch.setenv("STACKYARD_POOL", "11400-11419")
     monkeypatch.setenv("STACKYARD_POOL_SUBNETS", "10.214.96.0/20")
     env.capacity(Context())
-    assert capsys.readouterr().out.startswith("2 more stacks of test fit; slots run out first\nslots     2\n")
+    assert capsys.readouterr().out.startswith("2 more stacks of test can start; the limit is slots\nslots     2\n")
 
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)

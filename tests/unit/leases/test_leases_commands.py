@@ -14,7 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from stackyard.cleanup import Leftover, Removal
-from stackyard.commands import ports
+from stackyard.commands import cleanup, ports
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
@@ -66,14 +66,14 @@ def parsed(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_allocate_prints_ports_and_the_command_that_uses_them(capsys: pytest.CaptureFixture[str]) -> None:
-    ports.allocate(Context(), parallel_id="job-1", ttl="120")
+    ports.allocate(Context(), name="job-1", ttl="120")
 
     (lease,) = leases()
     shown = capsys.readouterr().out
     assert "postgres  127.0.0.1:11400" in shown
-    assert "websocket 127.0.0.1:11402 (the backend serves it; 11404 is kept for it)" in shown
-    assert f"docker compose --file {ROOT}/compose/docker-compose.unified.yml --env-file {lease.env_file} up" in shown
-    assert "invoke ports.release --parallel-id job-1" in shown
+    assert "websocket 127.0.0.1:11402 (the backend serves it)" in shown
+    assert f"docker compose -f {ROOT}/compose/docker-compose.unified.yml --env-file {lease.env_file} up" in shown
+    assert "end it:  invoke env.down --name job-1" in shown
     assert not any(secret in shown for secret in lease.secrets())
 
 
@@ -85,7 +85,7 @@ def test_allocate_passes_over_what_an_engine_has(fake_engine: FakeEngine, monkey
     fake_engine.network("theirs")
     fake_engine.networks["theirs"]["IPAM"]["Config"] = [{"Subnet": "10.214.96.16/28"}]
 
-    ports.allocate(Context(), parallel_id="job-1")
+    ports.allocate(Context(), name="job-1")
 
     (lease,) = leases()
     assert (lease.slot, lease.subnet) == (1, "10.214.96.32/28")
@@ -94,17 +94,17 @@ def test_allocate_passes_over_what_an_engine_has(fake_engine: FakeEngine, monkey
 def test_allocate_needs_no_engine(fake_engine: FakeEngine) -> None:
     fake_engine.broken = True
 
-    ports.allocate(Context(), parallel_id="job-1", force=True)
+    ports.allocate(Context(), name="job-1", force=True)
 
     assert [lease.slot for lease in leases()] == [0]
 
 
 def test_allocate_in_json_is_the_lease_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    ports.allocate(Context(), parallel_id="job-1", environment="ci", wait="1", json=True)
+    ports.allocate(Context(), name="job-1", environment="ci", queue_timeout="1", json=True)
 
     shown = parsed(capsys)
     (lease,) = leases()
-    assert shown["id"] == lease.id
+    assert shown["lease"] == lease.id
     assert shown["environment"] == "ci"
     assert shown["ports"]["redis"] == 11401
     assert shown["command"].endswith("up --wait")
@@ -113,14 +113,14 @@ def test_allocate_in_json_is_the_lease_and_the_command(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"parallel_id": "../x"},
-        {"parallel_id": "x", "ttl": "0"},
-        {"parallel_id": "x", "ttl": "08"},
-        {"parallel_id": "x", "ttl": "nan"},
-        {"parallel_id": "x", "wait": "-1"},
-        {"parallel_id": "x", "wait": "1e9"},
-        {"parallel_id": "x", "environment": "tset"},
-        {"parallel_id": "x", "environment": "dev"},
+        {"name": "../x"},
+        {"name": "x", "ttl": "0"},
+        {"name": "x", "ttl": "08"},
+        {"name": "x", "ttl": "nan"},
+        {"name": "x", "queue_timeout": "-1"},
+        {"name": "x", "queue_timeout": "1e9"},
+        {"name": "x", "environment": "tset"},
+        {"name": "x", "environment": "dev"},
     ],
 )
 def test_wrong_arguments_end_with_exit_code_2_and_no_lease(arguments: dict[str, str]) -> None:
@@ -133,31 +133,84 @@ def test_wrong_arguments_end_with_exit_code_2_and_no_lease(arguments: dict[str, 
 
 def test_an_exhausted_pool_ends_with_exit_code_4() -> None:
     for number in range(2):
-        ports.allocate(Context(), parallel_id=f"job-{number}")
+        ports.allocate(Context(), name=f"job-{number}")
 
     with pytest.raises(Exit, match="2 of 2 slots are leased") as caught:
-        ports.allocate(Context(), parallel_id="job-3")
+        ports.allocate(Context(), name="job-3")
     assert caught.value.code == 4
 
 
 def test_release_ends_the_lease_and_an_unknown_one_ends_with_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
-    ports.allocate(Context(), parallel_id="job-1")
-    ports.release(Context(), parallel_id="job-1")
+    ports.allocate(Context(), name="job-1")
+    ports.release(Context(), name="job-1")
 
     assert "(test, ports 11400-11409)" in capsys.readouterr().out
     with pytest.raises(Exit, match="no lease has the id") as caught:
-        ports.release(Context(), parallel_id="job-1")
+        ports.release(Context(), name="job-1")
     assert caught.value.code == 5
 
 
+def test_allocate_makes_a_name_up_and_release_and_renew_find_the_only_lease(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ports.allocate(Context())
+    (lease,) = leases()
+    assert lease.parallel_id is not None
+    assert f"end it:  invoke env.down --name {lease.parallel_id}" in capsys.readouterr().out
+
+    ports.renew(Context(), ttl="1h30m")
+    assert capsys.readouterr().out == f"{lease.title} ends in 1 h 30 min\n"
+    ports.release(Context())
+    assert leases() == []
+    with pytest.raises(Exit, match="no lease is in use") as caught:
+        ports.release(Context())
+    assert caught.value.code == 2
+
+
+def test_a_choice_among_several_leases_is_listed_by_name() -> None:
+    for name in ("one", "two"):
+        ports.allocate(Context(), name=name)
+
+    with pytest.raises(Exit) as caught:
+        ports.release(Context())
+
+    listed = ", ".join(f"{lease.title} of test" for lease in leases())
+    assert str(caught.value.message) == f"there are 2 leases; choose one with --name: {listed}"
+
+
+def test_a_lease_with_containers_is_not_released(fake_engine: FakeEngine, script: Callable[..., int]) -> None:
+    ports.allocate(Context(), name="job-1")
+    (lease,) = leases()
+    fake_engine.container("redis", lease.id)["labels"]["stackyard.host"] = Settings.load().host
+
+    with pytest.raises(Exit, match=f"container redis-{lease.id}; 'invoke env.down --name job-1' removes") as caught:
+        ports.release(Context(), name="job-1")
+    assert caught.value.code == 8
+    assert script("--parallel-id", "job-1", "--release") == 8
+    assert leases() == [lease]
+    assert lease.env_file.is_file()
+
+
+def test_without_an_engine_a_release_says_that_nobody_looked(
+    fake_engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports.allocate(Context(), name="job-1")
+    fake_engine.broken = True
+
+    ports.release(Context(), name="job-1")
+
+    assert "were not looked for" in capsys.readouterr().err
+    assert leases() == []
+
+
 def test_renew_says_when_the_lease_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    ports.allocate(Context(), parallel_id="job-1")
+    ports.allocate(Context(), name="job-1")
     capsys.readouterr()
 
-    ports.renew(Context(), parallel_id="job-1", ttl="7200")
-    assert "in 7200 s" in capsys.readouterr().out
-    ports.renew(Context(), parallel_id="job-1", json=True)
-    assert parsed(capsys)["parallel_id"] == "job-1"
+    ports.renew(Context(), name="job-1", ttl="7200")
+    assert "in 2 h" in capsys.readouterr().out
+    ports.renew(Context(), name="job-1", json=True)
+    assert parsed(capsys)["name"] == "job-1"
 
 
 def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,15 +226,15 @@ def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert f"pid {os.getpid()}" in shown
     assert "with its owner" in shown
-    assert "s ago (stale)" in shown
+    assert " ago (stale)" in shown
     ports.show(Context(), json=True)
-    assert parsed(capsys)[1]["id"] == expired.id
+    assert parsed(capsys)[1]["lease"] == expired.id
 
 
 def test_check_says_who_has_the_ports_bound(capsys: pytest.CaptureFixture[str]) -> None:
     import socket  # noqa: PLC0415 - this test alone listens
 
-    ports.allocate(Context(), parallel_id="job-1")
+    ports.allocate(Context(), name="job-1")
     capsys.readouterr()
     with socket.create_server(("127.0.0.1", 11401)):
         ports.check(Context(), json=True)
@@ -194,7 +247,7 @@ def test_check_says_who_has_the_ports_bound(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_wrong_book_ends_the_check_with_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
-    ports.allocate(Context(), parallel_id="job-1")
+    ports.allocate(Context(), name="job-1")
     LeaseBook(Settings.load())._store.run(lambda db: db.execute("DELETE FROM claims WHERE kind='port'"))
 
     with pytest.raises(Exit, match="its claims differ") as caught:
@@ -203,18 +256,18 @@ def test_a_wrong_book_ends_the_check_with_exit_code_5(capsys: pytest.CaptureFixt
     assert "claims differ" in capsys.readouterr().out
 
 
-def test_gc_says_what_it_removed_and_fails_for_what_is_left(
+def test_a_clean_up_says_what_it_removed_and_fails_for_what_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Removal(removed=["container x"], leases=["0000abcd"])
-    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: done)
-    ports.gc(Context())
-    assert capsys.readouterr().out == "removed container x\n1 leases released\n"
+    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda **_: done)
+    cleanup.stale(Context())
+    assert capsys.readouterr().out == "removed container x\n1 removed, 1 lease released in 0.00 s\n"
 
     left = Leftover(kind="network", name="n", lease="0000abcd", reason="in use")
-    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: Removal(left=[left]))
+    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda **_: Removal(left=[left]))
     with pytest.raises(Exit, match="network n: in use") as caught:
-        ports.gc(Context(), json=True)
+        cleanup.stale(Context(), json=True)
     assert caught.value.code == 8
 
 

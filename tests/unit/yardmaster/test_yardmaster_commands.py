@@ -54,8 +54,9 @@ def test_a_pool_is_set_shown_and_ended(shell: YardShell) -> None:
     assert "environment      size    ready  project" in out
     assert [(item["environment"], item["size"], item["ready"]) for item in shown] == [("test", 2, 1)]
     assert len(shell.woken) == 1
+    assert shell.run("env.pool", "--size", "0")[1] == "the pool of test has ended; the yardmaster removes its stacks\n"
     assert shell.json("env.pool", "--size", "0") == []
-    assert len(shell.woken) == 2
+    assert len(shell.woken) == 3
 
 
 @pytest.mark.parametrize("size", ["-1", "51", "nan", "1e3", "02", "two", "²"])
@@ -70,7 +71,7 @@ def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: YardShell, size: 
 def test_what_keeps_its_data_has_no_pool(shell: YardShell) -> None:
     code, _, message = shell.run("env.pool", "--environment", "dev", "--size", "1")
 
-    assert (code, message) == (2, "environment 'dev' keeps its data, so there is one stack of it, and no pool")
+    assert (code, message) == (2, "environment 'dev' keeps its data, so it has one stack and no pool")
 
 
 def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
@@ -78,34 +79,34 @@ def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
 ) -> None:
     monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
 
-    assert "STACKYARD_YARDMASTER=off forbids one" in shell.run("env.pool", "--size", "1")[2]
+    assert "STACKYARD_YARDMASTER=off forbids it" in shell.run("env.pool", "--size", "1")[2]
     assert shell.run("env.pool", "--size", "0")[0] == 0
 
 
 def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: YardShell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "LOOK", 0.01)
-    code, _, message = shell.run("env.pool", "--size", "1", "--wait", "0.03")
+    code, _, message = shell.run("env.pool", "--size", "1", "--timeout", "0.03")
     warm()
 
     assert (code, message) == (7, "not ready after 0.03 s: test has 0 of 1; 'invoke yard.status' may say why")
-    assert shell.run("env.pool", "--wait", "5")[0] == 0
-    code, _, message = shell.run("env.pool", "--size", "0", "--wait", "0.03")
+    assert shell.run("env.pool", "--timeout", "5")[0] == 0
+    code, _, message = shell.run("env.pool", "--size", "0", "--timeout", "0.03")
     assert (code, message.split(";")[0]) == (7, "not ready after 0.03 s: warm stacks are left")
 
 
 def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Path) -> None:
-    assert shell.run("yard.status")[1] == "no yardmaster runs; the next stack starts one\n"
+    assert shell.run("yard.status")[1] == "no yardmaster runs; the next stack starts it\n"
     (tmp_path / "state").mkdir(mode=0o700)
     post = Post(tmp_path / "state")
     assert post.take()
-    assert shell.run("yard.status")[1] == "a yardmaster is just starting\n"
+    assert shell.run("yard.status")[1] == "the yardmaster is starting\n"
     post.tell(Notice(owner=Owner.current().label(), code="1", since=0.0, watched=["a"], trouble="no image"))
     out = shell.run("yard.status")[1]
     shown = shell.json("yard.status")
     post.leave()
 
     assert f"pid      {os.getpid()}, since 19" in out
-    assert "watched  1 leases" in out
+    assert "watched  1 lease\n" in out
     assert out.endswith("trouble  no image\n")
     assert shown["pid"] == os.getpid()
     assert shown["rss_bytes"] > shown["pss_bytes"] > 0
@@ -114,7 +115,7 @@ def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Pa
 def test_stopping_says_whether_there_was_anything_to_stop(
     shell: YardShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert shell.run("yard.stop")[1] == "no yardmaster ran\n"
+    assert shell.run("yard.stop")[1] == "no yardmaster was running\n"
     assert shell.json("yard.stop") == {"stopped": False}
     (tmp_path / "state").mkdir(mode=0o700)
     post = Post(tmp_path / "state")

@@ -1,0 +1,53 @@
+"""The options that tasks share: one name for one thing, and the names of the last release beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """
+    One option of a task.
+
+    Attributes:
+        help: What it does, in one or two sentences.
+        value: What its value is called in the help, such as NAME; empty for a switch.
+        short: Its letter; empty for none.
+        old: Names of the last release, without dashes; they still work and are mentioned.
+        hidden: Whether it cannot be typed, because only words after ``--`` fill it.
+    """
+
+    help: str
+    value: str = ""
+    short: str = ""
+    old: tuple[str, ...] = ()
+    hidden: bool = False
+
+    def but(self, **changes: object) -> Option:
+        """Return the same option with *changes*, for a task that needs other words."""
+        return replace(self, **changes)  # type: ignore[arg-type] # the caller names fields of this class
+
+
+NAME: Final = Option(
+    help="Name of the stack's lease, or the lease's id; not needed if there is only one.",
+    value="NAME", short="n", old=("parallel-id", "p", "lease", "l"),
+)  # fmt: skip
+ENVIRONMENT: Final = Option(
+    help="Environment: dev, test, alpine-test or ci (default: test).", value="ENVIRONMENT", short="e", old=("env",)
+)
+JSON: Final = Option(help="Print JSON; docs/reference/json.md describes it.", short="j")
+TTL: Final = Option(help="How long the lease lasts, such as 30m or 4h (default: 1h).", value="TIME", short="t")
+TIMEOUT: Final = Option(help="How long to wait before giving up, such as 30s or 2m.", value="TIME", short="t")
+QUEUE_TIMEOUT: Final = Option(
+    help="Wait this long for a free place if the host has none; without it, fail at once.",
+    value="TIME", short="q", old=("wait", "w"),
+)  # fmt: skip
+INTERVAL: Final = Option(help="Time between two looks (default: 1s).", value="TIME", short="i", old=("every", "e"))
+FORCE: Final = Option(help="Go ahead even if the host seems to have too little memory.", short="f")
+VOLUMES: Final = Option(help="Also remove data volumes.", short="v")
+YES: Final = Option(help="Do not ask.", short="y")
+DRY_RUN: Final = Option(help="Only show what would be removed.", short="d", old=("plan", "check-only"))
+SERVICE: Final = Option(help="A service of the stack.", value="SERVICE", short="s")
+FLAVOUR: Final = Option(help="Images to use: debian, alpine or all (default: all).", value="FLAVOUR", short="f")

@@ -1,0 +1,170 @@
+"""`invoke env.up` and `env.down`: start a stack that stays, and remove it."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.commands import options
+from stackyard.commands.common import answer, attach, confirmed, identity
+from stackyard.commands.leasing import handle
+from stackyard.commands.options import Option
+from stackyard.commands.task import Command
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.leases import Lease
+    from stackyard.stacks import Stack
+    from stackyard.starts import Startup
+
+HOUR = 3600.0  # seconds
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT,
+        "name": options.NAME.but(
+            help="Your name for the stack, such as mine. The same name gives the same stack again, from any process."
+        ),
+        "ttl": options.TTL.but(
+            help="How long the stack stays, such as 30m or 4h (default: 1h; dev stays until you end it)."
+        ),
+        "timeout": options.TIMEOUT.but(
+            help="Give up if it is not ready after this time (default: the environment's start-up budget).",
+            short="i",
+        ),
+        "keep": Option(help="Leave a stack that fails to start, so that you can look inside.", short="k"),
+        "queue_timeout": options.QUEUE_TIMEOUT,
+        "force": options.FORCE,
+        "json": options.JSON,
+    },
+)  # fmt: skip
+def up(
+    _c: Context,
+    environment: str = "test",
+    name: str = "",
+    ttl: str = "",
+    timeout: str = "",
+    keep: bool = False,
+    queue_timeout: str = "",
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Start a stack and leave it up; prints its URLs, until when it stays, and how to remove it."""
+    from stackyard.durations import seconds  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.launch import launch  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+
+    given = seconds("--ttl", ttl) if ttl else None
+    deadline = seconds("--timeout", timeout) if timeout else None
+    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
+    wanted, engine = Environment.load(environment), Engine()
+    kept = wanted.data == "volume"
+    stack, startup = launch(
+        wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
+        ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
+        wait=patience, force=force, progress=_tell,
+    )  # fmt: skip
+    _show(stack, startup, as_json=json)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
+    from stackyard.flows import access_table  # noqa: PLC0415 - as above
+
+    lease = stack.lease
+    if as_json:
+        answer(_started(lease, startup), "", as_json=True)
+        return
+    name = handle(stack.book, lease)
+    print(f"{access_table(lease)}\n\n{startup.told()}")
+    print(_end(lease, name))
+    print(f"'invoke env.down --name {name}' removes it")
+
+
+def _end(lease: Lease, name: str) -> str:
+    """Say until when the stack stays."""
+    from stackyard.durations import said  # noqa: PLC0415 - as above
+
+    if lease.deadline is None:
+        return "stays until you remove it"
+    left = lease.deadline - time.time()
+    day = "%H:%M" if left < 12 * HOUR else "%Y-%m-%d %H:%M"
+    until = time.strftime(day, time.localtime(lease.deadline))
+    return (
+        f"stays until {until} ({said(round(left / 60) * 60 or left)}); "
+        f"'invoke ports.renew --name {name} --ttl 4h' extends it"
+    )
+
+
+def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
+    from stackyard.flows import ADDRESSED  # noqa: PLC0415 - as above
+
+    return {
+        **identity(lease), "project": lease.project, "created": lease.created, "deadline": lease.deadline,
+        "env_file": str(lease.env_file), "urls": {service: lease.url(service) for service in ADDRESSED},
+        "by": startup.by, "seconds": startup.seconds, "waited_seconds": startup.waited,
+        "containers_seconds": startup.created,
+        "probes": [{"service": service, "seconds": took} for service, took in startup.probes.items()],
+        "steps": [
+            {"step": step, "begin_seconds": begin, "end_seconds": end} for step, (begin, end) in startup.steps.items()
+        ],
+    }  # fmt: skip
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(help="Instead of a name: the stack of this environment, such as dev."),
+        "volumes": options.VOLUMES.but(help="Also delete the data of an environment that keeps it, such as dev; asks."),
+        "yes": options.YES,
+        "json": options.JSON,
+    },
+)
+def down(
+    _c: Context,
+    name: str = "",
+    environment: str = "",
+    volumes: bool = False,
+    yes: bool = False,
+    json: bool = False,
+) -> None:
+    """Remove a stack and end its lease."""
+    stack = attach(name, environment=environment)
+    if volumes and stack.keeps_data:
+        _agree(stack.environment.name, yes=yes)
+    removal = stack.down(volumes=volumes)
+    kept = "; its data is kept" if stack.keeps_data and not volumes else ""
+    text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
+    answer(removal.to_json(), text, as_json=json)
+    removal.check()
+
+
+def _agree(environment: str, *, yes: bool) -> None:
+    """
+    Ask before data is deleted.
+
+    Raises:
+        Exit: If the answer is no, or nobody can answer.
+    """
+    if not yes and not confirmed(f"delete the data of {environment}?"):
+        raise Exit(
+            f"nothing removed: --volumes deletes the data of {environment}; --yes agrees to that",
+            code=UsageError.exit_code,
+        )
