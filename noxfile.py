@@ -79,7 +79,7 @@ def ci(session: nox.Session) -> int:
 
 @sessions.session(tags=["gate", "matrix"], allow_parallel=True)
 def lint(session: nox.Session) -> None:
-    """Check style of Python, Dockerfiles, the Compose file and the build servers' workflows."""
+    """Check style of Python, Dockerfiles, the Compose file, the build servers' workflows, and licences."""
     session.run(PYTHON, "-m", "ruff", "check", *SOURCES)
     session.run(PYTHON, "-m", "ruff", "format", "--check", *SOURCES)
     session.run(_tool("hadolint"), *map(str, sorted(Path("compose").rglob("Dockerfile*"))))
@@ -89,6 +89,7 @@ def lint(session: nox.Session) -> None:
     )  # fmt: skip
     for schema, workflow in WORKFLOWS.items():
         session.run(_tool("check-jsonschema"), "--builtin-schema", schema, workflow)
+    session.run(PYTHON, "-m", "stackyard.pipelines.licences")
 
 
 @sessions.session(tags=["gate", "matrix"], allow_parallel=True)
@@ -125,13 +126,13 @@ def verify(session: nox.Session) -> None:
     session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
 
 
-@sessions.session(default=False, tags=["gate"], venv_backend="uv", reuse_venv=True)
+@sessions.session(default=False, tags=["gate"], venv_backend="uv|venv", reuse_venv=True)
 def browser(session: nox.Session) -> None:
     """Open the report page in headless Chromium: layout, contrast, keyboard; `-- --yes` installs one with apt."""
     consent = [word for word in session.posargs if word == "--yes"]
     session.run(PYTHON, "-m", "stackyard.host.browser", *consent, external=True)
     # uv takes no constraint with a range beside hashes, and the lock leaves no choice
-    session.install("--require-hashes", "-r", "requirements-browser.lock", env={"UV_CONSTRAINT": ""})
+    session.install("--no-deps", "--require-hashes", "-r", "requirements-browser.lock", env={"UV_CONSTRAINT": ""})
     rest = [word for word in session.posargs if word != "--yes"]
     session.run(
         PYTHON, "-m", "pytest", "tests/browser", "--junit-xml=reports/junit-browser.xml", *rest,
