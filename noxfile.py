@@ -13,6 +13,7 @@ except --keep (leave the stack running), --wait 60 (wait up to 60 s while the ho
 from __future__ import annotations
 
 import json
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -34,6 +35,7 @@ nox.options.sessions = ["lint", "types", "unit"]
 nox.options.default_venv_backend = "none"
 
 PYTHON = sys.executable
+os.environ.setdefault("UV", str(Path(PYTHON).with_name("uv")))  # nox finds it here even if PATH has none
 WORKFLOWS = {
     "vendor.github-workflows": ".github/workflows/ci.yml",
     "custom.github-workflows-require-timeout": ".github/workflows/ci.yml",

@@ -267,6 +267,14 @@ def set_up_without_uv(tree: Path, monkeypatch: pytest.MonkeyPatch, **env: str) -
     return calls(tree)
 
 
+def test_the_uv_that_made_the_environment_is_found_in_it(tree: Path) -> None:
+    noxw(tree, "-s", "lint")
+    (tree / "requirements.lock").write_text("nox==2\n")
+    noxw(tree, "-s", "lint", PATH=f"{tree}/.venv/bin:{tree.parent}/bin:/usr/bin:/bin")
+
+    assert (tree / ".venv/bin/uv").readlink() == tree.parent / "bin/uv"
+
+
 def test_without_uv_pip_installs_the_locked_one_into_an_environment_of_its_own(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,7 +426,7 @@ def test_sessions_find_the_programs_of_the_environment_first(tree: Path) -> None
 
     found = module.activated({"PATH": "/usr/bin"})
 
-    assert found == {"PATH": f"{tree}/.venv/bin:/usr/bin:{tree}/.uv/bin", "VIRTUAL_ENV": f"{tree}/.venv"}
+    assert found == {"PATH": f"{tree}/.venv/bin:/usr/bin", "VIRTUAL_ENV": f"{tree}/.venv"}
 
 
 def test_too_old_python_says_so_in_one_line(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
