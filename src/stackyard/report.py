@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 MEBIBYTE: Final = 1024 * 1024
 MEGABYTE: Final = 1_000_000  # bytes; budgets and sizes in configuration files are written in it
 NOTHING: Final = "-"  # shown where there is no figure
+THOUSAND: Final = 1000
 LONG: Final = 1e9  # from here on a number is written with an exponent
 FREE_TEXT: Final = 80  # characters of a line of text in a table that is not printed to a terminal
 GAP: Final = 2  # blanks that tabulate puts between two columns
 # unit: the scales it is shown in; each one's least value, its factor, its name
 SCALES: Final[dict[str, tuple[tuple[float, float, str], ...]]] = {
-    "s": ((0.1, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs")),
+    "s": ((0.1, 1.0, "s"), (1e-4, 1e3, "ms"), (0.0, 1e6, "µs")),
     "bytes": ((0.0, 1 / MEBIBYTE, "MiB"),),
 }
 CLOSE: Final = {"x": "x", "1/s": "/s", "": ""}  # units that follow their figure without a blank
@@ -51,7 +52,9 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def format_figure(value: float | None, unit: str, *, beside: float | None = None) -> str:
+def format_figure(
+    value: float | None, unit: str, *, beside: float | None = None, like: float | None = None
+) -> str:  # fmt: skip
     """
     Return a figure of three digits with its unit; a dash where there is none.
 
@@ -59,10 +62,11 @@ def format_figure(value: float | None, unit: str, *, beside: float | None = None
         value: The figure, in *unit*.
         unit: `s`, `bytes`, `x` (a ratio), `1/s`, nothing for a count; any other is shown as it is.
         beside: A bound that the figure missed: the figure gets as many digits as show that.
+        like: A figure whose scale this one gets too, so that both compare.
     """
     if value is None:
         return NOTHING
-    factor, name = scale(value, unit)
+    factor, name = scale(value if like is None else like, unit)
     digits = _digits(value * factor, unit)
     while beside is not None and value != beside and digits < LONGEST and _same(value, beside, factor, digits):
         digits += 1
@@ -72,7 +76,8 @@ def format_figure(value: float | None, unit: str, *, beside: float | None = None
 def format_bound(value: float, unit: str) -> str:
     """Return a limit or a budget: as `format_figure`, without zeros at the end."""
     factor, name = scale(value, unit)
-    text = _number(value * factor, _digits(value * factor, unit) + 1)  # a figure must not look as good as it is not
+    # one digit more than a figure, or a figure that missed it could look as if it had not
+    text = _number(value * factor, _digits(value * factor, unit) + (abs(value * factor) < THOUSAND))
     return (text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text) + name
 
 
@@ -93,7 +98,7 @@ def scale(value: float, unit: str) -> tuple[float, str]:
     scales = SCALES.get(unit)
     if scales is None:
         return 1.0, CLOSE.get(unit, f" {unit}")
-    chosen = next((scale for scale in scales if abs(value) >= scale[0]), scales[0]) if value else scales[0]
+    chosen = next((scale for scale in scales if abs(value) > scale[0]), scales[0])
     return chosen[1], f" {chosen[2]}"
 
 

@@ -28,6 +28,10 @@ STICKING_OUT: Final = """
 DRAWN: Final = """
 [...document.querySelectorAll('svg.figure')].map(e => e.getBoundingClientRect()).map(box => [box.width, box.height])
 """
+# Where the figures in the tables of all figures end, and how wide they are.
+CELLS: Final = """
+[...document.querySelectorAll('details td.num:not(.none)')].map(e => e.getBoundingClientRect()).map(b => [b.right, b.width])
+"""
 TEXTS: Final = "[...document.querySelectorAll('svg text')].map(e => parseFloat(getComputedStyle(e).fontSize))"
 
 
@@ -115,6 +119,23 @@ def test_a_table_stays_a_table_on_a_phone(viewer: Viewer) -> None:
     assert page.get_by_role("table").count() >= 7
     assert page.get_by_role("rowheader", name="docker compose up --wait").count() >= 1
     assert page.get_by_role("columnheader", name="median", exact=True).count() >= 1
+
+
+def test_a_table_of_all_figures_shows_them_on_a_phone(viewer: Viewer) -> None:
+    page = viewer.open("whole", width=390).page
+    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+
+    cells = page.evaluate(CELLS)
+
+    assert len(cells) >= 10
+    assert all(right <= 390 and width > 0 for right, width in cells)
+
+
+def test_a_missed_promise_is_one_click_from_the_top(viewer: Viewer) -> None:
+    page = viewer.open("whole").page
+    page.locator("header .short a").first.click()
+
+    assert page.evaluate("document.querySelector(':target').innerText").startswith("no port conflict")
 
 
 def test_print_keeps_the_figures_and_drops_what_cannot_be_pressed(viewer: Viewer, tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def startup(own: float) -> list[Result]:
 
 def requirements() -> list[Result]:
     return [
-        result("requirements", "start", 0.75, what="start-up below 30 s", target=30.0),
-        result("requirements", "conflicts", 3, what="no port conflict", unit="", target=0.0, reason="3 of 50"),
+        result("requirements", "start-up", 0.75, what="start-up of a stack", target=30.0),
+        result("requirements", "ports", 3, what="no port conflict", unit="", target=0.0, reason="3 of 50"),
         Result(
             suite="requirements", row="hits", subject="stackyard", what="pool hits", unit="%", better="more",
             reason="the pool was off",

@@ -164,7 +164,7 @@ def test_the_history_lists_its_runs(history: History, capsys: pytest.CaptureFixt
     history.append(dataclasses.replace(pair(TEN, TEN), changed=True))
 
     call(bench.history)
-    assert "c0ffeec0ffee+" in capsys.readouterr().out
+    assert "c0ffeec0ff with changes" in capsys.readouterr().out
     call(bench.history, json=True)
     assert json.loads(capsys.readouterr().out)[0]["id"] == "a1b2c3d4e5f6"
 
@@ -212,7 +212,7 @@ def test_what_is_not_known_of_the_machine_is_said() -> None:
 
     assert "2 x unknown processor" in text
     assert "Docker Engine unknown, Compose unknown" in text
-    assert "no commit" in text
+    assert "unknown commit" in text
 
 
 def test_a_waterfall_draws_each_step_where_it_was() -> None:
@@ -309,14 +309,23 @@ def test_told_to_end_it_unwinds_without_a_traceback(
 def test_the_report_alone_measures_nothing(
     measured: list[tuple[tuple[str, ...], Plan]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stackyard.pages.write", lambda root, **_: [root / "reports" / "index.html"])
+    asked: list[bool] = []
+
+    def write(root: Path, *, completion: bool) -> list[Path]:
+        asked.append(completion)
+        return [root / "reports" / "index.html"]
+
+    monkeypatch.setattr("stackyard.pages.write", write)
 
     assert program.main(["--report"]) == 0
     assert measured == []
     assert program.main(["startup", "--report"]) == 0
-
     assert capsys.readouterr().err.count("wrote reports/index.html") == 2
     assert len(measured) == 1
+    assert program.main(["--report", "--completion"]) == 0
+    assert asked == [False, False, True]
+    assert program.main(["startup", "--completion"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: --completion needs --report"
 
 
 def test_the_task_measures_what_it_is_told(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_arena import result, run
 
+from stackyard import process
 from stackyard.bench import machine
 from stackyard.bench.history import History
 from stackyard.bench.records import Findings, Machine, Result, Run, Step
@@ -264,6 +265,21 @@ def test_what_the_kernel_does_not_tell_is_none(tmp_path: Path) -> None:
     assert machine._cpu(tmp_path / "none") is None
     assert machine._pressure(tmp_path / "none") is None
     assert machine._pressure(tmp_path / "odd") is None
+
+
+def test_a_report_that_a_run_wrote_is_no_change_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "project_root", lambda: tmp_path)
+    for name in (*machine.OURS, "src.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old")
+    who = ["-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "m"]):
+        process.run(["git", "-C", str(tmp_path), *words], deadline=10)
+
+    (tmp_path / machine.OURS[0]).write_text("new")
+    assert not machine.changed()
+    (tmp_path / "src.py").write_text("new")
+    assert machine.changed()
 
 
 def test_a_commit_is_told_only_where_git_knows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -368,8 +368,7 @@ def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.Mo
     assert (rows["start-up"].figure, rows["start-up"].verdict) == (31.0, "FAIL")
     assert rows["memory"].figure == 100 << 20
     assert rows["start-up"].command == "nox -s bench -- parallel startup requirements --quick"
-    assert (rows["clean-up"].figure, rows["clean-up"].verdict) == (None, None)
-    assert rows["clean-up"].reason == "suite cleanup did not run"
+    assert "clean-up" not in rows
     assert (rows["alpine-image"].figure, rows["alpine-image"].verdict) == (201_000_000, "FAIL")
     assert (rows["limits"].figure, rows["limits"].verdict) == (0, "PASS")
 
@@ -385,6 +384,17 @@ def test_a_requirement_that_cannot_be_looked_at_says_why(monkeypatch: pytest.Mon
 
     assert (rows["alpine-image"].figure, rows["alpine-image"].reason) == (None, "no engine answers")
     assert (rows["limits"].figure, rows["limits"].verdict) == (1, "FAIL")
+
+
+def test_a_requirement_whose_every_attempt_failed_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "alpine_sizes", list)
+    monkeypatch.setattr(requirements, "bare", list)
+    found = Findings(results=(result("startup", "stackyard", failed=3, reason="not ready"),))
+
+    rows = {row.row: row for row in requirements.measure(Plan(), found).results}
+
+    assert (rows["start-up"].figure, rows["start-up"].verdict, rows["start-up"].reason) == (None, "FAIL", "not ready")
+    assert set(rows) == {"start-up", "alpine-image", "limits"}
 
 
 def test_every_service_needs_limits_and_a_health_check() -> None:
@@ -413,7 +423,7 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
     assert requirements.alpine_sizes() == [5_000_000, 6_000_000]
 
     built.pop()
-    row = requirements._looked("alpine-image", "", "bytes", 200, Plan(), requirements.alpine_sizes)
+    row = requirements._looked("alpine-image", Plan(), requirements.alpine_sizes)
     assert row.reason == "not built: backend (alpine); 'invoke images.build' builds them"
 
 

@@ -8,6 +8,7 @@ import page_facts as made
 import pytest
 
 from stackyard import process
+from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.bench.suites import MODULES
 from stackyard.environments import project_root
 from stackyard.errors import StackyardError
@@ -51,11 +52,12 @@ def test_the_report_holds_no_figure_that_is_not_in_its_input() -> None:
     }  # fmt: skip
     counted = {str(len(result["samples"])) for result in plain["results"]}
     shortened = {f"{run.machine.load:.2f}", (run.commit or "")[:10]}
+    promised = {FIGURE.findall(format_bound(known.most, known.unit))[0] for known in REQUIREMENTS.values()}
     of_a_heading = {"95"}
 
     text = completion.markdown(Facts(runs=(run,)), TREE)
 
-    assert set(FIGURE.findall(text)) <= given | counted | shortened | of_a_heading
+    assert set(FIGURE.findall(text)) <= given | counted | shortened | promised | of_a_heading
     assert "0.75 s" in text
     assert "3 of 50" in text
 

@@ -94,18 +94,33 @@ def test_a_curve_of_zeros_lies_on_its_axis() -> None:
     assert float(dot.get("cy", "")) == figures.FLOOR
 
 
-def test_a_sparkline_ends_in_a_dot_at_the_newest_figure() -> None:
-    drawing = figures.sparkline([3.0, 1.0, 2.0], "three")
+def test_a_trend_begins_at_0_and_draws_what_is_promised() -> None:
+    drawing = figures.trend([0.5, 1.0, 0.25], 2.0, "three")
+    heights = [float(mark.get("cy", "")) for mark in marks(drawing, "dot")]
+    (promised,) = marks(drawing, "limit")
+    (ground,) = marks(drawing, "grid")
 
     assert len(marks(drawing, "path")) == 2
+    assert heights[1] == float(promised.get("y1", ""))
+    assert float(ground.get("y1", "")) - heights[0] == 2 * (float(ground.get("y1", "")) - heights[2])
+
+
+def test_a_figure_without_change_is_a_level_line_at_its_own_height() -> None:
+    low, high = ([float(mark.get("cy", "")) for mark in marks(figures.trend([share] * 3, 1.25, ""), "dot")]
+                 for share in (0.1, 0.9))  # fmt: skip
+
+    assert (len({*low}), len({*high})) == (1, 1)
+    assert low[0] > high[0]
+
+
+def test_a_figure_above_the_scale_stays_in_the_picture() -> None:
+    assert min(float(mark.get("cy", "")) for mark in marks(figures.trend([9.0, 1.0], 2.0, ""), "dot")) >= 0
+
+
+def test_a_long_trend_has_a_dot_only_at_its_end() -> None:
+    drawing = figures.trend([0.5] * (figures.DOTS + 1), 1.25, "")
+
     assert [mark.get("cx") for mark in marks(drawing, "dot")] == ["98%"]
-
-
-@pytest.mark.parametrize("values", [[5.0], [0.0, 0.0, 0.0], [2.0, 2.0]])
-def test_a_sparkline_without_change_runs_through_the_middle(values: list[float]) -> None:
-    (dot,) = marks(figures.sparkline(values, ""), "dot")
-
-    assert float(dot.get("cy", "")) == figures.SPARK / 2
 
 
 @pytest.mark.parametrize(
@@ -121,7 +136,7 @@ def test_no_name_breaks_out_of_a_figure() -> None:
     drawings = [
         figures.bar(Bar(value=1), 1, hostile),
         figures.curve([Point(x=1, y=1)], hostile, hostile),
-        figures.sparkline([1, 2], hostile),
+        figures.trend([1, 2], 2, hostile),
     ]
 
     for drawing in drawings:

@@ -87,12 +87,48 @@ def test_the_newest_run_that_measured_a_suite_is_the_one_shown(tmp_path: Path) -
 
 def test_an_environments_report_is_read_with_its_troubles(tmp_path: Path) -> None:
     made.lay_out(tmp_path)
-    write_json(tmp_path / "reports/ci.json", made.run_report(outcome="failed", leftovers=["network n"]).to_json())
+    write_json(
+        tmp_path / "reports/ci.json",
+        made.run_report(environment="ci", outcome="failed", leftovers=["network n"]).to_json(),
+    )
 
     ci, test = gather(tmp_path).environments
 
     assert (ci.name, ci.outcome, ci.troubles) == ("ci", "failed", ("network n",))
     assert (test.seconds, test.rows[1]["verdict"], test.when.timestamp()) == (9.5, "OVER", made.WRITTEN)
+
+
+def test_a_run_in_the_pool_is_told_as_its_environments_with_the_slot(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    write_json(tmp_path / "reports/alpine-test-slot7.json", made.run_report(environment="alpine-test").to_json())
+
+    (run,) = gather(tmp_path).environments
+
+    assert (run.name, run.slot, run.reason) == ("alpine-test", "slot 7", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"exit_code": 4}, "pytest refused its options"), ({"exit_code": 1}, "a test failed"), ({"exit_code": 99}, ""),
+        ({"exit_code": 1, "reason": "postgres ended"}, "postgres ended"),
+    ],
+)  # fmt: skip
+def test_a_run_that_did_not_pass_says_why(tmp_path: Path, given: dict[str, Any], reason: str) -> None:
+    (tmp_path / "reports").mkdir()
+    write_json(tmp_path / "reports/test.json", made.run_report(outcome="failed", **given).to_json())
+
+    assert gather(tmp_path).environments[0].reason == reason
+
+
+def test_a_report_in_mebibytes_is_read_as_bytes(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    row = {"what": "memory of the stack", "value": 82.5, "unit": "MiB", "budget": 2048, "verdict": "ok"}
+    write_json(tmp_path / "reports/test.json", made.run_report().to_json() | {"rows": [row]})
+
+    (found,) = gather(tmp_path).environments[0].rows
+
+    assert (found["value"], found["budget"], found["unit"]) == (82.5 * 2**20, 2**31, "bytes")
 
 
 @pytest.mark.parametrize(

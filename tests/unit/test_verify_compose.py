@@ -65,7 +65,7 @@ PLANTED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "over budget": (
         {"mem_limit": "2100000000", "memswap_limit": "2100000000"}, "compose-memory",
-        "2,003 MiB together, budget 1,907.3 MiB",
+        "2,003 MiB together, budget 1,907 MiB",
     ),
     "no health check": ({"healthcheck": None}, "compose-health", "redis: no health check"),
     "disabled health check": (health(disable=True), "compose-health", "redis: no health check"),

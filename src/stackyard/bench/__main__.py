@@ -12,7 +12,7 @@ from stackyard.bench import outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.plans import Plan, peers_python
 from stackyard.environments import project_root
-from stackyard.errors import StackyardError
+from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,13 +51,15 @@ def orderly(work: Callable[[], int], name: str) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
+    if options.completion and not options.report:
+        raise UsageError("--completion needs --report")
     if options.report and not options.names:
-        write_report()
+        write_report(completion=options.completion)
         return 0
     run = measure(options.names, plan_of(options))
     print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))  # noqa: T201 - as above
     if options.report:
-        write_report()
+        write_report(completion=options.completion)
     return broken(run)
 
 
@@ -66,6 +68,7 @@ def parser(prog: str = "nox -s bench --") -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=prog, description=__doc__)
     made.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(suites.MODULES)}, all")
     made.add_argument("--report", action="store_true", help="write the report pages; without NAME, nothing is measured")
+    made.add_argument("--completion", action="store_true", help="with --report, write docs/completion_report.md too")
     add_options(made)
     return made
 
@@ -123,12 +126,12 @@ def broken(run: Run) -> int:
     return int(any(result.suite == "requirements" or not result.unit for result in run.failures))
 
 
-def write_report() -> None:
-    """Write the report pages and say where they are."""
+def write_report(*, completion: bool = False) -> None:
+    """Write the report pages, with *completion* the completion report too, and say where they are."""
     from stackyard.pages import write  # noqa: PLC0415 - needs a template engine that measuring does not
 
     root = project_root()
-    for path in write(root, completion=True):
+    for path in write(root, completion=completion):
         progress(f"wrote {path.relative_to(root)}")
 
 

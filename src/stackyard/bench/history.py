@@ -96,5 +96,5 @@ class History:
         for run in reversed(runs):
             if run.id.startswith(name) or (run.commit or "").startswith(commit or name):
                 return run
-        known = ", ".join(f"{run.id} ({(run.commit or 'no commit')[:8]})" for run in runs[-5:]) or "none"
+        known = ", ".join(f"{run.id} ({run.source})" for run in runs[-5:]) or "none"
         raise UsageError(f"no benchmark run of {name[:60]!r}; newest: {known}; 'nox -s bench -- startup' measures one")

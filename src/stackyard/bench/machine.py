@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ASKING: Final = 10.0  # seconds any of these programs may take
+OURS: Final = ("docs/completion_report.md",)  # tracked files that a measurement itself may write
 
 
 def describe() -> Machine:
@@ -63,8 +64,10 @@ def commit(name: str = "HEAD") -> str | None:
 
 
 def changed() -> bool:
-    """Tell whether the work tree differs from its commit; unknown counts as changed."""
-    return _git("status", "--porcelain", "--untracked-files=no") != ""
+    """Tell whether the work tree differs from its commit, our own reports apart; unknown counts as changed."""
+    return (
+        _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *(f":(top,exclude){it}" for it in OURS)) != ""
+    )
 
 
 def _git(*words: str) -> str | None:

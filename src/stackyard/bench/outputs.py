@@ -32,14 +32,13 @@ def text(run: Run) -> str:
 
 def machine(given: Machine, run: Run) -> str:
     """Return what the run was measured on, and of which commit."""
-    commit = f"commit {run.commit[:12]}{', changed' if run.changed else ''}" if run.commit else "no commit"
     hardware = f"{given.cpus} x {given.cpu or 'unknown processor'}, {format_size(given.memory_bytes)}"
     system = f"{given.system or 'unknown system'}, kernel {given.kernel}"
     rules = f" ({given.packet_filter})" if given.packet_filter else ""
     engine = (
         f"Docker Engine {given.engine or 'unknown'}{rules}, Compose {given.compose or 'unknown'}, Python {given.python}"
     )
-    own = f"stackyard {run.release}, {commit}, load before {given.load:.2f}"
+    own = f"stackyard {run.release}, {run.source}, load before {given.load:.2f}"
     if given.pressure is not None:
         own += f", something waited for a processor {given.pressure:.0f} % of the time"
     return f"{hardware}, {system}\n{engine}, {own}\nrun {run.id}, {run.when}, {run.depth}, {run.seconds:.0f} s"
@@ -84,7 +83,7 @@ def stacks(run: Run) -> str:
 def _row(result: Result) -> list[str]:
     median = result.judged == "median"  # the interval is not the worst sample's
     return [
-        result.subject if result.at is None else f"{result.at:g} {result.subject}", result.what, figure(result),
+        result.who, result.what, figure(result),
         format_range(result.low, result.high, result.unit) if median else "",
         "" if result.p95 is None else format_figure(result.p95, result.unit), str(result.n), str(result.failed or ""),
         "" if result.target is None else f"{'<=' if result.better == 'less' else '>='} {_target(result)}",
@@ -127,7 +126,7 @@ def verdict(run: Run) -> str:
         + (f", {open_} {NOT_MEASURED}" if open_ else "")
     ]
     lines += [
-        f"missed: {result.subject}, {result.what}: {figure(result)}, target {_target(result)}; {result.command}"
+        f"missed: {result.who}, {result.what}: {figure(result)}, target {_target(result)}; {result.command}"
         for result in run.failures
     ]
     return "\n".join(lines)

@@ -238,8 +238,8 @@ def results(crowd: Crowd, plan: Plan) -> list[Result]:
         ("memory", "memory of each, its containers alone", "bytes", used, None),
         ("host-memory", "memory the host gave for each, all told", "bytes", seen, STACK_BYTES),
         ("failed", "stacks that failed", "", [failed], 0),
-        ("clashes", "ports that two stacks had", "", [crowd.clashes], 0),
-        ("left", "things left of them", "", [sum(crowd.left.values())], 0),
+        ("clashes", "ports given to two stacks at once", "", [crowd.clashes], 0),
+        ("left", "things left behind", "", [sum(crowd.left.values())], 0),
     ]
     return [
         Result.of(
@@ -258,8 +258,9 @@ def _growth(costs: dict[int, float], plan: Plan) -> list[Result]:
         return []
     return [
         Result.of(
-            [costs[last] / costs[first]], suite="parallel", row="growth", subject=f"{last} stacks at once / one alone",
-            what="one stack's share of the time, ratio", unit="x", target=GROWTH, command=plan.command("parallel"),
+            [costs[last] / costs[first]], suite="parallel", row="growth", subject="stackyard",
+            what=f"a stack's share of the time among {last}, beside one alone", unit="x", target=GROWTH,
+            command=plan.command("parallel"),
         )
     ]  # fmt: skip
 

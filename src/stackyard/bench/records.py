@@ -23,6 +23,7 @@ READABLE: Final = (1, 2)  # version 1 had some sizes in MB or MiB and some times
 # unit of a version 1 result: its factor, the unit it is read as
 FORMER: Final = {"MB": (1e6, "bytes"), "MiB": (2.0**20, "bytes"), "ms": (1e-3, "s")}
 VALUES: Final = ("median", "low", "high", "p95", "p99", "target")  # fields of a result in its unit
+COMMIT: Final = 10  # digits of a commit that are shown
 DIGITS: Final = 6  # significant ones that are kept; no clock here is better
 
 Better = Literal["less", "more"]
@@ -97,6 +98,13 @@ class Result:
     def n(self) -> int:
         """How many good samples there are."""
         return len(self.samples)
+
+    @property
+    def who(self) -> str:
+        """Whose figure it is, with its place on a curve: `docker compose`, `1 stack at once`, `50 stacks at once`."""
+        if self.at is None:
+            return self.subject
+        return f"{self.at:g} {self.subject}" if self.at != 1 else f"1 {self.subject.replace('stacks', 'stack', 1)}"
 
     @property
     def figure(self) -> float | None:
@@ -253,6 +261,11 @@ class Run:
     def find(self, suite: str, row: str) -> Result | None:
         """Return one result; None if this run did not measure it."""
         return next((result for result in self.results if (result.suite, result.row) == (suite, row)), None)
+
+    @property
+    def source(self) -> str:
+        """The commit that was measured, shortened: `c0ffeec0ff`, `c0ffeec0ff with changes` or `unknown commit`."""
+        return (self.commit[:COMMIT] if self.commit else "unknown commit") + (" with changes" if self.changed else "")
 
     @property
     def failures(self) -> list[Result]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stackyard.bench.records import Findings, Result
 from stackyard.environments import load_all
@@ -13,10 +13,41 @@ if TYPE_CHECKING:
 
     from stackyard.bench.plans import Plan
 
-START_S: Final = 30.0
-MEMORY_BYTES: Final = 2_000_000_000
-REMOVAL_S: Final = 5.0
-ALPINE_BYTES: Final = 200_000_000
+
+class Requirement(NamedTuple):
+    """
+    What is promised of every stack.
+
+    Attributes:
+        what: In a reader's words.
+        unit: Of its figure.
+        most: What the figure may be at most.
+    """
+
+    what: str
+    unit: str
+    most: float
+
+
+REQUIREMENTS: Final = {
+    "start-up": Requirement("start-up of a stack, the slowest", "s", 30.0),
+    "memory": Requirement("memory of a stack, the largest", "bytes", 2_000_000_000),
+    "ports": Requirement("ports given to two stacks at once", "", 0),
+    "parallel": Requirement("stacks started at once that failed", "", 0),
+    "clean-up": Requirement("clean-up of a stack, the slowest", "s", 5.0),
+    "left": Requirement("things left behind by stacks at once", "", 0),
+    "alpine-image": Requirement("the largest Alpine image", "bytes", 200_000_000),
+    "limits": Requirement("services without limits or a health check", "", 0),
+}
+# requirement: the suites and rows it is read from; a name that ends in - stands for all rows that begin so
+SOURCES: Final = {
+    "start-up": (("startup", "stackyard"), ("parallel", "start-")),
+    "memory": (("services", "stack-memory"), ("parallel", "memory-")),
+    "ports": (("parallel", "clashes-"),),
+    "parallel": (("parallel", "failed-"),),
+    "clean-up": (("cleanup", "stackyard"), ("parallel", "removal-")),
+    "left": (("parallel", "left-"),),
+}
 LIMITS: Final = ("mem_limit", "cpus", "pids_limit")
 
 
@@ -26,61 +57,43 @@ def measure(plan: Plan, found: Findings) -> Findings:
 
     Args:
         plan: How it was measured.
-        found: What the other suites found; a requirement whose suite did not run has no figure and says so.
+        found: What the other suites found; a requirement whose suites did not run is left out.
     """
-    return Findings(
-        results=(
-            _from(
-                found, "start-up", "start-up of a stack, the slowest", "s", START_S, plan,
-                ("startup", "stackyard"), ("parallel", "start-"),
-            ),
-            _from(
-                found, "memory", "memory of a stack, the largest", "bytes", MEMORY_BYTES, plan,
-                ("services", "stack-memory"), ("parallel", "memory-"),
-            ),
-            _from(found, "ports", "ports that two stacks had", "", 0, plan, ("parallel", "clashes-")),
-            _from(found, "parallel", "stacks at once that failed", "", 0, plan, ("parallel", "failed-")),
-            _from(
-                found, "clean-up", "clean-up of a stack, the slowest", "s", REMOVAL_S, plan,
-                ("cleanup", "stackyard"), ("parallel", "removal-"),
-            ),
-            _from(found, "left", "things left of stacks at once", "", 0, plan, ("parallel", "left-")),
-            _looked("alpine-image", "the largest Alpine image", "bytes", ALPINE_BYTES, plan, alpine_sizes),
-            _looked("limits", "services without limits or a health check", "", 0, plan, lambda: [float(len(bare()))]),
-        )
-    )  # fmt: skip
+    taken = [_from(found, row, plan) for row in SOURCES]
+    looked = [
+        _looked("alpine-image", plan, alpine_sizes), _looked("limits", plan, lambda: [float(len(bare()))])
+    ]  # fmt: skip
+    return Findings(results=(*(made for made in taken if made), *looked))
 
 
-def _from(
-    found: Findings, row: str, what: str, unit: str, target: float, plan: Plan, *sources: tuple[str, str]
-) -> Result:  # fmt: skip
-    """Take the samples of the named rows, or of all whose names begin so; the worst one counts."""
+def _from(found: Findings, row: str, plan: Plan) -> Result | None:
+    """Take the samples of a requirement's sources; the worst one counts."""
     chosen = [
-        result for suite, name in sources for result in found.results
+        result for suite, name in SOURCES[row] for result in found.results
         if result.suite == suite and (result.row == name or (name.endswith("-") and result.row.startswith(name)))
     ]  # fmt: skip
+    if not chosen:
+        return None
     samples = [sample for result in chosen for sample in result.samples]
-    suites = sorted({result.suite for result in chosen if result.samples}) or [sources[0][0]]
-    reason = "" if samples else f"suite {sources[0][0]} did not run"
-    return _requirement(samples, row, what, unit, target, plan.command(" ".join([*suites, "requirements"])), reason)
+    suites = sorted({result.suite for result in chosen})
+    failed = 0 if samples else sum(result.failed for result in chosen)
+    reason = "" if samples else chosen[0].reason
+    return _requirement(samples, row, plan.command(" ".join([*suites, "requirements"])), reason, failed)
 
 
-def _looked(
-    row: str, what: str, unit: str, target: float, plan: Plan, look: Callable[[], Sequence[float]]
-) -> Result:  # fmt: skip
+def _looked(row: str, plan: Plan, look: Callable[[], Sequence[float]]) -> Result:
     try:
         samples, reason = look(), ""
     except StackyardError as error:
         samples, reason = [], " ".join(str(error).split())[:240]
-    return _requirement(samples, row, what, unit, target, plan.command("requirements"), reason)
+    return _requirement(samples, row, plan.command("requirements"), reason)
 
 
-def _requirement(
-    samples: Sequence[float], row: str, what: str, unit: str, target: float, command: str, reason: str
-) -> Result:  # fmt: skip
+def _requirement(samples: Sequence[float], row: str, command: str, reason: str, failed: int = 0) -> Result:
+    promised = REQUIREMENTS[row]
     return Result.of(
-        samples, suite="requirements", row=row, subject="every stack", what=what, unit=unit, target=target,
-        judged="worst", command=command, reason=reason,
+        samples, suite="requirements", row=row, subject="every stack", what=promised.what, unit=promised.unit,
+        target=promised.most, judged="worst", command=command, reason=reason, failed=failed,
     )  # fmt: skip
 
 

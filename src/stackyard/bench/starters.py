@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackyard.starts import Startup
 
 PATIENCE: Final = 120.0  # seconds one start, or one removal, may take
-SOONER: Final = "100ms"  # how often the quickened health checks ask
+SOONER: Final = "100ms"  # between two of the quickened health checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ def starters(python: str | None, *, few: bool = False) -> list[Starter]:
         few: Leave out all but plain Compose with quick health checks.
     """
     sooner = Plain(
-        name="compose-100ms", subject=f"docker compose, health checks every {SOONER}",
+        name="compose-100ms", subject="docker compose, health checks every 100 ms",
         variables={"STACKYARD_HEALTH_START_INTERVAL": SOONER, "STACKYARD_HEALTH_INTERVAL": "1s"},
     )  # fmt: skip
     if few:

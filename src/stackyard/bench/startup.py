@@ -125,8 +125,9 @@ def _ratios(results: Sequence[Result], plan: Plan) -> list[Result]:
         made.append(
             Result.of(
                 [mine / theirs for mine, theirs in zip(own.samples, reference.samples, strict=True)],
-                suite=suite, row=f"ratio-{other}", subject=f"stackyard / {reference.subject}",
-                what=f"{own.what}, ratio", unit="x", target=target, command=plan.command(suite),
+                suite=suite, row=f"ratio-{other}", subject=own.subject,
+                what=f"{own.what}, as a share of that of {reference.subject}", unit="x",
+                target=target, command=plan.command(suite),
             )
         )  # fmt: skip
     return made

@@ -80,7 +80,7 @@ def history(_c: Context, json: bool = False) -> None:
 
     runs = History.of_project().runs()
     rows = [
-        [found.id, found.when, (found.commit or "")[:12] + ("+" if found.changed else ""), found.depth,
+        [found.id, found.when, found.source, found.depth,
          " ".join(found.suites), len(found.failures)]
         for found in runs
     ]  # fmt: skip

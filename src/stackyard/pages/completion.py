@@ -81,7 +81,7 @@ def markdown(facts: Facts, deliverables: Deliverables) -> str:
     return page.render_markdown(
         "completion.md.j2", whole=run is not None, newest=newest, deliverables=deliverables,
         machine=page.machine(newest.machine) if newest else [], notes=newest.notes if newest else (),
-        requirements=chosen.results("requirements"), figures=sections.main_figures(chosen),
+        requirements=[row for row, _ in chosen.requirements()], figures=sections.main_figures(chosen),
         sources=[(suite, sections.source(chosen.newest(suite))) for suite in sorted(chosen.suites)],
     )  # fmt: skip
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT = 10.0, 98.0  # percent of the width between which a curve is drawn; its numbers stand left of it
 ROOF, FLOOR, CURVE = 12, 188, 220  # pixels: highest point of a curve, its axis, the whole figure
-BAR, SPARK = 18, 34  # pixels: heights of a bar and of a sparkline
+BAR, TREND = 18, 48  # pixels: heights of a bar and of a trend
+DOTS: Final = 12  # runs up to which each one of a trend has a dot
 FAR: Final = 3.0  # a limit further off than this many times the longest bar would flatten the bars: it is told in words
 TICKS: Final = 5  # about how many numbers an axis has
 
@@ -53,7 +54,7 @@ class Bar:
 
     Attributes:
         value: Its length.
-        tone: own, peer, or a number from 1 to 5: its class.
+        tone: own, peer, bad, or a number from 1 to 5: its class.
         begin: Where it starts.
         low: Lower end of the value's interval; None without one.
         high: Upper end.
@@ -124,23 +125,32 @@ def curve(points: Sequence[Point], title: str, description: str, *, limit: float
     return _drawn(figure)
 
 
-def sparkline(values: Sequence[float], title: str) -> Markup:
-    """Draw how a figure went from run to run, the last one marked; the scale is that of the values, not from 0."""
-    figure = _figure("spark", SPARK, title)
-    least, most = min(values), max(values)
-    if least == most:  # a level line runs through the middle
-        least, most = least - 1.0, most + 1.0
-    spread = most - least
-    step = 96.0 / max(len(values) - 1, 1)
+def trend(shares: Sequence[float], roof: float, title: str) -> Markup:
+    """
+    Draw how a figure went from run to run, each as a share of what is promised.
+
+    Args:
+        shares: The figure divided by its limit, run by run.
+        roof: The share at the upper edge; figures with the same roof may be compared. The lower edge is 0.
+        title: The same in words.
+    """
+    figure = _figure("trend", TREND, title)
+    for kind, share in (("grid", 0.0), ("limit", 1.0)):
+        height = _level(share, roof)
+        _mark(figure, "line", class_=kind, x1="0%", x2="100%", y1=height, y2=height)
+    step = 96.0 / max(len(shares) - 1, 1)
     placed = [
-        (2 + place * step if len(values) > 1 else 50.0, SPARK - 6 - (value - least) / spread * (SPARK - 12))
-        for place, value in enumerate(values)
+        (2 + place * step if len(shares) > 1 else 50.0, _level(share, roof)) for place, share in enumerate(shares)
     ]
     for (x1, y1), (x2, y2) in itertools.pairwise(placed):
         _mark(figure, "line", class_="path", x1=_percent(x1), x2=_percent(x2), y1=y1, y2=y2)
-    x, y = placed[-1]
-    _mark(figure, "circle", class_="dot", cx=_percent(x), cy=y, r=3.5)
+    for x, y in placed[-1:] if len(placed) > DOTS else placed:
+        _mark(figure, "circle", class_="dot", cx=_percent(x), cy=y, r=3)
     return _drawn(figure)
+
+
+def _level(share: float, roof: float) -> float:
+    return TREND - 4 - (TREND - 8) * min(max(share / roof, 0.0), 1.0)
 
 
 def ticks(end: float) -> list[float]:

@@ -10,17 +10,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.bench.history import FILE as HISTORY
-from stackyard.bench.records import FORMER, Run
+from stackyard.bench.records import FORMER, Result, Run
+from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stackyard.bench.records import Result
-
 VERIFY: Final = "reports/verify.sarif"
 UNIT: Final = 16  # characters; the columns of figures are as wide as their units make them
+# pytest's exit codes
+PYTEST: Final = {
+    1: "a test failed", 2: "the tests were interrupted", 3: "pytest itself failed", 4: "pytest refused its options",
+    5: "no test was chosen",
+}  # fmt: skip
 LEVELS: Final = {"error": "errors", "warning": "warnings", "note": "infos"}  # SARIF's words and ours
 
 
@@ -30,17 +34,21 @@ class LastRun:
     An environment's last run of the platform's tests.
 
     Attributes:
-        name: The report's name: an environment, and its slot if it was one of several at once.
+        name: Its environment.
+        slot: Its slot of the pool, as `slot 7`; empty where it ran on the environment's fixed ports.
         when: When the report was written, UTC.
         outcome: passed, failed, timed out or interrupted.
+        reason: Why it did not pass; empty when it did, or when nothing tells.
         seconds: Wall time.
         rows: What was measured: `what`, `value`, `unit`, `budget`, `verdict`.
         troubles: What was left behind or did not run well.
     """
 
     name: str
+    slot: str
     when: datetime
     outcome: str
+    reason: str
     seconds: float
     rows: tuple[dict[str, Any], ...]
     troubles: tuple[str, ...]
@@ -96,6 +104,23 @@ class Facts:
         """Return the newest results of a suite; empty when it was never measured."""
         run = self.newest(suite)
         return [result for result in run.results if result.suite == suite] if run else []
+
+    def requirements(self) -> list[tuple[Result, Run | None]]:
+        """Return every requirement with the newest figure that any run has of it, and that run; None without one."""
+        strange = [row.row for run in self.runs for row in run.results if row.suite == "requirements"]
+        return [self._requirement(row) for row in dict.fromkeys([*REQUIREMENTS, *strange])] if strange else []
+
+    def _requirement(self, name: str) -> tuple[Result, Run | None]:
+        found = [(row, run) for run in reversed(self.runs) if (row := run.find("requirements", name))]
+        judged = next(((row, run) for row, run in found if row.verdict), None)
+        if judged or found:
+            return judged or found[0]
+        known = REQUIREMENTS[name]
+        row = Result(
+            suite="requirements", row=name, subject="every stack", what=known.what, unit=known.unit, target=known.most,
+            reason="not measured yet",
+        )  # fmt: skip
+        return row, None
 
     def waterfall(self) -> Run | None:
         """Return the newest run with the steps of a start."""
@@ -192,10 +217,20 @@ def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
 
 def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
     rows = tuple(map(_row, content["rows"]))
+    name = str(content["environment"])
+    _, _, slot = path.stem.removeprefix(name).partition("-slot")
     return LastRun(
-        name=path.stem, when=_written(path), outcome=str(content["outcome"]), seconds=float(content["seconds"]),
-        rows=rows, troubles=tuple(str(item) for key in ("leftovers", "degraded") for item in content.get(key) or ()),
+        name=name, slot=f"slot {slot}" if slot else "", when=_written(path), outcome=str(content["outcome"]),
+        reason=_reason(content), seconds=float(content["seconds"]), rows=rows,
+        troubles=tuple(str(item) for key in ("leftovers", "degraded") for item in content.get(key) or ()),
     )  # fmt: skip
+
+
+def _reason(content: dict[str, Any]) -> str:
+    """Return why a run did not pass: in its own words, or else what pytest's exit code means."""
+    if content["outcome"] == "passed":
+        return ""
+    return str(content.get("reason") or "") or PYTEST.get(content.get("exit_code", 0), "")
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

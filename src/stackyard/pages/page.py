@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stackyard.pages import sections, words
-from stackyard.report import NOTHING, format_size
+from stackyard.pages import glance, promises, sections, trends, words
+from stackyard.report import NOTHING, format_count, format_size
 
 if TYPE_CHECKING:
     from stackyard.bench.records import Machine
@@ -20,13 +20,24 @@ ROWS = ("start-up", "memory of the stack", "clean-up")  # what is shown of each 
 def html(facts: Facts) -> str:
     """Return the page; every name in it is escaped."""
     newest = facts.runs[-1] if facts.runs else None
+    required, targets = promises.requirements(facts), promises.targets(facts)
     return _templates("html").get_template("page.html.j2").render(
         facts=facts, newest=newest, machine=machine(newest.machine) if newest else [],
-        requirements=facts.results("requirements"), requirements_source=sections.source(facts.newest("requirements")),
-        verdict=verdict(facts), targets=sections.main_figures(facts), held=held(facts),
-        sections=sections.sections(facts), history=sections.history(facts), runs=len(sections.comparable(facts)),
+        verdict=verdict(facts), held=held(facts), tiles=glance.tiles(facts),
+        requirements=required, targets=targets, missed=promises.missed([*required, *targets]),
+        sources=promises.sources(required), again=again(facts),
+        sections=sections.sections(facts), history=trends.history(facts), trends=trends.COLUMNS,
+        runs=len(trends.comparable(facts)), numbers=sections.FIGURES,
         environments=[environment(run) for run in facts.environments], columns=ROWS, **_functions(),
     )  # fmt: skip
+
+
+def again(facts: Facts) -> str:
+    """Return the command that measures the newest requirements again; empty without any."""
+    run = facts.newest("requirements")
+    if run is None:
+        return ""
+    return " ".join(["nox -s bench --", *run.suites, *([] if run.depth == "default" else [f"--{run.depth}"])])
 
 
 def render_markdown(name: str, **given: Any) -> str:
@@ -36,15 +47,16 @@ def render_markdown(name: str, **given: Any) -> str:
 
 
 def verdict(facts: Facts) -> tuple[str, str]:
-    """Return PASS, FAIL or OPEN, and how many requirements are met in words."""
-    rows = facts.results("requirements")
-    if not rows:
+    """Return PASS, FAIL or OPEN, and how many of the measured requirements are met in words."""
+    rows = [row for row, _ in facts.requirements()]
+    judged = [row for row in rows if row.verdict]
+    if not judged:
         return "OPEN", "no requirement was measured yet"
-    met, missed = (sum(row.verdict == word for row in rows) for word in ("PASS", "FAIL"))
-    text = f"{met} of {len(rows)} requirements met"
-    if missed:
-        return "FAIL", f"{text}, {missed} missed"
-    return ("PASS", text) if met == len(rows) else ("OPEN", f"{text}, {len(rows) - met} not measured")
+    met = sum(row.verdict == "PASS" for row in judged)
+    text = f"{met} of {format_count(len(judged), 'requirement')} met"
+    if len(judged) < len(rows):
+        text += f", {len(rows) - len(judged)} not measured yet"
+    return ("FAIL" if met < len(judged) else "PASS" if len(judged) == len(rows) else "OPEN"), text
 
 
 def held(facts: Facts) -> tuple[str, str] | None:
@@ -53,7 +65,7 @@ def held(facts: Facts) -> tuple[str, str] | None:
     missed = sum(row.verdict == "FAIL" for row in rows)
     if not rows:
         return None
-    return "FAIL" if missed else "PASS", f"{len(rows) - missed} of {len(rows)} own targets met"
+    return "FAIL" if missed else "PASS", f"{len(rows) - missed} of {format_count(len(rows), 'own target')} met"
 
 
 def machine(given: Machine) -> list[tuple[str, str]]:
@@ -79,7 +91,7 @@ def environment(run: LastRun) -> tuple[LastRun, list[tuple[str, str]]]:
 def _functions() -> dict[str, Any]:
     return {
         "quantity": words.quantity, "promise": words.promise, "interval": words.interval, "figure": words.figure,
-        "moment": sections.moment, "commit": sections.commit, "name": sections.name,
+        "moment": sections.moment, "name": sections.name, "count": format_count,
     }  # fmt: skip
 
 

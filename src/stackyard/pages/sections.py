@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard.pages import figures
-from stackyard.pages.words import change, interval, promise, quantity, ratio
+from stackyard.pages.words import interval, promise, quantity, ratio
 from stackyard.report import NOTHING, scale
 
 if TYPE_CHECKING:
@@ -23,21 +23,30 @@ Kind = Literal["bars", "share", "spread", "curve"]
 
 # Title and first sentence of each suite, in the order of the page; a suite that is not named here comes last.
 SUITES: Final = {
-    "startup": ("Start-up beside peers", "The same four services, started in turn by each, until all of them answer."),
-    "cleanup": ("Clean-up beside peers", "From the order to remove until nothing of the stack is listed any more."),
-    "services": ("Services", "Each service by itself: time to ready, memory, speed."),
-    "footprint": ("Memory of a stack", "What one more stack takes of the machine."),
-    "parallel": ("Many stacks at once", "Stacks started together on this one machine."),
-    "pool": ("Warm pool", "Taking a stack that stands ready instead of starting one."),
-    "reset": ("Reset", "Giving a used stack back its first state instead of starting another."),
-    "leases": ("Leases", "Ports, subnet and name for a run, from one book per host."),
+    "startup": ("Start-up", "Each tool starts the same four services, in turn, until all of them answer."),
+    "cleanup": ("Clean-up", "Each tool removes them again, until the engine lists nothing of them."),
+    "parallel": ("Many stacks at once", "Stacks that are started together on this one machine."),
+    "services": ("Services", "Each service by itself: how soon it is ready, what it uses, how fast it answers."),
+    "footprint": ("Memory of a stack", "The memory that the machine gives for one more stack."),
+    "pool": ("Warm pool", "A run takes a stack that is ready instead of starting one."),
+    "reset": ("Reset", "A used stack gets its first state back, without a restart."),
+    "leases": ("Leases", "A run gets ports, a subnet and a name from the host's lease book."),
 }
 SPREADS: Final = frozenset({"pool", "reset"})  # where the slowest of many matters more than a peer
+BEFORE_STEPS: Final = frozenset(
+    {"startup", "cleanup", "parallel"}
+)  # what a reader looks for comes before the waterfall
 OWN: Final = "stackyard"
+BESIDE: Final = {"s": "as long", "bytes": "as much"}  # what follows a peer's figure in multiples of stackyard's
+FORMER_LIMIT: Final = "memory limit"  # a row of earlier runs that repeats what others are held to
 LIMITED: Final = frozenset({"services"})  # its targets are limits the kernel keeps, not what a stack is judged by
 MANY: Final = 3  # groups, beyond which they stand side by side
-RECENT: Final = 60  # runs that a sparkline shows
-TONES: Final = ("render", "network", "create", "start", "ready")  # kinds of steps that have a colour of their own
+# kinds of steps that have a colour of their own, and what happens in them
+STEPS: Final = {
+    "render": "Compose reads the file", "network": "the engine makes the network", "create": "it creates a container",
+    "start": "it starts the container", "ready": "the service starts, until its probe passes",
+}  # fmt: skip
+FIGURES: Final = frozenset({"at", "n", "failed", "median", "95 % interval", "p95", "p99", "promised"})  # to the right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +101,24 @@ class Section:
         title: Its heading.
         lead: One or two sentences.
         source: The run it comes from.
+        command: What measures it again.
         groups: The figures.
         paired: True where two groups fit side by side.
         heads: Heads of the table of every figure.
         details: Its rows.
+        legend: Colours of the drawing, each with what it means.
     """
 
     anchor: str
     title: str
     lead: str
     source: str = ""
+    command: str = ""
     groups: tuple[Group, ...] = ()
     paired: bool = False
     heads: tuple[str, ...] = ()
     details: tuple[tuple[str, ...], ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 def sections(facts: Facts) -> list[Section]:
@@ -113,7 +126,7 @@ def sections(facts: Facts) -> list[Section]:
     made = [_suite(facts, name) for name in _names(facts)]
     fall = waterfall(facts)
     if fall:
-        made.insert(1 if made and made[0].anchor == "startup" else 0, fall)
+        made.insert(sum(part.anchor in BEFORE_STEPS for part in made), fall)
     return made
 
 
@@ -125,24 +138,26 @@ def _names(facts: Facts) -> list[str]:
 
 def _suite(facts: Facts, name: str) -> Section:
     title, lead = SUITES.get(name, (name.capitalize(), ""))
-    results = facts.results(name)
+    results = [row for row in facts.results(name) if row.what != FORMER_LIMIT]
     heads, rows = _details(results)
     groups = tuple(_groups(results, "spread" if name in SPREADS else "bars"))
     return Section(
-        anchor=name, title=title, lead=lead, source=source(facts.newest(name)), groups=groups,
+        anchor=name, title=title, lead=f"{lead}{_sizes(results)}", source=source(facts.newest(name)),
+        command=next((row.command for row in results if row.command), ""), groups=groups,
         paired=len(groups) > MANY or all(group.kind == "curve" for group in groups),
         heads=heads, details=tuple(rows),
     )  # fmt: skip
 
 
+def _sizes(results: Sequence[Result]) -> str:
+    """Say how many stacks there were at once, where every figure is of the same number."""
+    sizes = {row.at for row in results if row.at is not None}
+    return f" Here there were {min(sizes):g}." if len(sizes) == 1 and results[0].suite == "parallel" else ""
+
+
 def source(run: Run | None) -> str:
     """Return in a line which run a figure comes from."""
-    return f"run {run.id} of {moment(run.when)}, commit {commit(run)}, {run.depth}" if run else ""
-
-
-def commit(run: Run) -> str:
-    """Return the short name of the commit that was measured."""
-    return f"{run.commit[:10] if run.commit else 'unknown'}{' with changes' if run.changed else ''}"
+    return f"run {run.id} of {moment(run.when)}, {run.source}, {run.depth}" if run else ""
 
 
 def moment(when: str) -> str:
@@ -165,24 +180,36 @@ def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str
 
 def _filled(known: Iterable[Column], rows: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row; a column in which no row has anything is left out."""
-    kept = [(head, texts) for head, cell in known if set(texts := [cell(row) for row in rows]) - {"", NOTHING}]
+    told = [(head, [cell(row) for row in rows]) for head, cell in known]
+    kept = [(head, texts) for head, texts in told if set(texts) - {"", NOTHING} and not _says_nothing(head, texts)]
     return tuple(head for head, _ in kept), list(zip(*(texts for _, texts in kept), strict=True))
+
+
+def _says_nothing(head: str, texts: Sequence[str]) -> bool:
+    """Tell whether a column is the same in every row, and said above the table."""
+    return head in {"of", "at"} and len(texts) > 1 and len(set(texts)) == 1
 
 
 def name(result: Result) -> str:
     """Return what a figure is, and whose where it is not simply stackyard's."""
-    at = "" if result.at is None else f"{result.at:g}"
     if result.subject == OWN:
-        return result.what + (f" at {at}" if at else "")
-    return f"{at} {result.subject}: {result.what}".lstrip()
+        return result.what if result.at is None else f"{result.what} at {result.at:g}"
+    return f"{result.who}: {result.what}"
 
 
 def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
     """Draw what can be compared; a single figure is left to the table."""
+    if kind == "spread":
+        for unit in dict.fromkeys(row.unit for row in results if row.median):
+            yield _lines("", kind, [row for row in results if row.unit == unit and row.median and row.at is None])
+        return
     for (what, _unit), rows in _by_quantity(row for row in results if row.at is None).items():
-        if len(rows) > 1 or kind == "spread":
+        if len(rows) > 1:
             limited = rows[0].suite in LIMITED and all(row.target for row in rows)
-            yield _lines(what, "share" if limited else kind, rows)
+            yield _lines(what, "share" if limited else "bars", rows)
+    single = [row for row in results if row.at is not None and row.target and row.figure is not None]
+    if len({row.at for row in results if row.at is not None}) == 1 and len(single) > 1:
+        yield _lines("beside what is promised", "share", single)
     for (what, unit), rows in _by_quantity(row for row in results if row.at is not None).items():
         for subject in dict.fromkeys(row.subject for row in rows):
             yield from _curve(what, unit, [row for row in rows if row.subject == subject])
@@ -198,8 +225,8 @@ def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result
 
 
 def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
-    peers = any(not row.subject.startswith(OWN) for row in rows)
-    base = next((row.median for row in rows if peers and row.subject.startswith(OWN)), None)
+    peers = len({row.subject for row in rows}) > 1
+    base = next((row.median for row in rows if peers and row.subject == OWN), None)
     bars = [_bar(row, kind, compared=base is not None) for row in rows]
     longest = figures.top(bars)
     ends = [row.target or longest if kind == "share" else longest for row in rows]
@@ -207,7 +234,7 @@ def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
     return Group(
         title=what, kind=kind, columns=heads,
         lines=tuple(
-            Line(label=label, plot=figures.bar(bar, end, _spoken(row)), own=row.subject.startswith(OWN), cells=texts)
+            Line(label=label, plot=figures.bar(bar, end, _spoken(row)), own=peers and row.subject == OWN, cells=texts)
             for row, bar, end, label, texts in zip(rows, bars, ends, _labels(rows), cells, strict=True)
         ),
     )  # fmt: skip
@@ -218,25 +245,27 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
     if kind == "spread":
         marks = [place for place in (row.p95, row.p99) if place is not None]
         return figures.Bar(value=row.median or 0.0, limit=limit, marks=marks)
-    tone = "peer" if compared and not row.subject.startswith(OWN) else "own"
+    tone = "peer" if compared and row.subject != OWN else "own"
     return figures.Bar(value=row.median or 0.0, low=row.low, high=row.high, limit=limit, tone=tone)
 
 
 def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row of a figure."""
     judged: list[Column] = [("promised", promise), ("verdict", lambda row: row.verdict or "")]
+    most = max(row.median or 0.0 for row in rows)  # its unit is everybody's
     known: dict[Kind, list[Column]] = {
-        "bars": [("95 % interval", interval), (f"to {OWN}", lambda row: ratio(row.median, base)), *judged],
+        "bars": [("95 % interval", interval), (f"beside {OWN}", lambda row: _beside(row, base)), *judged],
         "share": [
-            ("limit", lambda row: quantity(row.target, row.unit)),
+            ("limit", lambda row: promise(row).removeprefix("at most ")),
             ("used", lambda row: f"{(row.median or 0.0) / (row.target or 1.0):.0%}"),
         ],
         "spread": [
-            ("p95", lambda row: quantity(row.p95, row.unit)), ("p99", lambda row: quantity(row.p99, row.unit)),
+            ("p95", lambda row: quantity(row.p95, row.unit, most)),
+            ("p99", lambda row: quantity(row.p99, row.unit, most)),
             ("n", lambda row: str(row.n)), *judged,
         ],
     }  # fmt: skip
-    return _filled([("median", lambda row: quantity(row.median, row.unit)), *known[kind]], rows)
+    return _filled([("median", lambda row: quantity(row.median, row.unit, most)), *known[kind]], rows)
 
 
 def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
@@ -244,7 +273,7 @@ def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
     points = [_point(row, factor) for row in rows]
     if len({point.x for point in points}) > 1:
         words = "; ".join(f"{quantity(row.median, unit)} at {row.at or 0:g}" for row in rows)
-        title = f"{rows[0].subject}: {what}" if rows[0].subject != OWN else what
+        title = f"{rows[0].subject}: {what}" if rows[0].subject not in {OWN, "stacks at once"} else what
         across = "how many stacks at once" if rows[0].suite == "parallel" else "how many"
         limit = next((row.target * factor for row in rows if row.target is not None and row.better == "less"), None)
         yield Group(
@@ -259,9 +288,19 @@ def _point(row: Result, factor: float) -> figures.Point:
 
 
 def _labels(rows: Sequence[Result]) -> list[str]:
-    """Return the rows' subjects, each with its row's name where another has the same."""
-    subjects = [row.subject for row in rows]
-    return [row.subject if subjects.count(row.subject) == 1 else f"{row.subject} ({row.row})" for row in rows]
+    """Return whose the rows are, or what they are where all are of one; told apart by the row's name if need be."""
+    alone = len({row.subject for row in rows}) == 1 and len({row.what for row in rows}) == len(rows)
+    labels = [row.what if alone else row.subject for row in rows]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({row.row})" for label, row in zip(labels, rows, strict=True)
+    ]
+
+
+def _beside(row: Result, base: float | None) -> str:
+    """Say how a peer's figure stands to stackyard's own; nothing for that itself."""
+    if row.subject == OWN or base is None:
+        return ""
+    return f"{ratio(row.median, base)} {BESIDE[row.unit]}" if row.unit in BESIDE else ratio(row.median, base)
 
 
 def _spoken(row: Result) -> str:
@@ -289,61 +328,32 @@ def waterfall(facts: Facts) -> Section | None:
     )  # fmt: skip
     return Section(
         anchor="waterfall", title="Where a start spends its time", source=source(run),
-        lead=f"One start of {quantity(end, 's')}, the one in the middle of those measured, step by step.",
+        lead=f"The steps of one start of {quantity(end, 's')}, the median of those measured.",
+        legend=tuple((str(place), f"{kind}: {text}") for place, (kind, text) in enumerate(STEPS.items(), 1)),
         groups=(Group(title="", kind="bars", head="step", columns=("begins", "ends", "takes"), lines=lines),),
     )  # fmt: skip
 
 
 def _tone(name: str) -> str:
     kind = name.split(" ", 1)[0]
-    return str(TONES.index(kind) + 1) if kind in TONES else "own"
+    return str([*STEPS].index(kind) + 1) if kind in STEPS else "own"
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a duration within a start; finer than a millisecond nothing there is."""
+    """Return a duration within a start, in one unit so that neighbours compare."""
     return f"{seconds * 1000:,.0f} ms"
 
 
-def history(facts: Facts) -> list[Line]:
-    """Return a line for each main figure: how it went over the runs on a machine like the newest run's."""
-    runs = comparable(facts)
-    rows = [row for row in main_figures(facts) if _is_furthest(facts, row)]
-    kept = [(row, values) for row in rows if len(values := _values(runs, row)) > 1]
+def main_figures(facts: Facts) -> list[Result]:
+    """Return the newest result of every row that promises something; of a curve its end, and whatever was missed."""
+    names = [name for name in _names(facts) if name not in LIMITED]
     return [
-        Line(
-            label=name(row),
-            plot=figures.sparkline(values, _course(row, values)),
-            cells=(quantity(values[0], row.unit), quantity(values[-1], row.unit), change(values[0], values[-1]),
-                   str(len(values)), promise(row)),
-        )
-        for row, values in kept
+        row for name in names for row in facts.results(name)
+        if row.target is not None and (_is_furthest(facts, row) or row.verdict == "FAIL")
     ]  # fmt: skip
-
-
-def _course(row: Result, values: Sequence[float]) -> str:
-    return f"{row.what}, {len(values)} runs: " + ", ".join(quantity(value, row.unit) for value in values[-10:])
 
 
 def _is_furthest(facts: Facts, row: Result) -> bool:
     """Tell whether a figure is on no curve, or at its end: that one stands for the whole curve."""
     others = [other.at for other in facts.results(row.suite) if (other.what, other.subject) == (row.what, row.subject)]
     return row.at is None or row.at == max(at for at in others if at is not None)
-
-
-def comparable(facts: Facts) -> list[Run]:
-    """Return the last runs on a machine like the newest run's: figures of different ones say nothing together."""
-    if not facts.runs:
-        return []
-    here = facts.runs[-1].machine
-    return [run for run in facts.runs if (run.machine.cpu, run.machine.cpus) == (here.cpu, here.cpus)][-RECENT:]
-
-
-def main_figures(facts: Facts) -> list[Result]:
-    """Return the newest result of every row that promises something, the suites in the order of the page."""
-    names = [name for name in _names(facts) if name not in LIMITED]
-    return [row for name in names for row in facts.results(name) if row.target is not None]
-
-
-def _values(runs: Sequence[Run], row: Result) -> list[float]:
-    found = [run.find(row.suite, row.row) for run in runs]
-    return [result.figure for result in found if result is not None and result.figure is not None]

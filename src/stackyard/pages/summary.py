@@ -6,7 +6,7 @@ import json as jsonlib
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from stackyard.pages import page, sections
+from stackyard.pages import page, sections, trends
 from stackyard.pages.words import figure, promise
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stackyard.bench.records import Result
     from stackyard.pages.inputs import Facts
 
-SCHEMA = 1  # of summary.json
+SCHEMA = 2  # of summary.json
 SHORT = ("startup", "cleanup", "parallel", "pool", "reset")  # suites whose promised figures a pull request wants to see
 
 
@@ -24,9 +24,9 @@ def markdown(facts: Facts) -> str:
     newest = facts.runs[-1] if facts.runs else None
     return page.render_markdown(
         "summary.md.j2", facts=facts, newest=newest, machine=page.machine(newest.machine) if newest else [],
-        verdict=page.verdict(facts), requirements=facts.results("requirements"), held=page.held(facts),
+        verdict=page.verdict(facts), requirements=[row for row, _ in facts.requirements()], held=page.held(facts),
         targets=sections.main_figures(facts), sections=sections.sections(facts), short=SHORT,
-        history=sections.history(facts), columns=page.ROWS,
+        history=trends.history(facts), columns=page.ROWS,
         environments=[page.environment(run) for run in facts.environments],
     )  # fmt: skip
 
@@ -39,10 +39,11 @@ def json(facts: Facts) -> str:
         "verdict": word,
         "summary": text,
         "targets": (page.held(facts) or ("OPEN", "no own target was measured yet"))[1],
-        "requirements": _plain(facts.results("requirements")),
+        "requirements": _plain(row for row, _ in facts.requirements()),
         "figures": _plain(sections.main_figures(facts)),
         "environments": [
-            {"name": run.name, "when": run.when.isoformat(), "outcome": run.outcome, "seconds": run.seconds,
+            {"name": run.name, "slot": run.slot, "when": run.when.isoformat(), "outcome": run.outcome,
+             "reason": run.reason, "seconds": run.seconds,
              "rows": list(run.rows), "troubles": list(run.troubles)}
             for run in facts.environments
         ],
@@ -66,7 +67,7 @@ def _plain(rows: Iterable[Result]) -> list[dict[str, Any]]:
 
 def junit(facts: Facts) -> str:
     """Return one test case for each requirement; one that was not measured counts as skipped."""
-    rows = facts.results("requirements")
+    rows = [row for row, _ in facts.requirements()]
     run = facts.newest("requirements")
     suite = ET.Element("testsuite", name="requirements", tests=str(len(rows)), errors="0")
     suite.set("failures", str(sum(row.verdict == "FAIL" for row in rows)))
