@@ -30,7 +30,8 @@ DRAWN: Final = """
 """
 # Where the figures in the tables of all figures end, and how wide they are.
 CELLS: Final = """
-[...document.querySelectorAll('details td.num:not(.none)')].map(e => e.getBoundingClientRect()).map(b => [b.right, b.width])
+[...document.querySelectorAll("details td.num:not(.none)")]
+    .map(e => e.getBoundingClientRect()).map(box => [box.right, box.width])
 """
 TEXTS: Final = "[...document.querySelectorAll('svg text')].map(e => parseFloat(getComputedStyle(e).fontSize))"
 
