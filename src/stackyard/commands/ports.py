@@ -133,9 +133,10 @@ def check(_c: Context, json: bool = False) -> None:
         lines += [f"  {port} in use by {short_owner(who)}" for port, who in found["bound"].items()]
     answer({"book": verdict, "leases": findings}, "\n".join(lines), as_json=json)
     if verdict != "ok":
+        advice = "; move it away, and it is made again from the stacks that run"
         raise BookError(
-            f"{book.settings.state_dir}: the lease book is wrong: {verdict}; move it away, and it is made again from "
-            f"the stacks that run"
+            f"{book.settings.state_dir}: the lease book was wrong, {verdict}"
+            f"{'' if verdict.startswith('mended') else advice}"
         )
 
 

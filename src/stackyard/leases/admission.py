@@ -51,8 +51,10 @@ class Booked(NamedTuple):
         """Add the bookings up; *now* in seconds since 1970."""
         row = db.execute(
             "SELECT count(*), coalesce(sum(memory_mb), 0),"
-            " coalesce(sum(CASE WHEN created>? THEN memory_mb ELSE 0 END), 0) FROM leases WHERE memory_mb>0",
-            (now - SETTLING,),
+            " coalesce(sum(CASE WHEN created BETWEEN ? AND ? THEN memory_mb ELSE 0 END), 0) FROM leases"
+            # more is nobody's, and sums of it would not fit into a number
+            " WHERE typeof(memory_mb)='integer' AND memory_mb BETWEEN 1 AND 1000000000",
+            (now - SETTLING, now),
         ).fetchone()
         return cls(leases=row[0], total_mb=row[1], young_mb=row[2])
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard import files as disk
+from stackyard.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
 from stackyard.leases import files, owners, refusals, rows, waiters
 from stackyard.leases.admission import Booked, Capacity
@@ -30,7 +31,6 @@ from stackyard.leases.slots import Search
 from stackyard.leases.store import Store
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
@@ -56,6 +56,7 @@ class LeaseBook:
             succeeds.
         read_only: Change nothing on the disk. Whatever would write raises a BookError.
         clock: Seconds since 1970.
+        steady: Seconds since the host was started; by default as `stackyard.clocks.steady_for` gives it.
         sleep: Waits that many seconds.
     """
 
@@ -66,15 +67,19 @@ class LeaseBook:
         *,
         read_only: bool = False,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
         self.host = settings.host
         self._survivors = survivors
         self._clock = clock
+        self._steady = steady or steady_for(clock)
         self._sleep = sleep
         self._directory = settings.state_dir / "leases"
-        self._store = Store(settings.state_dir, self._recover, read_only=read_only)
+        self._store = Store(
+            settings.state_dir, self._recover, mend=self._mend, now=self._now, read_only=read_only
+        )  # fmt: skip
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
@@ -126,8 +131,8 @@ class LeaseBook:
 
     def _attend(self, request: Request, draft: Draft, strangers: Strangers | None, wait: float) -> Lease:
         """Ask until the request is answered or *wait* seconds are over; leave the queue either way."""
-        end = self._clock() + wait
-        patience = self._clock() + STARTING
+        end = self._steady() + wait
+        patience = self._steady() + STARTING
         ticket: int | None = None
         try:
             while True:
@@ -136,9 +141,9 @@ class LeaseBook:
                     return answer
                 if isinstance(answer, StillStartingError):
                     end = max(end, patience)
-                if self._clock() >= end:
+                if self._steady() >= end:
                     raise answer
-                self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._clock(), 0.0)))
+                self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._steady(), 0.0)))
         finally:
             if ticket is not None:
                 number = ticket
@@ -150,12 +155,11 @@ class LeaseBook:
         ground = _survey(strangers)
 
         def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
-            now = self._clock()
-            ahead = waiters.ahead(db, request.wanted, ticket, now)
+            ahead = waiters.ahead(db, request.wanted, ticket)
             try:
-                return ticket, ahead, request.answer(db, draft, ground, now, ahead)
+                return ticket, ahead, request.answer(db, draft, ground, db.moment.wall, ahead)
             except PoolExhaustedError as error:
-                return waiters.join(db, request.wanted, ticket, now) if queued else None, ahead, error
+                return waiters.join(db, request.wanted, ticket) if queued else None, ahead, error
 
         return self._store.run(work)
 
@@ -309,7 +313,7 @@ class LeaseBook:
         check_seconds("seconds", seconds)
 
         def work(db: Transaction) -> None:
-            rows.rest(db, self._find(db, identifier, None), self._clock() + seconds)
+            rows.rest(db, self._find(db, identifier, None), db.moment.steady + seconds)
 
         self._store.run(work)
 
@@ -331,11 +335,10 @@ class LeaseBook:
             held = rows.one(db, self._directory, lease.id)
             if held is None or not _is_same(held, lease):
                 raise LeaseNotFoundError(f"lease {lease.id} has ended or has another owner now; acquire a new one")
-            now = self._clock()
-            place = Search(db=db, settings=self.settings, ground=ground, now=now).place()
+            place = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall).place()
             moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
             rows.delete(db, held)
-            rows.rest(db, held, now + rest)
+            rows.rest(db, held, db.moment.steady + rest)
             rows.insert(db, moved)
             others = files.given(held)
             db.undo.append(lambda: files.write(held, others, {}, self.host))
@@ -368,17 +371,18 @@ class LeaseBook:
 
     def check(self) -> str:
         """
-        Check every page of the book, and every lease against its claims.
+        Check every page of the book, every row, and every lease against its claims.
 
         Returns:
-            ``ok``, or what is wrong.
+            ``ok``, or what is wrong; ``mended:`` and what was wrong, if it is so no more.
 
         Raises:
             BookError: If the book cannot be used.
         """
-        return self._store.run(rows.verdict, fresh=True, reading=True)
+        verdict = self._store.run(rows.verdict, fresh=True, reading=True)
+        return f"mended: {'; '.join(self._store.mended)}" if verdict == "ok" and self._store.mended else verdict
 
-    def _find(self, db: sqlite3.Connection, identifier: str, environment: str | None) -> Lease:
+    def _find(self, db: Transaction, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
         if found is None:
             raise LeaseNotFoundError(
@@ -386,7 +390,15 @@ class LeaseBook:
             )
         return found
 
-    def _recover(self, db: sqlite3.Connection, state: str) -> None:
+    def _now(self) -> Moment:
+        return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())
+
+    def _mend(self, db: Transaction) -> list[str]:
+        from stackyard.leases import mending  # noqa: PLC0415 - imports what imports the book
+
+        return mending.mend(db, self._directory, self.settings)
+
+    def _recover(self, db: Transaction, state: str) -> None:
         if state == "due" or self._survivors is not None:
             from stackyard.leases import recovery  # noqa: PLC0415 - a book is hardly ever new
 

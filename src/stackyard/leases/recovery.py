@@ -12,15 +12,18 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
+from stackyard import files as disk
 from stackyard.errors import StackyardError
 from stackyard.leases import rows
-from stackyard.leases.records import Lease, Survivor, keeps_data, parse_env
+from stackyard.leases.columns import BadRowError
+from stackyard.leases.records import ENV, Lease, Survivor, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 log = logging.getLogger("stackyard")
@@ -29,7 +32,7 @@ GRACE: Final = 3600.0  # seconds that a recovered lease without an owning proces
 
 
 def recover(
-    db: sqlite3.Connection,
+    db: Transaction,
     settings: Settings,
     state: str,
     directory: Path,
@@ -62,7 +65,7 @@ def recover(
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
 
 
-def is_done(db: sqlite3.Connection) -> bool:
+def is_done(db: Transaction) -> bool:
     """Say whether the directories' leases are in the book, so that any other directory is nobody's."""
     row = db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()
     return row is None or row[0] != "due"
@@ -70,18 +73,22 @@ def is_done(db: sqlite3.Connection) -> bool:
 
 def _from_files(directory: Path, host: str) -> Iterator[Survivor]:
     for file in sorted(directory.glob("[a-z0-9]*/env")):
-        try:
-            variables = parse_env(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue
-        survivor = Survivor.from_variables(variables, host=host)
-        if survivor is not None and survivor.id == file.parent.name:
+        survivor = survivor_in(file.parent, host)
+        if survivor is not None:
             yield survivor
 
 
-def _enter(
-    db: sqlite3.Connection, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float
-) -> None:
+def survivor_in(directory: Path, host: str) -> Survivor | None:
+    """Read the lease that the env file in its *directory* tells of; None if it tells of no lease of *host*."""
+    try:
+        text = disk.read(directory / ENV).decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    survivor = Survivor.from_variables(parse_env(text), host=host)
+    return survivor if survivor is not None and survivor.id == directory.name else None
+
+
+def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float) -> None:
     for found in survivors:
         if rows.one(db, directory, found.id) is not None:
             continue
@@ -104,8 +111,8 @@ def _enter(
         )
         db.execute("SAVEPOINT entry")
         try:
-            rows.insert(db, lease)
-        except sqlite3.IntegrityError as error:
+            rows.insert(db, rows.checked(lease))
+        except (sqlite3.IntegrityError, BadRowError) as error:
             db.execute("ROLLBACK TO entry")
             log.warning("lease %s of %s cannot be entered again: %s", lease.id, lease.environment, error)
             continue

@@ -9,18 +9,18 @@ from stackyard.leases import rows
 from stackyard.leases.ground import can_bind, port_holders, span
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
     from pathlib import Path
 
     from stackyard.leases.ground import Ground
     from stackyard.leases.records import Lease
     from stackyard.leases.slots import Place, Search
+    from stackyard.leases.store import Transaction
 
 _SHOWN: Final = 5  # holders named in one message
 
 
-def obstacle(db: sqlite3.Connection, directory: Path, place: Place, ground: Ground) -> str | None:
+def obstacle(db: Transaction, directory: Path, place: Place, ground: Ground) -> str | None:
     """Say what stands in the way of a fixed block, and who; None if nothing does."""
     wanted = [("port", str(port)) for port in place.ports.values()] + [("subnet", place.subnet)]
     for kind, value in wanted:

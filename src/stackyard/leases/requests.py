@@ -16,7 +16,6 @@ from stackyard.leases.records import Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -102,14 +101,14 @@ class Request:
     def _stable_id(self) -> str:
         return stable_id(self.environment.name, self.host, self.environment.root)
 
-    def _existing(self, db: sqlite3.Connection) -> Lease | None:
+    def _existing(self, db: Transaction) -> Lease | None:
         if self._keeps_data:
             return rows.one(db, self.directory, self._stable_id)
         if self.parallel_id is None:
             return None
         return rows.by_parallel_id(db, self.directory, self.parallel_id, self.environment.name)
 
-    def _again(self, db: sqlite3.Connection, held: Lease, now: float) -> Lease:
+    def _again(self, db: Transaction, held: Lease, now: float) -> Lease:
         """Hand a lease out once more, unless a living process has it to itself."""
         stale = held.is_stale(now)
         if held.owner.kind == "process" and not stale:
@@ -127,7 +126,7 @@ class Request:
         rows.update(db, again)
         return again
 
-    def _admit(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> None:
+    def _admit(self, db: Transaction, ground: Ground, now: float, ahead: int) -> None:
         """Refuse a stack there is no memory for."""
         if self.force or ground.memory is None:
             return
@@ -136,7 +135,7 @@ class Request:
         if text is not None:
             raise PoolExhaustedError(text)
 
-    def _place(self, db: sqlite3.Connection, ground: Ground, now: float, ahead: int) -> Place:
+    def _place(self, db: Transaction, ground: Ground, now: float, ahead: int) -> Place:
         if self.fixed != "never":
             own = self.environment
             block = Place(slot=None, ports=dict(own.ports), spare=(), subnet=own.subnet)

@@ -65,6 +65,27 @@ CREATE TABLE queue (
 {_WARM};
 """
 
+# Tables that an older stackyard with the same version neither needs nor minds, so that both may share a book; they are
+# made when a book without them is opened. clocks holds a lease's end on the boot-time clock, for as long as wall is its
+# deadline; set_aside keeps the rows that could not be used.
+ADDITIONS: Final[dict[str, str]] = {
+    "clocks": """
+CREATE TABLE clocks (
+    lease TEXT PRIMARY KEY REFERENCES leases (id) ON DELETE CASCADE,
+    wall REAL NOT NULL,
+    boot TEXT NOT NULL,
+    ends REAL NOT NULL
+) WITHOUT ROWID""",
+    "set_aside": """
+CREATE TABLE set_aside (
+    at TEXT NOT NULL,
+    source TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    content TEXT NOT NULL
+)""",
+}
+KNOWN: Final = frozenset({"meta", "leases", "claims", "slots", "queue", "pools", "warm"})
+
 # From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one
 # transaction; version 1 is the first.
 MIGRATIONS: Final[dict[int, str]] = {

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackyard.errors import PoolExhaustedError
+from stackyard.leases import columns
 from stackyard.leases.ground import span
 from stackyard.leases.records import SERVICES
 from stackyard.settings import SUBNET_PREFIX
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from stackyard.leases.ground import Ground
+    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 
@@ -56,7 +58,7 @@ class Search:
         busy: Slots passed over because another program or network has them.
     """
 
-    db: sqlite3.Connection
+    db: Transaction
     settings: Settings
     ground: Ground
     now: float
@@ -97,10 +99,12 @@ class Search:
         pool = pool_key(self.settings)
         enter_pool(self.db, self.settings)
         found = self.db.execute(
-            "SELECT port FROM slots WHERE pool=? AND idle IS NOT NULL AND rests_until<=? ORDER BY idle, port",
-            (pool, self.now),
+            "SELECT port, rests_until FROM slots WHERE pool=? AND idle IS NOT NULL ORDER BY idle, port", (pool,)
         )
-        for (port,) in found:
+        for port, rests_until in found:
+            columns.check("slots", (pool, port, 0, rests_until))
+            if not self.db.moment.is_past(rests_until):
+                continue
             number = slot_number(self.settings, port)
             if number is not None:
                 yield number, range(port, port + self.settings.block)

@@ -27,9 +27,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from stackyard import files, statedir
+from stackyard.clocks import Moment
 from stackyard.errors import BookError
 from stackyard.leases import owners
-from stackyard.leases.schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
+from stackyard.leases.columns import BadRowError
+from stackyard.leases.schema import ADDITIONS, APPLICATION_ID, KNOWN, MIGRATIONS, TABLES, VERSION
 from stackyard.leases.turnstile import take_lock
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _Look: TypeAlias = tuple[int, int, int]  # inode, time of the last change in ns,
 TRIES: Final = 10  # books that one piece of work may find broken or deleted under it
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
+_STATES: Final = ("due", "stacks")
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -59,11 +62,14 @@ class Transaction(sqlite3.Connection):
 
     Attributes:
         undo: Takes back, last first, what *work* did to files; called if the transaction fails.
+        moment: When the transaction began.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.undo: list[Callable[[], object]] = []
+        self.moment = Moment(wall=0.0, steady=0.0, boot="")
+        self.text_factory = _text
 
 
 class Store:
@@ -73,20 +79,33 @@ class Store:
     Args:
         directory: The state directory; made with mode 0700 if missing.
         recover: Fills a new book with what is still known. Called within each piece of work until the row
-        ``recovery``
-            of the table ``meta``, whose value it is given, says ``done``.
+            ``recovery`` of the table ``meta``, whose value it is given, says ``done``.
+        mend: Sets aside the rows of an opened book that nobody wrote so, and returns a line on each thing it mended.
+        now: Tells the time.
         read_only: Change nothing on the disk, whatever state the book is in.
+
+    Attributes:
+        mended: What the last piece of work found to be wrong with the rows, and mended.
     """
 
     def __init__(
-        self, directory: Path, recover: Callable[[sqlite3.Connection, str], None], *, read_only: bool = False
+        self,
+        directory: Path,
+        recover: Callable[[Transaction, str], None],
+        *,
+        mend: Callable[[Transaction], list[str]],
+        now: Callable[[], Moment],
+        read_only: bool = False,
     ) -> None:
         self.directory = directory
         self.read_only = read_only
+        self._mend = mend
+        self._now = now
         self.file = directory / "book.sqlite3"
         self._journal = directory / "book.sqlite3-journal"
         self._recover = recover
         self._db: Transaction | None = None
+        self.mended: list[str] = []
         self._seen: _Look = (0, 0, 0)  # what the open file looked like after the last work
         _stores.add(self)
 
@@ -113,7 +132,8 @@ class Store:
         """
         Do *work* in one transaction, alone on this host.
 
-        A book found broken, or deleted under the work, is replaced by a new one, and *work* done again there.
+        A book found broken, or deleted under the work, is replaced by a new one, and *work* done again there. A row
+        that *work* could not use is set aside, and *work* done again too.
 
         Args:
             work: Is given the open book.
@@ -135,10 +155,14 @@ class Store:
                     return self._transact(work)
                 except _BrokenError as error:
                     self._set_aside(str(error))
+                except BadRowError:
+                    continue  # it is set aside when the book is opened again
             try:
                 return self._transact(work)
             except _BrokenError as error:
                 raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
+            except BadRowError as error:
+                raise BookError(f"{self.file}: {error}") from None
 
     def _look_only(self, work: Callable[[Transaction], T]) -> T:
         """Do *work* on a copy in memory, migrated or recovered there if need be; the disk is not written to."""
@@ -157,8 +181,11 @@ class Store:
             with contextlib.closing(book):
                 fill(book)
                 book.execute("BEGIN")
-                self._check_content(book)
+                book.moment = self._now()
+                self._log(self._check_content(book, opened=True))
                 return work(book)
+        except BadRowError as error:
+            raise BookError(f"{self.file}: {error}") from None
         except sqlite3.DatabaseError as error:
             raise self._explained(error) from error
 
@@ -209,12 +236,15 @@ class Store:
         found = self._made()
         inode = found[0]
         try:
-            db = self._connection(found)
+            opened = self._is_to_be_opened(found)
+            db = self._connection(opened=opened)
             try:
                 db.execute("BEGIN IMMEDIATE")
-                self._check_content(db)
+                db.moment = self._now()
+                told = self._check_content(db, opened=opened)
                 result = work(db)
                 db.execute("COMMIT")
+                self._log(told)
                 self._seen = self._look()
                 if self._seen[0] != inode:
                     raise _BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
@@ -236,11 +266,15 @@ class Store:
         broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
         return _BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
 
-    def _connection(self, found: _Look) -> Transaction:
-        """Return the open book; only ever called under the lock, so that threads take turns with it too."""
+    def _is_to_be_opened(self, found: _Look) -> bool:
+        """Say whether there is no open book, or it is not the file that was found."""
         seen = self._seen
-        # written, but by nobody who counts changes as SQLite does: what is cached would hide it
-        if found[0] != seen[0] or (found[1] != seen[1] and found[2] == seen[2]):
+        # written, but not by a program that counts changes as SQLite does: what is cached would hide it
+        return self._db is None or found[0] != seen[0] or (found[1] != seen[1] and found[2] == seen[2])
+
+    def _connection(self, *, opened: bool) -> Transaction:
+        """Return the book, *opened* now; only ever called under the lock, so that threads take turns with it too."""
+        if opened:
             self.close()
         if self._db is None:
             self._db = self._open()
@@ -320,20 +354,42 @@ class Store:
         self._journal.unlink(missing_ok=True)
         fresh.rename(self.file)
 
-    def _check_content(self, connection: sqlite3.Connection) -> None:
-        meta = dict(connection.execute("SELECT key, value FROM meta"))
+    def _check_content(self, db: Transaction, *, opened: bool) -> list[str]:
+        """Bring the book up to date and mend it; return a line for each thing that was wrong."""
+        meta = dict(db.execute("SELECT key, value FROM meta"))
         if "schema" not in meta:
             raise _BrokenError("its schema row is missing")
-        self._migrate(connection, int(meta["schema"]))
+        self._migrate(db, _version(db, meta["schema"]))
         if meta.get("boot") != owners.boot_id():
-            if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise _BrokenError(verdict)
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
-        if (state := meta.get("recovery", "done")) != "done":
-            self._recover(connection, state)
+            self._begin_boot(db)
+        told = self._mended(db) if opened else []
+        state = str(db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()[0]) if told else None
+        if (state := state or meta.get("recovery", "done")) != "done":
+            self._recover(db, state if state in _STATES else "due")
+        return told
 
     @staticmethod
-    def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    def _begin_boot(db: Transaction) -> None:
+        if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise _BrokenError(verdict)
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
+        db.execute("UPDATE slots SET rests_until=0")  # the clock they rest by has begun again
+
+    def _mended(self, db: Transaction) -> list[str]:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        if missing := KNOWN - tables:
+            raise _BrokenError(f"its table {min(missing)} is missing")
+        for statement in (ADDITIONS[name] for name in ADDITIONS if name not in tables):
+            db.execute(statement)
+        return self._mend(db)
+
+    def _log(self, told: list[str]) -> None:
+        self.mended = told
+        for line in told:
+            _warn("%s: %s", self.file, line)
+
+    @staticmethod
+    def _migrate(connection: Transaction, version: int) -> None:
         for step in range(version, VERSION):
             for statement in MIGRATIONS[step].split(";"):
                 connection.execute(statement)
@@ -360,7 +416,32 @@ def _fill(connection: sqlite3.Connection) -> None:
         f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
         f"{TABLES} COMMIT;"
     )
+    for statement in ADDITIONS.values():
+        connection.execute(statement)
     connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
+
+
+def _version(db: Transaction, told: object) -> int:
+    """Return the schema's version: what the book tells, where that can be, else what its tables show."""
+    header = db.execute("PRAGMA user_version").fetchone()[0]
+    if told == str(header) and 1 <= header <= VERSION:
+        return int(header)
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if "warm" in tables:
+        version = 3
+    else:
+        version = 2 if any(row[1] == "memory_mb" for row in db.execute("PRAGMA table_info(leases)")) else 1
+    db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(version),))
+    db.execute(f"PRAGMA user_version={version}")
+    return version
+
+
+def _text(raw: bytes) -> str | bytes:
+    """Return a text of the book; one that is no UTF-8 comes as bytes, which no rule for a text accepts."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def _warn(text: str, *values: object) -> None:

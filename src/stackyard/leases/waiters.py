@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases.owners import Owner, boot_id, pid_namespace
+from stackyard.leases import columns
+from stackyard.leases.owners import Owner, pid_namespace
 
 if TYPE_CHECKING:
-    import sqlite3
+    from stackyard.clocks import Moment
+    from stackyard.leases.store import Transaction
 
 SILENCE: Final = 30.0  # seconds after which an unseen waiter is taken for dead
 
 
-def ahead(db: sqlite3.Connection, wanted: str, ticket: int | None, now: float) -> int:
+def ahead(db: Transaction, wanted: str, ticket: int | None) -> int:
     """
     Return how many wait for *wanted* before *ticket*, or in all if it is None; the dead are dropped.
 
@@ -25,28 +27,32 @@ def ahead(db: sqlite3.Connection, wanted: str, ticket: int | None, now: float) -
         db: The book, in a transaction.
         wanted: What they queue for.
         ticket: The asker's own place.
-        now: Seconds since 1970.
+
+    Raises:
+        BadRowError: If a waiter's row holds what nobody wrote so.
     """
     waiting = db.execute("SELECT ticket, owner, seen FROM queue WHERE wanted=? ORDER BY ticket", (wanted,)).fetchall()
-    dead = [(number,) for number, owner, seen in waiting if number != ticket and not _waits(owner, seen, now)]
+    for number, owner, seen in waiting:
+        columns.check("queue", (number, wanted, owner, seen))
+    dead = [(number,) for number, owner, seen in waiting if number != ticket and not _waits(owner, seen, db.moment)]
     db.executemany("DELETE FROM queue WHERE ticket=?", dead)
     living = {number for number, _, _ in waiting} - {number for (number,) in dead}
     return sum(1 for number in living if ticket is None or number < ticket)
 
 
-def join(db: sqlite3.Connection, wanted: str, ticket: int | None, now: float) -> int:
+def join(db: Transaction, wanted: str, ticket: int | None) -> int:
     """Take a ticket, or keep *ticket* and be seen; return it."""
-    row = (ticket, wanted, Owner.current().label(), now)
+    row = (ticket, wanted, Owner.current().label(), db.moment.steady)
     return int(db.execute("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?) RETURNING ticket", row).fetchone()[0])
 
 
-def leave(db: sqlite3.Connection, ticket: int) -> None:
+def leave(db: Transaction, ticket: int) -> None:
     """Give a ticket back."""
     db.execute("DELETE FROM queue WHERE ticket=?", (ticket,))
 
 
-def _waits(label: str, seen: float, now: float) -> bool:
+def _waits(label: str, seen: float, now: Moment) -> bool:
     owner = Owner.parse(label)
-    if owner is None or owner.boot != boot_id() or abs(now - seen) > SILENCE:
+    if owner is None or owner.boot != now.boot or now.is_past(seen + SILENCE) or not now.is_past(seen - SILENCE):
         return False
     return owner.namespace != pid_namespace() or owner.runs()

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases import files, owners, rows
+from stackyard.leases import columns, files, owners, rows
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import KEEPER
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
     from stackyard.leases.book import LeaseBook
@@ -210,7 +209,7 @@ class WarmStacks:
 
         return self.book.transact(work)
 
-    def _leases(self, db: sqlite3.Connection) -> dict[str, Lease]:
+    def _leases(self, db: Transaction) -> dict[str, Lease]:
         return {lease.id: lease for lease in rows.every(db, self.book.directory)}
 
     def _hand_over(self, db: Transaction, held: Lease, parallel_id: str | None, *, outlives: bool) -> Lease:
@@ -226,14 +225,18 @@ class WarmStacks:
         return taken
 
 
-def _pools(db: sqlite3.Connection) -> list[Pool]:
-    found = db.execute("SELECT root, environment, size FROM pools ORDER BY root, environment")
+def _pools(db: Transaction) -> list[Pool]:
+    found = db.execute("SELECT root, environment, size FROM pools ORDER BY root, environment").fetchall()
+    for row in found:
+        columns.check("pools", row)
     return [Pool(root=Path(root), environment=environment, size=size) for root, environment, size in found]
 
 
-def _every(db: sqlite3.Connection, leases: dict[str, Lease]) -> list[Warm]:
+def _every(db: Transaction, leases: dict[str, Lease]) -> list[Warm]:
     """Return the warm stacks that can still be had, oldest first; those of another boot have ended with it."""
     found = db.execute(f"SELECT {_COLUMNS} FROM warm ORDER BY since, lease").fetchall()  # noqa: S608 - constant columns
+    for row in found:
+        columns.check("warm", row)
     boot = owners.boot_id()
     return [
         Warm(lease=held, root=Path(root), fingerprint=fingerprint, since=since)
@@ -242,7 +245,7 @@ def _every(db: sqlite3.Connection, leases: dict[str, Lease]) -> list[Warm]:
     ]
 
 
-def _forget(db: sqlite3.Connection, lease: Lease) -> None:
+def _forget(db: Transaction, lease: Lease) -> None:
     db.execute("DELETE FROM warm WHERE lease=?", (lease.id,))
 
 

@@ -250,10 +250,10 @@ def test_a_wrong_book_ends_the_check_with_exit_code_5(capsys: pytest.CaptureFixt
     ports.allocate(Context(), name="job-1")
     LeaseBook(Settings.load())._store.run(lambda db: db.execute("DELETE FROM claims WHERE kind='port'"))
 
-    with pytest.raises(Exit, match="its claims differ") as caught:
+    with pytest.raises(Exit, match="its claims differed") as caught:
         ports.check(Context())
     assert caught.value.code == 5
-    assert "claims differ" in capsys.readouterr().out
+    assert "claims differed" in capsys.readouterr().out
 
 
 def test_a_clean_up_says_what_it_removed_and_fails_for_what_is_left(

@@ -246,7 +246,8 @@ def test_a_claim_that_went_missing_is_found_by_the_check(book: LeaseBook, enviro
     lease = book.acquire(environment)
     book._store.run(lambda db: db.execute("DELETE FROM claims WHERE kind='subnet'"))
 
-    assert book.check() == f"lease {lease.id} and its claims differ"
+    assert book.check() == f"mended: lease {lease.id} and its claims differed; its claims were written again"
+    assert book.check() == "ok"
 
 
 def test_a_damaged_index_is_found_by_the_check(book: LeaseBook, file: Path, environment: Surroundings) -> None:
@@ -259,13 +260,19 @@ def test_a_damaged_index_is_found_by_the_check(book: LeaseBook, file: Path, envi
     assert "claims_of" in book.check()
 
 
-def test_a_row_that_nobody_wrote_so_is_one_clear_error(book: LeaseBook, environment: Surroundings) -> None:
-    lease = book.acquire(environment)
-    book._store.run(lambda db: db.execute("UPDATE leases SET ports='x'"))
+def test_a_row_that_nobody_wrote_so_is_set_aside_and_its_lease_found_again(
+    book: LeaseBook, environment: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease, other = book.acquire(environment), book.acquire(environment)
+    book._store.run(lambda db: db.execute("UPDATE leases SET ports='x' WHERE id=?", (lease.id,)))
 
-    with pytest.raises(BookError, match=f"lease {lease.id}: the book holds ports 'x'"):
-        book.leases()
-    book._store.run(lambda db: db.execute("DELETE FROM leases"))
+    assert {found.id: found.ports for found in book.leases()} == {lease.id: lease.ports, other.id: other.ports}
+    assert "a row of leases was set aside, see the table set_aside: ports is 'x' and must be ports" in caplog.text
+    assert f"lease {lease.id} of test was found again" in caplog.text
+    held = book._store.run(lambda db: db.execute("SELECT source, content FROM set_aside").fetchall())
+    assert [source for source, _ in held] == ["leases"]
+    assert f"id='{lease.id}', parallel_id=NULL, environment='test', slot=0, ports='x'" in held[0][1]
+    assert book.check() == "ok"
 
 
 def test_everything_in_the_state_directory_is_closed_to_others(book: LeaseBook, environment: Surroundings) -> None:
@@ -356,7 +363,7 @@ def test_an_open_file_limit_is_one_clear_error(book: LeaseBook, monkeypatch: pyt
 def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book._store.run(lambda _db: None)
 
-    def find_broken(*_: object) -> None:
+    def find_broken(*_: object, **__: object) -> None:
         raise store._BrokenError("unreadable")
 
     monkeypatch.setattr(store.Store, "_check_content", find_broken)

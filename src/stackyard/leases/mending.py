@@ -1,0 +1,167 @@
+"""
+What becomes of rows that nobody wrote so.
+
+A row that breaks a rule of `columns` is moved to the table ``set_aside``, where a person can read what it held; one
+line in the log says so. The rest of the book goes on. A lease that is set aside is looked for once more in its env
+file, and then in the labels of its containers, as after the loss of the whole book; its slot rests meanwhile, so that
+nobody is given its ports. Claims and slots follow from the leases, so they are made to fit them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.leases import columns, recovery, rows
+from stackyard.leases.slots import blocks, pool_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stackyard.leases.records import Lease
+    from stackyard.leases.store import Transaction
+    from stackyard.settings import Settings
+
+REST: Final = 3600.0  # seconds that the slot of a lease which was set aside is left alone
+KEPT: Final = 1000  # rows set aside that are kept
+_LONGEST: Final = 500  # characters of a value that are kept
+_LAST_TICKET: Final = 1 << 53
+_KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "leases": ("id",), "claims": ("kind", "value"), "slots": ("pool", "port"), "queue": ("ticket",),
+    "pools": ("root", "environment"), "warm": ("lease",), "clocks": ("lease",),
+}  # fmt: skip
+
+
+def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
+    """
+    Set aside what breaks a rule, and make claims and slots fit the leases.
+
+    Args:
+        db: The book, in a transaction.
+        directory: Where the leases' directories are.
+        settings: Pool and host.
+
+    Returns:
+        A line for each thing that was wrong.
+    """
+    leased = _leased_slots(db)
+    bad = {table: _bad_rows(db, table) for table in columns.RULES}
+    bad["leases"] += _conflicting(db, directory, settings)
+    bad["claims"] += _write_claims(db, rows.every(db, directory))
+    _free_slots(db, leased - _leased_slots(db))
+    if bad["slots"]:
+        _enter_slots(db, settings)
+    _restart_tickets(db)
+    if bad["leases"]:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', 'due')")
+    return [line for lines in bad.values() for line in lines]
+
+
+def _bad_rows(db: Transaction, table: str) -> list[str]:
+    names, keys = list(columns.RULES[table]), _KEYS[table]
+    kinds = ", ".join(f"typeof({key})" for key in keys)
+    found = db.execute(f"SELECT {', '.join(names)}, {kinds} FROM {table}").fetchall()  # noqa: S608 - constant names
+    told = []
+    for row in found:
+        if why := columns.fault(table, row[: len(names)]):
+            key = [value for name, kind in zip(keys, row[len(names) :], strict=True)
+                   for value in (row[names.index(name)], kind)]  # fmt: skip
+            told.append(_set_aside(db, table, key, why))
+    return told
+
+
+def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str:
+    """
+    Move one row, and return the line that says so.
+
+    Args:
+        db: The book.
+        table: Where the row is.
+        key: Value and SQLite's name of the type of each of its key columns: a text and a BLOB of the same bytes are two
+            keys.
+        why: What is wrong with it.
+    """
+    content = " || ', ' || ".join(f"'{name}=' || substr(quote({name}), 1, {_LONGEST})" for name in columns.RULES[table])
+    where = " AND ".join(f"CAST({name} AS BLOB) IS CAST(? AS BLOB) AND typeof({name})=?" for name in _KEYS[table])
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(db.moment.wall))
+    db.execute(
+        f"INSERT INTO set_aside (at, source, reason, content) SELECT ?, ?, ?, {content} FROM {table} WHERE {where}",  # noqa: S608 - constant names
+        (stamp, table, why, *key),
+    )
+    db.execute(f"DELETE FROM {table} WHERE {where}", key)  # noqa: S608 - constant names
+    db.execute("DELETE FROM set_aside WHERE rowid <= (SELECT max(rowid) FROM set_aside) - ?", (KEPT,))
+    return f"a row of {table} was set aside, see the table set_aside: {why}"
+
+
+def _conflicting(db: Transaction, directory: Path, settings: Settings) -> list[str]:
+    """Set aside each lease whose row was changed: to what another lease has, or to what its env file does not say."""
+    leases = rows.every(db, directory)
+    written = _written_claims(db)
+    changed = [lease for lease in leases if written.get(lease.id) != set(rows.claims(lease))]
+    if not changed:
+        return []
+    taken = {claim for lease in leases if lease not in changed for claim in rows.claims(lease)}
+    told = []
+    for lease in changed:
+        if taken & set(rows.claims(lease)):
+            told.append(_set_aside(db, "leases", (lease.id, "text"), "another lease has what it claims"))
+        elif _differs(lease, settings):
+            told.append(_set_aside(db, "leases", (lease.id, "text"), "its env file says otherwise"))
+        else:
+            taken |= set(rows.claims(lease))
+    return told
+
+
+def _written_claims(db: Transaction) -> dict[str, set[tuple[str, str]]]:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for kind, value, lease in db.execute("SELECT kind, value, lease FROM claims"):
+        found.setdefault(lease, set()).add((kind, value))
+    return found
+
+
+def _differs(lease: Lease, settings: Settings) -> bool:
+    known = recovery.survivor_in(lease.directory, settings.host)
+    own = (lease.ports, lease.spare, lease.subnet, lease.environment)
+    return known is not None and (known.ports, known.spare, known.subnet, known.environment) != own
+
+
+def _write_claims(db: Transaction, leases: Sequence[Lease]) -> list[str]:
+    """Let each lease have exactly its own claims; return a line on each whose claims differed."""
+    wanted = {(kind, value): lease.id for lease in leases for kind, value in rows.claims(lease)}
+    written = {(kind, value): lease for kind, value, lease in db.execute("SELECT kind, value, lease FROM claims")}
+    if written == wanted:
+        return []
+    db.execute("DELETE FROM claims")
+    new = [(*claim, lease) for claim, lease in wanted.items()]
+    db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", new)
+    changed = {lease for _, lease in set(wanted.items()) ^ set(written.items())}
+    return [f"lease {lease} and its claims differed; its claims were written again" for lease in sorted(changed)]
+
+
+def _leased_slots(db: Transaction) -> set[str]:
+    return {str(value) for (value,) in db.execute("SELECT value FROM claims WHERE kind='slot'")}
+
+
+def _free_slots(db: Transaction, lost: set[str]) -> None:
+    """Give back the slots that only look leased; those whose leases are *lost* rest first."""
+    until = db.moment.steady + REST
+    db.executemany("UPDATE slots SET rests_until=? WHERE CAST(port AS TEXT)=?", [(until, port) for port in lost])
+    db.execute(
+        "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots)"
+        " WHERE idle IS NULL AND CAST(port AS TEXT) NOT IN (SELECT value FROM claims WHERE kind='slot')"
+    )
+
+
+def _enter_slots(db: Transaction, settings: Settings) -> None:
+    """Write the slots of the pool that are missing; a leased one is not given out."""
+    leased = _leased_slots(db)
+    found = [(pool_key(settings), block.start, None if str(block.start) in leased else 0) for block in blocks(settings)]
+    db.executemany("INSERT OR IGNORE INTO slots (pool, port, idle) VALUES (?, ?, ?)", found)
+
+
+def _restart_tickets(db: Transaction) -> None:
+    """Forget the last ticket's number where SQLite could not count on from it."""
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name='queue'").fetchall()
+    if last and not (len(last) == 1 and type(last[0][0]) is int and 0 <= last[0][0] < _LAST_TICKET):
+        db.execute("DELETE FROM sqlite_sequence")
