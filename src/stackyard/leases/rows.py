@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.clocks import LOWEST_WALL
@@ -14,6 +13,7 @@ from stackyard.leases.records import Lease, parse_ports, ports_text
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stackyard.leases.store import Transaction
 
@@ -69,7 +69,7 @@ def find(db: Transaction, directory: Path, identifier: str, environment: str | N
     )
 
 
-def _of_environment(db: sqlite3.Connection, directory: Path, name: str) -> Lease | None:
+def _of_environment(db: Transaction, directory: Path, name: str) -> Lease | None:
     found = [lease for lease in every(db, directory) if lease.environment == name and lease.keeps_data]
     if len(found) > 1:
         ids = ", ".join(lease.id for lease in found)
