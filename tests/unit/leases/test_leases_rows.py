@@ -93,11 +93,12 @@ class World:
         with contextlib.closing(sqlite3.connect(self.file)) as db:
             db.execute("PRAGMA ignore_check_constraints=ON")
             db.text_factory = bytes
-            keys = [key for (key,) in db.execute(f"SELECT {COLUMNS[table][0]} FROM {table} ORDER BY 1")]  # noqa: S608
+            name = {"slots": "port", "claims": "value"}.get(table, COLUMNS[table][0])
+            keys = [key for (key,) in db.execute(f"SELECT {name} FROM {table} ORDER BY 1")]  # noqa: S608
             if not keys:
                 return set()
             key = keys[row % len(keys)]
-            where = f"CAST({COLUMNS[table][0]} AS BLOB) IS CAST(? AS BLOB)"
+            where = f"CAST({name} AS BLOB) IS CAST(? AS BLOB)"
             with contextlib.suppress(sqlite3.IntegrityError), db:
                 db.execute(f"UPDATE {table} SET {column}={mark} WHERE {where}", (value, key))  # noqa: S608
             return {key.decode()} if table == "leases" else set()
