@@ -2,24 +2,32 @@
 """
 Allocate a block of test ports that no other run on this host has, and give it back.
 
-  allocate_test_ports.py --parallel-id ID [--env ENV] [--output FILE]   lease ports; the same ID gives the same ports
-  allocate_test_ports.py --parallel-id ID --check-only                  say whether ID has ports, or could get some
-  allocate_test_ports.py --parallel-id ID --release                     give the ports of ID back
-  allocate_test_ports.py --cleanup                                      remove the stacks and leases of dead owners
-  allocate_test_ports.py --system-check                                 check the lease book and the pool
+  allocate_test_ports.py --parallel-id NAME [--env ENV]     lease ports; the same name gives the same ports
+  allocate_test_ports.py --parallel-id NAME --check-only    show whether NAME has ports, or could get some
+  allocate_test_ports.py --parallel-id NAME --release       give the ports of NAME back
+  allocate_test_ports.py --cleanup                          remove the stacks and leases of runs that have died
+  allocate_test_ports.py --system-check                     check the lease book and the pool
+
+A lease is written to .env.dynamic in the current folder, for `docker compose --env-file .env.dynamic`; --output names
+another file. The file has mode 0600, because it holds passwords.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    import _project  # type: ignore[import-not-found] # beside this script
+
+    _project.enter()
 
 import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.commands import leasing
-from stackyard.environments import outline
-from stackyard.errors import PoolExhaustedError, StackyardError, UsageError
+from stackyard.environments import outline, project_root
+from stackyard.errors import StackyardError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.leases.names import check_id
 from stackyard.settings import Settings
@@ -30,6 +38,10 @@ if TYPE_CHECKING:
 
     from stackyard.leases import Lease
 
+DYNAMIC: Final = ".env.dynamic"
+COMPOSE_FILE: Final = "compose/docker-compose.unified.yml"
+SERVED: Final = ("postgres", "redis", "backend", "auth")  # the backend serves the WebSocket
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the flags say; return 0, or the exit code of what went wrong."""
@@ -37,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = plain(words) or parser().parse_args(words, SimpleNamespace())
     try:
         answer, text = run(options)
-        if options.output:
-            write(Path(options.output), text if options.raw else dumped(answer) + "\n")
     except StackyardError as error:
         print(f"allocate_test_ports.py: {error}", file=sys.stderr)
         return error.exit_code
@@ -70,16 +80,21 @@ def parser() -> argparse.ArgumentParser:
     # a width of our own, because asking the terminal imports compression libraries that double the start
     layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=120)
     made = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    made.add_argument("--parallel-id", help="your name for the run: a-z, 0-9, '_' and '-'")
-    made.add_argument("--env", default="test", help="environment the ports are for (default: test)")
+    made.add_argument("--parallel-id", "--name", help="your name for the run: a-z, 0-9, '_' and '-'")
+    made.add_argument("--env", "--environment", default="test", help="environment the ports are for (default: test)")
     made.add_argument("--base-port", type=int, help="first port of the pool to allocate from (default: 9500)")
-    made.add_argument("--output", help="also write the answer to this file: JSON, or env variables if it ends in .env")
+    made.add_argument(
+        "--output",
+        help="file for the lease: variables for --env-file, or JSON if it ends in .json (default: .env.dynamic)",
+    )
     made.add_argument("--force", action="store_true", help="allocate even if there seems to be no memory for a stack")
     made.add_argument("--json", action="store_true", help="print JSON")
     action = made.add_mutually_exclusive_group()
-    action.add_argument("--check-only", action="store_true", help="allocate nothing, only say what would be")
+    action.add_argument(
+        "--check-only", "--dry-run", action="store_true", help="allocate nothing, only show what would be"
+    )
     action.add_argument("--release", action="store_true", help="give the ports of --parallel-id back")
-    action.add_argument("--cleanup", action="store_true", help="remove the stacks and leases of dead owners")
+    action.add_argument("--cleanup", action="store_true", help="remove the stacks and leases of runs that have died")
     action.add_argument("--system-check", action="store_true", help="check the lease book and the pool")
     return made
 
@@ -93,7 +108,6 @@ def dumped(answer: dict[str, Any]) -> str:
 
 def run(options: SimpleNamespace) -> tuple[dict[str, Any], str]:
     """Return the answer as JSON values and as text."""
-    options.raw = bool(options.output and options.output.endswith(".env"))
     book = LeaseBook(settings(options.base_port))
     if options.cleanup:
         return cleanup()
@@ -103,11 +117,40 @@ def run(options: SimpleNamespace) -> tuple[dict[str, Any], str]:
         raise UsageError("--parallel-id is needed, such as --parallel-id job-1")
     if options.release:
         lease = book.find(options.parallel_id, environment=options.env)
-        return leasing.release(book, lease, note=note), f"released the ports of {options.parallel_id}"
+        return leasing.release(book, lease, note=note), f"released the ports of {lease.title}"
     if options.check_only:
         return check(book, options.parallel_id, options.env)
     lease = book.acquire(outline(options.env, book.settings), parallel_id=options.parallel_id, force=options.force)
-    return lease.to_json(), described(lease)
+    return allocated(book, lease, options)
+
+
+def allocated(book: LeaseBook, lease: Lease, options: SimpleNamespace) -> tuple[dict[str, Any], str]:
+    """
+    Write the lease to the file that was asked for, and return the answer.
+
+    JSON alone needs no file; what prints variables writes one, because Compose needs more variables than a person.
+
+    Raises:
+        UsageError: If the file cannot be written; the lease stays.
+    """
+    compose_file = nearby((book.settings.root or project_root()) / COMPOSE_FILE)
+    file = Path(options.output or DYNAMIC)
+    if options.output or not options.json:
+        as_json = file.suffix == ".json"
+        write(file, dumped(lease.to_json()) if as_json else lease.env_file.read_text(encoding="utf-8"))
+    given = lease.env_file if options.json or file.suffix == ".json" else file
+    command = leasing.start_command(compose_file, given)
+    end = f"invoke env.down --name {leasing.handle(book, lease)}"
+    lines = [described(lease), f"# use it: {command}", f"# end it: {end}"]
+    if options.output or not options.json:
+        lines.insert(1, f"# written to {file.absolute()}")
+    return {**lease.to_json(), "command": command, "end_command": end}, "\n".join(lines)
+
+
+def nearby(path: Path) -> Path:
+    """Return *path* from the current folder if it lies below it, else as it is."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def note(line: str) -> None:
@@ -125,35 +168,27 @@ def settings(base_port: int | None) -> Settings:
 
 def described(lease: Lease) -> str:
     """Return the lease as variables a shell can read; credentials stay in its env file."""
-    names = {f"STACKYARD_{service.upper()}_PORT": port for service, port in lease.ports.items()}
-    lines = [f"{name}={port}" for name, port in names.items()]
+    lines = [f"STACKYARD_{service.upper()}_PORT={lease.ports[service]}" for service in SERVED]
     fields = {"SUBNET": lease.subnet, "LEASE": lease.id, "ENV_FILE": lease.env_file}
     return "\n".join(
         [*lines, f"COMPOSE_PROJECT_NAME={lease.project}", *(f"STACKYARD_{k}={v}" for k, v in fields.items())]
     )
 
 
-def check(book: LeaseBook, parallel_id: str, environment: str) -> tuple[dict[str, Any], str]:
+def check(book: LeaseBook, name: str, environment: str) -> tuple[dict[str, Any], str]:
     """
-    Say which ports an id has, or that it could get some.
+    Say which ports a name has, or that it could get some.
 
     Raises:
         PoolExhaustedError: If it has none and none are free.
-        UsageError: If the id or the environment is wrong.
+        UsageError: If the name or the environment is wrong.
     """
-    check_id("--parallel-id", parallel_id)
+    check_id("--parallel-id", name)
     outline(environment, book.settings)
-    leases = book.leases()
-    for lease in leases:
-        if (lease.parallel_id, lease.environment) == (parallel_id, environment):
-            return {"allocated": True, **lease.to_json()}, described(lease)
-    taken = sum(lease.slot is not None for lease in leases)
-    free = book.settings.slots - taken
-    if free <= 0:
-        raise PoolExhaustedError(
-            f"{parallel_id} has no ports, and all {taken} slots of {book.settings.pool_text} are leased"
-        )
-    return {"allocated": False, "free_slots": free}, f"{parallel_id} has no ports; {free} slots are free"
+    lease, free = leasing.availability(book, name, environment)
+    if lease is not None:
+        return {"allocated": True, **lease.to_json()}, described(lease)
+    return {"allocated": False, "free_slots": free}, f"{name} has no ports; {free} slots are free"
 
 
 def cleanup() -> tuple[dict[str, Any], str]:
@@ -184,17 +219,21 @@ def system_check(book: LeaseBook) -> tuple[dict[str, Any], str]:
 
 def write(file: Path, text: str) -> None:
     """
-    Write the answer in one step.
+    Write *text*, which may hold passwords, in one step.
 
     Raises:
         UsageError: If the file cannot be written.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text.rstrip("\n") + "\n")
         temporary.replace(file)
     except OSError as error:
-        raise UsageError(f"--output {file}: {error.strerror or error}") from None
+        raise UsageError(
+            f"cannot write {file}: {error.strerror or error}; --output names another file, and the lease is made"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ Exit code 1 means that a requirement is not met; docs/benchmarks.md describes th
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import _project  # type: ignore[import-not-found] # beside this script
+
+    _project.enter()
+
 import argparse
 import json
 import sys

@@ -6,7 +6,7 @@ Verify that the Alpine containers are what they claim to be: small, complete, co
   verify_alpine_containers.py --env NAME        the environment to check (default: alpine-test)
   verify_alpine_containers.py --build           first build the images that are missing
   verify_alpine_containers.py --benchmark       also compare size, start-up and memory with the Debian images
-  verify_alpine_containers.py --fix             first mend in the Dockerfiles what a machine can mend
+  verify_alpine_containers.py --fix             first mend in the Dockerfiles what a program can mend
   verify_alpine_containers.py --json            print JSON
 
 Exit code 9 means that a check found an error; docs/checks.md describes the checks.
@@ -14,21 +14,31 @@ Exit code 9 means that a check found an error; docs/checks.md describes the chec
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import _project  # type: ignore[import-not-found] # beside this script
+
+    _project.enter()
+
 import argparse
+import contextlib
 import json
 import statistics
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.engine.records import SERVICE_LABEL
 from stackyard.environments import Environment
 from stackyard.errors import StackyardError, UsageError
-from stackyard.report import format_seconds, format_size, table
+from stackyard.report import MEGABYTE, format_seconds, format_size, table
 from stackyard.verify import Verifier
 from stackyard.verify.outputs import findings_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from stackyard.engine import Engine
+    from stackyard.stacks import Stack
+    from stackyard.starts import Startup
     from stackyard.verify import Report
 
 STARTS: Final = 3  # of each flavour, for a median
@@ -48,10 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--env", default="alpine-test", help="environment to check (default: alpine-test)")
+    made.add_argument(
+        "--env", "--environment", default="alpine-test", help="environment to check (default: alpine-test)"
+    )
     made.add_argument("--build", action="store_true", help="first build the images that are missing")
     made.add_argument("--benchmark", action="store_true", help="also compare with the Debian images, three starts each")
-    made.add_argument("--fix", action="store_true", help="first mend in the Dockerfiles what a machine can mend")
+    made.add_argument("--fix", action="store_true", help="first mend in the Dockerfiles what a program can mend")
     made.add_argument("--json", action="store_true", help="print JSON")
     return made
 
@@ -74,12 +86,43 @@ def verify(options: argparse.Namespace) -> int:
     verifier.dockerfiles()
     verifier.compose([options.env])
     verifier.images(("alpine",))
-    verifier.private_stack(options.env)
+    figures = look(environment, verifier)
     report = verifier.report()
     compared = benchmark(options.env) if options.benchmark else []
-    _print(report, mended, compared, as_json=options.json)
+    extra = {"mended": list(mended), "services": figures, "benchmark": compared}
+    _print(report, environment, extra, as_json=options.json)
     report.check()
     return 0
+
+
+def look(environment: Environment, verifier: Verifier) -> list[dict[str, Any]]:
+    """
+    Start a stack, check it, remove it; return what each service measures.
+
+    Raises:
+        StackyardError: If it does not start or something of it is left.
+    """
+    with _running(environment, verifier.say) as (stack, engine, startup):
+        verifier.stack(stack)
+        return _figures(environment, stack, engine, startup)
+
+
+def _figures(environment: Environment, stack: Stack, engine: Engine, startup: Startup) -> list[dict[str, Any]]:
+    from stackyard import images  # noqa: PLC0415 - only a run needs it
+
+    wanted = set(images.references(environment.flavour).values())
+    sizes = {image.service: image.size for image in images.listing() if image.reference in wanted}
+    rows: list[dict[str, Any]] = []
+    for item in engine.containers(stack.labels):
+        service = item.labels.get(SERVICE_LABEL, item.name)
+        used = engine.memory(item.id)
+        rows.append({
+            "service": service, "image_bytes": sizes.get(service), "startup_seconds": startup.probes.get(service),
+            "memory_bytes": used and used.used, "limit_bytes": used and used.limit,
+        })  # fmt: skip
+    total = {"service": "all", "image_bytes": sum(sizes.values()), "startup_seconds": startup.seconds}
+    memory = {key: sum(int(row[key] or 0) for row in rows) for key in ("memory_bytes", "limit_bytes")}
+    return [*sorted(rows, key=lambda row: str(row["service"])), total | memory]
 
 
 def benchmark(name: str) -> list[dict[str, Any]]:
@@ -108,29 +151,56 @@ def benchmark(name: str) -> list[dict[str, Any]]:
 
 def _start(environment: Environment) -> tuple[float, int]:
     """Start a stack, measure it, remove it; return the seconds of its start-up and the bytes of its memory."""
-    from stackyard.engine import Engine  # noqa: PLC0415 - only this needs it
+    with _running(environment, _quiet) as (stack, engine, startup):
+        used = [engine.memory(item.id) for item in engine.containers(stack.labels)]
+    return startup.seconds, sum(item.used for item in used if item is not None)
+
+
+@contextlib.contextmanager
+def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
+    from stackyard.engine import Engine  # noqa: PLC0415 - only a run needs it
     from stackyard.launch import launch  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     with Engine() as engine:
-        stack, startup = launch(environment, open_book(None, engine), engine, fixed="never", progress=_quiet)
+        say(f"starting a stack of {environment.name}")
+        stack, startup = launch(environment, open_book(None, engine), engine, fixed="never", progress=say)
         try:
-            used = [engine.memory(item.id) for item in engine.containers(stack.labels)]
+            yield stack, engine, startup
         finally:
             removal = stack.down()
         removal.check()
-    return startup.seconds, sum(item.used for item in used if item is not None)
 
 
-def _print(report: Report, mended: Sequence[str], compared: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+def _print(report: Report, environment: Environment, extra: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(report.to_json() | {"mended": list(mended), "benchmark": list(compared)}, indent=2))
+        print(json.dumps(report.to_json() | extra, indent=2))
         return
     if report.findings:
         print(findings_table(report.findings) + "\n")
-    if compared:
-        print(_comparison(compared) + "\n")
-    print(report.summary())
+    print(_measured(extra["services"], environment) + "\n")
+    if extra["benchmark"]:
+        print(_comparison(extra["benchmark"]) + "\n")
+    print(f"{report.summary()}\nwritten: {', '.join(report.files)}")
+
+
+def _measured(services: Sequence[dict[str, Any]], environment: Environment) -> str:
+    """Return the figures of each service, and the limits of the environment in the last line."""
+    rows: list[list[str]] = [
+        [row["service"], _or_dash(row["image_bytes"], format_size), _or_dash(row["startup_seconds"], format_seconds),
+         _or_dash(row["memory_bytes"], format_size), _or_dash(row["limit_bytes"], format_size)]
+        for row in services
+    ]  # fmt: skip
+    budget = environment.budget
+    rows.append([
+        "at most", f"{format_size(budget.image_mb * MEGABYTE)} each", format_seconds(budget.startup_s),
+        format_size(budget.memory_mb * MEGABYTE), "",
+    ])  # fmt: skip
+    return table(rows, ["service", "image", "start-up", "memory", "memory limit"])
+
+
+def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
+    return "-" if value is None else shown(value)
 
 
 def _comparison(compared: Sequence[dict[str, Any]]) -> str:

@@ -145,7 +145,7 @@ def test_a_range_that_holds_too_little_is_one_clear_error_and_leaves_nothing(
     variables: dict[str, str], setting: str, value: str, text: str
 ) -> None:
     own = variables | {f"STACKYARD_{setting}": value}
-    script = [sys.executable, str(ROOT / "scripts" / "allocate_test_ports.py"), "--parallel-id"]
+    script = [sys.executable, str(ROOT / "scripts" / "allocate_test_ports.py"), "--json", "--parallel-id"]
 
     done = [run(*script, f"job-{number}", env=own) for number in range(3)]
 

@@ -169,7 +169,7 @@ def _burst(many: Sequence[Sequence[str]], folder: str) -> float:
     started = time.monotonic()
     env = _environment(folder)
     children = [
-        subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own programs
+        subprocess.Popen(words, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own programs
         for words in many
     ]
     codes = [child.wait() for child in children]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard.cleanup import Removal
 from stackyard.commands import options
 from stackyard.commands.common import answer, attach, confirmed, identity
-from stackyard.commands.leasing import handle
+from stackyard.commands.leasing import handle, open_book
 from stackyard.commands.options import Option
 from stackyard.commands.task import Command
 from stackyard.errors import UsageError
@@ -145,15 +146,46 @@ def down(
     yes: bool = False,
     json: bool = False,
 ) -> None:
-    """Remove a stack and end its lease."""
-    stack = attach(name, environment=environment)
-    if volumes and stack.keeps_data:
-        _agree(stack.environment.name, yes=yes)
-    removal = stack.down(volumes=volumes)
-    kept = "; its data is kept" if stack.keeps_data and not volumes else ""
-    text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
+    """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
+    if environment and not name and _is_down(environment):
+        removal = _data(environment, yes=yes) if volumes else Removal()
+        text = f"no stack of {environment} is up; {len(removal.removed)} removed"
+    else:
+        stack = attach(name, environment=environment)
+        if volumes and stack.keeps_data:
+            _agree(stack.environment.name, yes=yes)
+        removal = stack.down(volumes=volumes)
+        kept = "; its data is kept" if stack.keeps_data and not volumes else ""
+        text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
     answer(removal.to_json(), text, as_json=json)
     removal.check()
+
+
+def _is_down(environment: str) -> bool:
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
+
+    found = WarmStacks(open_book()).inventory()
+    waiting = {item.lease.id for item in found.warm}
+    name = Environment.load(environment).name
+    return not any(lease.environment == name and lease.id not in waiting for lease in found.leases)
+
+
+def _data(environment: str, *, yes: bool) -> Removal:
+    """Remove the data that an environment without a stack keeps."""
+    from stackyard.cleanup import remove_data  # noqa: PLC0415 - as above
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
+    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.leases.records import stable_id  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book as surveyed  # noqa: PLC0415 - as above
+
+    wanted = Environment.load(environment)
+    if wanted.data != "volume":
+        return Removal()
+    _agree(environment, yes=yes)
+    with Engine() as engine:
+        book = surveyed(None, engine)
+        return remove_data(book, engine, environment, stable_id(environment, book.host, wanted.root))
 
 
 def _agree(environment: str, *, yes: bool) -> None:

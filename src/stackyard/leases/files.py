@@ -137,6 +137,8 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
         "STACKYARD_ALLOWED_ORIGIN": f"http://127.0.0.1:{ports['backend']}",
     }
     named = {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
+    if "websocket" in ports:
+        named["STACKYARD_WEBSOCKET_PORT"] = str(ports["backend"])  # which serves it; nothing listens on the other port
     return own | named | {f"STACKYARD_SPARE_PORT_{n}": str(port) for n, port in enumerate(lease.spare, 1)}
 
 

@@ -482,7 +482,7 @@ def test_move_gives_another_slot_under_the_same_id_and_secrets(
 def test_moving_from_a_fixed_block_goes_to_the_pool(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(environment, fixed="only")
 
-    assert book.move(lease).variables()["STACKYARD_WEBSOCKET_PORT"] == "11004"
+    assert book.move(lease).variables()["STACKYARD_WEBSOCKET_PORT"] == "11002"
     assert book.acquire(environment, fixed="only").slot is None
 
 

@@ -37,6 +37,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngi
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_POOL", "11400-11419")
     monkeypatch.setenv("STACKYARD_POOL_SUBNETS", "10.214.96.0/20")
+    monkeypatch.chdir(tmp_path)
     yield
     for lease in LeaseBook(Settings.load()).leases():
         LeaseBook(Settings.load()).release(lease.id)
@@ -289,15 +290,37 @@ def test_the_script_allocates_checks_and_releases(
     assert script("--parallel-id", "job-1", "--check-only") == 0
     assert "2 slots are free" in capsys.readouterr().out
     assert script("--parallel-id", "job-1", "--output", str(tmp_path / "ports.env")) == 0
-    assert capsys.readouterr().out == (tmp_path / "ports.env").read_text()
-    assert "STACKYARD_REDIS_PORT=11401\n" in (tmp_path / "ports.env").read_text()
+    assert f"# written to {tmp_path}/ports.env\n" in capsys.readouterr().out
+    assert (tmp_path / "ports.env").read_text() == leases()[0].env_file.read_text()
+    assert not (tmp_path / ".env.dynamic").exists()
     assert script("--parallel-id", "job-1", "--output", str(tmp_path / "ports.json"), "--json") == 0
-    assert parsed(capsys) == json.loads((tmp_path / "ports.json").read_text())
+    shown = parsed(capsys)
+    assert shown["end_command"] == "invoke env.down --name job-1"
+    assert json.loads((tmp_path / "ports.json").read_text()).items() <= shown.items()
     assert script("--parallel-id", "job-1", "--check-only", "--json") == 0
     assert parsed(capsys)["allocated"] is True
     assert script("--parallel-id", "job-1", "--release") == 0
     assert leases() == []
     assert script("--parallel-id", "job-1", "--release") == 5
+
+
+def test_the_scripts_plain_call_writes_all_that_compose_needs_for_nobody_else(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script("--parallel-id", "test-1") == 0
+
+    (lease,) = leases()
+    file = tmp_path / ".env.dynamic"
+    assert file.read_text() == lease.env_file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    shown = capsys.readouterr().out.splitlines()
+    assert "STACKYARD_BACKEND_PORT=11402" in shown
+    assert not any("WEBSOCKET" in line for line in shown)
+    assert shown[-3:] == [
+        f"# written to {file}",
+        f"# use it: docker compose -f {ROOT}/compose/docker-compose.unified.yml --env-file .env.dynamic up --wait",
+        "# end it: invoke env.down --name test-1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +361,7 @@ def test_the_script_takes_the_pool_from_its_base_port(
         (["--parallel-id", "x", "--base-port", "70000"], 2, "STACKYARD_POOL must be"),
         (["--parallel-id", "x", "--base-port", "-5"], 2, "STACKYARD_POOL must be"),
         (["--parallel-id", "x", "--env", "nowhere"], 2, "unknown environment 'nowhere'"),
-        (["--parallel-id", "x", "--output", "/proc/none/x"], 2, "--output /proc/none/x"),
+        (["--parallel-id", "x", "--output", "/proc/none/x"], 2, "cannot write /proc/none/x"),
     ],
 )
 def test_the_script_explains_wrong_flags_in_one_line(
