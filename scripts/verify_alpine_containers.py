@@ -4,7 +4,6 @@ Verify that the Alpine containers are what they claim to be: small, complete, co
 
   verify_alpine_containers.py                   check Dockerfiles, Compose model, images, and a stack started for it
   verify_alpine_containers.py --env NAME        the environment to check (default: alpine-test)
-  verify_alpine_containers.py --build           first build the images that are missing
   verify_alpine_containers.py --benchmark       also compare size, start-up and memory with the Debian images
   verify_alpine_containers.py --fix             first mend in the Dockerfiles what a program can mend
   verify_alpine_containers.py --json            print JSON
@@ -61,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--env", "--environment", default="alpine-test", help="environment to check (default: alpine-test)"
     )
-    made.add_argument("--build", action="store_true", help="first build the images that are missing")
+    made.add_argument("--build", action="store_true", help=argparse.SUPPRESS)  # missing ones are always built
     made.add_argument("--benchmark", action="store_true", help="also compare with the Debian images, three starts each")
     made.add_argument("--fix", action="store_true", help="first mend in the Dockerfiles what a program can mend")
     made.add_argument("--json", action="store_true", help="print JSON")
@@ -79,7 +78,7 @@ def verify(options: argparse.Namespace) -> int:
     if environment.flavour != "alpine":
         raise UsageError(f"--env {options.env}: its images are {environment.flavour}; 'invoke verify.all' checks both")
     say = _quiet if options.json else _say
-    verifier = Verifier(say=say, build=options.build)
+    verifier = Verifier(say=say)
     mended = verifier.mend() if options.fix else []
     for path in mended:
         say(f"mended {path}")
