@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import shlex
+
+import advice
+import pytest
+import tasks
+
+from stackyard.commands.program import Program
+from stackyard.sessions import words
+
+OWN_WORDS = {"--yes", "--no-engine", "--setup-only"}  # noxw's, which nox never sees
+ADVICE = advice.found()
+INVOKE = [item for item in ADVICE if item.text.startswith("invoke ")]
+NOX = [item for item in ADVICE if not item.text.startswith("invoke ")]
+
+
+def ids(item: advice.Advice) -> str:
+    return f"{item.where}: {item.text}"
+
+
+@pytest.mark.parametrize("item", INVOKE, ids=ids)
+def test_every_task_that_a_text_names_exists_with_its_options(item: advice.Advice) -> None:
+    program = Program(namespace=tasks.ns, version="0")
+    program.create_config()
+    program.parse_core(shlex.split(item.text))
+    program.parse_collection()
+
+    program.parse_tasks()  # raises Exit for a word that no task takes
+
+    assert len(program.tasks) == 1
+
+
+@pytest.mark.parametrize("item", NOX, ids=ids)
+def test_every_session_that_a_text_names_exists_with_its_options(item: advice.Advice) -> None:
+    typed = [word for word in shlex.split(item.text)[1:] if word not in OWN_WORDS]
+
+    words.checked(typed, advice.ROOT / "noxfile.py")  # raises UsageError for a word that nox does not take
+
+
+def test_texts_name_commands() -> None:
+    assert len(INVOKE) > 60
+    assert len(NOX) > 20
