@@ -80,7 +80,7 @@ def plan(
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer.
     """
-    found, now = ownership.marked(engine, book.host), clock()
+    found, now = ownership.marked(engine.everything, book.host), clock()
     leases = book.leases()  # after the list: a lease is always older than its containers
     lost = ownership.lost(book.host, found, (lease.id for lease in leases))
     judged = [lease for lease in leases if everything or lease.is_stale(now)]

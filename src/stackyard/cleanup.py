@@ -19,7 +19,8 @@ from stackyard.candidates import Candidate, plan
 from stackyard.checkpoints import reach
 from stackyard.engine import networks
 from stackyard.engine.client import each
-from stackyard.errors import EngineError, LeftoversError
+from stackyard.errors import EngineError, LeftoversError, UsageError
+from stackyard.leases.records import stable_id
 from stackyard.ownership import Holdings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from stackyard.engine import Engine, Resource
-    from stackyard.leases import Lease, LeaseBook
+    from stackyard.leases import Leasable, Lease, LeaseBook
     from stackyard.settings import Settings
 
 ROUNDS: Final = 5  # a container the engine was still creating appears in a later list
@@ -303,24 +304,27 @@ def _remove_lost(book: LeaseBook, engine: Engine, lease: str, environment: str, 
     return remove(engine, holdings, keep_volumes=keep_volumes or holdings.keeps_data)
 
 
-def remove_data(book: LeaseBook, engine: Engine, environment: str, lease: str) -> Removal:
+def remove_data(book: LeaseBook, engine: Engine, environment: Leasable) -> Removal:
     """
-    Remove the data of an environment that keeps it, and its stack if that is up.
+    Remove the data that this checkout has of an environment which keeps it, and its stack if that is up.
 
     Args:
         book: Whose data.
         engine: Where it is.
-        environment: The environment's name.
-        lease: The id of its lease, whether there is a lease now or not: `leases.records.stable_id`.
+        environment: The environment; its root is the checkout.
 
     Raises:
+        UsageError: If the environment keeps no data.
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer; a lease is kept then.
     """
+    if environment.data != "volume":
+        raise UsageError(f"environment {environment.name} keeps no data; its stacks take theirs with them")
+    lease = stable_id(environment.name, book.host, environment.root)
     held = next((known for known in book.leases() if known.id == lease), None)
     if held is not None:
         return remove_lease(book, engine, held, keep_volumes=False)
-    return remove(engine, Holdings.named(book.host, environment, lease))
+    return remove(engine, Holdings.named(book.host, environment.name, lease))
 
 
 def _at_once(work: Callable[[Lease], Removal], leases: Sequence[Lease]) -> list[Removal]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import shlex
 import signal
@@ -251,16 +250,19 @@ def dev(words: Sequence[str]) -> int:
     Start the dev environment and leave it up, or end it; return the exit code.
 
     Args:
-        words: What followed `--`: nothing, or down.
+        words: What followed `--`: nothing, down, or down --volumes, with --yes to agree to the removal of the data.
     """
     with _orderly_end(), Engine() as engine:
         try:
             arguments = Arguments.parse(words)
-            if arguments.pytest:
-                raise UsageError(f"the dev flow takes 'down' or nothing, got {shlex.join(arguments.pytest)}")
+            allowed = {"--volumes", "--yes"} if arguments.down else set()
+            if wrong := [word for word in arguments.pytest if word not in allowed]:
+                raise UsageError(f"the dev flow takes 'down' or 'down --volumes', or nothing; got {shlex.join(wrong)}")
             environment = Environment.load("dev")
             book = open_book(None, engine)
-            if arguments.down:
+            if "--volumes" in arguments.pytest:
+                dev_remove_data(environment, book, engine, agreed="--yes" in arguments.pytest)
+            elif arguments.down:
                 dev_down(environment, book, engine)
             else:
                 dev_up(environment, book, engine, wait=arguments.wait, force=arguments.force)
@@ -273,17 +275,42 @@ def dev(words: Sequence[str]) -> int:
 def dev_up(
     environment: Environment, book: LeaseBook, engine: Engine, *, wait: float | None = None, force: bool = False
 ) -> None:
-    """Start an environment that stays, on its fixed ports, and print where it is and how to log in."""
-    stack, startup = launch(environment, book, engine, fixed="only", ttl=math.inf, progress=say, wait=wait, force=force)
+    """Start this checkout's stack of an environment that stays, and print where it is and how to log in."""
+    stack, startup = launch(environment, book, engine, fixed="only", progress=say, wait=wait, force=force)
     say(f"\n{access_table(stack.lease)}\n")
     say(f"{startup.told()}; './noxw -s dev -- down' ends it and keeps the data")
 
 
 def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
-    """End the environment that stays; its data volume is kept."""
-    lease = book.find(stable_id(environment.name, book.host, environment.root))
+    """End this checkout's stack of an environment that stays; its data volume is kept."""
+    own = stable_id(environment.name, book.host, environment.root)
+    leases = {lease.id: lease for lease in book.leases()}
+    lease = leases.get(own) or leases.get(environment.name)  # the second is the id that earlier versions gave it
+    if lease is None:
+        others = [f"{held.checkout} ({held.id})" for held in leases.values() if held.environment == environment.name]
+        say(
+            f"{environment.name} of this checkout is not up"
+            + (f"; there is that of {', '.join(others)}" if others else "")
+        )
+        return
     removal = Stack(environment, lease, book, engine).down().check()
     say(f"{environment.name} is down, {len(removal.removed)} removed in {removal.seconds:.2f} s; its data is kept")
+
+
+def dev_remove_data(environment: Environment, book: LeaseBook, engine: Engine, *, agreed: bool) -> None:
+    """
+    Remove this checkout's data of an environment that keeps it, with its stack if that is up; ask first.
+
+    Raises:
+        UsageError: If the answer is no, or there is no terminal to ask on.
+    """
+    question = f"delete the data of {environment.name} in {environment.root}? [y/N] "
+    if not agreed and not (sys.stdin.isatty() and input(question).strip().lower() in {"y", "yes"}):
+        raise UsageError(f"the data of {environment.name} is kept; './noxw -s dev -- down --volumes --yes' deletes it")
+    removal = cleanup.remove_data(book, engine, environment).check()
+    for name in removal.removed:
+        say(f"removed {name}")
+    say(f"{len(removal.removed)} removed in {removal.seconds:.2f} s")
 
 
 def access_table(lease: Lease) -> str:

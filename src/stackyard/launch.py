@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup
+from stackyard.checkouts import holder, other_data
 from stackyard.checkpoints import reach
 from stackyard.compose import port_conflict
 from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
@@ -15,7 +17,7 @@ from stackyard.ownership import Holdings
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import strangers
-from stackyard.yardmaster import wake
+from stackyard.yardmaster import enabled, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +52,9 @@ def prepare_images(environment: Environment, progress: Callable[[str], None]) ->
     """
     from stackyard import images  # noqa: PLC0415 - building is rare and its imports are not light
 
-    references = images.ensure(environment.flavour, source=Settings.load().image_source, progress=progress)
+    references = images.ensure(
+        environment.flavour, source=Settings.load().image_source, progress=progress, root=environment.root
+    )
     return UNHURRIED | {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
 
 
@@ -76,10 +80,11 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         environment: What to start.
         book: Where the place is leased.
         engine: Where it starts.
-        fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only.
+        fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only. Of an environment
+            that keeps its data a second checkout gets a place in the pool, as the first one has the fixed block.
         progress: Is given a line whenever the user should know something.
         ttl: Seconds the lease lives unless renewed, once the stack is ready; until then, and with None, it is this
-            process's.
+            process's. An environment that keeps its data stays until somebody ends it, if this is None.
         parallel_id: The lease's name.
         keep: Leave a failed start standing; its lease then outlives this process for a day.
         wait: Seconds to queue for a place; None does not.
@@ -92,7 +97,12 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
             before, under a lease that was asked for again, stays.
     """
     engine.refuse_elsewhere()
-    outlives = environment.data != "volume" and (ttl is not None or parallel_id is not None)
+    enabled()  # a wrong setting is told before anything is leased
+    keeps, other = environment.data == "volume", ""
+    if keeps:
+        ttl = math.inf if ttl is None else ttl
+        fixed, other = _own_place(environment, book, engine, fixed, progress)
+    outlives = not keeps and (ttl is not None or parallel_id is not None)
     taken = None
     if not variables:
         taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
@@ -100,6 +110,9 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
         force=force, attached=outlives, own=variables or {},
     )  # fmt: skip
+    if other:
+        ports = f"{min(stack.lease.ports.values())}-{max(*stack.lease.ports.values(), *stack.lease.spare)}"
+        progress(f"the fixed ports of {environment.name} belong to {other}; this stack runs on ports {ports}")
     reach("lease")
     wake(book.settings)
     try:
@@ -110,11 +123,21 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         raise  # it is another command's to say what becomes of the stack
     except BaseException:
         if keep:
-            book.renew(stack.lease.id, KEPT_TTL, detach=True)
+            book.renew(stack.lease.id, math.inf if keeps else KEPT_TTL, detach=True)
         elif not stack.stood_before:
             stack.down()
         raise
     return stack, startup
+
+
+def _own_place(
+    environment: Environment, book: LeaseBook, engine: Engine, fixed: Fixed, progress: Callable[[str], None]
+) -> tuple[Fixed, str]:
+    """Return how this checkout's stack gets its place, and whose stack has the fixed block; say what other data is."""
+    for line in other_data(environment, book, engine):
+        progress(line)
+    other = holder(environment, book, engine) if fixed != "never" else ""
+    return "never" if other else fixed, other
 
 
 def _warm(

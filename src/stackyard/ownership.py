@@ -120,14 +120,18 @@ class Holdings:
         return self.among(found)  # the engine's filters only choose what to look at
 
 
-def marked(engine: Engine, host: str) -> list[Resource]:
+def marked(ask: Callable[[Sequence[str]], list[Resource]], host: str) -> list[Resource]:
     """
     List what carries the id of the book *host* and the id of any lease.
+
+    Args:
+        ask: The engine's list, such as ``engine.everything``.
+        host: ``Settings.host``.
 
     Raises:
         EngineError: If the engine does not answer.
     """
-    return [item for item in engine.everything([f"{HOST_LABEL}={host}"]) if lease_of(item.labels, host)]
+    return [item for item in ask([f"{HOST_LABEL}={host}"]) if lease_of(item.labels, host)]
 
 
 def in_projects(engine: Engine) -> list[Resource]:

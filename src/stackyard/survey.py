@@ -44,7 +44,7 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    found = [Survivor.from_labels(item.labels, host=host) for item in ownership.marked(engine, host)]
+    found = [Survivor.from_labels(item.labels, host=host) for item in ownership.marked(engine.everything, host)]
     return list({survivor.id: survivor for survivor in found if survivor is not None}.values())
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from stackyard.engine import Engine
 from stackyard.environments import Environment, project_root
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
+from stackyard.leases.records import ports_text
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
+    from stackyard.leases import Lease
     from stackyard.starts import Startup
 
 # stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
@@ -239,10 +242,110 @@ def test_dev_comes_up_prints_where_it_is_and_goes_down(yard: Yard, capfd: pytest
     assert flows.dev([]) == 0
     up = capfd.readouterr().out
     assert flows.dev(["down"]) == 0
-    assert flows.dev(["--down"]) == 5
+    assert flows.dev(["--down"]) == 0
 
     assert "postgresql://app:" in up
-    assert "its data is kept" in capfd.readouterr().out
+    down = capfd.readouterr().out.splitlines()
+    assert "its data is kept" in down[0]
+    assert down[1] == "dev of this checkout is not up"
+
+
+def dev_lease(fake_engine: FakeEngine) -> Lease:
+    """Let a container and a data volume stand under the lease of dev in this checkout."""
+    with Engine() as engine:
+        book, dev = open_book(None, engine), Environment.load("dev")
+        lease = book.acquire(dev, ttl=math.inf, force=True)
+    fake_engine.container("redis", lease.id)
+    fake_engine.volume("data", lease.id)
+    fake_engine.volumes["data"]["Labels"]["stackyard.environment"] = "dev"
+    return lease
+
+
+def test_data_goes_only_when_it_is_named_and_somebody_agrees(
+    yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del yard
+    dev_lease(fake_engine)
+
+    assert flows.dev(["down", "--volumes"]) == 2
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _question: "n")
+    assert flows.dev(["down", "--volumes"]) == 2
+    assert flows.dev(["down"]) == 0
+    assert list(fake_engine.volumes) == ["data"]
+    assert "the data of dev is kept" in capfd.readouterr().out
+
+    monkeypatch.setattr("builtins.input", lambda _question: "y")
+    assert flows.dev(["down", "--volumes"]) == 0
+    assert fake_engine.volumes == fake_engine.containers == {}
+
+
+def test_the_removal_of_data_can_be_agreed_to_beforehand(yard: Yard, fake_engine: FakeEngine) -> None:
+    del yard
+    dev_lease(fake_engine)
+
+    assert flows.dev(["--volumes"]) == 2
+    assert flows.dev(["down", "--volumes", "--yes"]) == 0
+    assert fake_engine.volumes == fake_engine.containers == {}
+
+
+def test_a_second_checkout_has_a_dev_of_its_own_in_the_pool_and_is_told(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert flows.dev([]) == 0
+    second = shutil.copytree(yard.root, yard.folder / "second")
+    monkeypatch.setenv("STACKYARD_ROOT", str(second))
+    capfd.readouterr()
+
+    assert flows.dev([]) == 0
+
+    told = capfd.readouterr().out
+    with Engine() as engine:
+        first, other = open_book(None, engine).leases()
+    assert (first.slot, first.deadline, other.deadline, first.environment) == (None, None, None, other.environment)
+    assert other.slot is not None
+    assert other.checkout == str(second)
+    ports = f"{other.ports['postgres']}-{other.spare[-1]}"
+    assert f"fixed ports of dev belong to {yard.root} ({first.id}); this stack runs on ports {ports}" in told
+    assert flows.dev(["down"]) == 0
+    assert flows.dev(["down"]) == 0
+    assert f"dev of this checkout is not up; there is that of {yard.root} ({first.id})" in capfd.readouterr().out
+
+
+def test_the_dev_of_another_book_has_the_fixed_ports_and_is_named(
+    yard: Yard, fake_engine: FakeEngine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del yard
+    environment = Environment.load("dev")
+    labels = fake_engine.container("pod", "dev-0badca")["labels"]
+    labels |= {
+        "stackyard.host": "0ther", "stackyard.environment": "dev", "stackyard.checkout": "/home/eve/work",
+        "stackyard.ports": ports_text(environment.ports, ()),
+    }  # fmt: skip
+
+    assert flows.dev([]) == 0
+
+    assert "belong to /home/eve/work (dev-0badca of another user or state directory)" in capfd.readouterr().out
+    assert len(fake_engine.containers) == 1
+
+
+@pytest.mark.parametrize(
+    ("lease", "told"), [("dev", "from an earlier version"), ("dev-0badca", "from another or a moved checkout")]
+)
+def test_data_that_no_stack_uses_is_named_until_there_is_data_of_its_own(
+    yard: Yard, fake_engine: FakeEngine, capfd: pytest.CaptureFixture[str], lease: str, told: str
+) -> None:
+    del yard
+    fake_engine.volume("old", lease)
+    fake_engine.volumes["old"]["Labels"]["stackyard.environment"] = "dev"
+
+    assert flows.dev([]) == 0
+    assert f"volume old holds data of dev {told}" in capfd.readouterr().out
+    dev_lease(fake_engine)
+    assert flows.dev([]) == 0
+
+    assert "volume old" not in capfd.readouterr().out
+    assert set(fake_engine.volumes) == {"old", "data"}
 
 
 def test_the_first_interrupt_of_a_clean_up_is_only_noted(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from stackyard import cleanup, ownership
 from stackyard.candidates import plan
 from stackyard.engine.records import Resource
 from stackyard.environments import Environment
+from stackyard.errors import UsageError
 from stackyard.leases import Lease, LeaseBook
 from stackyard.ownership import Holdings
 from stackyard.settings import Settings
@@ -197,8 +198,10 @@ def test_only_the_removal_that_names_it_takes_data(book: LeaseBook) -> None:
     cleanup.sweep(book, world, everything=True, keep_volumes=False)  # type: ignore[arg-type]
     assert world.things == [mine, other]
 
-    removal = cleanup.remove_data(book, world, "dev", dev.id)  # type: ignore[arg-type]
+    removal = cleanup.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
     assert (removal.removed, world.things) == (["volume data"], [other])
+    with pytest.raises(UsageError, match="test keeps no data"):
+        cleanup.remove_data(book, world, Environment.load("test"))  # type: ignore[arg-type]
 
 
 def test_data_goes_with_the_stack_that_is_up(book: LeaseBook) -> None:
@@ -206,7 +209,7 @@ def test_data_goes_with_the_stack_that_is_up(book: LeaseBook) -> None:
     labels = labels_of("labelled", dev, book.host)
     world = World([Resource(kind=kind, id="x", name="x", labels=labels) for kind in ("container", "volume")])
 
-    removal = cleanup.remove_data(book, world, "dev", dev.id)  # type: ignore[arg-type]
+    removal = cleanup.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
 
     assert (removal.removed, removal.leases, world.things) == (["container x", "volume x"], [dev.id], [])
 

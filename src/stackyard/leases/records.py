@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
 KEEPER: Final = "keeper.lock"  # what the lock is called while its stack is warm, so that the directory still has one
+CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that tells which checkout a lease is of
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 _RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that is nothing but itself
 LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
@@ -129,6 +131,13 @@ class Lease:
     def title(self) -> str:
         """What messages call it: ``mine (9bdbf9f1)``, or only its id if it has no name."""
         return f"{self.parallel_id} ({self.id})" if self.parallel_id else self.id
+
+    @property
+    def checkout(self) -> str:
+        """The checkout it is of; empty if its files do not tell."""
+        with contextlib.suppress(BookError):
+            return self.variables().get(CHECKOUT, "")
+        return ""
 
     @property
     def env_file(self) -> Path:
@@ -274,7 +283,7 @@ class Survivor:
             spare=block[1],
             owner=owner,
             created=_seconds(words.get("created", "")),
-            parallel_id=words.get("parallel_id") or None,
+            parallel_id=name if ID.fullmatch(name := words.get("parallel_id", words.get("name", ""))) else None,
             memory_mb=int(memory) if (memory := words.get("memory_mb", "")).isdecimal() else 0,
         )
 

@@ -12,7 +12,7 @@ from stackyard.leases import admission, files, owners, refusals, rows
 from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import Lease, project_name, stable_id
+from stackyard.leases.records import CHECKOUT, Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Request:
         Raises:
             UsageError: If a variable cannot be written.
         """
-        return Draft.of(self.directory, self.environment.variables, self.variables, self.host)
+        return Draft.of(self.directory, self._environment, self.variables, self.host)
 
     def answer(self, db: Transaction, draft: Draft, ground: Ground, now: float, ahead: int) -> Lease:
         """
@@ -98,6 +98,14 @@ class Request:
         return self.environment.data == "volume"
 
     @property
+    def _environment(self) -> dict[str, str]:
+        """The variables of the environment's env file, and the checkout they are of."""
+        root = str(self.environment.root)
+        # a path that no env file can carry is left out: it only tells a person where the stack is from
+        told = {CHECKOUT: root} if root.isprintable() and "'" not in root else {}
+        return {**self.environment.variables, **told}
+
+    @property
     def _stable_id(self) -> str:
         return stable_id(self.environment.name, self.host, self.environment.root)
 
@@ -121,7 +129,7 @@ class Request:
         owner = held.owner if keeps else self._owner()
         again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False)
         if self.variables or again.owner != held.owner or not again.env_file.is_file():
-            files.write(again, self.environment.variables, self.variables, self.host)
+            files.write(again, self._environment, self.variables, self.host)
         _hold(again)
         rows.update(db, again)
         return again
