@@ -101,7 +101,8 @@ class Start:
         Args:
             probes: What has to pass.
             limit: Seconds until the start has failed.
-            trouble: Asked now and then; a text it returns ends the start.
+            trouble: Asked now and then, once what stood before has been started again; a text it returns ends the
+                start.
 
         Raises:
             NotReadyError: If a probe did not pass in time, or *trouble* had a reason.
@@ -118,7 +119,11 @@ class Start:
         async def started(service: str) -> None:
             await self._running[SERVED_BY.get(service, service)].wait()
 
-        waiting = wait_until_ready(probes, deadline=remaining, stop=trouble, gate=started, began=self._began)
+        def stop() -> str | None:
+            # what stood before and has ended is only now being started again
+            return None if self.standing and not making.done() else trouble()
+
+        waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
         probing = asyncio.create_task(waiting)
         await together(making, probing)
         ready = probing.result().seconds

@@ -185,6 +185,31 @@ def test_what_stands_as_it_should_is_not_made_again(
     ]
 
 
+def test_a_stack_whose_services_have_all_ended_starts_again_at_the_first_try(
+    standing: Stack, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row in fake_engine.containers.values():
+        row["state"] |= {"Status": "exited", "ExitCode": 137}
+
+    def slowly(_engine: Engine, container: str, **_: object) -> None:
+        time.sleep(0.15)  # long enough that somebody looks for trouble meanwhile
+        fake_engine.containers[container]["state"]["Status"] = "running"
+
+    monkeypatch.setattr("stackyard.engine.Engine.restart", slowly)
+
+    assert standing.up().by == "nobody: it stood already"
+
+
+def test_one_that_ends_again_after_it_was_started_again_fails_the_start(
+    standing: Stack, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_engine.containers[f"{standing.lease.project}-auth-1"]["state"] |= {"Status": "exited", "ExitCode": 3}
+    replace_probes(monkeypatch, Silent)
+
+    with pytest.raises(NotReadyError, match=r"service auth is exited \(exit code 3"):
+        standing.up(deadline=60)
+
+
 def test_what_stands_otherwise_is_left_to_compose(standing: Stack, tmp_path: Path) -> None:
     calls = install_compose(tmp_path, model(image="stackyard/any:2"))
     for stored in (tmp_path / "state" / "models").iterdir():

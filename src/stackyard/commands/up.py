@@ -176,7 +176,6 @@ def _data(environment: str, *, yes: bool) -> Removal:
     from stackyard.cleanup import remove_data  # noqa: PLC0415 - as above
     from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
-    from stackyard.leases.records import stable_id  # noqa: PLC0415 - as above
     from stackyard.survey import open_book as surveyed  # noqa: PLC0415 - as above
 
     wanted = Environment.load(environment)
@@ -185,7 +184,7 @@ def _data(environment: str, *, yes: bool) -> Removal:
     _agree(environment, yes=yes)
     with Engine() as engine:
         book = surveyed(None, engine)
-        return remove_data(book, engine, environment, stable_id(environment, book.host, wanted.root))
+        return remove_data(book, engine, wanted)
 
 
 def _agree(environment: str, *, yes: bool) -> None:
