@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VARIABLES = {
     "COMPOSE_PROJECT_NAME": "stackyard-test-1",
     "STACKYARD_LEASE": "cafe0001",
+    "STACKYARD_HOST": "0123456789ab",
     "STACKYARD_PARALLEL_ID": "",
     "STACKYARD_SUBNET": "10.213.0.0/28",
     "STACKYARD_AUTH_PORT": "9503",
@@ -44,6 +45,7 @@ def test_networks_and_containers_carry_composes_labels_and_their_own() -> None:
     assert (network.name, network.subnets) == ("@COMPOSE_PROJECT_NAME@_platform", ["@STACKYARD_SUBNET@"])
     assert network.labels == {
         "stackyard.lease": "@STACKYARD_LEASE@",
+        "stackyard.host": "@STACKYARD_HOST@",
         "com.docker.compose.project": "@COMPOSE_PROJECT_NAME@",
         "com.docker.compose.network": "platform",
     }

@@ -60,6 +60,11 @@ def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     root = tmp_path / "project"
     for part in ("envs", "compose"):
         shutil.copytree(project_root() / part, root / part, ignore=shutil.ignore_patterns("secrets"))
+    for file in (root / "envs" / "docker_environments.yaml", root / "envs" / ".env.local"):
+        text = file.read_text()
+        for port in ("5433", "6380", "8000", "8081"):  # a dev of this checkout may be up
+            text = text.replace(f": {port}", f": 1{port[:3]}7").replace(f"PORT={port}", f"PORT=1{port[:3]}7")
+        file.write_text(text)
     root.joinpath("tests", "platform").mkdir(parents=True)
     monkeypatch.setenv("STACKYARD_ROOT", str(root))
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
