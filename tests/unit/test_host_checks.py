@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from stackyard.environments import load_all
 from stackyard.errors import EngineError
 from stackyard.host import checks, setup
 from stackyard.host.machine import Machine
-from stackyard.leases import LeaseBook, ground
+from stackyard.leases import LeaseBook, ground, owners
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ def test_host_that_has_everything_needs_no_fix(host: Machine) -> None:
 def test_missing_engine_fails_once_and_warns_of_nothing_it_cannot_know(host: Machine) -> None:
     found = examine(host, None)
 
-    assert [finding.id for finding in found.values() if finding.status != "ok"] == [
-        "socket", "engine", "engine-version",
+    bad = [finding for finding in found.values() if finding.status != "ok"]
+    assert [(finding.id, finding.status) for finding in bad] == [
+        ("socket", "fail"), ("engine", "fail"), ("engine-version", "unknown"), ("cgroup", "unknown"),
+        ("clock", "unknown"), ("leftovers", "unknown"),
     ]  # fmt: skip
+    assert {finding.fix for finding in bad} == {found["engine"].fix, ""}
     assert found["engine"].found == (
         f"missing at unix://{host.base}/docker.sock (from DOCKER_HOST): there is no such socket"
     )
@@ -176,7 +180,27 @@ def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypa
 
     finding = examine(host, answers())["ports"]
 
-    assert (finding.status, finding.found) == ("warn", f"{port} (test): pid 7 (postgres)")
+    assert (finding.status, finding.found) == ("warn", f"{port} (test): pid 7 postgres")
+
+
+def test_a_port_of_our_own_stack_is_no_warning(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = load_all()["dev"]
+    lease = LeaseBook(Settings.load()).acquire(environment, fixed="only", ttl=math.inf)
+    monkeypatch.setattr(ground, "can_bind", lambda wanted: wanted not in environment.ports.values())
+
+    finding = examine(host, answers())["ports"]
+
+    assert (finding.status, finding.fix) == ("ok", "")
+    assert finding.found.endswith(f"free but those of our own {lease.title}")
+
+
+def test_a_process_is_named_by_its_program() -> None:
+    for line, said in (
+        ("/work/.venv/bin/python -m pytest -q", "pytest"), ("/usr/bin/docker-proxy -proto tcp", "docker-proxy"),
+        ("python3.11 -c import-x", "python3.11"), ("/usr/bin/python3 /x/bin/nox -s test", "nox"), ("", "unknown"),
+    ):  # fmt: skip
+        assert owners.short(f"pid 7 ({line})") == f"pid 7 {said}"
+    assert owners.short("another user's program") == "another user's program"
 
 
 def test_what_no_lease_accounts_for_is_counted(host: Machine) -> None:

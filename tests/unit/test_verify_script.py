@@ -67,6 +67,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return [Resource(kind="container", id=name, name=name, labels=dict.fromkeys(labels, "")) for name in "ab"]
 
     monkeypatch.setattr(yard, "references", references)
+    monkeypatch.setattr(yard, "ensure", references)
     monkeypatch.setattr(yard, "listing", lambda: [image("debian", 20_000_000), image("alpine", 9_000_000)])
     monkeypatch.setattr(launch, "launch", started)
     monkeypatch.setattr(engine_images, "architecture", lambda _engine: "amd64")

@@ -118,12 +118,12 @@ def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
 
 
 def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
-    from stackyard.commands.ports import short_owner  # noqa: PLC0415 - as above
+    from stackyard.leases.owners import short  # noqa: PLC0415 - as above
     from stackyard.report import table  # noqa: PLC0415 - as above
 
     rows: list[list[Any]] = [
         [f"cleanup.{item.command}", f"{item.kind} {item.name}", names.get(item.lease, item.lease),
-         short_owner(item.owner), item.why]
+         short(item.owner), item.why]
         for item in found
     ]  # fmt: skip
     return table(rows, ["removed by", "what", "lease", "owner", "why"])

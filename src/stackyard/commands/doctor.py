@@ -72,7 +72,11 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     from stackyard.report import table  # noqa: PLC0415 - as above
 
     rows = [(item.status, item.title, item.found, item.needed) for item in findings]
-    fixes = [f"\n{item.title}: {item.fix}" for item in findings if item.fix]
+    titles: dict[str, list[str]] = {}  # by the fix, because one fix often mends several
+    for item in findings:
+        if item.fix:
+            titles.setdefault(item.fix, []).append(item.title)
+    fixes = [f"\n{', '.join(lacking)}: {fix}" for fix, lacking in titles.items()]
     text = "\n".join([table(rows, ["", "check", "found", "needed"]), *fixes])
     answer([finding.to_json() for finding in findings], text, as_json=as_json)
     failed = [finding.title for finding in findings if finding.status == "fail"]

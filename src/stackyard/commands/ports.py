@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from stackyard.commands import cleanup, leasing, options
 from stackyard.commands.common import answer, only
 from stackyard.commands.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.commands.task import Command
+from stackyard.leases.owners import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from stackyard.leases import Lease, LeaseBook
 
-HOLDER: Final = re.compile(r"(pid \d+) \((.*)\)", re.DOTALL)  # as the library describes a process
 FINE: Final = 120  # seconds; a longer time is shown to the minute
-INTERPRETERS: Final = ("python", "bash", "sh", "node", "uv")
 
 
 @task(
@@ -130,7 +128,7 @@ def check(_c: Context, json: bool = False) -> None:
     lines = [f"book: {verdict}"]
     for lease, found in zip(leases, findings, strict=True):
         lines.append(f"{lease.title}: owner {_owner(lease)}, {'stale' if found['stale'] else 'alive'}")
-        lines += [f"  {port} in use by {short_owner(who)}" for port, who in found["bound"].items()]
+        lines += [f"  {port} in use by {short(who)}" for port, who in found["bound"].items()]
     answer({"book": verdict, "leases": findings}, "\n".join(lines), as_json=json)
     if verdict != "ok":
         advice = "; move it away, and it is made again from the stacks that run"
@@ -229,22 +227,7 @@ def _table(leases: Sequence[Lease]) -> str:
 
 
 def _owner(lease: Lease) -> str:
-    return short_owner(lease.owner.describe())
-
-
-def short_owner(who: str) -> str:
-    """Return *who* with a process's program instead of its whole command line: ``pid 12 pytest``."""
-    found = HOLDER.fullmatch(who)
-    return f"{found[1]} {program(found[2])}" if found else who
-
-
-def program(command: str) -> str:
-    """Return the program of a command line: what an interpreter runs, else the first word, without folders."""
-    words = [word.rpartition("/")[2] for word in command.split()]
-    if words and words[0].rstrip("0123456789.") in INTERPRETERS and "-c" not in words[1:2]:
-        named = [word for word in words[1:] if not word.startswith("-")]
-        return named[0] if named else words[0]
-    return words[0] if words else "unknown"
+    return short(lease.owner.describe())
 
 
 def _finding(book: LeaseBook, lease: Lease, bound: Mapping[int, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from stackyard.host.machine import Machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Status = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "warn", "fail", "unknown"]
 
 ASK_DEADLINE: Final = 10.0  # seconds for one question to the docker client or the engine
 DISK_MB: Final = 3000  # MiB: the images of both flavours and a build's cache
@@ -37,7 +37,8 @@ class Finding:
     Attributes:
         id: The check's short name.
         title: For people.
-        status: `fail` when stackyard cannot work so, `warn` when something is worse than it could be.
+        status: `fail` when stackyard cannot work so, `warn` when something is worse than it could be, `unknown` when
+            it could not be looked at, because what it needs is missing; then that check has the fix.
         found: What is there, with its unit.
         needed: What should be there.
         fix: What to do; empty when all is well.
@@ -99,11 +100,16 @@ class Seen:
         fine: Whether it is as needed.
         found: What is there.
         fix: A better fix than the check's own; empty when that one fits.
+        unknown: Whether nothing could be looked at, for a reason that another check names.
     """
 
     fine: bool
     found: str
     fix: str = ""
+    unknown: bool = False
+
+
+UNSEEN: Final = Seen(fine=False, found="not checked: no engine answers", unknown=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +139,10 @@ class Check:
             seen = self.look(scene)
         except (StackyardError, OSError) as error:
             seen = Seen(fine=False, found=f"could not be checked: {str(error).splitlines()[0]}")
-        status: Status = "ok" if seen.fine else "fail" if self.required else "warn"
-        fix = "" if seen.fine else seen.fix or self.fix
+        status: Status = (
+            "unknown" if seen.unknown else "ok" if seen.fine else "fail" if self.required else "warn"
+        )  # fmt: skip
+        fix = "" if seen.fine or seen.unknown else seen.fix or self.fix
         return Finding(id=self.id, title=self.title, status=status, found=seen.found, needed=self.needed, fix=fix)
 
 
@@ -161,7 +169,8 @@ def _socket(scene: Scene) -> Seen:
     if not path:
         return Seen(fine=True, found=f"not needed for {scene.endpoint.url}")
     if not os.path.exists(path):  # noqa: PTH110 - a socket nobody may look at is not there either, without an error
-        return Seen(fine=False, found=f"{path} is not there", fix=f"start the engine: {INSTALL}")
+        fix = INSTALL if scene.endpoint.standard else scene.endpoint.remedy
+        return Seen(fine=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)
     return Seen(
         fine=fine, found=f"{path}, {'allowed' if fine else 'forbidden'}", fix=setup.permission_fix(scene.machine)
@@ -177,8 +186,7 @@ def _engine(scene: Scene) -> Seen:
 
 def _engine_version(scene: Scene) -> Seen:
     version = scene.knock.version
-    fix = "" if version else "see the check before"
-    return Seen(fine=setup.new_enough(version), found=version or "no engine answers", fix=fix)
+    return Seen(fine=setup.new_enough(version), found=version) if version else UNSEEN
 
 
 def _compose(scene: Scene) -> Seen:
@@ -229,30 +237,41 @@ def _memory(scene: Scene) -> Seen:
 
 
 def _cgroup(scene: Scene) -> Seen:
+    if not scene.info:
+        return UNSEEN
     version = scene.machine.cgroup or f"v{scene.info.get('CgroupVersion', '?')}"
     limits = bool(scene.info.get("MemoryLimit")) and bool(scene.info.get("PidsLimit"))
-    driver = scene.info.get("CgroupDriver", "no engine answers")
-    return Seen(
-        fine=limits or not scene.info,
-        found=f"{version}, {driver}{'' if limits or not scene.info else ', limits missing'}",
-    )
+    driver = scene.info.get("CgroupDriver", "unknown driver")
+    return Seen(fine=limits, found=f"{version}, {driver}{'' if limits else ', limits missing'}")
 
 
 def _clock(scene: Scene) -> Seen:
     if not scene.info:
-        return Seen(fine=True, found="no engine answers")
+        return UNSEEN
     return Seen(fine=abs(scene.skew) <= CLOCK_S, found=f"{scene.skew:+.1f} s")
 
 
 def _ports(_: Scene) -> Seen:
+    """Look at the fixed ports; those of a stack of our own are in use as they should be."""
     from stackyard.environments import load_all  # noqa: PLC0415 - the engine's set-up does without
+    from stackyard.leases import LeaseBook  # noqa: PLC0415 - as above
     from stackyard.leases.ground import can_bind, port_holders  # noqa: PLC0415 - as above
+    from stackyard.leases.owners import short  # noqa: PLC0415 - as above
+    from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
     fixed = {port: environment.name for environment in load_all().values() for port in environment.ports.values()}
-    taken = [port for port in sorted(fixed) if not can_bind(port)]
+    own = {
+        port: lease.title
+        for lease in LeaseBook(Settings.load(), read_only=True).leases()
+        if lease.slot is None
+        for port in lease.ports.values()
+    }
+    taken = [port for port in sorted(fixed) if port not in own and not can_bind(port)]
     holders = port_holders(taken) if taken else {}
-    told = [f"{port} ({fixed[port]}): {holders.get(port, 'another user or a container')}" for port in taken]
-    return Seen(fine=not taken, found="; ".join(told) or f"all {len(fixed)} free")
+    told = [f"{port} ({fixed[port]}): {short(holders.get(port, 'another user or a container'))}" for port in taken]
+    ours = sorted(set(own.values()))
+    free = f"all {len(fixed)} free" + (f" but those of our own {', '.join(ours)}" if ours else "")
+    return Seen(fine=not taken, found="; ".join(told) or free)
 
 
 def _leftovers(scene: Scene) -> Seen:
@@ -263,14 +282,11 @@ def _leftovers(scene: Scene) -> Seen:
     settings = Settings.load()
     book = LeaseBook(settings, read_only=True)
     stale = len(book.stale())
-    unknown = 0
-    if scene.knock.state == "answers":
-        labels = [
-            *_labels(scene, "/containers/json?all=1", settings.host),
-            *_labels(scene, "/networks?", settings.host),
-        ]
-        known = {lease.id for lease in book.leases()}
-        unknown = sum(label not in known for label in labels)
+    if scene.knock.state != "answers":
+        return Seen(fine=False, found=f"{stale} stale leases; containers not checked", unknown=not stale)
+    labels = [*_labels(scene, "/containers/json?all=1", settings.host), *_labels(scene, "/networks?", settings.host)]
+    known = {lease.id for lease in book.leases()}
+    unknown = sum(label not in known for label in labels)
     return Seen(fine=not stale and not unknown, found=f"{stale} stale leases, {unknown} containers and networks")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from stackyard import files as disk
 
 _NUMBERS: Final = 3  # pid, ticks and namespace in a label
 _PROC: Final = Path("/proc")
+_DESCRIBED: Final = re.compile(r"(pid \d+) \((.*)\)", re.DOTALL)
+_INTERPRETERS: Final = frozenset({"python", "bash", "sh", "node", "uv"})
 _held: Final[dict[Path, int]] = {}
 
 
@@ -138,6 +141,21 @@ def command_line(pid: int) -> str:
         return ""
     text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - one terminal line
+
+
+def short(who: str) -> str:
+    """Return *who*, as `Owner.describe` names a process, with its program alone: ``pid 12 pytest``."""
+    found = _DESCRIBED.fullmatch(who)
+    return f"{found[1]} {_program(found[2])}" if found else who
+
+
+def _program(command: str) -> str:
+    """Return the program of a command line: what an interpreter runs, else the first word; folders left out."""
+    words = [word.rpartition("/")[2] for word in command.split()]
+    if words and words[0].rstrip("0123456789.") in _INTERPRETERS and "-c" not in words[1:2]:
+        named = [word for word in words[1:] if not word.startswith("-")]
+        return named[0] if named else words[0]
+    return words[0] if words else "unknown"
 
 
 def hold(lock: Path) -> None:

@@ -28,6 +28,7 @@ class Service:
         service: Its name.
         seen: What was seen of its container; None when it has none although others of its stack do.
         cpu_percent: CPU time since the look before, 100 being one CPU; None at the first look.
+        name: Its lease's name; None if it has none.
     """
 
     environment: str
@@ -35,6 +36,7 @@ class Service:
     service: str
     seen: Sighting | None
     cpu_percent: float | None = None
+    name: str | None = None
 
     @property
     def up(self) -> bool:
@@ -45,8 +47,8 @@ class Service:
         """Return the record as plain data; what is measured has its unit in its key."""
         state, usage = (self.seen.state, self.seen.usage) if self.seen else (None, None)
         return {
-            "environment": self.environment, "lease": self.lease, "service": self.service, "up": self.up,
-            "status": state.status if state else "missing", "health": state.health if state else "none",
+            "environment": self.environment, "lease": self.lease, "name": self.name, "service": self.service,
+            "up": self.up, "status": state.status if state else "missing", "health": state.health if state else "none",
             "restarts": state.restarts if state else None, "oom_killed": state.oom_killed if state else None,
             "exit_code": state.exit_code if state else None, "cpu_percent": self.cpu_percent,
             "usage": _plain(usage) if usage else None,

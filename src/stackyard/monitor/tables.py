@@ -23,7 +23,7 @@ def rows(snapshot: Snapshot) -> list[list[str]]:
 
 
 def _row(each: Service) -> list[str]:
-    start = [f"{each.environment} {each.lease}", each.service]
+    start = [each.name or each.lease, each.service]
     if each.seen is None:
         return [*start, "missing", *"-" * (len(HEAD) - 3)]
     state, usage = each.seen.state, each.seen.usage

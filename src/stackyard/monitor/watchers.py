@@ -8,6 +8,7 @@ its stack still stands. CPU use is what a container consumed between two looks o
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard.engine.records import SERVICE_LABEL
@@ -65,6 +66,8 @@ class Watcher:
         before, self._spent = self._spent, {}
         services = [each for each in self._at_once(found, before) if each is not None]
         services += self._missing(services)
+        names = {lease.id: lease.parallel_id for lease in leases}
+        services = [replace(each, name=names.get(each.lease)) for each in services]
         services.sort(key=lambda each: (each.environment, each.lease, each.service))
         return Snapshot(at=began, seconds=self._clock() - began, services=services)
 
