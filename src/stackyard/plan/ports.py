@@ -1,0 +1,100 @@
+"""Every published port becomes a leased one; the user's own stack keeps the file's."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.plan.records import Change
+from stackyard.project import PublishedPort, published_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LOOPBACK: Final = "127.0.0.1"
+_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?:(?::?[-+?])[^{}]*)?\}|([A-Za-z_]\w*))")
+
+
+def variables(template: Mapping[str, Any]) -> dict[str, list[str]]:
+    """
+    Return the variables that give host ports, each with the places it stands at.
+
+    Where a port comes from a variable, setting the variable makes every other use of it follow.
+
+    Args:
+        template: The model before variables are filled in.
+    """
+    found: dict[str, list[str]] = {}
+    for name, service in (template.get("services") or {}).items():
+        for index, entry in enumerate(service.get("ports") or ()):
+            variable = _host_variable(entry)
+            if variable:
+                found.setdefault(variable, []).append(f"services.{name}.ports[{index}]")
+    return found
+
+
+def _host_variable(entry: object) -> str | None:
+    """Return the variable that alone is an entry's host port: of ``${WEB_PORT:-8080}:80`` it is WEB_PORT."""
+    if isinstance(entry, dict):
+        host = str(entry.get("published") or "")
+    else:
+        parts = _outside_braces(str(entry))
+        host = parts[-2] if len(parts) > 1 else ""
+    found = _VARIABLE.fullmatch(host)
+    return found and (found[1] or found[2])
+
+
+def _outside_braces(text: str) -> list[str]:
+    """Split at the colons that are not inside ``${…}``."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if char == ":" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def lease(
+    model: dict[str, Any], usual: Mapping[str, Any], ports: Iterator[int], given: Mapping[str, str]
+) -> list[Change]:
+    """
+    Give every published port of *model* a leased number; return what was changed.
+
+    A host address that the file gives stays, so nothing is published more widely than before; without one it is
+    127.0.0.1.
+
+    Args:
+        model: The copy's rendered model; it is changed.
+        usual: The user's own model, for the numbers that stood there.
+        ports: Leased numbers, in order.
+        given: The ports that are leased already because a variable was set: variable by place.
+    """
+    changes = []
+    before = {port.place: _shown(port) for port in published_ports(usual)}
+    for port in list(published_ports(model)):
+        entry = model["services"][port.service]["ports"][port.index]
+        entry["host_ip"] = port.host_ip or LOOPBACK
+        if port.place not in given:
+            entry["published"] = _numbers([next(ports) for _ in range(port.count)])
+        after = f"{entry['host_ip']}:{entry['published']}:{port.target_text}"
+        why = f"variable {given[port.place]} is set" if port.place in given else "every copy has its own host ports"
+        changes.append(Change(kind="port", place=port.place, before=before.get(port.place, ""), after=after, why=why))
+    return changes
+
+
+def needed(model: Mapping[str, Any]) -> int:
+    """Return how many host ports a copy leases."""
+    return sum(port.count for port in published_ports(model))
+
+
+def _numbers(ports: Sequence[int]) -> str:
+    """Write consecutive ports as Compose does; containers of one service share a range."""
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
+
+
+def _shown(port: PublishedPort) -> str:
+    host = f"{port.host_ip}:" if port.host_ip else ""
+    published = _numbers([port.published[0], port.published[-1]][: len(port.published)]) if port.published else ""
+    return f"{host}{published}:{port.target_text}" if host or published else port.target_text

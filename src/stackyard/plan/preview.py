@@ -1,0 +1,98 @@
+"""What a copy of a project would change and what its user has to know; nothing is leased, started or written."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.plan import ports, volumes
+from stackyard.plan.plan import Place, Plan, plan
+from stackyard.project import copies_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackyard.plan.records import Answers
+    from stackyard.project import Project
+
+FIRST_PORT: Final = 9500  # made up, as all of a preview's place; a start leases its own
+SUBNETS: Final = IPv4Network("10.0.0.0/8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """
+    The plan of a made-up copy, and what a person wants to know of the project.
+
+    Attributes:
+        plan: The plan.
+        running: Services that stay up.
+        one_shots: Services that others wait for to end.
+        behind_profiles: Services that no chosen profile enables.
+        ports: How many host ports a copy leases.
+    """
+
+    plan: Plan
+    running: tuple[str, ...] = ()
+    one_shots: tuple[str, ...] = ()
+    behind_profiles: tuple[str, ...] = ()
+    ports: int = 0
+
+    @classmethod
+    def of(cls, project: Project, answers: Answers | None = None) -> Preview:
+        """
+        Plan a copy of *project* at a made-up place.
+
+        Args:
+            project: The project.
+            answers: What its configuration decides.
+
+        Raises:
+            UsageError: If Compose refuses the project, or nothing in it is enabled.
+        """
+        missing = volumes.missing_files(project.template)
+        if missing:
+            return cls(plan=Plan(model={}, changes=(), concerns=tuple(missing)))
+        numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"
+        variables = ports.variables(project.template)
+        given = {variable: str(next(numbers)) for variable in variables}
+        usual, model = project.model(), project.model(name=name, variables=given)
+        places = {place: variable for variable, found in variables.items() for place in found}
+        place = Place(project=name, ports=numbers, subnet=_Subnets(), variables=places)
+        planned = plan(project.template, usual, model, place, answers)
+        one_shots = _awaited(usual)
+        return cls(
+            plan=planned,
+            running=tuple(
+                name for name, service in usual["services"].items() if name not in one_shots and copies_of(service)
+            ),
+            one_shots=tuple(sorted(one_shots)),
+            behind_profiles=tuple(sorted(set(project.template.get("services") or {}) - set(usual["services"]))),
+            ports=ports.needed(usual),
+        )
+
+
+class _Subnets:
+    """Hands out made-up subnets of any size, each once."""
+
+    def __init__(self) -> None:
+        self._next = int(SUBNETS.network_address)
+
+    def __call__(self, prefix: int) -> IPv4Network:
+        size = 2 ** (32 - prefix)
+        self._next = -(-self._next // size) * size
+        subnet = IPv4Network((self._next, prefix))
+        self._next += size
+        return subnet
+
+
+def _awaited(model: Mapping[str, Any]) -> set[str]:
+    """Return the services that another one waits for to end with 0."""
+    conditions = [
+        (name, wanted.get("condition"))
+        for service in model["services"].values()
+        for name, wanted in (service.get("depends_on") or {}).items()
+    ]
+    return {name for name, condition in conditions if condition == "service_completed_successfully"}

@@ -1,0 +1,71 @@
+"""The records of a plan: what was changed for a copy, and what its user has to know or decide."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["copies", "one at a time", "not possible"]
+Kind = Literal["port", "variable", "name", "network", "address", "volume", "image", "restart", "value"]
+Level = Literal["careful", "asks", "one at a time", "not possible"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """
+    One value of the model that a copy has otherwise.
+
+    Attributes:
+        kind: What was changed.
+        place: Dotted path in the model.
+        before: The value in the user's files.
+        after: The value in the copy.
+        why: The reason, for a person.
+    """
+
+    kind: Kind
+    place: str
+    before: str
+    after: str
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concern:
+    """
+    Something that a plan leaves as it is, and that its user has to know.
+
+    Attributes:
+        level: ``careful`` is only said; ``asks`` wants a decision; ``one at a time`` and ``not possible`` decide the
+            verdict.
+        place: Dotted path in the model.
+        text: What it is.
+        advice: What the user can do.
+    """
+
+    level: Level
+    place: str
+    text: str
+    advice: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """
+    What a project's configuration decides; nothing is needed.
+
+    Attributes:
+        rewrite: Variables whose values follow the copy's ports and addresses, as ``SERVICE.VARIABLE``.
+        share: Networks and volumes of the model that all copies use together.
+    """
+
+    rewrite: frozenset[str] = field(default_factory=frozenset)
+    share: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,83 @@
+"""What single services may not have in a copy: the host's network, a restart after a reboot, a shared build tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.plan.records import Change, Concern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENDLESS: Final = frozenset(["always", "unless-stopped"])  # containers that the engine starts again after a reboot
+FOLLOWER: Final = "on-failure"
+
+
+def restart_only_after_failures(model: dict[str, Any]) -> list[Change]:
+    """Let no container come back after a reboot: its copy would have no owner then."""
+    changes = []
+    for name, service in model["services"].items():
+        before = service.get("restart")
+        if before in ENDLESS:
+            service["restart"] = FOLLOWER
+            changes.append(Change(
+                kind="restart", place=f"services.{name}.restart", before=before, after=FOLLOWER,
+                why="a copy does not come back after a reboot",
+            ))  # fmt: skip
+    return changes
+
+
+def tag_builds(model: dict[str, Any], tags: Mapping[str, str]) -> list[Change]:
+    """
+    Give what is built here a tag by content, and let services that name the old tag follow.
+
+    Args:
+        model: The rendered model; it is changed.
+        tags: The copy's tag by service, for services with a `build`.
+    """
+    followed: dict[str, str] = {}
+    changes = []
+    for name, service in model["services"].items():
+        if name in tags and service.get("build"):
+            before = str(service.get("image") or "")
+            followed.setdefault(before, tags[name])
+            changes.append(_tagged(name, service, before, tags[name], "two checkouts may build one tag"))
+    for name, service in model["services"].items():
+        image = str(service.get("image") or "")
+        if image in followed and not service.get("build"):
+            changes.append(_tagged(name, service, image, followed[image], "it follows the image that is built here"))
+    return changes
+
+
+def _tagged(name: str, service: dict[str, Any], before: str, after: str, why: str) -> Change:
+    service["image"] = after
+    return Change(
+        kind="image", place=f"services.{name}.image", before=before or "made by Compose", after=after, why=why
+    )
+
+
+def concerns(model: Mapping[str, Any]) -> Iterator[Concern]:
+    """Return what two copies would share through the host whatever their networks are."""
+    for name, service in model["services"].items():
+        place = f"services.{name}"
+        if service.get("network_mode") == "host":
+            yield Concern(
+                level="one at a time", place=f"{place}.network_mode", text="uses the host's network",
+                advice="its ports are the host's own, so only one copy can run",
+            )  # fmt: skip
+        for key in ("pid", "ipc", "uts", "userns_mode"):
+            if service.get(key) == "host":
+                yield Concern(
+                    level="careful", place=f"{place}.{key}", text=f"uses the host's {key.partition('_')[0]} namespace",
+                    advice="copies see each other there",
+                )  # fmt: skip
+        if service.get("devices"):
+            yield Concern(
+                level="careful", place=f"{place}.devices", text="uses devices of the host",
+                advice="all copies use the same devices",
+            )  # fmt: skip
+        if service.get("external_links"):
+            yield Concern(
+                level="careful", place=f"{place}.external_links", text="links to containers outside the project",
+                advice="all copies talk to the same containers",
+            )  # fmt: skip

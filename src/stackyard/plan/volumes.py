@@ -1,0 +1,147 @@
+"""Volumes and bind mounts: what a copy writes is its own, what it reads stays the user's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.plan.records import Change, Concern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# Where the usual images keep what they store, from their own documentation; a copy that wrote there through a bind
+# mount would write into the user's data, and two database servers on one folder damage it.
+DATA_FOLDERS: Final = (
+    "/var/lib/postgresql", "/var/lib/mysql", "/var/lib/mariadb", "/data/db", "/data/configdb", "/var/lib/redis",
+    "/var/lib/valkey", "/var/lib/rabbitmq", "/var/lib/elasticsearch", "/usr/share/elasticsearch/data",
+    "/usr/share/opensearch/data", "/var/lib/clickhouse", "/var/lib/cassandra", "/var/lib/neo4j", "/var/lib/influxdb",
+    "/var/lib/influxdb2", "/var/lib/grafana", "/prometheus", "/qdrant/storage", "/var/lib/kafka", "/bitnami",
+    "/var/lib/etcd", "/etcd-data", "/consul/data", "/vault/file", "/var/lib/ldap", "/var/opt/mssql",
+    "/opt/oracle/oradata", "/var/lib/couchdb", "/opt/couchdb/data", "/var/lib/minio", "/meili_data", "/nats",
+)  # fmt: skip
+DATA_BY_IMAGE: Final = {"redis": "/data", "valkey": "/data", "minio": "/data", "keydb": "/data", "dragonfly": "/data"}
+SOCKETS: Final = ("/var/run/docker.sock", "/run/docker.sock")
+
+
+def isolate(
+    model: dict[str, Any], project: str, shared: frozenset[str], exists: Callable[[Path], bool] = Path.exists
+) -> tuple[list[Change], list[Concern]]:
+    """
+    Give every volume of *model* the copy's name, and database folders of the checkout a volume instead.
+
+    Args:
+        model: The rendered model; it is changed.
+        project: The copy's Compose project name.
+        shared: Volumes that all copies use together.
+        exists: Tells whether a path of the host is there.
+    """
+    kept = model.get("volumes") or {}
+    changes = [change for key in kept for change in _rename(key, kept[key], project, shared)]
+    concerns = [_shared(key, kept[key]) for key in kept if key in shared]
+    for name, service in model["services"].items():
+        for index, mount in enumerate(service.get("volumes") or ()):
+            if mount.get("type") != "bind":
+                continue
+            place = f"services.{name}.volumes[{index}]"
+            if _holds_data(service, mount):
+                changes.append(_make_volume(model, project, name, place, mount))
+            else:
+                concerns += _concerns(place, mount, exists)
+    return changes, concerns
+
+
+def _rename(key: str, volume: dict[str, Any], project: str, shared: frozenset[str]) -> Iterator[Change]:
+    if key in shared:
+        return
+    own, name, external = f"{project}_{key}", str(volume.get("name") or ""), bool(volume.pop("external", False))
+    volume["name"] = own
+    if name != own:
+        before = f"external {name}" if external else name
+        why = "an external volume is left alone; the copy starts with an empty one" if external else (
+            "a volume name exists once on an engine"
+        )  # fmt: skip
+        yield Change(kind="volume", place=f"volumes.{key}.name", before=before, after=own, why=why)
+
+
+def _shared(key: str, volume: dict[str, Any]) -> Concern:
+    return Concern(
+        level="careful", place=f"volumes.{key}", text=f"all copies share volume {volume.get('name')}",
+        advice="copies that write to it disturb each other",
+    )  # fmt: skip
+
+
+def _holds_data(service: dict[str, Any], mount: dict[str, Any]) -> bool:
+    if mount.get("read_only"):
+        return False
+    target = PurePosixPath(str(mount.get("target") or "/"))
+    image = re.split(r"[:@]", str(service.get("image") or "").rpartition("/")[2])[0]
+    folders = [PurePosixPath(folder) for folder in (*DATA_FOLDERS, *filter(None, [DATA_BY_IMAGE.get(image)]))]
+    return any(target == folder or folder in target.parents for folder in folders)
+
+
+def _make_volume(model: dict[str, Any], project: str, service: str, place: str, mount: dict[str, Any]) -> Change:
+    slug = re.sub(r"[^a-z0-9]+", "-", str(mount["target"]).lower()).strip("-")
+    key = f"{service}-{slug}"
+    before = f"{mount.get('source')}:{mount['target']}"
+    volumes = model["volumes"] = model.get("volumes") or {}
+    volumes[key] = {"name": f"{project}_{key}"}
+    target, kept = mount["target"], {key: mount[key] for key in ("consistency",) if key in mount}
+    mount.clear()
+    mount.update({"type": "volume", "source": key, "target": target, "volume": {}, **kept})
+    return Change(
+        kind="volume", place=place, before=before, after=f"volume {key}",
+        why="a database's folder: the copy would write into your data",
+    )  # fmt: skip
+
+
+def _concerns(place: str, mount: dict[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
+    source = str(mount.get("source") or "")
+    if source in SOCKETS:
+        yield Concern(
+            level="careful", place=place, text="mounts the engine's socket",
+            advice="what the service starts through it is not part of the copy and is not removed with it",
+        )  # fmt: skip
+    elif not exists(Path(source)):
+        made = mount.get("bind", {}).get("create_host_path", True)
+        if mount.get("read_only") or not made or PurePosixPath(source).suffix:
+            yield _missing(place, source, exists)
+        else:
+            yield Concern(
+                level="careful", place=place, text=f"{source} does not exist",
+                advice="the engine creates it, as root, and all copies write to it",
+            )  # fmt: skip
+
+
+def _template_of(path: str, exists: Callable[[Path], bool]) -> str:
+    """Name the template beside a missing file, if there is one."""
+    found = next((t for s in (".example", ".sample", ".dist", ".template") if exists(Path(t := path + s))), None)
+    return f"copy {found} to it" if found else "create it"
+
+
+def missing_files(template: Mapping[str, Any], exists: Callable[[Path], bool] = Path.exists) -> list[Concern]:
+    """
+    Return every env file and bind source that is needed and not there, all at once; Compose names only the first.
+
+    Args:
+        template: The model before variables are filled in; a path with a variable in it is left to Compose.
+        exists: Tells whether a path of the host is there.
+    """
+    found = []
+    for name, service in (template.get("services") or {}).items():
+        for index, entry in enumerate(service.get("env_file") or ()):
+            path, place = str(entry["path"]), f"services.{name}.env_file[{index}]"
+            if entry.get("required", True) and "$" not in path and not exists(Path(path)):
+                found.append(_missing(place, path, exists))
+        for index, mount in enumerate(service.get("volumes") or ()):
+            bound = isinstance(mount, dict) and mount.get("type") == "bind" and "$" not in str(mount.get("source"))
+            if bound and not _holds_data(service, mount):
+                found += _concerns(f"services.{name}.volumes[{index}]", mount, exists)
+    return [concern for concern in found if concern.level == "not possible"]
+
+
+def _missing(place: str, path: str, exists: Callable[[Path], bool]) -> Concern:
+    return Concern(
+        level="not possible", place=place, text=f"{path} does not exist", advice=_template_of(path, exists)
+    )  # fmt: skip

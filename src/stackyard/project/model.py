@@ -1,0 +1,74 @@
+"""What stackyard reads of a rendered Compose model: how many containers a service has, and what it publishes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """
+    One entry of a service's `ports`.
+
+    Attributes:
+        service: The service.
+        index: Its place in the list, from 0.
+        target: The container's port.
+        protocol: tcp, udp or sctp.
+        host_ip: The host address the file gives; empty if it gives none.
+        published: Host ports that the file gives, from the first to the last; None if it gives none.
+        count: Host ports that the copy needs: one for each container of the service.
+    """
+
+    service: str
+    index: int
+    target: int
+    protocol: str
+    host_ip: str
+    published: range | None
+    count: int
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the model."""
+        return f"services.{self.service}.ports[{self.index}]"
+
+    @property
+    def target_text(self) -> str:
+        """The container's port as `docker port` writes it."""
+        return str(self.target) if self.protocol == "tcp" else f"{self.target}/{self.protocol}"
+
+
+def copies_of(service: Mapping[str, Any]) -> int:
+    """Return how many containers a service has: `deploy.replicas`, else `scale`, else 1."""
+    replicas = (service.get("deploy") or {}).get("replicas")
+    number = replicas if replicas is not None else service.get("scale", 1)
+    return int(number)
+
+
+def published_ports(model: Mapping[str, Any]) -> Iterator[PublishedPort]:
+    """Return every port that a model publishes, of services that have at least one container."""
+    for name, service in (model.get("services") or {}).items():
+        count = copies_of(service)
+        for index, entry in enumerate(service.get("ports") or () if count else ()):
+            yield PublishedPort(
+                service=name,
+                index=index,
+                target=int(entry["target"]),
+                protocol=str(entry.get("protocol") or "tcp"),
+                host_ip=str(entry.get("host_ip") or ""),
+                published=_numbers(entry.get("published")),
+                count=count,
+            )
+
+
+def _numbers(published: object) -> range | None:
+    found = _RANGE.fullmatch(str(published or ""))
+    return range(int(found[1]), int(found[2] or found[1]) + 1) if found and int(found[1]) else None

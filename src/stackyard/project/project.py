@@ -1,0 +1,154 @@
+"""One Compose project: Compose finds the files and renders the model; everything else asks this record."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard import process
+from stackyard.errors import CommandError, EngineError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+DEADLINE: Final = 30.0  # seconds for one rendering; a usual one takes 0.1
+MOST_MISSING: Final = 100  # variables that one error lists
+_MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
+_NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
+_PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the variable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """
+    A Compose project, as `docker compose` in *folder* finds it.
+
+    Attributes:
+        folder: Where Compose is asked; relative paths count from the project's own folder, as with plain Compose.
+        words: Options that choose files, profiles and env files, as `docker compose` takes them.
+        environment: The caller's environment: it decides as it does with plain Compose.
+        template: The model before variables are filled in: which variable stands where.
+    """
+
+    folder: Path
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    template: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def find(
+        cls,
+        folder: Path,
+        *,
+        files: Sequence[str] = (),
+        profiles: Sequence[str] = (),
+        env_files: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Project:
+        """
+        Find the project of *folder* as Compose does: there, or in a folder above it.
+
+        Args:
+            folder: Where to begin.
+            files: Compose files instead of those that Compose finds.
+            profiles: Profiles to enable.
+            env_files: Env files instead of `.env`.
+            environment: The caller's environment; None takes this process's.
+
+        Raises:
+            UsageError: If there is no project, or Compose refuses its files.
+            EngineError: If the Compose plugin is missing.
+        """
+        options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
+        words = tuple(word for option, values in options for value in values for word in (option, value))
+        caller = {**(os.environ if environment is None else environment), "PWD": str(folder)}  # files may name ${PWD}
+        template = _config(words, folder, caller, "--no-interpolate")
+        return cls(folder=folder, words=words, environment=caller, template=template)
+
+    @property
+    def name(self) -> str:
+        """The project's own name, which its users' plain `docker compose` goes by."""
+        return str(self.template.get("name") or "")
+
+    def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """
+        Return the rendered model.
+
+        Args:
+            name: Compose project name; None takes the project's own.
+            variables: Win over the caller's environment.
+
+        Raises:
+            UsageError: If Compose refuses it; if variables are missing, the text lists all of them.
+        """
+        words = (*self.words, *(("--project-name", name) if name else ()))
+        environment = {**self.environment, **(variables or {})}
+        if name:
+            environment["COMPOSE_PROJECT_NAME"] = name
+        missing: dict[str, str] = {}
+        while True:
+            try:
+                model = _config(words, self.folder, environment | dict.fromkeys(missing, _PLACEHOLDER))
+            except _MissingVariableError as error:
+                if error.name in missing or len(missing) >= MOST_MISSING:
+                    raise
+                missing[error.name] = error.why
+                continue
+            if missing:
+                raise UsageError(_missing_text(missing))
+            return model
+
+    def file_named(self, path: str) -> Path:
+        """Return a path of the model as an absolute one."""
+        return self.folder / path
+
+
+class _MissingVariableError(UsageError):
+    """A variable written as ``${NAME:?why}`` has no value."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name, self.why = name, why
+
+    def __str__(self) -> str:
+        return _missing_text({self.name: self.why})
+
+
+def _missing_text(missing: Mapping[str, str]) -> str:
+    named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
+    noun = "variable" if len(missing) == 1 else "variables"
+    return f"the Compose file needs {len(missing)} {noun} that have no value: {named}; set them, or write them to .env"
+
+
+def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
+    argv = ["docker", "compose", *words, "config", "--format", "json", *options]
+    try:
+        done = process.run(argv, deadline=DEADLINE, env=environment, cwd=folder)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}") from None
+    except CommandError as error:
+        raise _refusal(folder, error) from None
+    try:
+        model: Any = json.loads(done.stdout)
+    except ValueError:
+        model = None
+    if not isinstance(model, dict):
+        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
+    return model
+
+
+def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
+    """Return Compose's own words as one line of bad input, or as a missing plugin."""
+    lines = [_NOISE.sub("", line.strip()) for line in error.output.splitlines() if line.strip()]
+    text = lines[-1] if lines else str(error)
+    if found := _MISSING.search(error.output):
+        return _MissingVariableError(found[1], (found[2] or "").strip())
+    if error.returncode is None or "is not a docker command" in error.output or "no such program" in error.output:
+        return EngineError(f"docker compose does not work here: {text}")
+    if "no configuration file provided" in error.output:
+        return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name one")
+    return UsageError(f"{folder}: Compose refuses the project: {text}")

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import copy
+import itertools
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stackyard.errors import UsageError
+from stackyard.plan import Answers, Place, Plan, plan, ports, volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Model = dict[str, Any]
+
+
+def rendered(**services: Model) -> Model:
+    """Return a model as `docker compose config --format json` writes it."""
+    full = {name: {"image": "box", "networks": {"default": None}} | service for name, service in services.items()}
+    return {"name": "copy", "services": full, "networks": {"default": {"name": "copy_default", "ipam": {}}}}
+
+
+def planned(
+    model: Model, *, template: Model | None = None, usual: Model | None = None, answers: Answers | None = None,
+    variables: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None, there: bool = True,
+) -> Plan:  # fmt: skip
+    subnets = itertools.count(0)
+    place = Place(
+        project="copy", ports=itertools.count(9500), variables=variables or {}, tags=tags or {},
+        subnet=lambda prefix: IPv4Network((int(IPv4Network("10.0.0.0/8")[0]) + next(subnets) * 2**24, prefix)),
+    )  # fmt: skip
+    return plan(template or model, usual or model, model, place, answers, exists=lambda _: there)
+
+
+def tcp(target: int, published: str = "", **more: str) -> Model:
+    entry = {"mode": "ingress", "target": target, "protocol": "tcp", **more}
+    return entry | ({"published": published} if published else {})
+
+
+def test_every_published_port_is_a_leased_one_on_loopback() -> None:
+    done = planned(rendered(web={"ports": [tcp(80, "8080"), tcp(9229, "9229")]}, db={"ports": [tcp(5432, "5432")]}))
+
+    published = [
+        (p["host_ip"], p["published"], p["target"]) for s in ("web", "db") for p in done.model["services"][s]["ports"]
+    ]
+    assert published == [("127.0.0.1", "9500", 80), ("127.0.0.1", "9501", 9229), ("127.0.0.1", "9502", 5432)]
+    assert next((c.before, c.after) for c in done.changes if c.kind == "port") == ("8080:80", "127.0.0.1:9500:80")
+
+
+def test_tcp_and_udp_on_one_number_are_two_ports() -> None:
+    done = planned(rendered(dns={"ports": [tcp(53, "53"), tcp(53, "53") | {"protocol": "udp"}]}))
+
+    assert [(p["protocol"], p["published"]) for p in done.model["services"]["dns"]["ports"]] == [
+        ("tcp", "9500"),
+        ("udp", "9501"),
+    ]
+    assert done.changes[1].after == "127.0.0.1:9501:53/udp"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7", "::1", "0.0.0.0"])  # noqa: S104 - named, not bound
+def test_a_host_address_of_the_file_is_neither_widened_nor_narrowed(address: str) -> None:
+    done = planned(rendered(web={"ports": [tcp(80, "8080", host_ip=address)]}))
+
+    assert done.model["services"]["web"]["ports"][0]["host_ip"] == address
+
+
+def test_further_keys_of_a_port_stay() -> None:
+    done = planned(rendered(web={"ports": [tcp(80, "8080", name="web", app_protocol="http")]}))
+
+    assert done.model["services"]["web"]["ports"][0] == tcp(
+        80, "9500", name="web", app_protocol="http", host_ip="127.0.0.1"
+    )
+
+
+def test_a_target_without_a_host_port_gets_one() -> None:
+    assert planned(rendered(web={"ports": [tcp(82)]})).model["services"]["web"]["ports"][0]["published"] == "9500"
+
+
+def test_replicas_share_a_range_with_a_port_for_each() -> None:
+    model = rendered(w={"ports": [tcp(80, "8080-8082")], "deploy": {"replicas": 3}}, x={"ports": [tcp(81, "81")]})
+
+    done = planned(model)
+
+    assert done.model["services"]["w"]["ports"][0]["published"] == "9500-9502"
+    assert done.model["services"]["x"]["ports"][0]["published"] == "9503"
+    assert ports.needed(model) == 4
+
+
+def test_one_container_behind_a_range_needs_one_port() -> None:
+    assert (
+        planned(rendered(c={"ports": [tcp(80, "3000-3005")]})).model["services"]["c"]["ports"][0]["published"] == "9500"
+    )
+
+
+@pytest.mark.parametrize("none", [{"scale": 0}, {"deploy": {"replicas": 0}}])
+def test_a_service_without_containers_leases_nothing(none: Model) -> None:
+    assert ports.needed(rendered(off={"ports": [tcp(80, "8080")], **none})) == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "variable"),
+    [
+        ("${WEB_PORT:-8080}:80", "WEB_PORT"),
+        ("$WEB_PORT:80", "WEB_PORT"),
+        ("127.0.0.1:${WEB_PORT}:80/tcp", "WEB_PORT"),
+        ({"target": 80, "published": "${WEB_PORT:?set it}"}, "WEB_PORT"),
+        ("8080:80", None),
+        ("1${N}:80", None),
+        ("${A}${B}:80", None),
+        ("80", None),
+        ("${ONLY_TARGET}", None),
+        ("8080:${TARGET}", None),
+    ],
+)
+def test_the_variable_of_a_host_port_is_found(entry: object, variable: str | None) -> None:
+    template = {"services": {"web": {"ports": [entry]}}}
+
+    assert ports.variables(template) == ({variable: ["services.web.ports[0]"]} if variable else {})
+
+
+def test_a_port_that_a_variable_gives_keeps_the_variable_s_number() -> None:
+    usual = rendered(web={"ports": [tcp(80, "8080")], "environment": {"CALLBACK": "http://localhost:8080/cb"}})
+    own = rendered(web={"ports": [tcp(80, "9777")], "environment": {"CALLBACK": "http://localhost:9777/cb"}})
+
+    done = planned(own, usual=usual, variables={"services.web.ports[0]": "WEB_PORT"})
+
+    assert done.model["services"]["web"]["ports"][0]["published"] == "9777"
+    assert (done.changes[0].before, done.changes[0].why) == ("8080:80", "variable WEB_PORT is set")
+    assert not done.concerns
+
+
+def test_a_literal_container_name_becomes_an_alias_on_every_network() -> None:
+    model = rendered(db={"container_name": "shared-db", "networks": {"a": None, "b": {"aliases": ["old"]}}})
+
+    done = planned(model)
+
+    assert "container_name" not in done.model["services"]["db"]
+    assert done.model["services"]["db"]["networks"] == {
+        "a": {"aliases": ["shared-db"]},
+        "b": {"aliases": ["old", "shared-db"]},
+    }
+
+
+def test_a_container_name_made_of_the_project_s_name_stays() -> None:
+    model = rendered(db={"container_name": "copy_db"})
+    template = rendered(db={"container_name": "${COMPOSE_PROJECT_NAME:-x}_db"})
+
+    assert planned(model, template=template).model["services"]["db"]["container_name"] == "copy_db"
+
+
+def test_joining_a_named_container_becomes_joining_its_service() -> None:
+    done = planned(rendered(db={"container_name": "db"}, spy={"network_mode": "container:db", "networks": None}))
+
+    assert done.model["services"]["spy"]["network_mode"] == "service:db"
+
+
+def test_joining_a_foreign_container_is_said() -> None:
+    done = planned(rendered(spy={"network_mode": "container:other", "networks": None}))
+
+    assert [(c.level, c.place) for c in done.concerns] == [("careful", "services.spy.network_mode")]
+
+
+def test_networks_with_literal_and_external_names_are_private_in_a_copy() -> None:
+    model = rendered(a={}) | {"networks": {
+        "corp": {"name": "corp-net", "external": True, "ipam": {}}, "front": {"name": "front-net", "ipam": {}},
+    }}  # fmt: skip
+
+    done = planned(model)
+
+    assert [done.model["networks"][key]["name"] for key in ("corp", "front")] == ["copy_corp", "copy_front"]
+    assert "external" not in done.model["networks"]["corp"]
+
+
+def test_a_shared_network_stays_as_it_is_and_is_named() -> None:
+    model = rendered(a={}) | {"networks": {"corp": {"name": "corp-net", "external": True, "ipam": {}}}}
+
+    done = planned(model, answers=Answers(share=frozenset(["corp"])))
+
+    assert done.model["networks"]["corp"] == {"name": "corp-net", "external": True, "ipam": {}}
+    assert done.concerns[0].text == "all copies share network corp-net"
+
+
+def test_a_network_without_a_subnet_gets_one_of_the_lease() -> None:
+    done = planned(rendered(a={}))
+
+    assert done.model["networks"]["default"]["ipam"]["config"] == [{"subnet": "10.0.0.0/28"}]
+
+
+def test_a_fixed_subnet_moves_with_gateway_range_and_addresses() -> None:
+    config = {
+        "subnet": "172.28.5.0/24", "gateway": "172.28.5.1", "ip_range": "172.28.5.128/25",
+        "aux_addresses": {"router": "172.28.5.2"},
+    }  # fmt: skip
+    model = rendered(a={"networks": {"lab": {"ipv4_address": "172.28.5.10"}}, "environment": {"PEER": "172.28.5.11"}})
+    model["networks"] = {"lab": {"name": "copy_lab", "ipam": {"config": [config]}}}
+
+    done = planned(model)
+
+    assert done.model["networks"]["lab"]["ipam"]["config"] == [
+        {
+            "subnet": "10.0.0.0/24",
+            "gateway": "10.0.0.1",
+            "ip_range": "10.0.0.128/25",
+            "aux_addresses": {"router": "10.0.0.2"},
+        }
+    ]
+    assert done.model["services"]["a"]["networks"]["lab"]["ipv4_address"] == "10.0.0.10"
+    assert done.model["services"]["a"]["environment"]["PEER"] == "172.28.5.11"
+    assert [(c.level, c.place) for c in done.concerns] == [("asks", "services.a.environment.PEER")]
+
+
+def test_an_ipv6_subnet_moves_to_a_unique_local_one_of_the_copy() -> None:
+    model = rendered(a={"networks": {"six": {"ipv6_address": "2001:db8::10"}}})
+    model["networks"] = {
+        "six": {"name": "copy_six", "enable_ipv6": True, "ipam": {"config": [{"subnet": "2001:db8::/64"}]}}
+    }
+
+    done = planned(model)
+
+    v6 = done.model["networks"]["six"]["ipam"]["config"][0]["subnet"]
+    assert v6.startswith("fd")
+    assert v6.endswith("/64")
+    assert done.model["services"]["a"]["networks"]["six"]["ipv6_address"] == v6.removesuffix("/64") + "10"
+
+
+def test_volumes_with_literal_and_external_names_are_private_in_a_copy() -> None:
+    model = rendered(a={}) | {"volumes": {
+        "data": {"name": "shop-data"}, "certs": {"name": "shop-certs", "external": True}, "own": {"name": "copy_own"},
+    }}  # fmt: skip
+
+    done = planned(model)
+
+    assert done.model["volumes"] == {
+        "data": {"name": "copy_data"},
+        "certs": {"name": "copy_certs"},
+        "own": {"name": "copy_own"},
+    }
+    assert [c.place for c in done.changes if c.kind == "volume"] == ["volumes.data.name", "volumes.certs.name"]
+
+
+def bind(source: str, target: str, **more: object) -> Model:
+    return {"type": "bind", "source": source, "target": target, "bind": {"create_host_path": True}, **more}
+
+
+@pytest.mark.parametrize(
+    ("image", "target"),
+    [("postgres:17", "/var/lib/postgresql/data"), ("box", "/var/lib/mysql"), ("docker.io/library/redis:8", "/data"),
+     ("bitnami/kafka@sha256:00", "/bitnami/kafka"), ("mongo", "/data/db")],
+)  # fmt: skip
+def test_a_database_s_folder_of_the_checkout_becomes_a_volume_of_the_copy(image: str, target: str) -> None:
+    done = planned(rendered(db={"image": image, "volumes": [bind("/home/me/shop/pgdata", target)]}))
+
+    mount = done.model["services"]["db"]["volumes"][0]
+    assert (mount["type"], mount["target"]) == ("volume", target)
+    assert done.model["volumes"][mount["source"]]["name"].startswith("copy_db-")
+    assert done.changes[-1].why.startswith("a database's folder")
+
+
+def test_sources_and_read_only_binds_stay() -> None:
+    mounts = [bind("/home/me/shop/src", "/src"), bind("/home/me/seed", "/var/lib/postgresql/data", read_only=True)]
+
+    assert planned(rendered(db={"volumes": mounts})).model["services"]["db"]["volumes"] == mounts
+
+
+def test_the_engine_s_socket_is_mentioned() -> None:
+    done = planned(rendered(a={"volumes": [bind("/var/run/docker.sock", "/var/run/docker.sock")]}))
+
+    assert [c.text for c in done.concerns] == ["mounts the engine's socket"]
+
+
+def test_all_missing_files_are_found_at_once_with_their_templates() -> None:
+    template = {"services": {"a": {
+        "env_file": [{"path": "/p/.env.secret", "required": True}, {"path": "/p/.env.extra", "required": False}],
+        "volumes": [bind("/p/conf/app.ini", "/app.ini", read_only=True), bind("/p/pgdata", "/var/lib/mysql"),
+                    bind("${HOME}/x.ini", "/x.ini")],
+    }}}  # fmt: skip
+
+    found = volumes.missing_files(template, lambda path: path == Path("/p/.env.secret.example"))
+
+    assert [(c.place, c.advice) for c in found] == [
+        ("services.a.env_file[0]", "copy /p/.env.secret.example to it"), ("services.a.volumes[0]", "create it"),
+    ]  # fmt: skip
+
+
+def test_a_missing_bind_source_that_compose_would_make_a_folder_of_is_refused() -> None:
+    assert planned(rendered(a={"volumes": [bind("/p/app.ini", "/app.ini")]}), there=False).verdict == "not possible"
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped"])
+def test_a_copy_does_not_come_back_after_a_reboot(policy: str) -> None:
+    assert planned(rendered(a={"restart": policy})).model["services"]["a"]["restart"] == "on-failure"
+
+
+def test_what_is_built_here_gets_its_own_tag_and_others_follow_it() -> None:
+    model = rendered(
+        migrate={"image": "app:local", "build": {"context": "."}},
+        worker={"image": "app:local", "build": {"context": "."}},
+        viewer={"image": "app:local"},
+        db={"image": "postgres:17"},
+    )
+
+    done = planned(model, tags={"migrate": "copy/app:1f", "worker": "copy/app:1f"})
+
+    images = {name: service["image"] for name, service in done.model["services"].items()}
+    assert images == {"migrate": "copy/app:1f", "worker": "copy/app:1f", "viewer": "copy/app:1f", "db": "postgres:17"}
+
+
+def test_the_host_s_network_allows_one_copy_at_a_time() -> None:
+    done = planned(rendered(a={"network_mode": "host", "networks": None}))
+
+    assert done.verdict == "one at a time"
+    assert done.concerns[0].place == "services.a.network_mode"
+
+
+VALUE = "http://localhost:8080/v1"
+
+
+def test_a_value_that_repeats_a_published_port_is_reported_and_left() -> None:
+    done = planned(rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"API_URL": VALUE, "LEVEL": "8080"}}))
+
+    assert done.model["services"]["web"]["environment"]["API_URL"] == VALUE
+    assert [(c.level, c.place) for c in done.concerns] == [("asks", "services.web.environment.API_URL")]
+    assert 'rewrite = ["web.API_URL"]' in done.concerns[0].advice
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "host.docker.internal", "0.0.0.0", "[::1]"])  # noqa: S104 - named, not bound
+def test_a_value_that_the_configuration_names_follows_the_copy(host: str) -> None:
+    model = rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"API_URL": f"http://{host}:8080/v1"}})
+
+    done = planned(model, answers=Answers(rewrite=frozenset(["web.API_URL"])))
+
+    assert done.model["services"]["web"]["environment"]["API_URL"] == f"http://{host}:9500/v1"
+    assert done.changes[-1].kind == "value"
+    assert not done.concerns
+
+
+@pytest.mark.parametrize(
+    "value", ["http://api:8080", "http://localhost:80800", "x.localhost:8080.y", "8080", "notlocalhost:8080"]
+)
+def test_other_values_with_the_same_number_are_left_alone(value: str) -> None:
+    done = planned(rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"A": value}}))
+
+    assert [c.text for c in done.concerns if c.place.endswith(".A") and value != "x.localhost:8080.y"] == []
+
+
+def test_a_command_that_repeats_a_published_port_is_reported() -> None:
+    done = planned(rendered(api={"ports": [tcp(80, "8080")], "command": ["--url", "http://localhost:8080"]}))
+
+    assert [c.place for c in done.concerns] == ["services.api.command"]
+
+
+def test_without_an_enabled_service_the_profiles_are_named() -> None:
+    template = {"services": {"a": {"profiles": ["test", "debug"]}}}
+
+    with pytest.raises(UsageError, match="choose a profile: debug, test"):
+        planned({"name": "copy", "services": {}}, template=template)
+
+
+def test_a_project_without_services_says_so() -> None:
+    with pytest.raises(UsageError, match="has no services"):
+        planned({"name": "copy", "services": {}}, template={"services": {}})
+
+
+def test_the_user_s_model_is_not_changed() -> None:
+    model = rendered(db={"container_name": "db", "ports": [tcp(1, "1")], "restart": "always"})
+    before = copy.deepcopy(model)
+
+    planned(model)
+
+    assert model == before
+
+
+@given(st.lists(st.tuples(st.integers(1, 65535), st.booleans(), st.integers(0, 4)), max_size=12))
+def test_no_two_ports_of_a_copy_are_one(entries: list[tuple[int, bool, int]]) -> None:
+    services: dict[str, Model] = {
+        f"s{n}": {"ports": [tcp(target, str(target) if fixed else "")], "scale": scale}
+        for n, (target, fixed, scale) in enumerate(entries)
+    }
+    services["last"] = {}
+
+    done = planned(rendered(**services))
+
+    leased = [
+        number
+        for service in done.model["services"].values()
+        if service.get("scale", 1)
+        for port in service.get("ports", ())
+        for number in range(int(port["published"].split("-")[0]), int(port["published"].split("-")[-1]) + 1)
+    ]
+    assert leased == list(range(9500, 9500 + sum(scale for *_, scale in entries)))
