@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, verify, yard
+from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, project, verify, yard
 from stackyard.commands.program import Program
 
 ns = Collection(
+    project.collection,
     ports.collection,
     env.collection,
     cleanup.collection,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from invoke_shell import ended
 
 from stackyard.errors import UsageError
 from stackyard.plan import Preview
@@ -137,3 +139,30 @@ def test_a_variable_of_a_port_takes_its_other_uses_along() -> None:
     service = found("port-from-a-variable").plan.model["services"]["shop"]
 
     assert service["environment"]["PUBLIC_URL"] == f"http://localhost:{service['ports'][0]['published']}/"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("two-fixed-ports", 0, "any number of copies can run at once"),
+        ("host-network", 1, "only one copy can run at a time"),
+        ("missing-files", 2, "secret.env.example"),
+        ("required-variables", 2, "LEDGER_TOKEN"),
+    ],
+)
+def test_the_command_says_the_verdict_with_its_exit_code(
+    name: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = ended("project.check", str(HERE / name))
+
+    shown = capsys.readouterr()
+    assert ending == code
+    assert said in shown.out + shown.err
+
+
+def test_the_command_has_a_form_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("project.check", str(HERE / "profiles"), "--profile", "debug", "--json")
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["project"], shown["verdict"], shown["ports"]) == ("profiles", "copies", 1)
+    assert shown["services"] == {"running": ["db", "debugger"], "one_shot": [], "behind_profiles": ["e2e"]}
