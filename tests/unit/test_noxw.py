@@ -348,8 +348,9 @@ def test_settings_of_pip_reach_uv_with_the_environment_over_the_file(
     (home / "y").mkdir()
     monkeypatch.chdir(home)
     set_already = {
-        "HOME": str(home), "PIP_CONFIG_FILE": "named.conf", "PIP_INDEX_URL": "", "UV_HTTP_TIMEOUT": "9",
-        "PIP_TIMEOUT": "5", "PIP_FIND_LINKS": f"y https://links.test/ {home}/none",
+        "HOME": str(home), "PIP_CONFIG_FILE": "named.conf", "PIP_INDEX_URL": "", "PIP_TIMEOUT": "7.5",
+        "UV_INSECURE_HOST": "mine.test",
+        "PIP_CLIENT_CERT": "~/me.pem", "PIP_FIND_LINKS": f"y https://links.test/ {home}/none",
     }  # fmt: skip
     monkeypatch.setattr(os, "environ", set_already)
 
@@ -358,11 +359,25 @@ def test_settings_of_pip_reach_uv_with_the_environment_over_the_file(
         "SSL_CERT_FILE": f"{home}/ca.pem",
         "UV_DEFAULT_INDEX": "https://one.test/simple",
         "UV_FIND_LINKS": f"{home}/y,https://links.test/",
+        "UV_HTTP_TIMEOUT": "7",
         "UV_INDEX": "file:///a file:///b",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
-        "UV_INSECURE_HOST": "one.test",
+        "SSL_CLIENT_CERT": f"{home}/me.pem",
     }
-    assert module.uv_environment()["UV_HTTP_TIMEOUT"] == "9"
+    assert module.uv_environment()["UV_INSECURE_HOST"] == "mine.test"
+
+
+@pytest.mark.parametrize(("writable", "more"), [(True, {}), (False, {"UV_NO_CACHE": "true"})])
+def test_uv_goes_on_without_a_cache_where_home_is_read_only(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], *, writable: bool
+) -> None:
+    module = load(tree)
+    monkeypatch.setattr(module, "SYSTEM_PIP", ())
+    home = {"HOME": str(tree / "no/such/home")}
+    monkeypatch.setattr(os, "environ", dict(home))
+    monkeypatch.setattr(os, "access", lambda folder, _mode: writable or folder != str(tree))
+
+    assert module.uv_environment() == home | more
 
 
 def test_constraints_of_pip_are_compared_with_the_lock_before_it_is_installed(tree: Path) -> None:
@@ -433,6 +448,7 @@ def test_too_old_python_says_so_in_one_line(tree: Path, monkeypatch: pytest.Monk
     module = load(tree)
     monkeypatch.setenv("PATH", str(tree))
     monkeypatch.setattr(module.sys, "version_info", (3, 8, 18))
+    monkeypatch.setattr(module, "VERSION", "3.8.18")
 
     with pytest.raises(module.SetupError, match=r"^Python 3\.11 or newer needed, found 3\.8\.18; install one [^\n]*$"):
         module.main(["--version"])

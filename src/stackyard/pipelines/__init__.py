@@ -1,4 +1,4 @@
-"""The build servers' jobs: a matrix made from nox's own list of sessions, and the workflow files that run it."""
+"""The build servers' jobs, made from nox's list of sessions; their workflow files; the check of licences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workflow files: rendered from templates, so that their jobs are always nox's sessions."""
+"""The workflow files, rendered from templates so that their jobs match nox's sessions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-The jobs of a build server: every nox session tagged `matrix`, as `nox --list-sessions --json` gives them.
+The jobs of a build server: each nox session tagged `matrix`, as `nox --list-sessions --json` lists them.
 
-Two more tags say how: `engine` for what needs Docker and the images, `pythons` for what is worth a job for each Python
-that pyproject.toml names; all else runs on the oldest of them.
+The tag `engine` marks a session that needs Docker and the images. The tag `pythons` gives a session a job for each
+Python that pyproject.toml names; other sessions run on the oldest of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Job:
         session: The nox session it runs.
         python: Version of Python, such as 3.11.
         engine: Whether it needs a Docker engine and the images.
-        minutes: After which it has failed.
+        minutes: Time limit, after which the build server stops it.
     """
 
     session: str
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """A name that no other job has."""
+        """The job's unique name."""
         return f"{self.session}-{self.python}"
 
 
@@ -79,7 +79,7 @@ def jobs(root: Path) -> list[Job]:
 def _jobs(session: Mapping[str, Any], pythons: Sequence[str]) -> list[Job]:
     engine, tags = ENGINE in session["tags"], session["tags"]
     wanted = pythons if PYTHONS in tags else pythons[:1]
-    # without an engine all is over in seconds; with one, the images may have to be built first
+    # without an engine a session takes seconds; with one, it may have to build the images first
     minutes = 45 if engine else 15
     return [Job(session=session["session"], python=version, engine=engine, minutes=minutes) for version in wanted]
 
