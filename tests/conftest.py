@@ -2,9 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A build server may start us with SIGINT ignored, as a shell does with what it runs in the background; Python then
 # installs no handler, and every child inherits it: nothing would ever see Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SHUFFLED = (
+    "tests/unit/"  # a test that needs another one before it is wrong; the other suites share what is slow to make
+)
+SEED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle-seed", type=int, help="repeat the order that this seed gave the unit tests; 0 keeps it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = config.getoption("--shuffle-seed")
+    config.stash[SEED] = int.from_bytes(os.urandom(3), "big") + 1 if given is None else given
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus:
+        terminalreporter.write_line(f"to repeat the order of the unit tests: --shuffle-seed {config.stash[SEED]}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle the unit tests: the modules, then the tests inside each, so that a module's fixtures are made once."""
+    seed = config.stash[SEED]
+    root: Path = config.rootpath
+    if not seed:
+        return
+    order = random.Random(seed)  # noqa: S311 - nothing secret
+    unit = [item for item in items if item.path.relative_to(root).as_posix().startswith(SHUFFLED)]
+    modules = [list(group) for _, group in groupby(unit, key=lambda item: item.path)]
+    order.shuffle(modules)
+    for module in modules:
+        order.shuffle(module)
+    shuffled = iter([item for module in modules for item in module])
+    chosen = set(unit)
+    items[:] = [next(shuffled) if item in chosen else item for item in items]

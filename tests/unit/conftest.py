@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# tests count leases and processes; those of the yardmaster start one for themselves
-os.environ["STACKYARD_YARDMASTER"] = "off"
+# what a caller's shell may have set for stackyard, Compose, Docker, nox and for the shape of output
+FOREIGN = ("STACKYARD_", "COMPOSE_", "DOCKER_", "NOX")
+FOREIGN_NAMES = frozenset({"CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTEST_ADDOPTS"})
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test the environment of a shell in which nothing is set for us."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) or name in FOREIGN_NAMES]:
+        monkeypatch.delenv(name)
+    # tests count leases and processes; those of the yardmaster start one for themselves
+    monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
 
 
 @pytest.fixture
