@@ -142,6 +142,12 @@ def browser(session: nox.Session) -> None:
     )  # fmt: skip
 
 
+@sessions.session(default=False, tags=["gate"])
+def bare(session: nox.Session) -> None:
+    """Run the README's commands on a bare Debian: `-- --full` runs both, `-- --month-later` offers newer packages."""
+    session.run(PYTHON, "-m", "tests.bare", *session.posargs)
+
+
 @sessions.session(default=False, tags=["build server"])
 def matrix(session: nox.Session) -> None:
     """Print the build servers' jobs as JSON; `-- --write` rewrites their workflow files from it."""

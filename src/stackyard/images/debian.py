@@ -32,9 +32,15 @@ ROOTLESS_TOOLS: Final = {"newuidmap": "uidmap"}
 SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def make_root(tar: Path, work: Path) -> None:
+def make_root(tar: Path, work: Path, *, suite: str = SUITE, included: Sequence[str] = INCLUDED) -> None:
     """
-    Write Debian's root file system to *tar*, using the empty directory *work*.
+    Write Debian's root file system to *tar*.
+
+    Args:
+        tar: The archive to write.
+        work: An empty directory.
+        suite: Code name of the Debian release.
+        included: Packages beyond the smallest set.
 
     Raises:
         ImageError: If the host lacks a tool or a Debian mirror, or a step fails.
@@ -48,14 +54,14 @@ def make_root(tar: Path, work: Path) -> None:
         )
     work.chmod(0o755)  # without root, mmdebstrap's user namespace comes here as somebody else
     apt = _private_apt(work)
-    sources = source_list(_step("find the mirror", [*apt, "indextargets", *_TARGET_FORMAT]).splitlines())
+    sources = source_list(_step("find the mirror", [*apt, "indextargets", *_TARGET_FORMAT]).splitlines(), suite)
     environment = _mmdebstrap(apt, work)
     excludes = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in LEFT_OUT]
     _step(
         "mmdebstrap",
-        ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(INCLUDED)}",
+        ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(included)}",
          '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"', *excludes,
-         SUITE, str(tar), "-"],
+         suite, str(tar), "-"],
         env=environment, stdin=sources,
     )  # fmt: skip
 
@@ -84,9 +90,9 @@ def _private_apt(work: Path) -> list[str]:
     return apt
 
 
-def source_list(targets: Sequence[str]) -> str:
+def source_list(targets: Sequence[str], suite: str = SUITE) -> str:
     """
-    Turn the host's index targets (`URI component` each) into source lines of the base's suite.
+    Turn the host's index targets (`URI component` each) into source lines of *suite*.
 
     Raises:
         ImageError: If the host has no Debian mirror.
@@ -99,9 +105,9 @@ def source_list(targets: Sequence[str]) -> str:
             "build on Debian, or set STACKYARD_IMAGE_SOURCE=registry"
         )
     security = next((uri for uri in uris if uri.rstrip("/").endswith("security")), None)
-    lines = [f"deb [signed-by={KEYRING}] {mirror} {SUITE} main"]
+    lines = [f"deb [signed-by={KEYRING}] {mirror} {suite} main"]
     if security is not None:
-        lines.append(f"deb [signed-by={KEYRING}] {security} {SUITE}-security main")
+        lines.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main")
     return "\n".join(lines) + "\n"
 
 
