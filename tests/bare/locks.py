@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ALWAYS = frozenset({"coverage"})  # asked for with an extra, for which an older pip takes the newest release
 PINNED = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[0-9][^ ;\\]*)", re.MULTILINE)
 
 
@@ -27,7 +28,7 @@ def most_wanted(text: str, count: int) -> dict[str, str]:
             wanted[entry] = 0
         elif line.strip().startswith("#") and entry:
             wanted[entry] += 1
-    chosen = sorted(wanted, key=lambda name: (-wanted[name], name))[:count]
+    chosen = sorted(wanted, key=lambda name: (name not in ALWAYS, -wanted[name], name))[:count]
     return {name: _newer(version) for name, version in pins(text).items() if name in chosen}
 
 
