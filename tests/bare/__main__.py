@@ -46,7 +46,7 @@ for each in distributions():
 def main(words: Sequence[str]) -> int:
     """Run it all; return the exit code."""
     parser = argparse.ArgumentParser(prog="nox -s bare --", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="run `./noxw --yes -s ci` as well: half an hour")
+    parser.add_argument("--full", action="store_true", help="run `./noxw --yes -s ci` as well")
     parser.add_argument("--month-later", action="store_true", help="offer newer releases of ten locked packages")
     given = parser.parse_args(words)
     began = time.monotonic()
@@ -62,17 +62,20 @@ def main(words: Sequence[str]) -> int:
 def _commands(machine: Machine, *, full: bool, month_later: bool) -> int:
     before = machine.packages()
     newer = _configure_pip(machine, month_later=month_later)
-    took: list[str] = []
+    code, took = 0, list[str]()
     for session in ("test", "test", *(["ci"] if full else [])):
         words = (*COMMAND, session)
         say(f"$ {shlex.join(words)} </dev/null")
         code, seconds = machine.run(*words)
         took.append(f"{shlex.join(words)}: exit code {code} after {seconds:.0f} s")
         if code:
-            say("\n".join(took))
-            return code
-    _tell_installed(machine, before)
-    say("\n".join(took))
+            break
+    else:
+        _tell_installed(machine, before)
+    for line in took:
+        say(line)
+    if code:
+        return code
     return _check_lock(machine, newer)
 
 
@@ -136,7 +139,8 @@ def _check_lock(machine: Machine, newer: dict[str, str]) -> int:
     wrong = locks.differences(locks.pins(LOCK.read_text(encoding="utf-8")), _installed(machine))
     if newer:
         offered = set(machine.read("cat", INDEX_LOG).splitlines())
-        say(f"newer releases that the installer saw: {', '.join(sorted(offered)) or 'none'}")
+        seen = sorted(row.removeprefix("offered ") for row in offered)
+        say(f"newer releases that the installer saw: {', '.join(seen) or 'none'}")
         wrong += [
             f"{name} {version} was not offered"
             for name, version in newer.items()

@@ -98,10 +98,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Stay silent: only offers are written."""
 
 
-def serve(port: int, upstream: str, newer: list[Newer]) -> http.server.ThreadingHTTPServer:
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Stay silent: an installer that has read enough hangs up."""
+
+
+def serve(port: int, upstream: str, newer: list[Newer]) -> _Server:
     """Return a server on loopback, listening; port 0 takes any."""
     members = {"upstream": upstream, "newer": {each.name: each for each in newer}}
-    return http.server.ThreadingHTTPServer(("127.0.0.1", port), type("Serving", (Handler,), members))
+    return _Server(("127.0.0.1", port), type("Serving", (Handler,), members))
 
 
 def main(words: list[str]) -> None:

@@ -28,6 +28,14 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def free_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every port and subnet be free, whatever real stacks run on this host."""
+    monkeypatch.setattr("stackyard.leases.ground.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.refusals.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.ground.routes", list)
+
+
+@pytest.fixture
 def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     engine = FakeEngine()
     server = serve(engine, tmp_path / "docker.sock")

@@ -56,7 +56,8 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Yard:
+def yard(tmp_path: Path, fake_engine: FakeEngine, free_host: None, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    del free_host  # the fixed ports may be those of a real stack
     root = tmp_path / "project"
     for part in ("envs", "compose"):
         shutil.copytree(project_root() / part, root / part, ignore=shutil.ignore_patterns("secrets"))
@@ -70,6 +71,7 @@ def yard(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     fake_engine.host = Settings.load().host
     monkeypatch.setattr("stackyard.images.ensure", lambda *_, **__: {"redis": "stackyard/redis:debian-abc"})
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # most of the time of a payload of one line
     replace_probes(monkeypatch, Answering)
     install_docker(tmp_path, "exit 0")
     made = Yard(root=root, folder=tmp_path)

@@ -237,6 +237,7 @@ def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
     assert book.leases() == []
 
 
+@pytest.mark.usefixtures("free_host")
 def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
