@@ -328,7 +328,7 @@ def test_a_value_that_repeats_a_published_port_is_reported_and_left() -> None:
     assert 'rewrite = ["web.API_URL"]' in done.concerns[0].advice
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "host.docker.internal", "0.0.0.0", "[::1]"])  # noqa: S104 - named, not bound
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "host.docker.internal", "[::1]"])
 def test_a_value_that_the_configuration_names_follows_the_copy(host: str) -> None:
     model = rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"API_URL": f"http://{host}:8080/v1"}})
 
@@ -340,7 +340,7 @@ def test_a_value_that_the_configuration_names_follows_the_copy(host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "value", ["http://api:8080", "http://localhost:80800", "x.localhost:8080.y", "8080", "notlocalhost:8080"]
+    "value", ["http://api:8080", "0.0.0.0:8080", "http://localhost:80800", "x.localhost:8080.y", "8080", "notlocalhost:8080"]
 )
 def test_other_values_with_the_same_number_are_left_alone(value: str) -> None:
     done = planned(rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"A": value}}))

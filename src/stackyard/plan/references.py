@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stackyard.plan.networks import Moved
 
-HOSTS: Final = r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|host\.docker\.internal)"
+HOSTS: Final = r"(?:localhost|127\.0\.0\.1|\[::1\]|host\.docker\.internal)"  # 0.0.0.0 is where a service listens
 _ADDRESS: Final = re.compile(rf"(?<![\w.-])({HOSTS}):([0-9]{{1,5}})(?![0-9])", re.IGNORECASE)
 _IPV4: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 
