@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
+from stackyard import streams
 from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, project, verify, yard
 from stackyard.commands.program import Program
+
+streams.guard()
 
 ns = Collection(
     project.collection,

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard import streams
 from stackyard.commands import leasing
 from stackyard.environments import outline, project_root
 from stackyard.errors import StackyardError, UsageError
@@ -237,4 +238,5 @@ def write(file: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))

@@ -24,6 +24,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
+from stackyard import streams
 from stackyard.bench import outputs
 from stackyard.bench.__main__ import add_options, broken, measure, orderly, plan_of
 
@@ -57,4 +58,5 @@ def validate(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))

@@ -25,6 +25,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard import streams
 from stackyard.engine.records import SERVICE_LABEL
 from stackyard.environments import Environment
 from stackyard.errors import StackyardError, UsageError
@@ -220,4 +221,5 @@ def _quiet(_line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))

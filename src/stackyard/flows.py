@@ -320,13 +320,8 @@ def access_table(lease: Lease) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line for the user, at once; a reader that has gone (`| head -1`) does not stop the run."""
-    try:
-        print(line, flush=True)  # noqa: T201 - flows talk to a terminal
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    """Print one line for the user, at once."""
+    print(line, flush=True)  # noqa: T201 - flows talk to a terminal
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from stackyard import streams
 from stackyard.bench import outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.plans import Plan, peers_python
@@ -136,4 +137,5 @@ def write_report(*, completion: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))

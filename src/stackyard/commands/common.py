@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
+from stackyard import streams
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +32,17 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(body)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return body(*args, **kwargs)
+            result = body(*args, **kwargs)
         except StackyardError as error:
-            raise Exit(str(error), code=error.exit_code) from None
+            raise Exit(str(error), code=streams.settle(error.exit_code)) from None
+        except Exit:
+            streams.settle()
+            raise
         except KeyboardInterrupt:
             raise Exit(code=INTERRUPTED) from None  # Invoke itself would say 1, as for any failure
+        if lost := streams.settle():
+            raise Exit(code=lost)
+        return result
 
     return wrapper
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
-import os
 import sys
 import threading
 from time import sleep
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from invoke.collection import Collection
 from invoke.tasks import task
 
+from stackyard import streams
 from stackyard.commands import options
 from stackyard.commands.common import answer
 from stackyard.commands.options import Option
@@ -120,13 +120,10 @@ def _show(snapshot: Snapshot, *, as_json: bool) -> None:
 
 def _stream(watcher: Watcher, pause: float) -> None:
     """Print a line for each look until the reader has gone (`| head -3`)."""
-    try:
+    with streams.endless():
         while True:
             print(jsonlib.dumps(watcher.look().to_json()), flush=True)
             sleep(pause)
-    except BrokenPipeError:
-        # what is still buffered would raise again when the interpreter ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _live(watcher: Watcher, pause: float) -> None:

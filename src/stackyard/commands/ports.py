@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.collection import Collection
 from invoke.tasks import task
 
+from stackyard import streams
 from stackyard.commands import cleanup, leasing, options
 from stackyard.commands.common import answer, only
 from stackyard.commands.leasing import handle, open_book, ports_text, start_command, strangers
@@ -160,16 +161,17 @@ def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
 
 
 def _stream(book: LeaseBook, pause: float) -> None:
-    while True:
-        print(jsonlib.dumps([lease.to_json() for lease in book.leases()]), flush=True)
-        time.sleep(pause)
+    with streams.endless():
+        while True:
+            print(jsonlib.dumps([lease.to_json() for lease in book.leases()]), flush=True)
+            time.sleep(pause)
 
 
 def _live(book: LeaseBook, pause: float) -> None:
     from rich.live import Live  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    with Live(auto_refresh=False) as live:
+    with streams.endless(), Live(auto_refresh=False) as live:
         while True:
             live.update(Text(_table(book.leases())), refresh=True)
             time.sleep(pause)

@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from stackyard import streams
 from stackyard.errors import StackyardError, UsageError
 from stackyard.host.setup import consents, ensure_engine, progress
 
@@ -35,4 +36,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard import sessions
+from stackyard import sessions, streams
 from stackyard.errors import StackyardError, UsageError
 from stackyard.sessions import words
 
@@ -77,4 +77,5 @@ def run(nox_words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.guard()
+    sys.exit(streams.settle(main()))
