@@ -39,15 +39,14 @@ class _Outlet(io.FileIO):
         size = memoryview(data).nbytes
         if self.lost is None:
             try:
-                while (
-                    written := super().write(data)
-                ) is None:  # the stream must not block, so its reader is waited for
+                # None from a stream that must not block: its reader is slow
+                while (written := super().write(data)) is None:
                     select.select([], [self], [])
             except OSError as error:
                 self.lost = error
             else:
                 return written
-        if self.gone and _endless:
+        if _endless:
             raise BrokenPipeError(*self.lost.args)
         return size
 
@@ -107,7 +106,7 @@ def _wrap(number: int, name: str, stream: Any) -> None:
 @contextlib.contextmanager
 def endless() -> Iterator[None]:
     """
-    End a `with` block whose work has no end of its own, such as a live view, when its reader has gone.
+    End a `with` block whose work has no end of its own, such as a live view, when its output goes nowhere.
 
     Within it print raises BrokenPipeError, which ends the block; output must be flushed to be noticed.
     """
