@@ -2,7 +2,7 @@
 The flows and the gates.
 
 Flows start real stacks: dev, test, alpine_test, ci.
-Gates check the tree: lint, types, unit, integration, faults, verify, browser.
+Gates check the tree: lint, types, unit, projects, integration, faults, verify, browser.
 Others: bench measures, matrix writes the build servers' jobs.
 
 Every session runs in the environment that `./noxw` made from requirements.lock. What follows `--` goes to pytest,
@@ -66,7 +66,7 @@ def alpine_test(session: nox.Session) -> int:
 
 @sessions.session(default=False, tags=["flow"])
 def ci(session: nox.Session) -> int:
-    """Run everything, the quickest first: lint, types, unit, both platforms, verify, integration, core faults."""
+    """Run everything, the quickest first: lint, types, unit, platforms, verify, projects, integration, core faults."""
     lint(session)
     types(session)
     unit(session)
@@ -74,6 +74,7 @@ def ci(session: nox.Session) -> int:
     if code:
         return code
     session.run(PYTHON, "-m", "invoke", "verify.all")
+    projects(session)
     integration(session)
     _faults(session, "-m", "core")
     return 0
@@ -104,6 +105,12 @@ def types(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the unit tests with branch coverage; needs no engine."""
     _pytest(session, "unit", "tests/unit", "--cov", "--cov-report=term")
+
+
+@sessions.session(default=False, tags=["gate", "matrix", "engine"])
+def projects(session: nox.Session) -> None:
+    """Check other people's Compose projects: small ones with one habit each, and made-up files."""
+    _pytest(session, "projects", "tests/projects")
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
