@@ -175,7 +175,7 @@ def matrix(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
     """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
-    session.run(PYTHON, "-m", "stackyard.bench", *session.posargs, env={"STACKYARD_BENCH_PYTHON": PYTHON})
+    session.run(PYTHON, "-m", "stackyard.bench", *session.posargs)
 
 
 def _tool(name: str) -> str:

@@ -5,7 +5,7 @@ Prove that stacks start, stay apart and go: many at once, each measured, nothing
   docker_validation_benchmark.py                      ten stacks at once, start-up beside others, the requirements
   docker_validation_benchmark.py --env NAME           of another environment (default: test)
   docker_validation_benchmark.py --parallel N         N stacks at once
-  docker_validation_benchmark.py --quick              a minute at most
+  docker_validation_benchmark.py --quick              about a minute
   docker_validation_benchmark.py --full               everything, and crowds of 1, 3, 10, 30 and N
   docker_validation_benchmark.py --json               print JSON; progress goes to standard error
 

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.bench import gate, parallel, requirements, startup, suites
+from stackyard.bench import containers, gate, parallel, requirements, startup, suites
 from stackyard.bench.arena import Arena
 from stackyard.bench.history import History
 from stackyard.bench.plans import Plan
-from stackyard.bench.starters import Own, Plain, Round
+from stackyard.bench.starters import Own, Plain, Rival, Round
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +23,10 @@ ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delayed:
+class Delayed(Own):
     """stackyard with a start that is slower by a share of itself: what a bad commit would do."""
 
     share: float
-    name: str = "stackyard"
-    subject: str = "stackyard"
 
     def take(self, stack: Stack) -> Round:
         taken = Own().take(stack)
@@ -39,7 +38,7 @@ class Delayed:
 def runs() -> tuple[Run, Run, Run]:
     """Measure two honest runs and a slow one in turn, so that all three meet the same machine."""
     plan = Plan(rounds=ROUNDS)
-    ways: list[Own | Delayed] = [
+    ways = [
         replace(Own(), name="first"),
         replace(Own(), name="second"),
         Delayed(share=0.6, name="slow"),
@@ -74,8 +73,28 @@ def test_plain_compose_starts_and_removes_the_same_stack() -> None:
         assert arena.engine.everything(stack.labels) == []
 
 
+def test_each_service_starts_in_a_testcontainers_container_and_leaves_nothing() -> None:
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with Arena.open("test", print) as arena, arena.stack() as stack:
+        containers.alone(stack, taken)
+
+        assert arena.engine.everything(stack.labels) == []
+    rows = {"alone-start", "alone-removal", "alone-memory", "alone-cpu"}
+    assert {name for name, row in taken if row in rows} == {"postgres", "redis", "auth", "backend"}
+    assert all(len(taken[name, row]) == 1 and taken[name, row][0] > 0 for name, _ in taken for row in rows)
+
+
+def test_testcontainers_starts_and_removes_the_same_project() -> None:
+    with Arena.open("test", print) as arena, arena.stack() as stack:
+        taken = Rival(name="testcontainers-compose", subject="testcontainers").take(stack)
+
+        assert taken.memory is not None
+        assert 20 << 20 < taken.memory < 200 << 20
+        assert arena.engine.everything(stack.labels) == []
+
+
 def test_stacks_at_once_keep_every_promise_and_leave_nothing() -> None:
-    found = parallel.measure(Plan(parallel=3))
+    found = parallel.measure(Plan(parallel=3), [])
 
     rows = {row.row: row for row in found.results}
     assert (rows["start-3"].n, rows["removal-3"].n, rows["memory-3"].n) == (3, 3, 3)

@@ -48,9 +48,6 @@ class FakeStack:
         self.arena.calls.append(f"down {self.lease.id}")
         return SimpleNamespace(check=lambda: None)
 
-    def memory(self) -> dict[str, MemoryUse | None]:
-        return {"postgres": MemoryUse(used=30 << 20, anonymous=10 << 20, limit=96 << 20)}
-
 
 class FakeArena:
     """Gives stacks out, and notes what is done to them."""
@@ -60,9 +57,12 @@ class FakeArena:
         self.calls: list[str] = []
         self.trouble: list[StackyardError] = []
         self.left: list[Resource] = []
-        self.engine: Any = SimpleNamespace(everything=lambda _labels: self.left)
+        self.engine: Any = SimpleNamespace(
+            everything=lambda _labels: self.left, containers=lambda _labels: [left_container("l0")],
+            memory=lambda _id: MemoryUse(used=30 << 20, anonymous=10 << 20, limit=96 << 20),
+        )  # fmt: skip
         self.book: Any = SimpleNamespace(leases=list)
-        self.environment: Any = SimpleNamespace(name="test", flavour="debian")
+        self.environment: Any = SimpleNamespace(name="test", flavour="debian", variables={})
         self._numbers = itertools.count()
 
     def new(self) -> FakeStack:

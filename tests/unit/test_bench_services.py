@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import socket
 import socketserver
 import sys
 import threading
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +16,7 @@ from fake_arena import FakeArena
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
-from stackyard.bench import loads, services
+from stackyard.bench import containers, loads, rivals, services
 from stackyard.bench.plans import Plan
 from stackyard.engine import Resource
 from stackyard.errors import CommandError, EngineError, NotReadyError
@@ -272,6 +274,7 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
     )  # fmt: skip
     monkeypatch.setattr(services, "Arena", made)
     monkeypatch.setattr(services.Watch, "_look", lambda _self: None)
+    monkeypatch.setattr(containers, "alone", lambda *_: None)
     monkeypatch.setattr(images, "references", lambda _flavour: {"postgres": "p:1"})
     monkeypatch.setattr(
         images, "listing", lambda: [SimpleNamespace(reference=name, size=64_000_000) for name in ("p:1", "old:1")]
@@ -346,3 +349,73 @@ def test_a_load_that_fails_is_a_note_and_the_others_go_on(arena: FakeArena, monk
 
     assert found.notes == ("the load on Redis failed: redis refused AUTH",)
     assert found.find("services", "auth-logins") is not None
+
+
+def alone(arena: FakeArena, monkeypatch: pytest.MonkeyPatch, *, broken: str = "") -> tuple[list[str], Any, str]:
+    """Let testcontainers' stand-ins start the services of a stack; return their calls, the samples and the trouble."""
+    calls: list[str] = []
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def container_of(name: str, _given: Any, _joined: Any) -> Any:
+        def start() -> None:
+            calls.append(f"start {name}")
+            if name == broken:
+                raise TimeoutError("no such line")
+
+        return SimpleNamespace(start=start, stop=lambda: calls.append(f"stop {name}"), get_container_id=lambda: name)
+
+    monkeypatch.setattr(rivals, "load", lambda _name: None)
+    monkeypatch.setattr(rivals, "network", lambda _given: contextlib.nullcontext())
+    monkeypatch.setattr(rivals, "container", container_of)
+    monkeypatch.setattr(containers, "description", lambda _stack: {})
+    monkeypatch.setattr(containers, "sight", lambda *_: usage(40 << 20))
+    try:
+        containers.alone(arena.new(), taken)  # type: ignore[arg-type]
+    except NotReadyError as error:
+        return calls, taken, str(error)
+    return calls, taken, ""
+
+
+def test_testcontainers_starts_each_service_and_removes_it_in_reverse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, taken, trouble = alone(FakeArena(tmp_path), monkeypatch)
+
+    order = ["postgres", "redis", "auth", "backend"]
+    assert calls == [*(f"start {name}" for name in order), *(f"stop {name}" for name in reversed(order))]
+    assert {row: len(samples) for (name, row), samples in taken.items() if name == "auth"} == {
+        "alone-start": 1, "alone-memory": 1, "alone-peak": 1, "alone-cpu": 1, "alone-removal": 1,
+    }  # fmt: skip
+    assert (taken["redis", "alone-memory"], taken["redis", "alone-peak"], trouble) == ([20 << 20], [40 << 20], "")
+
+
+def test_a_container_that_is_not_ready_is_removed_and_its_removal_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, taken, trouble = alone(FakeArena(tmp_path), monkeypatch, broken="redis")
+
+    assert calls == ["start postgres", "start redis", "stop redis", "stop postgres"]
+    assert trouble == "testcontainers: TimeoutError: no such line"
+    assert (taken["redis", "alone-removal"], len(taken["postgres", "alone-removal"])) == ([], 1)
+
+
+def test_services_by_testcontainers_stand_in_the_results_or_are_a_note(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(_stack: Any, taken: dict[tuple[str, str], list[float]]) -> None:
+        taken["auth", "alone-start"].append(1.5)
+        if len(taken["auth", "alone-start"]) > 1:
+            raise NotReadyError("testcontainers: no\nroom")
+
+    loaded(monkeypatch, arena)
+    monkeypatch.setattr(services, "sight", lambda *_: usage(1))
+    monkeypatch.setattr(containers, "alone", take)
+
+    found = services.measure(Plan(depth="default"))
+
+    row = found.find("services", "auth-alone-start")
+    assert row is not None
+    assert (row.n, row.what, row.unit) == (5, "start-up, a testcontainers container", "s")
+    assert found.notes == ("services by testcontainers: testcontainers: no room",)
+    monkeypatch.setattr(rivals, "available", lambda *_: False)
+    assert services.measure(Plan(depth="quick")).notes == (rivals.MISSING,)

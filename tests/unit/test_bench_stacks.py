@@ -36,7 +36,12 @@ class Host:
             return lambda: self.calls.append(name)
 
         database = SimpleNamespace(drop=note("drop"))
-        yield SimpleNamespace(up=self.up, reset=note("reset"), database=lambda: (note("database")(), database)[1])
+        yield SimpleNamespace(
+            environment=SimpleNamespace(variables={}),
+            up=self.up,
+            reset=note("reset"),
+            database=lambda: (note("database")(), database)[1],
+        )
         self.standing -= 1
 
     def up(self) -> None:
@@ -79,6 +84,19 @@ def test_a_start_that_fails_leaves_no_stack(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(NotReadyError):
         footprint.measure(4, available=host.available, sleep=lambda _seconds: None)
+
+
+def test_another_ways_stacks_are_started_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host()
+    monkeypatch.setattr(footprint, "Arena", host)
+    way = SimpleNamespace(
+        surroundings=lambda _variables: contextlib.nullcontext(), prepare=lambda _stack: host.calls.append("prepare"),
+        up=lambda _stack: host.up(),
+    )  # fmt: skip
+
+    found = footprint.measure(2, way=way, available=host.available, sleep=lambda _: None)  # type: ignore[arg-type]
+
+    assert (found, host.calls) == ([70_000_000] * 2, ["open test", *["prepare"] * 3])
 
 
 def test_resets_and_databases_are_timed_and_the_first_ones_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 import types
@@ -14,7 +13,7 @@ from fake_docker import install_docker
 
 from stackyard.bench import borrowed, claims, parallel, requirements, rivals, startup, suites
 from stackyard.bench.arena import Arena
-from stackyard.bench.plans import Plan, peers_python
+from stackyard.bench.plans import Plan
 from stackyard.bench.records import Findings, Step
 from stackyard.bench.starters import Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
@@ -32,19 +31,23 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
     made = FakeArena(tmp_path)
     for module in (startup, parallel):
         monkeypatch.setattr(module, "Arena", made)
+    monkeypatch.setattr("stackyard.bench.starters.whole", list)
     return made
 
 
-class Slow:
+class Slow(Plain):
     """A way that takes the seconds it is told to, in turn."""
 
     def __init__(self, name: str, *seconds: float) -> None:
-        self.name = self.subject = name
-        self.seconds = list(seconds)
+        super().__init__(name=name, subject=name)
+        object.__setattr__(self, "seconds", list(seconds))
 
-    def take(self, _stack: Any) -> Round:
+    seconds: list[float]
+
+    def take(self, stack: Any) -> Round:
+        del stack
         took = self.seconds.pop(0)
-        return Round(up=took, down=took / 2, steps=(Step(name=f"{took}", begin=0, end=took),))
+        return Round(up=took, down=took / 2, memory=50 << 20, steps=(Step(name=f"{took}", begin=0, end=took),))
 
 
 def test_starts_are_compared_round_by_round_and_the_first_does_not_count(arena: FakeArena) -> None:
@@ -65,13 +68,15 @@ def test_starts_are_compared_round_by_round_and_the_first_does_not_count(arena: 
     assert ratio.samples == (0.25, 0.5, 0.75)  # type: ignore[union-attr]
     assert gone.samples == (0.2, 0.4, 0.6)  # type: ignore[union-attr]
     assert [step.name for step in found.waterfall] == ["2"]
-    assert found.notes == ()
+    assert found.notes == (rivals.MISSING,)
+    assert found.find("startup", "memory-compose").median == 50 << 20  # type: ignore[union-attr]
     assert len([call for call in arena.calls if call.startswith("down")]) == 12
 
 
 def test_a_way_that_fails_is_counted_and_the_others_go_on(arena: FakeArena) -> None:
     class Broken(Slow):
-        def take(self, _stack: Any) -> Round:
+        def take(self, stack: Any) -> Round:
+            del stack
             raise CommandError(["docker"], 1, "no such\nimage")
 
     found = startup.measure(Plan(rounds=2), [Slow("stackyard", 1, 1, 1), Broken("compose-100ms")])
@@ -123,18 +128,28 @@ def test_plain_compose_is_given_its_own_timing_and_nothing_else(
     install_docker(tmp_path, f'echo "$STACKYARD_HEALTH_START_INTERVAL" >> "{tmp_path}/seen"')
     compose = SimpleNamespace(command=lambda *words: ["docker", "compose", *words])
 
-    stack: Any = SimpleNamespace(compose=compose, environment=SimpleNamespace(variables=FILE))
-    for way in starters(None)[1:]:
-        way.take(stack)
+    engine = SimpleNamespace(containers=lambda _labels: [])
+    stack: Any = SimpleNamespace(
+        compose=compose, environment=SimpleNamespace(variables=FILE), engine=engine, labels=[]
+    )  # fmt: skip
+    monkeypatch.setattr(rivals, "available", lambda *_: False)
+    for way in starters()[1:]:
+        assert way.take(stack).memory is None
 
     assert (tmp_path / "calls").read_text().split("\n")[:2] == ["compose up --wait", "compose down -v"]
     assert (tmp_path / "seen").read_text().split("\n")[:-1] == ["250ms", "250ms", "100ms", "100ms"]
 
 
-def test_the_ways_depend_on_what_is_there() -> None:
-    assert [way.name for way in starters(None)] == ["stackyard", "compose", "compose-100ms"]
-    assert [way.name for way in starters("python", few=True)] == ["stackyard", "compose", "compose-100ms"]
-    assert {way.name for way in starters("python")} >= set(rivals.RIVALS)
+def test_the_ways_depend_on_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [way.name for way in starters(few=True)] == [
+        "stackyard",
+        "compose",
+        "compose-100ms",
+        "testcontainers-compose",
+    ]
+    assert {way.name for way in starters()} >= set(rivals.RIVALS)
+    monkeypatch.setattr(rivals, "available", lambda *_: False)
+    assert [way.name for way in starters()] == ["stackyard", "compose", "compose-100ms"]
 
 
 FILE = {"STACKYARD_HEALTH_START_INTERVAL": "250ms", "STACKYARD_SUBNET": "10.0.0.0/28"}
@@ -171,19 +186,55 @@ def test_a_rival_is_told_all_but_credentials(tmp_path: Path) -> None:
     assert told["labels"] == {"stackyard.lease": "l1"}
 
 
-def test_a_rival_times_itself_in_its_own_interpreter(tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text(
-        '#!/bin/sh\ncat > "$0.stdin"\nenv > "$0.env"\necho a word of its own\necho \'{"up": 2.5, "down": 1.5}\'\n'
-    )
-    program.chmod(0o755)
+def standing(tmp_path: Path) -> Any:
+    stack = modelled(tmp_path)
+    stack.lease.id, stack.labels = "l1", ["stackyard.lease=l1"]
+    memory = SimpleNamespace(used=5)
+    stack.engine = SimpleNamespace(containers=lambda _labels: [SimpleNamespace(id="c")], memory=lambda _id: memory)
+    return stack
 
-    taken = Rival(name="testcontainers", subject="", python=str(program)).take(modelled(tmp_path))
 
-    assert (taken.up, taken.down) == (2.5, 1.5)
-    assert json.loads((tmp_path / "python.stdin").read_text())["project"] == "p"
-    assert "STACKYARD_HEALTH_START_INTERVAL=250ms" in (tmp_path / "python.env").read_text()
-    assert "STACKYARD_SUBNET" not in (tmp_path / "python.env").read_text()
+def test_a_rival_runs_with_the_timing_of_the_env_file_and_is_left_as_it_was_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    @contextmanager
+    def block(given: Mapping[str, Any]) -> Iterator[None]:
+        seen.append(given["project"])
+        seen.append(os.environ.get("STACKYARD_HEALTH_START_INTERVAL"))
+        yield
+        seen.append("left")
+
+    monkeypatch.setenv("STACKYARD_HEALTH_START_INTERVAL", "9s")
+    monkeypatch.setitem(rivals.RIVALS, "testcontainers", block)
+
+    taken = Rival(name="testcontainers", subject="").take(standing(tmp_path))
+
+    assert seen == ["p", "250ms", "left"]
+    assert (os.environ["STACKYARD_HEALTH_START_INTERVAL"], "STACKYARD_SUBNET" in os.environ) == ("9s", False)
+    assert (taken.memory, taken.up >= 0, taken.down >= 0) == (5, True, True)
+
+
+def test_what_a_library_raises_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def broken(given: Mapping[str, Any]) -> Iterator[None]:
+        if not given:
+            yield
+        raise TimeoutError("no such line")
+
+    monkeypatch.setitem(rivals.RIVALS, "pytest-docker", broken)
+
+    with pytest.raises(NotReadyError, match=r"^theirs: TimeoutError: no such line$"):
+        Rival(name="pytest-docker", subject="theirs").take(standing(tmp_path))
+
+
+def test_testcontainers_works_without_its_reaper_and_on_this_host() -> None:
+    from testcontainers.core.config import testcontainers_config as config  # noqa: PLC0415 - only this needs it
+
+    rivals.load("testcontainers-compose")
+
+    assert (config.ryuk_disabled, config.tc_host_override) == (True, "127.0.0.1")
 
 
 class Recorder:
@@ -221,41 +272,23 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return notes
 
 
+GIVEN: dict[str, Any] = {
+    "file": "/c.yml", "env_file": "e", "project": "p", "subnet": "10.0.0.0/28", "labels": {},
+    "services": {
+        name: {"image": "i", "environment": {}, "port": 1, "tmpfs": {}, "secrets": {"/a": "/b"}, "options": {}}
+        for name in ("postgres", "redis", "auth", "backend")
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "entered"), [("testcontainers-compose", 1), ("testcontainers", 5), ("pytest-docker", 1)]
 )
-def test_every_rival_starts_and_removes_what_it_started(
-    name: str, entered: int, libraries: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    service = {"image": "i", "environment": {}, "port": 1, "tmpfs": {}, "secrets": {"/a": "/b"}, "options": {}}
-    given = {
-        "file": str(tmp_path / "c.yml"), "env_file": "e", "project": "p", "subnet": "10.0.0.0/28", "labels": {},
-        "services": dict.fromkeys(("postgres", "redis", "auth", "backend"), service),
-    }  # fmt: skip
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(read=lambda: json.dumps(given)))
+def test_every_rival_starts_and_removes_what_it_started(name: str, entered: int, libraries: list[str]) -> None:
+    with rivals.RIVALS[name](GIVEN):
+        assert libraries.count("exit") == 0
 
-    rivals.main([name])
-
-    told = json.loads(capsys.readouterr().out)
-    assert told["up"] >= 0
-    assert told["down"] >= 0
     assert (libraries.count("enter"), libraries.count("exit")) == (entered, entered)
-
-
-def test_a_rival_that_fails_says_why_in_one_line(libraries: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def broken(given: Mapping[str, Any]) -> Iterator[None]:
-        if given:
-            yield
-        raise TimeoutError("not ready")
-
-    assert libraries == []
-    monkeypatch.setitem(rivals.RIVALS, "pytest-docker", broken)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(read=lambda: "{}"))
-
-    with pytest.raises(SystemExit, match="pytest-docker: TimeoutError: not ready"):
-        rivals.main(["pytest-docker"])
 
 
 def crowded(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +337,7 @@ def test_a_stack_that_fails_fails_the_crowd_and_says_why(arena: FakeArena, monke
     rows = {row.row: row for row in found.results}
     assert (rows["start-2"].n, rows["start-2"].failed) == (1, 1)
     assert (rows["failed-2"].figure, rows["failed-2"].verdict) == (1, "FAIL")
-    assert found.notes == ("2 stacks at once: a stack failed: not ready after 30 s: auth",)
+    assert found.notes == ("2 stacks at once: one failed: not ready after 30 s: auth",)
 
 
 def test_what_is_left_of_a_crowd_is_counted_by_kind(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +352,7 @@ def test_what_is_left_of_a_crowd_is_counted_by_kind(arena: FakeArena, monkeypatc
 
     assert crowd.left == {"containers": 1, "networks": 0, "volumes": 0, "listening ports": 1, "leases": 1}
     (note,) = parallel._told(crowd)
-    assert note == "1 stacks at once left 1 containers, 1 listening ports, 1 leases"
+    assert note == "1 stack at once left 1 container, 1 listening port, 1 lease"
     rows = {row.row: row for row in parallel.results(crowd, Plan())}
     assert (rows["left-1"].figure, rows["left-1"].verdict) == (3, "FAIL")
 
@@ -351,6 +384,77 @@ def test_an_interrupted_crowd_begins_no_more_and_removes_what_stands(
         parallel.stand(arena, 2, print)  # type: ignore[arg-type]
 
     assert {"down l0", "down l1"} <= set(arena.calls)
+
+
+class Standing(Plain):
+    """A way whose stacks stand as soon as it is asked; *broken* ones fail."""
+
+    def __init__(self, *, broken: int = 0) -> None:
+        super().__init__(name="other", subject="other way")
+        object.__setattr__(self, "calls", [])
+        object.__setattr__(self, "broken", [NotReadyError("not ready") for _ in range(broken)])
+
+    calls: list[str]
+    broken: list[NotReadyError]
+
+    def prepare(self, stack: Any) -> None:
+        self.calls.append(f"prepare {stack.lease.id}")
+
+    def up(self, stack: Any) -> tuple[Step, ...]:
+        if self.broken:
+            raise self.broken.pop()
+        self.calls.append(f"up {stack.lease.id}")
+        return ()
+
+    def down(self, stack: Any) -> None:
+        self.calls.append(f"down {stack.lease.id}")
+
+
+def test_other_ways_start_as_many_in_leases_they_were_given_before(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(arena, monkeypatch)
+    way = Standing()
+
+    rows = {row.row: row for row in parallel.measure(Plan(depth="quick"), [way]).results}
+
+    assert [call.split()[0] for call in way.calls] == ["prepare"] * 3 + ["up"] * 3 + ["down"] * 3
+    assert (rows["other-start-3"].n, rows["other-removal-3"].n, rows["other-memory-3"].median) == (3, 3, 30 << 20)
+    assert (rows["other-wall-up-3"].subject, rows["other-wall-up-3"].target) == ("other way", None)
+    assert "other-left-3" not in rows
+    assert rows["wall-up-3"].subject == "stackyard"
+
+
+def test_a_stack_that_another_way_cannot_start_is_its_own_failure_and_is_removed(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(arena, monkeypatch)
+
+    found = parallel.measure(Plan(depth="quick"), [Standing(broken=1)])
+
+    rows = {row.row: row for row in found.results}
+    assert (rows["other-start-3"].failed, rows["other-start-3"].n, rows["other-removal-3"].n) == (1, 2, 2)
+    assert (rows["other-failed-3"].figure, rows["other-failed-3"].verdict) == (1, None)
+    assert found.notes == ("3 stacks by other way at once: one failed: not ready",)
+    leases = {call.split()[1] for call in arena.calls}
+    assert {f"down {lease}" for lease in leases} <= set(arena.calls)
+
+
+def test_memory_of_the_host_is_read_for_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(n: int, *, name: str, way: Any = None) -> list[float]:
+        assert name == "test"
+        if way is not None and way.name == "testcontainers-compose":
+            raise NotReadyError("no line")
+        return [60_000_000.0] * n
+
+    monkeypatch.setattr(borrowed, "_module", lambda _name: SimpleNamespace(measure=measure))
+
+    rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "footprint").results}
+
+    assert (rows["footprint"].verdict, rows["footprint-compose-100ms"].verdict) == ("PASS", None)
+    assert rows["footprint-compose-100ms"].median == 60_000_000
+    failed = rows["footprint-testcontainers-compose"]
+    assert (failed.failed, failed.reason, failed.verdict) == (1, "no line", None)
 
 
 def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +557,7 @@ def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch
     assert (rows["reset"].n, rows["reset"].verdict) == (20, "PASS")
     assert (rows["database"].what, rows["database"].verdict) == ("a database for one test", "FAIL")
     monkeypatch.setattr(module, "measure", lambda n, **_: [60_000_000] * n)
-    (row,) = borrowed.measure(Plan(depth="quick"), "footprint").results
+    row, *_ = borrowed.measure(Plan(depth="quick"), "footprint").results
     assert (row.unit, row.target, row.verdict) == ("bytes", 70_000_000, "PASS")
 
 
@@ -508,15 +612,13 @@ def test_a_run_measures_each_module_once_without_the_yardmaster(
     assert os.environ[suites.YARDMASTER] == "on"
 
 
-def test_a_plan_tells_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_tells_the_command_that_repeats_it() -> None:
     plan = Plan(environment="ci", depth="full", rounds=7, parallel=20)
 
     assert plan.command("startup") == "nox -s bench -- startup --env ci --full --rounds 7 --parallel 20"
     assert Plan().command("startup") == "nox -s bench -- startup"
     assert (plan.repeats, plan.stacks, Plan(depth="quick").repeats, Plan(depth="quick").stacks) == (7, 20, 3, 3)
     assert Plan().say("anything") is None  # type: ignore[func-returns-value]
-    monkeypatch.setenv("STACKYARD_BENCH_PYTHON", "")
-    assert peers_python() is None
 
 
 def test_an_arena_leases_a_place_for_each_stack_and_gives_it_back(
@@ -553,4 +655,4 @@ def test_a_wait_for_a_turn_is_the_first_step_of_a_waterfall() -> None:
 
 def test_plain_compose_has_a_name_of_its_own() -> None:
     assert Plain().name == startup.PLAIN
-    assert startup.REFERENCE in {way.name for way in starters(None)}
+    assert startup.REFERENCE in {way.name for way in starters()}

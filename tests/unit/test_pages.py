@@ -236,7 +236,7 @@ def test_history_keeps_to_machines_like_the_newest_and_to_the_end_of_a_curve(tmp
 
     assert {line.label: line.cells for line in lines} == {
         "start-up": ("0.75 s", "0.60 s", "-20 %", "3", "at most 1 s"),
-        "cost of a stack at 50": ("0.90 s", "0.90 s", "+0 %", "2", "at most 1.3 s"),
+        "50 at once: cost of a stack": ("0.90 s", "0.90 s", "+0 %", "2", "at most 1.3 s"),
         "hand-out": ("40.0 ms", "40.0 ms", "+0 %", "2", "at most 100 ms"),
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard import streams
 from stackyard.bench import outputs, suites
 from stackyard.bench.history import History
-from stackyard.bench.plans import Plan, peers_python
+from stackyard.bench.plans import Plan
 from stackyard.environments import project_root
 from stackyard.errors import StackyardError, UsageError
 
@@ -80,7 +80,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--rounds", type=count(MOST), help="how often each start is done (default: 10, quick: 3)")
     made.add_argument("--parallel", type=count(500), help="stacks at once (default: 10, quick: 3, full: 50)")
     depth = made.add_mutually_exclusive_group()
-    depth.add_argument("--quick", action="store_const", dest="depth", const="quick", help="a minute at most")
+    depth.add_argument("--quick", action="store_const", dest="depth", const="quick", help="about a minute")
     depth.add_argument("--full", action="store_const", dest="depth", const="full", help="everything, some ten minutes")
     made.add_argument("--json", action="store_true", help="print JSON; progress goes to standard error")
     made.set_defaults(depth="default")
@@ -101,7 +101,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """Return the plan that the options ask for."""
     return Plan(
         environment=options.env, depth=options.depth, rounds=options.rounds, parallel=options.parallel,
-        python=peers_python(), say=progress,
+        say=progress,
     )  # fmt: skip
 
 

@@ -59,9 +59,18 @@ class Arena:
             PoolExhaustedError: If there is no place for it.
             LeftoversError: If something of it could not be removed.
         """
-        lease = self.book.acquire(self.environment, variables=self.images, strangers=strangers(self.engine))
-        stack = Stack(self.environment, lease, self.book, self.engine)
+        stack = self.new()
         try:
             yield stack
         finally:
             stack.down().check()
+
+    def new(self) -> Stack:
+        """
+        Return a stack that does not stand yet, in a new lease; the caller removes it.
+
+        Raises:
+            PoolExhaustedError: If there is no place for it.
+        """
+        lease = self.book.acquire(self.environment, variables=self.images, strangers=strangers(self.engine))
+        return Stack(self.environment, lease, self.book, self.engine)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.bench.records import Findings, Result
+from stackyard.bench.starters import whole
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from stackyard.bench.plans import Plan
 
@@ -43,11 +45,24 @@ def measure(plan: Plan, suite: str) -> Findings:
     plan.say(f"{suite}: {sizes[plan.depth]} samples")
     try:
         taken = module.measure(sizes[plan.depth], name=plan.environment)
+        others = tuple(_others(module, sizes[plan.depth], plan)) if suite == "footprint" else ()
     except StackyardError as error:
         reason = " ".join(str(error).split())[:240]
         return Findings(results=(_result(suite, suite, (), plan, reason),), notes=(f"suite {suite}: {reason}",))
     rows = taken if isinstance(taken, Mapping) else {suite: taken}
-    return Findings(results=tuple(_result(suite, row, samples, plan) for row, samples in rows.items()))
+    return Findings(results=(*(_result(suite, row, samples, plan) for row, samples in rows.items()), *others))
+
+
+def _others(module: Any, size: int, plan: Plan) -> Iterator[Result]:
+    """Yield what stacks take that plain Compose or testcontainers started."""
+    for way in whole():
+        plan.say(f"footprint: {way.subject}")
+        try:
+            samples, reason = module.measure(size, name=plan.environment, way=way), ""
+        except StackyardError as error:
+            samples, reason = (), " ".join(str(error).split())[:240]
+        made = _result("footprint", "footprint", samples, plan, reason)
+        yield replace(made, row=f"footprint-{way.name}", subject=way.subject, target=None, verdict=None)
 
 
 def _module(name: str) -> Any | None:

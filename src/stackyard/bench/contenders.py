@@ -1,7 +1,7 @@
 """
 One process of a comparison: takes ports in one of several ways, says which, and holds them until its input ends.
 
-It runs by path under whichever Python has the peers installed, so it imports nothing of stackyard but where stackyard
+Each process is a small program of its own that imports only what its way needs. stackyard is imported only where it
 itself is the contender.
 """
 

@@ -15,9 +15,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stackyard.bench.arena import Arena
+from stackyard.bench.starters import as_written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from stackyard.bench.starters import Starter
 
 SETTLED: Final = 3.0  # seconds after a start: first health checks are over, what they touched is charged
 LOOKS: Final = 5
@@ -28,6 +31,7 @@ def measure(
     n: int,
     *,
     name: str = "test",
+    way: Starter | None = None,
     available: Callable[[], int] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[float]:
@@ -37,6 +41,7 @@ def measure(
     Args:
         n: How many stacks count.
         name: The environment.
+        way: Who starts them; stackyard unless given.
         available: Bytes the host could still give; the kernel's own estimate unless given.
         sleep: Waits.
 
@@ -50,10 +55,23 @@ def measure(
     with Arena.open(name, lambda _line: None) as arena, contextlib.ExitStack() as standing:
         left = []
         for _ in range(n + 1):
-            standing.enter_context(arena.stack()).up()
+            standing.enter_context(_started(arena, way))
             sleep(SETTLED)
             left.append(_quiet(look, sleep))
     return [before - after for before, after in itertools.pairwise(left)]
+
+
+@contextlib.contextmanager
+def _started(arena: Arena, way: Starter | None) -> Iterator[None]:
+    """Start one stack; it is removed with the block."""
+    with arena.stack() as stack:
+        if way is None:
+            stack.up()
+        else:
+            with way.surroundings(as_written(stack)):
+                way.prepare(stack)
+                way.up(stack)
+        yield
 
 
 def _quiet(look: Callable[[], int], sleep: Callable[[float], None]) -> int:

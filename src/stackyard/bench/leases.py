@@ -8,6 +8,7 @@ quickest round tells the time, because anything else on the machine only ever ad
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -32,7 +33,6 @@ SIZE: Final = 50  # processes, as many as the default pool has slots
 PORTS: Final = 10
 CONTENDING: Final = 16
 PAIRS: Final = 40  # leases that each contending process takes and gives back
-PYTHON: Final = "STACKYARD_BENCH_PYTHON"  # the interpreter that has the peers installed
 
 LATENCY: Final = """
 import fcntl, json, sys, time
@@ -81,12 +81,12 @@ def compare(names: Sequence[str], *, size: int = SIZE, rounds: int = 3, python: 
         names: The ways to compare.
         size: Processes.
         rounds: How often; the rounds of all the ways are interleaved.
-        python: An interpreter that has the peers installed; stackyard itself runs in this one.
+        python: The interpreter that they run in.
     """
     results: dict[str, list[Outcome]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            results[name].append(_round(name, size, sys.executable if name == "stackyard" else python))
+            results[name].append(_round(name, size, python))
     return [_merged(results[name]) for name in names]
 
 
@@ -188,20 +188,19 @@ def _environment(folder: str) -> Mapping[str, str]:
 
 def measure(*, rounds: int = 3, size: int = SIZE) -> dict[str, Any]:
     """
-    Do all of it and return it as plain data; the peers are left out where no interpreter that has them is given.
+    Do all of it and return it as plain data; peers that are not installed are left out.
 
     Args:
         rounds: How often each part is done.
         size: Processes of the comparison.
     """
-    python = os.environ.get(PYTHON)
-    names = list(contenders.CONTENDERS) if python else ["stackyard", "bind(0)", "JSON file"]
+    names = [name for name in contenders.CONTENDERS if importlib.util.find_spec(contenders.MODULES.get(name, "json"))]
     before = os.getloadavg()[0]
     return {
         "rounds": rounds,
         "cpus": os.cpu_count(),
         "load_before": before,
-        "peers": [asdict(outcome) for outcome in compare(names, size=size, rounds=rounds, python=python or "python3")],
+        "peers": [asdict(outcome) for outcome in compare(names, size=size, rounds=rounds)],
         "alone": latency(1, PAIRS * 5, rounds=rounds).to_json(),
         "contending": latency(CONTENDING, PAIRS, rounds=rounds).to_json() | {"processes": CONTENDING},
         "commands": asdict(commands(size, rounds=rounds)),

@@ -1,5 +1,5 @@
 """
-Many stacks at once from one process: every one up before the first is removed.
+Many stacks at once from one process, by stackyard and by others: every one up before the first is removed.
 
 Threads start them, as one build server would, twice as many as may start at a time; the turns do the rest. What is
 counted is the wall time until the last is ready, what each took, what all of them use, and what is left of them:
@@ -15,28 +15,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stackyard import turns
+from stackyard.bench import starters
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
-from stackyard.errors import StackyardError
+from stackyard.errors import NotReadyError, StackyardError
 from stackyard.launch import launch
 from stackyard.ownership import LEASE_LABEL
+from stackyard.report import format_count, format_seconds
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from stackyard.bench.plans import Plan
+    from stackyard.bench.starters import Starter
     from stackyard.leases import Lease
     from stackyard.stacks import Stack
 
 WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes one after another
 CURVE: Final = (1, 3, 10, 30, 50)
+OTHERS: Final = 10  # stacks at once that the other ways are asked for at most; they take long
 # The promises, of fifty stacks on two processors; fewer stacks have to keep them all the more.
 ALL_READY_S: Final = 45.0
 ALL_GONE_S: Final = 15.0
 GROWTH: Final = 1.3
 STACK_BYTES: Final = 70_000_000
 MARKED: Final = 50  # stacks for which the wall times are promised
+OWN_ONLY: Final = frozenset({"wait", "cost", "clashes", "left"})  # what another way has nothing to do with
 TOO_FEW: Final = "too few stacks, or not all of them, stood"
 FEWEST: Final = 5  # stacks whose memory stands out from what else comes and goes on a host
 
@@ -99,9 +104,13 @@ class Crowd:
         return [place.failure for place in self.places if place.failure]
 
 
-def measure(plan: Plan) -> Findings:
+def measure(plan: Plan, others: Sequence[Starter] | None = None) -> Findings:
     """
-    Measure one crowd of `plan.stacks`, or, with depth full, crowds of 1, 3, 10, 30 and 50.
+    Measure one crowd of `plan.stacks`, or, with depth full, crowds of 1, 3, 10, 30 and 50; then one by each other way.
+
+    Args:
+        plan: How many, and of which environment.
+        others: The other ways; by default plain Compose and testcontainers' DockerCompose, as far as they are there.
 
     Raises:
         StackyardError: If there is no engine or no image; a stack that fails is counted as failed.
@@ -116,25 +125,62 @@ def measure(plan: Plan) -> Findings:
             crowd = stand(arena, size, plan.say)
             found += Findings(results=tuple(results(crowd, plan)), notes=tuple(_told(crowd)))
             costs[size] = crowd.wall_up / size
+        for way in starters.whole() if others is None else others:
+            crowd = stand(arena, min(plan.stacks, OTHERS), plan.say, way)
+            found += Findings(results=tuple(results(crowd, plan, way)), notes=tuple(_told(crowd, way)))
     return found + Findings(results=tuple(_growth(costs, plan)))
 
 
-def stand(arena: Arena, size: int, say: Callable[[str], None]) -> Crowd:
-    """Start *size* stacks, look at them, remove them, and look for what is left."""
+def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | None = None) -> Crowd:
+    """
+    Start *size* stacks, look at them, remove them, and look for what is left.
+
+    Args:
+        arena: Where.
+        size: How many.
+        say: Is given lines of progress.
+        way: Who starts and removes them; stackyard's own `launch` by default. Another way gets its leases beforehand.
+    """
     crowd = Crowd(places=[Place(number=number + 1) for number in range(size)])
     leases = len(arena.book.leases())
-    free = _available()
-    try:
-        crowd.wall_up = _timed(lambda began: _each(lambda place: _up(arena, place, began), crowd.places, _starters()))
-        say(f"{size} stacks: ready after {crowd.wall_up:.1f} s, {len(crowd.failures)} failed")
-        crowd.host_bytes = free - _available()
-        crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
-        _each(_look, crowd.places)
-    finally:
-        crowd.wall_down = _timed(lambda _: _each(_down, crowd.places))
+    with _prepared(arena, crowd, way):
+        free = _available()
+        try:
+            crowd.wall_up = _timed(
+                lambda began: _each(lambda place: _up(arena, place, began, way), crowd.places, _starters())
+            )
+            _say_ready(say, crowd, way)
+            crowd.host_bytes = free - _available()
+            crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
+            _each(_look, crowd.places)
+        finally:
+            crowd.wall_down = _timed(lambda _: _each(lambda place: _down(place, way), crowd.places))
     crowd.left = leftovers(arena, crowd, leases)
-    say(f"{size} stacks: gone after {crowd.wall_down:.1f} s, left: {sum(crowd.left.values())}")
+    say(f"{_named(crowd, way)}: gone after {format_seconds(crowd.wall_down)}, left: {sum(crowd.left.values())}")
     return crowd
+
+
+def _say_ready(say: Callable[[str], None], crowd: Crowd, way: Starter | None) -> None:
+    say(f"{_named(crowd, way)}: ready after {format_seconds(crowd.wall_up)}, {len(crowd.failures)} failed")
+
+
+def _named(crowd: Crowd, way: Starter | None) -> str:
+    return format_count(crowd.size, "stack") + (f" by {way.subject}" if way else "")
+
+
+@contextlib.contextmanager
+def _prepared(arena: Arena, crowd: Crowd, way: Starter | None) -> Iterator[None]:
+    """Lease places for another way and let it get ready; whatever it leaves is removed with the block."""
+    if way is None:
+        yield
+        return
+    with contextlib.ExitStack() as undo:
+        stacks = [undo.enter_context(arena.stack()) for _ in crowd.places]
+        undo.enter_context(way.surroundings(starters.as_written(stacks[0])))
+        for place, stack in zip(crowd.places, stacks, strict=True):
+            way.prepare(stack)
+            place.stack = stack
+        yield
 
 
 def _timed(work: Callable[[float], None]) -> float:
@@ -158,7 +204,10 @@ def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int =
             raise
 
 
-def _up(arena: Arena, place: Place, began: float) -> None:
+def _up(arena: Arena, place: Place, began: float, way: Starter | None) -> None:
+    if way is not None:
+        _up_by(way, place, began)
+        return
     try:
         place.stack, startup = launch(
             arena.environment, arena.book, arena.engine, fixed="never", progress=lambda _: None
@@ -170,18 +219,37 @@ def _up(arena: Arena, place: Place, began: float) -> None:
     place.up, place.waited = startup.seconds, startup.waited
 
 
+def _up_by(way: Starter, place: Place, began: float) -> None:
+    asked = time.monotonic()
+    try:
+        way.up(_stack(place))
+    except StackyardError as error:
+        place.failure = " ".join(str(error).split())
+        return
+    place.ready, place.up = time.monotonic() - began, time.monotonic() - asked
+
+
+def _stack(place: Place) -> Stack:
+    if place.stack is None:
+        raise NotReadyError(f"stack {place.number} has no lease")
+    return place.stack
+
+
 def _look(place: Place) -> None:
     with contextlib.suppress(StackyardError):
-        uses = list(place.stack.memory().values()) if place.stack else []
-        place.memory = sum(use.used for use in uses if use) if uses and all(uses) else None
+        place.memory = starters.used(place.stack) if place.stack else None
 
 
-def _down(place: Place) -> None:
-    if place.stack is None:
-        return
+def _down(place: Place, way: Starter | None) -> None:
+    if place.stack is None or (way and place.failure):
+        return  # what another way left half done is removed with its lease
     began = time.monotonic()
     try:
-        place.stack.down().check()
+        if way is None:
+            place.stack.down().check()
+        else:
+            way.down(place.stack)
+            starters.prove_gone(place.stack)
     except StackyardError as error:
         place.failure = " ".join(str(error).split())
         return
@@ -219,15 +287,15 @@ def _listening() -> set[int]:
     return {link.laddr.port for link in links if link.status == psutil.CONN_LISTEN and link.laddr}
 
 
-def results(crowd: Crowd, plan: Plan) -> list[Result]:
-    """Return the crowd's figures as results, each with the crowd's size."""
+def results(crowd: Crowd, plan: Plan, way: Starter | None = None) -> list[Result]:
+    """Return the crowd's figures as results, each with the crowd's size; only stackyard's own have targets."""
     size, failed = crowd.size, len(crowd.failures)
     seen = [crowd.host_bytes / size] if size >= FEWEST and not failed else []
     ups = [place.up for place in crowd.places if place.up is not None]
     waits = [place.waited for place in crowd.places if place.waited is not None]
     downs = [place.down for place in crowd.places if place.down is not None]
     used = [place.memory for place in crowd.places if place.memory is not None]
-    promised = size <= MARKED
+    promised = size <= MARKED and way is None
     rows: list[tuple[str, str, str, Sequence[float], float | None]] = [
         ("start", "start-up of each", "s", ups, None),
         ("wait", "wait of each for its turn to start", "s", waits, None),
@@ -236,16 +304,19 @@ def results(crowd: Crowd, plan: Plan) -> list[Result]:
         ("removal", "clean-up of each", "s", downs, None),
         ("wall-down", "until all are gone", "s", [crowd.wall_down], ALL_GONE_S if promised else None),
         ("memory", "memory of each, its containers alone", "bytes", used, None),
-        ("host-memory", "memory the host gave for each, all told", "bytes", seen, STACK_BYTES),
-        ("failed", "stacks that failed", "", [failed], 0),
+        ("host-memory", "memory the host gave for each, all told", "bytes", seen, STACK_BYTES if way is None else None),
+        ("failed", "stacks that failed", "", [failed], 0 if way is None else None),
         ("clashes", "ports given to two stacks at once", "", [crowd.clashes], 0),
         ("left", "things left behind", "", [sum(crowd.left.values())], 0),
     ]
+    if way is not None:
+        rows = [row for row in rows if row[0] not in OWN_ONLY]
     return [
         Result.of(
-            samples, suite="parallel", row=f"{row}-{size}", subject="stacks at once", what=what, unit=unit,
-            at=size, target=target, command=plan.command("parallel"),
-            failed=failed if row == "start" else 0, **({} if samples else {"reason": TOO_FEW}),
+            samples, suite="parallel", row=f"{f'{way.name}-' if way else ''}{row}-{size}",
+            subject=way.subject if way else "stackyard", what=what, unit=unit, at=size, target=target,
+            command=plan.command("parallel"), failed=failed if row == "start" else 0,
+            **({} if samples else {"reason": TOO_FEW}),
         )
         for row, what, unit, samples, target in rows
     ]  # fmt: skip
@@ -265,7 +336,7 @@ def _growth(costs: dict[int, float], plan: Plan) -> list[Result]:
     ]  # fmt: skip
 
 
-def _told(crowd: Crowd) -> list[str]:
-    left = ", ".join(f"{count} {kind}" for kind, count in crowd.left.items() if count)
-    notes = [f"{crowd.size} stacks at once: a stack failed: {reason[:240]}" for reason in crowd.failures[:3]]
-    return [*notes, *([f"{crowd.size} stacks at once left {left}"] if left else [])]
+def _told(crowd: Crowd, way: Starter | None = None) -> list[str]:
+    left = ", ".join(format_count(count, kind[:-1]) for kind, count in crowd.left.items() if count)
+    notes = [f"{_named(crowd, way)} at once: one failed: {reason[:240]}" for reason in crowd.failures[:3]]
+    return [*notes, *([f"{_named(crowd, way)} at once left {left}"] if left else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -10,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Depth = Literal["quick", "default", "full"]
-PYTHON: Final = "STACKYARD_BENCH_PYTHON"  # the interpreter that has the peers installed
 ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 10, "full": 10}
 STACKS: Final[dict[Depth, int]] = {"quick": 3, "default": 10, "full": 50}
 
@@ -26,10 +24,9 @@ class Plan:
 
     Attributes:
         environment: Name of the environment whose stacks are started.
-        depth: quick takes a minute at most, default compares with the peers, full measures everything.
+        depth: quick takes about a minute, default compares with more peers, full measures everything.
         rounds: How often each start is done; None takes the depth's own number.
         parallel: Stacks at once; None takes the depth's own number.
-        python: An interpreter that has the peers installed; None measures without them.
         say: Is given a line of progress.
     """
 
@@ -37,7 +34,6 @@ class Plan:
     depth: Depth = "default"
     rounds: int | None = None
     parallel: int | None = None
-    python: str | None = None
     say: Callable[[str], None] = silent
 
     @property
@@ -58,8 +54,3 @@ class Plan:
         words += [f"--rounds {self.rounds}"] if self.rounds else []
         words += [f"--parallel {self.parallel}"] if self.parallel else []
         return " ".join(words)
-
-
-def peers_python() -> str | None:
-    """Return the interpreter that `nox -s bench` installed the peers for; None outside that session."""
-    return os.environ.get(PYTHON) or None

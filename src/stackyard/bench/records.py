@@ -101,10 +101,12 @@ class Result:
 
     @property
     def who(self) -> str:
-        """Whose figure it is, with its place on a curve: `docker compose`, `1 stack at once`, `50 stacks at once`."""
+        """Whose figure it is, with its place on a curve: `docker compose`, `stackyard, 50 at once`."""
         if self.at is None:
             return self.subject
-        return f"{self.at:g} {self.subject}" if self.at != 1 else f"1 {self.subject.replace('stacks', 'stack', 1)}"
+        if self.subject == "stacks at once":  # earlier runs, which compared with nobody
+            return f"{self.at:g} stack{'' if self.at == 1 else 's'} at once"
+        return f"{self.subject}, {self.at:g} at once" if self.suite == "parallel" else f"{self.subject} at {self.at:g}"
 
     @property
     def figure(self) -> float | None:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import loads
+from stackyard.bench import containers, loads, rivals
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.engine.records import SERVICE_LABEL
@@ -127,8 +127,24 @@ def measure(plan: Plan) -> Findings:
                 _usage(stack, taken)
                 if number == STARTS[plan.depth] - 1:
                     tool = _load(stack, plan, taken, notes)
+            _alone(arena, taken, notes)
         _images(arena, taken)
     return Findings(results=tuple(_results(taken, plan, tool)), notes=tuple(notes))
+
+
+def _alone(arena: Arena, taken: Samples, notes: list[str]) -> None:
+    """Measure each service in a testcontainers container of its own; if that cannot be done, note it once."""
+    if not rivals.available():
+        trouble = rivals.MISSING
+    else:
+        trouble = ""
+        with arena.stack() as stack:
+            try:
+                containers.alone(stack, taken)
+            except StackyardError as error:
+                trouble = f"services by testcontainers: {' '.join(str(error).split())[:240]}"
+    if trouble and trouble not in notes:
+        notes.append(trouble)
 
 
 def _start(stack: Stack, taken: Samples) -> None:
@@ -244,6 +260,11 @@ QUANTITIES: Final[dict[str, tuple[str, str, Any]]] = {
     "anonymous": ("memory that cannot be dropped (anonymous and shared)", "bytes", "less"),
     "cpu": ("CPU time until all are ready", "s", "less"),
     "image": ("image, uncompressed", "bytes", "less"),
+    "alone-start": ("start-up, a testcontainers container", "s", "less"),
+    "alone-removal": ("clean-up, a testcontainers container", "s", "less"),
+    "alone-memory": ("memory in use when ready, a testcontainers container", "bytes", "less"),
+    "alone-peak": ("most memory ever in use, a testcontainers container", "bytes", "less"),
+    "alone-cpu": ("CPU time until ready, a testcontainers container", "s", "less"),
     "writes": ("single-row updates", "1/s", "more"),
     "reads": ("single-row reads", "1/s", "more"),
     "commands": ("SET and GET, an asyncio loop", "1/s", "more"),

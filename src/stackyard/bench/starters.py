@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import abc
+import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import process
 from stackyard.bench import rivals
 from stackyard.bench.records import Step
-from stackyard.errors import LeftoversError
+from stackyard.errors import LeftoversError, NotReadyError, StackyardError
 from stackyard.starts import SERVED_BY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from stackyard.stacks import Stack
     from stackyard.starts import Startup
@@ -31,15 +33,17 @@ class Round:
     Attributes:
         up: Seconds until the caller was told that everything is ready.
         down: Seconds until the caller was told that everything is gone.
+        memory: Bytes that all containers together used when ready; None when that could not be measured.
         steps: The steps of the start, where its maker tells them.
     """
 
     up: float
     down: float
+    memory: int | None = None
     steps: tuple[Step, ...] = ()
 
 
-class Starter(Protocol):
+class Starter(abc.ABC):
     """
     One way.
 
@@ -48,41 +52,73 @@ class Starter(Protocol):
         subject: Its name for a reader.
     """
 
-    @property
-    def name(self) -> str:  # noqa: D102 - said above
-        ...
+    __slots__ = ()
+    name: str
+    subject: str
 
-    @property
-    def subject(self) -> str:  # noqa: D102 - said above
-        ...
+    def prepare(self, stack: Stack) -> None:  # noqa: B027 - most ways need nothing
+        """Do for *stack* what does not count: a user of this way has done it before."""
+
+    @abc.abstractmethod
+    def up(self, stack: Stack) -> tuple[Step, ...]:
+        """
+        Start the services on the ports, subnet and credentials of *stack*; return the steps, if they are known.
+
+        Raises:
+            StackyardError: If that fails.
+        """
+
+    @abc.abstractmethod
+    def down(self, stack: Stack) -> None:
+        """
+        Remove what `up` started.
+
+        Raises:
+            StackyardError: If that fails.
+        """
+
+    @contextlib.contextmanager
+    def surroundings(self, variables: Mapping[str, str]) -> Iterator[None]:
+        """Yield where this way may run; *variables* are the health checks' timing of the environment's env file."""
+        del variables
+        yield
 
     def take(self, stack: Stack) -> Round:
         """
-        Start the services on the ports, subnet and credentials of *stack*, and remove them.
+        Start and remove the services once.
 
         Raises:
             StackyardError: If either fails.
         """
+        with self.surroundings(as_written(stack)):
+            self.prepare(stack)
+            began = time.perf_counter()
+            steps = self.up(stack)
+            ready = time.perf_counter()
+            memory = used(stack)
+            ending = time.perf_counter()
+            self.down(stack)
+            return Round(up=ready - began, down=time.perf_counter() - ending, memory=memory, steps=steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Own:
+class Own(Starter):
     """stackyard itself, `Stack.up` and `Stack.down`: all probes passed; removed, listed as gone, lease released."""
 
     name: str = "stackyard"
     subject: str = "stackyard"
 
-    def take(self, stack: Stack) -> Round:
-        """Start with all probes passed; remove with the proof that nothing is left, and end the lease."""
-        began = time.perf_counter()
-        startup = stack.up()
-        ready = ending = time.perf_counter()
+    def up(self, stack: Stack) -> tuple[Step, ...]:
+        """Start with all probes passed."""
+        return steps_of(stack.up())
+
+    def down(self, stack: Stack) -> None:
+        """Remove with the proof that nothing is left, and end the lease."""
         stack.down().check()
-        return Round(up=ready - began, down=time.perf_counter() - ending, steps=steps_of(startup))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
+class Plain(Starter):
     """
     Plain Compose: `up --wait`, then `down -v`.
 
@@ -96,59 +132,98 @@ class Plain:
     subject: str = "docker compose up --wait, down -v"
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def take(self, stack: Stack) -> Round:
-        """Run the two commands."""
-        compose, env = stack.compose, as_written(stack) | dict(self.variables)
-        up = process.run(compose.command("up", "--wait"), deadline=PATIENCE, env=env)
-        down = process.run(compose.command("down", "-v"), deadline=PATIENCE, env=env)
-        return Round(up=up.seconds, down=down.seconds)
+    def up(self, stack: Stack) -> tuple[Step, ...]:
+        """Run `docker compose up --wait`."""
+        self._run(stack, "up", "--wait")
+        return ()
+
+    def down(self, stack: Stack) -> None:
+        """Run `docker compose down -v`."""
+        self._run(stack, "down", "-v")
+
+    def _run(self, stack: Stack, *words: str) -> None:
+        env = as_written(stack) | dict(self.variables)
+        process.run(stack.compose.command(*words), deadline=PATIENCE, env=env)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rival:
+class Rival(Starter):
     """
-    Another library, in an interpreter that has it; its import is not counted.
+    Another library; its import is not counted.
 
     Attributes:
         name: Its key in `rivals.RIVALS`.
         subject: Its name for a reader.
-        python: The interpreter.
     """
 
     name: str
     subject: str
-    python: str
+    _standing: dict[str, AbstractContextManager[Any]] = field(default_factory=dict, repr=False, compare=False)
 
-    def take(self, stack: Stack) -> Round:
-        """Let a process of its own time both."""
-        words = [self.python, rivals.__file__, self.name]
-        given = json.dumps(description(stack))
-        done = process.run(words, deadline=2 * PATIENCE, stdin=given, env=as_written(stack))
-        told = json.loads(done.stdout.splitlines()[-1])
-        return Round(up=told["up"], down=told["down"])
+    @contextlib.contextmanager
+    def surroundings(self, variables: Mapping[str, str]) -> Iterator[None]:
+        """Set *variables* for the block, because the library gives its commands no others."""
+        with rivals.surrounded(variables):
+            yield
+
+    def prepare(self, stack: Stack) -> None:
+        """Import the library, and describe the services to it."""
+        rivals.load(self.name)
+        self._standing[stack.lease.id] = rivals.RIVALS[self.name](description(stack))
+
+    def up(self, stack: Stack) -> tuple[Step, ...]:
+        """Enter its block."""
+        with self._one_error():
+            self._standing[stack.lease.id].__enter__()
+        return ()
+
+    def down(self, stack: Stack) -> None:
+        """Leave its block."""
+        with self._one_error():
+            self._standing.pop(stack.lease.id).__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def _one_error(self) -> Iterator[None]:
+        try:
+            yield
+        except StackyardError:
+            raise
+        except Exception as error:
+            # a library raises what it likes; its last words are the reason
+            raise NotReadyError(f"{self.subject}: {type(error).__name__}: {error}") from error
 
 
-def starters(python: str | None, *, few: bool = False) -> list[Starter]:
+def used(stack: Stack) -> int | None:
+    """Return the bytes that all containers of *stack* use now, whoever started them; None if one does not tell."""
+    found = [stack.engine.memory(item.id) for item in stack.engine.containers(stack.labels)]
+    return sum(use.used for use in found if use) if found and all(found) else None
+
+
+SOONEST: Final = Plain(
+    name="compose-100ms", subject="docker compose, health checks every 100 ms",
+    variables={"STACKYARD_HEALTH_START_INTERVAL": SOONER, "STACKYARD_HEALTH_INTERVAL": "1s"},
+)  # fmt: skip
+
+
+def whole() -> list[Starter]:
+    """Return the other ways to start a whole Compose project that every suite sets stackyard beside."""
+    compose = Rival(name="testcontainers-compose", subject="testcontainers, DockerCompose")
+    return [SOONEST, *([compose] if rivals.available() else [])]
+
+
+def starters(*, few: bool = False) -> list[Starter]:
     """
-    Return the ways to compare, stackyard first.
+    Return the ways to compare, stackyard first; a library that is not installed is left out.
 
     Args:
-        python: The interpreter that has the other libraries; None leaves them out.
-        few: Leave out all but plain Compose with quick health checks.
+        few: Leave out all but plain Compose and testcontainers' DockerCompose.
     """
-    sooner = Plain(
-        name="compose-100ms", subject="docker compose, health checks every 100 ms",
-        variables={"STACKYARD_HEALTH_START_INTERVAL": SOONER, "STACKYARD_HEALTH_INTERVAL": "1s"},
-    )  # fmt: skip
-    if few:
-        return [Own(), Plain(), sooner]
-    libraries = {
-        "testcontainers-compose": "testcontainers, DockerCompose",
-        "testcontainers": "testcontainers, single containers",
-        "pytest-docker": "pytest-docker",
+    others = {
+        "testcontainers": ("testcontainers, single containers", "testcontainers"),
+        "pytest-docker": ("pytest-docker", "pytest_docker"),
     }
-    others = [Rival(name=name, subject=subject, python=python) for name, subject in libraries.items() if python]
-    return [Own(), Plain(), sooner, *others]
+    more = [Rival(name=name, subject=subject) for name, (subject, module) in others.items() if rivals.available(module)]
+    return [Own(), Plain(), *whole(), *([] if few else more)]
 
 
 def steps_of(startup: Startup) -> tuple[Step, ...]:
@@ -179,7 +254,7 @@ def as_written(stack: Stack) -> dict[str, str]:
 
 def description(stack: Stack) -> dict[str, Any]:
     """
-    Describe the services of *stack* to a program that does not read Compose files; no credential is in it.
+    Describe the services of *stack* to a library that does not read Compose files; no credential is in it.
 
     Raises:
         CommandError: If Compose cannot render the file.

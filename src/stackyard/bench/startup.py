@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from stackyard.bench import rivals
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.bench.starters import Own, prove_gone, starters
@@ -47,14 +48,14 @@ def measure(plan: Plan, contenders: Sequence[Starter] | None = None) -> Findings
     Raises:
         StackyardError: If there is no engine, no image or no place; a way that fails is counted as failed.
     """
-    ways = starters(plan.python, few=plan.depth == "quick") if contenders is None else contenders
+    ways = starters(few=plan.depth == "quick") if contenders is None else contenders
     with Arena.open(plan.environment, plan.say) as arena:
         rounds = race(arena, ways, plan.repeats, plan.say)
-    notes = ["testcontainers ran without its reaper (TESTCONTAINERS_RYUK_DISABLED): its image is in a registry"]
+    peers = any(way.name.startswith("testcontainers") for way in ways)
     return Findings(
         results=tuple(_results(rounds, ways, plan)),
         waterfall=_middle(rounds.get(Own().name, ())),
-        notes=tuple(notes) if any(way.name.startswith("testcontainers") for way in ways) else (),
+        notes=(rivals.WITHOUT_REAPER if peers else rivals.MISSING,),
     )
 
 
@@ -99,16 +100,21 @@ def _results(
         if own.row == Own().name:
             of_suite[0] = own.held_to(target)
         made += of_suite
+    memory = "memory of all containers when ready"
+    made += [_result("startup", memory, "memory", way, rounds[way.name], plan) for way in ways]
     return made + _ratios(made, plan)
 
 
 def _result(
     suite: str, what: str, attribute: str, way: Starter, outcomes: Sequence[Round | StackyardError], plan: Plan
 ) -> Result:
-    good = [getattr(outcome, attribute) for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    values = [getattr(outcome, attribute) for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    good = [value for value in values if value is not None]
     bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    memory = attribute == "memory"
     return Result.of(
-        good, suite=suite, row=way.name, subject=way.subject, what=what, unit="s", failed=len(bad),
+        good, suite=suite, row=f"memory-{way.name}" if memory else way.name, subject=way.subject, what=what,
+        unit="bytes" if memory else "s", failed=len(bad),
         reason=bad[0][:LONGEST] if bad else "", command=plan.command(suite),
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
         "environment": options.ENVIRONMENT.but(help="Environment whose stacks are started (default: test)."),
         "parallel": Option(help="Stacks at once (default: 10; quick: 3; full: 50).", value="STACKS", short="p"),
         "rounds": Option(help="How often each start is measured (default: 10; quick: 3).", value="TIMES", short="r"),
-        "quick": Option(help="Take a minute at most.", short="q"),
+        "quick": Option(help="Take about a minute.", short="q"),
         "full": Option(help="Measure everything; takes some minutes.", short="f"),
         "json": options.JSON,
     },
@@ -54,15 +54,15 @@ def run(
     full: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure, and add the run to reports/history.jsonl; other tools are compared only in `nox -s bench`."""
+    """Measure, and add the run to reports/history.jsonl."""
     from stackyard.bench.__main__ import MOST, broken, measure, progress  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.bench.plans import Plan, peers_python  # noqa: PLC0415 - as above
+    from stackyard.bench.plans import Plan  # noqa: PLC0415 - as above
 
     if quick and full:
         raise UsageError("give --quick or --full, not both")
     plan = Plan(
         environment=environment, depth="quick" if quick else "full" if full else "default",
-        python=peers_python(), say=progress,
+        say=progress,
         rounds=check_count("--rounds", rounds, most=MOST) if rounds else None,
         parallel=check_count("--parallel", parallel, most=500) if parallel else None,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard.pages import figures
@@ -38,6 +38,7 @@ BEFORE_STEPS: Final = frozenset(
 )  # what a reader looks for comes before the waterfall
 OWN: Final = "stackyard"
 BESIDE: Final = {"s": "as long", "bytes": "as much"}  # what follows a peer's figure in multiples of stackyard's
+FORMER_OWN: Final = "stacks at once"  # stackyard's name in earlier runs of many stacks
 FORMER_LIMIT: Final = "memory limit"  # a row of earlier runs that repeats what others are held to
 LIMITED: Final = frozenset({"services"})  # its targets are limits the kernel keeps, not what a stack is judged by
 MANY: Final = 3  # groups, beyond which they stand side by side
@@ -192,8 +193,10 @@ def _says_nothing(head: str, texts: Sequence[str]) -> bool:
 
 def name(result: Result) -> str:
     """Return what a figure is, and whose where it is not simply stackyard's."""
-    if result.subject == OWN:
-        return result.what if result.at is None else f"{result.what} at {result.at:g}"
+    if result.subject == OWN and result.at is None:
+        return result.what
+    if result.subject == OWN and result.suite == "parallel":
+        return f"{result.at:g} at once: {result.what}"
     return f"{result.who}: {result.what}"
 
 
@@ -207,12 +210,25 @@ def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
         if len(rows) > 1:
             limited = rows[0].suite in LIMITED and all(row.target for row in rows)
             yield _lines(what, "share" if limited else "bars", rows)
-    single = [row for row in results if row.at is not None and row.target and row.figure is not None]
-    if len({row.at for row in results if row.at is not None}) == 1 and len(single) > 1:
+    placed = [row for row in results if row.at is not None]
+    single = [row for row in placed if row.target and row.figure is not None]
+    if len({row.at for row in placed}) == 1 and len(single) > 1:
         yield _lines("beside what is promised", "share", single)
-    for (what, unit), rows in _by_quantity(row for row in results if row.at is not None).items():
-        for subject in dict.fromkeys(row.subject for row in rows):
+    for (what, unit), rows in _by_quantity(placed).items():
+        yield from _side_by_side(what, rows)
+        subjects = dict.fromkeys(row.subject for row in rows)
+        for subject in [OWN] if OWN in subjects else subjects:
             yield from _curve(what, unit, [row for row in rows if row.subject == subject])
+
+
+def _side_by_side(what: str, rows: Sequence[Result]) -> Iterable[Group]:
+    """Draw the largest number at once that several ways were asked for."""
+    sizes = [
+        row.at for row in rows if row.subject != OWN and any(own.at == row.at for own in rows if own.subject == OWN)
+    ]
+    if sizes:
+        most = max(size for size in sizes if size is not None)
+        yield _lines(f"{what}, {most:g} at once", "bars", [replace(row, target=None) for row in rows if row.at == most])
 
 
 def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
@@ -273,7 +289,7 @@ def _curve(what: str, unit: str, rows: Sequence[Result]) -> Iterable[Group]:
     points = [_point(row, factor) for row in rows]
     if len({point.x for point in points}) > 1:
         words = "; ".join(f"{quantity(row.median, unit)} at {row.at or 0:g}" for row in rows)
-        title = f"{rows[0].subject}: {what}" if rows[0].subject not in {OWN, "stacks at once"} else what
+        title = f"{rows[0].subject}: {what}" if rows[0].subject not in {OWN, FORMER_OWN} else what
         across = "how many stacks at once" if rows[0].suite == "parallel" else "how many"
         limit = next((row.target * factor for row in rows if row.target is not None and row.better == "less"), None)
         yield Group(

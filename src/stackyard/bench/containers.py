@@ -1,0 +1,70 @@
+"""Each service in a testcontainers container of its own: how soon it is ready, what it uses, how soon it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from stackyard.bench import rivals
+from stackyard.bench.starters import description
+from stackyard.engine.usage import sight
+from stackyard.errors import NotReadyError, StackyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stackyard.stacks import Stack
+
+
+def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
+    """
+    Start the services one after another, as testcontainers does, look at each when it is ready, and remove them.
+
+    Args:
+        stack: Gives ports, subnet and credentials; it must not stand.
+        taken: Gets a sample of each figure, by service and row.
+
+    Raises:
+        StackyardError: If a service does not get ready or cannot be removed; what stands then is the caller's.
+    """
+    rivals.load("testcontainers")
+    given = description(stack)
+    with _one_error(), contextlib.ExitStack() as undo:
+        joined = undo.enter_context(rivals.network(given))
+        for name in rivals.PORTS:
+            made = rivals.container(name, given, joined)
+            undo.callback(_remove, name, made, taken)
+            began = time.perf_counter()
+            made.start()
+            taken[name, "alone-start"].append(time.perf_counter() - began)
+            _look(stack, name, made, taken)
+
+
+def _remove(name: str, made: Any, taken: dict[tuple[str, str], list[float]]) -> None:
+    """Remove one container; the time of one that did not get ready does not count."""
+    began = time.perf_counter()
+    made.stop()
+    if len(taken[name, "alone-start"]) > len(taken[name, "alone-removal"]):
+        taken[name, "alone-removal"].append(time.perf_counter() - began)
+
+
+def _look(stack: Stack, name: str, made: Any, taken: dict[tuple[str, str], list[float]]) -> None:
+    seen = sight(stack.engine, made.get_container_id())
+    if seen is None or seen.usage is None:
+        return
+    figures = {"memory": seen.usage.memory, "peak": seen.usage.memory_peak, "cpu": seen.usage.cpu_s}
+    for row, value in figures.items():
+        if value is not None:
+            taken[name, f"alone-{row}"].append(value)
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    try:
+        yield
+    except StackyardError:
+        raise
+    except Exception as error:
+        # the library raises what it likes; its last words are the reason
+        raise NotReadyError(f"testcontainers: {type(error).__name__}: {error}") from error
