@@ -66,7 +66,7 @@ def with_ephemeral_port_reserve(count: int, _folder: Path) -> list[int]:
 
 def with_stackyard(_count: int, _folder: Path) -> list[int]:
     """Lease a block of ten ports."""
-    from stackyard.environments import Environment  # noqa: PLC0415 - the peers' interpreter does not have it
+    from stackyard.environments import Environment  # noqa: PLC0415 - only this way needs it
     from stackyard.leases import LeaseBook  # noqa: PLC0415 - as above
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
