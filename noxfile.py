@@ -6,7 +6,7 @@ Gates check the tree: lint, types, unit, projects, integration, faults, verify, 
 Others: bench measures, matrix writes the build servers' jobs.
 
 Every session runs in the environment that `./noxw` made from requirements.lock. What follows `--` goes to pytest,
-except --keep (leave the stack running), --wait 60 (wait up to 60 s while the host has no room for another stack),
+except --keep (leave the stack running), --wait 60s (wait up to 60 s while the host has no room for another stack),
 --force (start without asking about memory) and, for dev, down. The exit code is that of the session that failed.
 """
 

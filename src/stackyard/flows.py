@@ -1,9 +1,8 @@
 """
-The flows: a whole run from the images to the report, thin enough for `noxfile.py` to call in one line.
+The flows: a whole run, from the images to the report. `noxfile.py` calls one function for each.
 
-A test run takes the environment's fixed ports when they are free and moves to the pool by itself when they are not; the
-dev environment stays on its fixed ports, stays up after the command, and keeps its data. Whatever happens in between, a
-test run removes what it made before it returns, and says how long everything took.
+A test run takes the environment's fixed ports if they are free, else ports of the pool. It removes its stack before it
+returns, whatever happens, and reports how long each part took. The dev flow leaves its stack running and keeps data.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup, payload, report
 from stackyard.checkpoints import reach
+from stackyard.durations import said, seconds
 from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.launch import KEPT_TTL, launch
-from stackyard.leases.names import check_seconds
 from stackyard.leases.records import stable_id
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
@@ -50,11 +49,11 @@ class Arguments:
     What follows `--` on the command line.
 
     Attributes:
-        keep: Leave the stack standing after the run.
-        force: Start it even if the host seems to have no memory for it.
-        wait: Seconds to queue for a place; None does not.
-        down: End the environment instead of starting it (dev only).
-        pytest: All the rest.
+        keep: Leave the stack running after the tests.
+        force: Start it even if the host seems to lack the memory.
+        wait: Seconds to wait while the host has no room; None does not wait.
+        down: Stop the environment instead of starting it (dev only).
+        pytest: All other words.
     """
 
     keep: bool = False
@@ -66,10 +65,10 @@ class Arguments:
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
         """
-        Sort stackyard's own words from pytest's; `down` is ours only as the first, for `-k down` is pytest's.
+        Separate stackyard's own words from pytest's. `down` is ours only as the first word: `-k down` is pytest's.
 
         Raises:
-            UsageError: If --wait is not followed by a number of seconds.
+            UsageError: If --wait has no length of time, such as 60 or 60s.
         """
         down = list(words[:1]) in (["down"], ["--down"])
         wait, rest = cls._wait(words[1:] if down else words)
@@ -78,13 +77,13 @@ class Arguments:
 
     @staticmethod
     def _wait(words: Sequence[str]) -> tuple[float | None, list[str]]:
-        """Take `--wait SECONDS` or `--wait=SECONDS` out of *words*; the last one counts."""
+        """Take `--wait TIME` or `--wait=TIME` out of *words*; the last one counts."""
         wait, rest = None, []
         remaining = iter(words)
         for word in remaining:
             name, given, value = word.partition("=")
             if name == "--wait":
-                wait = check_seconds("--wait", value if given else next(remaining, ""))
+                wait = seconds("--wait", value if given else next(remaining, ""))
             else:
                 rest.append(word)
         return wait, rest
@@ -92,7 +91,7 @@ class Arguments:
 
 @dataclass(slots=True)
 class _Run:
-    """What one run has so far; the report is made from it, however far it came."""
+    """What one run knows so far. The report is made from it, even if the run fails early."""
 
     environment: Environment
     keep: bool
@@ -106,7 +105,7 @@ class _Run:
     outcome: str = "failed"
 
     def note(self, line: str) -> None:
-        """Tell the user now and in the report."""
+        """Print a line, and keep it for the report."""
         self.notes.append(line)
         say(line)
 
@@ -117,7 +116,7 @@ def test(name: str, words: Sequence[str]) -> int:
 
     Args:
         name: The environment.
-        words: What followed `--`: --keep, --wait SECONDS, --force, and pytest's arguments.
+        words: What followed `--`: --keep, --wait TIME, --force, and pytest's arguments.
     """
     with _orderly_end():
         try:
@@ -160,7 +159,7 @@ def _test(environment: Environment, arguments: Arguments) -> int:
 
 
 def _sweep(run: _Run, book: LeaseBook, engine: Engine) -> None:
-    """Remove what dead owners left, so that the host does not fill up; never a reason not to run."""
+    """Remove the stacks of runs that have died, so that the host does not fill up. A failure here stops no run."""
     removal = cleanup.sweep(book, engine)
     if removal.leases or removal.removed:
         run.note(f"removed {len(removal.removed)} things that dead runs had left")
@@ -177,7 +176,7 @@ def _note_startup(run: _Run, startup: Startup) -> None:
 
 
 def _degraded(stack: Stack) -> list[str]:
-    """Name the services that do not run, or not well, at the end of the payload: its result may be theirs."""
+    """Name the services that are down or unhealthy after the tests: they may be why a test failed."""
     return [
         f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
         for state in stack.status()
@@ -186,7 +185,7 @@ def _degraded(stack: Stack) -> list[str]:
 
 
 def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int:
-    """Run pytest over the platform's tests with the lease's variables and nothing else about the stack."""
+    """Run pytest on the platform's tests. The lease's variables are all that it learns about the stack."""
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
     restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--name", stack.lease.id, "--service"]
@@ -196,12 +195,12 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int
     except CommandError as error:
         if error.returncode is not None:
             raise
-        say(f"error: the tests took more than {limit:g} s ({payload.TIMEOUT}) and were ended")
+        say(f"error: the tests took more than {said(limit or 0)} ({payload.TIMEOUT}) and were ended")
         return payload.TIMED_OUT
 
 
 def _stem(stack: Stack) -> str:
-    """Return the stem of the run's report files; runs at once in the pool must not write over each other."""
+    """Return the name of the run's report files; each run in the pool has its own, because several run at once."""
     slot = stack.lease.slot
     return stack.environment.name if slot is None else f"{stack.environment.name}-slot{slot}"
 
@@ -211,7 +210,7 @@ def _used(stack: Stack) -> dict[str, int | None]:
 
 
 def _finish(run: _Run) -> None:
-    """Remove the stack unless it is to be kept, then print and store the report."""
+    """Remove the stack unless --keep was given, then print and store the report."""
     if run.stack is not None and run.keep:
         lease = run.stack.book.renew(run.stack.lease.id, KEPT_TTL, detach=True)
         say(f"kept: lease {lease.id}; 'invoke env.down --name {lease.id}' removes it")
@@ -326,7 +325,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that the stack is removed on the way out."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C: the run removes its stack before it ends."""
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
 
@@ -343,7 +342,7 @@ def _orderly_end() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _deaf_to_one_signal(lease: Lease) -> Iterator[None]:
-    """Finish the clean-up at the first Ctrl-C, SIGTERM or SIGHUP; the second ends it and says who will."""
+    """Ignore the first Ctrl-C, SIGTERM or SIGHUP during the clean-up and say so; the second one ends the clean-up."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def first(_number: int, _frame: FrameType | None) -> None:

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from stackyard import process
+from stackyard.durations import seconds
 from stackyard.errors import StackyardError, UsageError
-from stackyard.leases.names import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def limit() -> float | None:
         UsageError: If STACKYARD_PAYLOAD_TIMEOUT is not a length of time.
     """
     text = os.environ.get(TIMEOUT)
-    return check_seconds(TIMEOUT, text) if text else None
+    return seconds(TIMEOUT, text) if text else None
 
 
 def verdict(of_pytest: int) -> tuple[int, str]:

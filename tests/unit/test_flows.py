@@ -381,7 +381,7 @@ def test_words_of_pytest_are_left_alone() -> None:
 
 
 def test_words_about_room_are_taken_from_pytests() -> None:
-    parsed = flows.Arguments.parse(["--wait", "60", "-x", "--force", "--wait=0.5"])
+    parsed = flows.Arguments.parse(["--wait", "60", "-x", "--force", "--wait=500ms"])
 
     assert (parsed.wait, parsed.force, parsed.pytest) == (0.5, True, ("-x",))
 
@@ -438,7 +438,7 @@ def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
 def test_tests_past_their_limit_are_never_passed(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(payload.TIMEOUT, "1")
+    monkeypatch.setenv(payload.TIMEOUT, "1s")
     yard.suite("import time; time.sleep(60)")
 
     assert flows.test("test", ["-q"]) == payload.TIMED_OUT

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +263,19 @@ def test_codes_are_forgotten_between_runs() -> None:
     sessions.forget()
 
     assert sessions.exit_code(1) == 1
+
+
+def test_the_examples_in_contributing_choose_tests() -> None:
+    text = CHECKOUT.joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    examples = re.findall(r"`\./noxw -s (\w+) -- -k (\w+)", text)
+    folders = {"test": "platform"}
+
+    assert len(examples) >= 3
+    for session, word in examples:
+        folder = CHECKOUT / "tests" / folders.get(session, session)
+        names = [name for path in folder.rglob("test_*.py") for name in (path.name, *_functions(path))]
+        assert any(word in name for name in names), f"-s {session} -- -k {word} matches no test"
+
+
+def _functions(path: Path) -> list[str]:
+    return re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
