@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jsonschema  # type: ignore[import-untyped] # it ships no types
 import tasks
 
+from stackyard.commands import shapes
 from stackyard.commands.program import Program
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ def ended(*words: str) -> int:
     except SystemExit as ending:
         return int(ending.code or 0)
     return 0
+
+
+def shaped(task: str, answer: Any) -> Any:
+    """Return what *task* answered in JSON, which must have the documented shape."""
+    jsonschema.validate(answer, shapes.SHAPES[task])
+    return answer
 
 
 @dataclass
@@ -37,5 +45,5 @@ class Shell:
         return code, out, err.strip()
 
     def json(self, *words: str) -> Any:
-        """Run one command with ``--json``; return what it printed, read."""
-        return json.loads(self.run(*words, "--json")[1])
+        """Run one command with ``--json``; return what it printed, which must have the documented shape."""
+        return shaped(words[0], json.loads(self.run(*words, "--json")[1]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke_shell import shaped
 
 from stackyard.commands.images import _age, build, list_
 
@@ -46,9 +47,9 @@ def test_building_twice_keeps_the_secrets_and_prints_the_table_alone(
 @pytest.mark.usefixtures("image_yard")
 def test_json_holds_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
     build(Context(), flavour="debian", source="packages", json=True)
-    built = json.loads(capsys.readouterr().out)
+    built = shaped("images.build", json.loads(capsys.readouterr().out))
     list_(Context(), json=True)
-    listed = json.loads(capsys.readouterr().out)
+    listed = shaped("images.list", json.loads(capsys.readouterr().out))
 
     assert {row["service"] for row in built["images"]} == {"postgres", "redis", "auth", "backend"}
     assert built["images"][0]["size_bytes"] == 22_000_000

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke_shell import shaped
 from lease_records import Surroundings
 
 from stackyard import images
@@ -79,7 +80,7 @@ def test_a_plan_removes_nothing_and_tells_sizes(
     remove_images(Context(), dry_run=True)
     table = capsys.readouterr().out
     remove_images(Context(), dry_run=True, json=True)
-    rows = json.loads(capsys.readouterr().out)
+    rows = shaped("cleanup.images", json.loads(capsys.readouterr().out))
 
     assert re.search(
         rf"^{outdated['redis']} +21\.0 MiB +19\.1 MiB +2023-\S+ \S+ +no recipe names it$", table, re.MULTILINE

@@ -12,6 +12,7 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 import pytest
 from fake_postgres import FakeDatabase, FakePostgres
 from invoke.context import Context
+from invoke_shell import shaped
 
 from stackyard import resets
 from stackyard.commands import env
@@ -262,7 +263,7 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
 
     first, _, rest = capsys.readouterr().out.partition("\n")
     assert first == f"{stack.lease.title} reset in 31 ms"
-    assert json.loads(rest) == {
+    assert shaped("env.reset", json.loads(rest)) == {
         "lease": stack.lease.id, "name": None, "environment": "test", "seconds": 0.0312, "copied_seconds": 0.01,
         "swapped_seconds": 0.02, "emptied_seconds": 0.03,
     }  # fmt: skip

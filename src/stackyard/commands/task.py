@@ -88,7 +88,7 @@ class Command(Task[Any]):
         width = min(shutil.get_terminal_size().columns, WIDEST)
         summary = " ".join((self.__doc__ or "").split())
         lines = [
-            f"Usage: invoke {called}{self._pattern()} [options]",
+            f"Usage: invoke {called}{self.pattern()} [options]",
             "",
             *_wrapped(summary, width),
             "",
@@ -102,7 +102,8 @@ class Command(Task[Any]):
             lines += ["", *_wrapped(f"Old names, accepted until the next release: {old}.", width)]
         return "\n".join(lines)
 
-    def _pattern(self) -> str:
+    def pattern(self) -> str:
+        """Return the words that may follow the task's name, as its usage shows them."""
         words = (f"{self.options[name].value}{'...' if name in self.many else ''}" for name in self.words)
         return "".join(f" [{word}]" for word in words) + (f" -- {self.options[self.rest].value}" if self.rest else "")
 

@@ -51,7 +51,7 @@ def values(collector: Collector) -> list[dict[str, Any]]:
     """Return all metrics as plain data: name, labels and value of each sample, and its metric's type and help."""
     return [
         {
-            "name": sample.name, "labels": sample.labels, "value": sample.value, "type": family.type,
+            "name": sample.name, "labels": sample.labels, "value": float(sample.value), "type": family.type,
             "help": family.documentation,
         }
         for family in collector.collect()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke_shell import shaped
 
 from stackyard.cleanup import Leftover, Removal
 from stackyard.commands import cleanup, ports
@@ -280,8 +281,13 @@ def test_watch_ends_quietly_when_interrupted(
 
     monkeypatch.setattr(time, "sleep", interrupt)
     ports.watch(Context())
-
     assert "no leases" in capsys.readouterr().out
+
+    ports.allocate(Context(), name="job-1")
+    capsys.readouterr()
+    ports.watch(Context(), json=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert [row["name"] for row in shaped("ports.watch", json.loads(line))] == ["job-1"]
 
 
 def test_the_script_allocates_checks_and_releases(

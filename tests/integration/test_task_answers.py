@@ -1,0 +1,96 @@
+"""What tasks print about real stacks has the shape that docs/reference/json.md describes, and what they print works."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped] # it ships no types
+import pytest
+
+from stackyard.commands.shapes import SHAPES
+from stackyard.environments import project_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Host:
+    """`invoke` as a user runs it, with a lease book of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = os.environ | {"STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_YARDMASTER": "off"}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own program
+            words, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    def invoke(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "invoke", "-r", str(project_root()), *words)
+
+    def json(self, task: str, *words: str, code: int = 0) -> Any:
+        done = self.invoke(task, "--json", *words)
+        assert done.returncode == code, done.stderr
+        answer = json.loads(done.stdout)
+        jsonschema.validate(answer, SHAPES[task])
+        return answer
+
+
+@pytest.fixture
+def host(tmp_path: Path, images: dict[str, str]) -> Iterator[Host]:
+    assert images  # built beforehand, so that no task does
+    host = Host(tmp_path)
+    yield host
+    assert host.invoke("cleanup.all", "--yes").returncode == 0
+
+
+def test_the_answers_about_a_stack_have_their_shapes(host: Host) -> None:
+    up = host.json("env.up", "--name", "mine", "--force", "--ttl", "10m")
+    assert (up["name"], set(up["urls"])) == ("mine", {"postgres", "redis", "auth", "backend", "websocket"})
+    assert up["deadline"] - up["created"] > 500
+
+    assert {row["service"] for row in host.json("env.status", "mine")} >= {"postgres", "redis", "auth", "backend"}
+    assert len(host.json("env.wait")["services"]) == 5
+    assert host.json("env.logs", "postgres", "--tail", "5")["services"][0]["service"] == "postgres"
+    assert host.json("env.exec", "postgres", "--", "echo", "a b")["stdout"] == "a b\n"
+    assert host.json("env.restart", "redis")["service"] == "redis"
+    host.json("env.wait", "--timeout", "1m")
+    assert host.json("env.reset")["seconds"] > 0
+    assert len(host.json("monitor.stats", "--once")["services"]) >= 4
+    assert host.json("monitor.export", "--once")
+    assert host.json("ports.check")["leases"][0]["bound"]
+    assert host.json("images.list")
+    assert host.json("images.build", "--flavour", "debian")["images"]
+    assert host.json("cleanup.plan")
+    assert host.json("verify.stack", "mine")["looks"] > 0
+    assert host.json("env.capacity")["stacks"] >= 0
+    assert host.json("env.down", "mine")["leases"] == [up["lease"]]
+
+
+def test_the_lines_that_allocate_prints_start_and_end_a_stack(host: Host) -> None:
+    given = host.json("ports.allocate", "--force")
+    assert host.run(*shlex.split(given["command"])).returncode == 0
+
+    refused = host.invoke("ports.release")
+    assert refused.returncode == 8
+    assert f"'{given['end_command']}' removes the stack and the lease" in refused.stderr
+
+    ended = host.invoke(*shlex.split(given["end_command"])[1:])
+    assert (ended.returncode, "is down: 6 removed" in ended.stdout) == (0, True), ended.stderr
+    assert host.json("ports.list") == []
+
+
+def test_the_script_writes_what_plain_compose_needs(host: Host) -> None:
+    script = str(project_root() / "scripts" / "allocate_test_ports.py")
+
+    assert host.run(sys.executable, script, "--parallel-id", "test-1", "--force").returncode == 0
+    compose = ["docker", "compose", "-f", str(project_root() / "compose/docker-compose.unified.yml")]
+    assert host.run(*compose, "--env-file", ".env.dynamic", "config", "--quiet").returncode == 0
+    assert host.run(sys.executable, script, "--parallel-id", "test-1", "--release").returncode == 0
