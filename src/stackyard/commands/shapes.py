@@ -247,6 +247,22 @@ SHAPES: Final[dict[str, Schema]] = {
         name=_text("The metric."), labels=_map({"type": "string"}, "Its labels."), value=_number("Its value."),
         type=_text("gauge, counter and so on."), help=_text("What it is."),
     ), "With --once."),
+    "project.check": _object(
+        project=_text("The project's name."), verdict=_text("copies, one at a time or not possible."),
+        services=_object(
+            running=_texts("Services that run."), one_shot=_texts("Services that end by themselves."),
+            behind_profiles=_texts("Services that no enabled profile starts."),
+        ),
+        ports=_count("Host ports that one copy leases."),
+        changes=_list(_object(
+            kind=_text("What is changed."), place=_text("Path in the model."), before=_text("In the project's files."),
+            after=_text("In the copy."), why=_text("The reason."),
+        )),
+        concerns=_list(_object(
+            level=_text("careful, asks, one at a time or not possible."), place=_text("Path in the model."),
+            text=_text("What it is."), advice=_text("What you can do."),
+        )),
+    ),
     "verify.dockerfiles": REPORT,
     "verify.images": REPORT,
     "verify.compose": REPORT,
