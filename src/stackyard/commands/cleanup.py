@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from invoke.tasks import task
 from stackyard.commands import options
 from stackyard.commands.common import answer, confirmed
 from stackyard.commands.task import Command
-from stackyard.errors import UsageError
+from stackyard.errors import BookError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,8 +136,11 @@ def _clock(moment: float) -> str:
 
 
 def _leased_images(book: LeaseBook) -> set[str]:
-    pairs = (pair for lease in book.leases() for pair in lease.variables().items())
-    return {value for key, value in pairs if key.startswith("STACKYARD_IMAGE_")}
+    found: set[str] = set()
+    for lease in book.leases():
+        with contextlib.suppress(BookError):  # a damaged env file; the images of its containers are in use all the same
+            found |= {value for key, value in lease.variables().items() if key.startswith("STACKYARD_IMAGE_")}
+    return found
 
 
 def _plain(item: Surplus) -> dict[str, object]:

@@ -10,6 +10,7 @@ anything useful.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -168,7 +169,10 @@ def hold(lock: Path) -> None:
         OSError: If the file cannot be made.
     """
     drop(lock)
-    lock.unlink(missing_ok=True)
+    try:
+        lock.unlink(missing_ok=True)
+    except IsADirectoryError:
+        raise OSError(errno.EISDIR, "is a folder where a lock file must be; move it away", str(lock)) from None
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _held[lock] = handle

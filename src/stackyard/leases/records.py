@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from stackyard import credentials
+from stackyard import files as disk
 from stackyard.errors import BookError, UsageError
 from stackyard.leases.names import ID
 from stackyard.leases.owners import Owner
@@ -21,6 +22,11 @@ SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by of
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
 KEEPER: Final = "keeper.lock"  # what the lock is called while its stack is warm, so that the directory still has one
 CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that tells which checkout a lease is of
+_VARIABLES: Final = (  # of an env file, without which no command can use it
+    "COMPOSE_PROJECT_NAME", "STACKYARD_LEASE", "STACKYARD_PORTS", "STACKYARD_SUBNET", "STACKYARD_ALLOWED_ORIGIN",
+    *(f"STACKYARD_{service.upper()}_URL" for service in SERVICES),
+)  # fmt: skip
+_KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 _RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that is nothing but itself
 LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
@@ -159,21 +165,34 @@ class Lease:
         Read the env file.
 
         Raises:
-            BookError: If it cannot be read.
+            BookError: If it cannot be read, or lacks what every lease has; the text names the file.
         """
         try:
-            return parse_env(self.env_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BookError(f"lease {self.id}: {self.env_file}: {error}") from None
+            found = parse_env(disk.read(self.env_file).decode())
+        except OSError as error:
+            raise self._damaged(error.strerror or str(error)) from None
+        except ValueError:
+            raise self._damaged("holds more than lines of NAME=value") from None
+        if lost := sorted(name for name in _VARIABLES if not found.get(name)):
+            raise self._damaged(f"has no {lost[0]}")
+        if (named := found["STACKYARD_LEASE"]) != self.id:
+            raise self._damaged(f"is of another lease, {named[:40]!r}")
+        return found
+
+    def _damaged(self, how: str) -> BookError:
+        return BookError(f"lease {self.title}: its env file {self.env_file} {how}; end the lease and start it again")
 
     def secrets(self) -> list[str]:
         """
         Return the values that no log or report may show.
 
         Raises:
-            BookError: If they cannot be read.
+            BookError: If they cannot be read; the text names the file.
         """
-        kept = credentials.read(self.secrets_dir)
+        try:
+            kept = credentials.read(self.secrets_dir)
+        except BookError as error:
+            raise BookError(f"lease {self.title}: {error}") from None
         return [getattr(kept, name) for name in credentials.NAMES]
 
     def is_stale(self, now: float) -> bool:
@@ -364,6 +383,17 @@ def _port(text: str) -> int:
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Read an env file of a lease: ``KEY=value`` or ``KEY='value'`` on each line."""
-    pairs = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
-    return {key: value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value for key, _, value in pairs}
+    """
+    Read an env file of a lease: ``KEY=value`` or ``KEY='value'`` on each line.
+
+    Raises:
+        ValueError: If a line is anything else.
+    """
+    found = {}
+    for line in text.splitlines():
+        key, mark, value = line.partition("=")
+        if line and not line.startswith("#"):
+            if not mark or not _KEY.fullmatch(key) or "\0" in value:
+                raise ValueError(line)
+            found[key] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
+    return found

@@ -81,10 +81,10 @@ def _from_files(directory: Path, host: str) -> Iterator[Survivor]:
 def survivor_in(directory: Path, host: str) -> Survivor | None:
     """Read the lease that the env file in its *directory* tells of; None if it tells of no lease of *host*."""
     try:
-        text = disk.read(directory / ENV).decode()
-    except (OSError, UnicodeDecodeError):
+        variables = parse_env(disk.read(directory / ENV).decode())
+    except (OSError, ValueError):
         return None
-    survivor = Survivor.from_variables(parse_env(text), host=host)
+    survivor = Survivor.from_variables(variables, host=host)
     return survivor if survivor is not None and survivor.id == directory.name else None
 
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from stackyard.errors import PoolExhaustedError, StillStartingError, UsageError
+from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, UsageError
 from stackyard.leases import admission, files, owners, refusals, rows
 from stackyard.leases.drafts import Draft
 from stackyard.leases.names import check_id, check_seconds
@@ -128,7 +128,7 @@ class Request:
         keeps = self.attached and held.owner.kind == "detached" and held.owner.is_alive(held.lock)
         owner = held.owner if keeps else self._owner()
         again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False)
-        if self.variables or again.owner != held.owner or not again.env_file.is_file():
+        if self.variables or again.owner != held.owner or not _is_whole(again):
             files.write(again, self._environment, self.variables, self.host)
         _hold(again)
         rows.update(db, again)
@@ -196,6 +196,15 @@ class Request:
             return None
         lifetime = PARALLEL_TTL if self.ttl is None and self.parallel_id is not None else self.ttl
         return None if lifetime is None or lifetime == math.inf else now + lifetime
+
+
+def _is_whole(lease: Lease) -> bool:
+    """Say whether the lease's env file can be used as it is."""
+    try:
+        lease.variables()
+    except BookError:
+        return False
+    return True
 
 
 def _hold(lease: Lease) -> None:

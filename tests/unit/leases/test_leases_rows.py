@@ -101,7 +101,7 @@ class World:
             where = f"CAST({name} AS BLOB) IS CAST(? AS BLOB)"
             with contextlib.suppress(sqlite3.IntegrityError), db:
                 db.execute(f"UPDATE {table} SET {column}={mark} WHERE {where}", (value, key))  # noqa: S608
-            return {key.decode()} if table == "leases" else set()
+            return {key.decode(errors="replace")} if table == "leases" else set()
 
     def outside(self) -> dict[str, bytes]:
         files = {str(path): path.read_bytes() for path in (self.root / "victim").rglob("*") if path.is_file()}
