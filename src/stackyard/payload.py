@@ -7,8 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
-from stackyard.durations import seconds
+from stackyard import process, settings
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ def limit() -> float | None:
     Raises:
         UsageError: If STACKYARD_PAYLOAD_TIMEOUT is not a length of time.
     """
-    text = os.environ.get(TIMEOUT)
-    return seconds(TIMEOUT, text) if text else None
+    found: float | None = settings.value(TIMEOUT)
+    return found
 
 
 def verdict(of_pytest: int) -> tuple[int, str]:

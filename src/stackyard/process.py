@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import CommandError
+from stackyard.settings import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +34,7 @@ INHERITED: Final = frozenset(
     "DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_CERT_PATH DOCKER_TLS_VERIFY SSH_AUTH_SOCK SSL_CERT_FILE "
     "SSL_CERT_DIR REQUESTS_CA_BUNDLE HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy".split()
 )
-INHERITED_PREFIXES: Final = (
-    "PIP_",
-    "UV_",
-    "STACKYARD_STATE_",
-    "STACKYARD_ENGINE_TIMEOUT",
-    "STACKYARD_POOL",
-    "STACKYARD_IMAGE_SOURCE",
-)
+INHERITED_PREFIXES: Final = ("PIP_", "UV_")
 MISSING: Final = 127  # a shell's exit code for a program that is not there
 MARK: Final = "STACKYARD_PAYLOAD"  # by its value whatever a payload has started is found again
 STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline
@@ -68,7 +62,7 @@ class Completed:
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment a child gets: the allow-listed part of this process's own, then *extra*."""
-    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
+    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k in NAMES or k.startswith(INHERITED_PREFIXES)}
     return kept | dict(extra or {})
 
 

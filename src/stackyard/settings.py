@@ -1,24 +1,32 @@
-"""What a host's owner may set: where state lives, which ports and subnets the pool holds, where images come from."""
+"""
+What a host's owner may set: where state lives, which ports and subnets the pool holds, where images come from.
+
+Each setting is an environment variable, and `SETTINGS` is the one list of them. `Settings.load` reads and checks all.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
 
+from stackyard.durations import LONGEST, seconds
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 ImageSource = Literal["auto", "registry", "packages"]
 StartPath = Literal["auto", "compose"]
 StartLimit = Literal["auto", "off"]
+Switch = Literal["on", "off"]
 
 LARGEST_BLOCK: Final = 100  # ports
 MOST_STARTS: Final = 1000  # at once: more is no limit, and off says so
@@ -27,6 +35,37 @@ SUBNET_PREFIX: Final = 28  # 13 addresses for containers: the pod, and room for 
 DEFAULT_POOL: Final = "9500-9999"
 DEFAULT_BLOCK: Final = "10"
 DEFAULT_SUBNETS: Final = "10.213.0.0/17"
+LONGEST_ANSWER: Final = 3600.0  # seconds that anybody may want to wait for an engine
+PREFIX: Final = "STACKYARD_"
+_LIKE: Final = 0.75  # how much alike two names are, from 0 to 1, for one to be taken for a slip of the other
+# Variables of ours that are no settings: a lease's env file gives them to a stack and its tests, or a program of ours
+# to another one.
+_HANDED: Final = re.compile(
+    r"LEASE|CHECKOUT|PARALLEL_ID|ENVIRONMENT|HOST|OWNER|CREATED|PORTS|SUBNET|MEMORY_MB|SECRETS_DIR|ALLOWED_ORIGIN|FLAVOUR"
+    r"|RESTART|RESTART_COMMAND|PAYLOAD|CRASH_AT|FULL|NOX_INSIDE|BENCH_PYTHON|SPARE_PORT_\d+|(JWT|HEALTH|DATA)_\w+"
+    r"|(POSTGRES|REDIS|AUTH|BACKEND|WEBSOCKET)_\w+|IMAGE_(POSTGRES|REDIS|AUTH|BACKEND|POD)"
+)
+
+
+class Setting(NamedTuple):
+    """
+    One setting.
+
+    Attributes:
+        name: Its environment variable.
+        default: What an unset or empty variable means, as the variable would say it; for people where that depends on
+            the host.
+        rule: What its value must be.
+        text: What it is for.
+        read: Returns the value of a text, and raises a UsageError for one that breaks the rule; None stands for an
+            unset variable.
+    """
+
+    name: str
+    default: str
+    rule: str
+    text: str
+    read: Callable[[str | None], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +84,10 @@ class Settings:
             ``docker compose up``.
         starts_at_once: How many stacks may be starting at a time (``STACKYARD_STARTS_AT_ONCE``): a number, auto for
             as many as there are processors, or off for no limit.
+        yardmaster: Whether commands start the background process (``STACKYARD_YARDMASTER``).
+        engine_timeout: Seconds that a command waits for an engine in all (``STACKYARD_ENGINE_TIMEOUT``); None for the
+            default.
+        payload_timeout: Seconds that a run's tests may take (``STACKYARD_PAYLOAD_TIMEOUT``); None without a limit.
     """
 
     state_dir: Path
@@ -55,29 +98,37 @@ class Settings:
     root: Path | None = None
     start: StartPath = "auto"
     starts_at_once: int | StartLimit = "auto"
+    yardmaster: Switch = "on"
+    engine_timeout: float | None = None
+    payload_timeout: float | None = None
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
         """
         Read the settings from *env*, by default this process's environment; an empty value counts as unset.
 
+        A variable of this process's that is nearly a setting is named on standard error, once.
+
         Raises:
             UsageError: If a value is wrong; the text names the variable, the value and the rule.
         """
         source = os.environ if env is None else env
-        given = {name: value.strip() for name, value in source.items() if name.startswith("STACKYARD_")}
-        block = _block(given.get("STACKYARD_POOL_BLOCK") or DEFAULT_BLOCK)
-        root = given.get("STACKYARD_ROOT")
-        return cls(
-            state_dir=_state_dir(given.get("STACKYARD_STATE_DIR")),
-            pools=_pools(given.get("STACKYARD_POOL") or DEFAULT_POOL, block),
-            block=block,
-            subnets=_subnets(given.get("STACKYARD_POOL_SUBNETS") or DEFAULT_SUBNETS),
-            image_source=_image_source(given.get("STACKYARD_IMAGE_SOURCE") or "auto"),
-            root=Path(root).absolute() if root else None,
-            start=_start(given.get("STACKYARD_START") or "auto"),
-            starts_at_once=_starts_at_once(given.get("STACKYARD_STARTS_AT_ONCE") or "auto"),
-        )
+        if env is None:
+            _name_slips(source)
+        found = {item.name.removeprefix(PREFIX).lower(): item.read(_given(item.name, source)) for item in SETTINGS}
+        pools, block, subnets = found.pop("pool"), found.pop("pool_block"), found.pop("pool_subnets")
+        _check_pools(pools, block)
+        return cls(pools=pools, block=block, subnets=subnets, **found)
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables with which another process reads the same settings."""
+        given = {
+            "STATE_DIR": self.state_dir, "POOL": self.pool_text, "POOL_BLOCK": self.block,
+            "POOL_SUBNETS": self.subnets, "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
+            "STARTS_AT_ONCE": self.starts_at_once, "YARDMASTER": self.yardmaster,
+            "ENGINE_TIMEOUT": self.engine_timeout, "PAYLOAD_TIMEOUT": self.payload_timeout,
+        }  # fmt: skip
+        return {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
 
     @property
     def slots(self) -> int:
@@ -119,12 +170,58 @@ def _state_dir(text: str | None) -> Path:
     return user_state_path("stackyard")
 
 
+def value(name: str, env: Mapping[str, str] | None = None) -> Any:
+    """
+    Read one setting.
+
+    Args:
+        name: Its variable.
+        env: Where to read it; by default this process's environment.
+
+    Raises:
+        UsageError: If its value is wrong.
+    """
+    return _BY_NAME[name].read(_given(name, os.environ if env is None else env))
+
+
+def slips(names: Iterable[str]) -> dict[str, str]:
+    """Return which of *names* are no variable of ours but nearly a setting, and which setting that is."""
+    import difflib  # noqa: PLC0415 - only a variable that is not ours needs it
+
+    found = {}
+    for name in names:
+        known = name in _BY_NAME or (name.startswith(PREFIX) and _HANDED.fullmatch(name.removeprefix(PREFIX)))
+        if not known and name.upper().startswith("STACK"):
+            own, known_names = _bare(name), {_bare(item): item for item in _BY_NAME}
+            if near := difflib.get_close_matches(own, known_names, n=1, cutoff=_LIKE):
+                found[name] = known_names[near[0]]
+    return found
+
+
+def _bare(name: str) -> str:
+    """Return what tells a setting from others, for the comparison."""
+    return re.sub(r"^STACK_?YARD[_-]*", "", name.upper())
+
+
+def _name_slips(env: Mapping[str, str]) -> None:
+    strange = [name for name in env if name[:5].upper() == "STACK" and name not in _BY_NAME and name not in _named]
+    for name, setting in slips(strange).items():
+        _named.add(name)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error may be closed or gone
+            sys.stderr.write(f"{ascii(name[:60])[1:-1]} is not a setting; did you mean {setting}?\n")
+
+
+def _given(name: str, env: Mapping[str, str]) -> str | None:
+    return env.get(name, "").strip() or None
+
+
 def _number(text: str) -> int | None:
     """Return a plain decimal number of at most five digits; None for anything else, "08" too."""
     return int(text) if re.fullmatch(r"0|[1-9][0-9]{0,4}", text, re.ASCII) else None
 
 
-def _block(text: str) -> int:
+def _block(text: str | None) -> int:
+    text = text or DEFAULT_BLOCK
     block = _number(text)
     if block is None or not NAMED_PORTS <= block <= LARGEST_BLOCK:
         rule = f"a number of ports from {NAMED_PORTS} to {LARGEST_BLOCK}"
@@ -132,8 +229,9 @@ def _block(text: str) -> int:
     return block
 
 
-def _pools(text: str, block: int) -> tuple[range, ...]:
-    pools = tuple(_pool(part.strip(), block) for part in text.split(","))
+def _pools(text: str | None) -> tuple[range, ...]:
+    text = text or DEFAULT_POOL
+    pools = tuple(_pool(part.strip()) for part in text.split(","))
     ordered = sorted(pools, key=lambda pool: pool.start)
     for below, above in itertools.pairwise(ordered):
         if above.start < below.stop:
@@ -141,46 +239,120 @@ def _pools(text: str, block: int) -> tuple[range, ...]:
     return pools
 
 
-def _pool(text: str, block: int) -> range:
+def _pool(text: str) -> range:
     first, _, last = text.partition("-")
     start, end = _number(first), _number(last)
     if start is None or end is None or not 1024 <= start <= end <= 65535:  # noqa: PLR2004 - as the message says
         raise UsageError(f"STACKYARD_POOL must be ranges within 1024-65535 such as {DEFAULT_POOL}, got {text!r}")
-    if end - start + 1 < block:
-        raise UsageError(f"STACKYARD_POOL range {text} is shorter than one block of {block} ports")
     return range(start, end + 1)
 
 
-def _subnets(text: str) -> IPv4Network:
+def _check_pools(pools: tuple[range, ...], block: int) -> None:
+    for pool in pools:
+        if len(pool) < block:
+            shown = f"{pool.start}-{pool.stop - 1}"
+            raise UsageError(f"STACKYARD_POOL range {shown} is shorter than one block of {block} ports")
+
+
+def _subnets(text: str | None) -> IPv4Network:
+    text = text or DEFAULT_SUBNETS
     try:
         network = IPv4Network(text)
     except ValueError as error:
-        raise UsageError(f"STACKYARD_POOL_SUBNETS must be an IPv4 network such as {DEFAULT_SUBNETS}: {error}") from None
+        raise UsageError(
+            f"STACKYARD_POOL_SUBNETS must be an IPv4 network such as {DEFAULT_SUBNETS}, got {text!r} ({error})"
+        ) from None
     if not network.is_private or not 8 <= network.prefixlen <= SUBNET_PREFIX:  # noqa: PLR2004 - as the message says
         raise UsageError(f"STACKYARD_POOL_SUBNETS must be a private network from /8 to /{SUBNET_PREFIX}, got {text!r}")
     return network
 
 
-def _image_source(text: str) -> ImageSource:
-    known = get_args(ImageSource)
-    if text not in known:
-        raise UsageError(f"STACKYARD_IMAGE_SOURCE must be one of {', '.join(known)}, got {text!r}")
-    return cast("ImageSource", text)
+def _one_of(name: str, known: tuple[str, ...], default: str) -> Callable[[str | None], str]:
+    """Return what reads a setting that has few values."""
+
+    def read(text: str | None) -> str:
+        if text is None or text in known:
+            return text or default
+        listed = " or ".join(known) if len(known) == 2 else f"one of {', '.join(known)}"  # noqa: PLR2004 - as English has it
+        raise UsageError(f"{name} must be {listed}, got {text[:60]!r}")
+
+    return read
 
 
-def _start(text: str) -> StartPath:
-    known = get_args(StartPath)
-    if text not in known:
-        raise UsageError(f"STACKYARD_START must be one of {', '.join(known)}, got {text!r}")
-    return cast("StartPath", text)
-
-
-def _starts_at_once(text: str) -> int | StartLimit:
-    if text in get_args(StartLimit):
-        return cast("StartLimit", text)
+def _starts_at_once(text: str | None) -> int | StartLimit:
+    if text is None or text in get_args(StartLimit):
+        return cast("StartLimit", text or "auto")
     number = _number(text)
     if number is None or not 1 <= number <= MOST_STARTS:
         raise UsageError(
             f"STACKYARD_STARTS_AT_ONCE must be auto, off or a number from 1 to {MOST_STARTS}, got {text!r}"
         )
     return number
+
+
+def _root(text: str | None) -> Path | None:
+    if text is not None and "\0" in text:
+        raise UsageError(f"STACKYARD_ROOT must be a path without NUL, got {text!r}")
+    return Path(text).expanduser().absolute() if text else None
+
+
+def _time(name: str, most: float) -> Callable[[str | None], float | None]:
+    """Return what reads a setting that is a length of time; None for an unset one."""
+    return lambda text: None if text is None else seconds(name, text, most=most)
+
+
+SETTINGS: Final = (
+    Setting(
+        "STACKYARD_STATE_DIR", "~/.local/state/stackyard", "a path",
+        "Directory of the lease book and of every lease's files. It must be new, empty or stackyard's own.", _state_dir,
+    ),
+    Setting(
+        "STACKYARD_POOL", DEFAULT_POOL, "one or more ranges of ports within 1024-65535, separated by commas",
+        "TCP ports that leases take their ports from.", _pools,
+    ),
+    Setting(
+        "STACKYARD_POOL_BLOCK", DEFAULT_BLOCK, f"a number of ports from {NAMED_PORTS} to {LARGEST_BLOCK}",
+        "How many consecutive ports one lease gets.", _block,
+    ),
+    Setting(
+        "STACKYARD_POOL_SUBNETS", DEFAULT_SUBNETS, f"a private IPv4 network from /8 to /{SUBNET_PREFIX}",
+        f"Network that the /{SUBNET_PREFIX} subnets of the leases are taken from.", _subnets,
+    ),
+    Setting(
+        "STACKYARD_IMAGE_SOURCE", "auto", "auto, registry or packages",
+        "Where base images come from: a container registry, or packages of the distributions. auto takes the registry "
+        "if the engine reaches it.",
+        _one_of("STACKYARD_IMAGE_SOURCE", get_args(ImageSource), "auto"),
+    ),
+    Setting(
+        "STACKYARD_ROOT", "found from the working directory", "a path",
+        "Directory of the project: the one that holds envs/docker_environments.yaml.", _root,
+    ),
+    Setting(
+        "STACKYARD_START", "auto", "auto or compose",
+        "How a stack is started: by requests to the engine where stackyard understands the Compose file, or always by "
+        "docker compose up.",
+        _one_of("STACKYARD_START", get_args(StartPath), "auto"),
+    ),
+    Setting(
+        "STACKYARD_STARTS_AT_ONCE", "auto", f"auto, off or a number from 1 to {MOST_STARTS}",
+        "How many stacks may be starting at a time on this host. auto is the number of processors, off is no limit.",
+        _starts_at_once,
+    ),
+    Setting(
+        "STACKYARD_YARDMASTER", "on", "on or off",
+        "Whether commands start the background process that removes the stacks of killed runs and keeps stacks warm.",
+        _one_of("STACKYARD_YARDMASTER", get_args(Switch), "on"),
+    ),
+    Setting(
+        "STACKYARD_ENGINE_TIMEOUT", "24s", "a time such as 30s, up to 1h",
+        "How long one command waits for the engine in all.", _time("STACKYARD_ENGINE_TIMEOUT", LONGEST_ANSWER),
+    ),
+    Setting(
+        "STACKYARD_PAYLOAD_TIMEOUT", "no limit", "a time such as 90s or 10m, up to 30d",
+        "How long the tests of a run may take.", _time("STACKYARD_PAYLOAD_TIMEOUT", LONGEST),
+    ),
+)  # fmt: skip
+NAMES: Final = frozenset(item.name for item in SETTINGS)
+_BY_NAME: Final = {item.name: item for item in SETTINGS}
+_named: Final[set[str]] = set()  # slips that this process has named

@@ -283,7 +283,7 @@ def test_starting_on_another_hosts_engine_is_refused_with_its_address(monkeypatc
 def test_a_wrong_limit_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", text)
 
-    with pytest.raises(UsageError, match=f"STACKYARD_ENGINE_TIMEOUT must be seconds.*got '{text}'"):
+    with pytest.raises(UsageError, match=f"STACKYARD_ENGINE_TIMEOUT must be a time such as.*got '{text}'"):
         Engine()
 
 

@@ -416,8 +416,19 @@ def test_a_variable_that_names_no_project_says_so(monkeypatch: pytest.MonkeyPatc
 
 def test_the_checkout_the_package_is_installed_from_is_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STACKYARD_ROOT", raising=False)
+    monkeypatch.chdir("/")
 
     assert project_root() == ROOT
+
+
+def test_the_project_one_works_in_comes_before_the_checkout_of_the_package(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STACKYARD_ROOT", raising=False)
+    (project / "deep").mkdir()
+    monkeypatch.chdir(project / "deep")
+
+    assert project_root() == project
 
 
 def test_an_installed_package_finds_the_project_from_the_working_directory_upwards(

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard.errors import UsageError
+from stackyard import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SETTING: Final = "STACKYARD_ENGINE_TIMEOUT"
 DEFAULT: Final = 24.0  # seconds; with a program's own start and the restored part it stays below 30
-MOST: Final = 3600.0  # seconds
 FOR_ONE: Final = 5 / 6  # part of the budget that one request may use, so that a clean-up still gets its turn
 FREE: Final = 1.0  # seconds that an answer may take before it counts as slow
 RESTORED: Final = 0.05  # seconds that come back in each second of real time
@@ -65,14 +62,8 @@ def setting() -> float:
     Raises:
         UsageError: If STACKYARD_ENGINE_TIMEOUT is not a number of seconds.
     """
-    text = os.environ.get(SETTING, "").strip()
-    try:
-        seconds = float(text) if text else DEFAULT
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= MOST:
-        raise UsageError(f"{SETTING} must be seconds above 0 and up to {MOST:.0f}, got {text[:60]!r}")
-    return seconds
+    found = settings.value(SETTING)
+    return DEFAULT if found is None else float(found)
 
 
 class Patience:

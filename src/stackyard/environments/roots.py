@@ -15,8 +15,8 @@ def project_root() -> Path:
     """
     Return the directory that holds `envs/docker_environments.yaml`.
 
-    `STACKYARD_ROOT` decides if set; else it is the checkout this package is installed from; else the nearest one from
-    the working directory upwards.
+    `STACKYARD_ROOT` decides if set; else it is the nearest one from the working directory upwards; else the checkout
+    this package is installed from.
 
     Raises:
         UsageError: If there is none.
@@ -26,7 +26,7 @@ def project_root() -> Path:
         return _named(named)
     checkout = Path(__file__).parents[3]
     here = _working_directory()
-    for candidate in (checkout, *([here, *here.parents] if here else [])):
+    for candidate in (*([here, *here.parents] if here else []), checkout):
         if (candidate / ENVIRONMENTS).is_file():
             return candidate
     raise UsageError(

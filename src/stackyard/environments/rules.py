@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from stackyard.errors import ConfigError
+from stackyard.settings import SUBNET_PREFIX, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +22,12 @@ T = TypeVar("T")
 SERVICES: Final = ("postgres", "redis", "auth", "backend")
 FLAVOURS: Final[Mapping[str, Flavour]] = {"debian": "debian", "alpine": "alpine"}
 DATA: Final[Mapping[str, Data]] = {"tmpfs": "tmpfs", "volume": "volume"}
-POOL: Final = range(9500, 10000)  # the default pool of parallel runs; a fixed port in it would collide with leases
-POOL_SUBNETS: Final = ipaddress.IPv4Network("10.213.0.0/17")
+# What leases take unless a host's settings say otherwise; a fixed port or subnet in it would collide with leases.
+POOL: Final = value("STACKYARD_POOL", {})[0]
+POOL_SUBNETS: Final = value("STACKYARD_POOL_SUBNETS", {})
 PORTS: Final = range(1024, 65536)
 PRIVATE: Final = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
-PREFIX: Final = 28  # gateway, four services and room for eight more containers
+PREFIX: Final = SUBNET_PREFIX
 MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000}
 MEGABYTES: Final = {"MB": 1, "GB": 1000}
 # at most seven digits: no value can overflow, and no typing slip turns 30s into a year unnoticed

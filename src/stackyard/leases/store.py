@@ -363,8 +363,9 @@ class Store:
         if meta.get("boot") != owners.boot_id():
             self._begin_boot(db)
         told = self._mended(db) if opened else []
-        state = str(db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()[0]) if told else None
-        if (state := state or meta.get("recovery", "done")) != "done":
+        if told:
+            meta = dict(db.execute("SELECT key, value FROM meta"))
+        if (state := meta.get("recovery", "done")) != "done":
             self._recover(db, state if state in _STATES else "due")
         return told
 

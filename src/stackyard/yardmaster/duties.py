@@ -43,7 +43,7 @@ class Backoff:
     When to try again.
 
     Attributes:
-        due: Not before this time, in seconds since 1970.
+        due: Not before this time, on the boot-time clock.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Sweeping:
         Args:
             leases: All that are in the book. One that a sweep has taken over is not stale, but may be again.
             stale: Those of them that are stale.
-            now: Seconds since 1970.
+            now: Seconds on the boot-time clock.
         """
         ended = [child for child in self._running if child.poll() is not None]
         self._running = [child for child in self._running if child not in ended]
@@ -106,7 +106,7 @@ class Sweeping:
 
     @property
     def due(self) -> float | None:
-        """When to try again, in seconds since 1970; None if nothing is left."""
+        """When to try again, on the boot-time clock; None if nothing is left."""
         return self._backoff.due if self._tried and not self._running else None
 
 
@@ -162,7 +162,7 @@ class Warming:
         return self._child is not None
 
     def due(self, pools: Collection[Pool], now: float) -> float | None:
-        """When a pool whose last start failed is tried again, in seconds since 1970; None if there is none."""
+        """When a pool whose last start failed is tried again, on the boot-time clock; None if there is none."""
         return min((due for pool in pools if (due := self._due_of(pool)) > now), default=None)
 
     def _due_of(self, pool: Pool) -> float:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stackyard import process
+from stackyard.clocks import steady_for
 from stackyard.errors import BookError
 from stackyard.leases import LeaseBook
 from stackyard.leases.owners import Owner
@@ -47,6 +48,7 @@ class Yardmaster:
         settings: Whose book.
         post: Held by this process.
         clock: Seconds since 1970.
+        steady: Seconds since the host was started; by default as `stackyard.clocks.steady_for` gives it.
         start: Starts a command; by default a process that ends with this one and writes to its log.
     """
 
@@ -56,16 +58,19 @@ class Yardmaster:
         post: Post,
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
         start: Callable[[Sequence[str]], Child] | None = None,
     ) -> None:
-        self.book = LeaseBook(settings, clock=clock)
+        self._steady = steady or steady_for(clock)
+        self.book = LeaseBook(settings, clock=clock, steady=self._steady)
         self.stacks = WarmStacks(self.book, clock=clock)
         self.watch = Watch(settings.state_dir / "book.sqlite3")
         self._post = post
         self._clock = clock
         begin = start or partial(process.start, output=sys.stderr.fileno())
         self._sweeping, self._warming = Sweeping(begin), Warming(begin)
-        self._since = self._busy = clock()
+        self._since = clock()
+        self._busy = self._steady()
         self._told: Notice | None = None
         self._failures = 0
 
@@ -97,8 +102,8 @@ class Yardmaster:
         return pause
 
     def _keep(self, found: Inventory) -> float | None:
-        now = self._clock()
-        stale = [lease for lease in found.leases if lease.is_stale(now)]
+        now = self._steady()
+        stale = [lease for lease in found.leases if self.book.is_stale(lease)]
         unwanted = excess(found.pools, found.warm)
         if unwanted:
             stale += self.stacks.retire(lambda warm: warm.lease.id in unwanted)
@@ -115,10 +120,11 @@ class Yardmaster:
         return max(min(self._times(found, pools, now)) - now, 0.0)
 
     def _times(self, found: Inventory, pools: list[Pool], now: float) -> list[float]:
-        """Return when to look again, in seconds since 1970, should nothing happen before."""
+        """Return when to look again, on the boot-time clock, should nothing happen before."""
         watchable = {lease.owner for lease in found.leases if lease.owner.kind == "process"} - {Owner.current()}
         strange = self.watch.follow(watchable)
-        deadlines = [lease.deadline for lease in found.leases if lease.deadline is not None and lease.deadline > now]
+        ends = [lease.deadline - self._clock() for lease in found.leases if lease.deadline is not None]
+        deadlines = [now + left for left in ends if left > 0]
         later = [due for due in (self._sweeping.due, self._warming.due(pools, now)) if due is not None and due > now]
         times = [*deadlines, *later, now + (STRANGE if strange else REFRESH)]
         return times if found.leases or found.pools else [*times, self._busy + LINGER]
@@ -148,17 +154,17 @@ class Yardmaster:
         self._warming.stop()
         try:
             self.stacks.retire(lambda warm: warm.lease.owner == Owner.current())
-            end = self._clock() + FAREWELL
-            while self._clock() < end and self._still_removing():
-                self.watch.wait(max(min(end - self._clock(), 1.0), 0.0))
+            end = self._steady() + FAREWELL
+            while self._steady() < end and self._still_removing():
+                self.watch.wait(max(min(end - self._steady(), 1.0), 0.0))
         except (BookError, OSError) as error:
             log.warning("%s", error)
 
     def _still_removing(self) -> bool:
         """Sweep; say whether something that was this yardmaster's is left, or somebody is at it."""
-        now = self._clock()
+        now = self._steady()
         leases = self.stacks.inventory().leases
-        stale = [lease for lease in leases if lease.is_stale(now)]
+        stale = [lease for lease in leases if self.book.is_stale(lease)]
         self._warming.reap(now)
         self._sweeping.reap(leases, stale, now)
         self._sweeping.see(stale, now)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import stackyard
 from stackyard import process
-from stackyard.errors import BookError, CommandError, UsageError
+from stackyard.errors import BookError, CommandError
+from stackyard.settings import value
 from stackyard.yardmaster.post import Post, code, is_older
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ def enabled() -> bool:
     Raises:
         UsageError: If the variable is neither on nor off.
     """
-    text = os.environ.get(VARIABLE, "").strip() or "on"
-    if text not in {"on", "off"}:
-        raise UsageError(f"{VARIABLE} must be on or off, got {text[:60]!r}")
-    return text == "on"
+    return bool(value(VARIABLE) == "on")
 
 
 def wake(settings: Settings) -> bool:
@@ -70,11 +68,5 @@ def _is_older(post: Post) -> bool:
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    """Return what makes the new process see the same book and pool, and run the same code."""
-    return {
-        "STACKYARD_STATE_DIR": str(settings.state_dir),
-        "STACKYARD_POOL": settings.pool_text,
-        "STACKYARD_POOL_BLOCK": str(settings.block),
-        "STACKYARD_POOL_SUBNETS": str(settings.subnets),
-        "PYTHONPATH": str(Path(stackyard.__file__).parents[1]),
-    }
+    """Return what makes the new process use the same settings, and run the same code."""
+    return settings.variables() | {"PYTHONPATH": str(Path(stackyard.__file__).parents[1])}

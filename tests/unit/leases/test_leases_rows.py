@@ -170,6 +170,7 @@ def operations(world: World, good: dict[str, Lease]) -> list[tuple[str, Callable
 @example([("slots", "rests_until", 1e308, False, number) for number in range(3)])
 @example([("leases", "memory_mb", 2**63 - 1, False, number) for number in range(3)])
 @example([("claims", "value", "11350", False, 0)])
+@example([("meta", "key", "other", False, 1), ("leases", "slot", -1, False, 0)])
 def test_any_value_in_any_column_costs_at_most_its_own_row(whole: World, drawn: list[Damage]) -> None:
     shutil.rmtree(whole.root)
     shutil.copytree(whole.root.with_name("kept"), whole.root, symlinks=True)
