@@ -207,7 +207,7 @@ def test_doctor_changes_nothing_whatever_it_finds(state: str, tmp_path: Path, mo
 
     said = checked(settings, monkeypatch)
 
-    assert said == f"{int(state == 'a stale lease')} stale leases, 0 containers and networks"
+    assert said.startswith(f"{int(state == 'a stale lease')} stale leases")
     assert {path: path.read_bytes() for path in settings.state_dir.rglob("*") if path.is_file()} == before
 
 
