@@ -9,17 +9,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.records import parse_ports, stable_id
 from stackyard.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, marked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stackyard.engine import Engine
     from stackyard.environments import Environment
-    from stackyard.leases import LeaseBook
+    from stackyard.leases import Lease, LeaseBook
 
 PORTS_LABEL: Final = "stackyard.ports"
 CHECKOUT_LABEL: Final = "stackyard.checkout"
 PLAIN: Final = "plain"  # the label of what plain `docker compose` has made
+
+
+def leases_of(book: LeaseBook, environment: str) -> tuple[Lease | None, list[Lease]]:
+    """
+    Return the lease that this checkout has of an environment which keeps its data, and those of other checkouts.
+
+    Args:
+        book: Their book.
+        environment: The environment's name; none of another name is returned.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        UsageError: If there is such a lease, and no project.
+    """
+    found = [lease for lease in book.leases() if lease.environment == environment and lease.keeps_data]
+    if not found:
+        return None, []
+    from stackyard.environments import project_root  # noqa: PLC0415 - most commands need no project
+
+    root = book.settings.root or project_root()
+    # the second is the id that earlier versions gave it
+    ids = (stable_id(environment, book.host, root), environment)
+    own = min((lease for lease in found if lease.id in ids), key=lambda lease: ids.index(lease.id), default=None)
+    return own, [lease for lease in found if lease is not own]
+
+
+def own_lease(book: LeaseBook, environment: str) -> Lease | None:
+    """
+    Return the lease that this checkout has of an environment which keeps its data; None if no checkout has one.
+
+    Raises:
+        LeaseNotFoundError: If only other checkouts have one; the text names them.
+        BookError: If the lease book cannot be used.
+        UsageError: If there is such a lease, and no project.
+    """
+    own, others = leases_of(book, environment)
+    if own is None and others:
+        raise LeaseNotFoundError(
+            f"this checkout has no stack of {environment}; other checkouts have: {listed(others)}; give the id of one"
+        )
+    return own
+
+
+def listed(leases: Sequence[Lease]) -> str:
+    """Name *leases* by their checkouts."""
+    return ", ".join(f"{lease.checkout or 'unknown'} ({lease.id})" for lease in leases)
 
 
 def holder(environment: Environment, book: LeaseBook, engine: Engine) -> str:

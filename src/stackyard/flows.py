@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup, payload, report
+from stackyard.checkouts import leases_of, listed
 from stackyard.checkpoints import reach
 from stackyard.durations import said, seconds
 from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.launch import KEPT_TTL, launch
-from stackyard.leases.records import stable_id
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
 from stackyard.turns import TELL_AFTER
@@ -179,7 +179,7 @@ def _degraded(stack: Stack) -> list[str]:
     return [
         f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
         for state in stack.status()
-        if not state.well
+        if not stack.is_well(state)
     ]
 
 
@@ -281,15 +281,10 @@ def dev_up(
 
 def dev_down(environment: Environment, book: LeaseBook, engine: Engine) -> None:
     """End this checkout's stack of an environment that stays; its data volume is kept."""
-    own = stable_id(environment.name, book.host, environment.root)
-    leases = {lease.id: lease for lease in book.leases()}
-    lease = leases.get(own) or leases.get(environment.name)  # the second is the id that earlier versions gave it
+    lease, others = leases_of(book, environment.name)
     if lease is None:
-        others = [f"{held.checkout} ({held.id})" for held in leases.values() if held.environment == environment.name]
-        say(
-            f"{environment.name} of this checkout is not up"
-            + (f"; there is that of {', '.join(others)}" if others else "")
-        )
+        more = f"; other checkouts have: {listed(others)}" if others else ""
+        say(f"{environment.name} of this checkout is not up{more}")
         return
     removal = Stack(environment, lease, book, engine).down().check()
     say(f"{environment.name} is down, {len(removal.removed)} removed in {removal.seconds:.2f} s; its data is kept")

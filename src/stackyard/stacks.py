@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard import cleanup, evidence, process
@@ -46,7 +47,8 @@ class Stack:
     The containers, network and volumes of *environment* under *lease*.
 
     Args:
-        environment: What to start.
+        environment: What to start; None has the lease's environment read from its checkout where it is needed. Only a
+            start, a reset and `docker compose` by hand need it.
         lease: Its ports, subnet, project name and env file.
         book: Where the lease is released once nothing is left.
         engine: The engine it lives on.
@@ -56,8 +58,8 @@ class Stack:
         stood_before: True when `up` found the stack standing; a failure then leaves it as it is.
     """
 
-    def __init__(self, environment: Environment, lease: Lease, book: LeaseBook, engine: Engine) -> None:
-        self.environment = environment
+    def __init__(self, environment: Environment | None, lease: Lease, book: LeaseBook, engine: Engine) -> None:
+        self._environment = environment
         self.lease = lease
         self.book = book
         self.engine = engine
@@ -65,6 +67,28 @@ class Stack:
         self.stood_before = False
         self._standing: list[Resource] = []
         self._fresh = lease.owner.kind != "detached"  # nobody else knows of the lease, and nothing was made for it yet
+
+    @classmethod
+    def of(cls, lease: Lease, book: LeaseBook, engine: Engine) -> Stack:
+        """Return the stack under *lease*, whatever has become of the files that it was made from."""
+        return cls(None, lease, book, engine)
+
+    @property
+    def environment(self) -> Environment:
+        """
+        The environment it is of.
+
+        Raises:
+            UsageError: If its checkout has no such environment.
+            ConfigError: If a file of it is wrong.
+        """
+        if self._environment is None:
+            from stackyard.environments import Environment  # noqa: PLC0415 - reads YAML, which most commands need not
+
+            checkout = Path(self.lease.checkout)
+            root = checkout if self.lease.checkout and checkout.is_dir() else self.book.settings.root
+            self._environment = Environment.load(self.lease.environment, root)
+        return self._environment
 
     @property
     def labels(self) -> list[str]:
@@ -161,7 +185,7 @@ class Stack:
         with contextlib.suppress(EngineError):
             for container in self.holdings.troubled(self.engine):
                 state = self.engine.state(container.id)
-                if state.well:  # an engine that has just come back is still at it
+                if self.is_well(state):  # an engine that has just come back is still at it
                     continue
                 return f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
         return None
@@ -177,7 +201,7 @@ class Stack:
     @property
     def keeps_data(self) -> bool:
         """True when its data is in a named volume that outlives it."""
-        return self.environment.data == "volume"
+        return self.lease.keeps_data
 
     def down(self, *, volumes: bool = False) -> cleanup.Removal:
         """
@@ -200,6 +224,11 @@ class Stack:
         """Return the state of each of its containers, sorted by service."""
         states = [self.engine.state(container.id) for container in self.containers()]
         return sorted(states, key=lambda state: state.service)
+
+    @staticmethod
+    def is_well(state: ContainerState) -> bool:
+        """Say whether a service is as it should be: it runs, or it had one thing to do and ended with exit code 0."""
+        return state.well or (state.finished and state.service not in PROBED)
 
     def memory(self) -> dict[str, MemoryUse | None]:
         """Measure each service's memory now; None where a container does not run."""
@@ -237,9 +266,8 @@ class Stack:
         Raises:
             UsageError: If the service is not there or *command* cannot be split into words.
         """
-        terminal = [] if sys.stdin.isatty() else ["-T"]
-        # the caller's COMPOSE_PROFILES or STACKYARD_* would win over the lease's env file
-        return process.passthrough(self._exec_command(service, command, *terminal), inherit=False)
+        terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+        return process.passthrough(self._exec_command(service, command, "--interactive", *terminal), inherit=False)
 
     def exec_output(self, service: str, command: str, *, deadline: float = 3600.0) -> process.Completed:
         """
@@ -249,15 +277,15 @@ class Stack:
             UsageError: If the service is not there or *command* cannot be split into words.
             CommandError: If it needs more than *deadline* seconds.
         """
-        return process.run(self._exec_command(service, command, "-T"), deadline=deadline, check=False)
+        return process.run(self._exec_command(service, command), deadline=deadline, check=False)
 
     def _exec_command(self, service: str, command: str, *options: str) -> list[str]:
-        self.container(service)
+        container = self.container(service).id
         try:
             words = shlex.split(command)
         except ValueError as error:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
-        return self.compose.command("exec", *options, service, *words)
+        return ["docker", "exec", *options, container, *words]
 
     def reset(self, *, yes: bool = False) -> Reset:
         """
@@ -274,7 +302,7 @@ class Stack:
         from stackyard import resets  # noqa: PLC0415 - only a reset needs it
 
         if self.keeps_data and not yes:
-            name = self.environment.name
+            name = self.lease.environment
             raise UsageError(f"environment {name} keeps its data, and a reset deletes it; say so with --yes")
         with alone(self.lease) as still_leased:
             if not still_leased:

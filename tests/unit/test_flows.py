@@ -316,7 +316,7 @@ def test_a_second_checkout_has_a_dev_of_its_own_in_the_pool_and_is_told(
     assert f"fixed ports of dev belong to {yard.root} ({first.id}); this stack runs on ports {ports}" in told
     assert flows.dev(["down"]) == 0
     assert flows.dev(["down"]) == 0
-    assert f"dev of this checkout is not up; there is that of {yard.root} ({first.id})" in capfd.readouterr().out
+    assert f"dev of this checkout is not up; other checkouts have: {yard.root} ({first.id})" in capfd.readouterr().out
 
 
 def test_the_dev_of_another_book_has_the_fixed_ports_and_is_named(

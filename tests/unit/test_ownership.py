@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from stackyard import cleanup, ownership
 from stackyard.candidates import plan
 from stackyard.engine.records import Resource
-from stackyard.environments import Environment
+from stackyard.environments import Environment, project_root
 from stackyard.errors import UsageError
-from stackyard.leases import Lease, LeaseBook
+from stackyard.leases import Lease, LeaseBook, Owner, Survivor
 from stackyard.ownership import Holdings
 from stackyard.settings import Settings
 
@@ -244,3 +244,26 @@ def test_containers_are_told_with_their_lease(book: LeaseBook) -> None:
 
     assert {item.thing.id: item.lease for item in own} == dict.fromkeys(OURS, lease.id)
     assert {item.thing.id for item in found} == {*OURS, *LOST}
+
+
+@pytest.mark.parametrize(("name", "found"), [("mine", "mine"), ("", None), ("../x", None)])
+def test_a_lost_lease_is_found_again_with_its_name_and_booked_memory(name: str, found: str | None) -> None:
+    labels = {
+        "stackyard.host": "h1", "stackyard.lease": "1f0c9b3e", "stackyard.environment": "test",
+        "stackyard.owner": Owner.detached().label(), "stackyard.created": "1", "stackyard.subnet": "10.213.0.0/28",
+        "stackyard.ports": "postgres:9500,redis:9501,backend:9502,auth:9503", "stackyard.name": name,
+        "stackyard.memory_mb": "410", "com.docker.compose.project": "somebody-elses",
+    }  # fmt: skip
+
+    survivor = Survivor.from_labels(labels, host="h1")
+
+    assert survivor is not None
+    assert (survivor.parallel_id, survivor.memory_mb) == (found, 410)
+    assert survivor.project == "stackyard-test-1f0c9b3e"
+
+
+def test_the_compose_file_labels_what_a_lost_book_is_made_again_from() -> None:
+    text = (project_root() / "compose" / "docker-compose.unified.yml").read_text()
+
+    for word in ("name: ${STACKYARD_PARALLEL_ID", "memory_mb: ${STACKYARD_MEMORY_MB", "checkout: ${STACKYARD_CHECKOUT"):
+        assert f"stackyard.{word}" in text

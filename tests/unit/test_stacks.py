@@ -93,7 +93,7 @@ def test_a_failed_start_is_kept_when_asked_to(stack: Stack, tmp_path: Path, fake
     install_docker(tmp_path, "exit 0")
     fake_engine.container("auth", stack.lease.id, Status="exited")
 
-    with pytest.raises(NotReadyError, match=f"invoke env.down --lease {stack.lease.id}"):
+    with pytest.raises(NotReadyError, match=f"invoke env.down --name {stack.lease.id}"):
         stack.up(deadline=60, keep=True)
 
     assert len(fake_engine.containers) == 1
@@ -196,7 +196,7 @@ def test_exec_splits_words_without_a_shell(stack: Stack, tmp_path: Path, fake_en
     fake_engine.container("redis", stack.lease.id)
 
     assert stack.exec("redis", "echo '$(id)' b") == 7
-    assert calls.read_text().split("exec ")[1].strip() == "-T redis echo $(id) b"
+    assert calls.read_text().strip() == f"exec --interactive redis-{stack.lease.id} echo $(id) b"
     with pytest.raises(UsageError, match="cannot be split"):
         stack.exec("redis", "'")
 
@@ -233,3 +233,142 @@ def test_a_stack_starts_outside_the_main_thread_too(stack: Stack, tmp_path: Path
 
     with ThreadPoolExecutor(1) as pool:
         assert set(pool.submit(stack.up).result().probes) == SERVICES
+
+
+def test_a_stack_is_dealt_with_whatever_has_become_of_its_files(
+    stack: Stack, tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKYARD_ROOT", str(tmp_path / "no such checkout"))
+    monkeypatch.setattr(Environment, "load", lambda *_: pytest.fail("a file was read"))
+    install_docker(tmp_path, "exit 7")
+    fake_engine.container("redis", stack.lease.id)["log"] = b"one\n"
+
+    found = Stack.of(stack.lease, stack.book, stack.engine)
+
+    assert [state.service for state in found.status()] == ["redis"]
+    assert found.engine.logs(found.container("redis").id) == "one\n"
+    assert found.exec("redis", "true") == 7
+    found.restart("redis")
+    assert found.down().leases == [stack.lease.id]
+
+
+def test_a_stack_knows_the_environment_of_its_checkout(stack: Stack) -> None:
+    found = Stack.of(stack.lease, stack.book, stack.engine)
+
+    assert found.environment == stack.environment
+    assert stack.lease.checkout == str(stack.environment.root)
+
+
+def test_one_that_had_one_thing_to_do_and_has_done_it_is_well(stack: Stack, fake_engine: FakeEngine) -> None:
+    fake_engine.container("migrate", stack.lease.id, Status="exited", ExitCode=0)
+    assert stack._trouble() is None
+    assert all(map(stack.is_well, stack.status()))
+
+    fake_engine.container("migrate", stack.lease.id, Status="exited", ExitCode=1)
+    assert stack._trouble() == "service migrate is exited (exit code 1, health none)"
+
+    fake_engine.container("migrate", stack.lease.id, Status="exited", ExitCode=0)
+    fake_engine.container("auth", stack.lease.id, Status="exited", ExitCode=0)
+    assert stack._trouble() == "service auth is exited (exit code 0, health none)"
+
+
+def test_a_service_that_somebody_added_without_our_labels_is_shown_and_removed(
+    stack: Stack, fake_engine: FakeEngine
+) -> None:
+    for service, lease in (("added", stack.lease.id), ("stranger", "another")):
+        row = fake_engine.container(service, lease)
+        row["labels"] = {
+            "com.docker.compose.service": service,
+            "com.docker.compose.project": stack.lease.project if service == "added" else f"{stack.lease.project}x",
+        }
+
+    assert [state.service for state in stack.status()] == ["added"]
+    assert stack.down().removed == [f"container added-{stack.lease.id}"]
+    assert list(fake_engine.containers) == ["stranger-another"]
+
+
+@pytest.mark.parametrize(("yes", "data", "refused"), [(False, True, True), (True, True, False), (False, False, False)])
+def test_a_reset_of_kept_data_must_be_agreed_to(
+    book: LeaseBook, engine: Engine, monkeypatch: pytest.MonkeyPatch, yes: bool, data: bool, refused: bool
+) -> None:
+    environment = Environment.load("dev" if data else "test")
+    stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
+    done: list[str] = []
+    monkeypatch.setattr("stackyard.resets.reset", lambda *_: done.append("reset"))
+
+    if refused:
+        with pytest.raises(UsageError, match="environment dev keeps its data"):
+            stack.reset(yes=yes)
+    else:
+        stack.reset(yes=yes)
+
+    assert done == ([] if refused else ["reset"])
+
+
+@pytest.mark.parametrize("work", ["up", "reset"])
+def test_nothing_is_done_to_a_stack_that_another_command_has_ended(stack: Stack, work: str) -> None:
+    stack.book.release(stack.lease)
+
+    with pytest.raises(LeaseNotFoundError, match="was ended by another command"):
+        getattr(stack, work)()
+
+
+@pytest.mark.parametrize(("volumes", "left"), [(False, ["data"]), (True, [])])
+def test_down_keeps_data_that_is_kept_unless_it_is_named(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, volumes: bool, left: list[str]
+) -> None:
+    environment, fake_engine.host = Environment.load("dev"), book.host
+    stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
+    fake_engine.container("redis", stack.lease.id)
+    fake_engine.volume("data", stack.lease.id)
+
+    removal = stack.down(volumes=volumes)
+
+    assert list(fake_engine.volumes) == left
+    assert removal.leases == [stack.lease.id]
+
+
+@pytest.mark.usefixtures("_silent")
+@pytest.mark.parametrize("reason", ["not ready", "port is already allocated", "interrupted"])
+def test_no_failed_start_takes_data_that_is_kept(
+    book: LeaseBook,
+    engine: Engine,
+    fake_engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    reason: str,
+) -> None:
+    environment, fake_engine.host = Environment.load("dev"), book.host
+    install_docker(tmp_path, "exit 0")
+    stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
+    fake_engine.network("net", stack.lease.id)
+    fake_engine.volume("data", stack.lease.id)
+
+    async def fail(_stack: Stack, _limit: float) -> None:
+        raise {
+            "not ready": NotReadyError(reason), "interrupted": KeyboardInterrupt(), "port is already allocated":
+            CommandError(["docker"], 1, reason),
+        }[reason]  # fmt: skip
+
+    monkeypatch.setattr(Stack, "_start", fail)
+    with pytest.raises((NotReadyError, CommandError, KeyboardInterrupt)):
+        stack.up()
+
+    assert (list(fake_engine.networks), list(fake_engine.volumes)) == ([], ["data"])
+
+
+def test_an_interrupt_leaves_a_stack_that_stood_before(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment, fake_engine.host = Environment.load("test"), book.host
+    stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
+    fake_engine.container("redis", stack.lease.id)
+
+    async def interrupt(_stack: Stack, _limit: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stack, "_start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stack.up()
+
+    assert len(fake_engine.containers) == 1

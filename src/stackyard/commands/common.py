@@ -69,17 +69,26 @@ def attach(name: str = "", *, environment: str = "") -> Stack:
         UsageError: If *name* is empty and there is not exactly one; warm stacks do not count.
         LeaseNotFoundError: If no lease has this name or id.
     """
-    from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.checkouts import own_lease  # noqa: PLC0415 - keeps `invoke -l` quick
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.stacks import Stack  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    if environment:
-        Environment.load(environment)  # a wrong one is refused by its name
     engine = Engine()
     book = open_book(None, engine)
-    found = book.find(name, environment=environment or None) if name else only(book, environment=environment)
-    return Stack(Environment.load(found.environment), found, book, engine)
+    found = own_lease(book, name or environment) if name or environment else None
+    if found is None:
+        _check_environment(book, environment)
+        found = book.find(name, environment=environment or None) if name else only(book, environment=environment)
+    return Stack.of(found, book, engine)
+
+
+def _check_environment(book: LeaseBook, environment: str) -> None:
+    """Refuse a wrong name of an environment; no file is read for one that has a lease."""
+    from stackyard.environments import Environment  # noqa: PLC0415 - reads YAML
+
+    if environment and all(lease.environment != environment for lease in book.leases()):
+        Environment.load(environment)
 
 
 def only(book: LeaseBook, *, environment: str = "") -> Lease:

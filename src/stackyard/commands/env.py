@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from stackyard.engine import ContainerState
     from stackyard.stacks import Stack
 
 MOST_LINES: Final = 100_000
@@ -57,7 +58,8 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
     from stackyard.report import table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     stack = attach(name)
-    rows = _status(stack)
+    states = stack.status()
+    rows = _status(stack, states)
     shown = [
         [row["service"], row["status"], row["health"], *(_size(row[key]) for key in MEMORY),
          row["restarts"], row["exit_code"]]
@@ -67,13 +69,13 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
     answer(rows, table(shown, heads), as_json=json)
     if not json and any(row["health"] == "starting" for row in rows):
         print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
-    if not rows or any(row["status"] != "running" or row["health"] == "unhealthy" for row in rows):
+    if not all(map(stack.is_well, states)) or not states:
         raise NotReadyError(
             f"not every service of {stack.lease.title} is running and healthy; 'invoke env.logs' shows what they wrote"
         )
 
 
-def _status(stack: Stack) -> list[dict[str, Any]]:
+def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, Any]]:
     memory = stack.memory()
     return [
         {
@@ -81,7 +83,7 @@ def _status(stack: Stack) -> list[dict[str, Any]]:
             "memory_bytes": (use := memory.get(state.service)) and use.used, "limit_bytes": use and use.limit,
             "restarts": state.restarts, "exit_code": state.exit_code,
         }
-        for state in stack.status()
+        for state in states
     ]  # fmt: skip
 
 

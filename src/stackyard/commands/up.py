@@ -153,7 +153,7 @@ def down(
     else:
         stack = attach(name, environment=environment)
         if volumes and stack.keeps_data:
-            _agree(stack.environment.name, yes=yes)
+            _agree(stack.lease.environment, yes=yes)
         removal = stack.down(volumes=volumes)
         kept = "; its data is kept" if stack.keeps_data and not volumes else ""
         text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
@@ -162,10 +162,15 @@ def down(
 
 
 def _is_down(environment: str) -> bool:
+    from stackyard.checkouts import leases_of  # noqa: PLC0415 - as above
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
     from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
 
-    found = WarmStacks(open_book()).inventory()
+    book = open_book()
+    own, others = leases_of(book, environment)
+    if own or others:
+        return own is None
+    found = WarmStacks(book).inventory()
     waiting = {item.lease.id for item in found.warm}
     name = Environment.load(environment).name
     return not any(lease.environment == name and lease.id not in waiting for lease in found.leases)

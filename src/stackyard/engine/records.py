@@ -70,6 +70,11 @@ class ContainerState:
         return self.status == "running" and self.health != "unhealthy"
 
     @property
+    def finished(self) -> bool:
+        """True when it has done what it had to do: it ended with exit code 0."""
+        return self.status == "exited" and self.exit_code == 0
+
+    @property
     def ended(self) -> bool:
         """True when it will not come up by itself any more."""
         return self.status in {"exited", "dead"}
