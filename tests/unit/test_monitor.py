@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,12 +18,14 @@ import yaml
 from invoke.context import Context
 from invoke.exceptions import Exit
 from prometheus_client.parser import text_string_to_metric_families as parse
+from rich.console import Console
 
 from stackyard.commands import monitor as commands
 from stackyard.engine.usage import counters, sight
 from stackyard.environments import Environment, project_root
 from stackyard.errors import BookError, EngineError, UsageError
-from stackyard.monitor import Snapshot, Watcher, exports, tables
+from stackyard.leases import LeaseBook
+from stackyard.monitor import Watcher, exports, tables
 from stackyard.monitor.metrics import StackCollector
 from stackyard.settings import Settings
 from stackyard.survey import open_book
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.engine import Engine
-    from stackyard.leases import Lease, LeaseBook
+    from stackyard.leases import Lease
 
 PID = 4_194_305  # above the largest a kernel gives out
 BUSY: dict[str, Any] = {
@@ -144,7 +147,7 @@ def test_a_container_that_goes_away_during_the_look_is_told_as_missing(
 
     assert (missing.seen, missing.up, missing.to_json()["status"]) == (None, False, "missing")
     assert sample(watcher, "stackyard_service_running", service="redis") == 0
-    assert tables.rows(Snapshot(at=0, seconds=0, services=[missing]))[0][2:4] == ["missing", "-"]
+    assert tables.row(missing)[1:3] == ["missing", "-"]
 
 
 def test_a_stack_of_another_book_and_a_removed_stack_are_not_shown(
@@ -247,8 +250,7 @@ def test_metrics_tell_of_leases_and_of_what_still_fits(watcher: Watcher, lease: 
 
 def test_a_lease_that_is_being_removed_counts_as_that(watcher: Watcher, lease: Lease) -> None:
     # its time is over for the book that takes it over
-    patient = open_book(None, watcher.engine)
-    patient._clock = lambda: time.time() + 100
+    patient = LeaseBook(watcher.book.settings, clock=lambda: time.time() + 100)
     assert patient.take_over(lease) is not None
 
     assert sample(watcher, "stackyard_leases", environment="test", state="removing") == 1
@@ -261,8 +263,8 @@ def test_an_ended_service_counts_its_want_of_memory_and_no_use(
 
     assert sample(watcher, "stackyard_container_oom_kills_total", service="redis") == 1
     assert sample(watcher, "stackyard_container_memory_bytes", service="redis") is None
-    row = next(row for row in tables.rows(watcher.look()) if row[1] == "redis")
-    assert (row[2], row[5], row[-1]) == ("exited (137)", "-", "1")
+    row = next(row for row in map(tables.row, watcher.look().services) if row[0] == "redis")
+    assert (row[1], row[3], row[-1]) == ("exited (137)", "-", "1")
 
 
 def test_without_an_engine_or_a_book_the_scrape_says_so_and_does_not_fail(
@@ -342,8 +344,8 @@ def test_one_look_is_a_table_and_one_line_of_json_a_look(
     commands.stats(Context(), json=True, interval="7s")
     lines = capsys.readouterr().out.splitlines()
 
-    assert table[0].split()[:4] == ["stack", "service", "status", "health"]
-    assert "20.0/96" in table[-1]
+    assert table[1].split()[:4] == ["service", "state", "CPU", "memory"]
+    assert "20.0 of 96 MiB" in table[-1]
     assert whole["services"][0]["cpu_percent"] == 0.0
     assert len([json.loads(line) for line in lines]) == 3
     assert naps == [7.0] * 3
@@ -388,10 +390,27 @@ def test_what_needs_a_look_has_a_colour(watcher: Watcher, fake_engine: FakeEngin
     full = BUSY["memory_stats"] | {"usage": 100 << 20}
     add(fake_engine, lease, "backend", Health={"Status": "healthy"})["stats"] = BUSY | {"memory_stats": full}
 
-    table = tables.live(watcher.look(), "note")
+    table: Any = tables.live(watcher.look(), "note").renderables[0]
 
     assert [str(row.style) for row in table.rows] == ["yellow", "yellow", "", "red"]
-    assert tables.live(None).row_count == 0
+    assert tables.live(None).renderables == []
+
+
+def test_eighty_columns_hold_every_figure_and_the_name_of_each_stack(
+    watcher: Watcher, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher.look()
+    again = watcher.look()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.live(again, "note"))
+
+    for shown in (console.export_text(), tables.text(again)):
+        assert f"test: mine ({lease.id})" in shown
+        line = next(line for line in shown.splitlines() if line.startswith("redis"))
+        assert " ".join(line.split()) == "redis unhealthy 0.0% 20.0 of 96 MiB 40.0 MiB 4/64 0 0"
+        assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
 
 
 @pytest.mark.usefixtures("watcher")

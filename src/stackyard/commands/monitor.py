@@ -107,13 +107,11 @@ def _measured(watcher: Watcher) -> Snapshot:
 
 def _show(snapshot: Snapshot, *, as_json: bool) -> None:
     from stackyard.monitor import tables  # noqa: PLC0415 - as above
-    from stackyard.report import table  # noqa: PLC0415 - as above
 
     if as_json:
         print(jsonlib.dumps(snapshot.to_json(), indent=2))
     elif snapshot.services:
-        align = ["right" if name in tables.NUMBERS else "left" for name in tables.HEAD]
-        print(table(tables.rows(snapshot), tables.HEAD, align=align))
+        print(tables.text(snapshot))
     else:
         print("no stack is up; 'invoke env.up' starts one")
 

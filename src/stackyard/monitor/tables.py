@@ -1,47 +1,71 @@
-"""A snapshot for people: rows of text, and the coloured table of the live view."""
+"""A snapshot for people: a table for each stack, as text or in colours, that 80 columns hold."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from stackyard.report import NOTHING, format_bound, format_size, table
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Group
     from rich.table import Table
 
     from stackyard.monitor.records import Service, Snapshot
 
-HEAD: Final = ("stack", "service", "status", "health", "CPU %", "MiB", "peak", "pids", "restarts", "OOM")
-NUMBERS: Final = frozenset(HEAD[4:])
+# each column's head, and the characters it has at least: so the tables of all stacks line up
+COLUMNS: Final = {
+    "service": 10, "state": 12, "CPU": 6, "memory": 15, "peak": 8, "pids": 6, "restarts": 8, "OOM": 3,
+}  # fmt: skip
+NUMBERS: Final = frozenset(list(COLUMNS)[2:])
 NEAR_LIMIT: Final = 90.0  # percent of a limit, as in monitoring/alerts.yml
-MIB: Final = 2**20
 
 
-def rows(snapshot: Snapshot) -> list[list[str]]:
-    """Return a row of `HEAD`'s columns for each service, memory as used/limit; what cannot be told is a dash."""
-    return [_row(each) for each in snapshot.services]
+def stacks(snapshot: Snapshot) -> Iterator[tuple[str, list[Service]]]:
+    """Yield each stack's title, `test: mine (81d614fa)`, and its services."""
+    for (environment, lease), services in itertools.groupby(
+        snapshot.services, lambda each: (each.environment, each.lease)
+    ):
+        found = list(services)
+        name = found[0].name
+        yield f"{environment}: {f'{name} ({lease})' if name else lease}", found
 
 
-def _row(each: Service) -> list[str]:
-    start = [each.name or each.lease, each.service]
+def row(each: Service) -> list[str]:
+    """Return a service's cells, one for each of `COLUMNS`; a dash stands for what nobody can tell."""
     if each.seen is None:
-        return [*start, "missing", *"-" * (len(HEAD) - 3)]
+        return [each.service, "missing", *[NOTHING] * (len(COLUMNS) - 2)]
     state, usage = each.seen.state, each.seen.usage
-    status = f"{state.status} ({state.exit_code})" if state.ended else state.status
     oom = usage.oom_kills if usage else int(state.oom_killed)
-    if usage is None:
-        return [*start, status, state.health, *"-" * 4, str(state.restarts), str(oom)]
-    return [
-        *start, status, state.health, _figure(each.cpu_percent),
-        f"{usage.memory / MIB:.1f}/{usage.memory_limit / MIB:.0f}",
-        _figure(None if usage.memory_peak is None else usage.memory_peak / MIB),
+    uses = [NOTHING] * 4 if usage is None else [
+        NOTHING if each.cpu_percent is None else f"{each.cpu_percent:.1f}%", _memory(usage.memory, usage.memory_limit),
+        NOTHING if usage.memory_peak is None else format_size(usage.memory_peak),
         str(usage.pids) if usage.pids_limit is None else f"{usage.pids}/{usage.pids_limit}",
-        str(state.restarts), str(oom),
     ]  # fmt: skip
+    return [each.service, _state(each), *uses, str(state.restarts), str(oom)]
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _state(each: Service) -> str:
+    """Return what a reader wants to know first: the health while it runs and is checked, else the status."""
+    if each.seen is None:
+        return "missing"
+    state = each.seen.state
+    if state.ended:
+        return f"{state.status} ({state.exit_code})"
+    return state.health if state.status == "running" and state.health != "none" else state.status
+
+
+def _memory(used: int, limit: int) -> str:
+    return f"{format_size(used).removesuffix(' MiB')} of {format_bound(limit, 'bytes')}"
+
+
+def text(snapshot: Snapshot) -> str:
+    """Return a titled table for each stack."""
+    sides = ["right" if name in NUMBERS else "left" for name in COLUMNS]
+    parts = [f"{title}\n{table([*map(row, found)], [*COLUMNS], align=sides)}" for title, found in stacks(snapshot)]
+    return "\n\n".join(parts)
 
 
 def memory_percent(each: Service) -> float:
@@ -50,27 +74,31 @@ def memory_percent(each: Service) -> float:
     return 100 * usage.memory / usage.memory_limit if usage and usage.memory_limit else 0.0
 
 
-def live(snapshot: Snapshot | None, note: str = "") -> Table:
+def live(snapshot: Snapshot | None, note: str = "") -> Group:
     """
-    Return the table of the live view: red is down or unhealthy, yellow near its memory limit or not yet well.
+    Return the live view: red is down or unhealthy, yellow is near its memory limit or still starting.
 
     Args:
         snapshot: What was seen last; None before the first look.
-        note: A line below the table, such as why there is nothing new.
+        note: A line below the tables, such as why there is nothing new.
     """
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - only a live view needs it
-    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.console import Group  # noqa: PLC0415 - only a live view needs it
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    # 80 columns hold it all
-    table = Table(caption=Text(note) if note else None, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.show_edge = False
-    for name in HEAD:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name != "stack")
-    services: Sequence[Service] = snapshot.services if snapshot else ()
+    tables = [_coloured(title, found) for title, found in stacks(snapshot)] if snapshot else []
+    return Group(*tables, *([Text(note)] if note else []))
+
+
+def _coloured(title: str, services: list[Service]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - only a live view needs it
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    made = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name, width in COLUMNS.items():
+        made.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True, min_width=width)
     for each in services:
-        table.add_row(*map(Text, _row(each)), style=_style(each))
-    return table
+        made.add_row(*map(Text, row(each)), style=_style(each))
+    return made
 
 
 def _style(each: Service) -> str:
