@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
+
+import httpx
 
 from stackyard.process import run
 
@@ -16,11 +19,7 @@ ROWS = 50
 
 
 def _container(stack: Stack, service: str) -> str:
-    filters = [
-        f"--filter=label=stackyard.lease={stack.lease.id}",
-        f"--filter=label=com.docker.compose.service={service}",
-    ]
-    return run(["docker", "ps", "--quiet", *filters], deadline=20).stdout.strip()
+    return stack.container(service).id
 
 
 def _log(container: str) -> str:
@@ -62,3 +61,44 @@ def test_psql_on_a_terminal_prints_more_rows_than_the_terminal_has(new_stack: Ca
 
     assert f"({ROWS} rows)" in answer
     assert "pager" not in answer
+
+
+def test_a_service_logs_each_request_that_fails_without_what_came_with_it(new_stack: Callable[[], Stack]) -> None:
+    stack = new_stack()
+    stack.up()
+    auth, secret = stack.lease.url("auth"), "hidden-and-secret"
+
+    httpx.post(f"{auth}/login?{secret}", json={"name": "nobody", "password": secret})
+    httpx.get(f"{auth}/me", headers={"Authorization": f"Bearer {secret}"})
+    httpx.get(f"{auth}/healthz")
+    run(["docker", "stop", _container(stack, "auth")], deadline=20)
+
+    log = _log(_container(stack, "auth"))
+    assert re.search(r" INFO POST /login 401 [0-9]+ ms$", log, re.MULTILINE)
+    assert re.search(r" INFO GET /me 401 [0-9]+ ms$", log, re.MULTILINE)
+    assert " INFO auth serves on port 8001" in log
+    assert " INFO auth has stopped" in log
+    assert "healthz" not in log
+    assert secret not in log
+
+
+def test_a_service_logs_what_it_waits_for_once_and_each_request_that_failed_for_it(
+    new_stack: Callable[[], Stack],
+) -> None:
+    stack = new_stack()
+    stack.up()
+    postgres, auth = _container(stack, "postgres"), stack.lease.url("auth")
+    account = {"name": "somebody", "password": "long enough"}
+
+    run(["docker", "stop", postgres], deadline=20)
+    failed = [httpx.post(f"{auth}/login", json=account).status_code for _ in range(5)]
+    run(["docker", "start", postgres], deadline=20)
+    end = time.monotonic() + 20
+    while httpx.get(f"{auth}/readyz").status_code != 200:
+        assert time.monotonic() < end
+
+    log = _log(_container(stack, "auth"))
+    assert failed == [503] * 5
+    assert len(re.findall(r" WARNING POST /login 503 [0-9]+ ms$", log, re.MULTILINE)) == 5
+    assert log.count(" WARNING waiting for postgres at postgres:5432: connection refused") == 1
+    assert log.count(" INFO connected to postgres at postgres:5432") == 2

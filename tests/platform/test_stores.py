@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-import asyncio
-import json
 import socket
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 import pytest
 import redis
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from platform_common.postgres import connect
-from platform_common.settings import Endpoint
 
 if TYPE_CHECKING:
     from tests.platform.conftest import Stack
@@ -115,45 +108,3 @@ async def test_passwords_and_refresh_tokens_are_stored_as_hashes(stack: Stack, a
         assert alice.refresh not in everything
     finally:
         await connection.close()
-
-
-# PostgreSQL's text holds every character but NUL
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
-
-
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "text": TEXT,
-    "data": st.binary(),
-    "whole": st.integers(-(2**63), 2**63 - 1),
-    "number": st.floats(allow_nan=False),
-    "flag": st.booleans(),
-    "id": st.uuids(),
-    "moment": st.datetimes(timezones=st.just(UTC)),
-    "many": st.lists(TEXT | st.just("NULL")),
-    "nothing": st.none(),
-}
-
-
-def test_what_a_service_writes_it_reads_back(stack: Stack) -> None:
-    where = urlsplit(stack.postgres)
-    login = {"user": str(where.username), "password": str(where.password), "database": where.path.strip("/")}
-    endpoint = Endpoint(host=str(where.hostname), port=int(where.port or 0), **login)
-    query = """
-        SELECT $1::text AS text, $2::bytea AS data, $3::bigint AS whole, $4::float8 AS number, $5::bool AS flag,
-               $6::uuid AS id, $7::timestamptz AS moment, to_json($8::text[])::text AS many, $9::text AS nothing
-    """
-
-    async def ask(values: dict[str, Any]) -> Any:
-        link = await connect(endpoint, "tests", 5)
-        row = await link.row(query, *(values[name] for name in VALUES))
-        link.drop()
-        return row
-
-    # inside, for hypothesis prints what a function is given, and the stack knows passwords
-    @settings(max_examples=30, deadline=None)
-    @given(values=st.fixed_dictionaries(VALUES))
-    def check(values: dict[str, Any]) -> None:
-        row = asyncio.run(ask(values))
-        assert row | {"many": json.loads(row["many"])} == values
-
-    check()

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -125,13 +123,3 @@ def test_a_well_signed_token_of_nobody_opens_nothing(
     assert auth.get("/me", headers=headers).content == refusal
     assert backend.post("/threads", json={"title": "mine"}, headers=headers).content == refusal
     assert backend.get("/threads", headers=headers).json() == {"threads": [], "next": None}
-
-
-def test_a_head_that_is_no_http_is_answered_in_json(stack: Stack) -> None:
-    where = urlsplit(stack.backend)
-    with socket.create_connection((where.hostname, where.port), timeout=5) as connection:
-        connection.sendall(b"rubbish\r\n\r\n")
-        head, _, body = connection.recv(4096).partition(b"\r\n\r\n")
-
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(body)["error"]["code"] == "bad_request"

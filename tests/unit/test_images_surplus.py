@@ -33,9 +33,9 @@ def outdated(image_yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Images of two services that have been built anew since, and one that lost its name."""
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "book"))
     old = images.ensure("debian", source="packages")
-    for service in ("redis", "auth"):
-        dockerfile = image_yard.root / f"compose/{service}/Dockerfile"
-        dockerfile.write_text(dockerfile.read_text() + "# changed\n")
+    for changed in ("redis/Dockerfile", "auth/auth_service/app.py"):
+        file = image_yard.root / "compose" / changed
+        file.write_text(file.read_text() + "# changed\n")
     images.ensure("debian", source="packages")
     image_yard.nameless.append(NAMELESS)
     return {service: old[service] for service in ("redis", "auth")}

@@ -8,13 +8,13 @@ from platform_common.errors import Refused
 
 if TYPE_CHECKING:
     from platform_common.settings import Settings
-    from platform_common.store import Redis
+    from platform_common.store import Store
 
 
 class Attempts:
     """Counts attempts in Redis, in fixed windows, for all instances together."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Store, settings: Settings) -> None:
         self._redis = redis
         self._limit = settings.rate_limit
         self._window = settings.rate_window
@@ -28,7 +28,11 @@ class Attempts:
             Unavailable: If Redis is away.
         """
         key = f"rate:{action}:{name}:{address}"
-        used, _, left = await self._redis.ask(("INCR", key), ("EXPIRE", key, self._window, "NX"), ("TTL", key))
+        async with self._redis.use() as redis, redis.pipeline(transaction=False) as commands:
+            commands.incr(key)
+            commands.expire(key, self._window, nx=True)
+            commands.ttl(key)
+            used, _, left = await commands.execute()
         if used > self._limit:
             seconds = left if left > 0 else self._window
             raise Refused(429, "too_many_attempts", "too many attempts, wait a while", {"Retry-After": str(seconds)})

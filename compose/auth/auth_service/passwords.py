@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 from platform_common.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from argon2 import PasswordHasher
 
 SHORTEST: Final = 8  # characters
 LONGEST: Final = 128
 MEMORY: Final = 19 * 1024  # KiB for one hash
 ROUNDS: Final = 2
 QUEUE_LIMIT: Final = 64  # hashes that wait or run; at some 40 ms each, more would outwait their callers
+HASHER: Final = PasswordHasher(time_cost=ROUNDS, memory_cost=MEMORY, parallelism=1)
 
 
 class Passwords:
@@ -35,7 +36,7 @@ class Passwords:
         Raises:
             Refused: 503 if too many wait already.
         """
-        return str(await self._run(lambda: hasher().hash(password)))
+        return str(await self._run(lambda: HASHER.hash(password)))
 
     async def verify(self, known: str | None, password: str) -> bool:
         """
@@ -58,23 +59,13 @@ class Passwords:
 
 
 @cache
-def hasher() -> PasswordHasher:
-    """Return the one hasher, imported when the first password comes."""
-    from argon2 import PasswordHasher  # noqa: PLC0415 - see above
-
-    return PasswordHasher(time_cost=ROUNDS, memory_cost=MEMORY, parallelism=1)
-
-
-@cache
 def _stranger() -> str:
     """Return a hash no password is known for; computed once, so the first unknown name takes one hash longer."""
-    return hasher().hash("\x00")
+    return HASHER.hash("\x00")
 
 
 def _verify(known: str, password: str) -> bool:
-    from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - as hasher
-
     try:
-        return hasher().verify(known, password)
+        return HASHER.verify(known, password)
     except (VerificationError, InvalidHashError):
         return False

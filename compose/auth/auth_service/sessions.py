@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from platform_common.errors import Refused
 
 if TYPE_CHECKING:
     from platform_common.database import Database
-    from platform_common.postgres import Link
     from platform_common.revocations import Revocations
     from platform_common.settings import Settings
     from platform_common.tokens import Claims, Tokens
@@ -32,7 +32,8 @@ FIND: Final = """
 END: Final = "UPDATE refresh_tokens SET revoked_at = now() WHERE session = $1 AND revoked_at IS NULL"
 
 
-class Grant(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
     """
     What a login or a refresh gives.
 
@@ -76,9 +77,9 @@ class Sessions:
         """
         async with self._database.transaction() as link:
             # The row lock makes two uses at once a first and a second one.
-            found = await link.row(FIND, _digest(refresh))
+            found = await link.fetchrow(FIND, _digest(refresh))
             if found is not None and found["fresh"] and found["current"]:
-                await link.ask("UPDATE refresh_tokens SET used_at = now() WHERE hash = $1", _digest(refresh))
+                await link.execute("UPDATE refresh_tokens SET used_at = now() WHERE hash = $1", _digest(refresh))
                 return await self._grant(link, found["user_id"], found["session"])
         if found is not None and not found["fresh"]:
             await self._end(found["session"])
@@ -97,9 +98,9 @@ class Sessions:
         await self._database.row(END, session)
         await self._revocations.revoke(session, *tokens)
 
-    async def _grant(self, link: Link, user: uuid.UUID, session: uuid.UUID) -> Grant:
+    async def _grant(self, link: Any, user: uuid.UUID, session: uuid.UUID) -> Grant:
         refresh = secrets.token_urlsafe(32)
-        await link.ask(ISSUE, _digest(refresh), session, user, float(self._settings.refresh_ttl))
+        await link.execute(ISSUE, _digest(refresh), session, user, float(self._settings.refresh_ttl))
         access = self._tokens.issue(user, session)
         return Grant(access=access, refresh=refresh, seconds=self._settings.access_ttl)
 

@@ -8,7 +8,7 @@ hear every message; what Redis says goes into the sockets' outboxes, never waiti
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from platform_common.errors import Refused
 from platform_common.revocations import CHANNEL as REVOKED
@@ -19,13 +19,33 @@ if TYPE_CHECKING:
     import uuid
 
     from platform_common.settings import Settings
-
-    from backend_service.sockets import Socket
+    from platform_common.tokens import Claims
 
 RESET: Final = "stackyard:reset"  # both stores have been brought back to their beginning
 POLICY: Final = 1008  # WebSocket close code
 GONE: Final = 1012  # the same, "service restart"
 ANONYMOUS_LIMIT: Final = 64  # sockets of one process that have not said who they are
+
+
+class Listener(Protocol):
+    """
+    One client's connection, as the hub sees it.
+
+    Attributes:
+        claims: What its token says; None until it has shown one.
+        user: Whose it is, once that is known.
+        threads: What it listens to.
+    """
+
+    claims: Claims | None
+    user: uuid.UUID | None
+    threads: set[uuid.UUID]
+
+    def post(self, text: str) -> None:
+        """Queue *text* for the client."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with *code*; returns at once."""
 
 
 class Hub:
@@ -35,15 +55,15 @@ class Hub:
         self.subscriptions = Subscriptions(settings.redis, self._heard, self._gap)
         self._revocations = revocations
         self._user_limit = settings.user_sockets
-        self._sockets: set[Socket] = set()
-        self._listeners: dict[str, set[Socket]] = {}
+        self._sockets: set[Listener] = set()
+        self._listeners: dict[str, set[Listener]] = {}
         self._users: Counter[uuid.UUID] = Counter()
 
     def start(self) -> None:
         """Begin to listen for revocations and resets; returns at once."""
         self.subscriptions.start(REVOKED, RESET)
 
-    def enter(self, socket: Socket) -> None:
+    def enter(self, socket: Listener) -> None:
         """
         Count a socket that has not said who it is.
 
@@ -65,7 +85,7 @@ class Hub:
             raise Refused(429, "too_many_connections", f"one user may hold {self._user_limit} connections")
         self._users[user] += 1
 
-    async def leave(self, socket: Socket) -> None:
+    async def leave(self, socket: Listener) -> None:
         """Forget *socket* and whatever it listened to."""
         self._sockets.discard(socket)
         if socket.user is not None:
@@ -74,7 +94,7 @@ class Hub:
         for thread in list(socket.threads):
             await self.unsubscribe(socket, thread)
 
-    async def subscribe(self, socket: Socket, thread: uuid.UUID) -> None:
+    async def subscribe(self, socket: Listener, thread: uuid.UUID) -> None:
         """
         Send *socket* what happens in *thread* from now on.
 
@@ -90,7 +110,7 @@ class Hub:
             await self.unsubscribe(socket, thread)
             raise
 
-    async def unsubscribe(self, socket: Socket, thread: uuid.UUID) -> None:
+    async def unsubscribe(self, socket: Listener, thread: uuid.UUID) -> None:
         """Stop that; the last listener's leaving ends the subscription in Redis too."""
         channel = channel_of(thread)
         socket.threads.discard(thread)
@@ -113,7 +133,7 @@ class Hub:
                 socket.close(POLICY, "token revoked")
 
     def _end_all(self) -> None:
-        """After a reset nobody is whom they were."""
+        """After a reset no account is left."""
         for socket in tuple(self._sockets):
             socket.close(GONE, "the platform was reset")
 

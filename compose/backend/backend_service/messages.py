@@ -1,14 +1,13 @@
-"""Messages of a thread: written by whoever may read it, changed by their author, deleted by author or thread owner."""
+"""Messages of a thread: written by its readers, changed by their author, deleted by author or thread owner."""
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from platform_common.errors import DatabaseFault, Refused, Unavailable, unauthorized
-from platform_common.postgres import FOREIGN_KEY_VIOLATION
-from platform_common.web import answer
+from asyncpg import ForeignKeyViolationError  # type: ignore[import-untyped] # it ships no types
+from platform_common.errors import Refused, Unavailable, unauthorized
+from platform_common.web import encode
 
 if TYPE_CHECKING:
     import uuid
@@ -44,9 +43,7 @@ class Messages:
         query = f"INSERT INTO messages (thread_id, author_id, body) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608 - a constant
         try:
             return await self._change(thread, "message", query, thread, author, body)
-        except DatabaseFault as error:
-            if error.code != FOREIGN_KEY_VIOLATION:
-                raise
+        except ForeignKeyViolationError:
             raise unauthorized() from None
 
     async def page(self, thread: uuid.UUID, user: uuid.UUID, after: int, limit: int) -> tuple[str | bytes, bool]:
@@ -61,7 +58,7 @@ class Messages:
         async def load() -> bytes:
             query = f"SELECT {COLUMNS} FROM messages WHERE thread_id = $1 AND id > $2 ORDER BY id LIMIT $3"  # noqa: S608 - a constant
             rows = await self._database.rows(query, thread, after, limit)
-            return bytes(answer({"messages": rows, "next": rows[-1]["id"] if len(rows) == limit else None}).body)
+            return encode({"messages": rows, "next": rows[-1]["id"] if len(rows) == limit else None})
 
         await self._threads.readable(thread, user)
         return await self._pages.read(thread, f"{after}:{limit}", load)
@@ -110,19 +107,19 @@ class Messages:
 
     async def _change(self, thread: uuid.UUID, event: str, query: str, *values: object) -> dict[str, Any]:
         async with self._database.transaction() as link:
-            row = await link.row(query, *values)
+            row = await link.fetchrow(query, *values)
             if row is None:
                 raise Refused(404, "not_found", "there is no such message")
             await self._pages.forget(thread)
-        payload = bytes(answer({"type": event, "thread": thread, "message": row}).body)
+        payload = encode({"type": event, "thread": thread, "message": dict(row)})
         try:
             await self._pages.forget(thread, payload)
         except Unavailable as error:
-            # The change is stored; whoever waits for the event is told to look again when Redis is back.
+            # The change is stored; who waits for the event gets `resync` when Redis is back.
             log.warning("event not sent: %s", error)
-        return row
+        return dict(row)
 
 
 def ended(thread: uuid.UUID) -> bytes:
     """Return the event of a deleted thread."""
-    return json.dumps({"type": "ended", "thread": str(thread)}, separators=(",", ":")).encode()
+    return encode({"type": "ended", "thread": thread})

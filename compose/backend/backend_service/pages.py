@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Awaitable, Callable
 
-    from platform_common.store import Redis
+    from platform_common.store import Store
 
 PAGE_TTL: Final = 30  # seconds
 VERSION_TTL: Final = 3600  # seconds; far beyond any page that could carry the version
@@ -26,7 +26,7 @@ VERSION_TTL: Final = 3600  # seconds; far beyond any page that could carry the v
 class Pages:
     """The cache of all threads' pages."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Store) -> None:
         self._redis = redis
 
     async def read(
@@ -43,13 +43,15 @@ class Pages:
         Raises:
             Unavailable: If a store is away.
         """
-        (version,) = await self._redis.ask(("GET", _version_key(thread)))
-        key = f"page:{thread}:{version}:{page}"
-        (cached,) = await self._redis.ask(("GET", key))
+        async with self._redis.use() as redis:
+            version = await redis.get(_version_key(thread))
+            key = f"page:{thread}:{version!s}:{page}"
+            cached = await redis.get(key)
         if cached is not None:
             return cached, True
         fresh = await load()
-        await self._redis.ask(("SET", key, fresh, "EX", PAGE_TTL))
+        async with self._redis.use() as redis:
+            await redis.set(key, fresh, ex=PAGE_TTL)
         return fresh, False
 
     async def forget(self, thread: uuid.UUID, event: bytes | None = None) -> None:
@@ -59,9 +61,11 @@ class Pages:
         Raises:
             Unavailable: If Redis is away.
         """
-        replaced = ("SET", _version_key(thread), secrets.token_hex(8), "EX", VERSION_TTL)
-        told = [] if event is None else [("PUBLISH", channel_of(thread), event)]
-        await self._redis.ask(replaced, *told)
+        async with self._redis.use() as redis, redis.pipeline(transaction=False) as commands:
+            commands.set(_version_key(thread), secrets.token_hex(8), ex=VERSION_TTL)
+            if event is not None:
+                commands.publish(channel_of(thread), event)
+            await commands.execute()
 
 
 def _version_key(thread: uuid.UUID) -> str:

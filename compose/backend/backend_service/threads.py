@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from platform_common.errors import DatabaseFault, Refused, unauthorized
-from platform_common.postgres import FOREIGN_KEY_VIOLATION
+from asyncpg import ForeignKeyViolationError  # type: ignore[import-untyped] # it ships no types
+from platform_common.errors import Refused, unauthorized
 
 if TYPE_CHECKING:
     import uuid
@@ -38,9 +38,7 @@ class Threads:
         query = f"INSERT INTO threads (owner_id, title, shared) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608 - a constant
         try:
             (row,) = await self._database.rows(query, owner, title, shared)
-        except DatabaseFault as error:
-            if error.code != FOREIGN_KEY_VIOLATION:
-                raise
+        except ForeignKeyViolationError:
             raise unauthorized() from None
         return row
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import uuid
 
     from platform_common.database import Database
-    from platform_common.store import Redis
+    from platform_common.store import Store
     from platform_common.tokens import Claims
 
 CHANNEL: Final = "revoked"
@@ -34,7 +34,7 @@ LOAD: Final = """
 class Revocations:
     """Which access tokens and sessions were ended before their time."""
 
-    def __init__(self, database: Database, redis: Redis) -> None:
+    def __init__(self, database: Database, redis: Store) -> None:
         self._database = database
         self._redis = redis
 
@@ -44,7 +44,7 @@ class Revocations:
 
         Raises:
             Refused: 401 if it or its session was revoked.
-            Unavailable: If a store is away; nobody is let in on a guess.
+            Unavailable: If a store is away; a guess lets no one in.
         """
         if claims.expires <= time.time():
             raise unauthorized()
@@ -65,28 +65,25 @@ class Revocations:
         """
         # No access token outlives this, so a session need not be remembered longer either.
         async with self._database.connection() as link:
-            await link.ask("DELETE FROM revocations WHERE expires_at < now()")
-            await link.ask(REMEMBER, list(ids), float(ACCESS_TTL_MAX))
-        await self.announce(*ids)
+            await link.execute("DELETE FROM revocations WHERE expires_at < now()")
+            await link.execute(REMEMBER, list(ids), float(ACCESS_TTL_MAX))
+        async with self._redis.use() as redis, redis.pipeline(transaction=False) as commands:
+            for identity in ids:
+                commands.set(_key(identity), "1", ex=ACCESS_TTL_MAX)
+                commands.publish(CHANNEL, str(identity))
+            await commands.execute()
 
-    async def announce(self, *ids: uuid.UUID) -> None:
-        """
-        Tell Redis, and through it the open WebSockets, of revocations that PostgreSQL has already.
-
-        Raises:
-            Unavailable: If Redis is away.
-        """
-        keys = [("SET", _key(id_), "1", "EX", ACCESS_TTL_MAX) for id_ in ids]
-        await self._redis.ask(*keys, *(("PUBLISH", CHANNEL, str(id_)) for id_ in ids))
-
-    async def _look_up(self, *keys: str) -> list[str | None]:
-        (found,) = await self._redis.ask(("MGET", *keys))
-        return list(found)
+    async def _look_up(self, *keys: str) -> list[str | bytes | None]:
+        async with self._redis.use() as redis:
+            return list(await redis.mget(keys))
 
     async def _load(self) -> None:
         rows = await self._database.rows(LOAD)
-        keys = [("SET", _key(row["id"]), "1", "EX", row["seconds"]) for row in rows]
-        await self._redis.ask(*keys, ("SET", MARKER, "1"))
+        async with self._redis.use() as redis, redis.pipeline(transaction=False) as commands:
+            for row in rows:
+                commands.set(_key(row["id"]), "1", ex=row["seconds"])
+            commands.set(MARKER, "1")
+            await commands.execute()
 
 
 def _key(id_: uuid.UUID) -> str:

@@ -1,9 +1,11 @@
-"""What a service is told by its environment; secrets come from the files that the `*_FILE` variables name."""
+"""What the environment tells a service; secrets come from the files that the `*_FILE` variables name."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from platform_common.errors import SettingsError
 
@@ -14,7 +16,8 @@ JWT_KEY_MIN: Final = 32  # characters; RFC 7518 wants a key no shorter than the 
 ACCESS_TTL_MAX: Final = 900  # seconds
 
 
-class Endpoint(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
     """
     Where a store listens and who we are there.
 
@@ -23,30 +26,27 @@ class Endpoint(NamedTuple):
         port: TCP port.
         user: Role or ACL user.
         password: Its password.
-        database: Database name; empty for Redis.
     """
 
     host: str
     port: int
     user: str
-    password: str
-    database: str = ""
-
-    def __repr__(self) -> str:  # without the password
-        return f"Endpoint({self.user}@{self.host}:{self.port}/{self.database})"
+    password: str = field(repr=False)
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """
     Everything a service is told.
 
     Attributes:
         port: TCP port to serve on.
-        database: PostgreSQL.
+        postgres: PostgreSQL.
+        database: The database in it.
         redis: Redis.
         jwt_key: HS256 key, at least 32 characters.
         issuer: `iss` of every token.
-        audience: `aud` of every token; one stack's tokens are worthless to another.
+        audience: `aud` of every token; a token of one stack is worthless in another.
         access_ttl: Seconds an access token lives, 1..900.
         refresh_ttl: Seconds a refresh token lives.
         rate_limit: Attempts per user name, address and window.
@@ -57,9 +57,10 @@ class Settings(NamedTuple):
     """
 
     port: int
-    database: Endpoint
+    postgres: Endpoint
+    database: str
     redis: Endpoint
-    jwt_key: str
+    jwt_key: str = field(repr=False)
     issuer: str
     audience: str
     access_ttl: int
@@ -70,11 +71,8 @@ class Settings(NamedTuple):
     allowed_origins: frozenset[str]
     user_sockets: int
 
-    def __repr__(self) -> str:  # without the key
-        return f"Settings({self.issuer} for {self.audience})"
-
     @classmethod
-    def load(cls, env: Mapping[str, str] | None = None) -> Settings:
+    def load(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """
         Read all settings.
 
@@ -84,10 +82,10 @@ class Settings(NamedTuple):
         Raises:
             SettingsError: If one is missing or wrong.
         """
-        env = os.environ if env is None else env
         return cls(
             port=_number(env, "PORT", 8000, highest=65535),
-            database=_endpoint(env, "POSTGRES", 5432, database=_text(env, "POSTGRES_DB", "app")),
+            postgres=_endpoint(env, "POSTGRES", 5432),
+            database=_text(env, "POSTGRES_DB", "app"),
             redis=_endpoint(env, "REDIS", 6379),
             jwt_key=_secret(env, "JWT_KEY", shortest=JWT_KEY_MIN),
             issuer=_text(env, "JWT_ISSUER"),
@@ -102,13 +100,12 @@ class Settings(NamedTuple):
         )
 
 
-def _endpoint(env: Mapping[str, str], prefix: str, port: int, database: str = "") -> Endpoint:
+def _endpoint(env: Mapping[str, str], prefix: str, port: int) -> Endpoint:
     return Endpoint(
         host=_text(env, f"{prefix}_HOST"),
         port=_number(env, f"{prefix}_PORT", port, highest=65535),
         user=_text(env, f"{prefix}_USER", "app"),
         password=_secret(env, f"{prefix}_PASSWORD", shortest=1),
-        database=database,
     )
 
 
@@ -134,8 +131,7 @@ def _secret(env: Mapping[str, str], name: str, *, shortest: int) -> str:
         raise SettingsError(f"set exactly one of {name} and {name}_FILE, got {found}")
     if file:
         try:
-            with open(file, encoding="utf-8") as opened:  # noqa: PTH123 - pathlib is a fiftieth of a start
-                value = opened.read().rstrip("\r\n")
+            value = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             problem = getattr(error, "strerror", None) or type(error).__name__
             raise SettingsError(f"{name}_FILE: cannot read {file}: {problem}; mount the secret there") from None

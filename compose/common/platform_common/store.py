@@ -1,85 +1,67 @@
-"""
-Redis for a service.
-
-All commands share one connection; one that breaks is replaced and the commands sent again, for half a second.
-Publish/subscribe has a connection of its own, kept up for ever by a task.
-"""
+"""Redis through redis-py: commands with one deadline, and channels that stay subscribed when Redis goes and comes."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from platform_common.errors import RedisFault, Unavailable, reason_of
-from platform_common.pauses import pauses
-from platform_common.resp import connect
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import RedisError
+
+from platform_common.errors import Unavailable
+from platform_common.outages import Outage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from platform_common.resp import Command, Link
     from platform_common.settings import Endpoint
 
-# Docker answers a name before its network is up; a SYN lost in that gap is sent again only after a second.
-CONNECT_LIMIT: Final = 0.2  # seconds for lookup and connection
 USE_LIMIT: Final = 1.2  # seconds for everything asked at one time, a new connection included
-ATTEMPTS: Final = 10
-ATTEMPT_PAUSE: Final = 0.05  # seconds; half a second in all where nobody listens
-AWAY: Final = (RedisFault, OSError, TimeoutError)
+CONNECT_LIMIT: Final = 0.5  # seconds
+CONNECTIONS: Final = 8
+RETRY: Final = Retry(ConstantBackoff(0.05), 10)  # half a second in all while Redis restarts
+PAUSE: Final = 0.1  # seconds between two attempts to subscribe
+AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
-class Redis:
+class Store:
     """Commands; nothing connects before the first of them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._link: Link | None = None
-        self._dialling = asyncio.Lock()
+        self._outage = Outage("redis", endpoint)
+        self._client = _client(endpoint, RETRY)
 
     async def stop(self) -> None:
-        """Drop the connection."""
-        if self._link is not None:
-            self._link.drop()
+        """Drop every connection."""
+        await self._client.aclose()
 
-    async def ask(self, *commands: Command) -> list[Any]:
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Redis]:
         """
-        Return the reply to each of *commands*, texts as str.
+        Lend redis-py's client; answers are texts.
 
         Raises:
-            Unavailable: If Redis is away, refuses a command, or takes longer than 1.2 s.
+            Unavailable: If Redis is away, refuses a command, or the block takes longer than 1.2 s.
         """
-        link = self._link
         try:
             async with asyncio.timeout(USE_LIMIT):
-                return await self._insist(*commands)
+                yield self._client
         except AWAY as error:
-            # A connection that hangs is not waited for twice; unless another has taken its place already.
-            if isinstance(error, TimeoutError) and link is not None and link is self._link:
-                link.drop()
-            raise Unavailable("redis", reason_of(error)) from error
+            raise self._outage.goes_on(error) from error
+        self._outage.over()
 
     async def check(self) -> None:
         """
         Return if our user may read.
 
         Raises:
-            Unavailable: As *ask*.
+            Unavailable: As *use*.
         """
-        await self.ask(("GET", "ready"))
-
-    async def _insist(self, *commands: Command) -> list[Any]:
-        for _ in range(ATTEMPTS):
-            with suppress(OSError):
-                return await (await self._connected()).ask(*commands)
-            await asyncio.sleep(ATTEMPT_PAUSE)
-        return await (await self._connected()).ask(*commands)
-
-    async def _connected(self) -> Link:
-        async with self._dialling:
-            if self._link is None or self._link.lost.done():
-                self._link = await connect(self._endpoint, CONNECT_LIMIT)
-            return self._link
+        async with self.use() as redis:
+            await redis.get("ready")
 
 
 class Subscriptions:
@@ -95,19 +77,14 @@ class Subscriptions:
         on_message: Callable[[str, str], None],
         on_gap: Callable[[], Awaitable[None]],
     ) -> None:
-        self.trouble = "not connected yet"
-        self._endpoint = endpoint
+        self._outage = Outage("redis", endpoint, " (events)")
+        # redis-py must not reconnect by itself: nothing would tell of the gap
+        self._client = _client(endpoint, Retry(NoBackoff(), 0))
         self._on_message = on_message
         self._on_gap = on_gap
         self._channels: dict[str, asyncio.Event] = {}
-        self._link: Link | None = None
+        self._link: Any = None
         self._task: asyncio.Task[None] | None = None
-        self._was_up = False
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection is up as far as we know."""
-        return self._link is not None
 
     def start(self, *channels: str) -> None:
         """Begin to connect in the background, and to listen to *channels* for good."""
@@ -118,8 +95,17 @@ class Subscriptions:
         """Drop the connection."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._client.aclose()
+
+    async def check(self) -> None:
+        """
+        Return if events would arrive.
+
+        Raises:
+            Unavailable: If there is no connection.
+        """
+        if self._link is None:
+            raise Unavailable("redis", self._outage.reason or "not connected")
 
     async def add(self, channel: str) -> None:
         """
@@ -130,52 +116,54 @@ class Subscriptions:
         """
         known = channel in self._channels
         confirmed = self._channels.setdefault(channel, asyncio.Event())
-        if not known and self._link is not None:
-            self._link.send(("SUBSCRIBE", channel))
         try:
             async with asyncio.timeout(USE_LIMIT):
+                if not known and self._link is not None:
+                    await self._link.subscribe(channel)
                 await confirmed.wait()
-        except TimeoutError:
-            raise Unavailable("redis", self.trouble) from None
+        except AWAY as error:
+            raise self._outage.goes_on(error) from None
 
     async def remove(self, channel: str) -> None:
         """Unsubscribe from *channel*; nothing happens when it was not subscribed."""
         if self._channels.pop(channel, None) is not None and self._link is not None:
-            self._link.send(("UNSUBSCRIBE", channel))
+            try:
+                await self._link.unsubscribe(channel)
+            except AWAY as error:
+                self._outage.goes_on(error)
 
     async def _keep_up(self) -> None:
-        pause = pauses()
+        gap = False
         while True:
             try:
-                async with asyncio.timeout(USE_LIMIT):
-                    link = await connect(self._endpoint, CONNECT_LIMIT, self._take)
-                pause = pauses()
-                try:
-                    await self._listen(link)
-                finally:
-                    link.drop()
+                async with self._client.pubsub() as link:
+                    await link.subscribe(*self._channels)
+                    # set before the channels are read again, so that none can come in between and be missed by both
+                    self._link = link
+                    self._outage.over()
+                    if gap:
+                        await self._on_gap()
+                    gap = True
+                    async for message in link.listen():
+                        self._take(message)
             except (*AWAY, Unavailable) as error:
-                self.trouble = reason_of(error)
-            await asyncio.sleep(next(pause))
+                self._outage.goes_on(error)
+            finally:
+                self._link = None
+                for confirmed in self._channels.values():
+                    confirmed.clear()
+            await asyncio.sleep(PAUSE)
 
-    async def _listen(self, link: Link) -> None:
-        """Return by raising, once the connection is lost."""
-        # Set before the channels are read, so that none can come in between and be missed by both.
-        self._link = link
-        try:
-            link.send(("SUBSCRIBE", *self._channels))
-            if self._was_up:
-                await self._on_gap()
-            self._was_up = True
-            raise await link.lost
-        finally:
-            self._link = None
-            for confirmed in self._channels.values():
-                confirmed.clear()
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            self._on_message(message["channel"], message["data"])
+        elif message["type"] == "subscribe" and message["channel"] in self._channels:
+            self._channels[message["channel"]].set()
 
-    def _take(self, message: list[Any]) -> None:
-        match message:
-            case ["message", channel, text]:
-                self._on_message(channel, text)
-            case ["subscribe", channel, _] if channel in self._channels:
-                self._channels[channel].set()
+
+def _client(endpoint: Endpoint, retry: Retry) -> Redis:
+    pool = BlockingConnectionPool(
+        host=endpoint.host, port=endpoint.port, username=endpoint.user, password=endpoint.password,
+        decode_responses=True, max_connections=CONNECTIONS, socket_connect_timeout=CONNECT_LIMIT, retry=retry,
+    )  # fmt: skip
+    return Redis(connection_pool=pool)

@@ -169,12 +169,15 @@ class _Yard:
         base = "python" if name in PYTHON_SERVICES else name
         registry = self._source == "registry"
         dockerfile = self._compose / name / ("Dockerfile.alpine" if self._flavour == "alpine" else "Dockerfile")
+        if name in PYTHON_SERVICES:
+            dockerfile = self._compose / "service/Dockerfile"
         inner = [self._compose / part for part in CONTEXT_FILES[name]]
         scripts = DEBIAN_SCRIPTS.get(name, ("closure", "lean-python")) if self._flavour == "debian" else ()
         python = [self._compose / "requirements.lock", *MAKERS] if name in PYTHON_SERVICES else []
         return Recipe(
             name=name, flavour=self._flavour, source=self._source, dockerfile=dockerfile, context=self._compose,
             files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *python),
+            arguments=(("SERVICE", name), ("FLAVOUR", self._flavour)) if name in PYTHON_SERVICES else (),
             bases=() if registry else (("BASE", self.base(base)),),
             official=OFFICIAL[base, self._flavour] if registry else None,
             material="packages" if name in PYTHON_SERVICES else None,
