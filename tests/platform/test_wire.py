@@ -198,8 +198,8 @@ def test_a_client_that_never_pauses_does_not_silence_the_others(stack: Stack, wi
             one.upgrade(stack.origin)
             assert one.answer()[0] == 101
 
-        wire.send(wire.frame(TEXT, b'{"type":"ping"}') * 5000)
+        wire.send(wire.frame(TEXT, b'{"type":"ping"}') * 1000)
         other.send(other.frame(TEXT, b'{"type":"ping"}'))
 
         assert other.hear() == (TEXT, b'{"type":"pong"}')
-        assert {wire.hear() for _ in range(5000)} == {(TEXT, b'{"type":"pong"}')}
+        assert {wire.hear() for _ in range(1000)} == {(TEXT, b'{"type":"pong"}')}
