@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard import unanswered
 from stackyard.alone import alone
 from stackyard.candidates import Candidate, plan
 from stackyard.checkpoints import reach
@@ -191,7 +192,9 @@ def _leftover(engine: Engine, item: Resource, lease: str, refusal: str) -> Lefto
 
 def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
     """
-    Remove what stands under *lease*, and release it when nothing is left; waits while another command is at it.
+    Remove what stands under *lease*, and release it when nothing is left or can still appear.
+
+    It waits while another command is at work on the stack.
 
     Raises:
         EngineError: If the engine cannot list; the lease is kept then.
@@ -203,10 +206,17 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
 
 def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
+    coming = unanswered.settle(lease, removal.removed)
+    removal = replace(removal, left=[*removal.left, *(_coming(item, lease) for item in coming)])
     reach("release")
     if removal.left or not book.release(lease):
         return removal
     return replace(removal, leases=[lease.id])
+
+
+def _coming(item: unanswered.Unanswered, lease: Lease) -> Leftover:
+    reason = "the engine was asked for it and has not answered, so it may still appear"
+    return Leftover(kind=item.kind, name=item.name, lease=lease.id, reason=reason)
 
 
 def remove_stale(settings: Settings | None = None, *, keep_volumes: bool = True) -> Removal:

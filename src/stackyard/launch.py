@@ -125,7 +125,8 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         if keep:
             book.renew(stack.lease.id, math.inf if keeps else KEPT_TTL, detach=True)
         elif not stack.stood_before:
-            stack.down()
+            for item in stack.down().left:
+                progress(f"left: {item}; its lease stays until it is gone")
         raise
     return stack, startup
 

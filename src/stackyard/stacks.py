@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stackyard import cleanup, evidence, process
+from stackyard import cleanup, evidence, process, unanswered
 from stackyard.alone import alone
 from stackyard.checkpoints import reach
 from stackyard.compose import Compose, port_conflict
@@ -167,13 +167,18 @@ class Stack:
             return asyncio.run(_unwound_first(self._start(limit)))
         except (NotReadyError, CommandError, RefusedError) as error:
             if isinstance(error, EngineError) and port_conflict(error):
-                cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
+                self._clear()
                 raise
             raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
         except BaseException:
             if not self.stood_before:
-                cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
+                self._clear()
             raise
+
+    def _clear(self) -> None:
+        """Remove what a failed start has made; data that is kept stays."""
+        removal = cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
+        unanswered.settle(self.lease, removal.removed)
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""
@@ -194,7 +199,7 @@ class Stack:
         """Collect the evidence, then remove the stack unless it is to be kept."""
         found = evidence.collect(self.engine, self.containers(), secrets=self.lease.secrets())
         if not keep:
-            cleanup.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
+            self._clear()
         repeat = f"invoke env.up --environment {self.environment.name} --keep"
         return evidence.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
 

@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from stackyard.checkpoints import reach
 from stackyard.compose import start_at_once
@@ -20,6 +20,7 @@ from stackyard.engine.records import SERVICE_LABEL
 from stackyard.errors import UnsupportedModelError
 from stackyard.together import together
 from stackyard.turns import TELL_AFTER
+from stackyard.unanswered import Asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -139,9 +140,8 @@ class Start:
         if blueprint is None:
             await self._compose_up(limit)
         elif not self.standing:
-            await build(
-                self.engine, blueprint, began=self._began, steps=self._steps, started=self._note_running
-            )  # fmt: skip
+            asking = cast("Engine", Asking(self.engine, self.lease))
+            await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
         elif self._stands(blueprint):
             await asyncio.to_thread(self._revive, blueprint)
             self._by = "nobody: it stood already"

@@ -1,0 +1,119 @@
+"""
+What the engine was asked to make and has not answered.
+
+The engine may carry out such a request long after its asker has gone, so an empty list does not prove that nothing of
+ours will appear. What is unanswered is noted in the lease's directory. The lease then stays until each thing has
+appeared and was removed, or until so much time has passed that no engine is still at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from stackyard import files
+from stackyard.clocks import boottime
+from stackyard.errors import UnansweredError
+from stackyard.leases.owners import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from stackyard.blueprints.records import ContainerPlan, NetworkPlan, VolumePlan
+    from stackyard.engine import Engine
+    from stackyard.leases import Lease
+
+NOTE: Final = "unanswered"  # in the lease's directory
+PATIENCE: Final = 600.0  # seconds after which nothing appears any more
+_LOCK: Final = threading.Lock()  # the engine is asked from several threads
+
+
+class Unanswered(NamedTuple):
+    """
+    One thing that may still appear.
+
+    Attributes:
+        kind: container, network or volume.
+        name: Its name.
+        since: Seconds of the boot-time clock when its request was given up.
+        boot: The id of the boot that the seconds count from.
+    """
+
+    kind: str
+    name: str
+    since: float
+    boot: str
+
+
+class Asking:
+    """
+    An engine that makes things for *lease*, and a note of what it has not answered.
+
+    Args:
+        engine: The engine.
+        lease: Where the note is kept.
+    """
+
+    def __init__(self, engine: Engine, lease: Lease) -> None:
+        self._engine = engine
+        self._lease = lease
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what makes nothing."""
+        return getattr(self._engine, name)
+
+    def create_network(self, plan: NetworkPlan) -> None:
+        """Make a network, as `Engine.create_network` does."""
+        self._ask("network", plan.name, lambda: self._engine.create_network(plan))
+
+    def create_volume(self, plan: VolumePlan) -> None:
+        """Make a volume, as `Engine.create_volume` does."""
+        self._ask("volume", plan.name, lambda: self._engine.create_volume(plan))
+
+    def create_container(self, plan: ContainerPlan) -> str:
+        """Make a container and return its id, as `Engine.create_container` does."""
+        made: list[str] = []
+        self._ask("container", plan.name, lambda: made.append(self._engine.create_container(plan)))
+        return made[0]
+
+    def _ask(self, kind: str, name: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except UnansweredError:
+            with _LOCK, contextlib.suppress(OSError):
+                _write(self._lease, [*pending(self._lease), Unanswered(kind, name, boottime(), boot_id())])
+            raise
+
+
+def pending(lease: Lease) -> list[Unanswered]:
+    """Return what may still appear under *lease*; a note that cannot be read says nothing."""
+    try:
+        lines = files.read(lease.directory / NOTE).decode().splitlines()
+        found = [Unanswered(kind, name, float(since), boot) for kind, name, since, boot in map(str.split, lines)]
+    except (OSError, ValueError):
+        return []
+    now, boot = boottime(), boot_id()
+    return [item for item in found if item.boot == boot and 0 <= now - item.since < PATIENCE]
+
+
+def settle(lease: Lease, removed: Collection[str]) -> list[Unanswered]:
+    """
+    Take what has appeared and was removed off the note; return what may still appear.
+
+    Args:
+        lease: Whose note.
+        removed: `kind name` of everything that was removed.
+    """
+    with _LOCK:
+        before = pending(lease)
+        left = [item for item in before if f"{item.kind} {item.name}" not in removed]
+        if left != before:
+            with contextlib.suppress(OSError):
+                _write(lease, left)
+    return left
+
+
+def _write(lease: Lease, items: Collection[Unanswered]) -> None:
+    text = "".join(f"{item.kind} {item.name} {item.since:.3f} {item.boot}\n" for item in items)
+    files.write(lease.directory / NOTE, text.encode())

@@ -1,0 +1,98 @@
+"""An engine that makes things after it was given up: their lease stays until they have come and gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_compose import install_compose, model
+from fake_probes import Answering, replace_probes
+
+from stackyard import cleanup, unanswered
+from stackyard.clocks import boottime
+from stackyard.engine import Engine
+from stackyard.environments import Environment
+from stackyard.errors import LeaseNotFoundError, UnansweredError
+from stackyard.leases import LeaseBook
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+
+@pytest.fixture
+def stack(tmp_path: Path, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """Return a stack whose network the engine was asked for and did not answer."""
+    monkeypatch.setattr(cleanup, "PAUSE", 0)
+    replace_probes(monkeypatch, Answering)
+    install_compose(tmp_path, model())
+    environment = Environment.load("test")
+    book = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
+    fake_engine.host = book.host
+    made = Stack(environment, book.acquire(environment, force=True), book, engine)
+
+    def silent(*_: object) -> None:
+        raise UnansweredError("creating the network: no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "create_network", silent)
+        with pytest.raises(UnansweredError):
+            made.up()
+    return made
+
+
+def test_an_empty_list_does_not_release_the_lease(stack: Stack, fake_engine: FakeEngine) -> None:
+    assert fake_engine.containers == fake_engine.networks == {}
+
+    removal = stack.down()
+
+    name = f"network {stack.lease.project}_platform"
+    assert [str(item).split(": ")[0] for item in removal.left] == [name]
+    assert "has not answered, so it may still appear" in str(removal.left[0])
+    assert stack.book.find(stack.lease.id) == stack.lease
+
+
+def test_what_has_come_late_is_removed_and_releases_the_lease(stack: Stack, fake_engine: FakeEngine) -> None:
+    stack.down()
+    fake_engine.network(f"{stack.lease.project}_platform", stack.lease.id)
+
+    removal = stack.down()
+
+    assert (removal.removed, removal.left) == ([f"network {stack.lease.project}_platform"], [])
+    with pytest.raises(LeaseNotFoundError):
+        stack.book.find(stack.lease.id)
+
+
+def test_something_else_of_ours_does_not_settle_it(stack: Stack, fake_engine: FakeEngine) -> None:
+    fake_engine.container("redis", stack.lease.id)
+
+    assert len(stack.down().left) == 1
+
+
+@pytest.mark.parametrize("change", ["time", "boot"])
+def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    if change == "time":
+        later = boottime() + unanswered.PATIENCE
+        monkeypatch.setattr("stackyard.unanswered.boottime", lambda: later)
+    else:
+        monkeypatch.setattr("stackyard.unanswered.boot_id", lambda: "another")
+
+    assert stack.down().leases == [stack.lease.id]
+
+
+@pytest.mark.parametrize("note", ["", "nonsense", "network x notanumber boot\n", "\0" * 40])
+def test_a_damaged_note_says_nothing(stack: Stack, note: str) -> None:
+    (stack.lease.directory / unanswered.NOTE).write_text(note)
+
+    assert stack.down().leases == [stack.lease.id]
+
+
+def test_a_start_that_is_answered_at_last_settles_it(stack: Stack) -> None:
+    stack.up()
+
+    assert stack.down().leases == [stack.lease.id]
