@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stackyard import ownership
+from stackyard.engine.patience import allowing
 from stackyard.leases import LeaseBook, Survivor
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from stackyard.engine import Engine
+
+
+SURVEY_DEADLINE: Final = 2.0  # seconds for each of the three lists that a lost book is rebuilt from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,10 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    found = [Survivor.from_labels(item.labels, host=host) for item in ownership.marked(engine.everything, host)]
+    # the book is locked meanwhile, and a later command asks again
+    with allowing(alone=SURVEY_DEADLINE):
+        things = [*ownership.marked(engine.everything, host)]
+    found = [Survivor.from_labels(item.labels, host=host) for item in things]
     return list({survivor.id: survivor for survivor in found if survivor is not None}.values())
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
+from stackyard import survey
 from stackyard.blueprints.records import NetworkPlan, VolumePlan
 from stackyard.engine import Engine, MemoryUse, Resource, images, inside, networks
 from stackyard.engine.client import each
@@ -61,7 +62,7 @@ def test_a_refusal_keeps_the_engines_words(fake_engine: FakeEngine, engine: Engi
 def test_after_a_silence_the_next_call_knocks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     answers = iter([http("OK"), None, http("OK"), http("[]")])
-    with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=0.3) as engine:
+    with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=1) as engine:
         with pytest.raises(EngineError, match="did not answer within"):
             engine.containers(LABEL)
         served.requests.clear()
@@ -256,6 +257,20 @@ def test_all_engines_of_a_process_share_what_silence_has_used_up(
     assert time.monotonic() - began < 3
     assert "within 0.5 s" in said[0]
     assert said[-1].endswith("has not answered in time before")
+
+
+def test_a_lost_book_waits_only_a_moment_for_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(survey, "SURVEY_DEADLINE", 0.2)
+    began = time.monotonic()
+    with (
+        unruly(tmp_path / "e.sock", lambda _, path: http("OK") if path.endswith("/_ping") else None),
+        Engine() as engine,
+    ):
+        assert survey.open_book(None, engine).leases() == []
+
+    assert time.monotonic() - began < 10
 
 
 def test_a_request_that_was_never_sent_is_not_unanswered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

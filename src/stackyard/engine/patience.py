@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SETTING: Final = "STACKYARD_ENGINE_TIMEOUT"
-DEFAULT: Final = 24.0  # seconds; with a program's own start and the restored part it stays below 30
+DEFAULT: Final = 22.0  # seconds; with a program's own start and the restored part it stays below 30
 FOR_ONE: Final = 5 / 6  # part of the budget that one request may use, so that a clean-up still gets its turn
 FREE: Final = 1.0  # seconds that an answer may take before it counts as slow
 RESTORED: Final = 0.05  # seconds that come back in each second of real time
