@@ -345,7 +345,7 @@ SETTINGS: Final = (
         _one_of("STACKYARD_YARDMASTER", get_args(Switch), "on"),
     ),
     Setting(
-        "STACKYARD_ENGINE_TIMEOUT", "24s", "a time such as 30s, up to 1h",
+        "STACKYARD_ENGINE_TIMEOUT", "22s", "a time such as 30s, up to 1h",
         "How long one command waits for the engine in all.", _time("STACKYARD_ENGINE_TIMEOUT", LONGEST_ANSWER),
     ),
     Setting(
