@@ -232,7 +232,7 @@ def table(
 
 
 def _terminal() -> int | None:
-    """Return how wide the terminal is; None when nobody looks at the output on one."""
+    """Return how wide the terminal is; None when the output is not a terminal."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 

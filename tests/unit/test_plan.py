@@ -340,7 +340,8 @@ def test_a_value_that_the_configuration_names_follows_the_copy(host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "value", ["http://api:8080", "0.0.0.0:8080", "http://localhost:80800", "x.localhost:8080.y", "8080", "notlocalhost:8080"]
+    "value",
+    ["http://api:8080", "0.0.0.0:8080", "http://localhost:80800", "x.localhost:8080.y", "8080", "notlocalhost:8080"],
 )
 def test_other_values_with_the_same_number_are_left_alone(value: str) -> None:
     done = planned(rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"A": value}}))

@@ -45,7 +45,7 @@ def orderly(work: Callable[[], int], name: str) -> int:
         progress(f"{name}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        progress(f"{name}: interrupted; what stood is removed, nothing is added to the history")
+        progress(f"{name}: interrupted: the stacks were removed, and nothing was added to the history")
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -123,7 +123,7 @@ def measure(names: Sequence[str], plan: Plan) -> Run:
 
 
 def broken(run: Run) -> int:
-    """Return 1 if a requirement was missed; a budget of stackyard's own is told, and does not fail a run."""
+    """Return 1 if a requirement was missed; a missed target of stackyard's own is printed, but does not fail a run."""
     return int(any(result.suite == "requirements" or not result.unit for result in run.failures))
 
 

@@ -53,7 +53,7 @@ class Arena:
     @contextlib.contextmanager
     def stack(self) -> Iterator[Stack]:
         """
-        Yield a stack that does not stand yet; whatever stands at the end of the block is removed, and the lease ends.
+        Yield a stack that is not started yet. At the end of the block what runs of it is removed, and its lease ends.
 
         Raises:
             PoolExhaustedError: If there is no place for it.
@@ -67,7 +67,7 @@ class Arena:
 
     def new(self) -> Stack:
         """
-        Return a stack that does not stand yet, in a new lease; the caller removes it.
+        Return a stack that is not started yet, in a new lease. The caller removes it.
 
         Raises:
             PoolExhaustedError: If there is no place for it.

@@ -24,7 +24,7 @@ SOURCES: Final = {
     "pool": ("pools", {"quick": 5, "default": 20, "full": 50}),
 }
 WORDS: Final = {
-    "footprint": "memory the host gave for one more stack", "reset": "reset of a stack", "pool": "taking a warm stack",
+    "footprint": "memory of the host for one more stack", "reset": "reset of a stack", "pool": "taking a warm stack",
     "database": "a database for one test", "database_dropped": "its removal",
 }  # fmt: skip
 TARGETS: Final = {"reset": 0.05, "database": 0.03, "pool": 0.1}  # seconds, median

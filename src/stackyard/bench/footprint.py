@@ -1,5 +1,5 @@
 """
-How much memory of the host one stack takes, all told.
+How much memory of the host one stack takes in all.
 
 What the kernel says is available is read before and after each start, so that everything counts: the services, their
 files on tmpfs, the engine's shims and port proxies, network namespaces, page tables. Whatever else the host does
@@ -49,7 +49,7 @@ def measure(
         Bytes of each stack.
 
     Raises:
-        StackyardError: If a stack cannot be started; whatever stands is removed.
+        StackyardError: If a stack cannot be started; what was started is removed.
     """
     look = available or _available
     with Arena.open(name, lambda _line: None) as arena, contextlib.ExitStack() as standing:

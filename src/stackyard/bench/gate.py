@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHANCE: Final = 0.01  # probability below which a difference is no accident
 FEWEST: Final = 5  # samples on each side below which no difference can be that sure
-# what must not become slower: suite and row, and the row beside it that tells how quick the machine was
+# what must not become slower: suite and row, and the row that shows how fast the machine was
 GUARDED: Final[dict[tuple[str, str], str | None]] = {
     ("startup", "stackyard"): "compose-100ms",
     ("cleanup", "stackyard"): "compose",

@@ -41,7 +41,7 @@ class History:
 
     def append(self, run: Run) -> None:
         """
-        Add *run* as one line, whole or not at all, whoever else adds at the same time.
+        Add *run* as one whole line or not at all, even if other processes add lines at the same time.
 
         Raises:
             OSError: If the file cannot be written.
@@ -50,7 +50,7 @@ class History:
         with self.file.open("a+b") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX)
             opened.seek(0)
-            end = opened.read().rfind(b"\n") + 1  # whoever was killed in the midst of a line never finished it
+            end = opened.read().rfind(b"\n") + 1  # a process that was killed while it wrote left half a line
             opened.truncate(end)
             try:
                 opened.write(json.dumps(run.to_json()).encode() + b"\n")

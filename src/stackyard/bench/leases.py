@@ -3,7 +3,7 @@ Leases beside the other ways to get ports, and what a lease costs.
 
 Peers: for each way, *size* processes are started and wait; then all take ten ports at once and hold them until the last
 has answered. Counted is how many of them share a port with another one. Rounds of all the ways are interleaved, and the
-quickest round tells the time, because anything else on the machine only ever adds to it.
+time is that of the quickest round, because other work on the machine only adds to it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ GROWTH: Final = 1.3
 STACK_BYTES: Final = 70_000_000
 MARKED: Final = 50  # stacks for which the wall times are promised
 OWN_ONLY: Final = frozenset({"wait", "cost", "clashes", "left"})  # what another way has nothing to do with
-TOO_FEW: Final = "too few stacks, or not all of them, stood"
+TOO_FEW: Final = "too few stacks ran, or some of them failed"
 FEWEST: Final = 5  # stacks whose memory stands out from what else comes and goes on a host
 
 
@@ -170,7 +170,7 @@ def _named(crowd: Crowd, way: Starter | None) -> str:
 
 @contextlib.contextmanager
 def _prepared(arena: Arena, crowd: Crowd, way: Starter | None) -> Iterator[None]:
-    """Lease places for another way and let it get ready; whatever it leaves is removed with the block."""
+    """Lease places for another way and let it get ready; what it leaves behind is removed with the block."""
     if way is None:
         yield
         return
@@ -304,7 +304,7 @@ def results(crowd: Crowd, plan: Plan, way: Starter | None = None) -> list[Result
         ("removal", "clean-up of each", "s", downs, None),
         ("wall-down", "until all are gone", "s", [crowd.wall_down], ALL_GONE_S if promised else None),
         ("memory", "memory of each, its containers alone", "bytes", used, None),
-        ("host-memory", "memory the host gave for each, all told", "bytes", seen, STACK_BYTES if way is None else None),
+        ("host-memory", "memory of the host for each, in all", "bytes", seen, STACK_BYTES if way is None else None),
         ("failed", "stacks that failed", "", [failed], 0 if way is None else None),
         ("clashes", "ports given to two stacks at once", "", [crowd.clashes], 0),
         ("left", "things left behind", "", [sum(crowd.left.values())], 0),

@@ -104,7 +104,7 @@ class Result:
         """Whose figure it is, with its place on a curve: `docker compose`, `stackyard, 50 at once`."""
         if self.at is None:
             return self.subject
-        if self.subject == "stacks at once":  # earlier runs, which compared with nobody
+        if self.subject == "stacks at once":  # earlier runs, which had no other tool to compare with
             return f"{self.at:g} stack{'' if self.at == 1 else 's'} at once"
         return f"{self.subject}, {self.at:g} at once" if self.suite == "parallel" else f"{self.subject} at {self.at:g}"
 
@@ -152,7 +152,7 @@ class Step:
 
     Attributes:
         name: `network`, `create postgres`, `start postgres`, `ready postgres`.
-        begin: Seconds since the start began.
+        begin: When it began, in seconds since the start of the stack began.
         end: The same, of its end.
     """
 
@@ -164,7 +164,7 @@ class Step:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """
-    Where a run was measured; whatever could not be found out is None.
+    Where a run was measured; what could not be found out is None.
 
     Attributes:
         cpus: Processors this process may use.
@@ -321,7 +321,7 @@ def _renewed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _machine(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a machine with its memory in bytes, whatever version told of it."""
+    """Return a machine with its memory in bytes, from a line of any version."""
     if "memory_mb" not in row:
         return row
     rest = {key: value for key, value in row.items() if key != "memory_mb"}

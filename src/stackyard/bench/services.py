@@ -83,7 +83,7 @@ class Watch:
                 self._inspect(service, container.id)
 
     def _inspect(self, service: str, container: str) -> None:
-        # the port the engine publishes accepts before anybody listens; only the container's own address tells
+        # the published port accepts connections before the service listens; the container's own address does not
         facts = self.engine.api.inspect_container(container)
         kind, _, holder = facts["HostConfig"]["NetworkMode"].partition(":")
         wired = self.engine.api.inspect_container(holder) if kind == "container" else facts

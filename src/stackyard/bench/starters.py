@@ -31,10 +31,10 @@ class Round:
     One start and one removal.
 
     Attributes:
-        up: Seconds until the caller was told that everything is ready.
-        down: Seconds until the caller was told that everything is gone.
+        up: Seconds until the tool said that everything is ready.
+        down: Seconds until the tool said that everything is gone.
         memory: Bytes that all containers together used when ready; None when that could not be measured.
-        steps: The steps of the start, where its maker tells them.
+        steps: The steps of the start, if the tool reports them.
     """
 
     up: float
@@ -194,7 +194,7 @@ class Rival(Starter):
 
 
 def used(stack: Stack) -> int | None:
-    """Return the bytes that all containers of *stack* use now, whoever started them; None if one does not tell."""
+    """Return the bytes that all containers of *stack* use now, of any tool; None if one cannot be read."""
     found = [stack.engine.memory(item.id) for item in stack.engine.containers(stack.labels)]
     return sum(use.used for use in found if use) if found and all(found) else None
 

@@ -1,4 +1,4 @@
-"""What a handful of samples says, and no more than that."""
+"""Statistics of a few samples: percentiles, intervals, and whether a difference is likely to be chance."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def interval(samples: Sequence[float]) -> tuple[float, float] | None:
     """
     Return the median's 95 % bootstrap interval (percentile method); None for fewer than five samples.
 
-    The random numbers begin alike each time, so the same samples give the same interval.
+    The random numbers are the same each time, so the same samples give the same interval.
     """
     if len(samples) < FEWEST:
         return None

@@ -1,4 +1,4 @@
-"""Handing metrics out: once as text, or at a loopback address for as long as one wants."""
+"""Export metrics: once as text, or over HTTP on a loopback address until it is stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     Return the address and port that *text* names; port 0 takes a free one.
 
     Raises:
-        UsageError: If it is no loopback address with a port: metrics tell who runs what, and nobody has to log in.
+        UsageError: If it is no loopback address with a port: metrics show who runs what, and there is no login.
     """
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):([0-9]{1,5})", text, re.ASCII)
     rule = f"--listen must be a loopback address and a port such as {DEFAULT} or [::1]:9464, got {text[:60]!r}"
@@ -34,7 +34,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     except ValueError:
         raise UsageError(rule) from None
     if not address.is_loopback:
-        raise UsageError(f"{rule}; for other hosts put a proxy with a login before it")
+        raise UsageError(f"{rule}; for other hosts, put a proxy with a login in front of it")
     return str(address), int(match[3])
 
 

@@ -1,7 +1,7 @@
 """
 Metrics for Prometheus: every container of this host's stacks, and the lease book, in the text format.
 
-Each scrape looks anew. What cannot be asked (no engine, no book) is a gauge that says 0, not a failed scrape, so that
+Each scrape looks again. If the engine or the book does not answer, a gauge is 0 and the scrape does not fail, so that
 an alert can name it. No label holds anything of a credential: they are environment, lease, service, and closed sets.
 """
 
@@ -49,7 +49,7 @@ COUNTS: Final[tuple[tuple[str, str, Callable[[Sighting], float | None]], ...]] =
     ("restarts", "Starts by the restart policy.", lambda seen: seen.state.restarts),
     (
         "oom_kills",
-        "Processes the kernel ended for want of memory.",
+        "Processes that the kernel ended because the container ran out of memory.",
         lambda seen: seen.usage.oom_kills if seen.usage else int(seen.state.oom_killed),
     ),
 )
@@ -101,7 +101,7 @@ class StackCollector(Collector):
 
 
 def service_metrics(services: Iterable[Service]) -> Iterator[Metric]:
-    """Yield the metrics of containers; a figure that cannot be told has no sample."""
+    """Yield the metrics of containers; an unknown figure has no sample."""
     services = list(services)
     up = GaugeMetricFamily("stackyard_service_up", "1 while it runs and is not unhealthy.", labels=SERVICE)
     running = GaugeMetricFamily("stackyard_service_running", "1 while its container runs, well or not.", labels=SERVICE)

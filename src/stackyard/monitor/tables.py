@@ -34,7 +34,7 @@ def stacks(snapshot: Snapshot) -> Iterator[tuple[str, list[Service]]]:
 
 
 def row(each: Service) -> list[str]:
-    """Return a service's cells, one for each of `COLUMNS`; a dash stands for what nobody can tell."""
+    """Return a service's cells, one for each of `COLUMNS`; a dash stands for an unknown figure."""
     if each.seen is None:
         return [each.service, "missing", *[NOTHING] * (len(COLUMNS) - 2)]
     state, usage = each.seen.state, each.seen.usage

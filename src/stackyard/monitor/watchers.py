@@ -1,7 +1,7 @@
 """
 A watcher: looks at every container of a stack, or of all stacks of this host, again and again.
 
-A container may go away between the list and the look at it; it is then left out, or told as missing when the rest of
+A container may go away between the list and the look at it; it is then left out, or shown as missing when the rest of
 its stack still stands. CPU use is what a container consumed between two looks of the same watcher.
 """
 
@@ -109,5 +109,5 @@ class Watcher:
 
 def _percent(before: tuple[float, float], now: tuple[float, float]) -> float | None:
     passed = now[0] - before[0]
-    # a restart begins to count anew
+    # after a restart the count begins at 0 again
     return 100 * max(now[1] - before[1], 0.0) / passed if passed > 0 else None

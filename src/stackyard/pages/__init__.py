@@ -1,4 +1,4 @@
-"""The pages that tell what was measured: for a browser, for a pull request, for a build server, for the record."""
+"""The pages that show what was measured: for a browser, a pull request, a build server, and the record."""
 
 from __future__ import annotations
 

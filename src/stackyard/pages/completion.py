@@ -1,4 +1,4 @@
-"""The completion report: what the tree delivers and what it was measured to do, every word read from somewhere."""
+"""The completion report: what the tree contains and what was measured, all of it read from the tree and the history."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 Plots as inline SVG.
 
-Horizontal places are percentages and heights are pixels, so that a drawing fills whatever width it gets and its text
+Horizontal places are percentages and heights are pixels, so that a drawing fills the width that it gets and its text
 keeps its size: one figure for a phone and for a wide screen. Colours are class names; the page's style sheet gives them
 a value in light, in dark and in print. The tree is built as XML, so that no name can break out of it.
 """
@@ -25,7 +25,7 @@ LEFT, RIGHT = 10.0, 98.0  # percent of the width between which a curve is drawn;
 ROOF, FLOOR, CURVE = 12, 188, 220  # pixels: highest point of a curve, its axis, the whole figure
 BAR, TREND = 18, 48  # pixels: heights of a bar and of a trend
 DOTS: Final = 12  # runs up to which each one of a trend has a dot
-FAR: Final = 3.0  # a limit further off than this many times the longest bar would flatten the bars: it is told in words
+FAR: Final = 3.0  # a limit beyond this many times the longest bar is written, because drawing it would flatten the bars
 TICKS: Final = 5  # about how many numbers an axis has
 
 

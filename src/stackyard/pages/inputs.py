@@ -1,4 +1,4 @@
-"""What the pages are made of: the benchmark history, the environments' last runs, the last verify; nothing is run."""
+"""The data of the pages: the benchmark history, the last run of each environment, the last verify. Nothing is run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LastRun:
         slot: Its slot of the pool, as `slot 7`; empty where it ran on the environment's fixed ports.
         when: When the report was written, UTC.
         outcome: passed, failed, timed out or interrupted.
-        reason: Why it did not pass; empty when it did, or when nothing tells.
+        reason: Why it did not pass; empty when it did, or when the reason is not known.
         seconds: Wall time.
         rows: What was measured: `what`, `value`, `unit`, `budget`, `verdict`.
         troubles: What was left behind or did not run well.
@@ -77,7 +77,7 @@ class Verified:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """
-    Everything the pages tell.
+    Everything that the pages show.
 
     Attributes:
         runs: Benchmark runs, oldest first.
@@ -128,7 +128,7 @@ class Facts:
 
 
 def gather(root: Path) -> Facts:
-    """Read whatever there is below *root*; what cannot be read becomes a gap, not an error."""
+    """Read what there is below *root*; what cannot be read becomes a gap, not an error."""
     gaps: list[str] = []
     runs = tuple(_runs(root / HISTORY, gaps))
     environments = tuple(_environments(root / "reports", gaps))

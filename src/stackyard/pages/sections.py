@@ -42,6 +42,7 @@ FORMER_OWN: Final = "stacks at once"  # stackyard's name in earlier runs of many
 FORMER_LIMIT: Final = "memory limit"  # a row of earlier runs that repeats what others are held to
 LIMITED: Final = frozenset({"services"})  # its targets are limits the kernel keeps, not what a stack is judged by
 MANY: Final = 3  # groups, beyond which they stand side by side
+NARROW: Final = 20  # characters of the longest label that still fits beside another group
 # kinds of steps that have a colour of their own, and what happens in them
 STEPS: Final = {
     "render": "Compose reads the file", "network": "the engine makes the network", "create": "it creates a container",
@@ -145,7 +146,8 @@ def _suite(facts: Facts, name: str) -> Section:
     return Section(
         anchor=name, title=title, lead=f"{lead}{_sizes(results)}", source=source(facts.newest(name)),
         command=next((row.command for row in results if row.command), ""), groups=groups,
-        paired=len(groups) > MANY or all(group.kind == "curve" for group in groups),
+        paired=all(len(line.label) <= NARROW for group in groups for line in group.lines)
+        and (len(groups) > MANY or all(group.kind == "curve" for group in groups)),
         heads=heads, details=tuple(rows),
     )  # fmt: skip
 
@@ -228,7 +230,12 @@ def _side_by_side(what: str, rows: Sequence[Result]) -> Iterable[Group]:
     ]
     if sizes:
         most = max(size for size in sizes if size is not None)
-        yield _lines(f"{what}, {most:g} at once", "bars", [replace(row, target=None) for row in rows if row.at == most])
+        yield _lines(f"{what}, {most:g} at once", "bars", [_unjudged(row) for row in rows if row.at == most])
+
+
+def _unjudged(row: Result) -> Result:
+    """Return a figure without its target, which stands beside another drawing of it."""
+    return replace(row, target=None, verdict=None)
 
 
 def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
@@ -304,7 +311,7 @@ def _point(row: Result, factor: float) -> figures.Point:
 
 
 def _labels(rows: Sequence[Result]) -> list[str]:
-    """Return whose the rows are, or what they are where all are of one; told apart by the row's name if need be."""
+    """Return the subject of each row, or its quantity if all have one subject; the row's name tells equals apart."""
     alone = len({row.subject for row in rows}) == 1 and len({row.what for row in rows}) == len(rows)
     labels = [row.what if alone else row.subject for row in rows]
     return [
@@ -361,7 +368,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def main_figures(facts: Facts) -> list[Result]:
-    """Return the newest result of every row that promises something; of a curve its end, and whatever was missed."""
+    """Return the newest result of every row with a target; of a curve only its end and what missed the target."""
     names = [name for name in _names(facts) if name not in LIMITED]
     return [
         row for name in names for row in facts.results(name)

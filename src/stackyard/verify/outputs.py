@@ -22,7 +22,7 @@ HOME: Final = "docs/checks.md"
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    """Return the table a terminal shows, gravest first, and below it how to mend each kind."""
+    """Return the table for a terminal, the most severe first, and below it how to fix each kind."""
     ordered = sorted(findings, key=lambda item: (bool(item.waived), SEVERITIES.index(item.severity), item.check))
     rows = [
         ["waived" if item.waived else item.severity, item.check, _place(item), item.found] for item in ordered
@@ -33,7 +33,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
 
 
 def detections_table(detections: Mapping[str, Sequence[Detection]]) -> str:
-    """Return a table of how soon each fault was seen in a stack of each environment."""
+    """Return a table of how soon each fault was seen, in a stack of each environment."""
     rows = [
         [
             name,
@@ -69,7 +69,7 @@ def _rule(each: Check[Any]) -> dict[str, Any]:
         "id": each.id,
         "shortDescription": {"text": each.title},
         "fullDescription": {"text": each.why},
-        "help": {"text": f"To mend it: {each.fix}. See {HOME}."},
+        "help": {"text": f"To fix it: {each.fix}. See {HOME}."},
         "defaultConfiguration": {"level": LEVELS[each.severity]},
     }
 
@@ -110,7 +110,7 @@ def _case(suite: ET.Element, look: Outcome) -> None:
     text = "\n".join(f"{item.severity}: {_place(item)}: {item.found}" for item in look.findings)
     failing = [item for item in look.findings if item.fails]
     if failing:
-        ET.SubElement(case, "failure", message=failing[0].found).text = f"{text}\nto mend it: {failing[0].fix}"
+        ET.SubElement(case, "failure", message=failing[0].found).text = f"{text}\nto fix it: {failing[0].fix}"
     elif _skipped(look):
         ET.SubElement(case, "skipped", message=look.findings[0].waived)
     elif text:
