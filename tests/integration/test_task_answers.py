@@ -59,7 +59,8 @@ def test_the_answers_about_a_stack_have_their_shapes(host: Host) -> None:
     assert {row["service"] for row in host.json("env.status", "mine")} >= {"postgres", "redis", "auth", "backend"}
     assert len(host.json("env.wait")["services"]) == 5
     assert host.json("env.logs", "postgres", "--tail", "5")["services"][0]["service"] == "postgres"
-    assert host.json("env.exec", "postgres", "--", "echo", "a b")["stdout"] == "a b\n"
+    query = ("psql", "-U", "postgres", "-tAc", "select 'a b'", "app")
+    assert host.json("env.exec", "postgres", "--", *query)["stdout"] == "a b\n"
     assert host.json("env.restart", "redis")["service"] == "redis"
     host.json("env.wait", "--timeout", "1m")
     assert host.json("env.reset")["seconds"] > 0

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +14,7 @@ from invoke_shell import Shell
 from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.leases.admission import Memory
+from stackyard.leases.warm import Inventory, Warm, WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 from stackyard.survey import open_book
@@ -271,3 +275,83 @@ def test_execs_output_comes_as_json_with_its_exit_code(shell: Shell, fake_engine
     shown = json.loads(out)
     assert (shown["service"], shown["exit_code"], shown["stdout"], shown["stderr"]) == ("redis", 3, "out\n", "err\n")
     assert shell.json("env.restart", "--service", "redis")["service"] == "redis"
+
+
+@pytest.fixture
+def dev(shell: Shell, fake_engine: FakeEngine) -> Lease:
+    """The stack that this checkout has of an environment that keeps its data."""
+    del shell  # it sets the state directory
+    with Engine() as engine:
+        lease = open_book(None, engine).acquire(Environment.load("dev"), fixed="prefer", ttl=math.inf)
+    labels = {"stackyard.host": Settings.load().host, "stackyard.environment": "dev"}
+    fake_engine.container("redis", lease.id)["labels"] |= labels
+    fake_engine.volume("data", lease.id)
+    fake_engine.volumes["data"]["Labels"] |= labels
+    return lease
+
+
+def test_data_that_is_kept_goes_only_after_a_yes(shell: Shell, fake_engine: FakeEngine, dev: Lease) -> None:
+    code, _, message = shell.run("env.down", "--environment", "dev", "--volumes")
+
+    assert (code, message) == (2, "nothing removed: --volumes deletes the data of dev; --yes agrees to that")
+    assert list(fake_engine.containers) == [f"redis-{dev.id}"]
+
+    assert shell.run("env.down", "dev")[1].endswith("; its data is kept\n")
+    assert (list(fake_engine.containers), list(fake_engine.volumes)) == ([], ["data"])
+    assert shell.run("env.down", "--environment", "dev")[:2] == (0, "no stack of dev is up; 0 removed\n")
+    assert shell.run("env.down", "--environment", "dev", "--volumes")[0] == 2
+    assert list(fake_engine.volumes) == ["data"]
+    assert shell.json("env.down", "--environment", "dev", "--volumes", "--yes")["removed"] == ["volume data"]
+
+
+def test_another_checkouts_stack_is_never_meant_without_its_id(
+    shell: Shell, fake_engine: FakeEngine, dev: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackyard.leases.records.stable_id", lambda *_: "dev-other1")
+
+    for words in (["env.down"], ["env.down", "--environment", "dev"], ["env.down", "dev"], ["env.status"]):
+        shell.run(*words)
+        assert list(fake_engine.containers) == [f"redis-{dev.id}"]
+    code, _, message = shell.run("env.down", "dev")
+    assert (code, message.partition(";")[0]) == (2, "this checkout has no stack of dev")
+    assert shell.run("env.down", dev.id)[0] == 0
+
+
+def test_up_says_until_when_it_stays_and_dev_stays(shell: Shell) -> None:
+    out = shell.run("env.up", "--name", "mine", "--force", "--ttl", "90m")[1]
+
+    assert re.search(
+        r"^stays until \d\d:\d\d \(1 h 30 min\); 'invoke ports.renew --name mine --ttl 4h' extends it$",
+        out,
+        re.MULTILINE,
+    )
+    assert "'invoke env.down --name mine' removes it" in out
+
+
+def test_warm_stacks_do_not_count(shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, warm = add_lease(fake_engine, "redis"), add_lease(fake_engine, "redis")
+    inventory = WarmStacks.inventory
+
+    def looked(stacks: WarmStacks) -> Inventory:
+        found = inventory(stacks)
+        waits = Warm(lease=warm, root=Environment.load("test").root, fingerprint="f", since=0.0)
+        return dataclasses.replace(found, warm=[waits])
+
+    monkeypatch.setattr(WarmStacks, "inventory", looked)
+
+    assert shell.run("env.status")[0] == 0
+    assert shell.json("env.down")["leases"] == [lease.id]
+    assert shell.run("env.down")[2] == "no lease is in use (1 warm stack not counted); 'invoke env.up' starts a stack"
+
+
+def test_all_services_logs_come_in_order_of_time_with_their_names(shell: Shell, fake_engine: FakeEngine) -> None:
+    lease = add_lease(fake_engine, "redis", "auth")
+    fake_engine.containers[f"redis-{lease.id}"]["log"] = b"one\ntwo\n"
+    fake_engine.containers[f"auth-{lease.id}"]["log"] = b"first\n"
+
+    out = shell.run("env.logs")[1]
+
+    assert sorted(out.splitlines()[:2]) == ["auth  | first", "redis | one"]
+    assert out.splitlines()[2] == "redis | two"
+    assert shell.run("env.logs", "auth", "--timestamps")[1].startswith("2026-01-01T00:00:00.0Z first")
+    assert shell.run("env.logs", "-f", "-j")[0] == 2

@@ -80,6 +80,11 @@ def attach(name: str = "", *, environment: str = "") -> Stack:
     if found is None:
         _check_environment(book, environment)
         found = book.find(name, environment=environment or None) if name else only(book, environment=environment)
+    if name != found.id and not is_own(book, found):
+        where = found.checkout or "another checkout"
+        raise UsageError(
+            f"this checkout has no stack of {found.environment}; {where} has {found.id}: give that id to use it"
+        )
     return Stack.of(found, book, engine)
 
 
@@ -101,11 +106,8 @@ def only(book: LeaseBook, *, environment: str = "") -> Lease:
     from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
     from stackyard.report import format_count  # noqa: PLC0415 - as above
 
-    found = WarmStacks(book).inventory()
-    waiting = {item.lease.id for item in found.warm}
-    leases = [
-        lease for lease in found.leases if lease.id not in waiting and environment in {"", lease.environment}
-    ]  # fmt: skip
+    waiting = {item.lease.id for item in WarmStacks(book).inventory().warm}
+    leases = in_use(book, environment)
     if len(leases) == 1:
         return leases[0]
     of = f" of {environment}" if environment else ""
@@ -114,6 +116,28 @@ def only(book: LeaseBook, *, environment: str = "") -> Lease:
         raise UsageError(f"no lease{of} is in use{warm}; 'invoke env.up' starts a stack")
     listed = ", ".join(f"{lease.title} of {lease.environment}" for lease in leases)
     raise UsageError(f"there are {len(leases)} leases{of}; choose one with --name: {listed}")
+
+
+def in_use(book: LeaseBook, environment: str = "") -> list[Lease]:
+    """Return the leases that may be meant without a name: no warm stack's, and of `dev` only this checkout's."""
+    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
+
+    found = WarmStacks(book).inventory()
+    waiting = {item.lease.id for item in found.warm}
+    return [
+        lease
+        for lease in found.leases
+        if lease.id not in waiting and environment in {"", lease.environment} and is_own(book, lease)
+    ]
+
+
+def is_own(book: LeaseBook, lease: Lease) -> bool:
+    """Say whether the lease is not the one that another checkout has of an environment that keeps its data."""
+    from stackyard.environments import project_root  # noqa: PLC0415 - as above
+    from stackyard.leases.records import stable_id  # noqa: PLC0415 - as above
+
+    root = book.settings.root or project_root()
+    return not lease.keeps_data or lease.id == stable_id(lease.environment, book.host, root)
 
 
 def confirmed(question: str) -> bool:

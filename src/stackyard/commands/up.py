@@ -12,7 +12,7 @@ from invoke.tasks import task
 
 from stackyard.cleanup import Removal
 from stackyard.commands import options
-from stackyard.commands.common import answer, attach, confirmed, identity
+from stackyard.commands.common import answer, attach, confirmed, identity, in_use
 from stackyard.commands.leasing import handle, open_book
 from stackyard.commands.options import Option
 from stackyard.commands.task import Command
@@ -164,16 +164,12 @@ def down(
 def _is_down(environment: str) -> bool:
     from stackyard.checkouts import leases_of  # noqa: PLC0415 - as above
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
-    from stackyard.leases.warm import WarmStacks  # noqa: PLC0415 - as above
 
     book = open_book()
     own, others = leases_of(book, environment)
     if own or others:
         return own is None
-    found = WarmStacks(book).inventory()
-    waiting = {item.lease.id for item in found.warm}
-    name = Environment.load(environment).name
-    return not any(lease.environment == name and lease.id not in waiting for lease in found.leases)
+    return not in_use(book, Environment.load(environment).name)
 
 
 def _data(environment: str, *, yes: bool) -> Removal:
