@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard.commands.shapes import SHAPES
 from stackyard.commands.task import Command, dashed, flagged
+from stackyard.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,28 +49,6 @@ EXIT_CODES: Final = (
     ("124", "the tests ran longer than `STACKYARD_PAYLOAD_TIMEOUT`"),
     ("130, 143", "ended by Ctrl-C or SIGTERM; what was started is removed"),
 )
-SETTINGS: Final = (
-    (
-        "STACKYARD_STATE_DIR",
-        "`~/.local/state/stackyard`",
-        "folder of the lease book",
-    ),
-    (
-        "STACKYARD_ROOT",
-        "the current folder or one above it",
-        "the project, the folder with `envs/docker_environments.yaml`",
-    ),
-    ("STACKYARD_POOL", "`9500-9999`", "ranges of TCP ports for leases, with commas between"),
-    ("STACKYARD_POOL_BLOCK", "`10`", "ports in one lease, 5 to 100"),
-    ("STACKYARD_POOL_SUBNETS", "`10.213.0.0/17`", "private network that the leases' /28 subnets are cut from"),
-    ("STACKYARD_IMAGE_SOURCE", "`auto`", "where base images come from: `auto`, `registry` or `packages`"),
-    ("STACKYARD_START", "`auto`", "what makes containers: `auto` (the engine where it can) or `compose`"),
-    ("STACKYARD_STARTS_AT_ONCE", "`auto`", "stacks that start at the same time: a number, `auto` (the CPUs) or `off`"),
-    ("STACKYARD_ENGINE_TIMEOUT", "`24`", "seconds that a command spends on an engine that does not answer"),
-    ("STACKYARD_YARDMASTER", "`on`", "`off`: no process in the background; dead stacks wait for the next command"),
-    ("STACKYARD_PAYLOAD_TIMEOUT", "none", "how long the tests of a run may take, such as `20m`"),
-    ("STACKYARD_FULL", "none", "`1`: `nox -s faults` and the integration tests run their long form"),
-)
 
 
 def pages() -> dict[str, str]:
@@ -99,8 +78,10 @@ def json_page() -> str:
 
 def settings_page() -> str:
     """Return the page of all settings."""
+    rows = [(f"`{item.name}`", f"`{item.default}`", item.rule, item.text) for item in SETTINGS]
     parts = ["# Settings", WRITTEN, "", "Environment variables. An empty value counts as unset.", ""]
-    return "\n".join([*parts, *_table(("variable", "without it", "what it sets"), _settings())]) + "\n"
+    parts += _table(("variable", "without it", "value", "what it sets"), rows)
+    return "\n".join(parts) + "\n"
 
 
 def sessions() -> list[tuple[str, str]]:
@@ -136,10 +117,6 @@ def write() -> list[Path]:
 
 def _root() -> Path:
     return Path(__file__).resolve().parents[3]
-
-
-def _settings() -> list[tuple[str, str, str]]:
-    return [(f"`{name}`", default, told) for name, default, told in SETTINGS]
 
 
 def _summary(task: Command) -> str:
