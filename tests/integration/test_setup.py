@@ -15,6 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pip
 import pytest
 from fake_host import put_program
 from fake_index import serving
@@ -99,8 +100,8 @@ def tree(tmp_path: Path, lock: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def python(folder: Path, pip: Path | None) -> Path:
-    """Return a Python like this one below *folder*, whose `venv` brings the wheel *pip*, or which lacks ensurepip."""
+def python(folder: Path, wheel: Path | None) -> Path:
+    """Return a Python like this one below *folder*, whose `venv` brings pip's *wheel*, or which lacks ensurepip."""
     base = Path(sys.base_prefix)
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     library = folder / "lib" / PYTHON
@@ -110,18 +111,18 @@ def python(folder: Path, pip: Path | None) -> Path:
     for entry in (base / "lib" / PYTHON).iterdir():
         if entry.name not in ("ensurepip", "site-packages"):
             (library / entry.name).symlink_to(entry)
-    if pip:
-        put_ensurepip(library, pip)
+    if wheel:
+        put_ensurepip(library, wheel)
     return Path(shutil.copy((base / "bin" / PYTHON).resolve(), folder / "bin" / PYTHON))
 
 
-def put_ensurepip(library: Path, pip: Path) -> None:
-    """Put an ensurepip that brings the wheel *pip* into a Python's library."""
+def put_ensurepip(library: Path, wheel: Path) -> None:
+    """Put an ensurepip that brings pip's *wheel* into a Python's library."""
     (library / "ensurepip").mkdir()
     (library / "ensurepip/__init__.py").touch()
     (library / "ensurepip/__main__.py").write_text(
-        f"import runpy, sys\nsys.path.insert(0, {str(pip)!r})\n"
-        f"sys.argv[1:] = ['install', '--no-cache-dir', '--no-index', {str(pip)!r}]\n"
+        f"import runpy, sys\nsys.path.insert(0, {str(wheel)!r})\n"
+        f"sys.argv[1:] = ['install', '--no-cache-dir', '--no-index', {str(wheel)!r}]\n"
         "runpy.run_module('pip', run_name='__main__', alter_sys=True)\n"
     )
 
@@ -171,9 +172,9 @@ def test_the_same_index_defeats_an_old_pip_that_resolves_by_itself(tree: Path, i
     assert "In --require-hashes mode, all requirements must have their versions pinned with ==" in done.stderr
 
 
-@pytest.mark.parametrize("has_uv", [True, False], ids=["uv on PATH", "uv installed by the oldest pip"])
+@pytest.mark.parametrize("uv_from", ["PATH", "the oldest pip", "the pip of this Python"])
 def test_a_machine_that_reaches_only_its_mirror_gets_exactly_the_lock(
-    tree: Path, index: Index, downloads: Path, *, has_uv: bool
+    tree: Path, index: Index, downloads: Path, uv_from: str
 ) -> None:
     home = tree.parent
     (home / ".config/pip").mkdir(parents=True)
@@ -181,17 +182,20 @@ def test_a_machine_that_reaches_only_its_mirror_gets_exactly_the_lock(
         f"[global]\nindex-url = {index.url}\nfind-links = none\nuser = true\n[install]\ntrusted-host = 127.0.0.1\n"
     )
     proxies = {"HTTP_PROXY": CLOSED, "HTTPS_PROXY": CLOSED, "NO_PROXY": "127.0.0.1"}
-    if has_uv:
+    program = python(home / "python", oldest_pip(downloads) if uv_from == "the oldest pip" else None)
+    if uv_from == "PATH":
         put_uv(tree, downloads)
+    elif uv_from == "the pip of this Python":
+        packages = program.parents[1] / "lib" / PYTHON / "site-packages"
+        packages.mkdir()
+        (packages / "pip").symlink_to(Path(pip.__file__).parent)
 
-    done = set_up(
-        tree, index, python(home / "python", oldest_pip(downloads)), PIP_CONFIG_FILE="", PIP_INDEX_URL="", **proxies
-    )
+    done = set_up(tree, index, program, PIP_CONFIG_FILE="", PIP_INDEX_URL="", **proxies)
 
     assert done.returncode == 0, done.stderr
     assert installed(tree) == LOCKED
-    assert ("/simple/uv/" in index.asked) != has_uv
-    assert (tree / ".uv/bin/uv").exists() != has_uv
+    assert ("/simple/uv/" in index.asked) == (uv_from != "PATH")
+    assert (tree / ".uv/bin/uv").exists() == (uv_from != "PATH")
 
 
 def test_without_ensurepip_uv_on_path_is_enough(tree: Path, index: Index, downloads: Path) -> None:

@@ -248,7 +248,8 @@ def without_uv(tree: Path) -> dict[str, str]:
     """Take uv from PATH, and make a `python -m venv` that writes an environment whose pip installs that uv."""
     uv = (tree.parent / "bin/uv").rename(tree.parent / "uv")
     put_program(tree.parent, "base", f"""
-test "$2" = venv || exit 1
+if [ "$1" = -c ]; then sed -i '$d' "$CALLS"; exit "${{HAS_NO_PIP:-1}}"; fi
+[ "$2" = venv ] || exec "$4" "$@"
 mkdir -p "$4/bin" && echo "version = 3" > "$4/pyvenv.cfg"
 printf '%s\\n' '#!/bin/sh' 'echo "pip $*" >> "$CALLS"' 'cp {uv} {tree}/.uv/bin/uv' > "$4/bin/python"
 chmod +x "$4/bin/python"
@@ -284,6 +285,14 @@ def test_without_uv_pip_installs_the_locked_one_into_an_environment_of_its_own(
     assert installed.startswith("pip -m pip ")
     assert installed.endswith(f"install --no-deps --require-hashes -r {tree}/requirements-uv.lock")
     assert (uv_made.split()[:2], uv_synced.split()[:3]) == (["uv", "venv"], ["uv", "pip", "sync"])
+
+
+def test_the_pip_of_this_python_installs_uv_where_it_can(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, called, installed, *_ = set_up_without_uv(tree, monkeypatch, **without_uv(tree), HAS_NO_PIP="0")
+
+    assert made == f"base -m venv --clear {tree}/.uv --without-pip"
+    assert called.startswith(f"base -m pip --python {tree}/.uv/bin/python --disable")
+    assert installed.startswith("pip -m pip ")
 
 
 def test_the_installed_uv_is_used_again_until_the_lock_names_another(
@@ -511,11 +520,11 @@ def test_missing_venv_package_without_apt_says_what_to_install(tree: Path, monke
 
 
 def test_a_long_step_gives_signs_of_life(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     module = load(tree)
     monkeypatch.setattr(module, "HEARTBEAT", 0.05)
 
     module.step("waiting", ["sleep", "0.3"])
 
-    assert capsys.readouterr().err.count("noxw: waiting: 0 s so far") >= 2
+    assert capfd.readouterr().err.count("noxw: waiting: 0 s so far") >= 2
