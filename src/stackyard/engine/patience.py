@@ -55,6 +55,11 @@ def may_be_quiet() -> bool:
     return _allowed.get().quiet
 
 
+def has_own_limit() -> bool:
+    """Tell whether a request sent now has a limit of its own, whatever the budget says."""
+    return _allowed.get().alone is not None
+
+
 def setting() -> float:
     """
     Return the seconds that a command waits for an engine in all.

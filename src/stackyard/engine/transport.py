@@ -20,7 +20,7 @@ from docker.tls import TLSConfig
 from docker.transport import unixconn
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from stackyard.engine.patience import FOR_ONE, Patience, may_be_quiet
+from stackyard.engine.patience import FOR_ONE, Patience, has_own_limit, may_be_quiet
 from stackyard.host.exchange import Exchange, Timed, limited
 
 if TYPE_CHECKING:
@@ -218,7 +218,8 @@ class Client(APIClient):
         late = any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes)
         if late or (exchange.until is not None and time.monotonic() >= exchange.until):
             whole = self._patience.seconds
-            rest = f", the rest of the {whole:g} s for a command" if limit < min(whole * FOR_ONE, self._most) else ""
+            clipped = limit < min(whole * FOR_ONE, self._most) and not has_own_limit()
+            rest = f", the rest of the {whole:g} s for a command" if clipped else ""
             return f"the engine at {where} did not answer within {limit:.3g} s{rest}"
         system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
         if not exchange.sent or any(isinstance(cause, NOTHING_THERE) for cause in causes):
