@@ -67,6 +67,8 @@ def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: 
     text = f"{error}: {len(held)} of {settings.slots} slots are leased ({dead} of them stale)"
     if search.busy:
         text += f", {search.busy} in use by other programs or kept by the kernel"
+    if search.resting:
+        text += f", {search.resting} rest after a stolen port or a damaged row of the book"
     if ahead:
         text += f", {ahead} wait before this request"
     if held:

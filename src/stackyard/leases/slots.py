@@ -56,6 +56,7 @@ class Search:
         ground: The host as it is now.
         now: Seconds since 1970.
         busy: Slots passed over because another program or network has them.
+        resting: Slots passed over because they are left alone for a while.
     """
 
     db: Transaction
@@ -63,6 +64,7 @@ class Search:
     ground: Ground
     now: float
     busy: int = 0
+    resting: int = 0
 
     def place(self, leave: int = 0) -> Place:
         """
@@ -104,6 +106,7 @@ class Search:
         for port, rests_until in found:
             columns.check("slots", (pool, port, 0, rests_until))
             if not self.db.moment.is_past(rests_until):
+                self.resting += 1
                 continue
             number = slot_number(self.settings, port)
             if number is not None:
