@@ -103,20 +103,21 @@ def types(session: nox.Session) -> None:
 
 @sessions.session(tags=["gate", "matrix", "pythons"], allow_parallel=True)
 def unit(session: nox.Session) -> None:
-    """Run the unit tests with branch coverage; needs no engine."""
-    _pytest(session, "unit", "tests/unit", "--cov", "--cov-report=term")
+    """Run the unit tests, with branch coverage unless words after -- may choose some of them; needs no engine."""
+    coverage = [] if _words(session) else ["--cov", "--cov-report=term"]
+    _pytest(session, "unit", *coverage)
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def projects(session: nox.Session) -> None:
     """Check other people's Compose projects: small ones with one habit each, and made-up files."""
-    _pytest(session, "projects", "tests/projects")
+    _pytest(session, "projects")
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
-    _pytest(session, "integration", "tests/integration")
+    _pytest(session, "integration")
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
@@ -126,7 +127,7 @@ def faults(session: nox.Session) -> None:
 
 
 def _faults(session: nox.Session, *words: str) -> None:
-    _pytest(session, "faults", "tests/faults", *words)
+    _pytest(session, "faults", *words)
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
@@ -183,11 +184,17 @@ def _tool(name: str) -> str:
     return str(Path(PYTHON).with_name(name))
 
 
+def _words(session: nox.Session) -> list[str]:
+    """Return the user's words for pytest; those of ci are for the platform's tests."""
+    return [] if session.name == "ci" else session.posargs
+
+
 def _pytest(session: nox.Session, name: str, *words: str) -> None:
-    """Run pytest with a JUnit file named after the session, then the user's own words; fail with a code of ours."""
+    """Run pytest on tests/NAME, or on what the user's words name; fail with an exit code of ours."""
     from stackyard import payload  # noqa: PLC0415 - as in dev
 
-    own = [] if session.name == "ci" else session.posargs
+    own = _words(session)
+    words = (*payload.folder(Path.cwd(), f"tests/{name}", own), *words)
     try:
         session.run(PYTHON, "-m", "pytest", *words, f"--junit-xml=reports/junit-{name}.xml", *own)
     except CommandFailed as failure:

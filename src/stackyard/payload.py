@@ -110,6 +110,11 @@ def run(root: Path, words: Sequence[str], *, stem: str = "", env: Mapping[str, s
     return code
 
 
+def folder(root: Path, default: str, words: Sequence[str]) -> list[str]:
+    """Return *default*, the folder whose tests pytest runs, unless *words* name tests themselves."""
+    named = any((root / word.split("::")[0]).exists() for word in words if not word.startswith("-"))
+    return [] if named else [default]
+
+
 def _command(root: Path, words: Sequence[str]) -> list[str]:
-    chosen = any((root / word.split("::")[0]).exists() for word in words if not word.startswith("-"))
-    return [sys.executable, "-m", "pytest", *([] if chosen else [TESTS]), *words]
+    return [sys.executable, "-m", "pytest", *folder(root, TESTS, words), *words]

@@ -58,4 +58,4 @@ def test_the_explanation_ends_with_the_next_step() -> None:
     assert removed.splitlines() == [
         "r", "no container was created", "everything it made was removed; to look inside: invoke env.up --keep",
     ]  # fmt: skip
-    assert kept.endswith("kept for you to look at; 'invoke env.down --lease l1' removes it")
+    assert kept.endswith("kept for you to look at; 'invoke env.down --name l1' removes it")
