@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard import images
+from stackyard.engine import Engine
 from stackyard.errors import ImageError, UsageError
+from stackyard.images.yard import is_as_named
 
 if TYPE_CHECKING:
     from fake_images import Yard
@@ -39,6 +41,38 @@ def test_an_unchanged_tree_builds_nothing_says_nothing_and_asks_once(image_yard:
     assert second == first == images.references("debian", "packages")
     assert image_yard.requests == ["GET /images/json"]
     assert (image_yard.calls, lines) == (done, [])
+
+
+def test_a_name_that_stands_for_another_image_is_noticed_and_built_again(image_yard: Yard) -> None:
+    debian = images.ensure("debian", source="packages")
+    alpine = images.ensure("alpine", source="packages")
+    image_yard.tag(alpine["redis"], debian["redis"])
+    before, lines = len(image_yard.builds()), list[str]()
+    with Engine() as engine:
+        assert images.present("debian", engine, source="packages") is None
+
+    assert images.ensure("debian", source="packages", progress=lines.append) == debian
+
+    assert image_yard.builds()[before:] == ["redis"]
+    assert lines[0].startswith(f"image {debian['redis']} is another one by now (its content is ")
+    assert images.ensure("debian", source="packages", progress=lines.append) == debian
+    assert len(image_yard.builds()) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "content", "fine"),
+    [
+        ("stackyard/redis:debian-0123456789ab", "0123456789abcdef", True),
+        ("stackyard/redis:debian-0123456789ab", "fedcba9876543210", False),
+        ("stackyard/base-redis-debian:0123456789ab", "fedcba9876543210", False),
+        ("stackyard/redis:debian-0123456789ab", "", False),
+        ("stackyard/redis:debian", "fedcba9876543210", True),
+        ("stackyard/redis:alpine-test", "fedcba9876543210", True),
+        ("other/redis:debian-0123456789ab", "fedcba9876543210", True),
+    ],
+)
+def test_a_name_tells_the_content(reference: str, content: str, fine: bool) -> None:
+    assert is_as_named(reference, {"stackyard.content": content}) is fine
 
 
 def test_auto_takes_what_is_there_without_asking_the_registry(image_yard: Yard) -> None:

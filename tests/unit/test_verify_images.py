@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import replace
@@ -26,6 +27,16 @@ def found(image: Image) -> list[Finding]:
 
 def test_a_sound_image_passes_every_check() -> None:
     assert found(sound_alpine().image()) == []
+
+
+def test_an_image_with_another_content_than_its_name_tells_is_found() -> None:
+    image = sound_alpine().image()
+
+    moved = dataclasses.replace(image, reference="stackyard/redis:alpine-0123456789ab")
+
+    assert [(item.check, item.found) for item in found(moved)] == [
+        ("image-content", "its label stackyard.content says nothing")
+    ]
 
 
 def config(**changes: Any) -> Callable[[Plan], None]:

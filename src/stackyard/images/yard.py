@@ -1,15 +1,16 @@
 """
 The images of the platform: which there should be, which there are, and building what is missing.
 
-Every image carries its content in its tag, so what exists is right and an unchanged tree builds nothing: `ensure`
-then costs one call to the engine. What is missing is built from the bottom up, two at a time, under a lock that keeps
-a second process from building the same thing.
+Every image carries its content in its tag and in a label. Where the two agree the image is right, and an unchanged tree
+builds nothing: `ensure` then costs one call to the engine. What is missing is built from the bottom up, two at a time,
+under a lock that keeps a second process from building the same thing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 WORKERS: Final = 2  # images built at once
+_CONTENT: Final = re.compile(r"^stackyard/[^:]+:(?:[a-z]+-)?([0-9a-f]{12})$")  # the hash in a name of ours
 # What takes longest, or holds up what does; measured: all else fits beside these.
 FIRST: Final = ("base-debian", "base-redis-alpine", "base-postgres-debian", "postgres")
 
@@ -93,7 +95,7 @@ def ensure(
     where = root or project_root()
     say = progress or (lambda _line: None)
     with Engine() as engine:
-        known = _known(engine)
+        known = _known(engine, say)
         ready = _ready(where, flavour, source, known)
         if ready is None:
             recipes = service_recipes(where, flavour, resolve_source(source))
@@ -161,9 +163,27 @@ def _image(row: EngineImage) -> Image | None:
     )  # fmt: skip
 
 
-def _known(engine: Engine) -> dict[str, str]:
-    """Every name of a stackyard image, and the id it stands for."""
-    return {name: row.id for row in labelled(engine, "stackyard.image") for name in row.references}
+def is_as_named(reference: str, labels: Mapping[str, str]) -> bool:
+    """
+    Say whether an image with *labels* has the content that its name *reference* tells; a name that tells none is fine.
+
+    Anybody can give a name to another image, with `docker tag` for instance. The label was written by the build.
+    """
+    told = _CONTENT.search(reference)
+    return told is None or labels.get("stackyard.content", "").startswith(told[1])
+
+
+def _known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> dict[str, str]:
+    """Every name of a stackyard image, and the id it stands for; one that now stands for another image is not known."""
+    known: dict[str, str] = {}
+    for row in labelled(engine, "stackyard.image"):
+        for name in row.references:
+            if is_as_named(name, row.labels):
+                known[name] = row.id
+            else:
+                content = row.labels.get("stackyard.content", "")[:12] or "unknown"
+                say(f"image {name} is another one by now (its content is {content}), and counts as missing")
+    return known
 
 
 def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> dict[str, Recipe] | None:

@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard.images.yard import is_as_named
 from stackyard.report import format_bound, format_size
 from stackyard.verify import libraries as loading
 from stackyard.verify.packages import apk_files
@@ -36,6 +37,14 @@ def size(image: Image) -> Iterator[str]:
     """A machine that runs many stacks holds many images. Each environment sets a limit for the size of one."""
     if image.budget is not None and image.size > image.budget:
         yield f"{format_size(image.size)}, budget {format_bound(image.budget, 'bytes')}"
+
+
+@check("image-content", "the image is the one that its name means", fix="build it again: invoke images.build")
+def content(image: Image) -> Iterator[str]:
+    """The tag carries the content's hash, but anybody can move a tag. The label was written by the build."""
+    labels = image.config.get("Labels") or {}
+    if not is_as_named(image.reference, labels):
+        yield f"its label stackyard.content says {labels.get('stackyard.content', '')[:12] or 'nothing'}"
 
 
 @check(
@@ -251,6 +260,6 @@ def volume(image: Image) -> Iterator[str]:
 
 
 CHECKS: Final = (
-    size, half, alpine, packages, libraries, musl, architecture, programs, health, user, exec_form, setuid,
+    size, content, half, alpine, packages, libraries, musl, architecture, programs, health, user, exec_form, setuid,
     world_writable, secret, key_file, build_tools, volume,
 )  # fmt: skip
