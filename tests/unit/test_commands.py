@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_docker import install_docker
@@ -54,6 +54,33 @@ def test_up_prints_urls_and_the_way_down(shell: Shell) -> None:
     assert "postgresql://app:" in out
     assert "removes it" in out
     assert shell.json("env.up", "--name", "mine")["urls"]["websocket"].startswith("ws://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["env.up"], ["env.status"], ["env.logs"], ["env.logs", "redis"], ["env.exec", "redis", "--", "true"],
+        ["env.wait"], ["env.restart", "redis"], ["env.reset"], ["env.down"], ["env.capacity"], ["verify.stack"],
+        ["monitor.stats", "--once"], ["cleanup.stale"], ["cleanup.plan"], ["env.status", "none"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_every_command_closes_the_engines_it_opens(
+    shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    add_lease(fake_engine, "redis")
+    made: list[Engine] = []
+    make = Engine.__init__
+
+    def noted(engine: Engine, **options: Any) -> None:
+        make(engine, **options)
+        made.append(engine)
+
+    monkeypatch.setattr(Engine, "__init__", noted)
+    shell.run(*words)
+
+    assert made
+    assert [engine for engine in made if "api" in vars(engine)] == []
 
 
 def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
@@ -254,7 +255,7 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
     lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of("test", lease_book)
-    monkeypatch.setattr("stackyard.commands.env.attach", lambda _name: stack)
+    monkeypatch.setattr("stackyard.commands.env.attach", lambda _name: nullcontext(stack))
     done = resets.Reset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
     monkeypatch.setattr(resets, "reset", lambda *_: done)
 

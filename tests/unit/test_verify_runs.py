@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import shutil
 import stat
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, get_args
 from xml.etree import ElementTree as ET
 
@@ -304,7 +305,7 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     made = FakeStack([])
     root = running.Container(service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"})
     monkeypatch.setattr(launch, "launch", lambda *_, **__: (made, None))
-    monkeypatch.setattr(commands, "attach", lambda _lease: made)
+    monkeypatch.setattr(commands, "attach", lambda _lease: nullcontext(made))
     monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[root]))
     monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -14,7 +15,7 @@ from stackyard import streams
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks import Stack
@@ -57,9 +58,12 @@ def identity(lease: Lease) -> dict[str, Any]:
     return {"lease": lease.id, "name": lease.parallel_id, "environment": lease.environment}
 
 
-def attach(name: str = "", *, environment: str = "") -> Stack:
+@contextlib.contextmanager
+def attach(name: str = "", *, environment: str = "") -> Iterator[Stack]:
     """
-    Return the stack under a lease, found by the lease's name or id; without one, the only stack there is.
+    Give a `with` block the stack under a lease, found by the lease's name or id; without one, the only stack there is.
+
+    The block's end closes the stack's connection to the engine.
 
     Args:
         name: Name or id; may be empty.
@@ -69,13 +73,19 @@ def attach(name: str = "", *, environment: str = "") -> Stack:
         UsageError: If *name* is empty and there is not exactly one; warm stacks do not count.
         LeaseNotFoundError: If no lease has this name or id.
     """
-    from stackyard.checkouts import own_lease  # noqa: PLC0415 - keeps `invoke -l` quick
-    from stackyard.engine import Engine  # noqa: PLC0415 - as above
+    from stackyard.engine import Engine  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.stacks import Stack  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    engine = Engine()
-    book = open_book(None, engine)
+    with Engine() as engine:
+        book = open_book(None, engine)
+        yield Stack.of(_lease(book, name, environment), book, engine)
+
+
+def _lease(book: LeaseBook, name: str, environment: str) -> Lease:
+    """Return the lease that a command means."""
+    from stackyard.checkouts import own_lease  # noqa: PLC0415 - keeps `invoke -l` quick
+
     found = own_lease(book, name or environment) if name or environment else None
     if found is None:
         _check_environment(book, environment)
@@ -85,7 +95,7 @@ def attach(name: str = "", *, environment: str = "") -> Stack:
         raise UsageError(
             f"this checkout has no stack of {found.environment}; {where} has {found.id}: give that id to use it"
         )
-    return Stack.of(found, book, engine)
+    return found
 
 
 def _check_environment(book: LeaseBook, environment: str) -> None:

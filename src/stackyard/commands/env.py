@@ -57,22 +57,23 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
     """Show each service of a stack: state, health, memory, restarts; exit code 7 if one is not running or not well."""
     from stackyard.report import table  # noqa: PLC0415 - keeps `invoke -l` quick
 
-    stack = attach(name)
-    states = stack.status()
-    rows = _status(stack, states)
-    shown = [
-        [row["service"], row["status"], row["health"], *(_size(row[key]) for key in MEMORY),
-         row["restarts"], row["exit_code"]]
-        for row in rows
-    ]  # fmt: skip
-    heads = ["service", "status", "health", "memory", "limit", "restarts", "exit code"]
-    answer(rows, table(shown, heads), as_json=json)
-    if not json and any(row["health"] == "starting" for row in rows):
-        print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
-    if not all(map(stack.is_well, states)) or not states:
-        raise NotReadyError(
-            f"not every service of {stack.lease.title} is running and healthy; 'invoke env.logs' shows what they wrote"
-        )
+    with attach(name) as stack:
+        states = stack.status()
+        rows = _status(stack, states)
+        shown = [
+            [row["service"], row["status"], row["health"], *(_size(row[key]) for key in MEMORY),
+             row["restarts"], row["exit_code"]]
+            for row in rows
+        ]  # fmt: skip
+        heads = ["service", "status", "health", "memory", "limit", "restarts", "exit code"]
+        answer(rows, table(shown, heads), as_json=json)
+        if not json and any(row["health"] == "starting" for row in rows):
+            print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
+        if not all(map(stack.is_well, states)) or not states:
+            raise NotReadyError(
+                f"not every service of {stack.lease.title} is running and healthy; "
+                "'invoke env.logs' shows what they wrote"
+            )
 
 
 def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, Any]]:
@@ -121,16 +122,18 @@ def logs(
     lines = check_count("--tail", tail, most=MOST_LINES)
     if follow and json:
         raise UsageError("--follow never ends, so there is no JSON of it; leave --follow or --json out")
-    stack = attach(name)
-    chosen = list(service or ())
-    if follow:
-        code = shown.follow(stack, chosen, tail=lines, timestamps=timestamps)
-        raise Exit(code=code)
-    found = shown.read(stack, chosen, tail=lines)
-    if json:
-        answer(identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True)
-    else:
-        print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
+    with attach(name) as stack:
+        chosen = list(service or ())
+        if follow:
+            code = shown.follow(stack, chosen, tail=lines, timestamps=timestamps)
+            raise Exit(code=code)
+        found = shown.read(stack, chosen, tail=lines)
+        if json:
+            answer(
+                identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True
+            )
+        else:
+            print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
 
 
 @task(
@@ -163,17 +166,17 @@ def exec_(
     asked = shlex.join(words) if words else command
     if not asked:
         raise UsageError("which command? write it after '--': invoke env.exec redis -- redis-cli ping")
-    stack = attach(name)
-    chosen = _service(stack, service)
-    if json:
-        done = stack.exec_output(chosen, asked)
-        shown = {"service": chosen, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-        answer(identity(stack.lease) | shown, "", as_json=True)
-        code = done.returncode
-    else:
-        code = stack.exec(chosen, asked)
-    if code:
-        raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
+    with attach(name) as stack:
+        chosen = _service(stack, service)
+        if json:
+            done = stack.exec_output(chosen, asked)
+            shown = {"service": chosen, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            answer(identity(stack.lease) | shown, "", as_json=True)
+            code = done.returncode
+        else:
+            code = stack.exec(chosen, asked)
+        if code:
+            raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
 
 
 def _service(stack: Stack, name: str) -> str:
@@ -197,11 +200,11 @@ def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -
     from stackyard.durations import seconds  # noqa: PLC0415 - keeps `invoke -l` quick
 
     deadline = seconds("--timeout", timeout)
-    stack = attach(name)
-    ready = stack.wait(deadline=deadline)
-    services = [{"service": service, "seconds": round(took, 3)} for service, took in ready.items()]
-    text = "\n".join(f"{service} ready after {took:.2f} s" for service, took in ready.items())
-    answer(identity(stack.lease) | {"services": services}, text, as_json=json)
+    with attach(name) as stack:
+        ready = stack.wait(deadline=deadline)
+        services = [{"service": service, "seconds": round(took, 3)} for service, took in ready.items()]
+        text = "\n".join(f"{service} ready after {took:.2f} s" for service, took in ready.items())
+        answer(identity(stack.lease) | {"services": services}, text, as_json=json)
 
 
 @task(
@@ -211,10 +214,10 @@ def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -
 )
 def restart(_c: Context, service: str = "", name: str = "", json: bool = False) -> None:
     """Restart one service's container; its address stays."""
-    stack = attach(name)
-    chosen = _service(stack, service)
-    stack.restart(chosen)
-    answer(identity(stack.lease) | {"service": chosen}, f"{chosen} restarted", as_json=json)
+    with attach(name) as stack:
+        chosen = _service(stack, service)
+        stack.restart(chosen)
+        answer(identity(stack.lease) | {"service": chosen}, f"{chosen} restarted", as_json=json)
 
 
 @task(
@@ -228,11 +231,11 @@ def restart(_c: Context, service: str = "", name: str = "", json: bool = False) 
 )
 def reset(_c: Context, name: str = "", yes: bool = False, json: bool = False) -> None:
     """Set a stack's data back to what it was after the start; the services stay up."""
-    stack = attach(name)
-    done = stack.reset(yes=yes)
-    text = f"{stack.lease.title} reset in {done.seconds * 1000:.0f} ms"
-    steps = {"copied_seconds": done.copied, "swapped_seconds": done.swapped, "emptied_seconds": done.emptied}
-    answer(identity(stack.lease) | {"seconds": done.seconds} | steps, text, as_json=json)
+    with attach(name) as stack:
+        done = stack.reset(yes=yes)
+        text = f"{stack.lease.title} reset in {done.seconds * 1000:.0f} ms"
+        steps = {"copied_seconds": done.copied, "swapped_seconds": done.swapped, "emptied_seconds": done.emptied}
+        answer(identity(stack.lease) | {"seconds": done.seconds} | steps, text, as_json=json)
 
 
 collection = Collection("env", up, down, capacity, pool, status, logs, wait, restart, reset)

@@ -70,13 +70,14 @@ def up(
     given = seconds("--ttl", ttl) if ttl else None
     deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
-    wanted, engine = Environment.load(environment), Engine()
+    wanted = Environment.load(environment)
     kept = wanted.data == "volume"
-    stack, startup = launch(
-        wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
-        ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
-        wait=patience, force=force, progress=_tell,
-    )  # fmt: skip
+    with Engine() as engine:
+        stack, startup = launch(
+            wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
+            ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
+            wait=patience, force=force, progress=_tell,
+        )  # fmt: skip
     _show(stack, startup, as_json=json)
 
 
@@ -151,10 +152,10 @@ def down(
         removal = _data(environment, yes=yes) if volumes else Removal()
         text = f"no stack of {environment} is up; {len(removal.removed)} removed"
     else:
-        stack = attach(name, environment=environment)
-        if volumes and stack.keeps_data:
-            _agree(stack.lease.environment, yes=yes)
-        removal = stack.down(volumes=volumes)
+        with attach(name, environment=environment) as stack:
+            if volumes and stack.keeps_data:
+                _agree(stack.lease.environment, yes=yes)
+            removal = stack.down(volumes=volumes)
         kept = "; its data is kept" if stack.keeps_data and not volumes else ""
         text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
     answer(removal.to_json(), text, as_json=json)

@@ -79,7 +79,8 @@ def stack(_c: Context, name: str = "", environment: str = "", json: bool = False
     if environment:
         verifier.private_stack(environment)
     else:
-        verifier.stack(attach(name))
+        with attach(name) as running:
+            verifier.stack(running)
     show(verifier, as_json=json)
 
 

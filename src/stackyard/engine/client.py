@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import warnings
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from stackyard.engine.answers import Part
@@ -120,6 +121,11 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        if "api" in self.__dict__:
+            warn("an Engine was not closed", ResourceWarning, source=self)
+            self.close()
 
     def refuse_elsewhere(self) -> None:
         """
