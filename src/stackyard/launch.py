@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import cleanup
@@ -165,12 +164,11 @@ def _warm(
 def _place(
     environment: Environment, book: LeaseBook, engine: Engine, *, progress: Callable[[str], None], **options: Any
 ) -> Stack:
-    """Lease a place for a stack; of one that was killed half-way under the same name nothing is left there."""
-    asked = time.time()
+    """Lease a place for a stack, and remove what a killed start left under the same lease."""
     lease = _acquire(environment, book, engine, progress=progress, **options)
     if options["fixed"] == "prefer" and lease.slot is not None:
         progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
-    if lease.owner.kind == "process" and lease.created < asked:
+    if lease.owner.kind == "process" and lease.reused:
         cleanup.remove(engine, Holdings.of(book.host, lease), keep_volumes=lease.keeps_data)
     return Stack(environment, lease, book, engine)
 

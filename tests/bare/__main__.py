@@ -45,7 +45,7 @@ for each in distributions():
 
 def main(words: Sequence[str]) -> int:
     """Run it all; return the exit code."""
-    parser = argparse.ArgumentParser(prog="nox -s bare --", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./noxw -s bare --", description=__doc__)
     parser.add_argument("--full", action="store_true", help="run `./noxw --yes -s ci` as well")
     parser.add_argument("--month-later", action="store_true", help="offer newer releases of ten locked packages")
     given = parser.parse_args(words)

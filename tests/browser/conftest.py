@@ -76,7 +76,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def chromium() -> Iterator[Any]:
     program = browser.find()
     if program is None:
-        raise StackyardError("no Chromium; `nox -s browser` installs one")
+        raise StackyardError("no Chromium; `./noxw -s browser` installs one")
     # root's Chromium has no sandbox to be had, and the pages are our own
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

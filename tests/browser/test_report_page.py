@@ -1,4 +1,4 @@
-"""The report page as a browser shows it: `nox -s browser` runs these."""
+"""The report page as a browser shows it: `./noxw -s browser` runs these."""
 
 from __future__ import annotations
 

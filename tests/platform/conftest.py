@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 PATIENCE = 5.0  # seconds until a missing event is a failure
-HELP = "run the tests through `nox -s test`, or set what docs/platform.md lists under Tests"
+HELP = "run the tests through `./noxw -s test`, or set what docs/platform.md lists under Tests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,7 @@ def _commands(text: str) -> list[str]:
 
 
 def _plain(line: str) -> str:
-    """Return a line without what follows the command: a comment, an explanation, a pipe, a full stop."""
-    command = re.split(r"\s+#|\s{2,}|\s*\||\s*>|\s*…|\s+\.\.\.|\s*&&|\)\"", line)[0]
+    """Return a line without what follows the command: a synopsis, a comment, an explanation, a pipe, a full stop."""
+    line = re.sub(r"\bNAME\b", PLACE, line)
+    command = re.split(r"\s+#|\s+\[|\s{2,}|\s*\||\s*>|\s*…|\s+\.\.\.|\s*&&|\)\"", line)[0]
     return command.rstrip(" .,;)")

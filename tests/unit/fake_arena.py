@@ -84,7 +84,7 @@ def left_container(lease: str) -> Resource:
 
 
 def result(suite: str, row: str, *samples: float, **given: Any) -> Result:
-    words = {"subject": "stackyard", "what": row, "unit": "s", "command": f"nox -s bench -- {suite}"}
+    words = {"subject": "stackyard", "what": row, "unit": "s", "command": f"./noxw -s bench -- {suite}"}
     return Result.of(samples, suite=suite, row=row, **(words | given))
 
 

@@ -28,7 +28,7 @@ MACHINE = Machine(
 
 
 def result(suite: str, row: str, *samples: float, **given: Any) -> Result:
-    words: dict[str, Any] = {"subject": "stackyard", "what": row, "unit": "s", "command": f"nox -s bench -- {suite}"}
+    words: dict[str, Any] = {"subject": "stackyard", "what": row, "unit": "s", "command": f"./noxw -s bench -- {suite}"}
     return Result.of(samples, suite=suite, row=row, **(words | given))
 
 

@@ -38,6 +38,10 @@ def test_every_session_that_a_text_names_exists_with_its_options(item: advice.Ad
     words.checked(typed, advice.ROOT / "noxfile.py")  # raises UsageError for a word that nox does not take
 
 
+def test_no_text_tells_to_type_nox_which_is_not_on_the_path() -> None:
+    assert [item for item in NOX if not item.text.startswith("./noxw")] == []
+
+
 def test_texts_name_commands() -> None:
     assert len(INVOKE) > 60
     assert len(NOX) > 20

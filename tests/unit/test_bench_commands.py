@@ -108,7 +108,7 @@ def test_a_handful_of_samples_refuses_nothing(history: History, capsys: pytest.C
 
 
 def test_a_gate_without_runs_says_what_to_do(history: History) -> None:
-    with pytest.raises(Exit, match="'nox -s bench -- startup' measures them"):
+    with pytest.raises(Exit, match=r"'\./noxw -s bench -- startup' measures them"):
         call(bench.gate)
     history.append(pair(TEN, TEN, identity="only00000000", commit="1" * 40))
     with pytest.raises(Exit, match="no other benchmark run of 'main'"):
@@ -189,7 +189,7 @@ def test_a_run_is_printed_with_the_machine_first_and_what_was_missed_last() -> N
     assert any(line.startswith("3 stacks at once") for line in lines)
     assert "note: no peers" in lines
     assert lines[-2] == "1 of 2 measured targets met"
-    assert lines[-1] == "missed: stackyard, stackyard: 1.04 s, target 1 s; nox -s bench -- startup"
+    assert lines[-1] == "missed: stackyard, stackyard: 1.04 s, target 1 s; ./noxw -s bench -- startup"
 
 
 def test_a_crowd_is_listed_stack_by_stack_when_all_of_it_stood() -> None:

@@ -471,7 +471,7 @@ def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.Mo
 
     assert (rows["start-up"].figure, rows["start-up"].verdict) == (31.0, "FAIL")
     assert rows["memory"].figure == 100 << 20
-    assert rows["start-up"].command == "nox -s bench -- parallel startup requirements --quick"
+    assert rows["start-up"].command == "./noxw -s bench -- parallel startup requirements --quick"
     assert "clean-up" not in rows
     assert (rows["alpine-image"].figure, rows["alpine-image"].verdict) == (201_000_000, "FAIL")
     assert (rows["limits"].figure, rows["limits"].verdict) == (0, "PASS")
@@ -615,8 +615,8 @@ def test_a_run_measures_each_module_once_without_the_yardmaster(
 def test_a_plan_tells_the_command_that_repeats_it() -> None:
     plan = Plan(environment="ci", depth="full", rounds=7, parallel=20)
 
-    assert plan.command("startup") == "nox -s bench -- startup --env ci --full --rounds 7 --parallel 20"
-    assert Plan().command("startup") == "nox -s bench -- startup"
+    assert plan.command("startup") == "./noxw -s bench -- startup --env ci --full --rounds 7 --parallel 20"
+    assert Plan().command("startup") == "./noxw -s bench -- startup"
     assert (plan.repeats, plan.stacks, Plan(depth="quick").repeats, Plan(depth="quick").stacks) == (7, 20, 3, 3)
     assert Plan().say("anything") is None  # type: ignore[func-returns-value]
 

@@ -232,7 +232,23 @@ def test_check_that_fails_itself_is_a_finding(host: Machine) -> None:
     with answering(host.base / "docker.sock", answers()):
         (finding,) = checks.examine(host, [check])
 
-    assert (finding.status, finding.found, finding.fix) == ("fail", "could not be checked: first line", "z")
+    assert (finding.status, finding.found, finding.fix) == ("fail", "cannot be checked: first line", "z")
+
+
+@pytest.mark.parametrize("name", ["ports", "leftovers"])
+def test_a_state_directory_that_is_refused_is_mended_by_another_one(
+    host: Machine, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir(mode=0o700)
+    (foreign / "letter.txt").write_text("mine")
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(foreign))
+
+    found = examine(host, answers())[name]
+
+    assert "neither empty nor stackyard's" in found.found
+    assert "STACKYARD_STATE_DIR" in found.fix
+    assert "invoke" not in found.fix
 
 
 def finding(name: str, status: checks.Status, fix: str = "") -> checks.Finding:

@@ -104,7 +104,7 @@ def test_an_empty_project_gives_a_page_that_says_so(tmp_path: Path) -> None:
 
     assert outline.open == []
     assert "svg" not in outline.tags
-    for words_ in ("no requirement was measured yet", "'nox -s bench' writes it", "Nothing was verified yet"):
+    for words_ in ("no requirement was measured yet", "'./noxw -s bench' writes it", "Nothing was verified yet"):
         assert words_ in outline.text
     assert "no requirement was measured yet" in summary.markdown(gather(tmp_path))
     assert json.loads(summary.json(Facts()))["verdict"] == "OPEN"
@@ -447,7 +447,7 @@ def test_what_fell_short_is_linked_from_the_top_with_the_digits_that_show_it(tmp
 
     assert '<a href="#target-1">start-up</a>: 1.0003 s, promised at most 1 s (less than 1% above)' in html
     assert 'id="target-1"' in html
-    assert html.count("nox -s bench -- startup") == 1
+    assert html.count("./noxw -s bench -- startup") == 1
 
 
 def test_a_promise_has_a_bar_on_a_scale_of_its_own() -> None:

@@ -69,7 +69,7 @@ def test_an_empty_project_says_what_is_missing_and_what_makes_it(tmp_path: Path)
 
     assert (facts.runs, facts.environments, facts.verified) == ((), (), None)
     assert [gap.rpartition(";")[2] for gap in facts.gaps] == [
-        " 'nox -s bench' writes it", " './noxw -s test' writes reports/test.json", " 'nox -s verify' does it",
+        " './noxw -s bench' writes it", " './noxw -s test' writes reports/test.json", " './noxw -s verify' does it",
     ]  # fmt: skip
 
 

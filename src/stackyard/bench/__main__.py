@@ -64,7 +64,7 @@ def _main(options: argparse.Namespace) -> int:
     return broken(run)
 
 
-def parser(prog: str = "nox -s bench --") -> argparse.ArgumentParser:
+def parser(prog: str = "./noxw -s bench --") -> argparse.ArgumentParser:
     """Return the parser of the words that follow *prog*."""
     made = argparse.ArgumentParser(prog=prog, description=__doc__)
     made.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(suites.MODULES)}, all")

@@ -85,7 +85,7 @@ def guard(base: Run, candidate: Run) -> list[Comparison]:
     if not found:
         suites = ", ".join(sorted({suite for suite, _ in GUARDED}))
         raise UsageError(
-            f"runs {base.id} and {candidate.id} have no {suites} in common; 'nox -s bench -- startup' measures it"
+            f"runs {base.id} and {candidate.id} have no {suites} in common; './noxw -s bench -- startup' measures it"
         )
     return found
 
@@ -137,14 +137,14 @@ def opponents(history: History, against: str, candidate: str | None = None) -> t
             return run, judged
     raise UsageError(
         f"no other benchmark run of {against[:60]!r} to hold run {judged.id} against; check it out and run "
-        "'nox -s bench -- startup'"
+        "'./noxw -s bench -- startup'"
     )
 
 
 def _newest(runs: Sequence[Run]) -> Run:
     found = [run for run in runs if _has_guarded(run)]
     if not found:
-        raise UsageError("no benchmark run has figures to guard; 'nox -s bench -- startup' measures them")
+        raise UsageError("no benchmark run has figures to guard; './noxw -s bench -- startup' measures them")
     return found[-1]
 
 

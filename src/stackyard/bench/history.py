@@ -97,4 +97,6 @@ class History:
             if run.id.startswith(name) or (run.commit or "").startswith(commit or name):
                 return run
         known = ", ".join(f"{run.id} ({run.source})" for run in runs[-5:]) or "none"
-        raise UsageError(f"no benchmark run of {name[:60]!r}; newest: {known}; 'nox -s bench -- startup' measures one")
+        raise UsageError(
+            f"no benchmark run of {name[:60]!r}; newest: {known}; './noxw -s bench -- startup' measures one"
+        )

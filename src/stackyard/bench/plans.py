@@ -48,7 +48,7 @@ class Plan:
 
     def command(self, suite: str) -> str:
         """Return the command line that measures *suite* in the same way."""
-        words = ["nox -s bench --", suite]
+        words = ["./noxw -s bench --", suite]
         words += [f"--env {self.environment}"] if self.environment != "test" else []
         words += [f"--{self.depth}"] if self.depth != "default" else []
         words += [f"--rounds {self.rounds}"] if self.rounds else []

@@ -51,7 +51,7 @@ def ensure(
     if package is None or not machine.has_apt:
         raise StackyardError(f"no Chromium on {machine.distribution.title}; {HOW}")
     if not (consent or ask(f"not installed: {package}. Install with apt?")):
-        raise StackyardError(f"not installed: {package}; run `nox -s browser -- --yes`, or {HOW}")
+        raise StackyardError(f"not installed: {package}; run `./noxw -s browser -- --yes`, or {HOW}")
     packages.add(machine, [package], say)
     found = find(machine)
     if found is None:

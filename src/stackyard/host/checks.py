@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard import process
-from stackyard.errors import CommandError, StackyardError
+from stackyard.errors import BookError, CommandError, StackyardError, UsageError
 from stackyard.host import packages, setup
 from stackyard.host.endpoint import Endpoint, Knock, version_tuple
 from stackyard.host.machine import Machine
@@ -138,12 +138,19 @@ class Check:
         try:
             seen = self.look(scene)
         except (StackyardError, OSError) as error:
-            seen = Seen(fine=False, found=f"could not be checked: {str(error).splitlines()[0]}")
+            seen = Seen(fine=False, found=f"cannot be checked: {str(error).splitlines()[0]}", fix=_fix_of(error))
         status: Status = (
             "unknown" if seen.unknown else "ok" if seen.fine else "fail" if self.required else "warn"
         )  # fmt: skip
         fix = "" if seen.fine or seen.unknown else seen.fix or self.fix
         return Finding(id=self.id, title=self.title, status=status, found=seen.found, needed=self.needed, fix=fix)
+
+
+def _fix_of(error: Exception) -> str:
+    """Return what mends *error* itself, where the fix of the check that met it would not; else an empty text."""
+    if isinstance(error, BookError):
+        return "set STACKYARD_STATE_DIR to a new directory, or correct what the error names"
+    return "correct what the error names" if isinstance(error, UsageError) else ""
 
 
 def examine(machine: Machine | None = None, checks: Sequence[Check] | None = None) -> list[Finding]:

@@ -1,9 +1,9 @@
 """
-Whether the host has memory for one more stack, before anything is started that would slow all the others down.
+Whether the host has memory for one more stack. This is checked before anything starts and slows the others down.
 
-A lease books what its containers reserve in the Compose file. All bookings together stay within a share of the host's
-memory; and because a stack that has just been leased does not use yet what it will, young bookings also come off what
-the kernel calls available. Where a cgroup limits this process, its limit counts instead of the host's.
+A lease books the memory that its containers reserve in the Compose file. All bookings together stay within a share of
+the host's memory. A new stack does not use its memory yet, so young bookings are also subtracted from what the kernel
+calls available. If a cgroup limits this process, its limit counts instead of the host's memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 SHARE: Final = 0.9  # of all memory that leases may book together; the rest is for the engine and the tests themselves
-SETTLING: Final = 30.0  # seconds until a stack uses what it will; by then "available" counts it
+SETTLING: Final = 30.0  # seconds until a stack uses its memory, so that "available" counts it
 _MB: Final = 1_000_000
 
 
@@ -52,7 +52,7 @@ class Booked(NamedTuple):
         row = db.execute(
             "SELECT count(*), coalesce(sum(memory_mb), 0),"
             " coalesce(sum(CASE WHEN created BETWEEN ? AND ? THEN memory_mb ELSE 0 END), 0) FROM leases"
-            # more is nobody's, and sums of it would not fit into a number
+            # no lease books more, and a sum of larger values would overflow
             " WHERE typeof(memory_mb)='integer' AND memory_mb BETWEEN 1 AND 1000000000",
             (now - SETTLING, now),
         ).fetchone()
@@ -71,9 +71,9 @@ class Capacity(NamedTuple):
     Attributes:
         environment: Its name.
         stacks: How many.
-        limit: What there is least of.
+        limit: What runs out first.
         slots: Free slots of the port pool.
-        networks: Free /28 subnets, counted no further than there are slots.
+        networks: Free /28 subnets, counted up to the number of slots.
         memory: Stacks that fit into memory; None if the environment books none or the host does not tell.
         reserve_mb: What one stack books, in MB.
         booked_mb: What leases have booked, in MB.
@@ -133,16 +133,16 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
         return None
     from stackyard.report import format_size  # noqa: PLC0415 - most requests are not refused
 
-    waiting = f", {ahead} wait before this request" if ahead else ""
+    waiting = f", {ahead} requests wait before this one" if ahead else ""
     needed, taken, most, free, young = (
         format_size(size * _MB)
         for size in (reserve_mb, booked.total_mb, int(memory.total_mb * SHARE), memory.available_mb, booked.young_mb)
     )
     return (
         f"no memory for another stack of {environment}, which books {needed}: {booked.leases} leases have booked "
-        f"{taken} of {most} ({SHARE:.0%} of all), {free} are available, {young} of them for stacks just starting"
-        f"{waiting}. To go on, end other stacks (invoke ports.list, invoke ports.gc), wait (--wait SECONDS), or start "
-        "it all the same (--force)"
+        f"{taken} of {most} ({SHARE:.0%} of all), {free} are available, {young} of them for stacks that are starting"
+        f"{waiting}. Next: end other stacks (invoke ports.list, invoke cleanup.stale), wait (--wait SECONDS), or start "
+        "it anyway (--force)"
     )
 
 
@@ -151,7 +151,7 @@ def host_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
     Return the memory of this host, or of the cgroup this process is limited to; None if neither can be read.
 
     Args:
-        proc: Where the kernel tells of processes.
+        proc: Where the kernel lists processes.
         cgroups: Where the tree of control groups (version 2) is.
     """
     try:
@@ -185,7 +185,7 @@ def _limited(folder: Path) -> Memory | None:
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
         used = int((folder / "memory.current").read_text(encoding="ascii"))
         stat = (folder / "memory.stat").read_text(encoding="ascii").split()
-        # pages of files that nobody uses now go as soon as somebody needs the room
+        # the kernel frees file pages that are not in use as soon as a program needs the memory
         idle = int(stat[stat.index("inactive_file") + 1])
     except (OSError, ValueError, IndexError):
         return None

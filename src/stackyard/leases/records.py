@@ -111,6 +111,8 @@ class Lease:
         removing: Whether its owner has taken it over only to remove its stack.
         memory_mb: MB (1,000,000 bytes) of the host's memory that it books.
         directory: Where its files are, mode 0700.
+        reused: Whether `LeaseBook.acquire` returned a lease that was there before the call. No clock tells this: the
+            wall clock may be set at any time.
     """
 
     id: str
@@ -127,6 +129,7 @@ class Lease:
     removing: bool = False
     memory_mb: int = 0
     directory: Path = field(repr=False)
+    reused: bool = field(default=False, repr=False, compare=False)
 
     @property
     def keeps_data(self) -> bool:

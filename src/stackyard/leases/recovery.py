@@ -1,9 +1,9 @@
 """
-What a new book takes over from a lost one.
+How a new book restores the leases of a lost one.
 
-First from the leases' own directories, whose env files tell all but the deadline and whose locks still tell who
-lives; then, where the caller can list them, from the stacks that run. Whatever has lost its deadline gets a fresh
-one.
+It first reads the leases' own directories: their env files hold everything except the deadline, and their locks show
+which owners are alive. If the caller can list the running stacks, it then reads their labels. A lease whose deadline is
+lost gets a new one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stackyard")
 
-GRACE: Final = 3600.0  # seconds that a recovered lease without an owning process lives unless renewed
+GRACE: Final = 3600.0  # seconds until a restored lease without an owning process ends, unless it is renewed
 
 
 def recover(
@@ -40,14 +40,14 @@ def recover(
     now: float,
 ) -> None:
     """
-    Enter what survived into a new book.
+    Write the leases that survived into a new book.
 
     Args:
         db: The book, in a transaction.
         settings: Pool and host.
-        state: ``due``, or ``stacks`` once the directories have been read.
+        state: ``due``, or ``stacks`` after the directories have been read.
         directory: Where the leases' directories are.
-        survivors: Lists the leases of running stacks; None leaves that to a later caller.
+        survivors: Lists the leases of running stacks; if None, a later caller lists them.
         now: Seconds since 1970.
     """
     first = state == "due"
@@ -60,13 +60,14 @@ def recover(
             _enter(db, settings, directory, survivors(), now)
             state = "done"
         except StackyardError as error:
-            # told once; every later piece of work tries again
-            log.log(logging.WARNING if first else logging.DEBUG, "new lease book, running stacks not listed: %s", error)
+            # warned once; every later transaction tries again
+            level = logging.WARNING if first else logging.DEBUG
+            log.log(level, "the lease book is new, and the running stacks cannot be listed yet: %s", error)
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
 
 
 def is_done(db: Transaction) -> bool:
-    """Say whether the directories' leases are in the book, so that any other directory is nobody's."""
+    """Say whether the book holds the directories' leases, so that no other directory belongs to a lease."""
     row = db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()
     return row is None or row[0] != "due"
 
@@ -79,7 +80,7 @@ def _from_files(directory: Path, host: str) -> Iterator[Survivor]:
 
 
 def survivor_in(directory: Path, host: str) -> Survivor | None:
-    """Read the lease that the env file in its *directory* tells of; None if it tells of no lease of *host*."""
+    """Read the lease of the env file in *directory*; None if the file describes no lease of *host*."""
     try:
         variables = parse_env(disk.read(directory / ENV).decode())
     except (OSError, ValueError):
@@ -114,6 +115,6 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             rows.insert(db, rows.checked(lease))
         except (sqlite3.IntegrityError, BadRowError) as error:
             db.execute("ROLLBACK TO entry")
-            log.warning("lease %s of %s cannot be entered again: %s", lease.id, lease.environment, error)
+            log.warning("lease %s of %s cannot be restored: %s", lease.title, lease.environment, error)
             continue
-        log.warning("lease %s of %s was found again", lease.id, lease.environment)
+        log.warning("lease %s of %s was restored", lease.title, lease.environment)

@@ -1,4 +1,4 @@
-"""Why a lease cannot be granted, said so that the reader can go on."""
+"""Error texts: why a lease cannot be granted, and what to do next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN: Final = 5  # holders named in one message
 
 
 def obstacle(db: Transaction, directory: Path, place: Place, ground: Ground) -> str | None:
-    """Say what stands in the way of a fixed block, and who; None if nothing does."""
+    """Say what blocks a fixed block, and who has it; None if it is free."""
     wanted = [("port", str(port)) for port in place.ports.values()] + [("subnet", place.subnet)]
     for kind, value in wanted:
         row = db.execute("SELECT lease FROM claims WHERE kind=? AND value=?", (kind, value)).fetchone()
@@ -40,27 +40,26 @@ def obstacle(db: Transaction, directory: Path, place: Place, ground: Ground) -> 
 
 def describe(lease: Lease) -> str:
     """Name a lease and its owner."""
-    name = f" ({lease.parallel_id})" if lease.parallel_id else ""
-    return f"lease {lease.id}{name} of {lease.environment}, {lease.owner.describe()}"
+    return f"lease {lease.title} of {lease.environment}, {lease.owner.describe()}"
 
 
 def kept(lease: Lease) -> str:
-    """Say that a lease there can only be one of belongs to a living process."""
+    """Say that a living process has the only lease of that name."""
     doing = "is being removed by" if lease.removing else "belongs to"
     who = lease.owner.describe()
-    return f"lease {lease.id} of {lease.environment} {doing} {who}; wait for that to end (--wait SECONDS)"
+    return f"lease {lease.title} of {lease.environment} {doing} {who}; wait until that ends (--wait SECONDS)"
 
 
 def fixed(environment: str, obstacle: str) -> str:
-    """Say that an environment's own ports cannot be had."""
+    """Say why an environment cannot have its own ports."""
     return (
-        f"environment {environment!r} needs its own ports, but {obstacle}; end that one first ('invoke ports.list' "
+        f"environment {environment!r} needs its own ports, but {obstacle}; free it first ('invoke ports.list' "
         "shows all leases), or change the ports in envs/docker_environments.yaml and in the env file"
     )
 
 
 def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: int) -> str:
-    """Say why the pool has nothing left, who holds it, and how to go on."""
+    """Say why the pool has nothing left, who has its slots, and what to do next."""
     settings = search.settings
     held = [lease for lease in leases if lease.slot is not None]
     dead = sum(lease.is_stale(search.now) for lease in held)
@@ -68,11 +67,11 @@ def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: 
     if search.busy:
         text += f", {search.busy} in use by other programs or kept by the kernel"
     if search.resting:
-        text += f", {search.resting} rest after a stolen port or a damaged row of the book"
+        text += f", {search.resting} not in use for a while after a port conflict or a damaged row of the book"
     if ahead:
-        text += f", {ahead} wait before this request"
+        text += f", {ahead} requests wait before this one"
     if held:
         more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
         text += f"; held by {'; '.join(map(describe, held[:_SHOWN]))}{more}"
     advice = f"widen the pool (STACKYARD_POOL={settings.pool_text},20000-20999)"
-    return f"{text}. To go on, {advice}, free stale leases (invoke ports.gc), or wait (--wait SECONDS)"
+    return f"{text}. Next: {advice}, remove stale stacks (invoke cleanup.stale), or wait (--wait SECONDS)"

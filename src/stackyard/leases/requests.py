@@ -127,7 +127,7 @@ class Request:
         # a stack that stands, or is detached by now, must not go with whoever asks for it once more
         keeps = self.attached and held.owner.kind == "detached" and held.owner.is_alive(held.lock)
         owner = held.owner if keeps else self._owner()
-        again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False)
+        again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False, reused=True)
         if self.variables or again.owner != held.owner or not _is_whole(again):
             files.write(again, self._environment, self.variables, self.host)
         _hold(again)

@@ -142,7 +142,7 @@ def _runs(path: Path, gaps: list[str]) -> Iterator[Run]:
     except OSError:
         lines = []
     if not any(line.strip() for line in lines):
-        gaps.append(f"{HISTORY} holds no benchmark; 'nox -s bench' writes it")
+        gaps.append(f"{HISTORY} holds no benchmark; './noxw -s bench' writes it")
     for count, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -259,7 +259,7 @@ def _unit(value: Any) -> str:
 def _verified(path: Path, gaps: list[str]) -> Verified | None:
     content = _load(path)
     if content is None:
-        gaps.append("nothing was verified yet; 'nox -s verify' does it")
+        gaps.append("nothing was verified yet; './noxw -s verify' does it")
         return None
     try:
         return _read_sarif(path, content["runs"][0])

@@ -37,7 +37,7 @@ def again(facts: Facts) -> str:
     run = facts.newest("requirements")
     if run is None:
         return ""
-    return " ".join(["nox -s bench --", *run.suites, *([] if run.depth == "default" else [f"--{run.depth}"])])
+    return " ".join(["./noxw -s bench --", *run.suites, *([] if run.depth == "default" else [f"--{run.depth}"])])
 
 
 def render_markdown(name: str, **given: Any) -> str:

@@ -48,9 +48,9 @@ def test_leases_book_memory_until_none_is_left(book: LeaseBook, hungry: Surround
 
     assert str(caught.value) == (
         "no memory for another stack of test, which books 286 MiB: 3 leases have booked 858 MiB of 858 MiB (90% "
-        "of all), 954 MiB are available, 858 MiB of them for stacks just starting. To go on, end other stacks "
+        "of all), 954 MiB are available, 858 MiB of them for stacks that are starting. Next: end other stacks "
         "(invoke ports.list, "
-        "invoke ports.gc), wait (--wait SECONDS), or start it all the same (--force)"
+        "invoke cleanup.stale), wait (--wait SECONDS), or start it anyway (--force)"
     )
     book.release(held[0])
     assert book.acquire(hungry).memory_mb == 300
@@ -273,4 +273,4 @@ def test_nothing_booked_leaves_all_the_room() -> None:
     assert admission.refusal("test", 100, memory, booked, 8) is None
     refused = admission.refusal("test", 100, memory, booked, 9)
     assert refused is not None
-    assert "9 wait before this request" in refused
+    assert "9 requests wait before this one" in refused

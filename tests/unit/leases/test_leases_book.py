@@ -98,7 +98,7 @@ def test_a_full_pool_names_range_holders_and_ways_out(book: LeaseBook, environme
     assert "no free slot of 10 ports in 11000-11039: 4 of 4 slots are leased (0 of them stale)" in text
     assert "job-3" in text
     assert "STACKYARD_POOL=11000-11039,20000-20999" in text
-    assert "invoke ports.gc" in text
+    assert "invoke cleanup.stale" in text
     assert len(book.leases()) == 4
 
 
@@ -312,6 +312,14 @@ def test_a_taken_fixed_block_names_the_lease_and_process_that_has_it(
 
     assert f"port 11934 is leased to lease {holder.id} of test, pid {os.getpid()} (" in str(caught.value)
     assert "envs/docker_environments.yaml" in str(caught.value)
+
+
+def test_a_lease_is_told_by_its_name_and_id(book: LeaseBook, environment: Surroundings) -> None:
+    held = book.acquire(environment, parallel_id="mine", fixed="only", attached=True)
+
+    with pytest.raises(PoolExhaustedError) as caught:
+        book.acquire(environment, fixed="only")
+    assert f"leased to lease mine ({held.id}) of test" in str(caught.value)
 
 
 def test_a_program_on_a_fixed_port_is_named(book: LeaseBook, environment: Surroundings) -> None:
@@ -623,7 +631,7 @@ def test_who_does_not_wait_does_not_overtake_those_who_do(
         clock.now += seconds
         if not seen:
             book.release(held[1])
-            with pytest.raises(PoolExhaustedError, match="1 wait before this request") as caught:
+            with pytest.raises(PoolExhaustedError, match="1 requests wait before this one") as caught:
                 book.acquire(environment)
             seen.append(str(caught.value))
             book.release(held[2])

@@ -269,7 +269,7 @@ def test_a_row_that_nobody_wrote_so_is_set_aside_and_its_lease_found_again(
 
     assert {found.id: found.ports for found in book.leases()} == {lease.id: lease.ports, other.id: other.ports}
     assert "a row of leases was set aside, see the table set_aside: ports is 'x' and must be ports" in caplog.text
-    assert f"lease {lease.id} of test was found again" in caplog.text
+    assert f"lease {lease.id} of test was restored" in caplog.text
     held = book._store.run(lambda db: db.execute("SELECT source, content FROM set_aside").fetchall())
     assert [source for source, _ in held] == ["leases"]
     assert f"id='{lease.id}', parallel_id=NULL, environment='test', slot=0, ports='x'" in held[0][1]
@@ -447,7 +447,7 @@ def test_a_survivor_whose_ports_are_leased_meanwhile_is_left_out(
     assert found is not None
 
     assert {lease.id for lease in make_book(lambda: [found, found]).leases()} == {lease.id for lease in held}
-    assert "lease 0000abcd of test cannot be entered again" in caplog.text
+    assert "lease 0000abcd of test cannot be restored" in caplog.text
     assert book.check() == "ok"
 
 

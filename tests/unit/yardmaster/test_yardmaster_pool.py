@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from fake_probes import Answering, Silent, replace_probes
 from stackyard import images, launch
 from stackyard.environments import Environment
 from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
-from stackyard.leases import LeaseBook, Owner
+from stackyard.leases import Lease, LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.engine import Engine
-    from stackyard.leases import Lease
 
 FOUND = {"redis": ("stackyard/redis:debian-abc", "sha256:1"), "auth": ("stackyard/auth:debian-def", "sha256:2")}
 
@@ -283,6 +283,23 @@ def test_what_a_start_left_that_was_killed_half_way_is_removed_before_the_next_o
 
     assert stack.lease.id == lease.id
     assert not stack.stood_before
+    assert fake_engine.containers == {}
+
+
+def test_what_a_killed_start_left_is_removed_although_the_clock_was_set_back_since(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, state: Settings, environment: Environment,
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ahead = LeaseBook(state, clock=lambda: time.time() + 3600.0)
+    lease = ahead.acquire(environment, parallel_id="mine", attached=True)
+    fake_engine.container("redis", lease.id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "is_stale", lambda *_: True)
+        patch.setattr(Owner, "runs", lambda _owner: False)
+        book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (replace(lease.owner, pid=1).label(),)))
+        stack, _ = start(parallel_id="mine", fixed="never")
+
+    assert stack.lease.id == lease.id
     assert fake_engine.containers == {}
 
 
