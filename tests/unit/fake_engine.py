@@ -165,7 +165,8 @@ def serve(engine: FakeEngine, path: Path) -> _Server:
             status, content = engine.answer(self.command, address.path, parse_qs(address.query), asked)
             body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            kind = "vnd.docker.raw-stream" if isinstance(content, bytes) else "json"
+            self.send_header("Content-Type", f"application/{kind}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -382,3 +382,53 @@ def test_all_services_logs_come_in_order_of_time_with_their_names(shell: Shell, 
     assert out.splitlines()[2] == "redis | two"
     assert shell.run("env.logs", "auth", "--timestamps")[1].startswith("2026-01-01T00:00:00.0Z first")
     assert shell.run("env.logs", "-f", "-j")[0] == 2
+
+
+def test_new_lines_are_followed_until_no_container_runs(
+    shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = add_lease(fake_engine, "redis", "auth")
+    redis, auth = (fake_engine.containers[f"{name}-{lease.id}"] for name in ("redis", "auth"))
+    auth["state"]["Status"] = "exited"
+    redis["log"] = b"old\none\n"
+    answer, read = fake_engine.answer, iter(range(9))
+
+    def restarted(method: str, path: str, *rest: Any) -> tuple[int, Any]:
+        found = answer(method, path, *rest)
+        if path.endswith("logs") and "redis" in path:
+            match next(read):
+                case 0:
+                    redis["log"] += b"two\n"
+                case 1:
+                    redis["log"] += b"three\n"
+                case 2:
+                    redis["state"]["Status"] = "exited"
+        return found
+
+    monkeypatch.setattr(fake_engine, "answer", restarted)
+    monkeypatch.setattr("stackyard.commands.following.PAUSE", 0.01)
+    monkeypatch.setattr("stackyard.commands.following.RESTART", 0.2)
+
+    code, out, error = shell.run("env.logs", "--follow", "--tail", "1")
+
+    assert (code, error) == (0, "")
+    assert out.splitlines() == ["redis | old", "redis | one", "redis | two", "redis | three"]
+
+
+def test_following_ends_with_the_engines_error(
+    shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = add_lease(fake_engine, "redis")
+    answer = fake_engine.answer
+
+    def broken(method: str, path: str, query: dict[str, list[str]], *rest: Any) -> tuple[int, Any]:
+        if query.get("follow") == ["1"]:
+            fake_engine.broken = True
+        return answer(method, path, query, *rest)
+
+    monkeypatch.setattr(fake_engine, "answer", broken)
+
+    code, _, error = shell.run("env.logs", "--follow")
+
+    assert code == 3
+    assert re.fullmatch(f"[a-z ]+ container redis-{lease.id}: the engine refused: the engine is out of order", error)

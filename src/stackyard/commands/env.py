@@ -121,12 +121,14 @@ def logs(
 
     lines = check_count("--tail", tail, most=MOST_LINES)
     if follow and json:
-        raise UsageError("--follow never ends, so there is no JSON of it; leave --follow or --json out")
+        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
     with attach(name) as stack:
         chosen = list(service or ())
         if follow:
-            code = shown.follow(stack, chosen, tail=lines, timestamps=timestamps)
-            raise Exit(code=code)
+            from stackyard.commands import following  # noqa: PLC0415 - keeps `invoke -l` quick
+
+            following.follow(stack, chosen, tail=lines, timestamps=timestamps)
+            return
         found = shown.read(stack, chosen, tail=lines)
         if json:
             answer(

@@ -1,17 +1,16 @@
-"""What the services of a stack wrote: the last lines in order of time, or new ones as they come."""
+"""What the services of a stack wrote: the last lines in order of time."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackyard import process
 from stackyard.engine.records import SERVICE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stackyard.engine import Resource
     from stackyard.stacks import Stack
 
 
@@ -42,7 +41,7 @@ def read(stack: Stack, services: Sequence[str], *, tail: int) -> list[Line]:
     if services:
         found = {service: stack.container(service) for service in services}
     else:
-        found = {item.labels.get(SERVICE_LABEL, item.name): item for item in stack.engine.containers(stack.labels)}
+        found = {service_of(item): item for item in stack.containers()}
     lines = [
         Line(at, service, text)
         for service, container in found.items()
@@ -54,9 +53,22 @@ def read(stack: Stack, services: Sequence[str], *, tail: int) -> list[Line]:
     return sorted(lines, key=lambda line: line.at)
 
 
-def text(lines: Sequence[Line], *, prefix: bool, timestamps: bool) -> str:
-    """Return *lines* for a terminal, each with its service's name before it if *prefix*."""
-    width = max((len(line.service) for line in lines), default=0)
+def service_of(container: Resource) -> str:
+    """Return the name of a container's service; its own name if it has none."""
+    return container.labels.get(SERVICE_LABEL, container.name)
+
+
+def text(lines: Sequence[Line], *, prefix: bool, timestamps: bool, width: int = 0) -> str:
+    """
+    Return *lines* for a terminal.
+
+    Args:
+        lines: What to show.
+        prefix: Begin each line with its service's name.
+        timestamps: Begin each line, or what follows the name, with its time.
+        width: Columns of the names at least.
+    """
+    width = max([width, *(len(line.service) for line in lines)])
     return "".join(
         (f"{line.service:<{width}} | " if prefix else "") + (f"{line.at} " if timestamps else "") + f"{line.text}\n"
         for line in lines
@@ -69,19 +81,3 @@ def by_service(lines: Sequence[Line], *, timestamps: bool) -> list[dict[str, obj
     for line in lines:
         found.setdefault(line.service, []).append(f"{line.at} {line.text}" if timestamps else line.text)
     return [{"service": service, "lines": written} for service, written in sorted(found.items())]
-
-
-def follow(stack: Stack, services: Sequence[str], *, tail: int, timestamps: bool) -> int:
-    """
-    Let Compose show new lines on this terminal until Ctrl-C; it goes on when a container is restarted.
-
-    Raises:
-        UsageError: If the stack has no such service.
-    """
-    for service in services:
-        stack.container(service)
-    words = ["--follow", "--tail", str(tail)]
-    words += ["--timestamps"] if timestamps else []
-    words += ["--no-log-prefix"] if len(services) == 1 else []
-    words += [] if sys.stdout.isatty() else ["--no-color"]
-    return process.passthrough(stack.compose.command("logs", *words, *services), inherit=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import struct
 import warnings
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -28,7 +29,7 @@ SHARED: Final = "container:"  # begins the network mode of a container that shar
 T = TypeVar("T")
 WIDTH: Final = 300  # characters of a reason
 # what reading a wrong answer raises, here or in the library
-WRONG: Final = (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError)
+WRONG: Final = (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError, struct.error)
 
 
 @contextlib.contextmanager

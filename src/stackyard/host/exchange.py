@@ -65,7 +65,7 @@ class _Reader(io.RawIOBase):
     """A socket's bytes, each read with the time that is left of its exchange."""
 
     def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
-        self._socket = sock
+        self._sock = sock
         # this way the socket stays open until the answer is read, even when its connection has been closed
         self._raw: Any = sock.makefile("rb", buffering=0)
         self._exchange = exchange
@@ -77,7 +77,7 @@ class _Reader(io.RawIOBase):
         return int(self._raw.fileno())
 
     def readinto(self, buffer: Any) -> int:
-        self._socket.settimeout(self._exchange.left())
+        self._sock.settimeout(self._exchange.left())
         return int(self._raw.readinto(buffer))
 
     def close(self) -> None:
