@@ -418,7 +418,7 @@ def test_new_lines_are_followed_until_no_container_runs(
 def test_following_ends_with_the_engines_error(
     shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = add_lease(fake_engine, "redis")
+    add_lease(fake_engine, "redis")
     answer = fake_engine.answer
 
     def broken(method: str, path: str, query: dict[str, list[str]], *rest: Any) -> tuple[int, Any]:
@@ -430,5 +430,4 @@ def test_following_ends_with_the_engines_error(
 
     code, _, error = shell.run("env.logs", "--follow")
 
-    assert code == 3
-    assert re.fullmatch(f"[a-z ]+ container redis-{lease.id}: the engine refused: the engine is out of order", error)
+    assert (code, error) == (3, "listing containers: the engine refused: the engine is out of order")
