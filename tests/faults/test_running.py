@@ -41,7 +41,7 @@ def test_a_killed_service_shows_in_the_status_at_once(yard: Yard, stack: Stack, 
 
     code, out, _ = yard.invoke("env.status", "--json", "--name", stack.lease.id)
 
-    rows = {row["service"]: row for row in json.loads(out[: out.rindex("]") + 1])}
+    rows = {row["service"]: row for row in json.loads(out[: out.rindex("}") + 1])["services"]}
     assert code == 7
     assert (rows[service]["status"], rows[service]["exit_code"]) == ("exited", 137)
     assert {row["status"] for name, row in rows.items() if name != service} == {"running"}

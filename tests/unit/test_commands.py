@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import re
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,7 +41,7 @@ def shell(
     return Shell(capsys)
 
 
-def add_lease(fake_engine: FakeEngine, *services: str, ttl: float = 60) -> Lease:
+def add_lease(fake_engine: FakeEngine, *services: str, ttl: float | None = 60) -> Lease:
     with Engine() as engine:
         lease = open_book(None, engine).acquire(Environment.load("test"), ttl=ttl)
     for service in services:
@@ -182,7 +184,46 @@ def test_status_shows_memory_and_fails_unless_all_run(shell: Shell, fake_engine:
 
     fake_engine.containers[next(iter(fake_engine.containers))]["state"]["Status"] = "exited"
     assert shell.run("env.status")[0] == 7
-    assert {row["status"] for row in shell.json("env.status")} == {"running", "exited"}
+    assert {row["status"] for row in shell.json("env.status")["services"]} == {"running", "exited"}
+
+
+def test_status_says_until_when_the_stack_stays(shell: Shell, fake_engine: FakeEngine) -> None:
+    lease = add_lease(fake_engine, "redis", ttl=2400)
+
+    until = time.strftime("%H:%M", time.localtime(lease.deadline))
+    extends = f"'invoke ports.renew --name {lease.id} --ttl 4h' extends it"
+    assert shell.run("env.status")[1].splitlines()[-1] == f"stays until {until} (40 min); {extends}"
+    assert shell.json("env.status")["deadline"] == lease.deadline
+
+
+@pytest.mark.parametrize(("ttl", "told"), [(None, "stays as long as pid "), (math.inf, "stays until you remove it")])
+def test_status_says_what_keeps_a_stack_without_a_deadline(
+    shell: Shell, fake_engine: FakeEngine, ttl: float | None, told: str
+) -> None:
+    add_lease(fake_engine, "redis", ttl=ttl)
+
+    assert shell.run("env.status")[1].splitlines()[-1].startswith(told)
+    assert shell.json("env.status")["deadline"] is None
+
+
+@pytest.mark.parametrize(
+    ("ttl", "terminal", "lines"), [(500, True, 1), (500, False, 0), (2400, True, 0), (None, True, 0)]
+)
+def test_a_command_on_a_terminal_mentions_the_near_end_of_the_stack(
+    shell: Shell,
+    fake_engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    ttl: float | None,
+    terminal: bool,
+    lines: int,
+) -> None:
+    lease = add_lease(fake_engine, "redis", ttl=ttl)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+
+    code, _, said = shell.run("env.restart", "redis")
+
+    assert code == 0
+    assert said.count(f"note: {lease.id} stays until") == lines
 
 
 def test_status_of_a_lease_without_a_stack_says_so(shell: Shell, fake_engine: FakeEngine) -> None:

@@ -11,6 +11,7 @@ from invoke.tasks import task
 
 from stackyard.commands import options
 from stackyard.commands.common import answer, attach, check_count, identity
+from stackyard.commands.endings import ending, remind
 from stackyard.commands.options import Option
 from stackyard.commands.pool import pool
 from stackyard.commands.task import Command
@@ -54,7 +55,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
 
 @task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
 def status(_c: Context, name: str = "", json: bool = False) -> None:
-    """Show each service of a stack: state, health, memory, restarts; exit code 7 if one is not running or not well."""
+    """Show each service of a stack and until when it stays; exit code 7 if a service is not running or not well."""
     from stackyard.report import table  # noqa: PLC0415 - keeps `invoke -l` quick
 
     with attach(name) as stack:
@@ -66,7 +67,8 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
             for row in rows
         ]  # fmt: skip
         heads = ["service", "status", "health", "memory", "limit", "restarts", "exit code"]
-        answer(rows, table(shown, heads), as_json=json)
+        content = identity(stack.lease) | {"deadline": stack.lease.deadline, "services": rows}
+        answer(content, f"{table(shown, heads)}\n{ending(stack.book, stack.lease)}", as_json=json)
         if not json and any(row["health"] == "starting" for row in rows):
             print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
         if not all(map(stack.is_well, states)) or not states:
@@ -127,6 +129,7 @@ def logs(
         if follow:
             from stackyard.commands import following  # noqa: PLC0415 - keeps `invoke -l` quick
 
+            remind(stack.book, stack.lease)
             following.follow(stack, chosen, tail=lines, timestamps=timestamps)
             return
         found = shown.read(stack, chosen, tail=lines)
@@ -176,6 +179,7 @@ def exec_(
             answer(identity(stack.lease) | shown, "", as_json=True)
             code = done.returncode
         else:
+            remind(stack.book, stack.lease)
             code = stack.exec(chosen, asked)
         if code:
             raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
@@ -218,6 +222,7 @@ def restart(_c: Context, service: str = "", name: str = "", json: bool = False) 
     """Restart one service's container; its address stays."""
     with attach(name) as stack:
         chosen = _service(stack, service)
+        remind(stack.book, stack.lease)
         stack.restart(chosen)
         answer(identity(stack.lease) | {"service": chosen}, f"{chosen} restarted", as_json=json)
 

@@ -15,6 +15,7 @@ from stackyard.commands import cleanup, leasing, options
 from stackyard.commands.common import answer, only
 from stackyard.commands.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.commands.task import Command
+from stackyard.errors import UsageError
 from stackyard.leases.owners import short
 
 if TYPE_CHECKING:
@@ -95,18 +96,34 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
     options={
         "name": options.NAME,
         "environment": options.ENVIRONMENT.but(help="Environment, if the name is used in several."),
-        "ttl": options.TTL.but(help="Time from now until the lease ends, such as 30m or 4h (default: 1h)."),
+        "ttl": options.TTL.but(
+            help="Time from now until the lease ends, such as 30m or 4h (default: 1h, but no end stays no end)."
+        ),
         "json": options.JSON,
     },
-)
-def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "1h", json: bool = False) -> None:
+)  # fmt: skip
+def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
     """Let a lease last longer."""
     from stackyard.durations import seconds  # noqa: PLC0415 - as above
 
-    length = seconds("--ttl", ttl)
+    length = seconds("--ttl", ttl or "1h")
     book = open_book()
-    lease = book.renew(_chosen(book, name, environment).id, length)
+    lease = _chosen(book, name, environment)
+    if lease.deadline is not None or ttl:
+        _check_renewable(lease)
+        lease = book.renew(lease.id, length)
     answer(lease.to_json(), f"{lease.title} ends {_ending(lease)}", as_json=json)
+
+
+def _check_renewable(lease: Lease) -> None:
+    """
+    Refuse a deadline for a lease that stays as long as a process: it could only end the stack of a run too early.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if lease.deadline is None and lease.owner.kind == "process":
+        raise UsageError(f"{lease.title} stays as long as {lease.owner.describe()}, so it takes no --ttl")
 
 
 @task(klass=Command, name="list", options={"json": options.JSON})

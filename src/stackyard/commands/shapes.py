@@ -205,7 +205,11 @@ SHAPES: Final[dict[str, Schema]] = {
         )),
     ),
     "env.down": REMOVAL,
-    "env.status": _list(SERVICE),
+    "env.status": _object(
+        **IDENTITY,
+        deadline=_or_null(_number(f"When the stack ends unless renewed; null if it stays. {MOMENT}")),
+        services=_list(SERVICE),
+    ),
     "env.logs": _object(
         **IDENTITY, services=_list(_object(service=_text("The service."), lines=_texts("What it wrote."))),
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
@@ -13,6 +12,7 @@ from invoke.tasks import task
 from stackyard.cleanup import Removal
 from stackyard.commands import options
 from stackyard.commands.common import answer, attach, confirmed, identity, in_use
+from stackyard.commands.endings import ending
 from stackyard.commands.leasing import handle, open_book
 from stackyard.commands.options import Option
 from stackyard.commands.task import Command
@@ -94,23 +94,8 @@ def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
         return
     name = handle(stack.book, lease)
     print(f"{access_table(lease)}\n\n{startup.told()}")
-    print(_end(lease, name))
+    print(ending(stack.book, lease))
     print(f"'invoke env.down --name {name}' removes it")
-
-
-def _end(lease: Lease, name: str) -> str:
-    """Say until when the stack stays."""
-    from stackyard.durations import said  # noqa: PLC0415 - as above
-
-    if lease.deadline is None:
-        return "stays until you remove it"
-    left = lease.deadline - time.time()
-    day = "%H:%M" if left < 12 * HOUR else "%Y-%m-%d %H:%M"
-    until = time.strftime(day, time.localtime(lease.deadline))
-    return (
-        f"stays until {until} ({said(round(left / 60) * 60 or left)}); "
-        f"'invoke ports.renew --name {name} --ttl 4h' extends it"
-    )
 
 
 def _started(lease: Lease, startup: Startup) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
+from stackyard.durations import said
 from stackyard.leases.owners import Owner
 from stackyard.yardmaster import hands
 
@@ -24,6 +25,7 @@ log = logging.getLogger("stackyard")
 SWEEPS: Final = 3  # at once; one may wait long for a stack that another command is at
 FIRST: Final = 2.0  # seconds until what failed once is tried again; doubled each time
 LAST: Final = 60.0  # seconds at most
+NOTICE: Final = 300.0  # seconds before a deadline at which the log says that the stack will end
 
 
 class Child(Protocol):
@@ -108,6 +110,34 @@ class Sweeping:
     def due(self) -> float | None:
         """When to try again, on the boot-time clock; None if nothing is left."""
         return self._backoff.due if self._tried and not self._running else None
+
+
+class Reminding:
+    """Saying in the log, some minutes before, which stacks end at their deadline; once for each deadline."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, float]] = set()
+
+    def see(self, leases: Collection[Lease], now: float) -> None:
+        """
+        Write a line for each lease whose deadline is near.
+
+        Args:
+            leases: All that are in the book.
+            now: Seconds since 1970.
+        """
+        near = {
+            (lease.id, lease.deadline): lease
+            for lease in leases
+            if lease.deadline is not None and 0 < lease.deadline - now <= NOTICE
+        }
+        for (_, deadline), lease in near.items():
+            if (lease.id, deadline) not in self._said:
+                left = said(round(deadline - now))
+                log.info(
+                    "the %s stack of lease %s ends in %s unless it is renewed", lease.environment, lease.title, left
+                )
+        self._said = set(near)
 
 
 class Warming:

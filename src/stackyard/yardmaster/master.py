@@ -19,7 +19,7 @@ from stackyard.errors import BookError
 from stackyard.leases import LeaseBook
 from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
-from stackyard.yardmaster.duties import Sweeping, Warming, excess
+from stackyard.yardmaster.duties import Reminding, Sweeping, Warming, excess
 from stackyard.yardmaster.post import Notice, code
 from stackyard.yardmaster.watch import Watch
 
@@ -68,7 +68,7 @@ class Yardmaster:
         self._post = post
         self._clock = clock
         begin = start or partial(process.start, output=sys.stderr.fileno())
-        self._sweeping, self._warming = Sweeping(begin), Warming(begin)
+        self._sweeping, self._warming, self._reminding = Sweeping(begin), Warming(begin), Reminding()
         self._since = clock()
         self._busy = self._steady()
         self._told: Notice | None = None
@@ -109,6 +109,7 @@ class Yardmaster:
             stale += self.stacks.retire(lambda warm: warm.lease.id in unwanted)
         self._sweeping.reap(found.leases, stale, now)
         self._sweeping.see(stale, now)
+        self._reminding.see(found.leases, self._clock())
         self._warming.reap(now)
         pools = [pool for pool in found.pools if self._exists(pool)]
         self._warming.see(pools, [warm for warm in found.warm if warm.lease.id not in unwanted], now)

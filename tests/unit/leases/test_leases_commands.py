@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke_shell import shaped
+from lease_records import Surroundings
 
 from stackyard.cleanup import Leftover, Removal
 from stackyard.commands import cleanup, ports
@@ -213,6 +215,20 @@ def test_renew_says_when_the_lease_ends(capsys: pytest.CaptureFixture[str]) -> N
     assert "in 2 h" in capsys.readouterr().out
     ports.renew(Context(), name="job-1", json=True)
     assert parsed(capsys)["name"] == "job-1"
+
+
+def test_renew_gives_no_deadline_to_a_lease_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    book = LeaseBook(Settings.load())
+    run, kept = book.acquire(Surroundings()), book.acquire(Surroundings(), ttl=math.inf)
+
+    ports.renew(Context(), name=run.id)
+    ports.renew(Context(), name=kept.id)
+    assert capsys.readouterr().out == f"{run.id} ends with its owner\n{kept.id} ends when released\n"
+    with pytest.raises(Exit, match=f"{run.id} stays as long as pid .*, so it takes no --ttl") as caught:
+        ports.renew(Context(), name=run.id, ttl="10s")
+
+    assert caught.value.code == 2
+    assert [lease.deadline for lease in leases()] == [None, None]
 
 
 def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,27 @@ def test_it_sleeps_until_the_next_deadline(master: Yardmaster) -> None:
     assert master._turn() == 7
 
 
+def test_the_log_says_once_some_minutes_before_that_a_stack_ends(
+    master: Yardmaster, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "stackyard")
+    lease = master.book.acquire(Surroundings(), parallel_id="mine", ttl=3600)
+    master.book.acquire(Surroundings())  # its owner alone ends it
+    master._turn()
+    assert caplog.messages == []
+
+    clock.sleep(3600 - duties.NOTICE)
+    master._turn()
+    clock.sleep(REFRESH)
+    master._turn()
+    line = f"the test stack of lease mine ({lease.id}) ends in %s unless it is renewed"
+    assert caplog.messages == [line % "5 min"]
+
+    master.book.renew(lease.id, 60)
+    master._turn()
+    assert caplog.messages[1:] == [line % "1 min"]
+
+
 def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Yardmaster) -> None:
     lease = master.book.acquire(Surroundings())
     far = replace(lease.owner, namespace=1)
