@@ -1,9 +1,9 @@
 """
 One command at a time on one stack.
 
-`docker compose up` twice at once on one project trips over itself, and an `up` that fails while a `down` runs cleans
-away what the other still counts. So whoever starts or removes a stack first locks its lease's directory; the kernel
-lets go of the lock however the holder ends, and no lock file can be left behind.
+Two `docker compose up` at once on one project disturb each other, and an `up` that fails while a `down` runs removes
+what the other one still lists. So a command that starts or removes a stack first locks its lease's directory. The
+kernel releases the lock in whatever way the holder ends, and no lock file can be left behind.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def alone(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
     """
-    Wait until nobody else starts or removes the stack of *lease*, and keep others waiting until the block ends.
+    Wait until no other command starts or removes the stack of *lease*; others wait until the block ends.
 
     Args:
-        lease: Whose stack.
+        lease: The lease of the stack.
         patience: Seconds to wait at most.
         clock: Monotonic seconds.
         sleep: Waits between two tries.
 
     Yields:
-        True; False when the lease's directory has gone, because whoever was before has released it.
+        True; False if the lease's directory is gone, because the command before released the lease.
 
     Raises:
-        StackyardError: If another command is still at it after *patience* seconds.
+        StackyardError: If another command still works on the stack after *patience* seconds.
     """
     try:
         handle = os.open(lease.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -59,8 +59,8 @@ def alone(
         while not _locked(handle):
             if clock() >= end:
                 raise StackyardError(
-                    f"another command has been at work on stack {lease.id} for {patience:g} s; "
-                    f"end it, or wait, then repeat this one"
+                    f"another command has been working on stack {lease.title} for {patience:g} s; "
+                    f"wait for it or end it, then repeat this command"
                 )
             sleep(POLL)
         yield _is_still(lease.directory, handle)
@@ -77,7 +77,7 @@ def _locked(handle: int) -> bool:
 
 
 def _is_still(directory: Path, handle: int) -> bool:
-    """Tell whether the locked directory is the one that has this name now; a released lease's was moved away."""
+    """Say whether the locked directory still has this name; a release moves the directory away."""
     try:
         return os.path.samestat(directory.stat(), os.fstat(handle))
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """
-Places where a run can be made to die at once, so that tests can prove that nothing is lost there.
+Places where a test can kill a run, to prove that nothing is lost there.
 
-A crash that is only hoped to happen at the right moment proves little. With `STACKYARD_CRASH_AT` set to a name below,
-the process that reaches the place is killed by the kernel (SIGKILL): no handler, no `finally`, no flush. Unset, a place
-costs one look into the environment.
+A test cannot hit the right moment with a kill from outside. If `STACKYARD_CRASH_AT` holds a name below, the process
+that reaches this place is killed by the kernel (SIGKILL): no handler, no `finally`, no flush. If it is unset, a place
+costs one look-up in the environment.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final, Literal
 
 VARIABLE: Final = "STACKYARD_CRASH_AT"
 
-# lease: granted, nothing stands. network: it stands, containers may. create: all stand, few run. start: all run,
-# nothing answers yet. probe: the stack is ready. test: the payload is over. remove: the containers are off the network,
-# all of it is going. release: nothing stands, the lease is still in the book. report: the lease is released, no report
-# is written.
+# lease: granted, nothing else exists. network: it exists, containers may exist. create: all containers exist, few run.
+# start: all run, none answers yet. probe: the stack is ready. test: the payload has ended. remove: the containers are
+# off the network, the removal runs. release: everything is removed, the lease is still in the book. report: the lease
+# is released, no report is written.
 Checkpoint = Literal["lease", "network", "create", "start", "probe", "test", "remove", "release", "report"]
 
 

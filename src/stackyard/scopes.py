@@ -27,13 +27,13 @@ def running(
     force: bool = False,
 ) -> Iterator[Stack]:
     """
-    Keep a stack of one's own up while the block runs; a warm one is taken where there is one.
+    Run a stack for this block alone; take a warm one if there is one.
 
     Args:
-        environment: Name of the environment; one that keeps its data is not for this.
-        progress: Is given a line whenever the user should know something; nobody is told by default.
+        environment: Name of the environment; not one that keeps its data.
+        progress: Gets a line for each message to the user; by default there are none.
         wait: Seconds to queue for a place; None does not.
-        force: Start it even if the host seems to have no memory for it.
+        force: Start it even if the host has too little memory.
 
     Raises:
         StackyardError: As `launch` does; after the block, `LeftoversError` if something could not be removed.
@@ -41,7 +41,8 @@ def running(
     wanted, pid = Environment.load(environment), os.getpid()
     if wanted.data == "volume":
         raise UsageError(
-            f"environment {environment} is one for all and keeps its data; './noxw -s {environment}' starts it"
+            f"environment {environment} keeps its data, so a block cannot have it alone; "
+            f"'./noxw -s {environment}' starts it"
         )
     with Engine() as engine:
         book = open_book(None, engine)
@@ -50,6 +51,6 @@ def running(
         try:
             yield stack
         finally:
-            # a fork inside the block unwinds it too, and must not remove its parent's stack
+            # a fork inside the block leaves it too, and must not remove its parent's stack
             if os.getpid() == pid:
                 stack.down().check()

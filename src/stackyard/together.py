@@ -1,4 +1,4 @@
-"""Several things at once, of which none outlives the others' failure."""
+"""Several tasks at once; if one fails, the others end."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 async def together(*work: Awaitable[T]) -> list[T]:
     """
-    Wait for all of *work* and return its results; when one part fails, end the others and then raise its error.
+    Wait for all of *work* and return its results; if one part fails, end the others and raise its error.
 
-    Each part is cancelled at most once, so that one which has to tidy up can wait while it does.
+    Each part is cancelled at most once, so that a part can wait while it cleans up.
     """
     tasks = [asyncio.ensure_future(part) for part in work]
     if not tasks:

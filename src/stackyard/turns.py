@@ -1,13 +1,13 @@
 """
-Leave to start a stack now: of all processes and threads that share a state directory, only a few start one at a time.
+Turns: of all processes and threads that share a state directory, only a few start a stack at a time.
 
-A start is bound by the processors. Fifty at once make each of them slow, until probes and deadlines give up; a few at
-a time, the others waiting, are all ready sooner, and the first long before the last. So whoever starts a stack draws a
-ticket, the time in nanoseconds since boot, and takes one of the places when nobody has an older one.
+A start needs processors. Fifty starts at once make each of them slow, until probes and deadlines fail. If only a few
+start at a time and the others wait, all are ready sooner. So each start draws a ticket, the time in nanoseconds since
+boot, and takes one of the places when no other start has an older ticket.
 
-Tickets and places are locked bytes of one file: the kernel gives them back however their holder ends, and there is
-nothing to tidy up. A waiter that is stopped would hold up all behind it, so a place that stays free for `COURTESY` is
-anybody's. Where the file system knows no such locks, nobody waits.
+Tickets and places are locked bytes of one file. The kernel releases them in whatever way their holder ends, so nothing
+has to be cleaned up. A stopped waiter would block all behind it, so after `COURTESY` the next waiter may take a free
+place. If the file system does not support such locks, no start waits.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     from stackyard.settings import Settings
 
-FEWEST: Final = 2  # places; a start that waits for the engine leaves its processor to another
-PATIENCE: Final = 600.0  # seconds; fifty stacks on two processors need a tenth of it
-TELL_AFTER: Final = 1.0  # seconds of waiting that a user wonders about
-TELL_AGAIN: Final = 60.0  # seconds between two lines about one wait
-COURTESY: Final = 0.5  # seconds a free place is left to each who came before: ten looks of who is first
-LOOK: Final = 0.05  # seconds between two looks of who is first; who stands behind looks less often
-LONGEST: Final = 1.0  # seconds between two looks of anybody
-_LAST: Final = 1 << 62  # nanoseconds; behind all who did not wait for centuries
-_RECORD: Final = 16  # bytes: a holder's pid, for those who wait in vain
+FEWEST: Final = 2  # places; while one start waits for the engine, another can use its processor
+PATIENCE: Final = 600.0  # seconds; fifty stacks on two processors need a tenth of this
+TELL_AFTER: Final = 1.0  # seconds of waiting after which the user gets a line
+TELL_AGAIN: Final = 60.0  # seconds between two lines about the same wait
+COURTESY: Final = 0.5  # seconds for which a free place is kept for each earlier ticket: ten attempts of the first
+LOOK: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
+LONGEST: Final = 1.0  # seconds between two attempts at most
+_LAST: Final = 1 << 62  # nanoseconds; behind every ticket without it
+_RECORD: Final = 16  # bytes: a holder's pid, for the error of a waiter that gives up
 _QUOTAS: Final = (
     "/sys/fs/cgroup/cpu.max",  # quota and period; or, before cgroup v2, each in a file
     "/sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us",
@@ -44,7 +44,7 @@ _QUOTAS: Final = (
 
 
 def places(settings: Settings) -> int | None:
-    """Return how many may start at a time; None without a limit."""
+    """Return how many stacks may start at a time; None without a limit."""
     if settings.starts_at_once == "off":
         return None
     return processors() if settings.starts_at_once == "auto" else settings.starts_at_once
@@ -77,21 +77,21 @@ def turn(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[float]:
     """
-    Wait for leave to start a stack, and hold one of the places until the block ends.
+    Wait for a turn to start a stack, and hold one of the places until the block ends.
 
     Args:
         settings: How many places there are, and where their file is.
-        last: Let everybody else go first, those who come later too.
-        progress: Is given a line when the wait gets long.
+        last: Let all other starts go first, later ones too.
+        progress: Gets a line when the wait gets long.
         patience: Seconds to wait at most.
         clock: Monotonic seconds.
-        sleep: Waits between two looks; what a signal handler raises there ends the wait.
+        sleep: Waits between two attempts; an exception from a signal handler ends the wait.
 
     Yields:
         The seconds waited.
 
     Raises:
-        NotReadyError: If no turn came within *patience* seconds; the text names who has them.
+        NotReadyError: If no turn came within *patience* seconds; the text names the processes that have one.
         BookError: If the file of the places cannot be opened.
     """
     count = places(settings)
@@ -111,11 +111,13 @@ def _open(path: Path) -> int:
         statedir.check(path.parent)
         return files.open_plain(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise BookError(f"{path}: {error.strerror or error}; without it nobody can tell whose turn it is") from None
+        raise BookError(
+            f"{path}: {error.strerror or error}; without this file stackyard cannot tell which start is next"
+        ) from None
 
 
 class _Line:
-    """One waiter's view of the line, through the file open as *handle*."""
+    """The queue as one waiter sees it, through the file open as *handle*."""
 
     def __init__(self, handle: int, places: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self.handle = handle
@@ -125,7 +127,7 @@ class _Line:
         self.ticket = 0
 
     def wait(self, patience: float, *, last: bool, progress: Callable[[str], None] | None) -> float:
-        """Return once a place is ours; the seconds that took."""
+        """Wait for a place, and return the seconds that it took."""
         self.ticket = turnstile.draw(self.handle, later=_LAST if last else 0)
         began = seen = self.clock()
         idle, tell = 0.0, TELL_AFTER
@@ -143,18 +145,18 @@ class _Line:
             self.sleep(LOOK if busy < self.places else min(LOOK * (before + 1), LONGEST))
 
     def _before(self) -> int:
-        """Return how many tickets are older than ours."""
+        """Return how many tickets are older than this one."""
         return turnstile.count(self.handle, MOST_STARTS, self.ticket)
 
     def _busy(self) -> int:
         return turnstile.count(self.handle, 0, self.places)
 
     def _take(self) -> bool:
-        """Lock a place if one is free, note whose it is, and give the ticket back."""
+        """Lock a place if one is free, note this process as its holder, and release the ticket."""
         try:
             place = next((number for number in range(self.places) if turnstile.lock(self.handle, number)), None)
         except OSError:
-            return True  # no such locks here
+            return True  # the file system does not support such locks
         if place is None:
             return False
         turnstile.unlock(self.handle, MOST_STARTS)
@@ -163,16 +165,16 @@ class _Line:
         return True
 
     def _told(self, busy: int, before: int) -> str:
-        more = f", {before} more before this one" if before else ""
+        more = f"; this one is number {before + 1} in the queue" if before else ""
         starting = "1 stack is" if busy == 1 else f"{busy} stacks are"
         return f"waiting for a turn: {starting} starting on this host{more}"
 
     def _in_vain(self, waited: float, before: int) -> str:
-        holders = ", ".join(self._holders()) or "nobody any more"
+        holders = ", ".join(self._holders()) or "none now"
         return (
-            f"no turn to start a stack within {waited:.0f} s, and {before} more before this one; "
-            f"{self.places} may start at a time, now {holders}; "
-            f"see what they do, or set STACKYARD_STARTS_AT_ONCE to more, or to off"
+            f"gave up after {waited:.0f} s of waiting to start (number {before + 1} in the queue); "
+            f"{self.places} may start at once, starting: {holders}; "
+            "check those processes, or set STACKYARD_STARTS_AT_ONCE to a larger number, or to off"
         )
 
     def _holders(self) -> list[str]:

@@ -50,7 +50,7 @@ def test_a_command_that_never_ends_is_not_waited_for_without_end(lease: Lease) -
     now = iter(range(100))
     with (
         alone(lease),
-        pytest.raises(StackyardError, match=f"at work on stack {lease.id} for 5 s"),
+        pytest.raises(StackyardError, match=f"working on stack {lease.id} for 5 s"),
         alone(lease, patience=5, clock=lambda: next(now), sleep=lambda _seconds: None),
     ):
         pass

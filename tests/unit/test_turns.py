@@ -143,7 +143,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
     clock = Clock()
     with (
         waiting(tmp_path, 0),
-        pytest.raises(NotReadyError, match=r"and 1 more before this one; 1 may start at a time, now nobody any more"),
+        pytest.raises(NotReadyError, match=r"\(number 2 in the queue\); 1 may start at once, starting: none now"),
         turn(settings(tmp_path), patience=turns.COURTESY / 2, clock=clock, sleep=clock.sleep),
     ):
         pass
@@ -215,7 +215,7 @@ def test_the_line_a_user_sees_says_how_many_are_before_him(tmp_path: Path) -> No
     ):
         pass
 
-    assert told == ["waiting for a turn: 2 stacks are starting on this host, 1 more before this one"]
+    assert told == ["waiting for a turn: 2 stacks are starting on this host; this one is number 2 in the queue"]
 
 
 def test_a_wait_in_vain_names_who_has_the_turns_and_what_to_do(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_a_wait_in_vain_names_who_has_the_turns_and_what_to_do(tmp_path: Path) -
         turn(settings(tmp_path)),
         pytest.raises(
             NotReadyError,
-            match=rf"no turn to start a stack within 0 s, and 0 more .* 1 may start at a time, now pid {os.getpid()} "
-            r"\(.*\); see what they do, or set STACKYARD_STARTS_AT_ONCE to more",
+            match=rf"gave up after 0 s of waiting to start .* 1 may start at once, starting: pid {os.getpid()} "
+            r"\(.*\); check those processes, or set STACKYARD_STARTS_AT_ONCE to a larger",
         ),
         turn(settings(tmp_path), patience=0),
     ):
@@ -257,7 +257,7 @@ def test_a_turn_ends_with_its_process(tmp_path: Path, number: signal.Signals) ->
         assert child.stdout is not None
         child.stdout.readline()
         with (
-            pytest.raises(NotReadyError, match=rf"now pid {child.pid} \("),
+            pytest.raises(NotReadyError, match=rf"starting: pid {child.pid} \("),
             turn(settings(tmp_path), patience=0),
         ):
             pass
@@ -309,14 +309,14 @@ def test_a_full_disk_costs_the_name_of_the_holder_and_nothing_else(
     monkeypatch.setattr(os, "pwrite", refuse)
     with (
         turn(settings(tmp_path)),
-        pytest.raises(NotReadyError, match="now nobody any more"),
+        pytest.raises(NotReadyError, match="starting: none now"),
         turn(settings(tmp_path), patience=0),
     ):
         pass
 
 
 def test_a_state_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BookError, match=r"gone/turns.lock: No such file or directory; without it"):
+    with pytest.raises(BookError, match=r"gone/turns.lock: No such file or directory; without this file"):
         turn(settings(tmp_path / "gone")).__enter__()
 
 

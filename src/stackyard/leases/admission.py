@@ -133,7 +133,7 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
         return None
     from stackyard.report import format_size  # noqa: PLC0415 - most requests are not refused
 
-    waiting = f", {ahead} requests wait before this one" if ahead else ""
+    waiting = f", requests ahead in the queue: {ahead}" if ahead else ""
     needed, taken, most, free, young = (
         format_size(size * _MB)
         for size in (reserve_mb, booked.total_mb, int(memory.total_mb * SHARE), memory.available_mb, booked.young_mb)

@@ -1,12 +1,12 @@
 """
-The lease book: who on this host has which ports, subnet and project name.
+The lease book: which lease on this host has which ports, subnet and project name.
 
-A grant is one transaction that chooses a place, writes the claims and the lease's files; killed half-way it leaves
-at most a directory that belongs to no lease, which the next sweep removes. Leases end in one of two ways: their
-holder releases them, or somebody finds them stale, takes them over, removes their stack and then releases them.
-Taking over is one compare-and-set in the book, and a release by `Lease` must name the owner it was read with: of
-two who judge the same lease stale only one acts, and a slow one never ends a fresh lease of the same name. A detached
-lease has no owner to name: there the time it was granted is what tells it from a later one.
+A grant is one transaction: it chooses a place and writes the claims and the lease's files. If the process is killed in
+it, at most a directory without a lease is left, and the next clean-up removes it. A lease ends in one of two ways. Its
+owner releases it, or another process finds it stale, takes it over, removes its stack and then releases it. Taking over
+is one compare-and-set in the book, and a release by `Lease` must name the owner that the lease was read with. So if two
+processes find the same stale lease, only one acts, and the slower one never ends a new lease of the same name. A
+detached lease has no owner to name; the time at which it was granted tells it from a later one.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-POLL: Final = 0.05  # seconds between two looks of the first in line; those behind look less often
-STARTING: Final = 120.0  # seconds to wait for the same parallel id's stack to come up; longer than any start
-REST: Final = 60.0  # seconds that a slot with a stolen port is left alone
+POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
+STARTING: Final = (
+    120.0  # seconds to wait until another process has started the stack of the same name; longer than any start
+)
+REST: Final = 60.0  # seconds for which nobody gets a slot after a program took one of its ports
 
 
 class LeaseBook:
@@ -52,11 +54,10 @@ class LeaseBook:
 
     Args:
         settings: Where the book is, and the pool.
-        survivors: Lists the leases of the stacks that run, for a book that was lost; called until it first
-            succeeds.
-        read_only: Change nothing on the disk. Whatever would write raises a BookError.
+        survivors: Lists the leases of the running stacks, to rebuild a lost book; called until it first succeeds.
+        read_only: Change nothing on the disk. Every method that would write raises a BookError.
         clock: Seconds since 1970.
-        steady: Seconds since the host was started; by default as `stackyard.clocks.steady_for` gives it.
+        steady: Seconds since the host was started; the default is what `stackyard.clocks.steady_for` returns.
         sleep: Waits that many seconds.
     """
 
@@ -95,23 +96,23 @@ class LeaseBook:
         attached: bool = False,
     ) -> Lease:
         """
-        Grant a lease, or return the one that *parallel_id*, or an environment whose data is a volume, already has.
+        Grant a lease, or return the existing one of *parallel_id* or of an environment that keeps its data.
 
         Args:
             environment: What the lease is for.
             parallel_id: The same id gives the same lease, from any process, and renews its deadline.
-            ttl: Seconds until the lease ends unless renewed. None ties it to this process instead, except that a
-                parallel id gets an hour; infinity ties it to nothing.
-            fixed: Whether the environment's own ports and subnet are used: never, if they are free, or nothing else.
+            ttl: Seconds until the lease ends unless it is renewed. If None, this process owns the lease; a lease with a
+                parallel id gets an hour instead. Infinity: no deadline.
+            fixed: When to use the environment's own ports and subnet: never, if they are free, or only these.
             variables: More variables for the env file, such as image references.
             strangers: Ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
-            force: Do not ask whether the host has memory for another stack.
-            attached: Let a new lease be this process's until `renew` detaches it, whatever *parallel_id* and *ttl* say.
-                Whoever asks for the same parallel id meanwhile waits until then.
+            force: Grant the lease even if the host has no memory for another stack.
+            attached: This process owns a new lease until `renew` detaches it, even with *parallel_id* or *ttl*. Other
+                processes that ask for the same parallel id wait until then.
 
         Raises:
-            PoolExhaustedError: If nothing is free, or no memory; the text says who holds it and how to go on.
+            PoolExhaustedError: If no place or no memory is free; the text names the holders and what to do next.
             UsageError: If an id, time or variable is wrong.
             BookError: If the book cannot be used.
         """
@@ -130,7 +131,7 @@ class LeaseBook:
             draft.drop()
 
     def _attend(self, request: Request, draft: Draft, strangers: Strangers | None, wait: float) -> Lease:
-        """Ask until the request is answered or *wait* seconds are over; leave the queue either way."""
+        """Ask until the request is answered or *wait* seconds have passed; then leave the queue."""
         end = self._steady() + wait
         patience = self._steady() + STARTING
         ticket: int | None = None
@@ -170,11 +171,11 @@ class LeaseBook:
 
     def transact(self, work: Callable[[Transaction], T], *, reading: bool = False) -> T:
         """
-        Do *work* in one transaction, alone on this host; it may be done again on a new book.
+        Do *work* in one transaction while no other process uses the book; it may run again on a new book.
 
         Args:
             work: Is given the open book.
-            reading: *work* changes nothing, so that no state directory is made for it.
+            reading: *work* only reads, so no state directory is made for it.
 
         Raises:
             BookError: If the book cannot be used.
@@ -196,12 +197,12 @@ class LeaseBook:
         return self._store.run(lambda db: rows.every(db, self._directory), reading=True)
 
     def stale(self) -> list[Lease]:
-        """Return the leases whose owner is gone or whose deadline has passed; nothing is changed."""
+        """Return the leases whose owner has ended or whose deadline has passed; change nothing."""
         return [lease for lease in self.leases() if self.is_stale(lease)]
 
     def tidy(self) -> int:
         """
-        Remove the directories that stackyard made for leases which have ended; processes that were killed leave them.
+        Remove directories of leases that have ended, which killed processes left.
 
         Returns:
             How many were removed.
@@ -209,7 +210,7 @@ class LeaseBook:
         from stackyard.leases import recovery  # noqa: PLC0415 - a lease is granted without
 
         def work(db: Transaction) -> list[Path]:
-            # until the directories of a lost book's leases have been read, none is known to be over
+            # until the leases of a lost book have been restored, no directory is known to be left over
             return files.orphans(self._directory, rows.ids(db)) if recovery.is_done(db) else []
 
         found = self._store.run(work) if self._store.exists() else []
@@ -218,17 +219,17 @@ class LeaseBook:
         return len(found)
 
     def is_stale(self, lease: Lease) -> bool:
-        """Say whether *lease*, as it was read, has lost its owner or outlived its deadline."""
+        """Say whether the owner of *lease*, as it was read, has ended or its deadline has passed."""
         return lease.is_stale(self._clock())
 
     def renew(self, identifier: str, ttl: float, *, detach: bool = False) -> Lease:
         """
-        Let the lease end *ttl* seconds from now; infinity takes the deadline away.
+        Let the lease end *ttl* seconds from now; infinity removes the deadline.
 
         Args:
             identifier: Its id or parallel id.
             ttl: Seconds.
-            detach: Let it outlive the process that owns it, with the deadline as its only owner from now on.
+            detach: Let it outlive the process that owns it; from now on only the deadline keeps it alive.
 
         Raises:
             LeaseNotFoundError: If there is no such lease, or its stack is already being removed.
@@ -254,10 +255,10 @@ class LeaseBook:
 
     def take_over(self, lease: Lease) -> Lease | None:
         """
-        Become the owner of a stale lease, to remove its stack and release it; nobody can renew or use it meanwhile.
+        Become the owner of a stale lease, to remove its stack and release it; until then it cannot be renewed or used.
 
         Returns:
-            The lease as it is now; None if it is gone, was renewed, or somebody else was first.
+            The lease as it is now; None if it has ended, was renewed, or another process took it first.
         """
 
         def work(db: Transaction) -> Lease | None:
@@ -265,7 +266,9 @@ class LeaseBook:
             if held is None or held.created != lease.created or not self.is_stale(held):
                 return None
             taken = replace(held, owner=Owner.current(), deadline=None, removing=True)
-            with contextlib.suppress(OSError):  # where no lock can be, the process's numbers tell that it lives
+            with contextlib.suppress(
+                OSError
+            ):  # if no lock can be made, pid and start time show that the process is alive
                 disk.make_folder(taken.directory)
                 owners.hold(taken.lock)
             rows.update(db, taken)
@@ -278,8 +281,8 @@ class LeaseBook:
         End a lease and delete its files; its containers must be gone.
 
         Args:
-            lease: An id ends whatever lease has it. A `Lease` ends only that one: not a later one of the same name, nor
-                one that another process has taken over since it was read.
+            lease: An id releases the lease that has it. A `Lease` releases only that one: not a later one of the same
+                name, nor one that another process has taken over since it was read.
 
         Returns:
             Whether there was such a lease.
@@ -304,7 +307,7 @@ class LeaseBook:
 
     def quarantine(self, identifier: str, seconds: float) -> None:
         """
-        Let the lease's slot rest for *seconds* after its release, because another program uses one of its ports.
+        Keep the lease's slot unused for *seconds* after its release, because another program uses one of its ports.
 
         Raises:
             LeaseNotFoundError: If there is no such lease.
@@ -319,7 +322,7 @@ class LeaseBook:
 
     def move(self, lease: Lease, *, strangers: Strangers | None = None, rest: float = REST) -> Lease:
         """
-        Give the lease another slot, and its old one *rest* seconds of peace; its containers must be gone.
+        Give the lease another slot, and keep its old one unused for *rest* seconds; its containers must be gone.
 
         Id, project name and credentials stay; ports and subnet change, in the env file too. A fixed block becomes
         a slot.
@@ -334,7 +337,7 @@ class LeaseBook:
         def work(db: Transaction) -> Lease:
             held = rows.one(db, self._directory, lease.id)
             if held is None or not _is_same(held, lease):
-                raise LeaseNotFoundError(f"lease {lease.id} has ended or has another owner now; acquire a new one")
+                raise LeaseNotFoundError(f"lease {lease.title} has ended or has another owner; acquire a new one")
             place = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall).place()
             moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
             rows.delete(db, held)
@@ -349,7 +352,7 @@ class LeaseBook:
 
     def capacity(self, environment: Leasable, *, strangers: Strangers | None = None) -> Capacity:
         """
-        Say how many more stacks of *environment* would be granted a place now, and what they would run out of.
+        Say how many more stacks of *environment* would get a place now, and which limit they reach first.
 
         Args:
             environment: What the stacks are of.
@@ -374,7 +377,7 @@ class LeaseBook:
         Check every page of the book, every row, and every lease against its claims.
 
         Returns:
-            ``ok``, or what is wrong; ``mended:`` and what was wrong, if it is so no more.
+            ``ok``, or what is wrong; or ``mended:`` and what was wrong before this call repaired it.
 
         Raises:
             BookError: If the book cannot be used.
@@ -385,9 +388,7 @@ class LeaseBook:
     def _find(self, db: Transaction, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
         if found is None:
-            raise LeaseNotFoundError(
-                f"no lease has the id or parallel id {identifier!r}; 'invoke ports.list' shows all"
-            )
+            raise LeaseNotFoundError(f"no lease has the id or name {identifier!r}; 'invoke ports.list' shows all")
         return found
 
     def _now(self) -> Moment:
@@ -410,5 +411,5 @@ def _survey(strangers: Strangers | None) -> Ground:
 
 
 def _is_same(held: Lease, lease: Lease) -> bool:
-    """Say whether *held* is *lease*, and no other process has taken it over or up since it was read."""
+    """Say whether *held* is *lease*, and no other process has taken it over since it was read."""
     return held.created == lease.created and (held.owner == lease.owner or held.owner.kind == "detached")

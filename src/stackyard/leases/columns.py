@@ -1,8 +1,8 @@
 """
 What each column of the lease book may hold.
 
-SQLite keeps any value in any column, and any program may write to the file. So no value is used before its rule here
-has accepted it. Above all no path, project name or number of ports is made from an unchecked one.
+SQLite keeps any value in any column, and any program may write to the file. So stackyard uses no value before its rule
+here has accepted it. In particular it makes no path, project name or number of ports from an unchecked value.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 Check: TypeAlias = "Callable[[Any], bool]"
 Rule: TypeAlias = tuple[str, Check]
 
-_LATEST: Final = 1e11  # seconds since 1970; nobody's deadline is later
+_LATEST: Final = 1e11  # seconds since 1970; no deadline is later
 _LONGEST: Final = 4096  # characters of a path
 _SHOWN: Final = 60  # characters of a wrong value that a message shows
 _KINDS: Final = ("port", "subnet", "project", "slot", "block", "parallel")
 
 
 class BadRowError(Exception):
-    """A row of the book holds what nobody wrote so; the text says which and why."""
+    """A row of the book holds a value that stackyard never writes; the text says which and why."""
 
 
 def _text(most: int) -> Rule:
@@ -53,7 +53,7 @@ def _none_or(rule: Rule) -> Rule:
 
 
 def _is_block(value: Any) -> bool:
-    """Say whether *value* is a lease's ports, written as we write them."""
+    """Say whether *value* is the ports of a lease, as stackyard writes them."""
     block = parse_ports(value) if isinstance(value, str) and len(value) <= _LONGEST else None
     if block is None:
         return False
@@ -134,10 +134,10 @@ def fault(table: str, row: Sequence[Any]) -> str | None:
 
 def check(table: str, row: Sequence[Any]) -> None:
     """
-    Look at a row before it is used.
+    Check a row before it is used.
 
     Raises:
-        BadRowError: If anything is wrong with it.
+        BadRowError: If a value breaks its rule.
     """
     found = fault(table, row)
     if found is not None:

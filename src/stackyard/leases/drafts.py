@@ -1,9 +1,9 @@
 """
 A lease's directory before the lease has a place.
 
-Secrets, the owner's lock and the part of the env file that no place changes are made before the book is locked, so
-that others wait for an appended kilobyte and a rename only. A draft is named so that nobody takes it for a lease; the
-lock in it tells a sweep that its maker lives.
+stackyard makes the secrets, the owner's lock and the part of the env file that does not depend on the place before it
+locks the book. So other processes only wait for an appended kilobyte and a rename. The draft's name shows that it is
+not a lease; the lock in it tells a clean-up that its maker is alive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stackyard.leases.owners import Owner
     from stackyard.leases.records import Lease
 
-TRIES: Final = 5  # a sweep may take a draft for a dead one's in the instant before its lock is held
+TRIES: Final = 5  # a clean-up may remove a draft in the instant before its maker holds the lock
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Draft:
         secrets: The credentials in it.
 
     Raises:
-        UsageError: If a variable cannot be written so that every reader reads it alike.
+        UsageError: If a variable cannot be written so that Compose, a shell and stackyard read the same value.
     """
 
     folder: Path
@@ -90,18 +90,18 @@ class Draft:
 
     def settle(self, lease: Lease, told: Owner) -> None:
         """
-        Make the draft the directory of *lease*, env file included, in one step; prepare it first if it is not there.
+        Make the draft the directory of *lease*, with its env file, in one step; prepare it first if it is missing.
 
-        The lock is held afterwards only for a lease that a process owns.
+        Afterwards this process holds the lock only if it owns the lease.
 
         Args:
             lease: What it becomes.
-            told: The owner that the env file, and from there the containers' labels, tell of.
+            told: The owner that the env file, and so the containers' labels, name.
 
         Raises:
             UsageError: If a variable cannot be written.
             BookError: If a secret cannot be written.
-            OSError: If anything else cannot.
+            OSError: If another file cannot be written.
         """
         made = self.directory
         if made is None or not made.is_dir():
@@ -121,7 +121,7 @@ class Draft:
             owners.drop(made / LOCK)
 
     def drop(self) -> None:
-        """Remove what was prepared and not settled."""
+        """Remove the directory if it was prepared and not settled."""
         if self.directory is not None:
             owners.drop(self.directory / LOCK)
             files.discard(self.directory)

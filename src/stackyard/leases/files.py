@@ -1,4 +1,4 @@
-"""A lease's files: its directory, its secrets, and the env file that Compose, a shell and the tests all read alike."""
+"""A lease's files: its directory, its secrets, and the env file that Compose, a shell and the tests read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from stackyard.credentials import Credentials
     from stackyard.leases.records import Lease
 
-DRAFT: Final = ".new-"  # begins the name of a directory that is no lease's yet
-_GONE: Final = ".gone-"  # begins the name of one whose lease has ended
+DRAFT: Final = ".new-"  # begins the name of a directory that belongs to no lease yet
+_GONE: Final = ".gone-"  # begins the name of a directory whose lease has ended
 _UNFINISHED: Final = re.compile(rf"({re.escape(DRAFT)}|{re.escape(_GONE)})[0-9a-f]{{12}}")
 _NAME: Final = re.compile(rf"{ID.pattern}|{_UNFINISHED.pattern}", re.ASCII)
 OWN: Final = frozenset(
@@ -38,7 +38,8 @@ OWN: Final = frozenset(
     ]
 )  # fmt: skip
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-# Read as themselves by a POSIX shell, by Compose and by us; all else goes into single quotes, where all three agree.
+# A POSIX shell, Compose and stackyard read these characters as they are. All others go into single quotes, where the
+# three agree too.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/@%+=-]*", re.ASCII)
 _QUOTABLE: Final = re.compile(r"[^'\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
@@ -54,7 +55,7 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
         host: ``Settings.host``.
 
     Raises:
-        UsageError: If a variable cannot be written so that every reader reads it alike.
+        UsageError: If a variable cannot be written so that Compose, a shell and stackyard read the same value.
         BookError: If a secret cannot be written.
         OSError: If the env file cannot be written.
     """
@@ -66,10 +67,10 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
 
 def write_new(file: Path, text: str) -> None:
     """
-    Write *text* to a file that is not there yet, mode 0600.
+    Write *text* to a new file, mode 0600.
 
     Raises:
-        OSError: If it is there, or cannot be written.
+        OSError: If the file exists, or cannot be written.
     """
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as opened:
@@ -78,10 +79,10 @@ def write_new(file: Path, text: str) -> None:
 
 def append(file: Path, text: str) -> None:
     """
-    Write *text* to the end of a file that is there.
+    Append *text* to an existing file.
 
     Raises:
-        OSError: If it is not there, or cannot be written.
+        OSError: If the file does not exist, or cannot be written.
     """
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
     with os.fdopen(handle, "wb") as opened:
@@ -90,11 +91,11 @@ def append(file: Path, text: str) -> None:
 
 def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str:
     """
-    Write the variables that no lease changes; what the lease itself gives is left out of *environment*.
+    Write the variables that no lease changes; leave the lease's own out of *environment*.
 
     Raises:
-        UsageError: If a variable of *extra* is the lease's own, or one cannot be written so that every reader reads it
-            alike.
+        UsageError: If a variable of *extra* is the lease's own, or one cannot be written so that Compose, a shell and
+            stackyard read the same value.
     """
     if clash := sorted(OWN & extra.keys()):
         raise UsageError(f"variable {clash[0]} belongs to the lease and cannot be given")
@@ -106,7 +107,7 @@ def own_text(lease: Lease, secrets: Credentials, host: str) -> str:
     Write the variables that only the lease can give.
 
     Raises:
-        UsageError: If the state directory's path is one that no env file can carry.
+        UsageError: If no env file can hold the state directory's path.
     """
     return env_text(variables(lease, secrets, host))
 
@@ -138,7 +139,9 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
     }
     named = {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
     if "websocket" in ports:
-        named["STACKYARD_WEBSOCKET_PORT"] = str(ports["backend"])  # which serves it; nothing listens on the other port
+        named["STACKYARD_WEBSOCKET_PORT"] = str(
+            ports["backend"]
+        )  # the backend serves it; nothing listens on the other port
     return own | named | {f"STACKYARD_SPARE_PORT_{n}": str(port) for n, port in enumerate(lease.spare, 1)}
 
 
@@ -173,17 +176,17 @@ def _quoted(key: str, value: str) -> str:
         return value
     if not _QUOTABLE.fullmatch(value):
         raise UsageError(
-            f"variable {key} has a single quote, line break or control character, which no env file can carry"
+            f"variable {key} has a single quote, line break or control character, which no env file can hold"
         )
     return f"'{value}'"
 
 
 def is_ours(directory: Path) -> bool:
     """
-    Say whether a directory is one that stackyard made for a lease, so that it may be removed with all that is in it.
+    Say whether stackyard made this directory for a lease, and so may remove it with its content.
 
-    It is if its name is a lease's, a draft's or a removed lease's, it is a real directory of this user, and it holds
-    the lock file of a lease or an env file that names this very lease.
+    This is so if its name is that of a lease, a draft or a removed lease, it is a real directory of this user, and it
+    holds the lock file of a lease or an env file that names this lease.
     """
     if not _NAME.fullmatch(directory.name) or not disk.is_folder(directory):
         return False
@@ -203,7 +206,7 @@ def remove(directory: Path) -> Path | None:
     Move a lease's directory out of its place in one step, for *discard*.
 
     Returns:
-        The new place; None if there is no directory, or it is not ours: then it stays, and the log says so.
+        The new place; None if there is no directory, or stackyard did not make it: then it stays, and the log names it.
 
     Raises:
         OSError: If it cannot be moved.
@@ -212,9 +215,9 @@ def remove(directory: Path) -> Path | None:
         if os.path.lexists(directory):
             import logging  # noqa: PLC0415 - hardly ever needed, and not light
 
-            logging.getLogger("stackyard").warning("%s is not what stackyard made there, so it stays", directory)
+            logging.getLogger("stackyard").warning("%s was not made by stackyard, so it stays", directory)
         return None
-    # what is removed half-way must still show that it is ours
+    # a directory that is only partly removed must still show that stackyard made it
     with contextlib.suppress(OSError):
         os.close(os.open(directory / LOCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     aside = directory.with_name(f"{_GONE}{os.urandom(6).hex()}")
@@ -224,9 +227,9 @@ def remove(directory: Path) -> Path | None:
 
 def orphans(folder: Path, leases: Collection[str]) -> list[Path]:
     """
-    Move the directories in *folder* that are ours, but neither of *leases* nor a living process's, aside for *discard*.
+    Move directories in *folder* that stackyard made aside, except those of *leases* and of living processes.
 
-    Whatever else is in *folder* stays.
+    *discard* deletes them. Everything else in *folder* stays.
     """
     try:
         names = sorted(set(os.listdir(folder)).difference(leases))  # noqa: PTH208 - names are all that is needed
@@ -235,13 +238,15 @@ def orphans(folder: Path, leases: Collection[str]) -> list[Path]:
     dead = [path for name in names if is_ours(path := folder / name) and not is_held(path / LOCK)]
     for name in names:
         if _UNFINISHED.fullmatch(name):
-            with contextlib.suppress(OSError):  # one whose maker or remover was ended before or after all else
+            with contextlib.suppress(
+                OSError
+            ):  # empty: its maker was killed before its first file, or its remover after its last
                 (folder / name).rmdir()
     asides = [path if path.name.startswith(_GONE) else remove(path) for path in dead]
     return [aside for aside in asides if aside is not None]
 
 
 def discard(aside: Path | None) -> None:
-    """Delete a directory that *remove* moved, or a draft; a later clean-up deletes what cannot be deleted now."""
+    """Delete a directory that *remove* moved, or a draft; a later clean-up tries again if this fails."""
     if aside is not None:
         disk.remove_tree(aside, last=LOCK)

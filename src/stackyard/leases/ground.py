@@ -1,9 +1,9 @@
 """
 What the host itself already uses: listening ports, the kernel's own port ranges, routed networks, memory.
 
-A free port is one that can be bound for TCP and UDP on the wildcard address of both IP versions at once, which
-fails while anybody has it on any address. SO_REUSEADDR lets connections in TIME_WAIT pass and stops at a listener.
-Ports the kernel hands out by itself are never free, whatever a bind says now.
+A port is free if it can be bound for TCP and UDP on the wildcard address of both IP versions. This fails while a
+program uses it on any address. SO_REUSEADDR ignores connections in TIME_WAIT, but not listeners. Ports in the kernel's
+own range are never free, even if a bind succeeds now.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stackyard.leases.admission import Memory
 
 _NET: Final = Path("/proc/sys/net/ipv4")
-_NODE_PORTS: Final = range(30000, 32768)  # what a Kubernetes node hands out by default
+_NODE_PORTS: Final = range(30000, 32768)  # Kubernetes' default range for node ports
 _WIDEST: Final = 2  # prefix; a shorter one is a default route, or one of the halves a VPN makes of it
 # A line with the address, then a line for each route that begins there: "|-- 172.17.0.0" "/16 link UNICAST".
 _LEAF: Final = re.compile(r"\|-- ([0-9.]+)\n((?:\s+/[0-9]+ .*\n)+)")
@@ -38,10 +38,10 @@ class Ground(NamedTuple):
     The host as seen just before a lease is granted.
 
     Attributes:
-        kernel_ports: Port ranges the kernel or the host's administrator keeps.
-        taken_ports: Ports an engine keeps without a socket of its own.
+        kernel_ports: Port ranges that the kernel uses or the administrator has reserved.
+        taken_ports: Ports that an engine has published, perhaps without a socket.
         networks: First and last address of each network that a route, a name server or an engine uses.
-        memory: The host's memory; None if it does not tell.
+        memory: The host's memory; None if it cannot be read.
     """
 
     kernel_ports: tuple[range, ...]
@@ -60,11 +60,11 @@ class Ground(NamedTuple):
         )
 
     def is_reserved(self, ports: Iterable[int]) -> bool:
-        """Say whether a port of *ports* is the kernel's."""
+        """Say whether a port of *ports* is in a range of the kernel or the administrator."""
         return any(port in kept for port in ports for kept in self.kernel_ports)
 
     def is_free(self, ports: Iterable[int]) -> bool:
-        """Say whether nobody uses any of *ports* now."""
+        """Say whether no program uses any of *ports* now."""
         return all(port not in self.taken_ports and can_bind(port) for port in ports)
 
     def overlaps(self, network: Span) -> bool:
@@ -111,7 +111,7 @@ def _bind(probe: socket.socket, address: str, port: int, kind: socket.SocketKind
 
 
 def kernel_ports(folder: Path = _NET) -> tuple[range, ...]:
-    """Return the ranges that outgoing connections, the administrator and Kubernetes keep."""
+    """Return the port ranges for outgoing connections, of the administrator and of Kubernetes."""
     ephemeral = _words(folder / "ip_local_port_range")
     kept = [_NODE_PORTS]
     if len(ephemeral) == 2:  # noqa: PLR2004 - first and last
@@ -146,7 +146,7 @@ def routes(file: Path = Path("/proc/net/fib_trie")) -> list[Span]:
 
 
 def name_servers(file: Path = Path("/etc/resolv.conf")) -> list[Span]:
-    """Return the addresses of the host's name servers; a subnet over one would cut name resolution off."""
+    """Return the addresses of the host's name servers; a subnet that overlaps one would break name resolution."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -162,7 +162,7 @@ def port_holders(ports: Iterable[int]) -> dict[int, str]:
     """
     Return who listens on each of *ports*: ``pid 12 (command line)``, or ``another user's program``.
 
-    Slow (it looks at every process), so only for messages and checks.
+    Slow, because it looks at every process; only for messages and checks.
     """
     import psutil  # noqa: PLC0415 - slow to import, and only needed once something is wrong
 

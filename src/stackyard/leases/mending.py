@@ -1,10 +1,10 @@
 """
-What becomes of rows that nobody wrote so.
+How the book repairs rows with values that stackyard never writes.
 
-A row that breaks a rule of `columns` is moved to the table ``set_aside``, where a person can read what it held; one
-line in the log says so. The rest of the book goes on. A lease that is set aside is looked for once more in its env
-file, and then in the labels of its containers, as after the loss of the whole book; its slot rests meanwhile, so that
-nobody is given its ports. Claims and slots follow from the leases, so they are made to fit them.
+A row that breaks a rule of `columns` is moved to the table ``set_aside``, where a person can read what it held; the log
+gets one line. The other rows stay in use. The lease of such a row is restored from its env file or from the labels of
+its containers, as after the loss of the whole book. Until then no other lease gets its slot, and so its ports. Claims
+and slots follow from the leases, so they are written again to fit them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
-REST: Final = 3600.0  # seconds that the slot of a lease which was set aside is left alone
+REST: Final = 3600.0  # seconds for which nobody gets the slot of a lease that was set aside
 KEPT: Final = 1000  # rows set aside that are kept
 _LONGEST: Final = 500  # characters of a value that are kept
 _LAST_TICKET: Final = 1 << 53
@@ -35,7 +35,7 @@ _KEYS: Final[Mapping[str, Sequence[str]]] = {
 
 def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
     """
-    Set aside what breaks a rule, and make claims and slots fit the leases.
+    Set aside the rows that break a rule, and make claims and slots fit the leases.
 
     Args:
         db: The book, in a transaction.
@@ -43,7 +43,7 @@ def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
         settings: Pool and host.
 
     Returns:
-        A line for each thing that was wrong.
+        One line for each fault found.
     """
     leased = _leased_slots(db)
     bad = {table: _bad_rows(db, table) for table in columns.RULES}
@@ -73,7 +73,7 @@ def _bad_rows(db: Transaction, table: str) -> list[str]:
 
 def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str:
     """
-    Move one row, and return the line that says so.
+    Move one row, and return a line for the log.
 
     Args:
         db: The book.
@@ -95,7 +95,7 @@ def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str
 
 
 def _conflicting(db: Transaction, directory: Path, settings: Settings) -> list[str]:
-    """Set aside each lease whose row was changed: to what another lease has, or to what its env file does not say."""
+    """Set aside each changed lease that now clashes with another lease or with its own env file."""
     leases = rows.every(db, directory)
     written = _written_claims(db)
     changed = [lease for lease in leases if written.get(lease.id) != set(rows.claims(lease))]
@@ -105,9 +105,13 @@ def _conflicting(db: Transaction, directory: Path, settings: Settings) -> list[s
     told = []
     for lease in changed:
         if taken & set(rows.claims(lease)):
-            told.append(_set_aside(db, "leases", (lease.id, "text"), "another lease has what it claims"))
+            told.append(
+                _set_aside(
+                    db, "leases", (lease.id, "text"), "another lease has the same ports, subnet, project or name"
+                )
+            )
         elif _differs(lease, settings):
-            told.append(_set_aside(db, "leases", (lease.id, "text"), "its env file says otherwise"))
+            told.append(_set_aside(db, "leases", (lease.id, "text"), "its env file has other values"))
         else:
             taken |= set(rows.claims(lease))
     return told
@@ -127,7 +131,7 @@ def _differs(lease: Lease, settings: Settings) -> bool:
 
 
 def _write_claims(db: Transaction, leases: Sequence[Lease]) -> list[str]:
-    """Let each lease have exactly its own claims; return a line on each whose claims differed."""
+    """Let each lease have exactly its own claims; return one line for each lease whose claims differed."""
     wanted = {(kind, value): lease.id for lease in leases for kind, value in rows.claims(lease)}
     written = {(kind, value): lease for kind, value, lease in db.execute("SELECT kind, value, lease FROM claims")}
     if written == wanted:
@@ -144,7 +148,7 @@ def _leased_slots(db: Transaction) -> set[str]:
 
 
 def _free_slots(db: Transaction, lost: set[str]) -> None:
-    """Give back the slots that only look leased; those whose leases are *lost* rest first."""
+    """Free the slots that only look leased; those of *lost* leases stay unused for a while first."""
     until = db.moment.steady + REST
     db.executemany("UPDATE slots SET rests_until=? WHERE CAST(port AS TEXT)=?", [(until, port) for port in lost])
     db.execute(
@@ -154,14 +158,14 @@ def _free_slots(db: Transaction, lost: set[str]) -> None:
 
 
 def _enter_slots(db: Transaction, settings: Settings) -> None:
-    """Write the slots of the pool that are missing; a leased one is not given out."""
+    """Write the missing slots of the pool; a leased slot does not count as free."""
     leased = _leased_slots(db)
     found = [(pool_key(settings), block.start, None if str(block.start) in leased else 0) for block in blocks(settings)]
     db.executemany("INSERT OR IGNORE INTO slots (pool, port, idle) VALUES (?, ?, ?)", found)
 
 
 def _restart_tickets(db: Transaction) -> None:
-    """Forget the last ticket's number where SQLite could not count on from it."""
+    """Delete the last ticket's number if SQLite cannot count on from it."""
     last = db.execute("SELECT seq FROM sqlite_sequence WHERE name='queue'").fetchall()
     if last and not (len(last) == 1 and type(last[0][0]) is int and 0 <= last[0][0] < _LAST_TICKET):
         db.execute("DELETE FROM sqlite_sequence")

@@ -1,4 +1,4 @@
-"""The rule for ids and names, and the one for times; a value that breaks them never reaches the disk."""
+"""The rules for ids, names and times; a value that breaks them never reaches the disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_seconds(what: str, value: object) -> float:
     Return *value*, a number of seconds or a time such as ``30s``, ``5m`` or ``1h30m``, in seconds.
 
     Raises:
-        UsageError: If it is no such time, 0, or longer than 30 days.
+        UsageError: If it is not a time, is 0, or is longer than 30 days.
     """
     return seconds(what, value)
 

@@ -1,11 +1,10 @@
 """
-Who keeps a lease alive, and whether they still do.
+The owner of a lease, and whether it is alive.
 
-A process owner is boot id, pid, start time and pid namespace, and above all an ``flock`` on the lease's
-``owner.lock`` held until the process ends: the kernel drops it however the process dies, no pid can be reused into
-it. The numbers serve where the lock cannot: to say who it is, and when the lock's file is gone. A detached owner is
-just a deadline; it lasts no longer than the boot its containers lived in. Neither promises that the owner is doing
-anything useful.
+A process that owns a lease holds an ``flock`` on the lease's ``owner.lock`` until it ends. The kernel drops the lock in
+whatever way the process ends, and a process that reuses the pid does not get it. Boot id, pid, start time and pid
+namespace say which process it is, and replace the lock if its file is gone. A detached owner is only a deadline; it
+ends with the boot in which its containers ran. Neither shows that the owner does anything useful.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Owner:
 
     @classmethod
     def parse(cls, label: str) -> Owner | None:
-        """Read what *label* wrote; None for anything else."""
+        """Read a text that *label* wrote; None for any other."""
         kind, _, rest = label.partition(":")
         numbers, _, boot = rest.rpartition(":")
         if kind == "detached" and not numbers and boot:
@@ -77,20 +76,20 @@ class Owner:
         return f"process:{self.pid}:{self.ticks}:{self.namespace}:{self.boot}"
 
     def describe(self) -> str:
-        """Say who it is, with the command line of a process that still runs."""
+        """Describe the owner, with the command line of a process that still runs."""
         if self.kind == "detached":
             return "detached"
         command = command_line(self.pid) if self.runs() else ""
         return f"pid {self.pid} ({command})" if command else f"pid {self.pid}, which has ended"
 
     def runs(self) -> bool:
-        """Say whether the very process of these numbers is running, as far as this pid namespace can see."""
+        """Say whether this process, and not another one with its pid, runs, as far as this pid namespace can see."""
         seen = self.boot == boot_id() and self.namespace == pid_namespace()
         return seen and self.ticks > 0 and start_ticks(self.pid) == self.ticks
 
     def is_alive(self, lock: Path) -> bool:
         """
-        Say whether the owner can still speak for its lease; deadlines are not looked at.
+        Say whether the owner is alive; deadlines are not checked.
 
         Args:
             lock: The lease's ``owner.lock``.
@@ -102,7 +101,7 @@ class Owner:
         held = is_held(lock)
         if held is None:
             return self.runs()
-        # A fork that slipped past our hook may still hold the lock of a process that is seen to be dead.
+        # A fork that our hook missed may still hold the lock of a process that has ended.
         return held and (self.namespace != pid_namespace() or self.runs())
 
 
@@ -124,7 +123,7 @@ def pid_namespace() -> int:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when process *pid* started, in clock ticks since boot; None if there is none or only its zombie."""
+    """Return when process *pid* started, in clock ticks since boot; None if there is none, or only a zombie."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -161,9 +160,9 @@ def _program(command: str) -> str:
 
 def hold(lock: Path) -> None:
     """
-    Make *lock* anew and hold it until *drop* or the end of this process.
+    Make a new file *lock* and hold its lock until *drop* or the end of this process.
 
-    A new file each time, because an owner whose deadline has passed may still hold the old one.
+    The file is new each time, because an owner whose deadline has passed may still hold the old one.
 
     Raises:
         OSError: If the file cannot be made.
@@ -186,7 +185,7 @@ def drop(lock: Path) -> None:
 
 
 def moved(before: Path, after: Path) -> None:
-    """Know a lock this process holds by the name it has been given; a lock lives on through renames."""
+    """Note the new name of a lock that this process holds; a rename does not release a lock."""
     _held[after] = _held.pop(before)
 
 
@@ -197,7 +196,7 @@ def is_held(lock: Path) -> bool | None:
     except OSError:
         return None
     try:
-        # shared, so that two processes that look at once do not take each other for the owner
+        # shared, so that two processes that check at the same time do not take each other for the owner
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -207,11 +206,11 @@ def is_held(lock: Path) -> bool | None:
 
 
 def _forget() -> None:
-    """Let go of the parent's locks: an flock lives as long as any copy of its descriptor."""
+    """Close the parent's locks in a fork: an flock lasts as long as any copy of its descriptor."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
-    # the pid of a forebear that has ended may come again further down
+    # a descendant may get the pid of an ancestor that has ended
     _process.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The records of the lease book: a lease, and what a running stack tells about a lost one."""
+"""The records of the lease book: a lease, and what a running stack shows about a lost one."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
-KEEPER: Final = "keeper.lock"  # what the lock is called while its stack is warm, so that the directory still has one
-CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that tells which checkout a lease is of
-_VARIABLES: Final = (  # of an env file, without which no command can use it
+KEEPER: Final = "keeper.lock"  # name of the lock file while its stack is warm
+CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that names the checkout of a lease
+_VARIABLES: Final = (  # of an env file; no command can use a file without them
     "COMPOSE_PROJECT_NAME", "STACKYARD_LEASE", "STACKYARD_PORTS", "STACKYARD_SUBNET", "STACKYARD_ALLOWED_ORIGIN",
     *(f"STACKYARD_{service.upper()}_URL" for service in SERVICES),
 )  # fmt: skip
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
-_RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that is nothing but itself
+_RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that keeps no data
 LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
 
 Fixed = Literal["never", "prefer", "only"]
 
 
 class Leasable(Protocol):
-    """What the leases read of an environment."""
+    """What a lease needs to know about an environment."""
 
     @property
     def name(self) -> str:
@@ -44,12 +44,12 @@ class Leasable(Protocol):
 
     @property
     def data(self) -> Literal["tmpfs", "volume"]:
-        """Whether its database outlives a stack."""
+        """Where its database is; a volume outlives its stack."""
         ...
 
     @property
     def root(self) -> Path:
-        """The checkout it is of."""
+        """The checkout that it belongs to."""
         ...
 
     @property
@@ -64,7 +64,7 @@ class Leasable(Protocol):
 
     @property
     def reserve_mb(self) -> int:
-        """MB (1,000,000 bytes) of memory its stack is known to need; 0 books none."""
+        """MB (1,000,000 bytes) of memory its stack is known to need; with 0, leases book none."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Leasable(Protocol):
 
 
 class Strangers(Protocol):
-    """What others on this host already use and the kernel does not show: an engine's ports and networks."""
+    """Ports and networks that an engine uses and the kernel does not show."""
 
     @property
     def ports(self) -> Collection[int]:
@@ -92,23 +92,22 @@ class Lease:
     """
     An exclusive claim on a block of host ports, a subnet and a Compose project name.
 
-    It grants nothing against programs that ask no book: such a one may still bind a leased port before its stack
-    does.
+    A program that does not use the lease book may still bind a leased port before the stack does.
 
     Attributes:
-        id: Eight random hex digits; where its data is a volume, the environment's name and six hex digits that stand
-            for the book and the checkout.
+        id: Eight random hex digits; if the environment keeps its data, its name and six hex digits that stand for the
+            book and the checkout.
         parallel_id: The caller's own name for it; None if it has none.
         environment: Name of the environment.
         slot: Number of its slot in the pool; None on an environment's fixed block.
         ports: Host port of each service.
-        spare: Host ports of the block that no service of the platform has.
+        spare: Host ports of the block that no service of the platform uses.
         subnet: IPv4 network of its containers.
         project: Compose project name.
-        owner: Who keeps it alive.
+        owner: What keeps it alive.
         created: When it was granted, in seconds since 1970.
         deadline: When it ends unless renewed, in seconds since 1970; None if only its owner ends it.
-        removing: Whether its owner has taken it over only to remove its stack.
+        removing: Whether its owner took it over to remove its stack.
         memory_mb: MB (1,000,000 bytes) of the host's memory that it books.
         directory: Where its files are, mode 0700.
         reused: Whether `LeaseBook.acquire` returned a lease that was there before the call. No clock tells this: the
@@ -138,12 +137,12 @@ class Lease:
 
     @property
     def title(self) -> str:
-        """What messages call it: ``mine (9bdbf9f1)``, or only its id if it has no name."""
+        """The lease as messages show it: ``mine (9bdbf9f1)``, or only its id if it has no name."""
         return f"{self.parallel_id} ({self.id})" if self.parallel_id else self.id
 
     @property
     def checkout(self) -> str:
-        """The checkout it is of; empty if its files do not tell."""
+        """The checkout that it belongs to; empty if its files do not say."""
         with contextlib.suppress(BookError):
             return self.variables().get(CHECKOUT, "")
         return ""
@@ -168,18 +167,18 @@ class Lease:
         Read the env file.
 
         Raises:
-            BookError: If it cannot be read, or lacks what every lease has; the text names the file.
+            BookError: If it cannot be read, or a variable is missing that every lease has; the text names the file.
         """
         try:
             found = parse_env(disk.read(self.env_file).decode())
         except OSError as error:
             raise self._damaged(error.strerror or str(error)) from None
         except ValueError:
-            raise self._damaged("holds more than lines of NAME=value") from None
+            raise self._damaged("has a line that is not NAME=value") from None
         if lost := sorted(name for name in _VARIABLES if not found.get(name)):
             raise self._damaged(f"has no {lost[0]}")
         if (named := found["STACKYARD_LEASE"]) != self.id:
-            raise self._damaged(f"is of another lease, {named[:40]!r}")
+            raise self._damaged(f"belongs to another lease, {named[:40]!r}")
         return found
 
     def _damaged(self, how: str) -> BookError:
@@ -200,9 +199,10 @@ class Lease:
 
     def is_stale(self, now: float) -> bool:
         """
-        Say whether the lease, as it was read, has outlived its deadline or its owner.
+        Say whether the deadline of the lease, as it was read, has passed or its owner has ended.
 
-        Only a lease whose data is in a volume outlives a boot: its containers start again with the engine.
+        Only the lease of an environment that keeps its data outlives a boot: its containers start again with the
+        engine.
 
         Args:
             now: Seconds since 1970.
@@ -248,7 +248,7 @@ class Lease:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survivor:
     """
-    A lease as a running stack remembers it, for a book that was lost.
+    A lease as its files or its running stack show it, to rebuild a lost book.
 
     Attributes are those of `Lease`.
     """
@@ -267,7 +267,7 @@ class Survivor:
     @classmethod
     def from_labels(cls, labels: Mapping[str, str], *, host: str) -> Survivor | None:
         """
-        Read the labels of a container or network; None if they are not of a lease of *host*.
+        Read the labels of a container or network; None if they do not belong to a lease of *host*.
 
         Args:
             labels: Names and values.
@@ -280,7 +280,7 @@ class Survivor:
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, str], *, host: str) -> Survivor | None:
-        """Read the variables of a lease's env file; None if they are not of a lease of *host*."""
+        """Read the variables of a lease's env file; None if they do not belong to a lease of *host*."""
         if variables.get("STACKYARD_HOST") != host:
             return None
         words = {key.removeprefix("STACKYARD_").lower(): value for key, value in variables.items()}
@@ -327,7 +327,7 @@ def _seconds(text: str) -> float:
 
 def stable_id(environment: str, host: str, root: Path) -> str:
     """
-    Return the id of the one lease that a checkout has, in one book, of an environment that keeps its data.
+    Return the id of the only lease that a checkout has, in one book, of an environment that keeps its data.
 
     Args:
         environment: The environment's name.
@@ -342,7 +342,7 @@ def stable_id(environment: str, host: str, root: Path) -> str:
 
 def keeps_data(lease: str, environment: str) -> bool:
     """
-    Say whether the lease with the id *lease* is of an environment that keeps its data.
+    Say whether the lease with the id *lease* belongs to an environment that keeps its data.
 
     Every other lease has eight random hex digits; earlier versions gave this one the name of the environment.
     """
@@ -350,7 +350,7 @@ def keeps_data(lease: str, environment: str) -> bool:
 
 
 def project_name(environment: str, lease: str) -> str:
-    """Return the Compose project name of a lease; only the lease itself can have it, as it ends with the lease's id."""
+    """Return the Compose project name of a lease; it ends with the lease's id, so no other lease has it."""
     return f"stackyard-{environment}-{lease}" if _RANDOM.fullmatch(lease) else f"stackyard-{lease}"
 
 
@@ -363,7 +363,7 @@ def ports_text(ports: Mapping[str, int], spare: tuple[int, ...]) -> str:
 
 
 def parse_ports(text: str) -> tuple[dict[str, int], tuple[int, ...]] | None:
-    """Read what *ports_text* wrote; None for anything else."""
+    """Read a text that *ports_text* wrote; None for any other."""
     ports: dict[str, int] = {}
     spare: tuple[int, ...] = ()
     try:
@@ -390,7 +390,7 @@ def parse_env(text: str) -> dict[str, str]:
     Read an env file of a lease: ``KEY=value`` or ``KEY='value'`` on each line.
 
     Raises:
-        ValueError: If a line is anything else.
+        ValueError: If a line has another form.
     """
     found = {}
     for line in text.splitlines():

@@ -69,7 +69,7 @@ def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: 
     if search.resting:
         text += f", {search.resting} not in use for a while after a port conflict or a damaged row of the book"
     if ahead:
-        text += f", {ahead} requests wait before this one"
+        text += f", requests ahead in the queue: {ahead}"
     if held:
         more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
         text += f"; held by {'; '.join(map(describe, held[:_SHOWN]))}{more}"

@@ -1,4 +1,4 @@
-"""One request for a lease, answered inside one transaction: the lease it already has, or a new one."""
+"""One request for a lease, answered in one transaction: with an existing lease, or with a new one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
-PARALLEL_TTL: Final = 3600.0  # seconds that a lease with a parallel id lives without being asked for again
+PARALLEL_TTL: Final = 3600.0  # seconds until a lease with a name ends, unless it is requested again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,11 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.parallel_id is not None:
-            check_id("a parallel id", self.parallel_id)
+            check_id("a name", self.parallel_id)
             if self._keeps_data:
                 raise UsageError(
-                    f"environment {self.environment.name!r} keeps its data, so there is one stack of it; "
-                    f"leave the parallel id {self.parallel_id!r} out"
+                    f"environment {self.environment.name!r} keeps its data, so it has only one stack; "
+                    f"leave the name {self.parallel_id!r} out"
                 )
         if self.ttl is not None and self.ttl != math.inf:
             check_seconds("ttl", self.ttl)
@@ -81,7 +81,7 @@ class Request:
             draft: Becomes the lease's directory if it is a new one.
             ground: The host as it is now.
             now: Seconds since 1970.
-            ahead: How many wait before this request; as many places are left for them.
+            ahead: How many requests wait before this one; as many places stay free for them.
 
         Raises:
             PoolExhaustedError: If there is no place for this request now.
@@ -101,7 +101,7 @@ class Request:
     def _environment(self) -> dict[str, str]:
         """The variables of the environment's env file, and the checkout they are of."""
         root = str(self.environment.root)
-        # a path that no env file can carry is left out: it only tells a person where the stack is from
+        # left out if no env file can hold the path: it only tells a person where the stack comes from
         told = {CHECKOUT: root} if root.isprintable() and "'" not in root else {}
         return {**self.environment.variables, **told}
 
@@ -117,14 +117,14 @@ class Request:
         return rows.by_parallel_id(db, self.directory, self.parallel_id, self.environment.name)
 
     def _again(self, db: Transaction, held: Lease, now: float) -> Lease:
-        """Hand a lease out once more, unless a living process has it to itself."""
+        """Return an existing lease again, unless a living process owns it."""
         stale = held.is_stale(now)
         if held.owner.kind == "process" and not stale:
             starting = held.parallel_id is not None and not held.removing
             # another thread of this process may be the starter
             if held.owner != Owner.current() or (starting and self.attached):
                 raise (StillStartingError if starting else PoolExhaustedError)(refusals.kept(held))
-        # a stack that stands, or is detached by now, must not go with whoever asks for it once more
+        # a detached stack that exists must not end together with the process that asks for it again
         keeps = self.attached and held.owner.kind == "detached" and held.owner.is_alive(held.lock)
         owner = held.owner if keeps else self._owner()
         again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False, reused=True)
@@ -135,7 +135,7 @@ class Request:
         return again
 
     def _admit(self, db: Transaction, ground: Ground, now: float, ahead: int) -> None:
-        """Refuse a stack there is no memory for."""
+        """Raise if there is no memory for the stack."""
         if self.force or ground.memory is None:
             return
         own = self.environment
@@ -151,7 +151,9 @@ class Request:
             if obstacle is None and ahead == 0:
                 return block
             if self.fixed == "only":
-                raise PoolExhaustedError(refusals.fixed(own.name, obstacle or f"{ahead} others wait for them"))
+                raise PoolExhaustedError(
+                    refusals.fixed(own.name, obstacle or f"others wait for them (requests ahead in the queue: {ahead})")
+                )
             import logging  # noqa: PLC0415 - hardly ever needed, and not light
 
             logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
@@ -181,7 +183,7 @@ class Request:
             directory=self.directory / identifier,
         )
         rows.insert(db, lease)
-        # left behind, it would be taken for a lease when the book is lost
+        # a rebuilt book would take a directory that is left behind for a lease
         db.undo.append(lambda: files.discard(files.remove(lease.directory)))
         db.undo.append(lambda: owners.drop(lease.lock))
         draft.settle(lease, told=Owner.detached() if self.attached else owner)

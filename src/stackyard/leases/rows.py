@@ -1,4 +1,4 @@
-"""Leases as rows of the book: reading, writing, and the claims that go with them."""
+"""Leases as rows of the book: reading them, writing them, and their claims."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from stackyard.leases.store import Transaction
 
-STEP: Final = 1.0  # seconds; less is not somebody who sets the clock, but the clock's own correction
+STEP: Final = 1.0  # seconds; a smaller step is the clock's own correction, not a person who sets it
 _NAMES: Final = tuple(columns.RULES["leases"])
 _COLUMNS: Final = ", ".join(_NAMES)
-# A deadline comes with its twin on the boot-time clock, unless a stackyard that knows no twin has written it since.
+# A deadline is stored on the boot-time clock too, unless a stackyard that does not know this has written it since.
 _LEASES: Final = (
     f"SELECT {', '.join(f'leases.{name}' for name in _NAMES)}, clocks.boot, clocks.ends FROM leases"  # noqa: S608 - constants
     " LEFT JOIN clocks ON clocks.lease=leases.id AND clocks.wall=leases.deadline"
@@ -37,13 +37,13 @@ def every(db: Transaction, directory: Path) -> list[Lease]:
     Return all leases, oldest first; *directory* is where their directories are.
 
     Raises:
-        BadRowError: Like all that reads here, if a row holds what nobody wrote so.
+        BadRowError: As every function that reads here does, if a row holds a value that stackyard never writes.
     """
     return [_lease(db, row, directory) for row in db.execute(f"{_LEASES} ORDER BY created, id")]
 
 
 def ids(db: sqlite3.Connection) -> set[str]:
-    """Return the ids of all leases, of those too whose rows are wrong."""
+    """Return the ids of all leases, even if their rows are wrong."""
     return {str(identifier) for (identifier,) in db.execute("SELECT id FROM leases")}
 
 
@@ -55,12 +55,12 @@ def one(db: Transaction, directory: Path, identifier: str) -> Lease | None:
 
 def find(db: Transaction, directory: Path, identifier: str, environment: str | None = None) -> Lease | None:
     """
-    Return the lease with this id, else the one with this parallel id, else the one of the environment with this name.
+    Return the lease with this id, else the one with this parallel id, else the one of the environment of this name.
 
-    Only an environment that keeps its data gives its name to its lease. None if there is no such lease.
+    The last applies only to environments that keep their data. None if there is no such lease.
 
     Raises:
-        UsageError: If several have it, and *environment* does not say which.
+        UsageError: If several leases match, and *environment* does not say which.
     """
     return (
         one(db, directory, identifier)
@@ -140,7 +140,7 @@ def rename(db: sqlite3.Connection, lease: Lease) -> None:
 
 
 def delete(db: sqlite3.Connection, lease: Lease) -> None:
-    """Delete a lease with its claims; its slot goes to the end of the line."""
+    """Delete a lease with its claims; its slot goes to the end of the queue."""
     db.execute("DELETE FROM leases WHERE id=?", (lease.id,))
     if lease.slot is not None:
         db.execute(
@@ -165,7 +165,7 @@ def _base(lease: Lease) -> int:
 
 
 def claims(lease: Lease) -> Iterator[tuple[str, str]]:
-    """Return kind and value of each thing that only *lease* may have."""
+    """Return kind and value of everything that only *lease* may have."""
     for port in (*lease.ports.values(), *lease.spare):
         yield "port", str(port)
     yield "subnet", lease.subnet
@@ -213,12 +213,12 @@ def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
 
 
 def _deadline(db: Transaction, deadline: float | None, boot: object, ends: object) -> float | None:
-    """Return when a lease ends on the wall clock as it goes now, however that was set since the deadline was noted."""
+    """Return when a lease ends on the wall clock as it is now, even if it was set since the deadline was written."""
     now = db.moment
     if deadline is None or boot != now.boot or columns.fault("clocks", ("x", deadline, boot, ends)):
         return deadline
     assert isinstance(ends, float)  # noqa: S101 - the check has seen to it
     if (ends < LOWEST_WALL) != (now.steady < LOWEST_WALL):
-        return deadline  # noted by a made-up clock
+        return deadline  # written with a test's clock
     moved = now.wall + ends - now.steady
     return deadline if abs(moved - deadline) < STEP else moved

@@ -1,4 +1,4 @@
-"""The tables of the lease book, and how a book of an older stackyard becomes one of this."""
+"""The tables of the lease book, and the steps that upgrade the book of an older stackyard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 APPLICATION_ID: Final = 0x53594C42  # "SYLB"
 VERSION: Final = 3
 
-# warm holds the leases whose stacks are ready and nobody's yet; pools how many of them each environment is to have.
+# warm holds the leases of the stacks that are ready for a run; pools says how many of them each environment keeps.
 _WARM: Final = """
 CREATE TABLE pools (
     root TEXT NOT NULL,
@@ -23,8 +23,8 @@ CREATE TABLE warm (
 ) WITHOUT ROWID
 """
 
-# claims holds each thing that only one lease may have; its key makes the database itself refuse a second holder.
-# slots.idle orders the free slots by when they were given back, and is NULL while a lease has the slot.
+# claims holds everything that only one lease may have; its key makes the database itself refuse a second holder.
+# slots.idle orders the free slots by the time of their release, and is NULL while a lease has the slot.
 TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE leases (
@@ -65,9 +65,9 @@ CREATE TABLE queue (
 {_WARM};
 """
 
-# Tables that an older stackyard with the same version neither needs nor minds, so that both may share a book; they are
-# made when a book without them is opened. clocks holds a lease's end on the boot-time clock, for as long as wall is its
-# deadline; set_aside keeps the rows that could not be used.
+# Tables that an older stackyard with the same version ignores, so that both can share a book. They are made when a book
+# without them is opened. clocks holds the end of a lease on the boot-time clock, valid as long as wall is its deadline;
+# set_aside keeps the rows that could not be used.
 ADDITIONS: Final[dict[str, str]] = {
     "clocks": """
 CREATE TABLE clocks (
@@ -86,7 +86,7 @@ CREATE TABLE set_aside (
 }
 KNOWN: Final = frozenset({"meta", "leases", "claims", "slots", "queue", "pools", "warm"})
 
-# From each older version to the next one: the statements that make the step. A book is migrated under its lock, in one
+# For each older version, the statements that lead to the next one. A book is migrated under its lock, in one
 # transaction; version 1 is the first.
 MIGRATIONS: Final[dict[int, str]] = {
     1: "ALTER TABLE leases ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0",

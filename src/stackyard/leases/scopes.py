@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def lease(environment: str | Leasable = "test", *, book: LeaseBook | None = None, **options: Any) -> Iterator[Lease]:
     """
-    Hold a lease while the block runs; whatever the block started must have ended by its end.
+    Hold a lease while the block runs; the block must end everything that it started.
 
     Args:
         environment: An environment, or its name.
@@ -34,7 +34,7 @@ def lease(environment: str | Leasable = "test", *, book: LeaseBook | None = None
     try:
         yield held
     finally:
-        # A fork inside the block unwinds it too, and must not end its parent's lease.
+        # A fork inside the block leaves it too, and must not end its parent's lease.
         if os.getpid() == pid:
             opened.release(held)
 
@@ -50,7 +50,7 @@ async def alease(
     try:
         opened, held = await asyncio.shield(acquiring)
     except asyncio.CancelledError:
-        # A thread cannot be cancelled: what it still acquires has to be given back.
+        # A thread cannot be cancelled: release what it still acquires.
         with contextlib.suppress(Exception):
             owner, late = await acquiring
             owner.release(late)

@@ -1,9 +1,9 @@
 """
 Which slot and subnet a new lease gets.
 
-Free slots are tried in the order they were given back, so that a port rests as long as possible before its next
-use; a slot whose ports somebody else has is passed over, not waited for. A slot's own subnet is the one with the
-slot's number; where a route or another network lies on it, the next one that is free.
+Free slots are tried in the order of their release, so that a port stays unused as long as possible. A slot whose ports
+another program uses is skipped. A slot's subnet is the one with the slot's number; if a route or another network
+overlaps it, the next free one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 class Place(NamedTuple):
     """
-    What a lease will hold.
+    The place that a lease gets.
 
     Attributes:
         slot: Number of the slot in the pool; None on a fixed block.
@@ -48,15 +48,15 @@ class Place(NamedTuple):
 @dataclass(slots=True, kw_only=True)
 class Search:
     """
-    One look through the pool.
+    One search of the pool.
 
     Attributes:
         db: The open book.
         settings: Pools, block size and subnets.
-        ground: The host as it is now.
+        ground: What the host uses now.
         now: Seconds since 1970.
-        busy: Slots passed over because another program or network has them.
-        resting: Slots passed over because they are left alone for a while.
+        busy: Slots skipped because another program or network uses them.
+        resting: Slots skipped because they stay unused for a while.
     """
 
     db: Transaction
@@ -68,10 +68,10 @@ class Search:
 
     def place(self, leave: int = 0) -> Place:
         """
-        Return the first free slot with a free subnet, after leaving the first *leave* free ones to others.
+        Return the first free slot with a free subnet, but leave the first *leave* free slots to others.
 
         Raises:
-            PoolExhaustedError: If there is none of either.
+            PoolExhaustedError: If there is no free slot or no free subnet.
         """
         for number, block in self._slots():
             if not self._is_ours(block) or not self.ground.is_free(block):
@@ -85,11 +85,11 @@ class Search:
         raise PoolExhaustedError(f"no free slot of {self.settings.block} ports in {self.settings.pool_text}")
 
     def unclaimed(self) -> Iterator[range]:
-        """Return the ports of each slot that no lease has; other programs may have them."""
+        """Return the ports of each slot without a lease; other programs may use them."""
         return (block for _, block in self._slots() if self._is_ours(block))
 
     def networks(self, enough: int) -> int:
-        """Return how many subnets are free, counting no further than *enough*."""
+        """Return how many subnets are free, at most *enough*."""
         claimed = {value for (value,) in self.db.execute("SELECT value FROM claims WHERE kind='subnet'")}
         free = (text for text in self._subnets(0) if text not in claimed)
         return sum(1 for _ in itertools.islice(free, enough))
@@ -123,15 +123,15 @@ class Search:
             if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
                 return text
         raise PoolExhaustedError(
-            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: each of the {self._count()} is leased, or a route, "
-            "a name server or another Docker network lies on it; set STACKYARD_POOL_SUBNETS to an unused private one"
+            f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: all {self._count()} are leased, or overlap a route, "
+            "a name server or another Docker network; set STACKYARD_POOL_SUBNETS to an unused private network"
         )
 
     def _count(self) -> int:
         return 1 << (SUBNET_PREFIX - self.settings.subnets.prefixlen)
 
     def _subnets(self, slot: int) -> Iterator[str]:
-        """Return the subnets nobody outside the book uses, beginning with the slot's own."""
+        """Return the subnets that only the book may use, beginning with the slot's own."""
         first, _ = span(self.settings.subnets)
         size, count = 1 << (32 - SUBNET_PREFIX), self._count()
         for step in range(count):
@@ -164,7 +164,7 @@ def pool_key(settings: Settings) -> str:
 
 
 def enter_pool(db: sqlite3.Connection, settings: Settings) -> None:
-    """Write the slots of a pool the book has not seen yet."""
+    """Write the slots of a pool that is new to the book."""
     pool = pool_key(settings)
     if db.execute("SELECT 1 FROM slots WHERE pool=? LIMIT 1", (pool,)).fetchone() is None:
         rows = ((pool, block.start) for block in blocks(settings))

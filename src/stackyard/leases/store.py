@@ -1,18 +1,17 @@
 """
-The lease book's file: one SQLite database in the state directory, looked at afresh for every piece of work.
+The lease book's file: one SQLite database in the state directory, checked before every transaction.
 
-Every piece of work takes an ``flock`` and then a ``BEGIN IMMEDIATE`` transaction. The lock makes waiting short and
-fair where SQLite's own busy handler sleeps; the transaction makes a kill at any moment harmless. A connection is kept
-for the next piece of work of the same process, which halves the time others wait for the lock; it is given up when the
-file is another one, when anything fails, and in a fork, which may neither use nor close it. The journal is a
-rollback journal: write-ahead logs of SQLite 3.7.0 to 3.51.2 have a corruption race. Its file stays between
-transactions, blanked, because ext4 passes over every file number that was freed within seconds, one by one, when it
-makes a new file. Nothing is synced to the disk, because a host that lost power lost the containers the leases were for
-too; so the first work after a boot checks the whole file.
+Every transaction takes an ``flock`` and then ``BEGIN IMMEDIATE``. The lock makes waiting short and fair, while SQLite's
+own busy handler sleeps; the transaction makes a kill at any moment harmless. A process keeps its connection for its
+next transaction, which halves the time that others wait for the lock. It closes the connection if the file was
+replaced or anything fails; a fork may neither use nor close it. The journal is a rollback journal, because write-ahead
+logs of SQLite 3.7.0 to 3.51.2 have a corruption race. The journal file stays between transactions and is blanked,
+because ext4 skips every recently freed inode, one by one, when it makes a new file. Nothing is synced to the disk: a
+host that loses power loses the containers of the leases too. So the first transaction after a boot checks the whole
+file.
 
-An empty file is a valid database to SQLite, and so is anybody else's; so the header must show our application id
-and a known version before SQLite may touch the file. One that does not, or that SQLite finds broken, is kept beside
-a new book.
+SQLite accepts an empty file, and any other program's database. So the header must show our application id and a known
+version before SQLite may open the file. A file that does not, or that SQLite finds broken, is kept beside a new book.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Look: TypeAlias = tuple[int, int, int]  # inode, time of the last change in ns, SQLite's own counter of changes
 
-TRIES: Final = 10  # books that one piece of work may find broken or deleted under it
+TRIES: Final = 10  # how often one transaction may find the book broken or deleted
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100  # bytes
 _STATES: Final = ("due", "stacks")
@@ -49,11 +48,13 @@ _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 _stores: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
-_inherited: Final[list[Transaction | None]] = []  # in a fork: kept, because closing one could undo its parent's work
+_inherited: Final[
+    list[Transaction | None]
+] = []  # in a fork: kept open, because closing one could undo its parent's work
 
 
 class _BrokenError(Exception):
-    """The file is not a lease book any more; says why."""
+    """The file is no longer a lease book; the text says why."""
 
 
 class Transaction(sqlite3.Connection):
@@ -61,7 +62,7 @@ class Transaction(sqlite3.Connection):
     The open book.
 
     Attributes:
-        undo: Takes back, last first, what *work* did to files; called if the transaction fails.
+        undo: Steps that undo, last first, what *work* did to files; called if the transaction fails.
         moment: When the transaction began.
     """
 
@@ -78,14 +79,14 @@ class Store:
 
     Args:
         directory: The state directory; made with mode 0700 if missing.
-        recover: Fills a new book with what is still known. Called within each piece of work until the row
-            ``recovery`` of the table ``meta``, whose value it is given, says ``done``.
-        mend: Sets aside the rows of an opened book that nobody wrote so, and returns a line on each thing it mended.
-        now: Tells the time.
-        read_only: Change nothing on the disk, whatever state the book is in.
+        recover: Fills a new book with what is still known. Called in each transaction until the row ``recovery`` of the
+            table ``meta``, whose value it gets, is ``done``.
+        mend: Sets aside the wrong rows of an opened book, and returns one line for each repair.
+        now: Returns the time.
+        read_only: Change nothing on the disk.
 
     Attributes:
-        mended: What the last piece of work found to be wrong with the rows, and mended.
+        mended: Faults of rows that the last transaction found and repaired.
     """
 
     def __init__(
@@ -106,11 +107,11 @@ class Store:
         self._recover = recover
         self._db: Transaction | None = None
         self.mended: list[str] = []
-        self._seen: _Look = (0, 0, 0)  # what the open file looked like after the last work
+        self._seen: _Look = (0, 0, 0)  # the state of the open file after the last transaction
         _stores.add(self)
 
     def close(self) -> None:
-        """Close the file; the next piece of work opens it again."""
+        """Close the file; the next transaction opens it again."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
@@ -120,7 +121,7 @@ class Store:
 
     def exists(self) -> bool:
         """
-        Say whether there is a state directory, with a book or what is left of one; nothing is made.
+        Say whether there is a state directory with a book or parts of one; make nothing.
 
         Raises:
             BookError: If the state directory cannot be used.
@@ -130,21 +131,21 @@ class Store:
 
     def run(self, work: Callable[[Transaction], T], *, fresh: bool = False, reading: bool = False) -> T:
         """
-        Do *work* in one transaction, alone on this host.
+        Do *work* in one transaction while no other process uses the book.
 
-        A book found broken, or deleted under the work, is replaced by a new one, and *work* done again there. A row
-        that *work* could not use is set aside, and *work* done again too.
+        If the book is broken, or deleted during the work, a new one replaces it and *work* runs again. If *work* finds
+        a row that it cannot use, the row is set aside and *work* runs again.
 
         Args:
-            work: Is given the open book.
-            fresh: Read everything from the file again.
-            reading: *work* changes nothing, so that no state directory is made for it.
+            work: Gets the open book.
+            fresh: Open the file again and read everything.
+            reading: *work* only reads, so no state directory is made for it.
 
         Raises:
             BookError: If the state directory or the book cannot be used.
         """
         if self.read_only and not reading:
-            raise BookError(f"{self.file}: was opened for reading only")
+            raise BookError(f"{self.file}: is open for reading only")
         if reading and (not self.exists() or self.read_only):
             return self._look_only(work)
         with self.usable(), self._locked():
@@ -156,22 +157,22 @@ class Store:
                 except _BrokenError as error:
                     self._set_aside(str(error))
                 except BadRowError:
-                    continue  # it is set aside when the book is opened again
+                    continue  # the next opening sets it aside
             try:
                 return self._transact(work)
             except _BrokenError as error:
-                raise BookError(f"{self.file}: {error}, and so is the new one; check the disk") from None
+                raise BookError(f"{self.file}: {error}, and the new one is too; check the disk") from None
             except BadRowError as error:
                 raise BookError(f"{self.file}: {error}") from None
 
     def _look_only(self, work: Callable[[Transaction], T]) -> T:
-        """Do *work* on a copy in memory, migrated or recovered there if need be; the disk is not written to."""
+        """Do *work* on a copy in memory, migrated or restored there if needed; write nothing to the disk."""
         with self._in_plain_words():
             try:
                 if os.path.lexists(self.file):
                     return self._read(self._copy, work)
             except _BrokenError as error:
-                _warn("%s: %s; the next command that writes sets it aside", self.file, error)
+                _warn("%s: %s; the next command that writes replaces it", self.file, error)
             return self._read(_fill, work)
 
     def _read(self, fill: Callable[[Transaction], None], work: Callable[[Transaction], T]) -> T:
@@ -190,7 +191,7 @@ class Store:
             raise self._explained(error) from error
 
     def _copy(self, target: Transaction) -> None:
-        """Copy the book, under its lock if that is there."""
+        """Copy the book, under its lock if there is one."""
         with contextlib.ExitStack() as held:
             if os.path.lexists(self.directory / "book.lock"):
                 held.enter_context(self._locked())
@@ -200,13 +201,13 @@ class Store:
     @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
         """
-        Make or check the state directory, and put the file errors of the block into plain words.
+        Make or check the state directory, and turn file errors in the block into BookErrors.
 
         Raises:
             BookError: If the state directory, or a file within the block, cannot be used.
         """
         if self.read_only:
-            raise BookError(f"{self.file}: was opened for reading only")
+            raise BookError(f"{self.file}: is open for reading only")
         with self._in_plain_words():
             statedir.prepare(self.directory)
             yield
@@ -225,7 +226,7 @@ class Store:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 take_lock(handle, path)
-                # the lock of a file that was deleted meanwhile keeps nobody out
+                # the lock of a file that was deleted in the meantime locks nothing
                 if os.fstat(handle).st_ino == _inode(path):
                     yield
                     return
@@ -249,7 +250,7 @@ class Store:
                 if self._seen[0] != inode:
                     raise _BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
             except BaseException:
-                # closing rolls the book back; the files have to be told, as far as the disk lets us
+                # closing rolls the book back; the files are undone as far as the disk allows
                 self.close()
                 for step in reversed(db.undo):
                     with contextlib.suppress(OSError, BookError):
@@ -262,18 +263,18 @@ class Store:
         return result
 
     def _explained(self, error: sqlite3.DatabaseError) -> Exception:
-        """Return what to raise: whether the file is broken, or just cannot be used now."""
+        """Return the error to raise: the file is broken, or it just cannot be used now."""
         broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
         return _BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
 
     def _is_to_be_opened(self, found: _Look) -> bool:
         """Say whether there is no open book, or it is not the file that was found."""
         seen = self._seen
-        # written, but not by a program that counts changes as SQLite does: what is cached would hide it
+        # a program changed the file without SQLite's change counter, so SQLite's cache would hide the change
         return self._db is None or found[0] != seen[0] or (found[1] != seen[1] and found[2] == seen[2])
 
     def _connection(self, *, opened: bool) -> Transaction:
-        """Return the book, *opened* now; only ever called under the lock, so that threads take turns with it too."""
+        """Return the book, newly opened if *opened*; call it under the lock only, so that threads take turns too."""
         if opened:
             self.close()
         if self._db is None:
@@ -289,8 +290,8 @@ class Store:
 
     def _open(self) -> Transaction:
         if os.path.lexists(self._journal) and not files.is_plain(self._journal):
-            raise BookError(f"{self._journal}: must be a plain file of your own; move it away")
-        # SQLite would make a missing file; in this form it does not
+            raise BookError(f"{self._journal}: must be a plain file that belongs to you; move it away")
+        # with mode=rw SQLite does not make a missing file
         name = str(self.file).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         db = sqlite3.connect(
             f"file:{name}?mode=rw", uri=True, timeout=5.0, isolation_level=None, factory=Transaction,
@@ -301,17 +302,17 @@ class Store:
         return db
 
     def _made(self) -> _Look:
-        """Look at the file, made if it is missing."""
+        """Return the state of the file; make it if it is missing."""
         if not os.path.lexists(self.file):
             self._create()
             return self._look()
         return self._check_header()
 
     def _check_header(self) -> _Look:
-        """Look before SQLite does: it would take an empty file for a book, and change one it then cannot read."""
+        """Check the header before SQLite does, which accepts an empty file and changes one that it then cannot read."""
         found = self.file.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise BookError(f"{self.file}: the lease book must be a plain file of your own; move this one away")
+            raise BookError(f"{self.file}: the lease book must be a plain file that belongs to you; move this one away")
         header = _head(self.file)
         if len(header) < _HEADER or not header.startswith(_MAGIC):
             raise _BrokenError("not a database")
@@ -321,7 +322,7 @@ class Store:
         if version > VERSION:
             raise BookError(
                 f"{self.file}: written by a newer stackyard (schema {version}, this one knows up to {VERSION}); "
-                "upgrade this one, or give it another STACKYARD_STATE_DIR"
+                "upgrade this one, or set another STACKYARD_STATE_DIR"
             )
         pages, size = struct.unpack(">I", header[28:32])[0], struct.unpack(">H", header[16:18])[0]
         if pages * (65536 if size == 1 else size) != found.st_size and not self._is_half_way():
@@ -329,14 +330,14 @@ class Store:
         return _looks(found, header)
 
     def _is_half_way(self) -> bool:
-        """Say whether a change has begun and not ended; then SQLite will undo it, by the journal."""
+        """Say whether a change has begun and not ended; SQLite then undoes it with the journal."""
         try:
             return _head(self._journal)[:1].strip(b"\0") != b""
         except FileNotFoundError:
             return False
 
     def _create(self) -> None:
-        """Make the book under another name, so that it is either not there or whole."""
+        """Make the book under another name first, so that it is either missing or complete."""
         fresh = self.directory / "book.new"
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -350,12 +351,12 @@ class Store:
             raise BookError(f"{self.file}: cannot be made: {error}") from None
         finally:
             connection.close()
-        # a journal left by a lost book would be played into the new one
+        # SQLite would apply the journal of a lost book to the new one
         self._journal.unlink(missing_ok=True)
         fresh.rename(self.file)
 
     def _check_content(self, db: Transaction, *, opened: bool) -> list[str]:
-        """Bring the book up to date and mend it; return a line for each thing that was wrong."""
+        """Upgrade and repair the book; return one line for each fault."""
         meta = dict(db.execute("SELECT key, value FROM meta"))
         if "schema" not in meta:
             raise _BrokenError("its schema row is missing")
@@ -374,7 +375,7 @@ class Store:
         if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise _BrokenError(verdict)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
-        db.execute("UPDATE slots SET rests_until=0")  # the clock they rest by has begun again
+        db.execute("UPDATE slots SET rests_until=0")  # the boot-time clock has started again at 0
 
     def _mended(self, db: Transaction) -> list[str]:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
@@ -404,11 +405,11 @@ class Store:
         try:
             self.file.rename(kept)
         except FileNotFoundError:
-            _warn("%s: %s; made anew from what is still known", self.file, why)
+            _warn("%s: %s; a new one was made from what is still known", self.file, why)
             return
         if self._is_half_way():
             self._journal.rename(kept.with_name(f"{kept.name}-journal"))
-        _warn("%s: %s; kept as %s, and made anew from what is still known", self.file, why, kept.name)
+        _warn("%s: %s; kept as %s, and a new one was made from what is still known", self.file, why, kept.name)
 
 
 def _fill(connection: sqlite3.Connection) -> None:
@@ -423,7 +424,7 @@ def _fill(connection: sqlite3.Connection) -> None:
 
 
 def _version(db: Transaction, told: object) -> int:
-    """Return the schema's version: what the book tells, where that can be, else what its tables show."""
+    """Return the schema's version: what the book says if that is possible, else what its tables show."""
     header = db.execute("PRAGMA user_version").fetchone()[0]
     if told == str(header) and 1 <= header <= VERSION:
         return int(header)
@@ -438,7 +439,7 @@ def _version(db: Transaction, told: object) -> int:
 
 
 def _text(raw: bytes) -> str | bytes:
-    """Return a text of the book; one that is no UTF-8 comes as bytes, which no rule for a text accepts."""
+    """Return a text of the book; if it is not UTF-8, return bytes, which no rule for a text accepts."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -452,7 +453,7 @@ def _warn(text: str, *values: object) -> None:
 
 
 def _forget() -> None:
-    """Let a fork open the book for itself."""
+    """Make a fork open the book itself."""
     for store in _stores:
         _inherited.append(store._db)  # noqa: SLF001 - its own module
         store._db = None  # noqa: SLF001 - as above

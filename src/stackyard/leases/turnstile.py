@@ -1,11 +1,11 @@
 """
-The lock that one process at a time holds, taken first come first served.
+A lock that one process at a time holds, first come first served.
 
-An ``flock`` wakes everybody who waits and lets the quickest have it; of sixteen that want it again and again, some wait
-ten times as long as others. So whoever finds it taken draws a ticket: it locks the byte of the same file whose number
-is the time, in nanoseconds since boot, and tries the ``flock`` only while nobody has an older ticket. Tickets are a
-courtesy that nothing depends on. The kernel drops a dead process's; one of a process that is stopped counts for
-`COURTESY` seconds and no longer; and where a file system has none, the quickest goes first as before.
+An ``flock`` wakes all waiters, and the quickest gets it; of sixteen that want it repeatedly, some wait ten times as
+long as others. So a process that finds it taken draws a ticket: it locks the byte of the same file whose number is the
+time, in nanoseconds since boot. It tries the ``flock`` only while no other process has an older ticket. Only the order
+depends on tickets. The kernel drops the ticket of a dead process; the ticket of a stopped process counts for `COURTESY`
+seconds. If the file system does not support such locks, the quickest process goes first.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from stackyard.leases import owners
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEADLINE: Final = 30.0  # seconds; a piece of work takes milliseconds, so by then its process is stopped or hung
-COURTESY: Final = 2.0  # seconds that a ticket counts: longer than any line that moves
-_STEP: Final = 0.0004  # seconds that one piece of work holds the lock, about; who is third looks again after two
-_SHORTEST: Final = 0.0002  # seconds between two looks of who is first: twice what a sleep is late by itself
-_LONGEST: Final = 0.02  # seconds between them once something must be wrong
+DEADLINE: Final = 30.0  # seconds; a transaction takes milliseconds, so by then its process is stopped or hangs
+COURTESY: Final = 2.0  # seconds for which a ticket counts: longer than any wait in a queue that moves
+_STEP: Final = 0.0004  # seconds for which one transaction holds the lock, about; the third waiter tries again after two
+_SHORTEST: Final = 0.0002  # seconds between two attempts of the first waiter: twice the delay of a sleep
+_LONGEST: Final = 0.02  # seconds between them once something is probably wrong
 _FLOCK: Final = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
 def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:
     """
-    Lock the file at *path*, open as *handle*; closing it gives lock and ticket back.
+    Lock the file at *path*, open as *handle*; closing it releases lock and ticket.
 
     Args:
         handle: A descriptor of its own.
@@ -51,9 +51,7 @@ def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:
             ticket = draw(handle)
         waited = time.monotonic() - began
         if waited > deadline:
-            raise BookError(
-                f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; see what that process does"
-            )
+            raise BookError(f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; check that process")
         time.sleep(ahead * _STEP or (_SHORTEST if waited < COURTESY else _LONGEST))
 
 
@@ -72,8 +70,8 @@ def draw(handle: int, *, later: int = 0) -> int:
     Take a ticket and return its number.
 
     Args:
-        handle: An open description of its own: closing it gives the ticket back.
-        later: Is added to the time; who has more of it stands behind all that have less.
+        handle: An open description of its own: closing it releases the ticket.
+        later: Added to the time; a ticket with more goes behind all with less.
     """
     ticket = time.monotonic_ns() + later
     with contextlib.suppress(OSError):
@@ -82,7 +80,7 @@ def draw(handle: int, *, later: int = 0) -> int:
 
 
 def _ahead(handle: int, ticket: int | None) -> int:
-    """Return how many older tickets there are; all are older than none."""
+    """Return how many older tickets there are; without a ticket, return how many there are."""
     now = time.monotonic_ns()
     return count(handle, max(now - int(COURTESY * 1e9), 0), ticket or now)
 
@@ -100,14 +98,14 @@ def count(handle: int, first: int, end: int) -> int:
 
 def lock(handle: int, number: int) -> bool:
     """
-    Lock one byte of the file open as *handle*, unless somebody else has; return whether it is ours.
+    Lock one byte of the file open as *handle*; return False if another process or thread has it.
 
     Args:
-        handle: An open description of its own: the lock is its, not the process's, and ends with it.
-        number: Which byte; the file need not be that long.
+        handle: An open description of its own: the lock belongs to it, not to the process, and ends with it.
+        number: Which byte; the file may be shorter.
 
     Raises:
-        OSError: If the file system has no such locks.
+        OSError: If the file system does not support such locks.
     """
     try:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, number, 1, 0))
@@ -119,13 +117,13 @@ def lock(handle: int, number: int) -> bool:
 
 
 def unlock(handle: int, first: int = 0) -> None:
-    """Give back every byte from *first* on that is locked through *handle*, even if a fork has a copy of it."""
+    """Release every byte from *first* on that is locked through *handle*, even if a fork has a copy of it."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, 0, first, 0, 0))
 
 
 def _any_locked(handle: int, first: int, end: int) -> int | None:
-    """Return one of the bytes that somebody else has locked; None if there is none."""
+    """Return a byte that another description has locked; None if there is none."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, first, end - first, 0)
     try:
         answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked)
@@ -136,11 +134,11 @@ def _any_locked(handle: int, first: int, end: int) -> int | None:
 
 
 def lock_holder(path: Path) -> str:
-    """Say which process holds the flock on *path*, as the kernel's table of locks has it."""
+    """Return which process holds the flock on *path*, from the kernel's table of locks."""
     inode = path.stat().st_ino
     with open("/proc/locks", encoding="ascii") as table:  # noqa: PTH123 - not a file of ours
         for line in table:
             words = line.split()
             if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
                 return f"pid {words[4]} ({owners.command_line(int(words[4]))})"
-    return "nobody any more"
+    return "a process that has let go by now"

@@ -1,8 +1,8 @@
 """
-Who waits for a place, first come first served.
+The requests that wait for a place, first come first served.
 
-A waiter is a row it refreshes whenever it looks again. One whose process has ended is dropped, and so is one that
-has not looked for long: it may live in a pid namespace that cannot be seen from here.
+Each waiter has a row and refreshes it at each attempt. The row is deleted if the waiter's process has ended. It is also
+deleted if it was not refreshed for long, because the process may be in a pid namespace that cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from stackyard.clocks import Moment
     from stackyard.leases.store import Transaction
 
-SILENCE: Final = 30.0  # seconds after which an unseen waiter is taken for dead
+SILENCE: Final = 30.0  # seconds without a refresh after which a waiter counts as dead
 
 
 def ahead(db: Transaction, wanted: str, ticket: int | None) -> int:
     """
-    Return how many wait for *wanted* before *ticket*, or in all if it is None; the dead are dropped.
+    Return how many wait for *wanted* before *ticket*, or in all if it is None; delete dead waiters.
 
     Args:
         db: The book, in a transaction.
         wanted: What they queue for.
-        ticket: The asker's own place.
+        ticket: The request's own ticket.
 
     Raises:
-        BadRowError: If a waiter's row holds what nobody wrote so.
+        BadRowError: If a waiter's row holds a value that stackyard never writes.
     """
     waiting = db.execute("SELECT ticket, owner, seen FROM queue WHERE wanted=? ORDER BY ticket", (wanted,)).fetchall()
     for number, owner, seen in waiting:
@@ -41,13 +41,13 @@ def ahead(db: Transaction, wanted: str, ticket: int | None) -> int:
 
 
 def join(db: Transaction, wanted: str, ticket: int | None) -> int:
-    """Take a ticket, or keep *ticket* and be seen; return it."""
+    """Take a ticket, or refresh *ticket*; return it."""
     row = (ticket, wanted, Owner.current().label(), db.moment.steady)
     return int(db.execute("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?) RETURNING ticket", row).fetchone()[0])
 
 
 def leave(db: Transaction, ticket: int) -> None:
-    """Give a ticket back."""
+    """Delete a ticket."""
     db.execute("DELETE FROM queue WHERE ticket=?", (ticket,))
 
 

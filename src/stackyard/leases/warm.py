@@ -1,11 +1,11 @@
 """
-Warm stacks: ready, booked like any other, and nobody's until a run takes one.
+Warm stacks: ready, booked like any other, and kept by the yardmaster until a run takes one.
 
-A warm stack is a lease with a row in the table ``warm``. Its owner is the yardmaster, by boot id, pid and start time
-alone: the lock of a lease's directory is its taker's to make. Taking one is one transaction that deletes the row and
-changes the owner, so of many takers each gets another stack, and of a taker and a sweep one gets it. The lease's files
-tell the taker from then on; the labels of its containers never named a process, so a book that was lost does not take
-the stack for a dead one's.
+A warm stack is a lease with a row in the table ``warm``. The yardmaster owns it, by boot id, pid and start time only;
+the process that takes it makes the lock. Taking one is one transaction: it deletes the row and changes the owner. So
+several takers get different stacks, and of a taker and a clean-up only one gets it. From then on the lease's files
+name the taker. The labels of its containers never name a process, so a rebuilt book does not take the stack for a dead
+one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COLUMNS: Final = "lease, root, fingerprint, since"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """
-    How many warm stacks an environment is to have.
+    How many warm stacks an environment should have.
 
     Attributes:
         root: The project's directory.
@@ -49,13 +49,13 @@ class Pool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
     """
-    One stack that is ready and nobody's yet.
+    One stack that is ready and not taken yet.
 
     Attributes:
         lease: Its lease.
         root: The directory of its project.
         fingerprint: What it was made from.
-        since: When it was ready, in seconds since 1970.
+        since: When it became ready, in seconds since 1970.
     """
 
     lease: Lease
@@ -114,7 +114,7 @@ class WarmStacks:
         return self.book.transact(lambda db: db.execute("SELECT 1 FROM warm").fetchone() is not None, reading=True)
 
     def want(self, pool: Pool) -> None:
-        """Keep *pool* from now on instead of what its environment had; a size of 0 ends it."""
+        """Set the pool of an environment; a size of 0 ends it."""
 
         def work(db: Transaction) -> None:
             where = (str(pool.root), pool.environment)
@@ -125,21 +125,21 @@ class WarmStacks:
         self.book.transact(work)
 
     def want_none(self) -> None:
-        """End every pool; the warm stacks there are stay until somebody removes them."""
+        """End every pool; existing warm stacks stay until a command removes them."""
         self.book.transact(lambda db: db.execute("DELETE FROM pools"))
 
     def offer(self, lease: Lease, *, root: Path, fingerprint: str, keeper: Owner) -> bool:
         """
-        Put the ready stack of this process's *lease* among the warm ones.
+        Make the ready stack of *lease*, which this process owns, a warm one.
 
         Args:
             lease: Held by this process.
             root: The directory of its project.
-            fingerprint: What it was made from; who takes it must name the same.
-            keeper: The yardmaster, its owner until somebody takes it.
+            fingerprint: What it was made from; a taker must give the same.
+            keeper: The yardmaster, its owner until a run takes it.
 
         Returns:
-            False if the lease has ended or is another's, or *keeper* has ended.
+            False if the lease has ended or has another owner, or if *keeper* has ended.
         """
 
         def work(db: Transaction) -> bool:
@@ -149,7 +149,7 @@ class WarmStacks:
             rows.update(db, replace(held, owner=keeper, deadline=None))
             row = (held.id, str(root), fingerprint, self._clock())
             db.execute(f"INSERT INTO warm ({_COLUMNS}) VALUES (?,?,?,?)", row)  # noqa: S608 - constant columns
-            # nobody holds it any more, and a lock that nobody holds is a dead owner's
+            # a lock file that no process holds would mean a dead owner
             db.undo.append(lambda: owners.hold(held.lock))
             _unlock(held)
             return True
@@ -160,14 +160,15 @@ class WarmStacks:
         self, root: Path, environment: str, fingerprint: str, *, parallel_id: str | None = None, outlives: bool = False
     ) -> Lease | None:
         """
-        Make the oldest warm stack that fits this process's; None if there is none.
+        Make this process the owner of the oldest warm stack that fits; None if there is none.
 
         Args:
             root: The directory of its project.
             environment: Its environment's name.
             fingerprint: What it must be made from.
-            parallel_id: The lease's name from now on. A lease that has it already is the one to use: then None.
-            outlives: Tell in its files that it is nobody's, because it will be detached as soon as it is known to work.
+            parallel_id: The lease's name from now on. If a lease has this name already, return None: use that one.
+            outlives: Write a detached owner into its files, because the lease is detached as soon as the stack is
+                known to work.
         """
 
         def work(db: Transaction) -> Lease | None:
@@ -181,7 +182,7 @@ class WarmStacks:
         return self.book.transact(work)
 
     def retire(self, unwanted: Callable[[Warm], bool]) -> list[Lease]:
-        """Let the warm stacks that are *unwanted* count as stale, so that the next sweep removes them; return them."""
+        """Make the *unwanted* warm stacks stale, so that the next clean-up removes them; return them."""
 
         def work(db: Transaction) -> list[Lease]:
             found = [warm.lease for warm in _every(db, self._leases(db)) if unwanted(warm)]
@@ -194,7 +195,7 @@ class WarmStacks:
         return self.book.transact(work)
 
     def give_up(self) -> Lease | None:
-        """Take over the warm stack that has waited longest, to remove it and release its lease; None if none is."""
+        """Take over the oldest warm stack, to remove it and release its lease; None if there is none."""
 
         def work(db: Transaction) -> Lease | None:
             warm = _every(db, self._leases(db))
@@ -233,7 +234,7 @@ def _pools(db: Transaction) -> list[Pool]:
 
 
 def _every(db: Transaction, leases: dict[str, Lease]) -> list[Warm]:
-    """Return the warm stacks that can still be had, oldest first; those of another boot have ended with it."""
+    """Return the warm stacks that can still be taken, oldest first; those of an earlier boot have ended."""
     found = db.execute(f"SELECT {_COLUMNS} FROM warm ORDER BY since, lease").fetchall()  # noqa: S608 - constant columns
     for row in found:
         columns.check("warm", row)
@@ -250,7 +251,7 @@ def _forget(db: Transaction, lease: Lease) -> None:
 
 
 def _lock(db: Transaction, taken: Lease) -> None:
-    """Hold the lock of a lease that had none; undone, it has none again."""
+    """Take the lock of a lease that had none; the undo step drops it."""
     db.undo.append(lambda: _unlock(taken))
     owners.hold(taken.lock)
 

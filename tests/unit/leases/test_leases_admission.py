@@ -273,4 +273,4 @@ def test_nothing_booked_leaves_all_the_room() -> None:
     assert admission.refusal("test", 100, memory, booked, 8) is None
     refused = admission.refusal("test", 100, memory, booked, 9)
     assert refused is not None
-    assert "9 requests wait before this one" in refused
+    assert "requests ahead in the queue: 9" in refused

@@ -116,7 +116,7 @@ def test_no_subnet_left_is_its_own_error(make_book: MakeBook, environment: Surro
     book.acquire(environment)
     book.acquire(environment)
 
-    with pytest.raises(PoolExhaustedError, match=r"no free /28 in 10\.214\.4\.0/27: each of the 2 is leased"):
+    with pytest.raises(PoolExhaustedError, match=r"no free /28 in 10\.214\.4\.0/27: all 2 are leased"):
         book.acquire(environment)
     assert len(book.leases()) == 2
 
@@ -375,7 +375,7 @@ def test_data_in_a_volume_means_one_lease_for_each_checkout(book: LeaseBook, dev
     assert lease.project == f"stackyard-{lease.id}"
     assert len({lease.id, other.id}) == len({lease.project, other.project}) == 2
     assert book.acquire(dev, fixed="only", ttl=60).secrets() == lease.secrets()
-    with pytest.raises(UsageError, match="leave the parallel id 'x' out"):
+    with pytest.raises(UsageError, match="leave the name 'x' out"):
         book.acquire(dev, parallel_id="x")
 
 
@@ -430,7 +430,7 @@ def test_an_env_file_is_read_back_or_refused(values: dict[str, str]) -> None:
     try:
         text = env_text(values)
     except UsageError as error:
-        assert "no env file can carry" in str(error)  # noqa: PT017 - both outcomes are checked
+        assert "no env file can hold" in str(error)  # noqa: PT017 - both outcomes are checked
     else:
         assert parse_env(text) == values
 
@@ -631,7 +631,7 @@ def test_who_does_not_wait_does_not_overtake_those_who_do(
         clock.now += seconds
         if not seen:
             book.release(held[1])
-            with pytest.raises(PoolExhaustedError, match="1 requests wait before this one") as caught:
+            with pytest.raises(PoolExhaustedError, match="requests ahead in the queue: 1") as caught:
                 book.acquire(environment)
             seen.append(str(caught.value))
             book.release(held[2])
@@ -658,7 +658,7 @@ def test_those_who_wait_for_a_fixed_block_come_first(book: LeaseBook, environmen
     row = ("block:test", replace(owners.Owner.current(), namespace=1).label(), clock.now)
     book._store.run(lambda db: db.execute("INSERT INTO queue (wanted, owner, seen) VALUES (?, ?, ?)", row))
 
-    with pytest.raises(PoolExhaustedError, match="1 others wait"):
+    with pytest.raises(PoolExhaustedError, match="others wait for them"):
         book.acquire(environment, fixed="only")
 
 

@@ -334,7 +334,7 @@ def test_a_directory_in_place_of_the_book_is_refused(make_book: MakeBook, tmp_pa
     (tmp_path / "state" / statedir.MARK).touch()
     (tmp_path / "state").chmod(0o700)
 
-    with pytest.raises(BookError, match="must be a plain file of your own"):
+    with pytest.raises(BookError, match="must be a plain file that belongs to you"):
         make_book().leases()
 
 
@@ -369,7 +369,7 @@ def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monke
 
     monkeypatch.setattr(store.Store, "_check_content", find_broken)
 
-    with pytest.raises(BookError, match="unreadable, and so is the new one; check the disk"):
+    with pytest.raises(BookError, match="unreadable, and the new one is too; check the disk"):
         book.leases()
     monkeypatch.undo()
 

@@ -353,7 +353,7 @@ def test_who_asks_for_a_starting_stack_waits_until_it_is_up(
     monkeypatch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: False)
     began = clock()
 
-    with pytest.raises(StillStartingError, match=f"lease {lease.id} of test belongs to pid"):
+    with pytest.raises(StillStartingError, match=rf"lease mine \({lease.id}\) of test belongs to pid"):
         book.acquire(environment, parallel_id="mine", attached=True)
     waited = clock() - began
 
