@@ -145,10 +145,10 @@ class PrivateEngine:
 
     def load(self, source: Engine, references: Iterable[str]) -> None:
         """Bring images here from another engine."""
-        target: Any = self.engine().api  # the type stubs leave load_image untyped
-        for reference in references:
-            target.load_image(b"".join(export(source, reference)))
-        target.close()
+        with self.engine() as target:
+            api: Any = target.api  # the type stubs leave load_image untyped
+            for reference in references:
+                api.load_image(b"".join(export(source, reference)))
 
     def engine(self) -> Engine:
         """Return a client of this engine, whatever DOCKER_HOST says later."""
