@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from stackyard.errors import ImageError, UsageError
 from stackyard.images.yard import is_as_named
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fake_images import Yard
 
 SERVICES = {"postgres", "redis", "auth", "backend"}
@@ -96,6 +99,68 @@ def test_a_changed_file_rebuilds_only_what_it_goes_into(image_yard: Yard) -> Non
         "stackyard/redis:debian"
         in next(row for row in image_yard.rows() if after["redis"] in row["RepoTags"])["RepoTags"]
     )
+
+
+@pytest.fixture
+def second(image_yard: Yard, tmp_path: Path) -> Path:
+    """Another checkout of the same project, whose redis is another; the first one's images are there."""
+    images.ensure("debian", source="packages", root=image_yard.root)
+    root = tmp_path / "second"
+    shutil.copytree(image_yard.root, root)
+    (root / "compose/redis/redis.conf").write_text("save ''\n")
+    return root
+
+
+def stands_for(image_yard: Yard, name: str) -> str:
+    """Return the content that the image with *name* has."""
+    (row,) = (row for row in image_yard.rows() if name in row["RepoTags"])
+    return str(row["Labels"]["stackyard.content"][:12])
+
+
+def test_a_second_checkouts_build_leaves_the_plain_names_to_the_first(image_yard: Yard, second: Path) -> None:
+    lines: list[str] = []
+    first = images.references("debian", "packages", root=image_yard.root)
+
+    built = images.ensure("debian", source="packages", root=second, progress=lines.append)
+    again: list[str] = []
+    images.ensure("debian", source="packages", root=second, progress=again.append)
+
+    assert {service for service in SERVICES if built[service] != first[service]} == {"redis"}  # all else is shared
+    assert first["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
+    assert (
+        lines[-1] == f"stackyard/redis:debian stays the image of {image_yard.root}, where plain docker compose uses it"
+    )
+    assert again == []
+
+
+def test_a_plain_name_follows_the_checkout_that_it_belongs_to(image_yard: Yard, second: Path) -> None:
+    images.ensure("debian", source="packages", root=second)
+    (image_yard.root / "compose/redis/redis.conf").write_text("save 1 1\n")
+
+    built = images.ensure("debian", source="packages", root=image_yard.root)
+
+    assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
+
+
+@pytest.mark.parametrize("way", ["taken", "gone", "nameless"])
+def test_a_plain_name_becomes_a_second_checkouts(image_yard: Yard, second: Path, way: str) -> None:
+    if way == "gone":
+        image_yard.root.rename(image_yard.root.with_name("moved"))
+    if way == "nameless":
+        image_yard.remove("stackyard/redis:debian")
+
+    built = images.ensure("debian", source="packages", root=second, take_names=way == "taken" or None)
+
+    assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"stackyard/redis:debian": 1}'])
+def test_a_damaged_record_of_the_plain_names_stops_nothing(image_yard: Yard, second: Path, content: str) -> None:
+    (image_yard.folder / "cache/stackyard/plain-names.json").write_text(content)
+
+    built = images.ensure("debian", source="packages", root=second)
+
+    assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
 
 
 def test_a_failed_build_says_image_step_and_last_lines_and_leaves_no_tag(image_yard: Yard) -> None:

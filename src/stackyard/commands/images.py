@@ -34,10 +34,16 @@ FLAVOURS = ("debian", "alpine")
             value="SOURCE",
             short="s",
         ),
+        "take_names": Option(
+            help="Let plain names such as stackyard/redis:debian, which plain docker compose uses, stand for this "
+            "checkout's images even if another checkout gave them first.",
+        ),
         "json": options.JSON,
     },
 )
-def build(_c: Context, flavour: str = "all", source: str | None = None, json: bool = False) -> None:
+def build(
+    _c: Context, flavour: str = "all", source: str | None = None, take_names: bool = False, json: bool = False
+) -> None:
     """Build the images that are missing; makes the password files that plain `docker compose` needs."""
     from stackyard import credentials, images  # noqa: PLC0415 - keeps `invoke -l` quick
     from stackyard.environments import project_root  # noqa: PLC0415 - as above
@@ -50,7 +56,7 @@ def build(_c: Context, flavour: str = "all", source: str | None = None, json: bo
     say = _quiet if json else _say
     credentials.ensure(project_root() / "envs/secrets")
     built = {
-        name: images.ensure(name, source=setting, progress=say)
+        name: images.ensure(name, source=setting, progress=say, take_names=take_names)
         for name in (FLAVOURS if flavour == "all" else (flavour,))
     }
     from stackyard.report import format_count  # noqa: PLC0415 - as above

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard.engine.client import Engine
-from stackyard.engine.images import EngineImage, labelled, tag
+from stackyard.engine.images import EngineImage, labelled
 from stackyard.environments import project_root
+from stackyard.images import names
 from stackyard.images.builds import Builder
 from stackyard.images.recipes import SOURCES, Recipe, everything, service_recipes
 from stackyard.images.sources import cache_directory, resolve_source
@@ -74,7 +75,12 @@ def references(flavour: str, source: str = "auto", *, root: Path | None = None) 
 
 
 def ensure(
-    flavour: str, *, source: str = "auto", progress: Callable[[str], None] | None = None, root: Path | None = None
+    flavour: str,
+    *,
+    source: str = "auto",
+    progress: Callable[[str], None] | None = None,
+    root: Path | None = None,
+    take_names: bool | None = None,
 ) -> dict[str, str]:
     """
     Build whatever image of *flavour* is missing and return the reference of each service's image.
@@ -86,6 +92,8 @@ def ensure(
         source: auto, registry or packages.
         progress: Gets one line for each image and step; nothing when nothing is built.
         root: The project; None finds it.
+        take_names: Whether plain names that belong to another checkout become this one's (`stackyard.images.names`).
+            If False, *progress* gets a line for each that does not; if None, only after a build.
 
     Raises:
         ImageError: If an image cannot be built; the text says which, at what step, and carries the last lines.
@@ -96,7 +104,7 @@ def ensure(
     say = progress or (lambda _line: None)
     with Engine() as engine:
         known = _known(engine, say)
-        ready = _ready(where, flavour, source, known)
+        ready = found = _ready(where, flavour, source, known)
         if ready is None:
             recipes = service_recipes(where, flavour, resolve_source(source))
             with building(say):
@@ -104,7 +112,10 @@ def ensure(
                 _build(where, flavour, _missing(recipes.values(), known), say)
             ready = recipes
             known = _known(engine)
-        _name(engine, ready.values(), known)
+        kept = names.give(engine, ready.values(), known, root=where, take=bool(take_names))
+    if found is None or take_names is not None:
+        for name, owner in kept.items():
+            say(f"{name} stays the image of {owner}, where plain docker compose uses it")
     return {service: recipe.reference for service, recipe in ready.items()}
 
 
@@ -193,14 +204,6 @@ def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> d
         if all(recipe.reference in known for recipe in recipes.values()):
             return recipes
     return None
-
-
-def _name(engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str]) -> None:
-    """Let the plain names (`stackyard/redis:alpine`) stand for the images just made sure of."""
-    for recipe in recipes:
-        alias = recipe.alias
-        if alias is not None and known.get(alias) != known[recipe.reference]:
-            tag(engine, recipe.reference, alias)
 
 
 def _missing(recipes: Iterable[Recipe], known: Mapping[str, str]) -> dict[str, Recipe]:

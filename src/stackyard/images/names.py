@@ -1,0 +1,87 @@
+"""
+The plain names of the images, such as `stackyard/redis:debian`, which plain `docker compose` uses.
+
+An engine has each of them once, and several checkouts share the engine. So a plain name belongs to the checkout that
+gave it first, as long as that is there: only this checkout's builds move it. Another one can take it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackyard.engine.images import tag
+from stackyard.images.sources import cache_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from stackyard.engine.client import Engine
+    from stackyard.images.recipes import Recipe
+
+
+def give(
+    engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str], *, root: Path, take: bool = False
+) -> dict[str, str]:
+    """
+    Let the plain names of *recipes* stand for their images, except names that belong to another checkout.
+
+    Args:
+        engine: Whose images.
+        recipes: Recipes whose images exist.
+        known: Every name of an image, and the id it stands for.
+        root: The checkout that asks.
+        take: Take over the names that belong to another checkout, too.
+
+    Returns:
+        The names that stand for another image because they belong to another checkout, and that checkout.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    others = [
+        recipe for recipe in recipes if recipe.alias is not None and known.get(recipe.alias) != known[recipe.reference]
+    ]
+    if not others:
+        return {}
+    kept: dict[str, str] = {}
+    with _record() as owners:
+        for recipe in others:
+            name = str(recipe.alias)
+            owner = owners.get(name, str(root))
+            if name in known and not take and owner != str(root) and Path(owner).is_dir():
+                kept[name] = owner
+                continue
+            tag(engine, recipe.reference, name)
+            owners[name] = str(root)
+    return kept
+
+
+@contextlib.contextmanager
+def _record() -> Iterator[dict[str, str]]:
+    """Give a block the owner of each plain name, under a lock, and write down what it has changed."""
+    file = cache_directory() / "plain-names.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = _read(file)
+        owners = dict(before)
+        try:
+            yield owners
+        finally:
+            if owners != before:
+                fresh = file.with_suffix(".new")
+                fresh.write_text(json.dumps(owners, indent=2) + "\n", encoding="utf-8")
+                fresh.replace(file)
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    pairs = content.items() if isinstance(content, dict) else ()
+    return {name: owner for name, owner in pairs if isinstance(owner, str)}
