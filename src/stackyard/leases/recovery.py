@@ -8,7 +8,6 @@ lost gets a new one.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from stackyard.leases import rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.records import ENV, Lease, Survivor, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
+from stackyard.leases.telling import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
-
-log = logging.getLogger("stackyard")
 
 GRACE: Final = 3600.0  # seconds until a restored lease without an owning process ends, unless it is renewed
 
@@ -60,9 +58,8 @@ def recover(
             _enter(db, settings, directory, survivors(), now)
             state = "done"
         except StackyardError as error:
-            # warned once; every later transaction tries again
-            level = logging.WARNING if first else logging.DEBUG
-            log.log(level, "the lease book is new, and the running stacks cannot be listed yet: %s", error)
+            if first:  # every later transaction tries again
+                warn(settings.state_dir, f"the lease book is new, and the running stacks cannot be listed yet: {error}")
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
 
 
@@ -115,6 +112,6 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             rows.insert(db, rows.checked(lease))
         except (sqlite3.IntegrityError, BadRowError) as error:
             db.execute("ROLLBACK TO entry")
-            log.warning("lease %s of %s cannot be restored: %s", lease.title, lease.environment, error)
+            warn(settings.state_dir, f"lease {lease.title} of {lease.environment} cannot be restored: {error}")
             continue
-        log.warning("lease %s of %s was restored", lease.title, lease.environment)
+        warn(settings.state_dir, f"lease {lease.title} of {lease.environment} was restored")

@@ -31,6 +31,7 @@ from stackyard.errors import BookError
 from stackyard.leases import owners
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.schema import ADDITIONS, APPLICATION_ID, KNOWN, MIGRATIONS, TABLES, VERSION
+from stackyard.leases.telling import warn
 from stackyard.leases.turnstile import take_lock
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Store:
                 if os.path.lexists(self.file):
                     return self._read(self._copy, work)
             except _BrokenError as error:
-                _warn("%s: %s; the next command that writes replaces it", self.file, error)
+                warn(self.directory, f"{self.file}: {error}; the next command that writes replaces it")
             return self._read(_fill, work)
 
     def _read(self, fill: Callable[[Transaction], None], work: Callable[[Transaction], T]) -> T:
@@ -388,7 +389,7 @@ class Store:
     def _log(self, told: list[str]) -> None:
         self.mended = told
         for line in told:
-            _warn("%s: %s", self.file, line)
+            warn(self.directory, f"{self.file}: {line}")
 
     @staticmethod
     def _migrate(connection: Transaction, version: int) -> None:
@@ -405,11 +406,11 @@ class Store:
         try:
             self.file.rename(kept)
         except FileNotFoundError:
-            _warn("%s: %s; a new one was made from what is still known", self.file, why)
+            warn(self.directory, f"{self.file}: {why}; a new one was made from what is still known")
             return
         if self._is_half_way():
             self._journal.rename(kept.with_name(f"{kept.name}-journal"))
-        _warn("%s: %s; kept as %s, and a new one was made from what is still known", self.file, why, kept.name)
+        warn(self.directory, f"{self.file}: {why}; kept as {kept.name}, and a new one was made from what is still known")
 
 
 def _fill(connection: sqlite3.Connection) -> None:
@@ -444,12 +445,6 @@ def _text(raw: bytes) -> str | bytes:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
-
-
-def _warn(text: str, *values: object) -> None:
-    import logging  # noqa: PLC0415 - takes longer to import than a lease to be granted, and is hardly ever needed
-
-    logging.getLogger("stackyard").warning(text, *values)
 
 
 def _forget() -> None:

@@ -438,6 +438,20 @@ def test_a_book_made_without_an_engine_asks_again_and_warns_once(
     assert sum("does not answer" in message for message in caplog.messages) == 1
 
 
+def test_a_command_that_looks_often_names_what_it_restored_from_a_lost_book_once(
+    make_book: MakeBook, environment: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = make_book().acquire(environment, ttl=60)
+    make_book()._store.file.unlink()
+
+    looking = LeaseBook(make_book().settings, list, read_only=True)
+    for _ in range(3):
+        assert [found.id for found in looking.leases()] == [lease.id]
+
+    assert not looking._store.file.exists()
+    assert caplog.messages == [f"lease {lease.id} of test was restored"]
+
+
 def test_a_survivor_whose_ports_are_leased_meanwhile_is_left_out(
     make_book: MakeBook, environment: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
