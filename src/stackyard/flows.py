@@ -12,6 +12,7 @@ import logging
 import shlex
 import signal
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,7 @@ ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 # nox prints whatever any library logs
 CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
 TERMINATED: Final = 143
+BRIEF: Final = 120  # characters of an error that the report has as its reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class _Run:
     stack: Stack | None = None
     exit_code: int = 1
     outcome: str = "failed"
+    reason: str = ""
 
     def note(self, line: str) -> None:
         """Print a line, and keep it for the report."""
@@ -124,7 +127,7 @@ def test(name: str, words: Sequence[str]) -> int:
                 raise UsageError(f"'down' belongs to the dev flow; a {name} run removes its own stack")
             environment = Environment.load(name)
             if payload.tells(arguments.pytest):
-                return payload.run(environment.root, arguments.pytest, env={}, deadline=None)
+                return payload.run(environment.root, arguments.pytest, env={}, deadline=None)[0]
             return _test(environment, arguments)
         except StackyardError as error:
             say(f"error: {error}")
@@ -144,17 +147,26 @@ def _test(environment: Environment, arguments: Arguments) -> int:
                 force=arguments.force,
             )  # fmt: skip
             _note_startup(run, startup)
-            run.exit_code = _payload(run.stack, arguments.pytest, limit)
+            run.exit_code, run.reason = _payload(run.stack, arguments.pytest, limit)
             reach("test")
             run.outcome = OUTCOMES.get(run.exit_code, "failed")
             run.degraded = _degraded(run.stack)
             run.rows += report.memory_rows(_used(run.stack), environment.budget.memory_mb)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as ending:
             run.outcome = "interrupted"
+            run.reason = "Ctrl-C" if isinstance(ending, KeyboardInterrupt) else "SIGTERM or SIGHUP"
+            raise
+        except StackyardError as error:
+            run.exit_code, run.reason = error.exit_code, _in_brief(error)
             raise
         finally:
             _finish(run)
     return run.exit_code or (LeftoversError.exit_code if run.leftovers else 0)
+
+
+def _in_brief(error: StackyardError) -> str:
+    """Return the first line of an error, cut to what a table can show."""
+    return textwrap.shorten(str(error).partition("\n")[0], BRIEF, placeholder=" ...")
 
 
 def _sweep(run: _Run, book: LeaseBook, engine: Engine) -> None:
@@ -183,7 +195,7 @@ def _degraded(stack: Stack) -> list[str]:
     ]
 
 
-def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int:
+def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> tuple[int, str]:
     """Run pytest on the platform's tests. The lease's variables are all that it learns about the stack."""
     root = stack.environment.root
     variables = {k: v for k, v in stack.lease.variables().items() if k.startswith("STACKYARD_")}
@@ -194,8 +206,9 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> int
     except CommandError as error:
         if error.returncode is not None:
             raise
-        say(f"error: the tests took more than {said(limit or 0)} ({payload.TIMEOUT}) and were ended")
-        return payload.TIMED_OUT
+        reason = f"the tests took more than {said(limit or 0)} ({payload.TIMEOUT})"
+        say(f"error: {reason} and were ended")
+        return payload.TIMED_OUT, reason
 
 
 def _stem(stack: Stack) -> str:
@@ -219,6 +232,8 @@ def _finish(run: _Run) -> None:
         budget = run.environment.budget.cleanup_s
         run.rows.append(report.Row(what="clean-up", value=removal.seconds, unit="s", budget=budget))
         run.leftovers += [str(item) for item in removal.left]
+        if run.leftovers and not run.reason:
+            run.reason = "something could not be removed"
     reach("report")
     _publish(run)
 
@@ -228,7 +243,7 @@ def _publish(run: _Run) -> None:
     made = report.RunReport(
         environment=run.environment.name, lease=lease.id if lease else "", project=lease.project if lease else "",
         outcome=run.outcome, exit_code=run.exit_code, seconds=time.monotonic() - run.began, notes=run.notes,
-        rows=run.rows, leftovers=run.leftovers, degraded=run.degraded,
+        rows=run.rows, leftovers=run.leftovers, degraded=run.degraded, reason=run.reason,
     )  # fmt: skip
     stem = _stem(run.stack) if run.stack else run.environment.name
     path = run.environment.root / "reports" / f"{stem}.json"

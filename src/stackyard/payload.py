@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,10 @@ TESTS: Final = "tests/platform"
 PYTEST_USAGE: Final = 4
 PYTEST_EMPTY: Final = 5
 EMPTY: Final = "no test was collected"
+MEANINGS: Final = {
+    1: "a test failed", 2: "the tests were interrupted", 3: "pytest itself failed",
+    PYTEST_USAGE: "pytest refused its words", PYTEST_EMPTY: EMPTY,
+}  # fmt: skip
 COLLECTING: Final = 120.0  # seconds for pytest to find the tests
 # pytest's options that can neither be wrong nor leave no test
 HARMLESS: Final = frozenset({"-q", "-qq", "-v", "-vv", "-x", "-s", "-l"})
@@ -53,6 +58,13 @@ def verdict(of_pytest: int) -> tuple[int, str]:
     if of_pytest == PYTEST_USAGE:
         return UsageError.exit_code, ""
     return (1 if of_pytest in {2, 3} else of_pytest), ""
+
+
+def reason(of_pytest: int) -> str:
+    """Say in a few words what one of pytest's exit codes means; nothing for 0. Below 0 it is a signal's number."""
+    if of_pytest < 0:
+        return f"pytest was ended by {signal.Signals(-of_pytest).name}"
+    return MEANINGS.get(of_pytest, f"pytest ended with exit code {of_pytest}") if of_pytest else ""
 
 
 def tells(words: Sequence[str]) -> bool:
@@ -89,9 +101,11 @@ def _complaint(lines: Sequence[str]) -> str:
     return said[0] if said else "\n".join(lines).strip()
 
 
-def run(root: Path, words: Sequence[str], *, stem: str = "", env: Mapping[str, str], deadline: float | None) -> int:
+def run(
+    root: Path, words: Sequence[str], *, stem: str = "", env: Mapping[str, str], deadline: float | None
+) -> tuple[int, str]:
     """
-    Run pytest on this process's own terminal and return our exit code.
+    Run pytest on this process's own terminal; return our exit code, and in a few words why it is not 0.
 
     Args:
         root: The project; its tests/platform is run unless *words* name tests.
@@ -104,10 +118,11 @@ def run(root: Path, words: Sequence[str], *, stem: str = "", env: Mapping[str, s
         CommandError: If Python cannot be started or runs past *deadline*.
     """
     report = [f"--junit-xml=reports/junit-{stem}.xml"] if stem else []
-    code, line = verdict(process.passthrough([*_command(root, words), *report], env=env, cwd=root, deadline=deadline))
+    ended = process.passthrough([*_command(root, words), *report], env=env, cwd=root, deadline=deadline)
+    code, line = verdict(ended)
     if line:
         print(f"error: {line}", flush=True)  # noqa: T201 - below pytest's own output on the same terminal
-    return code
+    return code, reason(ended)
 
 
 def folder(root: Path, default: str, words: Sequence[str]) -> list[str]:

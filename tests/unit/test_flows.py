@@ -84,6 +84,7 @@ def test_a_run_passes_reports_and_gives_its_lease_back(yard: Yard, capfd: pytest
 
     report = yard.report()
     assert (report["outcome"], report["exit_code"], report["leftovers"]) == ("passed", 0, [])
+    assert report["reason"] == ""
     assert "test: passed in" in capfd.readouterr().out
     assert len(list(yard.root.joinpath("reports").glob("junit-test*.xml"))) == 1
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
@@ -105,13 +106,14 @@ def test_a_failing_suite_fails_the_run_and_cleans_up_all_the_same(yard: Yard) ->
     assert flows.test("test", ["-q"]) == 1
 
     assert (yard.report()["outcome"], list(yard.folder.joinpath("state", "leases").iterdir())) == ("failed", [])
+    assert yard.report()["reason"] == "a test failed"
 
 
 def test_no_test_at_all_is_a_failure(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
     yard.root.joinpath("tests", "platform", "test_it.py").write_text("")
 
     assert flows.test("test", ["-q"]) == 2
-    assert yard.report()["outcome"] == "failed"
+    assert (yard.report()["outcome"], yard.report()["reason"]) == ("failed", "no test was collected")
     assert "error: no test was collected\n" in capfd.readouterr().out
 
 
@@ -164,6 +166,15 @@ def test_exit_codes_of_pytest_become_ours(of_pytest: int, ours: int) -> None:
     assert payload.verdict(of_pytest)[0] == ours
 
 
+@pytest.mark.parametrize(
+    ("of_pytest", "reason"),
+    [(0, ""), (1, "a test failed"), (3, "pytest itself failed"), (9, "pytest ended with exit code 9"),
+     (-9, "pytest was ended by SIGKILL")],
+)  # fmt: skip
+def test_an_exit_code_of_pytest_has_a_reason(of_pytest: int, reason: str) -> None:
+    assert payload.reason(of_pytest) == reason
+
+
 def test_a_kept_stack_outlives_the_run(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
     assert flows.test("test", ["--keep", "-q"]) == 0
 
@@ -196,7 +207,6 @@ def test_ports_stolen_again_and_again_end_the_run(yard: Yard, capfd: pytest.Capt
 def test_what_is_left_is_named_and_fails_the_run(
     yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    del yard
     monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     plain = Stack.up
@@ -209,6 +219,7 @@ def test_what_is_left_is_named_and_fails_the_run(
 
     assert flows.test("test", ["-q"]) == 8
     assert "left: network net: still used by stranger" in capfd.readouterr().out
+    assert yard.report()["reason"] == "something could not be removed"
 
 
 def test_a_run_says_what_it_swept_first(yard: Yard, fake_engine: FakeEngine) -> None:
@@ -228,7 +239,7 @@ def test_sigterm_cleans_up_and_ends_with_143(yard: Yard) -> None:
         flows.test("test", ["-q"])
 
     assert caught.value.code == 143
-    assert yard.report()["outcome"] == "interrupted"
+    assert (yard.report()["outcome"], yard.report()["reason"]) == ("interrupted", "SIGTERM or SIGHUP")
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -399,10 +410,11 @@ def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
 def test_a_run_without_memory_waits_then_fails_unless_forced(
     yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del yard
     monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
 
     assert flows.test("test", ["--wait", "0.01"]) == 4
+    assert yard.report()["exit_code"] == 4
+    assert str(yard.report()["reason"]).startswith("no memory for another stack of test")
     assert "error: no memory for another stack of test" in capfd.readouterr().out
     assert flows.test("test", ["--force"]) == 0
 
@@ -431,7 +443,7 @@ def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
     with pytest.raises(KeyboardInterrupt):
         flows.test("test", ["-q"])
 
-    assert yard.report()["outcome"] == "interrupted"
+    assert (yard.report()["outcome"], yard.report()["reason"]) == ("interrupted", "Ctrl-C")
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
 
 
@@ -444,6 +456,7 @@ def test_tests_past_their_limit_are_never_passed(
     assert flows.test("test", ["-q"]) == payload.TIMED_OUT
 
     assert yard.report()["outcome"] == "timed out"
+    assert yard.report()["reason"] == f"the tests took more than 1 s ({payload.TIMEOUT})"
     assert "the tests took more than 1 s" in capfd.readouterr().out
 
 
@@ -518,6 +531,7 @@ def test_a_failed_start_can_be_kept(yard: Yard, capfd: pytest.CaptureFixture[str
     install_docker(yard.folder, "echo 'no such image' >&2; exit 1")
 
     assert flows.test("test", ["--keep", "-q"]) == 7
+    assert (yard.report()["exit_code"], "\n" in str(yard.report()["reason"])) == (7, False)
 
     (directory,) = yard.folder.joinpath("state", "leases").iterdir()
     assert f"invoke env.down --name {directory.name}" in capfd.readouterr().out
