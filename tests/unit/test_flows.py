@@ -472,7 +472,7 @@ def test_a_service_that_died_meanwhile_is_told(
 ) -> None:
     plain = flows._payload
 
-    def dying(stack: Stack, arguments: list[str], limit: float | None) -> int:
+    def dying(stack: Stack, arguments: list[str], limit: float | None) -> tuple[int, str]:
         fake_engine.container("redis", stack.lease.id, Status="exited", ExitCode=137)
         return plain(stack, arguments, limit)
 
