@@ -410,7 +410,9 @@ class Store:
             return
         if self._is_half_way():
             self._journal.rename(kept.with_name(f"{kept.name}-journal"))
-        warn(self.directory, f"{self.file}: {why}; kept as {kept.name}, and a new one was made from what is still known")
+        warn(
+            self.directory, f"{self.file}: {why}; kept as {kept.name}, and a new one was made from what is still known"
+        )
 
 
 def _fill(connection: sqlite3.Connection) -> None:
