@@ -1,0 +1,76 @@
+"""The command lines that our own messages tell the user to type, typed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, Final
+
+import advice
+import pytest
+
+from stackyard import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME: Final = "advised"
+# What has tests of its own and takes minutes, removes what other checkouts may need, or is a session of nox.
+ELSEWHERE: Final = ("invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke verify.docs", "./noxw")
+LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke yard.stop")
+DEADLINE: Final = 180.0  # seconds for one command
+CHOSEN: Final = ("--name", NAME)  # with two stacks, a line without a name answers with the list of names
+MORE: Final = {
+    "env.up": ("--timeout", "2m"), "env.logs": CHOSEN, "env.wait": (*CHOSEN, "--timeout", "2m"), "env.status": CHOSEN,
+}  # fmt: skip
+
+
+def lines() -> list[str]:
+    """Return each line once: first those that start something, last those that end it."""
+    found = {item.text for item in advice.found() if item.where.startswith(("src", "scripts"))}
+    typed = [line for line in found if not line.startswith(ELSEWHERE)]
+    return sorted(typed, key=lambda line: (next((n for n, end in enumerate(LAST, 1) if line.startswith(end)), 0), line))
+
+
+def filled(line: str) -> list[str]:
+    """Return the words of a line; a made-up name becomes that of the test's own stack, or a flavour."""
+    words = shlex.split(line)[1:]
+    pairs = {"--name": NAME, "--flavour": "debian"}
+    return [
+        pairs.get(before, word) if word == advice.PLACE else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+
+
+@pytest.fixture
+def invoke(tmp_path: Path) -> Iterator[list[str]]:
+    """Type commands in a state directory of their own; what is left in the end is removed."""
+    words = [sys.executable, "-m", "invoke", "-r", str(advice.ROOT)]
+    yield words
+    for end in (["env.pool", "--size", "0"], ["cleanup.all", "--yes"], ["yard.stop"]):
+        process.run([*words, *end], deadline=DEADLINE, env=environment(tmp_path), check=False)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STACKYARD_")}
+    return {**kept, "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_YARDMASTER": "on"}
+
+
+@pytest.mark.timeout(600)
+def test_every_line_that_a_message_tells_the_user_to_type_works(invoke: list[str], tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    failed = {}
+
+    for words in (["env.up", "--name", NAME], *map(filled, lines())):
+        named = [*words, *MORE.get(words[0], ())]
+        done = process.run([*invoke, *named], deadline=DEADLINE, env=environment(tmp_path), check=False)
+        if done.returncode:
+            failed[shlex.join(words)] = f"{done.returncode}: {(done.stderr or done.stdout)[-300:]}"
+
+    assert not failed
+
+
+def test_lines_are_found() -> None:
+    assert len(lines()) > 12
