@@ -1,9 +1,9 @@
 """
-Databases of one stack's PostgreSQL, made and dropped by the application's own role.
+Databases in a stack's PostgreSQL, made and dropped with the application's own role.
 
-A new one is a copy of the template's files (`STRATEGY file_copy`), which takes a third of the time that writing every
-page through the log takes (measured, docs/performance.md). Dropping first forbids new connections and then ends the
-sessions: the server's own `WITH (FORCE)` looks whether they have gone only every 100 ms.
+A new database is a copy of the template's files (`STRATEGY file_copy`). This takes a third of the time of a copy
+through the log (measured, docs/performance.md). A drop first forbids new connections and then ends the sessions,
+because the server's own `WITH (FORCE)` checks only every 100 ms whether they have ended.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
     from types import TracebackType
 
-TEMPLATE: Final = "app_template"  # compose/postgres/seed makes it: the application's database as it is born
-MAINTENANCE: Final = "postgres"  # where one is while other databases come and go
+TEMPLATE: Final = "app_template"  # made by compose/postgres/seed: the application's database before its first use
+MAINTENANCE: Final = "postgres"  # the database to connect to while others are made and dropped
 TAKEN: Final = frozenset({"app", "app_next", "app_old", TEMPLATE, MAINTENANCE, "template0", "template1"})
 NAME: Final = re.compile(
     r"[a-z_][a-z0-9_]{0,62}"
 )  # needs no quotes in SQL, URLs or shells; 63 bytes is PostgreSQL's limit
 PATIENCE: Final = 10.0  # seconds to wait for a free connection, and for sessions to end
-PAUSE: Final = 0.001  # seconds between two looks; a session needs one or two to end
+PAUSE: Final = 0.001  # seconds between two checks; a session needs one or two to end
 CROWDED_PAUSE: Final = 0.02  # seconds
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """
-    A database of one's own, dropped when its `with` or `async with` block ends.
+    A database for one test, dropped when its `with` or `async with` block ends.
 
     Attributes:
         name: Its name.
@@ -51,7 +51,7 @@ class Database:
 
     def drop(self) -> None:
         """
-        Drop it with everything in it, ending its sessions; nothing happens when it has gone already.
+        Drop it with its content and end its sessions; do nothing if it is gone already.
 
         Raises:
             NotReadyError: If PostgreSQL does not answer.
@@ -83,14 +83,14 @@ class Database:
 
 def clone(url: str, name: str | None = None) -> Database:
     """
-    Make a database like the application's at its birth: all tables, no rows.
+    Make a database like the application's before its first use: all tables, no rows.
 
     Args:
         url: PostgreSQL of a stack, as STACKYARD_POSTGRES_URL.
-        name: Small letters, digits and underscores, at most 63; one that nobody has when left out.
+        name: Small letters, digits and underscores, at most 63; None makes an unused one.
 
     Raises:
-        UsageError: If the name cannot be used or is taken, or an event loop runs here already.
+        UsageError: If the name cannot be used or is taken, or an event loop already runs in this thread.
         NotReadyError: If PostgreSQL does not answer, or has no free connection for 10 s.
         StackyardError: If PostgreSQL refuses.
     """
@@ -98,7 +98,7 @@ def clone(url: str, name: str | None = None) -> Database:
 
 
 async def aclone(url: str, name: str | None = None) -> Database:
-    """Do as *clone* does, inside an event loop; `async with await ...` drops it again."""
+    """Make a database as *clone* does, inside an event loop; `async with await ...` drops it again."""
     chosen = f"test_{os.urandom(6).hex()}" if name is None else _checked(name)
     async with maintenance(url) as link:
         await create(link, chosen)
@@ -108,11 +108,11 @@ async def aclone(url: str, name: str | None = None) -> Database:
 @contextlib.asynccontextmanager
 async def maintenance(url: str) -> AsyncIterator[Any]:
     """
-    Log in beside the databases, as the role *url* names; wait for a place where all connections are taken.
+    Log in to the maintenance database as the role of *url*; if all connections are in use, wait for one.
 
     Raises:
-        NotReadyError: If PostgreSQL does not answer or has no place for 10 s; no password is in it.
-        StackyardError: If it refuses what the block asks for.
+        NotReadyError: If PostgreSQL does not answer or has no free connection for 10 s; the text has no password.
+        StackyardError: If it refuses a request of the block.
     """
     import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - no stubs; 50 ms only who needs it pays
 
@@ -122,7 +122,7 @@ async def maintenance(url: str) -> AsyncIterator[Any]:
         yield link
         await link.close(timeout=PATIENCE)
     except (OSError, asyncpg.InterfaceError) as error:
-        raise NotReadyError(endpoint.hide(f"PostgreSQL went away: {describe(error)}")) from None
+        raise NotReadyError(endpoint.hide(f"the connection to PostgreSQL broke: {describe(error)}")) from None
     except asyncpg.PostgresError as error:
         raise StackyardError(f"PostgreSQL refused: {describe(error)}") from None
     finally:
@@ -156,22 +156,22 @@ def _silent(endpoint: Endpoint, error: Exception) -> NotReadyError:
 
 async def create(link: Any, name: str) -> None:
     """
-    Copy the template to a database called *name*, which the caller has checked.
+    Copy the template to a database called *name*; the caller has checked the name.
 
     Raises:
-        UsageError: If there is such a database.
+        UsageError: If this database exists.
     """
     import asyncpg  # noqa: PLC0415 - as above
 
     try:
         await link.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
     except asyncpg.DuplicateDatabaseError:
-        raise UsageError(f"there is a database {name!r} already; choose another name, or none") from None
+        raise UsageError(f"a database {name!r} exists already; choose another name, or none") from None
 
 
 async def drop(link: Any, *names: str) -> None:
     """
-    Drop the databases *names*, those of them that are there, with their sessions.
+    Drop the databases *names* that exist, and end their sessions.
 
     Raises:
         StackyardError: If a session does not end.
@@ -192,10 +192,10 @@ def _gone_is_fine() -> Iterator[None]:
 
 async def seclude(link: Any, name: str) -> None:
     """
-    Let nobody connect to the database *name* any more and wait until nobody is in it.
+    Forbid new connections to the database *name*, end its sessions and wait until they have ended.
 
     Raises:
-        StackyardError: If a session is another role's, or does not end within 10 s.
+        StackyardError: If a session belongs to another role, or does not end within 10 s.
     """
     await link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     end = time.monotonic() + PATIENCE
@@ -207,7 +207,7 @@ async def seclude(link: Any, name: str) -> None:
             await link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
             whose = ", ".join(sorted(map(str, strangers))) or "app"
             raise StackyardError(
-                f"database {name!r} has a session of role {whose} that cannot be ended; end it, try again"
+                f"database {name!r} has a session of role {whose} that stackyard cannot end; end it and try again"
             )
         await asyncio.sleep(PAUSE)
 
@@ -217,14 +217,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     Run *work* in an event loop of its own.
 
     Raises:
-        UsageError: If one runs in this thread already.
+        UsageError: If an event loop already runs in this thread.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
     work.close()
-    raise UsageError("an event loop runs here; await the function whose name begins with an a, such as adatabase")
+    raise UsageError("an event loop already runs in this thread; await the async function instead, such as adatabase")
 
 
 def _checked(name: str) -> str:
@@ -232,5 +232,5 @@ def _checked(name: str) -> str:
         shown = name if len(name) <= 63 else f"{name[:60]}..."  # noqa: PLR2004 - as NAME
         raise UsageError(f"a database's name has 1 to 63 of a-z, 0-9 and _, no digit first, got {shown!r}")
     if name in TAKEN:
-        raise UsageError(f"database {name!r} is the platform's own; choose another name, or none")
+        raise UsageError(f"database {name!r} belongs to the platform; choose another name, or none")
     return name

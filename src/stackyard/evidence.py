@@ -1,4 +1,4 @@
-"""Why a stack did not start: each service's state, exit code, health and last words, with every secret taken out."""
+"""Why a stack did not start: each service's state, exit code, health and last log lines, without secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEALTH_CHECKS: Final = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
     """
-    What one service left behind.
+    What is known about one service.
 
     Attributes:
         state: Its container's state.
@@ -44,12 +44,12 @@ class ServiceEvidence:
 
 def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable[str]) -> list[ServiceEvidence]:
     """
-    Gather the evidence of *containers*, sorted by service; what cannot be read is left out.
+    Collect the evidence of *containers*, sorted by service; leave out what cannot be read.
 
     Args:
         engine: Where the containers are.
         containers: A stack's.
-        secrets: Values to take out of every line.
+        secrets: Values to remove from every line.
     """
     hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
     found = []
@@ -57,13 +57,13 @@ def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable
         try:
             state, log = engine.state(container.id), engine.logs(container.id, tail=LOG_LINES)
         except EngineError:
-            continue  # gone meanwhile: the others still tell their part
+            continue  # removed in the meantime; the others still have evidence
         found.append(ServiceEvidence(state=state, log=redact(log, hidden)))
     return sorted(found, key=lambda item: item.state.service)
 
 
 def squeeze(lines: Iterable[str]) -> list[str]:
-    """Return *lines* with a run of equal ones told as one and its length."""
+    """Return *lines* with each run of equal lines as one line and its length."""
     runs = [(line, len(list(run))) for line, run in itertools.groupby(lines)]
     return [line if length == 1 else f"{line} ({length} times)" for line, length in runs]
 
@@ -77,7 +77,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept: str | None) -> str:
     """
-    Return the message of a failed start: the reason first, then each service, then how to go on.
+    Return the message of a failed start: the reason, then each service, then what to do next.
 
     Args:
         reason: One line.
@@ -86,8 +86,8 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
         kept: Lease whose containers were kept; None when they were removed.
     """
     if kept:
-        ending = f"kept for you to look at; 'invoke env.down --name {kept}' removes it"
+        ending = f"the stack was kept for you to inspect; 'invoke env.down --name {kept}' removes it"
     else:
-        ending = f"everything it made was removed; to look inside: {repeat}"
+        ending = f"everything that the start made was removed; to keep it for inspection: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]
     return "\n".join([reason, *services, ending])

@@ -1,11 +1,11 @@
 """
-Back to the state after the start, without a new start.
+Reset a stack to the state after the start, without a new start.
 
-A fresh copy of the template is made beside the live database, then the two change names within a few milliseconds:
-no new connections to the old one, its sessions ended, two renames in one transaction. That undoes rows, sequences and
-definitions alike. Redis is emptied afterwards, so that nothing read from the old data comes back into it, and whoever
-keeps state in memory is told. In the end each service must answer that it is ready, over a connection to the new
-database: it has noticed that its old ones are gone, and no request sent after that meets one of them.
+A reset makes a new copy of the template beside the live database and swaps the two within a few milliseconds: it blocks
+new connections to the old one, ends its sessions, and renames both in one transaction. This undoes changes to rows,
+sequences and definitions. Then it empties Redis, so that no service writes old data back, and publishes a message for
+services that keep state in memory. At last each service must answer that it is ready over a connection to the new
+database. So it has noticed that its old connections are gone, and no later request uses one of them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 LIVE: Final = "app"
 NEXT: Final = "app_next"
 OLD: Final = "app_old"
-CHANNEL: Final = "stackyard:reset"  # published in Redis; who keeps state in memory drops it
-READY_LIMIT: Final = 10.0  # seconds for the services to notice
+CHANNEL: Final = "stackyard:reset"  # published in Redis; services that keep state in memory drop it
+READY_LIMIT: Final = 10.0  # seconds until the services must have noticed
 READY_PAUSE: Final = 0.002  # seconds between two tries
 REDIS_LIMIT: Final = 5.0  # seconds
 # everything a client without administration rights can leave behind, in all sixteen databases
@@ -39,13 +39,13 @@ FORGET: Final = (("FLUSHALL", "SYNC"), ("SCRIPT", "FLUSH", "SYNC"), ("FUNCTION",
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
     """
-    How one reset went, in seconds.
+    The times of one reset, in seconds.
 
     Attributes:
         seconds: From the call until every service answered again.
-        copied: Until a fresh database was there.
+        copied: Until the new database existed.
         swapped: Until it was the live one.
-        emptied: Until Redis had forgotten everything.
+        emptied: Until Redis was empty.
     """
 
     seconds: float
@@ -56,17 +56,17 @@ class Reset:
 
 def reset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY) -> Reset:
     """
-    Bring PostgreSQL's database `app` and Redis back to the state after the start.
+    Reset PostgreSQL's database `app` and Redis to the state after the start.
 
-    Databases other than `app` stay as they are: they are somebody's own.
+    Other databases than `app` stay as they are, because tests use them.
 
     Args:
         postgres: URL, as STACKYARD_POSTGRES_URL.
         redis: URL, as STACKYARD_REDIS_URL.
-        services: HTTP services, URL by name, that must say at `/readyz` that they are ready again.
+        services: HTTP services, URL by name, that must answer at `/readyz` that they are ready again.
 
     Raises:
-        UsageError: If a URL is wrong, or an event loop runs here already.
+        UsageError: If a URL is wrong, or an event loop already runs in this thread.
         NotReadyError: If a store or service does not answer.
         StackyardError: If a session cannot be ended or PostgreSQL refuses.
     """
@@ -82,7 +82,7 @@ async def areset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY
         marks.append(time.monotonic() - began)
 
     async with maintenance(postgres) as link:
-        await drop(link, NEXT, OLD)  # what a killed reset may have left
+        await drop(link, NEXT, OLD)  # databases that a killed reset may have left
         await create(link, NEXT)
         mark()
         await _swap(link)
@@ -95,7 +95,7 @@ async def areset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY
 
 async def _swap(link: Any) -> None:
     await seclude(link, LIVE)
-    # one message is one transaction: at no time is there no database of this name
+    # one message is one transaction, so a database of this name always exists
     await link.execute(
         f'ALTER DATABASE "{LIVE}" RENAME TO "{OLD}"; ALTER DATABASE "{NEXT}" RENAME TO "{LIVE}"; '
         "ALTER ROLE CURRENT_USER RESET ALL"

@@ -1,9 +1,9 @@
 """
-One start: everything is made at once while each service is probed from the host; ready means that each has answered.
+One start: all services are made at once and probed from the host; the stack is ready when each has answered.
 
-A project of which nothing stands yet is made by the engine itself, from Compose's rendered model: that is the quick
-way. One that stands as it would be made is only probed. One that stands otherwise, and whatever of a model has no
-translation, is left to `docker compose up`. Whichever way, the file means the same.
+If nothing of the project exists, the engine makes it directly from Compose's rendered model, which is the quick way. If
+it exists as the model says, it is only probed. If it exists in another form, or part of the model has no translation,
+`docker compose up` does the start. The Compose file means the same in each case.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from stackyard.probes import Probe
     from stackyard.settings import Settings
 
-SERVED_BY: Final = {"websocket": "backend"}  # probes named otherwise than the service that answers them
-WORTH_A_STEP: Final = 0.01  # seconds; less is no wait, but the asking
+SERVED_BY: Final = {"websocket": "backend"}  # probes whose name is not that of the service that answers
+WORTH_A_STEP: Final = 0.01  # seconds; less is not a wait, but the time of the request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
     """
-    How one start went; all times in seconds since it began, which is when its turn came.
+    The times of one start, in seconds since its turn came.
 
     Attributes:
         seconds: Until the last probe passed.
         created: Until every container had been started.
         probes: Until each service's probe passed.
         steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
-            ``compose`` where Compose did it all, ``turn``, before the beginning, where it had to wait for that.
-        by: Who made the containers: engine, compose and why, pool where a warm stack was taken, or nobody where all of
-            them ran already.
-        waited: Until its turn came; no part of the others.
+            ``compose`` if Compose did everything, ``turn``, before 0, if it had to wait for its turn.
+        by: What made the containers: engine; compose, and why; pool for a warm stack; or nobody if all of them
+            ran already.
+        waited: Until its turn came; not part of the other times.
     """
 
     seconds: float
@@ -65,8 +65,8 @@ class Startup:
         return dataclasses.replace(self, waited=waited, steps=steps)
 
     def told(self) -> str:
-        """Return the line a user gets; a wait is in it if he will have noticed."""
-        wait = f", {self.waited:.1f} s for its turn before" if self.waited >= TELL_AFTER else ""
+        """Return the line for the user; it names the wait if it was long enough to notice."""
+        wait = f", after {self.waited:.1f} s of waiting for its turn" if self.waited >= TELL_AFTER else ""
         return f"ready after {self.seconds:.2f} s{wait}"
 
 
@@ -78,8 +78,8 @@ class Start:
         compose: The project.
         lease: Its lease.
         engine: Where it starts.
-        settings: Who may make the containers, and where templates of models are kept.
-        standing: What of the project stands already; data volumes make no difference.
+        settings: Which way of starting is allowed, and where model templates are kept.
+        standing: What exists of the project already; data volumes do not count.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Start:
         Args:
             probes: What has to pass.
             limit: Seconds until the start has failed.
-            trouble: Asked now and then, once what stood before has been started again; a text it returns ends the
+            trouble: Called repeatedly, after containers that existed before have been started again; a text ends the
                 start.
 
         Raises:
-            NotReadyError: If a probe did not pass in time, or *trouble* had a reason.
+            NotReadyError: If a probe did not pass in time, or *trouble* returned a text.
             CommandError: If Compose failed.
-            EngineError: If the engine is away or refused something.
+            EngineError: If the engine does not answer or refuses a request.
         """
         from stackyard.probes import preload, wait_until_ready  # noqa: PLC0415 - only a start needs it
 
@@ -121,7 +121,7 @@ class Start:
             await self._running[SERVED_BY.get(service, service)].wait()
 
         def stop() -> str | None:
-            # what stood before and has ended is only now being started again
+            # containers that existed and had ended are being started again
             return None if self.standing and not making.done() else trouble()
 
         waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
@@ -133,7 +133,7 @@ class Start:
         )
 
     async def _make(self, limit: float) -> float:
-        """Start every container, by whichever way can; return the seconds that took."""
+        """Start every container, the quickest way possible; return the seconds that it took."""
         from stackyard.blueprints import build  # noqa: PLC0415 - as above
 
         blueprint = await self._blueprint(limit)
@@ -146,28 +146,28 @@ class Start:
             await asyncio.to_thread(self._revive, blueprint)
             self._by = "nobody: it stood already"
         else:
-            self._by = "compose: what stands is not what is asked for"
+            self._by = "compose: existing containers differ from the model"
             await self._compose_up(limit)
         for event in self._running.values():
             event.set()
         return time.monotonic() - self._began
 
     def _stands(self, blueprint: Blueprint) -> bool:
-        """Tell whether every container stands as *blueprint* would make it."""
+        """Say whether every container exists as *blueprint* would make it."""
         from stackyard.blueprints.translation import HASH_LABEL  # noqa: PLC0415 - as above
 
         found = {item.labels.get(SERVICE_LABEL): item.labels.get(HASH_LABEL) for item in self.standing}
         return all(found.get(plan.service) == plan.config["Labels"][HASH_LABEL] for plan in blueprint.containers)
 
     def _revive(self, blueprint: Blueprint) -> None:
-        """Start again whatever service has ended; first those whose network namespace others share."""
+        """Restart the services that have ended; first those whose network namespace others share."""
         joining = {plan.service for plan in blueprint.containers if plan.joins}
         for item in sorted(self.standing, key=lambda item: item.labels.get(SERVICE_LABEL) in joining):
             if item.kind == "container" and self.engine.state(item.id).status != "running":
                 self.engine.restart(item.id)
 
     async def _blueprint(self, limit: float) -> Blueprint | None:
-        """Work out what the engine has to make; None, and a reason noted, where Compose has to do it."""
+        """Return what the engine has to make; if Compose has to do it, note the reason and return None."""
         from stackyard.blueprints import render, translate  # noqa: PLC0415 - as above
 
         if self.settings.start == "compose":

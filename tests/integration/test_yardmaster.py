@@ -437,7 +437,7 @@ def test_a_run_that_finds_no_place_gets_a_warm_stacks(yard: Yard, monkeypatch: p
 
     assert startup.by == "engine"
     assert stack.lease.slot == 0
-    assert any("makes room" in line for line in said)
+    assert any("needs its place" in line for line in said)
     assert yard.stacks.inventory().warm == []
 
 

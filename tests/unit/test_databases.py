@@ -48,7 +48,7 @@ def test_an_event_loop_has_a_way_of_its_own(server: FakePostgres) -> None:
     async def use() -> None:
         async with await databases.aclone(URL, "mine"):
             assert "mine" in server.databases
-            with pytest.raises(UsageError, match="begins with an a, such as adatabase"):
+            with pytest.raises(UsageError, match="await the async function instead, such as adatabase"):
                 databases.clone(URL)
 
     asyncio.run(use())
@@ -65,13 +65,13 @@ def test_a_name_that_would_need_quotes_is_refused(server: FakePostgres, name: st
 
 @pytest.mark.parametrize("name", sorted(databases.TAKEN))
 def test_a_name_of_the_platforms_own_is_refused(server: FakePostgres, name: str) -> None:
-    with pytest.raises(UsageError, match=f"'{name}' is the platform's own"):
+    with pytest.raises(UsageError, match=f"'{name}' belongs to the platform"):
         databases.clone(URL, name)
     assert server.said == []
 
 
 def test_a_name_that_is_taken_is_refused_and_its_owner_keeps_it(server: FakePostgres) -> None:
-    with databases.clone(URL, "mine"), pytest.raises(UsageError, match="there is a database 'mine' already"):
+    with databases.clone(URL, "mine"), pytest.raises(UsageError, match="a database 'mine' exists already"):
         databases.clone(URL, "mine")
     assert server.links["opened"] == 3
 
@@ -109,7 +109,7 @@ def test_a_session_of_another_role_is_named_and_the_database_opened_again(server
     mine = databases.clone(URL, "mine")
     server.databases["mine"].sessions = [("postgres", 0)]
 
-    with pytest.raises(StackyardError, match="'mine' has a session of role postgres that cannot be ended"):
+    with pytest.raises(StackyardError, match="'mine' has a session of role postgres that stackyard cannot end"):
         mine.drop()
 
     assert server.databases["mine"].open
@@ -122,7 +122,7 @@ def test_a_session_that_does_not_end_is_waited_for_no_longer_than_that(
     server.databases["mine"].sessions = [("app", 1000)]
     monkeypatch.setattr(databases, "PATIENCE", 0.0)
 
-    with pytest.raises(StackyardError, match="role app that cannot be ended"):
+    with pytest.raises(StackyardError, match="role app that stackyard cannot end"):
         mine.drop()
 
 
@@ -156,7 +156,7 @@ def test_a_server_that_gives_no_connection_is_named_without_the_password(
 
 def test_a_server_that_goes_away_meanwhile_is_told_apart_from_one_that_refuses(server: FakePostgres) -> None:
     server.breaks = ConnectionResetError()
-    with pytest.raises(NotReadyError, match="PostgreSQL went away: connection reset"):
+    with pytest.raises(NotReadyError, match="the connection to PostgreSQL broke: connection reset"):
         databases.clone(URL)
 
     server.breaks = asyncpg.DiskFullError("could not extend file")

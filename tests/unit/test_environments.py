@@ -441,7 +441,7 @@ def test_an_installed_package_finds_the_project_from_the_working_directory_upwar
     assert project_root() == project
 
     monkeypatch.chdir("/")
-    with pytest.raises(UsageError, match="in / or above it; change into your project or set STACKYARD_ROOT"):
+    with pytest.raises(UsageError, match="in / or above it; change to your project's directory, or set STACKYARD_ROOT"):
         project_root()
 
 

@@ -56,6 +56,8 @@ def test_the_explanation_ends_with_the_next_step() -> None:
     kept = evidence.explain("r", [], repeat="invoke env.up --keep", kept="l1")
 
     assert removed.splitlines() == [
-        "r", "no container was created", "everything it made was removed; to look inside: invoke env.up --keep",
-    ]  # fmt: skip
-    assert kept.endswith("kept for you to look at; 'invoke env.down --name l1' removes it")
+        "r",
+        "no container was created",
+        f"everything that the start made was removed; to keep it for inspection: {'invoke env.up --keep'}",
+    ]
+    assert kept.endswith("the stack was kept for you to inspect; 'invoke env.down --name l1' removes it")

@@ -513,7 +513,7 @@ def test_a_wait_for_a_turn_is_reported_beside_the_start(
     rows: Any = yard.report()["rows"]
     figures = {row["what"]: row["value"] for row in rows}
     assert figures["start-up"] < figures["wait for a turn"] == 12.34
-    assert "s, 12.3 s for its turn before\n" in capfd.readouterr().out
+    assert "s, after 12.3 s of waiting for its turn\n" in capfd.readouterr().out
 
 
 def test_a_stack_another_command_has_ended_is_left_to_it(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

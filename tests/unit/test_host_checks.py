@@ -191,7 +191,7 @@ def test_a_port_of_our_own_stack_is_no_warning(host: Machine, monkeypatch: pytes
     finding = examine(host, answers())["ports"]
 
     assert (finding.status, finding.fix) == ("ok", "")
-    assert finding.found.endswith(f"free but those of our own {lease.title}")
+    assert finding.found.endswith(f"free except those of our own {lease.title}")
 
 
 def test_a_process_is_named_by_its_program() -> None:

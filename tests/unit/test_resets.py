@@ -182,7 +182,7 @@ def test_a_service_that_does_not_come_back_is_named(
 
 def test_inside_an_event_loop_the_other_function_is_named(redis: Answering) -> None:
     async def use() -> None:
-        with pytest.raises(UsageError, match="begins with an a"):
+        with pytest.raises(UsageError, match="await the async function"):
             resets.reset(URL, redis_url(redis))
 
     asyncio.run(use())

@@ -73,7 +73,9 @@ def test_a_start_that_times_out_explains_itself_and_leaves_nothing(
     assert "not ready after 0" in text
     assert "auth: running, exit code 0, health none\n  | key ***" in text
     assert secret not in text
-    assert text.endswith("everything it made was removed; to look inside: invoke env.up --environment test --keep")
+    assert text.endswith(
+        "everything that the start made was removed; to keep it for inspection: invoke env.up --environment test --keep"
+    )
     assert fake_engine.containers == {}
 
 
@@ -211,7 +213,7 @@ def test_a_stack_that_stood_before_survives_a_failed_start(
     install_docker(tmp_path, "exit 0")
     stack = Stack(environment, lease, book, engine)
 
-    with pytest.raises(NotReadyError, match="kept for you to look at"):
+    with pytest.raises(NotReadyError, match="kept for you to inspect"):
         stack.up(deadline=0.3)
 
     assert stack.stood_before

@@ -142,7 +142,7 @@ def test_a_start_waits_for_its_turn_and_the_wait_is_no_part_of_it(stack: Stack, 
     assert startup.waited > 1
     assert startup.waited + startup.seconds < whole
     assert startup.steps["turn"] == (-startup.waited, 0.0)
-    assert re.fullmatch(r"ready after \d+\.\d\d s, \d+\.\d s for its turn before", startup.told())
+    assert re.fullmatch(r"ready after \d+\.\d\d s, after \d+\.\d s of waiting for its turn", startup.told())
 
 
 def test_a_turn_that_comes_at_once_is_not_spoken_of(stack: Stack, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_stands_otherwise_is_left_to_compose(standing: Stack, tmp_path: Pat
     for stored in (tmp_path / "state" / "models").iterdir():
         stored.unlink()  # the Compose file it was made of would have changed, too
 
-    assert standing.up().by == "compose: what stands is not what is asked for"
+    assert standing.up().by == "compose: existing containers differ from the model"
 
     assert "at-once.yml" in calls.read_text()
 
@@ -242,7 +242,7 @@ def test_what_stands_otherwise_is_left_to_compose(standing: Stack, tmp_path: Pat
 def test_a_network_left_alone_is_left_to_compose(standing: Stack, fake_engine: FakeEngine) -> None:
     fake_engine.containers.clear()
 
-    assert standing.up().by == "compose: what stands is not what is asked for"
+    assert standing.up().by == "compose: existing containers differ from the model"
 
 
 def test_a_refusal_by_the_engine_is_reported_with_its_words(

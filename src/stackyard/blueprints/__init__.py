@@ -1,8 +1,8 @@
 """
-What Compose would ask of the engine, worked out from Compose's own rendered model.
+The requests that Compose would send to the engine, made from Compose's own rendered model.
 
-`templates` renders the model, `translation` turns it into a `Blueprint`, `building` has the engine make it. A model
-with anything in it that is not fully understood has no blueprint; Compose starts such a stack itself.
+`templates` renders the model, `translation` turns it into a `Blueprint`, and `building` sends it to the engine. If
+stackyard does not fully understand a model, there is no blueprint, and Compose starts the stack itself.
 """
 
 from stackyard.blueprints.building import build

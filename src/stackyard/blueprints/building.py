@@ -1,13 +1,13 @@
 """
-Having the engine make a blueprint: volumes, then networks and containers at once, each started as soon as it can be.
+Making a blueprint with the engine: volumes, then networks and containers at once; each starts as soon as it can.
 
-Creating a container needs its volumes but only the name of its network, so the slowest step, the network's bridge, is
-made beside the containers. One that joins another's network namespace is started once that one runs, and created while
-that one starts, but not at once: the engine first has its card, rules and ports to see to, which everything else waits
-for and anything else holds up.
+To create a container, the engine needs its volumes, but only the name of its network. So the slowest step, the
+network's bridge, runs at the same time. A container that joins another's network namespace starts after that one runs.
+It is created while that one starts, but a little later: the engine first sets up that one's card, rules and ports,
+which all others wait for and which other requests delay.
 
-Each request runs in a thread of its own and is never abandoned: cancelled, a build begins no further request and
-returns when those under way have been answered, so nothing appears behind a clean-up's back.
+Each request runs in its own thread and is never abandoned. A cancelled build sends no further request and returns after
+the running ones have been answered, so nothing appears while a clean-up runs.
 """
 
 from __future__ import annotations

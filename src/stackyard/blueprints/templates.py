@@ -1,10 +1,10 @@
 """
-Compose's rendered model, from a template where that is safe.
+Compose's rendered model, from a template if that is safe.
 
-Rendering costs a process and about 80 ms, and the models of one environment differ only in what their lease gave them.
-So a model is rendered twice with made-up values in place of the lease's own variables; where the two renderings turn
-out the same but for these values, putting in a lease's real ones gives what Compose would have rendered. Where they do
-not, or files beside the Compose file have a say, Compose renders each model itself.
+Rendering costs a process and about 80 ms, and the models of one environment differ only in their lease's variables. So
+a model is rendered twice with made-up values for the lease's own variables. If the two results differ only in these
+values, putting in a lease's real values gives what Compose would have rendered. If not, or if other files are part of
+the model, Compose renders each model itself.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from stackyard.compose import Compose
 
-# What the lease's own variables are in the two trials, by kind: the two differ in length too, so that nothing that is
-# worked out from a value turns out alike.
+# The values of the lease's own variables in the two trials, by kind. The two differ in length too, so that nothing
+# computed from a value is the same in both.
 TRIALS: Final = (
     {"number": "40{:02}", "network": "10.9.{}.0/28", "path": "/madeup{:02}x", "word": "madeup{:02}x"},
     {"number": "610{:02}", "network": "10.119.{}.0/28", "path": "/invented{:02}x", "word": "invented{:02}x"},

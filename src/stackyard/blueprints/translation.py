@@ -1,8 +1,8 @@
 """
 From Compose's rendered model (`docker compose config --format json`) to the bodies of the engine's requests.
 
-Each key has a function that knows what Compose makes of it; a key without one, or a value it does not expect, ends the
-translation. So nothing is ever dropped silently: what is not understood is left to Compose.
+Each key has a function that knows what Compose makes of it. A key without one, or an unexpected value, ends the
+translation, and Compose does the start. So no key is ever dropped silently.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 COMPOSE: Final = "com.docker.compose"
 HASH_LABEL: Final = f"{COMPOSE}.config-hash"
 UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # of Go's durations, in ns
-# Said in the model, but no matter of a container: which services there are, their order, and pulling.
+# Keys that do not change a container: which services exist, their order, and pulling.
 IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "network_mode", "profiles", "environment"})
 
 
 def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Blueprint:
     """
-    Work out what Compose would make of *model* in an engine that holds nothing of this project yet.
+    Return what Compose would make of *model* in an engine that has nothing of this project yet.
 
-    Services are made without regard to `depends_on`: all may start at once.
+    `depends_on` is ignored: all services may start at once.
 
     Args:
         model: As `docker compose config --format json` prints it.
@@ -38,7 +38,7 @@ def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Bluepr
         env_file: Its env file, as above.
 
     Raises:
-        UnsupportedModelError: If any part of the model has no translation; names its place.
+        UnsupportedModelError: If a part of the model has no translation; the error names its place.
     """
     _only(model, {"name", "networks", "services", "secrets", "volumes"}, "")
     project: str = model["name"]
@@ -56,7 +56,7 @@ def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Bluepr
 
 
 def _only(mapping: Mapping[str, Any], known: set[str] | frozenset[str], where: str) -> None:
-    """Raise if *mapping* holds anything that is not known, unless it is empty or an extension, which means nothing."""
+    """Raise if *mapping* has an unknown key, unless its value is empty or it is an extension (`x-`)."""
     for key, value in mapping.items():
         if key not in known and not key.startswith("x-") and value not in (None, [], {}, "", False):
             raise UnsupportedModelError(f"{where}{key}", value)
@@ -79,7 +79,7 @@ def _network(project: str, key: str, network: Mapping[str, Any]) -> NetworkPlan:
 
 
 def _used(model: Mapping[str, Any], key: str) -> bool:
-    """Tell whether a service mounts the volume *key*; Compose makes no other."""
+    """Say whether a service mounts the volume *key*; Compose makes no other volumes."""
     mounts = [mount for service in model["services"].values() for mount in service.get("volumes") or ()]
     return any(mount.get("type") == "volume" and mount.get("source") == key for mount in mounts)
 
@@ -115,7 +115,7 @@ def _container(
 def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
     found = spec.get("environment") or {}
     for key, value in found.items():
-        if value is None:  # taken from the caller's own environment, which is kept out
+        if value is None:  # Compose would take it from the caller's environment, which stackyard keeps out
             raise UnsupportedModelError(f"services.{service}.environment.{key}", value)
     return [f"{key}={value}" for key, value in found.items()]
 
@@ -197,7 +197,7 @@ def nanoseconds(text: str) -> int:
     Return the nanoseconds of a duration as Go prints it, for example 1m30s or 250ms.
 
     Raises:
-        UnsupportedModelError: If it is none.
+        UnsupportedModelError: If it is not a duration.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)", text)
     if "".join(f"{number}{unit}" for number, unit in parts) != text or not parts:
@@ -278,7 +278,7 @@ def _logging(config: dict[str, Any], value: Mapping[str, Any], place: _Place) ->
 
 
 def _pull_policy(_config: dict[str, Any], value: str, place: _Place) -> None:
-    if value != "never":  # the engine's own way: an image that is not there is an error
+    if value != "never":  # what the engine does: a missing image is an error
         raise place.refuse(value)
 
 

@@ -1,8 +1,8 @@
 """
-What each environment is: `envs/docker_environments.yaml` plus one env file each, read and checked as a whole.
+The environments: `envs/docker_environments.yaml` and one env file for each, read and checked together.
 
-Whatever is wrong in either file becomes one `ConfigError` that names file, key, value and rule; nothing else escapes.
-Names are imported when they are asked for, because a command that only leases ports can do without most of them.
+Every mistake in these files raises a `ConfigError` that names file, key, value and rule, and no other exception. Names
+are imported on first use, because a command that only leases ports does not need most of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-Whether the files of one environment agree: YAML entry, env file and Compose file.
+Checks that the files of one environment agree: YAML entry, env file and Compose file.
 
-The env file repeats what the YAML says, so that plain `docker compose --env-file` needs nothing else; a repetition is
-only safe while something compares the two.
+The env file repeats values of the YAML, so that plain `docker compose --env-file` needs nothing else. This module
+compares the two, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IMAGE: Final = re.compile(r"(?:[a-z0-9.:_/-]+/)?[a-z0-9._-]+(?::[A-Za-z0-9._-]+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeFile:
     """
-    What an environment needs to know of the Compose file.
+    What an environment needs to know about the Compose file.
 
     Attributes:
         shown: The file's name in messages.
@@ -67,7 +67,7 @@ class ComposeFile:
         )  # fmt: skip
 
     def check_profile(self, entry: rules.Section, profile: str) -> None:
-        """Refuse a *profile* that does not start every service of the platform."""
+        """Raise if *profile* does not start every service of the platform."""
         for service in rules.SERVICES:
             if service not in self.profiles:
                 raise ConfigError(self.shown, f"services.{service}", None, "missing service of the platform")
@@ -90,7 +90,7 @@ def _reserved(shown: str, name: str, service: Node) -> int:
 
 
 def _inherited(service: Node, key: str) -> Node | None:
-    """Return a value of a service's own, or else of what it merges in."""
+    """Return a service's own value, or else that of a mapping that it merges."""
     if not isinstance(service, dict) or key in service:
         return service[key] if isinstance(service, dict) else None
     merged = service.get("<<", [])
@@ -133,7 +133,7 @@ def check_variables(
     Compare the *variables* of env file *file* with the YAML *entry* and the Compose file.
 
     Raises:
-        ConfigError: If a variable is unknown or missing, or says something else than the YAML.
+        ConfigError: If a variable is unknown or missing, or differs from the YAML.
     """
     known = compose.variables | OWN_VARIABLES
     for key, value in variables.items():
@@ -176,7 +176,7 @@ def _check_data(file: str, variables: Mapping[str, str], *, volume: bool) -> Non
     if bool(source) != volume:
         rule = "must name a volume, because data is volume" if volume else "must be empty, because data is tmpfs"
         raise ConfigError(file, "STACKYARD_DATA_SOURCE", source, rule)
-    # off means no fsync: a crash of the host would corrupt data that is meant to survive
+    # off means no fsync: a crash of the host would corrupt data that must be kept
     durable = {"on"} if volume else {"on", "off"}
     rule = "must be on, because data is volume" if volume else "must be on or off"
     _require(file, variables, "STACKYARD_POSTGRES_DURABLE", rule, durable)

@@ -1,9 +1,9 @@
 """
-YAML as plain trees, read from the parser's events.
+YAML as plain trees, built from the parser's events.
 
-Every scalar stays the text that was written: the schema knows each key's type, so `yes`, `08` and `1e3` have no chance
-to become something else. Built from events rather than by a loader, because duplicate keys, tags, anchors and depth can
-then be refused while reading, in time linear in the file's size.
+Every scalar stays a text, because the schema knows each key's type; so `yes`, `08` and `1e3` do not change. The tree is
+built from events and not by a loader, so that duplicate keys, tags, anchors and depth are refused while reading, in
+time linear in the file's size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
-Env files: the subset on which Docker Compose, a POSIX shell (`set -a; . file`) and stackyard read the same values.
+Env files: the subset that Docker Compose, a POSIX shell (`set -a; . file`) and stackyard read in the same way.
 
 A line is blank, a comment, or `[export ]NAME=value [# comment]`. A value is bare (letters, digits and any of
-`. , : / @ % + = ^ _ -`), 'in single quotes', or "in double quotes". Nothing is expanded: what would be, is refused.
+`. , : / @ % + = ^ _ -`), 'in single quotes', or "in double quotes".
+Nothing is expanded; a text that Compose or a shell would expand is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_BYTES: Final = 64 * 1024
 ASSIGNMENT: Final = re.compile(r"(?:export[ \t]+)?([^=]*)=(.*)")
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VALUE: Final = re.compile(
-    # a comment needs a value before it: Compose takes the one in "NAME= # words" for the value
+    # a comment needs a value before it: Compose reads the comment in "NAME= # words" as the value
     r"""(?:'(?P<single>[^'\\]*)'|"(?P<double>[^"\\$`]*)"|(?P<bare>[A-Za-z0-9_.,:/@%+=^-]+))(?:[ \t]+(?:\#.*)?)?|"""
 )
 SECRET: Final = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|_URL", re.IGNORECASE)

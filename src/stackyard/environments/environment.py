@@ -1,4 +1,4 @@
-"""The environments themselves: their records, and loading them from one YAML file and one env file each."""
+"""The environments: their records, and loading them from the YAML file and their env files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HEALTH: Final = ("interval", "timeout", "retries", "start_period", "start_interv
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """
-    The limits one run of an environment has to keep.
+    The limits of one run of an environment.
 
     Attributes:
-        startup_s: Seconds from the first command until every probe passed.
+        startup_s: Seconds from the first command until every probe has passed.
         memory_mb: MB (1,000,000 bytes) all containers together use when ready.
-        cleanup_s: Seconds until nothing of the run is left.
-        image_mb: MB the largest image may have.
+        cleanup_s: Seconds until everything of the run is removed.
+        image_mb: MB of the largest image.
     """
 
     startup_s: float
@@ -45,7 +45,7 @@ class Budget:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """
-    Timing of the containers' own health checks.
+    Times of the containers' own health checks.
 
     Attributes:
         interval_s: Seconds between checks once the start period is over.
@@ -69,11 +69,11 @@ class Environment:
 
     Attributes:
         name: Its key in the YAML file.
-        description: One line on what it is for.
+        description: One line that says what it is for.
         profile: The Compose profile that starts it.
         env_file: Its env file, absolute.
         compose_file: The Compose file, absolute.
-        flavour: Which base its images stand on.
+        flavour: The base of its images.
         data: Where PostgreSQL keeps its data.
         ports: Fixed host port of each service.
         subnet: Fixed IPv4 /28.
@@ -81,7 +81,7 @@ class Environment:
         health: Timing of the containers' health checks.
         variables: The env file's variables.
         root: The project's directory.
-        reserve_mb: MB (1,000,000 bytes) that its containers reserve in the Compose file; a lease books as much.
+        reserve_mb: MB (1,000,000 bytes) that its containers reserve in the Compose file; a lease books this much.
     """
 
     name: str
@@ -186,7 +186,7 @@ def _entries(environments: rules.Section) -> dict[str, rules.Section]:
 
 
 def _check_alone(entry: rules.Section) -> None:
-    """Read every value once, so that one environment's mistake shows whichever environment is asked for."""
+    """Read every value once, so that a mistake in one environment shows for every environment."""
     entry.get("description", rules.sentence)
     entry.get("profile", rules.name)
     entry.get("env_file", rules.relative_path)

@@ -1,4 +1,4 @@
-"""Reading a configuration file that may be anything: missing, a directory, a FIFO, huge, not text."""
+"""Reading a configuration file that may be missing, a directory, a FIFO, huge, or not text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _read_bytes(path: Path, shown: str, limit: int) -> bytes:
 
 
 def _open_now(path: str, flags: int) -> int:
-    # without O_NONBLOCK, opening a FIFO nobody writes to would wait for ever
+    # without O_NONBLOCK, opening a FIFO without a writer would wait for ever
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 

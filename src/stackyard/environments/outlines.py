@@ -1,10 +1,10 @@
 """
-What a lease needs of an environment, kept from one command to the next.
+A cache of the parts of an environment that a lease needs.
 
-Reading and checking the YAML costs a command that only leases ports half of its time. So what came of it is kept in the
-state directory, and used again while nothing has changed that it came of: the environment's three files, and the code
-that reads them. A file's number, size and times tell; one changed in the last moments is not kept at all, because a
-second change within the clock's step would not show. Notes that are not this user's own, or broken, are made anew.
+Reading and checking the YAML takes half of the time of a command that only leases ports. So the result is kept in the
+state directory, and used while its sources are unchanged: the environment's three files, and the code that reads them.
+Inode, size and times show a change. If a file was changed in the last moments, nothing is kept, because a second change
+within the clock's step would not show. A cache file that is broken or belongs to another user is replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CODE: Final = os.path.dirname(__file__)  # noqa: PTH120 - only ever scanned
 
 
 class Outline(NamedTuple):
-    """What a lease needs of an environment; the fields are those of `Environment`."""
+    """The parts of an environment that a lease needs; the fields are those of `Environment`."""
 
     name: str
     data: Literal["tmpfs", "volume"]
@@ -45,11 +45,11 @@ class Outline(NamedTuple):
 
 def outline(name: str, settings: Settings) -> Outline:
     """
-    Return what a lease needs of environment *name*.
+    Return the parts of environment *name* that a lease needs.
 
     Args:
         name: The environment.
-        settings: Where the project and the notes are.
+        settings: Where the project and the cache are.
 
     Raises:
         UsageError: If there is no such environment, or no project.
@@ -89,7 +89,7 @@ def _stamp(file: str) -> list[int]:
 
 
 def _kept(notes: Path, root: Path) -> Outline | None:
-    """Return what was kept of a project; None if there is nothing, or something has changed."""
+    """Return the cached parts; None if there are none, or a source has changed."""
     import json  # noqa: PLC0415 - `stackyard.environments` is also imported by those who keep nothing
 
     try:
@@ -109,7 +109,7 @@ def _is_same(item: tuple[str, Any]) -> bool:
 
 def _read(notes: Path) -> bytes:
     """
-    Read a file of this user's own.
+    Read a file that belongs to this user.
 
     Raises:
         OSError: If there is none.
@@ -127,6 +127,6 @@ def _read(notes: Path) -> bytes:
 def _keep(notes: Path, what: dict[str, Any]) -> None:
     import json  # noqa: PLC0415 - as above
 
-    if statedir.is_marked(notes.parents[1]):  # a look at an environment makes no state directory
+    if statedir.is_marked(notes.parents[1]):  # reading an environment makes no state directory
         files.make_folder(notes.parent)
         files.write(notes, json.dumps(what).encode())

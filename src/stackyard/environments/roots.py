@@ -1,4 +1,4 @@
-"""Where the project lies whose environments are meant."""
+"""The directory of the project whose environments are used."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def project_root() -> Path:
     """
     Return the directory that holds `envs/docker_environments.yaml`.
 
-    `STACKYARD_ROOT` decides if set; else it is the nearest one from the working directory upwards; else the checkout
-    this package is installed from.
+    This is `STACKYARD_ROOT` if it is set, else the nearest one from the working directory upwards, else the checkout
+    that this package is installed from.
 
     Raises:
         UsageError: If there is none.
@@ -31,7 +31,7 @@ def project_root() -> Path:
             return candidate
     raise UsageError(
         f"no {ENVIRONMENTS} in {here or 'the working directory, which is gone,'} or above it; "
-        f"change into your project or set STACKYARD_ROOT to its directory"
+        f"change to your project's directory, or set STACKYARD_ROOT to it"
     )
 
 

@@ -1,4 +1,4 @@
-"""What one value may be: each rule turns text into a value or raises ValueError with the rule in words."""
+"""The rules for values: each turns a text into a value or raises a ValueError that states the rule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 SERVICES: Final = ("postgres", "redis", "auth", "backend")
 FLAVOURS: Final[Mapping[str, Flavour]] = {"debian": "debian", "alpine": "alpine"}
 DATA: Final[Mapping[str, Data]] = {"tmpfs": "tmpfs", "volume": "volume"}
-# What leases take unless a host's settings say otherwise; a fixed port or subnet in it would collide with leases.
+# The default pool of the leases; a fixed port or subnet in it would collide with leases.
 POOL: Final = value("STACKYARD_POOL", {})[0]
 POOL_SUBNETS: Final = value("STACKYARD_POOL_SUBNETS", {})
 PORTS: Final = range(1024, 65536)
@@ -30,7 +30,7 @@ PRIVATE: Final = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12"
 PREFIX: Final = SUBNET_PREFIX
 MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000}
 MEGABYTES: Final = {"MB": 1, "GB": 1000}
-# at most seven digits: no value can overflow, and no typing slip turns 30s into a year unnoticed
+# at most seven digits: no value can overflow, and a mistyped 30s does not become a year
 WHOLE: Final = re.compile(r"[1-9][0-9]{0,6}")
 UNIT: Final = re.compile(rf"({WHOLE.pattern})([A-Za-z]+)")
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -86,7 +86,7 @@ class Section:
             raise ConfigError(self.file, self._at(key), value, str(error)) from None
 
     def fail(self, key: str, rule: str) -> ConfigError:
-        """Return the error for a value under *key* that is well formed but does not fit the others."""
+        """Return the error for a value under *key* that is valid alone but does not fit the others."""
         return ConfigError(self.file, self._at(key), self.values.get(key), rule)
 
     def _at(self, key: str) -> str:

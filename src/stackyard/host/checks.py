@@ -1,4 +1,4 @@
-"""What a host needs: each check a small object that looks at one thing and knows the fix."""
+"""What a host needs: each check is a small object that checks one thing and knows the fix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Status = Literal["ok", "warn", "fail", "unknown"]
 
 ASK_DEADLINE: Final = 10.0  # seconds for one question to the docker client or the engine
 DISK_MB: Final = 3000  # MiB: the images of both flavours and a build's cache
-MEMORY_MB: Final = 1024  # MiB: one stack at its limits, and the tests beside it
+MEMORY_MB: Final = 1024  # MiB: one stack at its limits, and its tests
 CLOCK_S: Final = 2.0  # seconds the engine's clock may differ before tokens look expired
 MIB: Final = 1024**2
 INSTALL: Final = "./noxw --setup-only --yes"
@@ -37,11 +37,11 @@ class Finding:
     Attributes:
         id: The check's short name.
         title: For people.
-        status: `fail` when stackyard cannot work so, `warn` when something is worse than it could be, `unknown` when
-            it could not be looked at, because what it needs is missing; then that check has the fix.
+        status: `fail` if stackyard cannot work like this, `warn` if something could be better, `unknown` if it could
+            not be checked because something else is missing; then the check of that has the fix.
         found: What is there, with its unit.
         needed: What should be there.
-        fix: What to do; empty when all is well.
+        fix: What to do; empty if nothing is needed.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """
-    What all checks look at, asked for once.
+    The facts that all checks use, read once.
 
     Attributes:
         machine: The host.
@@ -77,7 +77,7 @@ class Scene:
 
     @classmethod
     def look(cls, machine: Machine | None = None) -> Scene:
-        """Ask the engine what the checks need; never raises."""
+        """Ask the engine for what the checks need; never raise."""
         endpoint = Endpoint.find()
         knock = endpoint.knock()
         info: dict[str, Any] = {}
@@ -94,13 +94,13 @@ class Scene:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """
-    What a look showed.
+    The result of one check.
 
     Attributes:
-        fine: Whether it is as needed.
+        fine: Whether the need is met.
         found: What is there.
-        fix: A better fix than the check's own; empty when that one fits.
-        unknown: Whether nothing could be looked at, for a reason that another check names.
+        fix: A better fix than the check's own; empty if that one fits.
+        unknown: Whether it could not be checked, for a reason that another check names.
     """
 
     fine: bool
@@ -121,9 +121,9 @@ class Check:
         id: Short name.
         title: For people.
         needed: What should be there.
-        fix: What to do when it is not.
-        look: Looks.
-        required: Whether stackyard cannot work without.
+        fix: What to do if it is not there.
+        look: Does the check.
+        required: Whether stackyard cannot work without it.
     """
 
     id: str
@@ -134,7 +134,7 @@ class Check:
     required: bool = True
 
     def run(self, scene: Scene) -> Finding:
-        """Look once; a look that fails is a finding too."""
+        """Check once; a check that fails is a finding too."""
         try:
             seen = self.look(scene)
         except (StackyardError, OSError) as error:
@@ -216,7 +216,7 @@ def _plugin(scene: Scene, name: str, words: Sequence[str], oldest: tuple[int, ..
 
 
 def _building(scene: Scene) -> Seen:
-    """Look for what a build from packages takes from this host; images that are there, or a registry, do without."""
+    """Check the tools that a build from packages needs; existing images and a registry do not need them."""
     from stackyard.images.debian import missing_tools  # noqa: PLC0415 - the engine's set-up does without
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
@@ -240,7 +240,7 @@ def _disk(scene: Scene) -> Seen:
 
 def _memory(scene: Scene) -> Seen:
     free = scene.machine.memory
-    return Seen(fine=not free or free >= MEMORY_MB, found=f"{free} MiB" if free else "the system does not tell")
+    return Seen(fine=not free or free >= MEMORY_MB, found=f"{free} MiB" if free else "the system does not say")
 
 
 def _cgroup(scene: Scene) -> Seen:
@@ -259,7 +259,7 @@ def _clock(scene: Scene) -> Seen:
 
 
 def _ports(_: Scene) -> Seen:
-    """Look at the fixed ports; those of a stack of our own are in use as they should be."""
+    """Check the fixed ports; those of our own stacks are in use as intended."""
     from stackyard.environments import load_all  # noqa: PLC0415 - the engine's set-up does without
     from stackyard.leases import LeaseBook  # noqa: PLC0415 - as above
     from stackyard.leases.ground import can_bind, port_holders  # noqa: PLC0415 - as above
@@ -277,12 +277,12 @@ def _ports(_: Scene) -> Seen:
     holders = port_holders(taken) if taken else {}
     told = [f"{port} ({fixed[port]}): {short(holders.get(port, 'another user or a container'))}" for port in taken]
     ours = sorted(set(own.values()))
-    free = f"all {len(fixed)} free" + (f" but those of our own {', '.join(ours)}" if ours else "")
+    free = f"all {len(fixed)} free" + (f" except those of our own {', '.join(ours)}" if ours else "")
     return Seen(fine=not taken, found="; ".join(told) or free)
 
 
 def _leftovers(scene: Scene) -> Seen:
-    """Count stale leases, and things of this host's book whose lease is unknown to it; nothing is changed."""
+    """Count stale leases, and containers and networks of this book whose lease it does not know; change nothing."""
     from stackyard.leases import LeaseBook  # noqa: PLC0415 - the engine's set-up does without
     from stackyard.settings import Settings  # noqa: PLC0415 - as above
 
@@ -350,7 +350,8 @@ CHECKS: Final = (
     ),
     Check(
         id="ports", title="fixed ports", needed="free",
-        fix="nothing need be done: test runs move to the pool; dev says who holds a port", look=_ports, required=False,
+        fix="nothing to do: test runs move to the pool, and dev names the holder of a port", look=_ports,
+        required=False,
     ),
     Check(
         id="leftovers", title="leftovers", needed="none", fix="invoke cleanup.stale", look=_leftovers, required=False,

@@ -14,11 +14,11 @@ from stackyard.yardmaster.post import Post, code, is_older
 
 log = logging.getLogger("stackyard")
 
-NICENESS = 5  # others' starts and tests come first
+NICENESS = 5  # starts and tests have priority
 
 
 def main() -> int:
-    """Be the yardmaster if nobody else is; return the exit code."""
+    """Run as the yardmaster unless one runs already; return the exit code."""
     log_to_stderr()
     os.nice(NICENESS)
     try:
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _take(post: Post) -> bool:
-    """Become the yardmaster, in place of an older one if there is one."""
+    """Become the yardmaster; replace an older one."""
     if post.take():
         return True
     notice = post.read()
@@ -53,7 +53,7 @@ def _serve(settings: Settings, post: Post) -> None:
                 return
             post.notice.unlink(missing_ok=True)
             post.leave()
-            # whoever saw the lock held while we were about to leave relies on us
+            # a command that saw the lock held just before this relies on this yardmaster
             if master.watch.told or master.idle() or not post.take(patience=0.0):
                 return
     finally:

@@ -1,8 +1,8 @@
 """
-What a yardmaster has done by its hands: sweeps for stale leases, and one warm stack after another.
+The two duties of a yardmaster: clean-ups of stale leases, and warm stacks. Child processes (`hands`) do the work.
 
-A duty decides what to start from what the book says now and what it has started so far. What fails is tried again,
-later each time; what is new is never kept waiting by it.
+A duty decides what to start from the content of the book and from what it has started before. It repeats what has
+failed, later each time; this does not delay new work.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stackyard")
 
-SWEEPS: Final = 3  # at once; one may wait long for a stack that another command is at
-FIRST: Final = 2.0  # seconds until what failed once is tried again; doubled each time
+SWEEPS: Final = 3  # at once; one may wait long for a stack on which another command works
+FIRST: Final = 2.0  # seconds until the first repetition after a failure; doubled each time
 LAST: Final = 60.0  # seconds at most
 NOTICE: Final = 300.0  # seconds before a deadline at which the log says that the stack will end
 
@@ -36,7 +36,7 @@ class Child(Protocol):
         ...
 
     def terminate(self) -> None:
-        """Tell it to end."""
+        """Ask it to end."""
         ...
 
 
@@ -53,18 +53,18 @@ class Backoff:
         self._pause = FIRST
 
     def failed(self, now: float) -> None:
-        """Wait, longer than the last time."""
+        """Set the next attempt, later than the last time."""
         self.due = now + self._pause
         self._pause = min(2 * self._pause, LAST)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again without a pause."""
         self.due, self._pause = 0.0, FIRST
 
 
 class Sweeping:
     """
-    Having stale leases removed.
+    Starts clean-ups of stale leases.
 
     Args:
         start: Starts a command.
@@ -78,11 +78,11 @@ class Sweeping:
 
     def reap(self, leases: Collection[Lease], stale: Collection[Lease], now: float) -> None:
         """
-        Take note of sweeps that have ended, and of leases they could not remove.
+        Note clean-ups that have ended, and leases that they could not remove.
 
         Args:
-            leases: All that are in the book. One that a sweep has taken over is not stale, but may be again.
-            stale: Those of them that are stale.
+            leases: All in the book. A lease that a clean-up has taken over is not stale, but may become stale again.
+            stale: The stale ones.
             now: Seconds on the boot-time clock.
         """
         ended = [child for child in self._running if child.poll() is not None]
@@ -94,7 +94,7 @@ class Sweeping:
             self._backoff.failed(now)
 
     def see(self, stale: Collection[Lease], now: float) -> None:
-        """Start a sweep if there is a lease that none has been started for, or it is time to try again."""
+        """Start a clean-up if there is a new stale lease, or if it is time to try again."""
         wanted = {_key(lease) for lease in stale}
         again = bool(wanted) and not self._running and now >= self._backoff.due
         if len(self._running) < SWEEPS and (again or wanted - self._tried):
@@ -103,12 +103,12 @@ class Sweeping:
 
     @property
     def busy(self) -> bool:
-        """True while a sweep runs."""
+        """True while a clean-up runs."""
         return bool(self._running)
 
     @property
     def due(self) -> float | None:
-        """When to try again, on the boot-time clock; None if nothing is left."""
+        """When to try again, on the boot-time clock; None if no lease is left."""
         return self._backoff.due if self._tried and not self._running else None
 
 
@@ -142,7 +142,7 @@ class Reminding:
 
 class Warming:
     """
-    Keeping pools full, one start at a time so that it slows others little.
+    Keeps pools full, one start at a time, to slow other starts little.
 
     Args:
         start: Starts a command.
@@ -156,7 +156,7 @@ class Warming:
         self.trouble = ""
 
     def reap(self, now: float) -> None:
-        """Take note of a start that has ended."""
+        """Note a start that has ended."""
         code = self._child.poll() if self._child else None
         if code is None or self._pool is None:
             return
@@ -170,7 +170,7 @@ class Warming:
         self._child = self._pool = None
 
     def see(self, pools: Collection[Pool], warm: Collection[Warm], now: float) -> None:
-        """Start a stack for the pool that lacks most, unless one is being started or its last start failed just now."""
+        """Start a stack for the pool that needs most, unless a start runs or the pool's last one has just failed."""
         if self._child is not None:
             return
         lacking = [
@@ -182,13 +182,13 @@ class Warming:
             self._child, self._pool = self._start(words), pool
 
     def stop(self) -> None:
-        """End a start that is under way; its lease is stale then."""
+        """End a running start; its lease becomes stale."""
         if self._child is not None:
             self._child.terminate()
 
     @property
     def busy(self) -> bool:
-        """True while a stack is being started."""
+        """True while a stack starts."""
         return self._child is not None
 
     def due(self, pools: Collection[Pool], now: float) -> float | None:
@@ -201,7 +201,7 @@ class Warming:
 
 
 def excess(pools: Collection[Pool], warm: Collection[Warm]) -> set[str]:
-    """Return the ids of the warm stacks that no pool wants, the oldest of a pool that has too many first."""
+    """Return the ids of the warm stacks that no pool needs; if a pool has too many, the oldest ones."""
     kept: set[str] = set()
     for pool in pools:
         fitting = [item.lease.id for item in warm if item.fits(pool)]

@@ -1,4 +1,4 @@
-"""What a warm stack was made from, as one hash: only a run that would make the very same stack may take it."""
+"""What a warm stack was made from, as one hash: only a run that would make the same stack may take it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def fingerprint(environment: Environment, images: Iterable[str]) -> str:
     """
-    Return the hash of all a stack of *environment* is made from: 64 hex digits.
+    Return the hash of everything that a stack of *environment* is made from: 64 hex digits.
 
     That is the environment's entry, its env file, the Compose file, the images, the engine's address and stackyard's
-    version. What it is told anew for each stack (ports, credentials) is not part of it.
+    version. Values that differ for each stack (ports, credentials) are not part of it.
 
     Args:
         environment: What the stack is of.

@@ -1,10 +1,10 @@
 """
-The yardmaster's hands: short-lived processes that talk to the engine, so that it stays small and nothing can hang it.
+The yardmaster's child processes. They talk to the engine, so that the yardmaster stays small and never hangs.
 
     python -m stackyard.yardmaster.hands sweep
     python -m stackyard.yardmaster.hands warm ROOT ENVIRONMENT KEEPER
 
-Each may be killed at any moment: what it had in hand is a lease of its own, stale from then on.
+Each may be killed at any moment; its lease is then stale.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WARM: Final = "warm"
 
 
 def words(*arguments: str) -> list[str]:
-    """Return the command of a hand."""
+    """Return the command of such a process."""
     return [sys.executable, "-m", "stackyard.yardmaster.hands", *arguments]
 
 
@@ -56,7 +56,7 @@ def sweep() -> int:
 
 def warm(root: Path, name: str, keeper: Owner) -> int:
     """
-    Start one stack and offer it to whoever wants one; return the exit code.
+    Start one stack and make it a warm one; return the exit code.
 
     Args:
         root: The directory of its project.
@@ -64,7 +64,7 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
         keeper: The yardmaster.
 
     Raises:
-        StackyardError: If it cannot be started; nothing is left of it then.
+        StackyardError: If it cannot be started; then nothing of it is left.
     """
     from stackyard.engine import Engine  # noqa: PLC0415 - costs 0.2 s
     from stackyard.environments import Environment  # noqa: PLC0415 - reads YAML
@@ -87,7 +87,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
 
     made_from = material(environment, engine)
     if made_from is None:
-        raise ImageError(f"the images of {environment.name} are not built; 'invoke images.build' or a run does that")
+        raise ImageError(f"the images of {environment.name} are not built; 'invoke images.build' or a run builds them")
     variables, fingerprint = made_from
     stacks = WarmStacks(book)
     if old := retire_others(environment, stacks, fingerprint):
@@ -102,7 +102,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
         if not offered:
             stack.down()
     if not offered:
-        raise UsageError(f"lease {lease.id} or its yardmaster has ended meanwhile")
+        raise UsageError(f"lease {lease.title} or its yardmaster has ended in the meantime")
     return lease.id
 
 
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
                 return warm(Path(root), name, keeper)
 
         case _:
-            log.error("the hands sweep or warm, got %r", list(arguments))
+            log.error("expected sweep, or warm ROOT ENVIRONMENT KEEPER, got %r", list(arguments))
             return UsageError.exit_code
     try:
         Settings.load()

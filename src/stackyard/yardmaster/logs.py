@@ -1,4 +1,4 @@
-"""How the yardmaster and its hands write their log."""
+"""How the yardmaster and its child processes write their log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def log_to_stderr() -> None:
-    """Write stackyard's log lines, with time and pid, to standard error; a full disk loses them and nothing else."""
+    """Write stackyard's log lines, with time and pid, to standard error; a full disk loses only log lines."""
     logging.raiseExceptions = False
     logging.basicConfig(format=f"%(asctime)s [{os.getpid()}] %(message)s", level=logging.WARNING)
     logging.getLogger("stackyard").setLevel(logging.INFO)

@@ -1,8 +1,8 @@
 """
-The yardmaster's loop: look at the book, have done what it asks for, tell, sleep until something happens.
+The yardmaster's loop: read the book, start what it needs, write the notice, sleep until something happens.
 
-It ends by itself when there has been no lease and no pool for a few seconds, when its state directory is gone, or when
-the book cannot be read for long; told to end, it first has its warm stacks removed.
+The yardmaster ends if there was no lease and no pool for a few seconds, if its state directory is gone, or if it cannot
+read the book for long. If it is told to end, it first removes its warm stacks.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("stackyard")
 
 LINGER: Final = 5.0  # seconds without a lease or a pool after which it ends
-REFRESH: Final = 30.0  # seconds between two looks when nothing happens
-STRANGE: Final = 4.0  # seconds between two looks at owners that cannot be watched: those of other pid namespaces
-FAREWELL: Final = 20.0  # seconds to have the warm stacks removed when told to end
+REFRESH: Final = 30.0  # seconds between two checks if nothing happens
+STRANGE: Final = 4.0  # seconds between two checks of owners in other pid namespaces, which cannot be watched
+FAREWELL: Final = 20.0  # seconds for the removal of the warm stacks when told to end
 FAILURES: Final = 5  # times in a row that the book cannot be read before the yardmaster gives up
 
 
 class Yardmaster:
     """
-    One yardmaster at its post.
+    One yardmaster.
 
     Args:
         settings: Whose book.
         post: Held by this process.
         clock: Seconds since 1970.
-        steady: Seconds since the host was started; by default as `stackyard.clocks.steady_for` gives it.
-        start: Starts a command; by default a process that ends with this one and writes to its log.
+        steady: Seconds since the host was started; the default is what `stackyard.clocks.steady_for` returns.
+        start: Starts a command; the default is a process that ends with this one and writes to its log.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Yardmaster:
         self._failures = 0
 
     def serve(self) -> None:
-        """Keep the yard until there is nothing left to keep, or a signal says to end."""
+        """Work until there is nothing left to do, or until a signal says to end."""
         while not self.watch.told and self._post.is_mine():
             pause = self._turn()
             if pause is None:
@@ -85,12 +85,12 @@ class Yardmaster:
             self._say_farewell()
 
     def idle(self) -> bool:
-        """Say whether the book has neither lease nor pool, and so no need of a yardmaster."""
+        """Say whether the book has neither leases nor pools."""
         found = self.stacks.inventory()
         return not found.leases and not found.pools
 
     def _turn(self) -> float | None:
-        """Look at the book once and start what it asks for; return the seconds to sleep, None to end."""
+        """Read the book once and start what it needs; return the seconds to sleep, None to end."""
         try:
             found = self.stacks.inventory()
             pause = self._keep(found)
@@ -121,7 +121,7 @@ class Yardmaster:
         return max(min(self._times(found, pools, now)) - now, 0.0)
 
     def _times(self, found: Inventory, pools: list[Pool], now: float) -> list[float]:
-        """Return when to look again, on the boot-time clock, should nothing happen before."""
+        """Return when to check again, on the boot-time clock, if nothing happens before."""
         watchable = {lease.owner for lease in found.leases if lease.owner.kind == "process"} - {Owner.current()}
         strange = self.watch.follow(watchable)
         ends = [lease.deadline - self._clock() for lease in found.leases if lease.deadline is not None]
@@ -151,7 +151,7 @@ class Yardmaster:
             self._told = notice
 
     def _say_farewell(self) -> None:
-        """Have the warm stacks removed: nobody would keep them."""
+        """Remove the warm stacks, because no process keeps them any longer."""
         self._warming.stop()
         try:
             self.stacks.retire(lambda warm: warm.lease.owner == Owner.current())
@@ -162,7 +162,7 @@ class Yardmaster:
             log.warning("%s", error)
 
     def _still_removing(self) -> bool:
-        """Sweep; say whether something that was this yardmaster's is left, or somebody is at it."""
+        """Start clean-ups; say whether a lease of this yardmaster is left, or a child process works."""
         now = self._steady()
         leases = self.stacks.inventory().leases
         stale = [lease for lease in leases if self.book.is_stale(lease)]

@@ -1,8 +1,8 @@
 """
-Taking a warm stack instead of starting one, and giving one up when there is no place for another.
+Taking a warm stack instead of starting one, and removing a warm stack if another run needs its place.
 
-A taken stack is asked once, by every probe, before it is returned: the engine may have been restarted since it was
-made. One that does not answer is removed, and the next one taken.
+Every probe asks a taken stack once before it is returned, because the engine may have been restarted since it was made.
+If it does not answer, it is removed and the next one is taken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stackyard.environments import Environment
     from stackyard.leases import LeaseBook
 
-TRIES: Final = 3  # warm stacks that may not answer before a fresh one is started
+TRIES: Final = 3  # warm stacks that may fail to answer before a new stack starts
 ANSWER: Final = 2.0  # seconds a warm stack has to answer every probe
 
 
@@ -55,15 +55,15 @@ def take(
     progress: Callable[[str], None],
 ) -> tuple[Stack, Startup] | None:
     """
-    Take a warm stack of *environment*; None if there is none that a fresh one would equal.
+    Take a warm stack of *environment*; None if there is none that equals a new one.
 
     Args:
-        environment: What it must be of.
+        environment: Its environment.
         book: Where its lease is.
         engine: Where it runs.
         parallel_id: The lease's name from now on.
-        outlives: Whether its lease is going to be detached.
-        progress: Is given a line if one did not answer.
+        outlives: Whether its lease will be detached.
+        progress: Gets a line if one did not answer.
 
     Raises:
         StackyardError: If the book or the engine cannot be used.
@@ -85,14 +85,14 @@ def take(
 
 
 def retire_others(environment: Environment, stacks: WarmStacks, wanted: str) -> int:
-    """Let the warm stacks of *environment* whose fingerprint is not *wanted* be removed; return how many there were."""
+    """Mark the warm stacks of *environment* with another fingerprint than *wanted* for removal; return how many."""
     where = (environment.root, environment.name)
     return len(stacks.retire(lambda warm: (warm.root, warm.lease.environment) == where and warm.fingerprint != wanted))
 
 
 def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
     """
-    Remove the warm stack that has waited longest, so that another run has its place; False if there is none.
+    Remove the oldest warm stack, so that another run gets its place; False if there is none.
 
     Raises:
         EngineError: If the engine does not answer.
@@ -100,17 +100,17 @@ def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) 
     lease = WarmStacks(book).give_up()
     if lease is None:
         return False
-    progress(f"warm stack {lease.id} of {lease.environment} makes room")
+    progress(f"removing warm stack {lease.title} of {lease.environment}, because this start needs its place")
     return not cleanup.remove_lease(book, engine, lease).left
 
 
 def _ask(stack: Stack, progress: Callable[[str], None]) -> Mapping[str, float] | None:
-    """Return the seconds after which each probe had its answer; None if one had none, and the stack is removed."""
+    """Return the seconds until each probe had its answer; if one had none, remove the stack and return None."""
     answered: Mapping[str, float] | None = None
     try:
         answered = stack.wait(deadline=ANSWER)
     except NotReadyError as error:
-        progress(f"warm stack {stack.lease.id} does not answer and is removed: {str(error).splitlines()[0]}")
+        progress(f"warm stack {stack.lease.title} does not answer and is removed: {str(error).splitlines()[0]}")
     finally:
         if answered is None:
             stack.down()

@@ -1,7 +1,7 @@
 """
-Where a yardmaster is found: its lock, what it tells of itself, and its log, all in the state directory of its book.
+The files of a yardmaster in the state directory of its book: its lock, its notice and its log.
 
-Whoever holds the lock is the yardmaster; the file beside it only says who that is and what it is doing.
+The process that holds the lock is the yardmaster; the notice only says which process that is and what it does.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from stackyard.leases.owners import Owner, is_held
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOG_LIMIT: Final = 1_000_000  # bytes; a yardmaster that finds more begins the log anew
-POLL: Final = 0.02  # seconds between two looks at a lock somebody is about to leave
+LOG_LIMIT: Final = 1_000_000  # bytes; a yardmaster that finds a longer log empties it
+POLL: Final = 0.02  # seconds between two attempts on a lock that another process will release soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """
-    What a yardmaster tells of itself.
+    A yardmaster's notice.
 
     Attributes:
         owner: Which process it is, as `Owner.label` writes it.
@@ -39,8 +39,8 @@ class Notice:
         since: When it started, in seconds since 1970.
         watched: Ids of the leases whose owner or deadline it watches.
         warm: Ids of the warm stacks.
-        pools: How many warm stacks each environment is to have.
-        trouble: What it could not do when it last tried; empty if all is well.
+        pools: How many warm stacks each environment should have.
+        trouble: What failed in its last attempt; empty if nothing did.
     """
 
     owner: str
@@ -53,13 +53,13 @@ class Notice:
 
     @property
     def process(self) -> Owner | None:
-        """The process that wrote it; None if that is not told in a way known here."""
+        """The process that wrote it; None if this version cannot read it."""
         return Owner.parse(self.owner)
 
 
 class Post:
     """
-    The yardmaster's place in one state directory.
+    The yardmaster's files in one state directory.
 
     Args:
         directory: The state directory.
@@ -73,14 +73,14 @@ class Post:
         self._held: int | None = None
 
     def is_taken(self) -> bool:
-        """Say whether a yardmaster is there, by its lock."""
+        """Say whether a yardmaster runs, by its lock."""
         return is_held(self.lock) is True
 
     def take(self, *, patience: float = 1.0, clock: Callable[[], float] = time.monotonic) -> bool:
         """
-        Become the yardmaster; False if somebody else is after *patience* seconds.
+        Become the yardmaster; False if another process still is after *patience* seconds.
 
-        Whoever only looks holds the lock for an instant, hence the patience.
+        A process that only checks holds the lock for an instant, so one attempt is not enough.
 
         Raises:
             OSError: If the state directory cannot be used.
@@ -101,13 +101,13 @@ class Post:
                 return True
 
     def leave(self) -> None:
-        """Be the yardmaster no more."""
+        """Stop being the yardmaster."""
         handle, self._held = self._held, None
         if handle is not None:
             os.close(handle)
 
     def is_mine(self) -> bool:
-        """Say whether this process is still the yardmaster here; not if the directory was deleted or made anew."""
+        """Say whether this process is still the yardmaster; False if the directory was deleted or replaced."""
         if self._held is None:
             return False
         try:
@@ -117,7 +117,7 @@ class Post:
 
     def tell(self, notice: Notice) -> None:
         """
-        Let others know, in one step.
+        Write the notice in one step.
 
         Raises:
             OSError: If it cannot be written.
@@ -125,7 +125,7 @@ class Post:
         files.write(self.notice, json.dumps(asdict(notice)).encode())
 
     def read(self) -> Notice | None:
-        """Return what the yardmaster, or the last one, told; None if it cannot be read."""
+        """Return the notice of this or the last yardmaster; None if it cannot be read."""
         try:
             found = json.loads(files.read(self.notice))
             return Notice(**{item.name: found[item.name] for item in fields(Notice)})
@@ -134,7 +134,7 @@ class Post:
 
     def open_log(self) -> int:
         """
-        Open the log for a yardmaster to write to, mode 0600; one that has become long is begun anew.
+        Open the log for a yardmaster, mode 0600; empty it if it is too long.
 
         Raises:
             OSError: If it cannot be opened.
@@ -147,14 +147,14 @@ class Post:
 
     def dismiss(self, *, patience: float = 30.0, clock: Callable[[], float] = time.monotonic) -> bool:
         """
-        Tell the yardmaster that is there to end and wait until it has; one that comes after it is left alone.
+        Tell the running yardmaster to end and wait until it has; do not touch one that starts after it.
 
         Args:
             patience: Seconds to wait.
             clock: Monotonic seconds.
 
         Returns:
-            Whether it has ended, or none was there.
+            Whether it has ended, or none was running.
         """
         end = clock() + patience
         told: Owner | None = None
@@ -173,7 +173,7 @@ class Post:
 
 
 def _terminate(who: Owner) -> None:
-    """Send SIGTERM to the very process *who* is; a pid that was given to another one is left alone."""
+    """Send SIGTERM to process *who*, but not to another process that got its pid."""
     with contextlib.suppress(OSError):
         handle = os.pidfd_open(who.pid)
         try:
@@ -191,7 +191,7 @@ def code() -> str:
 
 
 def _newest(folder: str) -> int:
-    """Return when the newest Python file in *folder* was written; by hand, because every start of a stack asks."""
+    """Return when the newest Python file in *folder* was written; fast, because every start of a stack needs it."""
     with os.scandir(folder) as entries:
         return max(
             (

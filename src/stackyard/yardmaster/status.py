@@ -1,4 +1,4 @@
-"""What can be seen of a yardmaster and its pools from outside."""
+"""The status of a yardmaster and its pools."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
-    A yardmaster, as its lock, its own words and the kernel tell of it.
+    A yardmaster, from its lock, its notice and the kernel.
 
     Attributes:
-        running: Whether there is one.
+        running: Whether one runs.
         pid: Its process; None if there is none.
         since: When it started, in seconds since 1970.
         code: Which stackyard it runs.
-        rss_bytes: Bytes of memory in its process; None if the kernel does not tell.
-        pss_bytes: The same with shared pages counted by share.
+        rss_bytes: Bytes of memory in its process; None if it cannot be read.
+        pss_bytes: The same, with a proportional share of shared pages.
         watched: Ids of the leases it watches.
         warm: Ids of the warm stacks it keeps.
-        trouble: What it could not do when it last tried; empty if all is well.
+        trouble: What failed in its last attempt; empty if nothing did.
     """
 
     running: bool
@@ -64,7 +64,7 @@ class PoolStatus:
     Attributes:
         environment: Its environment's name.
         root: The directory of its project.
-        size: How many warm stacks it is to have.
+        size: How many warm stacks it should have.
         ready: How many it has.
     """
 
@@ -90,7 +90,7 @@ class PoolStatus:
 
 
 def _memory(file: Path) -> dict[str, int]:
-    """Read the sums the kernel keeps of a process's memory, in bytes."""
+    """Read the kernel's totals of a process's memory, in bytes."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()[1:]
         return {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines}

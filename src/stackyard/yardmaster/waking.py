@@ -1,4 +1,4 @@
-"""Starting the yardmaster when there is something for it to do: one look at a lock, and rarely a new process."""
+"""Starting the yardmaster if none runs: one check of a lock, and rarely a new process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VARIABLE: Final = "STACKYARD_YARDMASTER"
 
 def enabled() -> bool:
     """
-    Say whether a yardmaster may be started: it may unless ``STACKYARD_YARDMASTER`` is ``off``.
+    Say whether a yardmaster may be started: yes, unless ``STACKYARD_YARDMASTER`` is ``off``.
 
     Raises:
         UsageError: If the variable is neither on nor off.
@@ -36,8 +36,8 @@ def wake(settings: Settings) -> bool:
     """
     Make sure that the book of *settings* has a yardmaster that is not older than this stackyard.
 
-    The new process is in a session of its own and keeps none of this one's files open. That none can be started is
-    never an error: what it does, the next command does.
+    The new process has its own session and keeps none of this one's files open. If it cannot be started, this is not
+    an error, because the next command does its work.
 
     Returns:
         Whether one was started.
@@ -63,10 +63,10 @@ def wake(settings: Settings) -> bool:
 
 
 def _is_older(post: Post) -> bool:
-    notice = post.read()  # none while it is only just starting
+    notice = post.read()  # None while it starts
     return notice is not None and is_older(notice.code, code())
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    """Return what makes the new process use the same settings, and run the same code."""
+    """Return the variables with which the new process uses the same settings and the same code."""
     return settings.variables() | {"PYTHONPATH": str(Path(stackyard.__file__).parents[1])}

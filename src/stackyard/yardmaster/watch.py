@@ -1,8 +1,8 @@
 """
 Sleeping until something happens: a process ends, a signal comes, or the book changes.
 
-The ends of processes come from the kernel (pidfd). The book is looked at once a second: the four bytes in which SQLite
-counts its changes cost microseconds, so that an idle yardmaster uses next to no CPU.
+The kernel reports the end of a process (pidfd). The book is checked once a second: reading the four bytes in which
+SQLite counts its changes takes microseconds, so an idle yardmaster uses almost no CPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.leases.owners import Owner
 
-TICK: Final = 1.0  # seconds between two looks at the book's file
+TICK: Final = 1.0  # seconds between two checks of the book's file
 COUNTER: Final = 24  # offset of the file change counter in a SQLite file's header
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,7 +35,7 @@ class Watch:
         clock: Monotonic seconds.
 
     Attributes:
-        told: Whether a signal has told this process to end.
+        told: Whether a signal has asked this process to end.
     """
 
     def __init__(self, book: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +49,7 @@ class Watch:
         self._selector.register(self._wake, selectors.EVENT_READ)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         for owner in list(self._processes):
             self._drop(owner)
         self._selector.close()
@@ -57,7 +57,7 @@ class Watch:
         os.close(self._alarm)
 
     def listen(self) -> None:
-        """From now on only note the signals that end a process, and wake up when a child ends."""
+        """From now on only note signals that end a process, and wake up when a child process ends."""
 
         def note(number: int, _frame: FrameType | None) -> None:
             self.told = self.told or number in ENDING
@@ -68,9 +68,9 @@ class Watch:
 
     def follow(self, owners: Iterable[Owner]) -> set[Owner]:
         """
-        Watch exactly these processes; return those that cannot be watched.
+        Watch these processes and no others; return those that cannot be watched.
 
-        One that has ended is reported by the next `wait`; one of another pid namespace cannot be watched.
+        The next `wait` reports one that has ended; a process of another pid namespace cannot be watched.
         """
         wanted = set(owners)
         for gone in self._processes.keys() - wanted:
@@ -93,12 +93,12 @@ class Watch:
                 return False
 
     def changed(self) -> bool:
-        """Say whether the book's file is another than when this was last asked."""
+        """Say whether the book's file has changed since the last call."""
         before, self._seen = self._seen, self._look()
         return before != self._seen
 
     def _look(self) -> tuple[int, bytes]:
-        """Return the file's inode and SQLite's own counter of changes: two in one tick of the clock have one time."""
+        """Return the file's inode and SQLite's change counter; two changes can have the same time."""
         try:
             handle = os.open(self._book, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -109,7 +109,7 @@ class Watch:
             os.close(handle)
 
     def _settle(self, ended: Owner | None) -> None:
-        """Take note of what woke us, so that it does not again."""
+        """Handle the event, so that it does not wake this process again."""
         if ended is not None:
             self._drop(ended)
             return
@@ -121,7 +121,7 @@ class Watch:
             handle = os.pidfd_open(owner.pid)
         except OSError:
             return False
-        # the pid may have been given to another process before we had hold of it
+        # another process may have got the pid before pidfd_open
         if not owner.runs():
             os.close(handle)
             return False

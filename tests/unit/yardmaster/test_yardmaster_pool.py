@@ -187,7 +187,7 @@ def test_a_run_without_a_place_pushes_a_warm_stack_of_another_kind_out(
     left = {lease.id for lease in book.leases()}
     assert stack.lease.id in left
     assert len(left & set(offered)) == 2
-    assert any(line.endswith("of test makes room") for line in said)
+    assert any(line.endswith("of test, because this start needs its place") for line in said)
 
 
 def test_a_run_is_refused_once_no_warm_stack_is_left_to_push_out(
