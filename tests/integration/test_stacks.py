@@ -131,7 +131,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(new_stack: Callable[[], 
 
     assert "service postgres is exited" in str(caught.value)
     assert "POSTGRES_DURABLE" in str(caught.value)
-    assert "to look inside: invoke env.up --environment test --keep" in str(caught.value)
+    assert "to keep it for inspection: invoke env.up --environment test --keep" in str(caught.value)
     assert engine.everything(stack.labels) == []
 
 
