@@ -3,7 +3,7 @@ The flows and the gates.
 
 Flows start real stacks: dev, test, alpine_test, ci.
 Gates check the tree: lint, types, unit, projects, integration, faults, verify, browser.
-Others: bench measures, matrix writes the build servers' jobs.
+Others: bench measures, mutants tests the tests, matrix writes the build servers' jobs.
 
 Every session runs in the environment that `./noxw` made from requirements.lock. What follows `--` goes to pytest,
 except --keep (leave the stack running), --wait 60s (wait up to 60 s while the host has no room for another stack),
@@ -177,6 +177,12 @@ def matrix(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
     session.run(PYTHON, "-m", "stackyard.bench", *session.posargs)
+
+
+@sessions.session(default=False, tags=["gate"])
+def mutants(session: nox.Session) -> None:
+    """Change the code in small ways and see whether a unit test fails: `-- [MODULE…] [--report]`; hours without one."""
+    session.run(PYTHON, "-m", "tests.mutants", *session.posargs)
 
 
 def _tool(name: str) -> str:

@@ -1,0 +1,219 @@
+"""
+Change the code in small ways, one at a time, and see whether a unit test fails.
+
+The words are modules, such as `cleanup` or `leases.files`; without any it takes all that stand in front of a loss, and
+that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries again only
+what survived, and the functions that have changed. `--again` tries everything, as is needed after a test has gone.
+
+A change that no test notices, and that `survivors.yml` does not list with a reason, fails the run. So does a module in
+which fewer than 90 % are noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.mutants.survivors import Change, accepted, reason
+
+from stackyard import process
+from stackyard.errors import CommandError, StackyardError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT: Final = Path(__file__).parents[2]
+WORK: Final = ROOT / ".cache" / "mutants"
+MUTMUT: Final = str(Path(sys.executable).with_name("mutmut"))
+LEAST: Final = 90.0  # per cent
+SHARED: Final = ("src", "tests", "compose", "envs")
+NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
+SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
+UNNOTICED: Final = frozenset({"survived", "no tests"})
+# Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
+TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
+LEASES: Final = ("admission", "book", "damage", "drafts", "ground", "owners", "rows", "scopes", "store",
+                 "turnstile")  # fmt: skip
+LEASE_TESTS: Final = tuple(f"leases/test_leases_{name}.py" for name in LEASES)
+CLEANING: Final = ("test_cleanup.py", "test_candidates.py", "test_ownership.py")
+# The most dangerous first. The tests are those that are quick and about the module.
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "ownership": ("test_ownership.py", "test_candidates.py"),
+    "cleanup": CLEANING,
+    "leases.files": ("leases/test_leases_drafts.py",),
+    "stacks": ("test_stacks.py",),
+    "leases.requests": LEASE_TESTS,
+    "candidates": CLEANING,
+    **{
+        f"leases.{name}": LEASE_TESTS
+        for name in (
+            "owners recovery records mending book store drafts rows columns names slots ground admission refusals "
+            "scopes schema turnstile waiters"
+        ).split()
+    },
+    "leases.warm": ("leases/test_leases_warm.py",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of the mutants of one module."""
+
+    module: str
+    counts: Counter[str]
+    listed: list[tuple[Change, str]]
+    unlisted: list[Change]
+
+    @property
+    def noticed(self) -> int:
+        """How many a test has noticed."""
+        return sum(self.counts[name] for name in NOTICED)
+
+    @property
+    def share(self) -> float:
+        """Per cent noticed of those that have been run."""
+        run = self.noticed + sum(self.counts[name] for name in UNNOTICED)
+        return 100.0 * self.noticed / run if run else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """True when no survivor is unlisted, all have been run, and enough are noticed."""
+        return not self.unlisted and not self.not_run and self.share >= LEAST
+
+    @property
+    def not_run(self) -> int:
+        """How many have no verdict."""
+        return self.counts.total() - self.noticed - sum(self.counts[name] for name in UNNOTICED)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.module}: {self.counts.total()} mutants, {self.noticed} killed ({self.share:.1f} %), "
+            f"{len(self.listed)} survived with a reason, {len(self.unlisted)} without, {self.not_run} not run"
+        )
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the modules one after another; return 0 if all pass."""
+    parser = argparse.ArgumentParser(prog="nox -s mutants --", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"one of {', '.join(MODULES)}")
+    parser.add_argument("--again", action="store_true", help="forget earlier verdicts")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="mutants tried at once (default 2)")
+    parser.add_argument("--report", action="store_true", help="run nothing; judge the verdicts that are there")
+    given = parser.parse_args(words)
+    try:
+        modules = [_known(name) for name in given.modules or MODULES]
+        if given.again:
+            for module in modules:
+                shutil.rmtree(WORK / module, ignore_errors=True)
+        verdicts = [_judge(module, given.workers, run=not given.report) for module in modules]
+    except StackyardError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def _known(name: str) -> str:
+    if name not in MODULES:
+        raise UsageError(f"module {name!r} is none of those that are mutated: {', '.join(MODULES)}")
+    return name
+
+
+def _judge(module: str, workers: int, *, run: bool) -> Verdict:
+    folder = WORK / module
+    if run:
+        lay_out(module, folder)
+        command = [MUTMUT, "run", "--max-children", str(workers)]
+        if code := process.passthrough(command, cwd=folder, env=_environment()):
+            raise CommandError(command, code, "its tests fail without a mutant, or it could not begin")
+    verdict = _read(module, folder)
+    _say(str(verdict))
+    for change in verdict.unlisted:
+        _say(f"  {change}")
+    return verdict
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT)}
+
+
+def lay_out(module: str, folder: Path) -> None:
+    """Make a project of links to this one, with settings for mutmut that name one module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "mutants" / _source(module)
+    meta = source.with_name(f"{source.name}.meta")
+    retry(meta)
+    if not meta.exists():
+        source.unlink(missing_ok=True)  # mutmut was ended while it wrote it, and would take it for whole
+    for name in SHARED:
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(ROOT / name)
+    text = (ROOT / "pyproject.toml").read_text() + settings(module)
+    if not (folder / "pyproject.toml").exists() or (folder / "pyproject.toml").read_text() != text:
+        (folder / "pyproject.toml").write_text(text)
+
+
+def retry(meta: Path) -> None:
+    """Forget which mutants survived: a test may have been written since."""
+    if not meta.exists():
+        return
+    data = json.loads(meta.read_text())
+    codes = data["exit_code_by_key"]
+    data["exit_code_by_key"] = {name: code if code not in SURVIVED else None for name, code in codes.items()}
+    meta.write_text(json.dumps(data))
+
+
+def _source(module: str) -> str:
+    return f"src/stackyard/{module.replace('.', '/')}.py"
+
+
+def settings(module: str) -> str:
+    """Return mutmut's settings for one module, as TOML."""
+    tests = [f"tests/unit/{name}" for name in MODULES[module]]
+    guards = f"tests/unit/test_guards_{module.partition('.')[0]}.py"  # the leases' modules share one
+    if (ROOT / guards).exists():
+        tests.insert(0, guards)
+    lines = [
+        "\n[tool.mutmut]",
+        'source_paths = ["src"]',
+        'also_copy = ["compose", "envs"]',
+        f"only_mutate = [{json.dumps(_source(module))}]",
+        f"do_not_mutate_patterns = [{', '.join(map(json.dumps, TEXTS))}]",
+        'pytest_add_cli_args = ["-p", "tests.mutants.quick", "-p", "no:cacheprovider"]',
+        f"pytest_add_cli_args_test_selection = [{', '.join(map(json.dumps, tests))}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _read(module: str, folder: Path) -> Verdict:
+    """Ask mutmut for the verdicts, and compare the survivors with the list."""
+    found = _mutmut(folder, "results", "--all", "true") if folder.exists() else ""
+    statuses = dict(line.strip().rsplit(": ", 1) for line in found.splitlines() if "__mutmut_" in line)
+    known, listed, unlisted = accepted(), list[tuple[Change, str]](), list[Change]()
+    for mutant in (name for name, status in statuses.items() if status in UNNOTICED):
+        change = Change.of(mutant, _mutmut(folder, "show", mutant))
+        why = reason(change, known)
+        if why is None:
+            unlisted.append(change)
+        else:
+            listed.append((change, why))
+    return Verdict(module=module, counts=Counter(statuses.values()), listed=listed, unlisted=unlisted)
+
+
+def _mutmut(folder: Path, *words: str) -> str:
+    return process.run([MUTMUT, *words], deadline=120, cwd=folder, env=_environment()).stdout
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

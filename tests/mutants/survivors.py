@@ -1,0 +1,61 @@
+"""Mutants that may survive, each with the reason, as `survivors.yml` lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+FILE: Final = Path(__file__).with_name("survivors.yml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """
+    What one mutant changes.
+
+    Attributes:
+        function: The function, such as ``stackyard.cleanup.remove`` or ``stackyard.stacks.Stack.up``.
+        was: The changed lines of the source, without indentation, joined by a blank.
+        now: The lines in their place.
+    """
+
+    function: str
+    was: str
+    now: str
+
+    @classmethod
+    def of(cls, mutant: str, diff: str) -> Change:
+        """Read the change from the diff that mutmut shows for *mutant*."""
+        lines = [line for line in diff.splitlines() if line.startswith(("-", "+"))]
+        body = [line for line in lines if not line.startswith(("---", "+++"))]
+        return cls(function=function_of(mutant), was=_joined(body, "-"), now=_joined(body, "+"))
+
+    def __str__(self) -> str:
+        return f"{self.function}\n    was: {self.was}\n    now: {self.now}"
+
+
+def function_of(mutant: str) -> str:
+    """Return the function that mutmut's name of a mutant stands for."""
+    module, _, mangled = mutant.partition("__mutmut_")[0].rpartition(".")
+    name = mangled.removeprefix("xǁ").replace("ǁ", ".") if mangled.startswith("xǁ") else mangled.removeprefix("x_")
+    return f"{module}.{name}"
+
+
+def _joined(lines: list[str], sign: str) -> str:
+    return " ".join(line[1:].strip() for line in lines if line.startswith(sign))
+
+
+def accepted() -> dict[str, list[dict[str, Any]]]:
+    """Return what may survive, by function: ``was``, ``now`` (left out: any change of that line) and ``reason``."""
+    return dict(yaml.safe_load(FILE.read_text()) or {})
+
+
+def reason(change: Change, known: dict[str, list[dict[str, Any]]]) -> str | None:
+    """Return why *change* may survive; None if it may not."""
+    for entry in known.get(change.function, []):
+        if entry["was"] == change.was and entry.get("now", change.now) == change.now:
+            return str(entry["reason"])
+    return None

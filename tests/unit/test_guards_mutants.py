@@ -1,0 +1,92 @@
+"""The list of mutants that may survive: it excuses what it names and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.mutants import survivors
+from tests.mutants.__main__ import MODULES, ROOT, Verdict, retry, settings
+from tests.mutants.survivors import Change
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIFF = """# stackyard.cleanup.x_sweep__mutmut_1: survived
+--- src/stackyard/cleanup.py
++++ src/stackyard/cleanup.py
+@@ -1,3 +1,3 @@
+ def sweep():
+-    keep = a and not b
++    keep = a or not b
+     return keep
+"""
+CHANGE = Change(function="stackyard.cleanup.sweep", was="keep = a and not b", now="keep = a or not b")
+
+
+def test_a_change_is_read_from_mutmuts_diff() -> None:
+    assert Change.of("stackyard.cleanup.x_sweep__mutmut_1", DIFF) == CHANGE
+    assert survivors.function_of("stackyard.stacks.xǁStackǁ_up__mutmut_12") == "stackyard.stacks.Stack._up"
+
+
+@pytest.mark.parametrize(
+    ("function", "was", "now", "excused"),
+    [
+        (CHANGE.function, CHANGE.was, CHANGE.now, True),
+        (CHANGE.function, CHANGE.was, None, True),
+        (CHANGE.function, CHANGE.was, "keep = a", False),
+        (CHANGE.function, "keep = a", None, False),
+        ("stackyard.cleanup.apply", CHANGE.was, CHANGE.now, False),
+    ],
+)
+def test_only_a_listed_change_may_survive(function: str, was: str, now: str | None, excused: bool) -> None:
+    entry = {"was": was, "reason": "why"} | ({"now": now} if now else {})
+
+    assert survivors.reason(CHANGE, {function: [entry]}) == ("why" if excused else None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "unlisted", "passed"),
+    [
+        ({"killed": 9, "survived": 1}, False, True),
+        ({"killed": 9, "survived": 1}, True, False),
+        ({"killed": 8, "survived": 1}, False, False),
+        ({"killed": 5, "timeout": 4, "no tests": 1}, False, True),
+        ({"killed": 9, "not checked": 1}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_a_module_passes_with_nine_of_ten_noticed_all_run_and_no_survivor_unlisted(
+    counts: dict[str, int], unlisted: bool, passed: bool
+) -> None:
+    verdict = Verdict(module="cleanup", counts=Counter(counts), listed=[], unlisted=[CHANGE] if unlisted else [])
+
+    assert verdict.passed is passed
+
+
+def test_survivors_are_tried_again_and_the_killed_are_not(tmp_path: Path) -> None:
+    meta = tmp_path / "cleanup.py.meta"
+    retry(meta)
+    meta.write_text(json.dumps({"exit_code_by_key": {"a": 0, "b": 1, "c": 33, "d": None, "e": 36}, "other": 1}))
+    retry(meta)
+
+    codes = {"a": None, "b": 1, "c": None, "d": None, "e": 36}
+    assert json.loads(meta.read_text()) == {"exit_code_by_key": codes, "other": 1}
+
+
+def test_every_listed_line_still_stands_in_its_module_with_a_reason() -> None:
+    for function, entries in survivors.accepted().items():
+        module = next(name for name in MODULES if function.startswith(f"stackyard.{name}."))
+        text = (ROOT / "src" / "stackyard" / f"{module.replace('.', '/')}.py").read_text()
+        lines = {line.strip() for line in text.splitlines()}
+        assert [entry["was"] for entry in entries if entry["was"] not in lines] == []
+        assert all(entry["reason"] for entry in entries)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_and_its_tests_are_there(module: str) -> None:
+    assert (ROOT / "src" / "stackyard" / f"{module.replace('.', '/')}.py").exists()
+    assert all((ROOT / "tests" / "unit" / name).exists() for name in MODULES[module])
+    assert f'only_mutate = ["src/stackyard/{module.replace(".", "/")}.py"]' in settings(module)

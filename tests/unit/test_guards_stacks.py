@@ -1,0 +1,161 @@
+"""What a stack does to data and to other commands: a quick test for each guard in front of a loss."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stackyard import cleanup, process
+from stackyard.environments import Environment
+from stackyard.errors import UsageError
+from stackyard.leases import LeaseBook
+from stackyard.settings import Settings
+from stackyard.stacks import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+    from stackyard.engine import Engine
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> LeaseBook:
+    return LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_START": "compose"}))
+
+
+def stack_of(name: str, book: LeaseBook, engine: Any = None) -> Stack:
+    environment = Environment.load(name)
+    return Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
+
+
+@pytest.fixture
+def stack(book: LeaseBook) -> Stack:
+    return stack_of("test", book)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "kept"),
+    [
+        ("dev", {}, True), ("dev", {"volumes": False}, True), ("dev", {"volumes": True}, False),
+        ("test", {}, False), ("test", {"volumes": True}, False),
+    ],
+)  # fmt: skip
+def test_down_takes_kept_data_only_if_told_to(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str, words: dict[str, bool], kept: bool
+) -> None:
+    stack = stack_of(name, book)
+    given: list[object] = []
+    monkeypatch.setattr(cleanup, "remove_lease", lambda *things, keep_volumes: given.extend([*things, keep_volumes]))
+
+    stack.down(**words)
+
+    assert given == [book, stack.engine, stack.lease, kept]
+
+
+def test_a_reset_takes_kept_data_only_if_told_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[object, ...]] = []
+    monkeypatch.setattr("stackyard.resets.reset", lambda *words: done.append(words))
+    stack = stack_of("dev", book)
+
+    with pytest.raises(UsageError, match="keeps its data, and a reset deletes it"):
+        stack.reset()
+    assert done == []
+    stack.reset(yes=True)
+
+    url = stack.lease.url
+    rest = {"auth": url("auth"), "backend": url("backend")}
+    assert done == [(url("postgres"), url("redis"), rest)]
+
+
+async def test_a_database_is_made_in_the_stacks_own_postgres(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, str | None]] = []
+
+    async def aclone(url: str, name: str | None) -> None:
+        made.append((url, name))
+
+    monkeypatch.setattr("stackyard.databases.clone", lambda url, name: made.append((url, name)))
+    monkeypatch.setattr("stackyard.databases.aclone", aclone)
+    stack.database("mine")
+    stack.database()
+    await stack.adatabase("mine")
+    await stack.adatabase()
+
+    url = stack.lease.url("postgres")
+    assert made == [(url, "mine"), (url, None), (url, "mine"), (url, None)]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stdout", "options"),
+    [(True, True, ["--interactive", "--tty"]), (True, False, ["--interactive"]), (False, True, ["--interactive"])],
+)
+def test_a_command_has_a_terminal_only_where_both_ends_are_one(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch,
+    stdin: bool, stdout: bool, options: list[str],
+) -> None:  # fmt: skip
+    fake_engine.host = book.host
+    stack = stack_of("test", book, engine)
+    name = f"redis-{stack.lease.id}"
+    fake_engine.container("redis", stack.lease.id)
+    given: list[tuple[list[str], bool]] = []
+
+    def passthrough(command: list[str], *, inherit: bool = True) -> int:
+        given.append((command, inherit))
+        return 7
+
+    monkeypatch.setattr(process, "passthrough", passthrough)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: stdin))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: stdout))
+
+    assert stack.exec("redis", "redis-cli 'a b'") == 7
+    assert given == [(["docker", "exec", *options, name, "redis-cli", "a b"], False)]
+
+
+def test_the_output_of_a_command_comes_back_whatever_its_exit_code(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_engine.host = book.host
+    stack = stack_of("test", book, engine)
+    fake_engine.container("redis", stack.lease.id)
+    given: list[tuple[list[str], float, bool]] = []
+
+    def run(command: list[str], *, deadline: float, check: bool = True) -> None:
+        given.append((command, deadline, check))
+
+    monkeypatch.setattr(process, "run", run)
+    stack.exec_output("redis", "redis-cli")
+    stack.exec_output("redis", "redis-cli", deadline=3)
+
+    command = ["docker", "exec", f"redis-{stack.lease.id}", "redis-cli"]
+    assert given == [(command, 3600.0, False), (command, 3, False)]
+
+
+def test_a_wait_ends_with_the_first_trouble(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    async def wait(_probes: object, **words: Any) -> SimpleNamespace:
+        given.append(words)
+        return SimpleNamespace(seconds={"redis": 0.5})
+
+    monkeypatch.setattr("stackyard.probes.wait_until_ready", wait)
+
+    assert stack.wait(deadline=3) == {"redis": 0.5}
+    assert given == [{"deadline": 3, "stop": stack._trouble}]
+
+
+def test_a_stack_that_is_not_up_has_no_service_and_says_so(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    fake_engine.host = book.host
+    stack = stack_of("test", book, engine)
+
+    with pytest.raises(UsageError, match="its services: none: it is not up"):
+        stack.container("redis")
+    fake_engine.container("redis", stack.lease.id)
+    fake_engine.container("auth", stack.lease.id)
+    with pytest.raises(UsageError, match=r"its services: auth, redis$"):
+        stack.container("other")
