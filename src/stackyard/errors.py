@@ -85,6 +85,10 @@ class UnansweredError(EngineError):
     """
 
 
+class UnlistedError(EngineError):
+    """A lost lease book cannot be made again, because the engine does not list what runs, and the work needs both."""
+
+
 class CommandError(EngineError):
     """
     A command failed or ran past its deadline.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard import ownership
 from stackyard.engine.patience import allowing
+from stackyard.errors import EngineError, UnlistedError
 from stackyard.leases import LeaseBook, Survivor
 from stackyard.settings import Settings
 
@@ -57,10 +58,19 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
 
 def open_book(settings: Settings | None, engine: Engine) -> LeaseBook:
     """
-    Return the host's lease book; should it be lost, it is rebuilt from what *engine* still runs.
+    Return the host's lease book for work that needs *engine*; a lost book is made again from what the engine runs.
+
+    The book's methods raise `UnlistedError` while it is lost and the engine does not answer.
 
     Raises:
         UsageError: If a setting is wrong.
     """
     settings = settings or Settings.load()
-    return LeaseBook(settings, lambda: survivors(engine, settings.host))
+    return LeaseBook(settings, lambda: _listed(engine, settings.host))
+
+
+def _listed(engine: Engine, host: str) -> list[Survivor]:
+    try:
+        return survivors(engine, host)
+    except EngineError as error:
+        raise UnlistedError(f"the lease book is new, and the running stacks cannot be listed: {error}") from None

@@ -14,7 +14,7 @@ from stackyard.engine import Engine, MemoryUse, Resource, images, inside, networ
 from stackyard.engine.client import each
 from stackyard.engine.patience import RESTORED, Patience, allowing
 from stackyard.engine.usage import sight
-from stackyard.errors import EngineError, UnansweredError, UsageError
+from stackyard.errors import EngineError, UnansweredError, UnlistedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def test_every_request_ends_in_time_and_in_one_line_whatever_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
-    for deadline in ("MEASURE_DEADLINE", "EXPORT_DEADLINE"):
+    for deadline in ("MEASUREMENT", "EXPORT_DEADLINE"):
         monkeypatch.setattr(images, deadline, 0.2)
 
     def answer(_method: str, path: str) -> Answer:
@@ -261,7 +261,9 @@ def test_all_engines_of_a_process_share_what_silence_has_used_up(
     assert said[-1].endswith("has not answered in time before")
 
 
-def test_a_lost_book_waits_only_a_moment_for_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_book_waits_only_a_moment_for_its_engine_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(survey, "SURVEY_DEADLINE", 0.2)
@@ -269,8 +271,9 @@ def test_a_lost_book_waits_only_a_moment_for_its_engine(tmp_path: Path, monkeypa
     with (
         unruly(tmp_path / "e.sock", lambda _, path: http("OK") if path.endswith("/_ping") else None),
         Engine() as engine,
+        pytest.raises(UnlistedError, match=r"the lease book is new, and .* did not answer within 0\.2 s"),
     ):
-        assert survey.open_book(None, engine).leases() == []
+        survey.open_book(None, engine).leases()
 
     assert time.monotonic() - began < 10
 
@@ -376,6 +379,20 @@ def test_work_that_takes_its_time_is_allowed_it() -> None:
     with allowing(alone=600.0):
         assert patience.limit(1.0) == 600.0
         began, clock.now = clock.now, clock.now + 600.0
-        patience.note(began, answered=False)
+        patience.note(began, answered=True)
 
     assert patience.limit(99.0) == 20.0
+
+
+def test_work_with_a_time_of_its_own_is_not_asked_for_once_more_after_a_silence() -> None:
+    clock = Ticking()
+    patience = Patience(24.0, clock=clock)
+    began, clock.now = clock.now, clock.now + 20.0
+    patience.note(began, answered=False)
+
+    with allowing(alone=20.0):
+        assert patience.limit(99.0) == 4.0
+        began, clock.now = clock.now, clock.now + 4.0
+        patience.note(began, answered=False)
+
+    assert patience.limit(99.0) < 1.5

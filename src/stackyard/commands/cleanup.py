@@ -89,7 +89,7 @@ def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = F
     from stackyard.report import format_count, format_size  # noqa: PLC0415 - as above
     from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    with Engine(deadline=60) as engine:
+    with Engine() as engine:
         found = surplus.find(engine, keep=_leased_images(open_book(None, engine)))
         if dry_run:
             answer([_plain(item) for item in found], _surplus_table(found), as_json=json)

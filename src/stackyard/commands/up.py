@@ -13,7 +13,7 @@ from stackyard.cleanup import Removal
 from stackyard.commands import options
 from stackyard.commands.common import answer, attach, confirmed, identity, in_use
 from stackyard.commands.endings import ending
-from stackyard.commands.leasing import handle, open_book
+from stackyard.commands.leasing import handle
 from stackyard.commands.options import Option
 from stackyard.commands.task import Command
 from stackyard.errors import UsageError
@@ -149,13 +149,16 @@ def down(
 
 def _is_down(environment: str) -> bool:
     from stackyard.checkouts import leases_of  # noqa: PLC0415 - as above
+    from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
-    book = open_book()
-    own, others = leases_of(book, environment)
-    if own or others:
-        return own is None
-    return not in_use(book, Environment.load(environment).name)
+    with Engine() as engine:
+        book = open_book(None, engine)
+        own, others = leases_of(book, environment)
+        if own or others:
+            return own is None
+        return not in_use(book, Environment.load(environment).name)
 
 
 def _data(environment: str, *, yes: bool) -> Removal:
@@ -163,14 +166,14 @@ def _data(environment: str, *, yes: bool) -> Removal:
     from stackyard.cleanup import remove_data  # noqa: PLC0415 - as above
     from stackyard.engine import Engine  # noqa: PLC0415 - as above
     from stackyard.environments import Environment  # noqa: PLC0415 - as above
-    from stackyard.survey import open_book as surveyed  # noqa: PLC0415 - as above
+    from stackyard.survey import open_book  # noqa: PLC0415 - as above
 
     wanted = Environment.load(environment)
     if wanted.data != "volume":
         return Removal()
     _agree(environment, yes=yes)
     with Engine() as engine:
-        book = surveyed(None, engine)
+        book = open_book(None, engine)
         return remove_data(book, engine, wanted)
 
 

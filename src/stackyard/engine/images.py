@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 BUILD_DEADLINE: Final = 1200.0  # seconds for one image
 IMPORT_DEADLINE: Final = 120.0  # seconds
 EXPORT_DEADLINE: Final = 120.0  # seconds for one image
-MEASURE_DEADLINE: Final = 25.0  # seconds; the engine reads the size of every layer
+REMOVAL: Final = 6.0  # seconds that the removal of one image may take before it counts as slow
+MEASUREMENT: Final = 3.0  # seconds that it may take to read the size of every layer before it counts as slow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def disk_use(engine: Engine) -> tuple[int, list[EngineImage]]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    with plain_errors("measuring the images"), allowing(alone=MEASURE_DEADLINE):
+    with plain_errors("measuring the images"), allowing(extra=MEASUREMENT):
         # the library asks for volumes too, and the engine then reads every file in them
         answer = engine.api.get(f"{engine.api.base_url}/v{API_VERSION}/system/df", params={"type": "image"})
         content = Part(answer.json())
@@ -89,7 +90,7 @@ def untag(engine: Engine, reference: str) -> None:
     Raises:
         EngineError: If the engine does not answer, has no such image, or a container uses it.
     """
-    with plain_errors(f"removing image {reference}", changes=True):
+    with plain_errors(f"removing image {reference}", changes=True), allowing(extra=REMOVAL):
         engine.api.remove_image(reference)
 
 

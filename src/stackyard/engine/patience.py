@@ -28,7 +28,8 @@ class Allowance:
 
     Attributes:
         extra: Seconds that each answer takes because it was asked to, such as the grace of a restart.
-        alone: Seconds that each request may take whatever the budget says; None for the usual limit.
+        alone: Seconds that each request may take instead of its part of the budget; None for the usual limit. A
+            silence counts all the same.
         quiet: Whether a stream may say nothing for any time.
     """
 
@@ -93,18 +94,18 @@ class Patience:
     def limit(self, most: float) -> float:
         """Return how many seconds the next request may take, usually at most *most*; 0 when nothing is left."""
         allowed = _allowed.get()
-        if allowed.alone is not None:
-            return allowed.alone
         with self._lock:
             self._restore(self._clock())
             left = self.seconds - self._spent
+        if allowed.alone is not None:
+            return max(0.0, min(allowed.alone, left + max(0.0, allowed.alone - self.seconds)))
         # the last hundredth is no time to get an answer in
         return 0.0 if left <= self.seconds / 100 else min(self.seconds * FOR_ONE, most, left) + allowed.extra
 
     def note(self, began: float, *, answered: bool) -> None:
         """Take one request into account that began at *began* on the clock and has ended now."""
         allowed = _allowed.get()
-        if allowed.alone is not None:
+        if answered and allowed.alone is not None:
             return
         with self._lock:
             now = self._clock()

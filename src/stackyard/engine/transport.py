@@ -20,7 +20,7 @@ from docker.tls import TLSConfig
 from docker.transport import unixconn
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from stackyard.engine.patience import FOR_ONE, Patience, has_own_limit, may_be_quiet
+from stackyard.engine.patience import FOR_ONE, Patience, allowing, has_own_limit, may_be_quiet
 from stackyard.host.exchange import Exchange, Timed, limited
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class Client(APIClient):
         """
         self._most, usual = min(self._most, most), self._most
         try:
-            with contextlib.suppress(docker.errors.APIError):
+            # time that is allowed for the work to come is none for this
+            with contextlib.suppress(docker.errors.APIError), allowing():
                 self.get(f"{self.base_url}/_ping")
         finally:
             self._most = usual

@@ -12,7 +12,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from stackyard import files as disk
-from stackyard.errors import StackyardError
+from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.records import ENV, Lease, Survivor, keeps_data, parse_env
@@ -57,6 +57,8 @@ def recover(
         try:
             _enter(db, settings, directory, survivors(), now)
             state = "done"
+        except UnlistedError:
+            raise
         except StackyardError as error:
             if first:  # every later transaction tries again
                 warn(settings.state_dir, f"the lease book is new, and the running stacks cannot be listed yet: {error}")

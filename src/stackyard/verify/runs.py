@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from stackyard.verify.records import Finding, Outcome
 
 FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measured against
-DEADLINE: Final = 120.0  # seconds the engine may be silent while it packs an image
 MB: Final = 1_000_000
 
 
@@ -192,7 +191,7 @@ class Verifier:
             found = yard.ensure(flavour, source=source, progress=self.say, root=self.root)
         else:
             found = _existing(yard.references(flavour, source, root=self.root), flavour)
-        with Engine(deadline=DEADLINE) as engine:
+        with Engine() as engine:
             processor = architecture(engine)
             for service, reference in found.items():
                 self.say(f"reading {reference}")
