@@ -134,7 +134,7 @@ def test_every_request_ends_in_time_and_in_one_line_whatever_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
-    for deadline in ("MEASUREMENT", "EXPORT_DEADLINE"):
+    for deadline in ("MEASUREMENT", "REMOVAL", "EXPORT_DEADLINE"):
         monkeypatch.setattr(images, deadline, 0.2)
 
     def answer(_method: str, path: str) -> Answer:
