@@ -65,19 +65,17 @@ def test_a_missing_engine_is_one_quick_line_and_takes_no_lease(yard: Yard) -> No
 def test_an_engine_that_may_not_be_asked_is_one_line(yard: Yard, tmp_path: Path, silent: str) -> None:
     path = silent.removeprefix("unix://")
     os.chmod(path, 0)  # noqa: PTH101 - a plain string
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    nobody = "import socket; s = socket.socket(socket.AF_UNIX); s.connect(__import__('sys').argv[1])"
-    known = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", nobody, path], user=65534, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert "PermissionError" in known.stderr, "the premise: this user may not"
-    script = "import sys; from stackyard.engine import Engine; Engine().version()"
+    # not another user: that one may be unable to run this very Python
+    powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c"]
+    connect = "import socket; s = socket.socket(socket.AF_UNIX); s.connect(__import__('sys').argv[1])"
+    known = subprocess.run([*powerless, connect, path], capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert "PermissionError" in known.stderr, "the premise: this process may not"
+    script = "from stackyard.engine import Engine; Engine().version()"
     env = {"DOCKER_HOST": silent, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
     done = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", script], user=65534, env=env, cwd="/", capture_output=True, text=True, check=False
-    )  # fmt: skip
+        [*powerless, script], env=env, cwd="/", capture_output=True, text=True, check=False
+    )
 
     assert "EngineError: connecting to the Docker engine: no engine answers" in done.stderr
     assert "Permission denied" in done.stderr
