@@ -185,7 +185,7 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     )  # fmt: skip
     try:
         async with asyncio.timeout(deadline):
-            # cancelled half-way, the module would leave pipes of a child behind that nobody knows of
+            # cancelled half-way, the module would leave open pipes of a child behind
             child = await asyncio.shield(creating)
             out, err = (raw.decode(errors="replace") for raw in await child.communicate())
     except TimeoutError:
@@ -301,7 +301,7 @@ def _end_all(child: subprocess.Popen[bytes], mark: str) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.send_signal(number)
         psutil.wait_procs(found, timeout=STOP_GRACE)
-        found = _marked(mark)  # what was started meanwhile, too
+        found = _marked(mark)  # with what was started in the meantime
         if not found:
             break
     child.wait()

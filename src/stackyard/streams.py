@@ -52,7 +52,7 @@ class _Outlet(io.FileIO):
 
     @property
     def gone(self) -> bool:
-        """Whether nobody reads this stream any more."""
+        """Whether the reader of this stream has gone."""
         return self.lost is not None and self.lost.errno in GONE
 
     @property
@@ -83,7 +83,7 @@ def _replace(number: int, name: str) -> None:
             os.dup2(nowhere, number)
             os.close(nowhere)
         os.set_inheritable(number, True)  # noqa: FBT003 - it takes no keyword
-    # opened anew, because a file of this program's may have the number by now
+    # opened again, because a file of this program may have the number by now
     setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115 - it stays open
 
 

@@ -33,8 +33,8 @@ class EngineImage:
         labels: Its labels.
         size: Bytes of all its layers, uncompressed.
         created: When it was built, in seconds since the epoch.
-        shared: Bytes of the layers that other images have too; 0 unless *disk_use* told.
-        containers: How many use it, running or not; 0 unless *disk_use* told.
+        shared: Bytes of the layers that other images have too; 0 if not from *disk_use*.
+        containers: How many use it, running or not; 0 if not from *disk_use*.
     """
 
     id: str

@@ -38,7 +38,7 @@ def drop_ghosts(engine: Engine, network: Resource) -> None:
     """
     Free *network* of attachments whose container is gone, as a crash of the engine may leave them; never raises.
 
-    Such a network cannot be removed otherwise: it "has active endpoints" although nobody uses it.
+    The engine refuses to remove such a network otherwise: it "has active endpoints" although no container uses it.
     """
     with contextlib.suppress(EngineError):
         with plain_errors(f"inspecting network {network.name}"):

@@ -45,7 +45,7 @@ class ContainerState:
         service: Compose's service name; empty when Compose did not make it.
         status: created, running, paused, restarting, removing, exited or dead.
         exit_code: Of its last run; 0 while it runs.
-        oom_killed: True when the kernel ended it for want of memory.
+        oom_killed: True when the kernel killed it because memory ran out.
         error: The engine's own words when it could not be started.
         health: starting, healthy, unhealthy, or none without a health check.
         health_log: Output of the last health checks, oldest first.
@@ -76,7 +76,7 @@ class ContainerState:
 
     @property
     def ended(self) -> bool:
-        """True when it will not come up by itself any more."""
+        """True when it will not come up by itself."""
         return self.status in {"exited", "dead"}
 
     @classmethod

@@ -32,7 +32,7 @@ class Usage:
         memory_peak: Most bytes ever in use, page cache included; None where the host does not tell.
         pids: Processes and threads.
         pids_limit: Its limit; None without one.
-        oom_kills: Processes in it that the kernel ended for want of memory since its start.
+        oom_kills: Processes in it that the kernel has killed because memory ran out, since its start.
     """
 
     cpu_s: float

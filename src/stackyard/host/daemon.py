@@ -128,7 +128,7 @@ def _living(machine: Machine, program: str, text: str | None) -> int:
         stat = (machine.base / f"proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    # "pid (comm) state ...", proc(5); a dead one stays as a zombie where nobody waits for it
+    # "pid (comm) state ...", proc(5); a dead one stays as a zombie until its parent waits for it
     comm, _, rest = stat.partition("(")[2].rpartition(")")
     return pid if comm == program and rest.split()[0] not in {"Z", "X"} else 0
 

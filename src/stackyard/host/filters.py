@@ -3,7 +3,7 @@ Which packet filter an engine that is started by hand writes its rules into.
 
 Today's `iptables` writes nf_tables rules, and the kernel lets each deletion of one wait for an RCU grace period, 6 to
 25 ms. A stack's removal deletes twenty; in the older tables of `iptables-legacy` it takes half the time
-(docs/performance.md). The kernel asks both, so the older ones are taken only where nobody has a rule in the newer ones:
+(docs/performance.md). The kernel asks both, so the older ones are used only where the newer ones hold no rule:
 then the engine's rules stand beside everybody else's in either case.
 """
 
@@ -44,12 +44,12 @@ def legacy_folder(machine: Machine) -> str | None:
 
 
 def engines(machine: Machine) -> str | None:
-    """Say which tables hold the engine's rules, `iptables-legacy` or `iptables-nft`; None where that cannot be told."""
+    """Say which tables hold the engine's rules, `iptables-legacy` or `iptables-nft`; None if that is unknown."""
     if not machine.can_be_root():
         return None
     names = ("iptables-legacy", "iptables-nft")
     found = [name for name in names if _output(machine, name, "-t", "nat", "-S", "DOCKER") is not None]
-    return found[0] if len(found) == 1 else None  # an engine that runs no more may have left its own behind
+    return found[0] if len(found) == 1 else None  # an engine that has stopped may have left its rules behind
 
 
 def _answers(machine: Machine, name: str) -> bool:

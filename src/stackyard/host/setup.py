@@ -118,7 +118,7 @@ def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None
     if not new_enough(knock.version):
         raise EngineError(
             f"engine {knock.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
-            " start_interval); upgrade it, its containers stop meanwhile"
+            " start_interval); upgrade it; its containers stop during the upgrade"
         )
 
 
@@ -140,7 +140,7 @@ def plugin(machine: Machine, name: str) -> Path | None:
 
 
 def has_plugins(machine: Machine) -> bool:
-    """Tell whether a docker client with Compose and buildx is installed; `invoke doctor` asks their versions too."""
+    """Tell whether a docker client with Compose and buildx is installed; their versions are not asked."""
     names = ("docker-compose", "docker-buildx")
     return machine.program("docker") is not None and all(plugin(machine, name) for name in names)
 
