@@ -70,7 +70,7 @@ def test_a_start_that_times_out_explains_itself_and_leaves_nothing(
         stack.up(deadline=0.5)
 
     text = str(caught.value)
-    assert "not ready after 0" in text
+    assert "not ready after " in text  # how long it took depends on the load
     assert "auth: running, exit code 0, health none\n  | key ***" in text
     assert secret not in text
     assert text.endswith(
