@@ -129,6 +129,17 @@ def test_the_data_of_a_lost_lease_goes_only_if_it_is_not_kept_and_volumes_are_as
     assert (bool(fake_engine.volumes), list(fake_engine.containers)) == (left, ["redis-bbbbbbbb"])
 
 
+def test_what_was_added_to_a_lost_stack_without_labels_goes_with_it(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    fake_engine.container("added", "aaaaaaaa")["labels"] = {"com.docker.compose.project": "stackyard-test-aaaaaaaa"}
+    fake_engine.container("other", "bbbbbbbb")["labels"] = {"com.docker.compose.project": "stackyard-dev-aaaaaaaa"}
+
+    removal = cleanup._remove_lost(book, engine, "aaaaaaaa", "test", keep_volumes=True)
+
+    assert (removal.removed, list(fake_engine.containers)) == (["container added-aaaaaaaa"], ["other-bbbbbbbb"])
+
+
 def test_what_the_book_knows_by_now_is_not_lost(book: LeaseBook, engine: Engine, fake_engine: FakeEngine) -> None:
     lease, other = expired(book), expired(book)
     fake_engine.container("redis", lease.id)

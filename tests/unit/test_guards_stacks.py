@@ -62,7 +62,7 @@ def test_a_reset_takes_kept_data_only_if_told_to(book: LeaseBook, monkeypatch: p
     monkeypatch.setattr("stackyard.resets.reset", lambda *words: done.append(words))
     stack = stack_of("dev", book)
 
-    with pytest.raises(UsageError, match="keeps its data, and a reset deletes it"):
+    with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it"):
         stack.reset()
     assert done == []
     stack.reset(yes=True)
@@ -137,14 +137,14 @@ def test_the_output_of_a_command_comes_back_whatever_its_exit_code(
 def test_a_wait_ends_with_the_first_trouble(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
 
-    async def wait(_probes: object, **words: Any) -> SimpleNamespace:
-        given.append(words)
+    async def wait(probes: list[object], **words: Any) -> SimpleNamespace:
+        given.append(words | {"probes": len(probes)})
         return SimpleNamespace(seconds={"redis": 0.5})
 
     monkeypatch.setattr("stackyard.probes.wait_until_ready", wait)
 
     assert stack.wait(deadline=3) == {"redis": 0.5}
-    assert given == [{"deadline": 3, "stop": stack._trouble}]
+    assert given == [{"deadline": 3, "stop": stack._trouble, "probes": 5}]
 
 
 def test_a_stack_that_is_not_up_has_no_service_and_says_so(
