@@ -77,9 +77,10 @@ def release(book: LeaseBook, lease: Lease, *, note: Callable[[str], None]) -> di
     Args:
         book: Its book.
         lease: What to end.
-        note: Is given a line if no engine answers, so that nobody could look for containers.
+        note: Is given a line if this host has no engine, so that there is nothing to look at.
 
     Raises:
+        EngineError: If there is an engine and it does not say what stands; the lease is kept then.
         LeftoversError: If something stands; the text names it and the command that removes both.
     """
     standing = _standing(book, lease, note)
@@ -101,9 +102,23 @@ def _standing(book: LeaseBook, lease: Lease, note: Callable[[str], None]) -> lis
         with Engine(deadline=ENGINE_DEADLINE) as engine:
             found = Holdings.of(book.host, lease).everything(engine, volumes=False)
     except EngineError as error:
+        if not _no_engine():
+            raise EngineError(
+                f"{lease.title} is not released, because containers of it may be there: {error}"
+            ) from None
         note(f"note: containers of {lease.title} were not looked for: {error}")
         return []
     return [f"{item.kind} {item.name}" for item in found]
+
+
+def _no_engine() -> bool:
+    """Say whether this host's own engine is meant and has no socket: then no container runs."""
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    from stackyard.host.endpoint import Endpoint  # noqa: PLC0415 - as above
+
+    endpoint = Endpoint.find()
+    return endpoint.source == "default" and not Path(endpoint.socket).exists()
 
 
 def availability(book: LeaseBook, name: str, environment: str) -> tuple[Lease | None, int]:

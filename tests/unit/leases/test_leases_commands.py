@@ -17,7 +17,7 @@ from invoke_shell import shaped
 from lease_records import Surroundings
 
 from stackyard.cleanup import Leftover, Removal
-from stackyard.commands import cleanup, ports
+from stackyard.commands import cleanup, leasing, ports
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
@@ -196,15 +196,38 @@ def test_a_lease_with_containers_is_not_released(fake_engine: FakeEngine, script
 
 
 def test_without_an_engine_a_release_says_that_nobody_looked(
-    fake_engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+    fake_engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports.allocate(Context(), name="job-1")
     fake_engine.broken = True
+    monkeypatch.setattr(leasing, "_no_engine", lambda: True)
 
     ports.release(Context(), name="job-1")
 
     assert "were not looked for" in capsys.readouterr().err
     assert leases() == []
+
+
+def test_an_engine_that_does_not_answer_keeps_the_lease(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports.allocate(Context(), name="job-1")
+    fake_engine.broken = True
+    monkeypatch.setattr(leasing, "_no_engine", lambda: False)
+
+    with pytest.raises(Exit, match="is not released, because containers of it may be there") as caught:
+        ports.release(Context(), name="job-1")
+
+    assert caught.value.code == 3
+    assert len(leases()) == 1
+
+
+def test_only_a_missing_socket_of_this_host_counts_as_no_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/gone.sock")
+
+    assert not leasing._no_engine()
 
 
 def test_renew_says_when_the_lease_ends(capsys: pytest.CaptureFixture[str]) -> None:
