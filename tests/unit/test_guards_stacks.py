@@ -48,7 +48,7 @@ def stack(book: LeaseBook) -> Stack:
 def test_down_takes_kept_data_only_if_told_to(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str, words: dict[str, bool], kept: bool
 ) -> None:
-    stack = stack_of(name, book)
+    stack = stack_of(name, book, engine=object())
     given: list[object] = []
     monkeypatch.setattr(cleanup, "remove_lease", lambda *things, keep_volumes: given.extend([*things, keep_volumes]))
 
