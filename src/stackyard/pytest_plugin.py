@@ -6,10 +6,15 @@ A session, or each worker of pytest-xdist, gets one stack; a test asks for as mu
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard.durations import seconds
+from stackyard.environments import Environment
+from stackyard.errors import StackyardError
 from stackyard.scopes import running
 
 if TYPE_CHECKING:
@@ -22,15 +27,20 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of these fixtures."""
     group = parser.getgroup("stackyard")
-    group.addoption("--stack-environment", default="test", help="environment of the stack (default: test)")
-    group.addoption("--stack-wait", type=float, help="seconds to queue when the host has no place for the stack")
+    group.addoption(
+        "--stack-environment", type=_environment, metavar="NAME", help="environment of the stack (default: test)"
+    )
+    group.addoption(
+        "--stack-wait", type=_wait, metavar="TIME",
+        help="time to queue when the host has no place for the stack, such as 60s or 5m",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Give a ready stack of one's own for the whole session; removed after it."""
     option = request.config.getoption
-    with running(option("--stack-environment"), wait=option("--stack-wait")) as made:
+    with _in_one_line(), running(option("--stack-environment") or "test", wait=option("--stack-wait")) as made:
         yield made
 
 
@@ -38,11 +48,39 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 def clean_stack(stack: Stack) -> Iterator[Stack]:
     """Give the session's stack; its data is brought back to the state after the start when the test is over."""
     yield stack
-    stack.reset()
+    with _in_one_line():
+        stack.reset()
 
 
 @pytest.fixture
 def database(stack: Stack) -> Iterator[Database]:
     """Give a database of this test's own with all tables and no rows; dropped after it."""
-    with stack.database() as made:
+    with _in_one_line(), stack.database() as made:
         yield made
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    # the traceback through this package says nothing to the author of a test
+    try:
+        yield
+    except StackyardError as error:
+        pytest.fail(f"stackyard: {error}", pytrace=False)
+
+
+def _environment(name: str) -> str:
+    with _as_argument():
+        return Environment.load(name).name
+
+
+def _wait(text: str) -> float:
+    with _as_argument():
+        return seconds("the value", text)
+
+
+@contextlib.contextmanager
+def _as_argument() -> Iterator[None]:
+    try:
+        yield
+    except StackyardError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

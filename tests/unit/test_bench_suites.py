@@ -104,7 +104,19 @@ def test_the_order_turns_with_each_round(arena: FakeArena) -> None:
 
     startup.race(arena, [Slow("a", 1, 1), Slow("b", 1, 1)], 1, said.append)  # type: ignore[arg-type]
 
-    assert [line.split(": ")[1] for line in said] == ["a", "b", "b", "a"]
+    assert [line.split(": ")[1] for line in said if ": " in line] == ["a", "b", "b", "a"]
+
+
+def test_after_the_warm_up_the_user_reads_how_long_the_other_rounds_take(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    clock = iter([100.0, 160.0])
+    monkeypatch.setattr(startup, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    startup.race(arena, [Slow("a", *[1] * 11)], 10, said.append)  # type: ignore[arg-type]
+
+    assert said[1] == "round 0 only warms up; at this pace the other 10 rounds take 10 min"
 
 
 def test_stackyard_is_timed_as_its_user_sees_it(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_a_count_that_is_none_is_refused_by_name(folder: Path, command: tuple[st
     assert "got " in said
 
 
+@pytest.mark.parametrize("value", ["-1", "51", "many"])
+def test_the_size_of_a_pool_may_be_0_and_the_message_says_so(folder: Path, value: str) -> None:
+    del folder
+
+    assert refused("env.pool", f"--size={value}") == f"--size must be a number from 0 to 50, got '{value}'\n"
+
+
 @pytest.mark.parametrize("name", [*NAMES, *SHELL])
 def test_a_hostile_name_is_refused_everywhere(folder: Path, name: str) -> None:
     for command in ("env.down", "env.status", "env.wait"):

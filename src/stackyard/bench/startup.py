@@ -9,6 +9,7 @@ and does not count.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,9 @@ from stackyard.bench import rivals
 from stackyard.bench.arena import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.bench.starters import Own, prove_gone, starters
+from stackyard.durations import said
 from stackyard.errors import StackyardError
-from stackyard.report import format_seconds
+from stackyard.report import format_count, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +64,11 @@ def measure(plan: Plan, contenders: Sequence[Starter] | None = None) -> Findings
 def race(arena: Arena, ways: Sequence[Starter], repeats: int, say: Callable[[str], None]) -> Rounds:
     """Let all *ways* start and remove a stack, *repeats* times after a warm-up, in turning order."""
     taken: Rounds = defaultdict(list)
+    begin = time.monotonic()
     for number in range(repeats + 1):
+        if number == 1:
+            left = said((time.monotonic() - begin) * repeats)
+            say(f"round 0 only warms up; at this pace the other {format_count(repeats, 'round')} take {left}")
         shift = number % len(ways)
         for way in (*ways[shift:], *ways[:shift]):
             outcome = _attempt(arena, way)

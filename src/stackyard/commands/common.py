@@ -157,14 +157,14 @@ def confirmed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def check_count(what: str, text: str, *, most: int) -> int:
+def check_count(what: str, text: str, *, most: int, least: int = 1) -> int:
     """
     Return the plain decimal number *text* says.
 
     Raises:
-        UsageError: If it is anything but a number from 1 to *most*: 0, negative, NaN, "08", "1e3".
+        UsageError: If it is anything but a number from *least* to *most*: negative, NaN, "08", "1e3".
     """
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text, re.ASCII) or int(text) > most:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,8}", text, re.ASCII) or not least <= int(text) <= most:
         shown = repr(text) if len(text) <= WIDTH else f"{text[:WIDTH]!r}..."
-        raise UsageError(f"{what} must be a number from 1 to {most}, got {shown}")
+        raise UsageError(f"{what} must be a number from {least} to {most}, got {shown}")
     return int(text)

@@ -47,7 +47,7 @@ def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = 
     patience = seconds("--timeout", timeout) if timeout else 0.0
     stacks = WarmStacks(LeaseBook(Settings.load()))
     if size:
-        _resize(stacks, environment, 0 if size == "0" else check_count("--size", size, most=MOST))
+        _resize(stacks, environment, check_count("--size", size, most=MOST, least=0))
     _await(stacks, patience)
     _show(stacks, ended=environment if size == "0" else "", as_json=json)
 

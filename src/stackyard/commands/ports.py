@@ -239,10 +239,10 @@ def _table(leases: Sequence[Lease]) -> str:
     now = time.time()
     rows = [
         [lease.title, lease.environment, ports_text(lease).removeprefix("ports "), _owner(lease),
-         f"{_ending(lease)}{' (stale)' if lease.is_stale(now) else ''}"]
+         f"{_ending(lease)}{' (stale)' if lease.is_stale(now) else ''}", lease.checkout]
         for lease in leases
     ]  # fmt: skip
-    return table(rows, ["lease", "environment", "ports", "owner", "ends"])
+    return table(rows, ["lease", "environment", "ports", "owner", "ends", "checkout"])
 
 
 def _owner(lease: Lease) -> str:

@@ -77,6 +77,7 @@ LEASE: Final = {
     "removing": _flag("Whether its stack is being removed."),
     "memory_bytes": _count("Memory that it reserves."),
     "env_file": _text("File with all variables of its stack."),
+    "checkout": _text("Directory of the project that it is of; empty if its env file cannot be read."),
 }
 REMOVAL: Final = _object(
     removed=_texts("What was removed: kind and name."),

@@ -93,7 +93,7 @@ class _Typed:
         flag, given, value = word.partition("=")
         argument = self._argument(flag)
         if argument.takes_value:
-            argument.value = value if given else self._next(flag, argument, following)
+            argument.value = self._filled(flag, argument, value if given else self._next(flag, argument, following))
         elif given:
             raise UsageError(f"{flag} of {self.name} takes no value, got {_shown(value)}")
         else:
@@ -105,11 +105,14 @@ class _Typed:
             flag, letters = f"-{letters[0]}", letters[1:]
             argument = self._argument(flag)
             if argument.takes_value:
-                argument.value = letters.removeprefix("=") if letters else self._next(flag, argument, following)
+                value = letters.removeprefix("=") if letters else self._next(flag, argument, following)
+                argument.value = self._filled(flag, argument, value)
                 return
             argument.set_value(True)
 
     def _word(self, word: str) -> None:
+        if not word:
+            raise UsageError(f"{self.name} got an empty word; is a variable in the command empty?")
         for name in self.command.words:
             argument = self.context.args[dashed(name)]
             if argument.kind is list or not argument.got_value:
@@ -137,8 +140,16 @@ class _Typed:
     def _next(self, flag: str, argument: Argument, following: deque[str]) -> str:
         if following and following[0] not in HELP and not self.command.option(following[0].partition("=")[0]):
             return following.popleft()
-        what = self.command.options[self.command.option(flag)].value
-        raise UsageError(f"{flag} of {self.name} needs a value: {flag} {what}: {argument.help}")
+        raise UsageError(f"{flag} of {self.name} needs a value: {self._described(flag, argument)}")
+
+    def _filled(self, flag: str, argument: Argument, value: str) -> str:
+        # an empty variable of a script must not mean "the only stack there is"
+        if not value:
+            raise UsageError(f"{flag} of {self.name} got an empty value: {self._described(flag, argument)}")
+        return value
+
+    def _described(self, flag: str, argument: Argument) -> str:
+        return f"{flag} {self.command.options[self.command.option(flag)].value}: {argument.help}"
 
 
 def _last(found: Sequence[_Typed]) -> _Typed:

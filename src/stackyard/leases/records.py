@@ -242,6 +242,7 @@ class Lease:
             "removing": self.removing,
             "memory_bytes": self.memory_mb * 1_000_000,
             "env_file": str(self.env_file),
+            "checkout": self.checkout,
         }
 
 

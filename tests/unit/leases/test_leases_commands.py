@@ -272,6 +272,25 @@ def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) 
     assert parsed(capsys)[1]["lease"] == expired.id
 
 
+def test_the_list_shows_whose_checkout_a_lease_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").symlink_to(ROOT)
+    ports.allocate(Context(), name="mine")
+    monkeypatch.setenv("STACKYARD_ROOT", str(tmp_path / "other"))
+    ports.allocate(Context(), name="theirs")
+    capsys.readouterr()
+
+    ports.show(Context(), json=True)
+    mine, theirs = (lease["checkout"] for lease in parsed(capsys))
+    ports.show(Context())
+    shown = capsys.readouterr().out
+
+    assert (mine, theirs) == (str(ROOT), str(tmp_path / "other"))
+    assert mine in shown
+    assert theirs in shown
+
+
 def test_check_says_who_has_the_ports_bound(capsys: pytest.CaptureFixture[str]) -> None:
     import socket  # noqa: PLC0415 - this test alone listens
 
