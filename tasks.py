@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from invoke.collection import Collection
 
 from stackyard import streams
-from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, project, verify, yard
-from stackyard.commands.program import Program
+
+try:
+    from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, project, verify, yard
+    from stackyard.commands.program import Program
+except KeyboardInterrupt:
+    sys.exit(130)  # Invoke would end with 1
 
 streams.guard()
 

@@ -17,6 +17,7 @@ OLDEST = (3, 11)
 
 def enter() -> None:
     """Return in a Python that has this project's stackyard; start the script again in `.venv` if this one has not."""
+    sys.excepthook = _without_interrupts
     if Path(sys.prefix).resolve() == HOME.resolve() or _is_installed():
         return
     if not (HOME / "bin" / "python").exists():
@@ -28,6 +29,12 @@ def enter() -> None:
         sys.exit(
             f"{Path(sys.argv[0]).name}: cannot start {python}: {error.strerror}; './noxw --setup-only' makes it again"
         )
+
+
+def _without_interrupts(kind: type, error: BaseException, trace: object) -> None:
+    """Let Ctrl-C end the script without a traceback, also while it still imports its modules."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type] # an old Python cannot read the right type
 
 
 def _is_installed() -> bool:

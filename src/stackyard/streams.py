@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
 NAMES: Final = ("stdin", "stdout", "stderr")  # by number
 GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EIO})  # the last is a terminal's
@@ -71,6 +72,21 @@ def guard() -> None:
             _wrap(number, name, stream)
     if "stdout" in _outlets:
         atexit.register(_settle_late)
+
+
+def quiet_interrupts() -> None:
+    """
+    Let Ctrl-C end this process without a traceback, also while it still imports its modules.
+
+    Python then ends itself with SIGINT, which a shell shows as exit code 130.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _replace(number: int, name: str) -> None:

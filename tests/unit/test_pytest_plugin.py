@@ -60,7 +60,7 @@ def test_a_stack_that_cannot_start_fails_each_test_in_one_line(suite: Path, wait
 
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "2 errors" in done.stdout
-    assert "stackyard: connecting to the Docker engine: " in done.stdout
+    assert "ERROR test_mine.py::test_two - Failed: stackyard: " in done.stdout
     assert "site-packages" not in done.stdout
     assert "def stack(" not in done.stdout
 

@@ -14,8 +14,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import nox
-from nox.command import CommandFailed
+from stackyard import streams
+
+streams.quiet_interrupts()  # before nox, whose import takes the longest
+
+import nox  # noqa: E402 - as above
+from nox.command import CommandFailed  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
