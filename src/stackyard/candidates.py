@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stackyard import ownership
 from stackyard.leases.owners import boot_id
+from stackyard.leases.records import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +84,8 @@ def plan(
     found, now = ownership.marked(engine.everything, book.host), clock()
     leases = book.leases()  # after the list: a lease is always older than its containers
     lost = ownership.lost(book.host, found, (lease.id for lease in leases))
+    if lost:
+        leases, lost = _restored(book, found, lost, everything=everything)
     judged = [lease for lease in leases if everything or lease.is_stale(now)]
     if judged or lost:
         found += ownership.in_projects(engine)
@@ -93,6 +96,17 @@ def plan(
         for item in _removable(holdings, found, keep_volumes=keep_volumes)
     ]
     return sorted(listed, key=lambda each: each.command != "stale")
+
+
+def _restored(
+    book: LeaseBook, found: Sequence[Resource], lost: dict[str, ownership.Holdings], *, everything: bool
+) -> tuple[list[Lease], dict[str, ownership.Holdings]]:
+    """Enter what a book from a backup has never known; return its leases, and what is lost all the same."""
+    told = (Survivor.from_labels(item.labels, host=book.host) for item in found)
+    survivors = {survivor.id: survivor for survivor in told if survivor is not None and survivor.id in lost}
+    leases, known = book.restore(survivors.values())
+    spared = {lease.id for lease in leases} | (set() if everything else known)
+    return leases, {lease: holdings for lease, holdings in lost.items() if lease not in spared}
 
 
 def _removable(holdings: ownership.Holdings, found: Sequence[Resource], *, keep_volumes: bool) -> list[Resource]:

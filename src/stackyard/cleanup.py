@@ -22,7 +22,7 @@ from stackyard.engine import networks
 from stackyard.engine.client import each
 from stackyard.errors import EngineError, LeftoversError, UsageError
 from stackyard.leases.records import stable_id
-from stackyard.ownership import Holdings
+from stackyard.ownership import HOST_LABEL, Holdings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,16 +81,19 @@ class Removal:
         """Return the record as plain data."""
         return asdict(self)
 
-    def check(self) -> Removal:
+    def check(self, then: str = "invoke cleanup.stale") -> Removal:
         """
         Return the record itself.
+
+        Args:
+            then: The command that removes what is left, once it can be removed.
 
         Raises:
             LeftoversError: If something is left.
         """
         if self.left:
             listed = "; ".join(str(item) for item in self.left)
-            raise LeftoversError(f"{len(self.left)} left after the clean-up: {listed}; then 'invoke cleanup.stale'")
+            raise LeftoversError(f"{len(self.left)} left after the clean-up: {listed}; then '{then}'")
         return self
 
 
@@ -207,7 +210,9 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
 def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
     coming = unanswered.settle(lease, removal.removed)
-    removal = replace(removal, left=[*removal.left, *(_coming(item, lease) for item in coming)])
+    elsewhere = Holdings.of(book.host, lease).of_another_book(engine)
+    more = [_coming(item, lease) for item in coming] + [_elsewhere(item, lease) for item in elsewhere]
+    removal = replace(removal, left=[*removal.left, *more])
     reach("release")
     if removal.left or not book.release(lease):
         return removal
@@ -216,6 +221,14 @@ def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes
 
 def _coming(item: unanswered.Unanswered, lease: Lease) -> Leftover:
     reason = "the engine was asked for it and has not answered, so it may still appear"
+    return Leftover(kind=item.kind, name=item.name, lease=lease.id, reason=reason)
+
+
+def _elsewhere(item: Resource, lease: Lease) -> Leftover:
+    reason = (
+        f"belongs to lease book {item.labels[HOST_LABEL]}, so the state directory was moved or copied, or the host has "
+        "a new name; undo that and end the lease again"
+    )
     return Leftover(kind=item.kind, name=item.name, lease=lease.id, reason=reason)
 
 

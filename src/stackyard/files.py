@@ -88,11 +88,18 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         try:
             with os.fdopen(handle, "wb") as opened:
                 opened.write(content)
-            os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
+            _rename(temporary, path, place)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=place)
             raise
+
+
+def _rename(temporary: str, path: Path, place: int) -> None:
+    try:
+        os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
+    except OSError as error:  # which would name the temporary file, without its folder
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextlib.contextmanager

@@ -109,6 +109,21 @@ class Holdings:
         """
         return self._list(engine.volumes)
 
+    def of_another_book(self, engine: Engine) -> list[Resource]:
+        """
+        List the containers and networks that have the lease's project and id, but the id of another book.
+
+        A lease's id is random, so both books had it: the state directory was moved or copied, or the host renamed.
+
+        Raises:
+            EngineError: If the engine does not answer.
+        """
+        if not self.project:
+            return []
+        asked = [f"{PROJECT_LABEL}={self.project}", f"{LEASE_LABEL}={self.lease}"]
+        found = [*engine.containers(asked), *engine.networks(asked)]
+        return [item for item in found if item.labels.get(HOST_LABEL, self.host) != self.host]
+
     def among(self, found: Iterable[Resource]) -> list[Resource]:
         """Return what of *found* is ours under this lease, each thing once."""
         return list({(item.kind, item.id): item for item in found if self.holds(item.labels)}.values())

@@ -37,6 +37,7 @@ DEFAULT_BLOCK: Final = "10"
 DEFAULT_SUBNETS: Final = "10.213.0.0/17"
 LONGEST_ANSWER: Final = 3600.0  # seconds that anybody may want to wait for an engine
 PREFIX: Final = "STACKYARD_"
+_LONGEST_PATH: Final = 1024  # characters; with a lease's files it stays below what the system takes
 _LIKE: Final = 0.75  # how much alike two names are, from 0 to 1, for one to be taken for a slip of the other
 # Variables of ours that are no settings: a lease's env file gives them to a stack and its tests, or a program of ours
 # to another one.
@@ -162,12 +163,26 @@ def _machine() -> str:
 
 def _state_dir(text: str | None) -> Path:
     if text:
-        if "\0" in text:
-            raise UsageError(f"STACKYARD_STATE_DIR must be a path without NUL, got {text!r}")
-        return Path(text).expanduser().absolute()
+        return _path("STACKYARD_STATE_DIR", text)
     from platformdirs import user_state_path  # noqa: PLC0415 - not needed where the variable is set
 
-    return user_state_path("stackyard")
+    return _path("STACKYARD_STATE_DIR", str(user_state_path("stackyard")))
+
+
+def _path(name: str, text: str) -> Path:
+    """
+    Return the absolute path that *text* gives.
+
+    Raises:
+        UsageError: If it cannot be written into an env file, or is longer than the system takes.
+    """
+    if not text.isprintable() or len(text) > _LONGEST_PATH:
+        rule = f"a path of at most {_LONGEST_PATH} printable characters"
+        raise UsageError(f"{name} must be {rule}, got {text[:60]!a}")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(f"{name} cannot be resolved ({error}), got {text[:60]!a}") from None
 
 
 def value(name: str, env: Mapping[str, str] | None = None) -> Any:
@@ -291,9 +306,7 @@ def _starts_at_once(text: str | None) -> int | StartLimit:
 
 
 def _root(text: str | None) -> Path | None:
-    if text is not None and "\0" in text:
-        raise UsageError(f"STACKYARD_ROOT must be a path without NUL, got {text!r}")
-    return Path(text).expanduser().absolute() if text else None
+    return _path("STACKYARD_ROOT", text) if text else None
 
 
 def _time(name: str, most: float) -> Callable[[str | None], float | None]:

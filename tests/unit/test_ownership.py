@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -16,11 +17,12 @@ from stackyard.engine.records import Resource
 from stackyard.environments import Environment, project_root
 from stackyard.errors import UsageError
 from stackyard.leases import Lease, LeaseBook, Owner, Survivor
+from stackyard.leases.records import ports_text
 from stackyard.ownership import Holdings
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Kind = Literal["container", "network", "volume"]
@@ -128,12 +130,15 @@ def test_a_clean_up_removes_what_the_plan_lists_and_nothing_that_is_not_ours(
     numbers = itertools.count()
     world = World([])
     going: set[str] = set()
+    staying: set[str] = set()
     for which, case, kind in things:
         lease = leases[which % len(leases)]
         name = f"thing-{next(numbers)}"
         world.things.append(Resource(kind=kind, id=name, name=name, labels=labels_of(case, lease, book.host)))
         if expected(case, lease, kind, everything=everything, keep_volumes=keep_volumes):
             going.add(f"{kind} {name}")
+        if case == "another book's in our project" and kind != "volume":
+            staying.add(lease.id)
     before = {f"{item.kind} {item.name}" for item in world.things}
 
     planned = plan(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
@@ -143,7 +148,7 @@ def test_a_clean_up_removes_what_the_plan_lists_and_nothing_that_is_not_ours(
     assert set(removal.removed) == going
     assert len(removal.removed) == len(going)
     assert {f"{item.kind} {item.name}" for item in world.things} == before - going
-    assert set(removal.leases) == {item.lease for item in planned if item.kind == "lease"}
+    assert set(removal.leases) == {item.lease for item in planned if item.kind == "lease"} - staying
     assert {lease.id for lease in book.leases()} == {lease.id for lease in leases} - set(removal.leases)
 
 
@@ -168,6 +173,76 @@ def test_a_lost_lease_that_is_leased_again_after_the_plan_keeps_its_stack(book: 
     book.acquire(dev, ttl=60)
 
     assert cleanup.apply(book, world, planned).removed == []  # type: ignore[arg-type]
+    assert len(world.things) == 1
+
+
+def standing(lease: Lease, host: str) -> World:
+    """Return an engine that holds a container of *lease* with all its labels."""
+    labels = labels_of("labelled", lease, host) | {
+        "stackyard.owner": lease.owner.label(), "stackyard.created": f"{lease.created:.3f}",
+        "stackyard.ports": ports_text(lease.ports, lease.spare), "stackyard.subnet": lease.subnet,
+    }  # fmt: skip
+    return World([Resource(kind="container", id="c", name="c", labels=labels)])
+
+
+def put_back(book: LeaseBook, change: Callable[[], Lease]) -> Lease:
+    """Make a backup of the book, *change* it, and put the backup in its place."""
+    backup = book.directory.parent.with_name("backup")
+    book.leases()
+    shutil.copytree(book.directory.parent, backup)
+    lease = change()
+    shutil.rmtree(book.directory.parent)
+    backup.rename(book.directory.parent)
+    return lease
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_book_from_a_backup_takes_a_running_stack_for_no_leftover(book: LeaseBook, everything: bool) -> None:
+    test = Environment.load("test")
+    book.acquire(test, parallel_id="before", ttl=600, force=True)
+    lease = put_back(book, lambda: book.acquire(test, ttl=600, force=True))
+    world = standing(lease, book.host)
+
+    removal = cleanup.sweep(book, world, everything=everything)  # type: ignore[arg-type]
+
+    assert (removal.removed == ["container c"]) is everything
+    assert (lease.id in {known.id for known in book.leases()}) is not everything
+
+
+def test_a_running_stack_stays_though_the_book_from_a_backup_gave_its_place_to_another(tmp_path: Path) -> None:
+    place = {"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_POOL": "29500-29509"}  # one stack's ports
+    book, test = LeaseBook(Settings.load(place)), Environment.load("test")
+    earlier = book.acquire(test, ttl=600, force=True)
+
+    def change() -> Lease:
+        book.release(earlier)
+        return book.acquire(test, ttl=600, force=True)
+
+    lease = put_back(book, change)
+    world = standing(lease, book.host)
+
+    assert cleanup.sweep(book, world).removed == []  # type: ignore[arg-type]
+    assert cleanup.sweep(book, world, everything=True).removed == ["container c"]  # type: ignore[arg-type]
+
+
+def test_what_appears_under_a_released_lease_is_a_leftover(book: LeaseBook) -> None:
+    lease = book.acquire(Environment.load("test"), ttl=600, force=True)
+    book.release(lease)
+
+    assert cleanup.sweep(book, standing(lease, book.host)).removed == ["container c"]  # type: ignore[arg-type]
+
+
+def test_a_stack_that_a_moved_book_cannot_reach_keeps_its_lease(tmp_path: Path, book: LeaseBook) -> None:
+    lease = book.acquire(Environment.load("test"), ttl=600, force=True)
+    world = standing(lease, book.host)
+    moved = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "moved")}))
+    book.directory.parent.rename(tmp_path / "moved")
+
+    removal = cleanup.remove_lease(moved, world, moved.find(lease.id))  # type: ignore[arg-type]
+
+    assert [item.name for item in removal.left] == ["c"]
+    assert f"belongs to lease book {book.host}" in removal.left[0].reason
+    assert [known.id for known in moved.leases()] == [lease.id]
     assert len(world.things) == 1
 
 

@@ -100,9 +100,11 @@ def test_an_unknown_way_to_start_lists_the_known() -> None:
         Settings.load({"STACKYARD_START": "engine"})
 
 
-def test_a_state_directory_with_nul_is_refused() -> None:
-    with pytest.raises(UsageError, match="without NUL"):
-        Settings.load({"STACKYARD_STATE_DIR": "/x\0y"})
+@pytest.mark.parametrize("name", ["STACKYARD_STATE_DIR", "STACKYARD_ROOT"])
+@pytest.mark.parametrize("path", ["/x\0y", "/x\ny", "/x\udcff", "/x" * 600, "~nobody-of-that-name/x"])
+def test_a_path_that_no_file_of_ours_can_carry_is_refused(name: str, path: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} .*got '"):
+        Settings.load({name: path})
 
 
 def test_a_relative_state_directory_becomes_absolute() -> None:

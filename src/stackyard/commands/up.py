@@ -144,7 +144,7 @@ def down(
         kept = "; its data is kept" if stack.keeps_data and not volumes else ""
         text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
     answer(removal.to_json(), text, as_json=json)
-    removal.check()
+    removal.check(then=f"invoke env.down --name {name or environment}" if name or environment else "invoke env.down")
 
 
 def _is_down(environment: str) -> bool:

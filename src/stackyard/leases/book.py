@@ -196,6 +196,24 @@ class LeaseBook:
         """Return all leases, oldest first."""
         return self._store.run(lambda db: rows.every(db, self._directory), reading=True)
 
+    def restore(self, survivors: Iterable[Survivor]) -> tuple[list[Lease], set[str]]:
+        """
+        Enter the leases of running stacks that the book has never known, because it was put back from a backup.
+
+        Args:
+            survivors: What the labels of running stacks tell, the leases of ended ones included.
+
+        Returns:
+            All leases, oldest first, and the ids of *survivors* that the book has not ended.
+        """
+        from stackyard.leases import recovery  # noqa: PLC0415 - a book is hardly ever put back
+
+        def work(db: Transaction) -> tuple[list[Lease], set[str]]:
+            known = recovery.restore(db, self.settings, self._directory, survivors, self._clock())
+            return rows.every(db, self._directory), known
+
+        return self._store.run(work, reading=True)
+
     def stale(self) -> list[Lease]:
         """Return the leases whose owner has ended or whose deadline has passed; change nothing."""
         return [lease for lease in self.leases() if self.is_stale(lease)]

@@ -109,6 +109,7 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
     "queue": {"ticket": _COUNT, "wanted": _text(100), "owner": _OWNER, "seen": _TIME},
     "pools": {"root": _PATH, "environment": _ID, "size": _whole(1, 10**6)},
     "warm": {"lease": _ID, "root": _PATH, "fingerprint": _text(200), "since": _TIME},
+    "ended": {"number": _COUNT, "lease": _ID},
     "clocks": {
         "lease": _ID, "wall": _TIME, "boot": _text(100),
         "ends": (f"seconds up to {_LATEST:.0f}", lambda value: _moment(abs(value)) if type(value) is float else False),

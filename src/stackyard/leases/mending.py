@@ -29,7 +29,8 @@ _LONGEST: Final = 500  # characters of a value that are kept
 _LAST_TICKET: Final = 1 << 53
 _KEYS: Final[Mapping[str, Sequence[str]]] = {
     "leases": ("id",), "claims": ("kind", "value"), "slots": ("pool", "port"), "queue": ("ticket",),
-    "pools": ("root", "environment"), "warm": ("lease",), "clocks": ("lease",),
+    "pools": ("root", "environment"), "warm": ("lease",), "ended": ("number",),
+    "clocks": ("lease",),
 }  # fmt: skip
 
 

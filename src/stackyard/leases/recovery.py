@@ -65,6 +65,27 @@ def recover(
     db.execute("UPDATE meta SET value=? WHERE key='recovery'", (state,))
 
 
+def restore(
+    db: Transaction, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float
+) -> set[str]:
+    """
+    Write into a book those of *survivors* that it has never known: it was put back from a backup.
+
+    Args:
+        db: The book, in a transaction.
+        settings: Pool and host.
+        directory: Where the leases' directories are.
+        survivors: The leases of running stacks.
+        now: Seconds since 1970.
+
+    Returns:
+        Their ids, those included that cannot be written because another lease has what they claim.
+    """
+    never_known = [found for found in survivors if not rows.has_ended(db, found.id)]
+    _enter(db, settings, directory, never_known, now)
+    return {found.id for found in never_known}
+
+
 def is_done(db: Transaction) -> bool:
     """Say whether the book holds the directories' leases, so that no other directory belongs to a lease."""
     row = db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()

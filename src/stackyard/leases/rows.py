@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stackyard.leases.store import Transaction
 
+ENDED: Final = 5000  # released leases that the book remembers
 STEP: Final = 1.0  # seconds; a smaller step is the clock's own correction, not a person who sets it
 _NAMES: Final = tuple(columns.RULES["leases"])
 _COLUMNS: Final = ", ".join(_NAMES)
@@ -102,6 +103,7 @@ def insert(db: Transaction, lease: Lease) -> None:
     db.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", _row(lease))  # noqa: S608 - constant columns
     rows = [(kind, value, lease.id) for kind, value in claims(lease)]
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
+    db.execute("DELETE FROM ended WHERE lease=?", (lease.id,))
     if lease.slot is not None:
         db.execute("UPDATE slots SET idle=NULL WHERE port=?", (_base(lease),))
     _note_end(db, lease)
@@ -140,13 +142,20 @@ def rename(db: sqlite3.Connection, lease: Lease) -> None:
 
 
 def delete(db: sqlite3.Connection, lease: Lease) -> None:
-    """Delete a lease with its claims; its slot goes to the end of the queue."""
+    """Delete a lease with its claims, and note that it has ended; its slot goes to the end of the queue."""
     db.execute("DELETE FROM leases WHERE id=?", (lease.id,))
+    db.execute("INSERT OR REPLACE INTO ended (lease) VALUES (?)", (lease.id,))
+    db.execute("DELETE FROM ended WHERE number <= (SELECT max(number) FROM ended) - ?", (ENDED,))
     if lease.slot is not None:
         db.execute(
             "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots) WHERE port=? AND idle IS NULL",
             (_base(lease),),
         )
+
+
+def has_ended(db: sqlite3.Connection, identifier: str) -> bool:
+    """Say whether the book knows that the lease with this id was released."""
+    return db.execute("SELECT 1 FROM ended WHERE lease=?", (identifier,)).fetchone() is not None
 
 
 def rest(db: sqlite3.Connection, lease: Lease, until: float) -> None:

@@ -67,7 +67,8 @@ CREATE TABLE queue (
 
 # Tables that an older stackyard with the same version ignores, so that both can share a book. They are made when a book
 # without them is opened. clocks holds the end of a lease on the boot-time clock, valid as long as wall is its deadline;
-# set_aside keeps the rows that could not be used.
+# set_aside keeps the rows that could not be used. ended holds the last leases that were released: a book from a backup
+# does not know the stacks of later leases, and must not take them for leftovers.
 ADDITIONS: Final[dict[str, str]] = {
     "clocks": """
 CREATE TABLE clocks (
@@ -82,6 +83,11 @@ CREATE TABLE set_aside (
     source TEXT NOT NULL,
     reason TEXT NOT NULL,
     content TEXT NOT NULL
+)""",
+    "ended": """
+CREATE TABLE ended (
+    number INTEGER PRIMARY KEY,
+    lease TEXT NOT NULL UNIQUE
 )""",
 }
 KNOWN: Final = frozenset({"meta", "leases", "claims", "slots", "queue", "pools", "warm"})
