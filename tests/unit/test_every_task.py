@@ -97,6 +97,12 @@ def test_wrong_words_are_one_line_and_exit_code_2(shell: Shell, words: list[str]
     assert "\n" not in error
 
 
+@pytest.mark.parametrize("value", ["json", "j", "n", "name", "lease"])
+def test_a_value_may_be_the_name_of_an_option(shell: Shell, value: str) -> None:
+    assert shell.run("env.up", "--environment", value)[2].startswith(f"unknown environment '{value}'")
+    assert shell.run("env.up", "-e", value)[2].startswith(f"unknown environment '{value}'")
+
+
 def test_an_old_name_works_and_says_the_new_one(shell: Shell) -> None:
     code, _, error = shell.run("env.up", "--env", "tset", "--lease=mine")
 

@@ -61,6 +61,8 @@ class Command(Task[Any]):
 
     def option(self, flag: str) -> str:
         """Return the parameter that *flag*, such as ``--name`` or ``-n``, belongs to; empty for none."""
+        if not flag.startswith("-"):
+            return ""
         bare = flag.removeprefix("-").removeprefix("-")
         for name, option in self.options.items():
             if not option.hidden and bare in {dashed(name), option.short, *option.old}:
