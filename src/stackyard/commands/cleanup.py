@@ -112,8 +112,8 @@ def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
     with Engine() as engine:
         book = open_book(None, engine)
         listed = candidates.plan(book, engine, keep_volumes=not volumes)
+        names = {lease.id: lease.title for lease in book.leases()}
     found = [item for item in listed if command in {"", item.command}]
-    names = {lease.id: lease.title for lease in book.leases()}
     text = _plan_table(found, names) if found else "nothing to remove"
     answer([item.to_json() for item in found], text, as_json=as_json)
 
