@@ -10,6 +10,7 @@ import pytest
 from tests.faults.fault_yard import CLEAN, until
 from tests.faults.outposts import Outpost, outpost
 
+from stackyard import images
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,12 +127,15 @@ def _use_legacy_filter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_that_was_moved_to_another_image_starts_nothing(yard_for_all: Yard, post: Outpost) -> None:
     redis, postgres = (post.references[f"STACKYARD_IMAGE_{service}"] for service in ("REDIS", "POSTGRES"))
     repository, _, tag = redis.rpartition(":")
+    assert images.present("debian", post.engine) is not None
     post.engine.api.tag(postgres, repository, tag, force=True)
     try:
+        found = images.present("debian", post.engine)
         code, out, _ = post.invoke("env.up", "--name", "moved", env={"STACKYARD_IMAGE_SOURCE": "registry"})
     finally:
         post.private.load(yard_for_all.engine, [redis])
 
+    assert found is None
     assert code == 6, out  # this engine reaches no registry to build it from
     assert f"image {redis} is another one by now" in out
     assert post.invoke("env.up", "--name", "moved")[0] == 0
