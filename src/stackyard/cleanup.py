@@ -208,8 +208,9 @@ def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes:
 
 
 def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
+    process = unanswered.process(engine)
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
-    coming = unanswered.settle(lease, removal.removed)
+    coming = unanswered.settle(lease, removal.removed, engine=process)
     elsewhere = Holdings.of(book.host, lease).of_another_book(engine)
     more = [_coming(item, lease) for item in coming] + [_elsewhere(item, lease) for item in elsewhere]
     removal = replace(removal, left=[*removal.left, *more])

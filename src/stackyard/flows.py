@@ -173,7 +173,7 @@ def _sweep(run: _Run, book: LeaseBook, engine: Engine) -> None:
     """Remove the stacks of runs that have died, so that the host does not fill up. A failure here stops no run."""
     removal = cleanup.sweep(book, engine)
     if removal.leases or removal.removed:
-        run.note(f"removed {len(removal.removed)} things that dead runs had left")
+        run.note(f"removed {report.format_count(len(removal.removed), 'thing')} that dead runs had left")
 
 
 def _note_startup(run: _Run, startup: Startup) -> None:

@@ -131,17 +131,22 @@ class PrivateEngine:
 
     def remains(self) -> list[psutil.Process]:
         """List the shims of this engine and all below them: nobody else's name its containerd's socket."""
-        shims = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if any("containerd-shim" in word for word in (process.info["cmdline"] or [])[:1])
-            and str(self.folder / "containerd.sock") in process.info["cmdline"]
-        ]
-        below = []
+        shims, below = self.shims(), []
         for shim in shims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 below += shim.children(recursive=True)
         return [*shims, *below]
+
+    def shims(self, container: str = "") -> list[psutil.Process]:
+        """List the shims of this engine, or the one that has started the container with the id *container*."""
+        found = psutil.process_iter(["cmdline"])  # what they start comes and goes, so nothing is asked again
+        return [
+            process
+            for process in found
+            if "containerd-shim" in (words := process.info["cmdline"] or [""])[0]
+            and str(self.folder / "containerd.sock") in words
+            and (not container or container in words)
+        ]
 
     def load(self, source: Engine, references: Iterable[str]) -> None:
         """Bring images here from another engine."""

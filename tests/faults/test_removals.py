@@ -142,7 +142,7 @@ def test_many_sweeps_at_once_remove_a_dead_run_once(yard: Yard) -> None:
         ends = list(pool.map(lambda _: yard.invoke("cleanup.stale"), range(5)))
 
     assert [code for code, _, _ in ends] == [0] * 5, ends
-    assert sum("1 leases released" in out for _, out, _ in ends) == 1
+    assert sum("1 lease released" in out for _, out, _ in ends) == 1
     assert yard.remains() == CLEAN
 
 

@@ -228,7 +228,7 @@ def test_a_run_says_what_it_swept_first(yard: Yard, fake_engine: FakeEngine) -> 
 
     assert flows.test("test", ["-q"]) == 0
 
-    assert yard.report()["notes"][:1] == ["removed 1 things that dead runs had left"]  # type: ignore[index]
+    assert yard.report()["notes"][:1] == ["removed 1 thing that dead runs had left"]  # type: ignore[index]
 
 
 def test_sigterm_cleans_up_and_ends_with_143(yard: Yard) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from fake_compose import install_compose, model
@@ -14,6 +16,7 @@ from stackyard.engine import Engine
 from stackyard.environments import Environment
 from stackyard.errors import LeaseNotFoundError, UnansweredError
 from stackyard.leases import LeaseBook
+from stackyard.leases.owners import start_ticks
 from stackyard.settings import Settings
 from stackyard.stacks import Stack
 
@@ -83,6 +86,27 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
         monkeypatch.setattr("stackyard.unanswered.boot_id", lambda: "another")
 
     assert stack.down().leases == [stack.lease.id]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "left"), [("7:1", "8:9", 0), ("7:1", "7:1", 1), ("7:1", "-", 1), ("-", "8:9", 1)]
+)
+def test_nothing_appears_any_more_once_the_engine_is_another_process(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, before: str, now: str, left: int
+) -> None:
+    note = stack.lease.directory / unanswered.NOTE
+    *words, _ = note.read_text().split()
+    note.write_text(" ".join([*words, before]) + "\n")
+    monkeypatch.setattr(unanswered, "process", lambda _engine: now)
+
+    assert len(stack.down().left) == left
+
+
+def test_the_process_of_an_engine_is_the_one_that_listens(engine: Engine, tmp_path: Path) -> None:
+    assert unanswered.process(engine) == f"{os.getpid()}:{start_ticks(os.getpid())}"  # the fake one is in this process
+
+    away = SimpleNamespace(endpoint=SimpleNamespace(url=f"unix://{tmp_path}/nothing"))
+    assert unanswered.process(cast("Engine", away)) == "-"
 
 
 @pytest.mark.parametrize("note", ["", "nonsense", "network x notanumber boot\n", "\0" * 40])
