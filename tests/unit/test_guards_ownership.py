@@ -212,3 +212,15 @@ def test_containers_of_lost_leases_are_told_only_if_wanted(lost: bool, names: li
 @pytest.mark.parametrize(("environment", "kept"), [("deadbeef", True), ("test", False), ("", False)])
 def test_an_environment_whose_name_looks_like_an_id_keeps_its_data(environment: str, kept: bool) -> None:
     assert Holdings.named("h1", environment, "deadbeef").keeps_data is kept
+
+
+def test_only_what_names_another_book_is_another_books() -> None:
+    named = MINE | PROJECT
+    shelf = Shelf(
+        thing("theirs", **named | {HOST_LABEL: "h2"}), thing("net", "network", **named | {HOST_LABEL: "h2"}),
+        thing("mine", **named), thing("bare", **PROJECT | {LEASE_LABEL: "1f0c9b3e"}),
+    )  # fmt: skip
+
+    assert [item.name for item in HELD.of_another_book(shelf)] == ["theirs", "net"]  # type: ignore[arg-type]
+    asked = ["com.docker.compose.project=stackyard-test-1f0c9b3e", "stackyard.lease=1f0c9b3e"]
+    assert shelf.asked == [("container", asked), ("network", asked)]
