@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +16,7 @@ from stackyard.candidates import plan
 from stackyard.engine.records import Resource
 from stackyard.environments import Environment, project_root
 from stackyard.errors import UsageError
+from stackyard.host.endpoint import Endpoint
 from stackyard.leases import Lease, LeaseBook, Owner, Survivor
 from stackyard.leases.records import ports_text
 from stackyard.ownership import Holdings
@@ -40,6 +41,7 @@ class World:
     """An engine of a few lists; a removal is believed."""
 
     things: list[Resource]
+    endpoint: ClassVar = Endpoint(url="tcp://127.0.0.1:1")
 
     def everything(self, labels: Sequence[str]) -> list[Resource]:
         order: tuple[Kind, ...] = ("container", "network", "volume")
