@@ -119,6 +119,10 @@ class PoolExhaustedError(StackyardError):
     exit_code = 4
 
 
+class SubnetsExhaustedError(PoolExhaustedError):
+    """No subnet of the pool is free."""
+
+
 class StillStartingError(PoolExhaustedError):
     """The lease is another process's until its stack is up; then whoever asks may have it too."""
 

@@ -78,13 +78,13 @@ class Arguments:
 
     @staticmethod
     def _wait(words: Sequence[str]) -> tuple[float | None, list[str]]:
-        """Take `--wait TIME` or `--wait=TIME` out of *words*; the last one counts."""
+        """Take `--wait TIME` or `--wait=TIME`, or the tasks' `--queue-timeout`, out of *words*; the last one counts."""
         wait, rest = None, []
         remaining = iter(words)
         for word in remaining:
             name, given, value = word.partition("=")
-            if name == "--wait":
-                wait = seconds("--wait", value if given else next(remaining, ""))
+            if name in {"--wait", "--queue-timeout"}:
+                wait = seconds(name, value if given else next(remaining, ""))
             else:
                 rest.append(word)
         return wait, rest

@@ -397,6 +397,12 @@ def test_words_about_room_are_taken_from_pytests() -> None:
     assert (parsed.wait, parsed.force, parsed.pytest) == (0.5, True, ("-x",))
 
 
+def test_a_session_knows_the_option_that_the_messages_of_a_full_host_name() -> None:
+    parsed = flows.Arguments.parse(["--queue-timeout", "5m", "-x"])
+
+    assert (parsed.wait, parsed.pytest) == (300, ("-x",))
+
+
 @pytest.mark.parametrize("words", [["--wait"], ["--wait", "-x"], ["--wait=soon"], ["--wait="]])
 def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
     yard: Yard, capfd: pytest.CaptureFixture[str], words: list[str]

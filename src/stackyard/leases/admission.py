@@ -141,8 +141,8 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
     return (
         f"no memory for another stack of {environment}, which books {needed}: {booked.leases} leases have booked "
         f"{taken} of {most} ({SHARE:.0%} of all), {free} are available, {young} of them for stacks that are starting"
-        f"{waiting}. Next: end other stacks (invoke ports.list, invoke cleanup.stale), wait (--wait SECONDS), or start "
-        "it anyway (--force)"
+        f"{waiting}. Next: end other stacks (invoke ports.list, invoke cleanup.stale), wait (--queue-timeout 5m), "
+        "or start it anyway (--force)"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
+from stackyard.errors import SubnetsExhaustedError
 from stackyard.leases import rows
 from stackyard.leases.ground import can_bind, port_holders, span
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stackyard.leases.slots import Place, Search
     from stackyard.leases.store import Transaction
 
+QUEUE: Final = "--queue-timeout 5m"  # the option that waits for a place
 _SHOWN: Final = 5  # holders named in one message
 
 
@@ -47,7 +49,7 @@ def kept(lease: Lease) -> str:
     """Say that a living process has the only lease of that name."""
     doing = "is being removed by" if lease.removing else "belongs to"
     who = lease.owner.describe()
-    return f"lease {lease.title} of {lease.environment} {doing} {who}; wait until that ends (--wait SECONDS)"
+    return f"lease {lease.title} of {lease.environment} {doing} {who}; wait until that ends ({QUEUE})"
 
 
 def fixed(environment: str, obstacle: str) -> str:
@@ -74,4 +76,6 @@ def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: 
         more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
         text += f"; held by {'; '.join(map(describe, held[:_SHOWN]))}{more}"
     advice = f"widen the pool (STACKYARD_POOL={settings.pool_text},20000-20999)"
-    return f"{text}. Next: {advice}, remove stale stacks (invoke cleanup.stale), or wait (--wait SECONDS)"
+    if isinstance(error, SubnetsExhaustedError):
+        advice = "set STACKYARD_POOL_SUBNETS to an unused private network"
+    return f"{text}. Next: {advice}, remove stale stacks (invoke cleanup.stale), or wait ({QUEUE})"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
-from stackyard.errors import PoolExhaustedError
+from stackyard.errors import PoolExhaustedError, SubnetsExhaustedError
 from stackyard.leases import columns
 from stackyard.leases.ground import span
 from stackyard.leases.records import SERVICES
@@ -122,9 +122,9 @@ class Search:
         for text in self._subnets(slot):
             if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
                 return text
-        raise PoolExhaustedError(
+        raise SubnetsExhaustedError(
             f"no free /{SUBNET_PREFIX} in {self.settings.subnets}: all {self._count()} are leased, or overlap a route, "
-            "a name server or another Docker network; set STACKYARD_POOL_SUBNETS to an unused private network"
+            "a name server or another Docker network"
         )
 
     def _count(self) -> int:

@@ -116,7 +116,9 @@ def test_no_subnet_left_is_its_own_error(make_book: MakeBook, environment: Surro
     book.acquire(environment)
     book.acquire(environment)
 
-    with pytest.raises(PoolExhaustedError, match=r"no free /28 in 10\.214\.4\.0/27: all 2 are leased"):
+    with pytest.raises(
+        PoolExhaustedError, match=r"no free /28 in 10\.214\.4\.0/27: all 2 .* Next: set STACKYARD_POOL_SUB"
+    ):
         book.acquire(environment)
     assert len(book.leases()) == 2
 
