@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import cleanup, ownership
+from stackyard import cleanup, ownership, statedir
 from stackyard.leases import turnstile
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.survey import open_book
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stackyard.leases import LeaseBook
 
 ROOT = Path(__file__).parents[2]
-FLOW = "import sys; from stackyard import flows; sys.exit(flows.test('test', ['--collect-only', '-q']))"
+FLOW = "import sys; from stackyard import flows; sys.exit(flows.test('test', ['-q']))"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def host(tmp_path: Path, engine: Engine, images: dict[str, str], monkeypatch: py
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_STARTS_AT_ONCE", "1")
     host = Host(book=open_book(Settings.load(), engine), engine=engine)
-    host.book.leases()  # makes the state directory
+    statedir.prepare(host.book.settings.state_dir)  # a start does so before it waits for its turn
     yield host
     for child in host.children:
         child.kill()
