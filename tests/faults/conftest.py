@@ -45,6 +45,7 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         shutil.copytree(CHECKOUT / part, root / part, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
     root.joinpath("tests", "platform").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, Engine() as engine, contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, root)  # plain image names that were given for it are free again
         for name, value in {
             "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": f"{first}-{first + 999}",
             "STACKYARD_POOL_SUBNETS": f"10.214.{number * 16}.0/20", "PYTHONDONTWRITEBYTECODE": "1",

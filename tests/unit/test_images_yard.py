@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import shutil
 import threading
@@ -154,7 +155,18 @@ def test_a_plain_name_becomes_a_second_checkouts(image_yard: Yard, second: Path,
     assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"stackyard/redis:debian": 1}'])
+def test_a_plain_name_on_another_engine_is_another_one(image_yard: Yard, second: Path) -> None:
+    record = image_yard.folder / "cache/stackyard/plain-names.json"
+    (address,) = json.loads(record.read_text())
+    record.write_text(record.read_text().replace(address, "unix:///elsewhere.sock"))
+
+    built = images.ensure("debian", source="packages", root=second)
+
+    assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
+    assert set(json.loads(record.read_text())) == {address, "unix:///elsewhere.sock"}
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"stackyard/redis:debian": 1}', '{"unix:///e.sock": {"x": 1}}'])
 def test_a_damaged_record_of_the_plain_names_stops_nothing(image_yard: Yard, second: Path, content: str) -> None:
     (image_yard.folder / "cache/stackyard/plain-names.json").write_text(content)
 

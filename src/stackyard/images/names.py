@@ -48,7 +48,7 @@ def give(
     if not others:
         return {}
     kept: dict[str, str] = {}
-    with _record() as owners:
+    with _record(engine.endpoint.url) as owners:
         for recipe in others:
             name = str(recipe.alias)
             owner = owners.get(name, str(root))
@@ -61,27 +61,32 @@ def give(
 
 
 @contextlib.contextmanager
-def _record() -> Iterator[dict[str, str]]:
-    """Give a block the owner of each plain name, under a lock, and write down what it has changed."""
+def _record(address: str) -> Iterator[dict[str, str]]:
+    """Give a block the owner of each plain name on the engine at *address*; write down what it has changed."""
     file = cache_directory() / "plain-names.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        before = _read(file)
+        engines = _read(file)
+        before = engines.get(address, {})
         owners = dict(before)
         try:
             yield owners
         finally:
             if owners != before:
                 fresh = file.with_suffix(".new")
-                fresh.write_text(json.dumps(owners, indent=2) + "\n", encoding="utf-8")
+                fresh.write_text(json.dumps(engines | {address: owners}, indent=2) + "\n", encoding="utf-8")
                 fresh.replace(file)
 
 
-def _read(file: Path) -> dict[str, str]:
+def _read(file: Path) -> dict[str, dict[str, str]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    pairs = content.items() if isinstance(content, dict) else ()
-    return {name: owner for name, owner in pairs if isinstance(owner, str)}
+    engines = content.items() if isinstance(content, dict) else ()
+    return {
+        address: {name: owner for name, owner in owners.items() if isinstance(owner, str)}
+        for address, owners in engines
+        if isinstance(owners, dict)
+    }
