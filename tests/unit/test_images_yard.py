@@ -155,6 +155,15 @@ def test_a_plain_name_becomes_a_second_checkouts(image_yard: Yard, second: Path,
     assert built["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
 
 
+def test_a_checkout_that_finds_its_images_under_the_plain_names_owns_them(image_yard: Yard, second: Path) -> None:
+    (image_yard.folder / "cache/stackyard/plain-names.json").unlink()
+    first = images.ensure("debian", source="packages", root=image_yard.root)
+
+    images.ensure("debian", source="packages", root=second)
+
+    assert first["redis"].endswith(stands_for(image_yard, "stackyard/redis:debian"))
+
+
 def test_a_plain_name_on_another_engine_is_another_one(image_yard: Yard, second: Path) -> None:
     record = image_yard.folder / "cache/stackyard/plain-names.json"
     (address,) = json.loads(record.read_text())

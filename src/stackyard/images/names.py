@@ -42,28 +42,35 @@ def give(
     Raises:
         EngineError: If the engine does not answer.
     """
-    others = [
-        recipe for recipe in recipes if recipe.alias is not None and known.get(recipe.alias) != known[recipe.reference]
-    ]
-    if not others:
+    named = {recipe.alias: recipe.reference for recipe in recipes if recipe.alias is not None}
+    owners = _read(_file()).get(engine.endpoint.url, {})
+    if all(known.get(name) == known[named[name]] and _is_there(owners.get(name)) for name in named):
         return {}
     kept: dict[str, str] = {}
     with _record(engine.endpoint.url) as owners:
-        for recipe in others:
-            name = str(recipe.alias)
-            owner = owners.get(name, str(root))
-            if name in known and not take and owner != str(root) and Path(owner).is_dir():
-                kept[name] = owner
+        for name, reference in named.items():
+            owner, right = owners.get(name), known.get(name) == known[reference]
+            if owner != str(root) and _is_there(owner) and name in known and not take:
+                kept |= {} if right else {name: str(owner)}
                 continue
-            tag(engine, recipe.reference, name)
+            if not right:
+                tag(engine, reference, name)
             owners[name] = str(root)
     return kept
+
+
+def _is_there(owner: str | None) -> bool:
+    return owner is not None and Path(owner).is_dir()
+
+
+def _file() -> Path:
+    return cache_directory() / "plain-names.json"
 
 
 @contextlib.contextmanager
 def _record(address: str) -> Iterator[dict[str, str]]:
     """Give a block the owner of each plain name on the engine at *address*; write down what it has changed."""
-    file = cache_directory() / "plain-names.json"
+    file = _file()
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
