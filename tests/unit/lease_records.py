@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from stackyard.host.endpoint import Endpoint
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -42,3 +44,14 @@ class Clock:
 
 class MakeBook(Protocol):
     def __call__(self, survivors: Callable[[], Iterable[Survivor]] | None = None, **variables: str) -> LeaseBook: ...
+
+
+class NothingRuns:
+    """An engine with nothing on it."""
+
+    endpoint = Endpoint(url="tcp://127.0.0.1:1")
+
+    def everything(self, *_: object, **__: object) -> list[object]:
+        return []
+
+    containers = networks = volumes = troubled = everything

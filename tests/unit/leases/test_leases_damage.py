@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lease_records import NothingRuns
 
 from stackyard import candidates, cleanup
 from stackyard.commands.cleanup import _leased_images
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from lease_records import Surroundings
 
     from stackyard.leases import Lease, LeaseBook
-
-
-class NothingRuns:
-    """An engine with nothing on it."""
-
-    def everything(self, *_: object, **__: object) -> list[object]:
-        return []
-
-    containers = networks = volumes = troubled = everything
 
 
 def empty(file: Path) -> None:

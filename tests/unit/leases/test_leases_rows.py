@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
-from lease_records import Surroundings
+from lease_records import NothingRuns, Surroundings
 
 from stackyard import candidates, cleanup
 from stackyard.leases import Lease, LeaseBook, columns, schema
@@ -118,15 +118,6 @@ def whole() -> Iterator[World]:
         shutil.copytree(world.root, Path(folder) / "kept", symlinks=True)
         yield world
     logging.getLogger("stackyard").setLevel(logging.NOTSET)
-
-
-class NothingRuns:
-    """An engine with nothing on it."""
-
-    def everything(self, *_: object, **__: object) -> list[object]:
-        return []
-
-    containers = networks = volumes = troubled = everything
 
 
 def operations(world: World, good: dict[str, Lease]) -> list[tuple[str, Callable[[], object]]]:
