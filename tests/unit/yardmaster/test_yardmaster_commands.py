@@ -64,7 +64,7 @@ def test_a_size_that_is_no_number_of_stacks_is_one_line(shell: YardShell, size: 
     code, _, message = shell.run("env.pool", f"--size={size}")
 
     assert code == 2
-    assert message.startswith("--size must be a number from 1 to 50, got ")
+    assert message.startswith("--size must be a number from 0 to 50, got ")
     assert shell.woken == []
 
 
