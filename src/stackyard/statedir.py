@@ -108,6 +108,8 @@ def _is_of_an_earlier_version(directory: Path) -> bool:
     if not names or _has_book(directory):
         return bool(names)
     if strange := next((name for name in names if not _is_known(directory, name)), ""):
+        if is_marked(directory):  # by another process since it was looked at
+            return True
         raise BookError(
             f"{directory}: the state directory is neither empty nor stackyard's (it holds {strange!r}), so nothing in "
             "it was touched; set STACKYARD_STATE_DIR to a new directory"

@@ -341,6 +341,7 @@ book.acquire(environment)
         assert book.leases() == []
     assert book.check() == "ok"
     assert book.stale() == []
+    book.tidy()
     assert list((book.settings.state_dir / "leases").iterdir()) == []
     assert not list(book.settings.state_dir.glob("*.corrupt-*"))
 

@@ -350,3 +350,15 @@ def test_a_sweep_of_a_book_that_is_not_there_makes_none(tmp_path: Path) -> None:
 
     assert cleanup.sweep(book, Nothing()).leases == []  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_another_process_marks_meanwhile_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    statedir.prepare(state)
+    looks = iter([False])  # the first look comes before the other process's mark
+    marked = statedir.is_marked
+    monkeypatch.setattr(statedir, "is_marked", lambda directory: next(looks, None) is None and marked(directory))
+
+    assert statedir.check(state)
