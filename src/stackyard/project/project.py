@@ -102,10 +102,6 @@ class Project:
                 raise UsageError(_missing_text(missing))
             return model
 
-    def file_named(self, path: str) -> Path:
-        """Return a path of the model as an absolute one."""
-        return self.folder / path
-
 
 class _MissingVariableError(UsageError):
     """A variable written as ``${NAME:?why}`` has no value."""
