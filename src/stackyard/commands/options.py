@@ -37,6 +37,7 @@ NAME: Final = Option(
 ENVIRONMENT: Final = Option(
     help="Environment: dev, test, alpine-test or ci (default: test).", value="ENVIRONMENT", short="e", old=("env",)
 )
+OF_NAME: Final = ENVIRONMENT.but(help="Environment, if the name is used in several.")
 JSON: Final = Option(help="Print JSON; docs/reference/json.md describes it.", short="j")
 TTL: Final = Option(help="How long the lease lasts, such as 30m or 4h (default: 1h).", value="TIME", short="t")
 TIMEOUT: Final = Option(help="How long to wait before giving up, such as 30s or 2m.", value="TIME", short="t")

@@ -78,7 +78,7 @@ def allocate(
     words=["name"],
     options={
         "name": options.NAME,
-        "environment": options.ENVIRONMENT.but(help="Environment, if the name is used in several."),
+        "environment": options.OF_NAME,
         "json": options.JSON,
     },
 )
@@ -95,7 +95,7 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
     words=["name"],
     options={
         "name": options.NAME,
-        "environment": options.ENVIRONMENT.but(help="Environment, if the name is used in several."),
+        "environment": options.OF_NAME,
         "ttl": options.TTL.but(
             help="Time from now until the lease ends, such as 30m or 4h (default: 1h, but no end stays no end)."
         ),
