@@ -104,8 +104,8 @@ def types(session: nox.Session) -> None:
 @sessions.session(tags=["gate", "matrix", "pythons"], allow_parallel=True)
 def unit(session: nox.Session) -> None:
     """Run the unit tests, with branch coverage unless words after -- may choose some of them; needs no engine."""
-    coverage = [] if _words(session) else ["--cov", "--cov-report=term"]
-    _pytest(session, "unit", *coverage)
+    whole = [] if _words(session) else ["--cov", "--cov-report=term", "-n", "logical", "--dist", "worksteal"]
+    _pytest(session, "unit", *whole)
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,8 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    given = config.getoption("--shuffle-seed")
+    given = getattr(config, "workerinput", {}).get("shuffle_seed", config.getoption("--shuffle-seed"))
     config.stash[SEED] = int.from_bytes(os.urandom(3), "big") + 1 if given is None else given
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each worker of pytest-xdist the same order."""
+    node.workerinput["shuffle_seed"] = node.config.stash[SEED]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -261,6 +261,8 @@ def set_up_without_uv(tree: Path, monkeypatch: pytest.MonkeyPatch, **env: str) -
     """Return what a set-up in this process calls, where *env* stands for the environment."""
     module = load(tree)
     monkeypatch.setattr(module, "BASE_PYTHON", str(tree.parent / "bin/base"))
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
     for name, value in environment(tree, **env).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
