@@ -22,7 +22,7 @@ import nox
 from nox.command import CommandFailed
 
 try:
-    from stackyard import sessions
+    from stackyard.cli import sessions
 except ModuleNotFoundError:
     print(
         f"noxfile.py: {sys.executable} has no stackyard; run ./noxw instead of nox, or first `. .venv/bin/activate`",
@@ -47,7 +47,7 @@ SOURCES = ("src", "tests", "compose", "scripts", "noxfile.py", "tasks.py", "noxw
 @sessions.session(default=False, tags=["flow"])
 def dev(session: nox.Session) -> int:
     """Start the platform to work on and leave it running; `-- down` stops it and keeps its data."""
-    from stackyard import flows  # noqa: PLC0415 - `nox -l` must not wait for it
+    from stackyard.cli import flows
 
     return flows.dev(session.posargs)
 
@@ -92,7 +92,7 @@ def lint(session: nox.Session) -> None:
     )  # fmt: skip
     for schema, workflow in WORKFLOWS.items():
         session.run(_tool("check-jsonschema"), "--builtin-schema", schema, workflow)
-    session.run(PYTHON, "-m", "stackyard.pipelines.licences")
+    session.run(PYTHON, "-m", "stackyard.cli.pipelines.licences")
 
 
 @sessions.session(tags=["gate", "matrix"], allow_parallel=True)
@@ -159,7 +159,7 @@ def bare(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["build server"])
 def matrix(session: nox.Session) -> None:
     """Print the build servers' jobs as JSON; `-- --write` rewrites their workflow files from it."""
-    from stackyard import pipelines  # noqa: PLC0415 - as in dev
+    from stackyard.cli import pipelines
 
     if set(session.posargs) - {"--write"}:
         session.error(f"the matrix session takes --write or nothing, got {' '.join(session.posargs)}")
@@ -197,7 +197,7 @@ def _words(session: nox.Session) -> list[str]:
 
 def _pytest(session: nox.Session, name: str, *words: str) -> None:
     """Run pytest on tests/NAME, or on what the user's words name; fail with an exit code of ours."""
-    from stackyard import payload  # noqa: PLC0415 - as in dev
+    from stackyard.cli import payload
 
     own = _words(session)
     words = (*payload.folder(Path.cwd(), f"tests/{name}", own), *words)
@@ -211,6 +211,6 @@ def _pytest(session: nox.Session, name: str, *words: str) -> None:
 
 
 def _platform(environment: str, arguments: list[str]) -> int:
-    from stackyard import flows  # noqa: PLC0415 - as in dev
+    from stackyard.cli import flows
 
     return flows.test(environment, arguments)

@@ -6,11 +6,11 @@ import sys
 
 from invoke.collection import Collection
 
-from stackyard import streams
+from stackyard._util import streams
 
 try:
-    from stackyard.commands import bench, cleanup, doctor, env, images, monitor, ports, project, verify, yard
-    from stackyard.commands.program import Program
+    from stackyard.cli import bench, cleanup, doctor, env, images, monitor, ports, project, reaper, verify
+    from stackyard.cli.program import Program
 except KeyboardInterrupt:
     sys.exit(130)  # Invoke would end with 1
 
@@ -26,6 +26,6 @@ ns = Collection(
     verify.collection,
     bench.collection,
     monitor.collection,
-    yard.collection,
+    reaper.collection,
 )
 Program.take_over()

@@ -25,12 +25,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard import streams
-from stackyard.commands import leasing
-from stackyard.environments import outline, project_root
+from stackyard._util import streams
+from stackyard.cli import leasing
 from stackyard.errors import StackyardError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.leases.names import check_id
+from stackyard.project.environments import outline, project_root
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def plain(words: Sequence[str]) -> SimpleNamespace | None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
-    import argparse  # noqa: PLC0415 - as `plain` says
-    import functools  # noqa: PLC0415 - as above
+    import argparse
+    import functools
 
     # a width of our own, because asking the terminal imports compression libraries that double the start
     layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=120)
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
 def dumped(answer: dict[str, Any]) -> str:
     """Return the answer as JSON."""
-    import json  # noqa: PLC0415 - most answers are text
+    import json
 
     return json.dumps(answer, indent=2)
 
@@ -194,7 +194,7 @@ def check(book: LeaseBook, name: str, environment: str) -> tuple[dict[str, Any],
 
 def cleanup() -> tuple[dict[str, Any], str]:
     """Remove what dead owners left."""
-    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - brings the engine's client, which allocating never needs
+    from stackyard.cleanup.removal import remove_stale
 
     removal = remove_stale().check()
     return removal.to_json(), f"{len(removal.removed)} removed, {len(removal.leases)} leases released"
@@ -202,7 +202,7 @@ def cleanup() -> tuple[dict[str, Any], str]:
 
 def system_check(book: LeaseBook) -> tuple[dict[str, Any], str]:
     """Say how the book and the pool are."""
-    from stackyard.leases.ground import Ground  # noqa: PLC0415 - only here
+    from stackyard.leases.host_ports import Ground
 
     leases, ground = book.leases(), Ground.survey()
     leased = {port for lease in leases for port in (*lease.ports.values(), *lease.spare)}

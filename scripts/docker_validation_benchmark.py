@@ -24,7 +24,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from stackyard import streams
+from stackyard._util import streams
 from stackyard.bench import outputs
 from stackyard.bench.__main__ import add_options, broken, measure, orderly, plan_of
 

@@ -25,21 +25,21 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard import streams
-from stackyard.engine.records import SERVICE_LABEL
-from stackyard.environments import Environment
+from stackyard._util import streams
+from stackyard.checks import Verifier
+from stackyard.checks.outputs import findings_table
+from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import StackyardError, UsageError
-from stackyard.report import MEGABYTE, format_seconds, format_size, table
-from stackyard.verify import Verifier
-from stackyard.verify.outputs import findings_table
+from stackyard.project.environments import Environment
+from stackyard.report.tables import MEGABYTE, format_seconds, format_size, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stackyard.engine import Engine
-    from stackyard.stacks import Stack
-    from stackyard.starts import Startup
-    from stackyard.verify import Report
+    from stackyard.checks import Report
+    from stackyard.docker import Engine
+    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.start import Startup
 
 STARTS: Final = 3  # of each flavour, for a median
 DEBIAN: Final = "test"
@@ -108,7 +108,7 @@ def look(environment: Environment, verifier: Verifier) -> list[dict[str, Any]]:
 
 
 def _figures(environment: Environment, stack: Stack, engine: Engine, startup: Startup) -> list[dict[str, Any]]:
-    from stackyard import images  # noqa: PLC0415 - only a run needs it
+    from stackyard import images
 
     wanted = set(images.references(environment.flavour).values())
     sizes = {image.service: image.size for image in images.listing() if image.reference in wanted}
@@ -132,7 +132,7 @@ def benchmark(name: str) -> list[dict[str, Any]]:
     Raises:
         StackyardError: If a stack does not start or something of it is left.
     """
-    from stackyard import images  # noqa: PLC0415 - only this needs it
+    from stackyard import images
 
     rows = []
     for environment in (Environment.load(DEBIAN), Environment.load(name)):
@@ -158,9 +158,9 @@ def _start(environment: Environment) -> tuple[float, int]:
 
 @contextlib.contextmanager
 def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
-    from stackyard.engine import Engine  # noqa: PLC0415 - only a run needs it
-    from stackyard.launch import launch  # noqa: PLC0415 - as above
-    from stackyard.survey import open_book  # noqa: PLC0415 - as above
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.stacks.acquire import launch
 
     with Engine() as engine:
         say(f"starting a stack of {environment.name}")

@@ -106,7 +106,7 @@ class CommandError(EngineError):
         self.output = output
 
     def __str__(self) -> str:
-        import shlex  # noqa: PLC0415 - every command imports this module, and few of them fail
+        import shlex
 
         how = "ran past its deadline" if self.returncode is None else f"failed with exit code {self.returncode}"
         tail = "\n".join(f"  {line}" for line in self.output.strip().splitlines()[-20:])

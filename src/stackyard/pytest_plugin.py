@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.durations import seconds
-from stackyard.environments import Environment
+from stackyard._util.durations import seconds
 from stackyard.errors import StackyardError
-from stackyard.scopes import running
+from stackyard.project.environments import Environment
+from stackyard.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.databases import Database
-    from stackyard.stacks import Stack
+    from stackyard.stacks.databases import Database
+    from stackyard.stacks.stack import Stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
 
-from stackyard.durations import LONGEST, seconds
+from stackyard._util.durations import LONGEST, seconds
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Settings:
 
         Derived, never stored: stacks that outlive a deleted state directory are still recognised as ours.
         """
-        import hashlib  # noqa: PLC0415 - loads OpenSSL, which commands that only look need not wait for
+        import hashlib
 
         seed = "\n".join([_machine(), socket.gethostname(), str(self.state_dir.resolve()), str(os.geteuid())])
         return hashlib.sha256(seed.encode()).hexdigest()[:12]
@@ -164,7 +164,7 @@ def _machine() -> str:
 def _state_dir(text: str | None) -> Path:
     if text:
         return _path("STACKYARD_STATE_DIR", text)
-    from platformdirs import user_state_path  # noqa: PLC0415 - not needed where the variable is set
+    from platformdirs import user_state_path
 
     return _path("STACKYARD_STATE_DIR", str(user_state_path("stackyard")))
 
@@ -201,7 +201,7 @@ def value(name: str, env: Mapping[str, str] | None = None) -> Any:
 
 def slips(names: Iterable[str]) -> dict[str, str]:
     """Return which of *names* are no variable of ours but nearly a setting, and which setting that is."""
-    import difflib  # noqa: PLC0415 - only a variable that is not ours needs it
+    import difflib
 
     found = {}
     for name in names:

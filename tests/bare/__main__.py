@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tests.bare import locks
 from tests.bare.machine import BUNDLE, SUITE, TREE, bare_machine
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.images import debian
 
 if TYPE_CHECKING:

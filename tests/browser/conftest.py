@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from stackyard.errors import StackyardError
 from stackyard.host import browser
-from stackyard.pages import write
+from stackyard.report import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from stackyard.environments import project_root
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from pathlib import Path

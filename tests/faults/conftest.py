@@ -13,11 +13,11 @@ import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, Yard
 
 from stackyard import images
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.launch import launch
+from stackyard.docker import Engine
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
+from stackyard.stacks.acquire import launch
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

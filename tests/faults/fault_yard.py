@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stackyard.environments import Environment
+from stackyard.docker.in_use import open_book, strangers
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.survey import open_book, strangers
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
 
 CHECKOUT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ FULL = os.environ.get("STACKYARD_FULL") == "1"
 RUN = """
 import os, signal, sys
 from stackyard import flows
-from stackyard.leases.drafts import Draft
+from stackyard.leases.staging import Draft
 def deadly(place, work):
     def wrapper(*words, **options):
         result = work(*words, **options)
@@ -205,7 +205,7 @@ def changed(
     stack: Stack, changes: Mapping[str, Mapping[str, Any]], *, network: Mapping[str, Any] | None = None
 ) -> Stack:
     """Return a stack of the same lease whose Compose file has other values in some services, or in its network."""
-    import yaml  # noqa: PLC0415 - one use
+    import yaml
 
     original = stack.environment.compose_file
     content = yaml.safe_load(original.read_text())

@@ -89,9 +89,9 @@ def _lay_out_untouchable(made: Outpost) -> None:
 
 def age_boot(state: Path) -> None:
     """Make every lease of the book one of an earlier boot, as it is after the machine was started anew."""
-    import sqlite3  # noqa: PLC0415 - one use
+    import sqlite3
 
-    from stackyard.leases.owners import boot_id  # noqa: PLC0415 - one use
+    from stackyard.leases.owners import boot_id
 
     with contextlib.closing(sqlite3.connect(state / "book.sqlite3")) as db, db:
         db.execute("UPDATE leases SET owner = replace(owner, ?, ?)", (boot_id(), "0" * 8 + boot_id()[8:]))

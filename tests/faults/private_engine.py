@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from stackyard.engine import Engine
-from stackyard.engine.images import export
-from stackyard.host.endpoint import Endpoint
+from stackyard.docker import Engine
+from stackyard.docker.endpoint import Endpoint
+from stackyard.docker.images import export
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from tests.faults.fault_yard import finish
 
-from stackyard.environments import Environment
-from stackyard.stacks import PROBED, Stack
+from stackyard.project.environments import Environment
+from stackyard.stacks.stack import PROBED, Stack
 
 if TYPE_CHECKING:
     from tests.faults.fault_yard import Yard

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, finish, until
 
-from stackyard.checkpoints import Checkpoint
+from stackyard._util.failpoints import Checkpoint
 
 if TYPE_CHECKING:
     import subprocess

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.fault_yard import CLEAN
 
-from stackyard.compose import Compose
-from stackyard.environments import Environment
+from stackyard.docker.compose import Compose
+from stackyard.project.environments import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_yard import Yard
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 COMMANDS = {
     "env.up": ("env.up",),
@@ -70,7 +70,7 @@ def test_an_engine_that_may_not_be_asked_is_one_line(yard: Yard, tmp_path: Path,
     connect = "import socket; s = socket.socket(socket.AF_UNIX); s.connect(__import__('sys').argv[1])"
     known = subprocess.run([*powerless, connect, path], capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert "PermissionError" in known.stderr, "the premise: this process may not"
-    script = "from stackyard.engine import Engine; Engine().version()"
+    script = "from stackyard.docker import Engine; Engine().version()"
     env = {"DOCKER_HOST": silent, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
     done = subprocess.run(  # noqa: S603 - our own

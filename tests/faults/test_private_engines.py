@@ -13,7 +13,7 @@ import pytest
 from tests.faults.fault_yard import CLEAN, finish, until
 from tests.faults.outposts import Outpost, age_boot, ids, outpost, signal_all
 
-from stackyard.stacks import PROBED
+from stackyard.stacks.stack import PROBED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,23 +12,23 @@ import docker.errors
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, changed, finish, until
 
-from stackyard.ownership import HOST_LABEL, LEASE_LABEL
+from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.faults.fault_yard import Yard
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 DEAD = 50 if FULL else 10
 
 # a process that has many leases, each with a container and a network under it, and is killed
 CROWD = """
 import os, signal, sys
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.survey import open_book, strangers
+from stackyard.docker import Engine
+from stackyard.project.environments import Environment
+from stackyard.docker.in_use import open_book, strangers
 engine = Engine()
 book, environment = open_book(None, engine), Environment.load("test")
 seen = strangers(engine)

@@ -14,14 +14,14 @@ import psutil
 import pytest
 from tests.faults.fault_yard import CLEAN, finish, until
 
-from stackyard import process
-from stackyard.stacks import PROBED
+from stackyard._util import process
+from stackyard.stacks.stack import PROBED
 
 if TYPE_CHECKING:
     from tests.faults.fault_yard import Yard
 
     from stackyard.leases import Lease
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 ACCOUNT = {"name": "same.name", "password": "correct horse battery"}
 KILL = (

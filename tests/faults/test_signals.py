@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, finish, until
 
-from stackyard.alone import alone
+from stackyard.stacks.lock import alone
 
 if TYPE_CHECKING:
     import subprocess

@@ -17,7 +17,7 @@ from stackyard.errors import NotReadyError
 if TYPE_CHECKING:
     from tests.faults.fault_yard import Yard
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 STARTS = 100 if FULL else 20
 ACCEPTS = "import socket, time; s = socket.create_server(('0.0.0.0', 8001)); time.sleep(600)"

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.launch import prepare_images
-from stackyard.stacks import Stack
-from stackyard.survey import open_book, strangers
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book, strangers
+from stackyard.project.environments import Environment
+from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import advice
 import pytest
 
-from stackyard import process
+from stackyard._util import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.bench import containers, gate, parallel, requirements, startup, suites
-from stackyard.bench.arena import Arena
+from stackyard.bench.harness import Arena
 from stackyard.bench.history import History
-from stackyard.bench.plans import Plan
-from stackyard.bench.starters import Own, Plain, Rival, Round
+from stackyard.bench.methods import Own, Plain, Rival, Round
+from stackyard.bench.options import Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.bench.records import Findings, Run
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 ROUNDS = 6
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.launch import prepare_images
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book, strangers
 from stackyard.leases.files import OWN
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.survey import open_book, strangers
+from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

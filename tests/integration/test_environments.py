@@ -7,9 +7,9 @@ import random
 import string
 from typing import TYPE_CHECKING
 
-from stackyard import process
-from stackyard.environments import load_all, parse_env
+from stackyard._util import process
 from stackyard.errors import ConfigError
+from stackyard.project.environments import load_all, parse_env
 
 if TYPE_CHECKING:
     from pathlib import Path

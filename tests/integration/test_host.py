@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import process
+from stackyard._util import process
+from stackyard.docker.endpoint import Endpoint
 from stackyard.host import packages
-from stackyard.host.endpoint import Endpoint
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def in_private(folder: Path, script: str) -> dict[str, list[str]]:
     """Run *script* in namespaces of its own and return its lines by the section that printed them."""
-    from stackyard.settings import Settings  # noqa: PLC0415 - reads the environment the fixture has set
+    from stackyard.settings import Settings
 
     apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv = [*apart, "sh", "-c", script, "sh", str(folder), sys.executable, Settings.load().host]

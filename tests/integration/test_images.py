@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from stackyard import images
+from stackyard._util.process import run
 from stackyard.errors import CommandError
-from stackyard.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard import images
-from stackyard.engine.images import registry_digest
-from stackyard.environments import project_root
+from stackyard._util.process import run
+from stackyard.docker.images import registry_digest
 from stackyard.errors import ImageError
 from stackyard.images import recipes, sources
 from stackyard.images.builds import Builder
-from stackyard.process import run
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import process
-from stackyard.environments import Environment
+from stackyard._util import process
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:

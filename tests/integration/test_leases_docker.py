@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.cleanup import sweep
-from stackyard.engine.client import each, plain_errors
-from stackyard.environments import Environment
+from stackyard.cleanup.removal import sweep
+from stackyard.docker.engine import each, plain_errors
+from stackyard.docker.in_use import open_book, strangers
 from stackyard.errors import EngineError
 from stackyard.leases import LeaseBook
 from stackyard.leases.records import ports_text
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.survey import open_book, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import Lease
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 NETWORKS = 60
 CONTROL = "stackyard.test=networks-without-leases"
@@ -47,7 +47,7 @@ def labels(lease: Lease, host: str) -> dict[str, str]:
 
 
 def make_network(engine: Engine, lease: Lease, host: str) -> None:
-    from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415 - only this test needs the client library's types
+    from docker.types import IPAMConfig, IPAMPool
 
     ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=lease.subnet)])
     engine.api.create_network(f"{lease.project}_platform", driver="bridge", ipam=ipam, labels=labels(lease, host))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.environments import Environment
 from stackyard.errors import BookError, PoolExhaustedError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ KILLS = 500 if FULL else 20
 NOBODY = 65534
 ACQUIRE = """
 import json, sys
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 book = LeaseBook(Settings.load())
@@ -246,7 +246,7 @@ def test_the_same_pid_in_another_pid_namespace_is_another_owner(book: LeaseBook,
 def test_a_pid_the_kernel_gives_out_again_does_not_own_the_lease(variables: dict[str, str]) -> None:
     program = """
 import json, os, subprocess, sys, time
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 book = LeaseBook(Settings.load())
@@ -320,7 +320,7 @@ def test_a_directory_nobody_may_write_is_one_clear_error(book: LeaseBook, enviro
 def test_kills_within_a_transaction_leave_no_partial_lease(book: LeaseBook, variables: dict[str, str]) -> None:
     program = """
 import os, signal, sys
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook, rows
 from stackyard.settings import Settings
 book, environment = LeaseBook(Settings.load()), Environment.load("test")

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.environments import Environment
 from stackyard.errors import BookError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 # Every program waits at the barrier, a lock the test holds until all are there.
 START = """
 import fcntl, json, sys, time
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 book, environment = LeaseBook(Settings.load()), Environment.load("test")

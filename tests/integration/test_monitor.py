@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from stackyard import process
-from stackyard.engine import Resource
-from stackyard.engine.inside import output
-from stackyard.environments import project_root
+from stackyard._util import process
+from stackyard.checks import detection
+from stackyard.docker import Resource
+from stackyard.docker.inside import output
 from stackyard.monitor import Watcher, exports
 from stackyard.monitor.metrics import StackCollector
-from stackyard.verify import detection
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 ALERTS = project_root() / "monitoring"
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import credentials, process
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard._util import process
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book, strangers
 from stackyard.errors import NotReadyError
+from stackyard.leases import credentials
 from stackyard.probes import probe_for, wait_until_ready
-from stackyard.stacks import Stack
-from stackyard.survey import open_book, strangers
+from stackyard.project.environments import Environment
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stackyard import process
-from stackyard.environments import project_root
+from stackyard._util import process
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 SUITE = """
 import asyncio, urllib.request

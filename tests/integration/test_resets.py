@@ -19,17 +19,17 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from stackyard.databases import aclone
-from stackyard.engine.inside import output
-from stackyard.environments import project_root
+from stackyard.docker.inside import output
 from stackyard.errors import StackyardError
-from stackyard.resets import areset
+from stackyard.project.environments import project_root
+from stackyard.stacks.databases import aclone
+from stackyard.stacks.resets import areset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases import Lease
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 FULL = os.environ.get("STACKYARD_FULL") == "1"
 ROUNDS: Final = 100

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from stackyard.process import run
+from stackyard._util.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 ROWS = 50
 

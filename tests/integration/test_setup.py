@@ -20,7 +20,7 @@ import pytest
 from fake_host import put_program
 from fake_index import serving
 
-from stackyard import process
+from stackyard._util import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,25 +12,26 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 import httpx
 import pytest
 
-from stackyard import cleanup, process
-from stackyard.compose import port_conflict
+from stackyard._util import process
+from stackyard.cleanup import removal
+from stackyard.docker.compose import port_conflict
+from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
-from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.engine import Engine
-    from stackyard.stacks import Stack
+    from stackyard.docker import Engine
+    from stackyard.stacks.stack import Stack
 
 # a run that is killed while its stack stands: it says so, then waits for the signal
 RUN = """
 import sys, time
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.launch import prepare_images
-from stackyard.stacks import Stack
-from stackyard.survey import open_book, strangers
+from stackyard.docker import Engine
+from stackyard.project.environments import Environment
+from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.stack import Stack
+from stackyard.docker.in_use import open_book, strangers
 environment = Environment.load("test")
 engine = Engine()
 book = open_book(None, engine)
@@ -47,12 +48,12 @@ def test_a_stack_comes_up_usable_and_goes_without_a_trace(new_stack: Callable[[]
     startup = stack.up()
     answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
     states = stack.status()
-    removal = stack.down()
+    outcome = stack.down()
 
     assert answer.status_code == 200
     assert [state.service for state in states] == ["auth", "backend", "pod", "postgres", "redis"]
     assert startup.seconds <= stack.environment.budget.startup_s
-    assert len(removal.removed) == 6
+    assert len(outcome.removed) == 6
     assert engine.everything(stack.labels) == []
     with pytest.raises(LeaseNotFoundError):
         stack.book.find(stack.lease.id)
@@ -158,10 +159,10 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(new_stack: Callable[
     child.wait()
     child.stdout.close()
 
-    removal = cleanup.remove_stale()
+    outcome = removal.remove_stale()
 
-    assert lease in removal.leases
-    assert removal.left == []
+    assert lease in outcome.leases
+    assert outcome.left == []
     assert engine.everything([f"stackyard.lease={lease}"]) == []
     assert {state.id: state.started_at for state in control.status()} == before
     with pytest.raises(LeaseNotFoundError):
@@ -175,13 +176,13 @@ def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[
     network, guest = f"{stack.lease.project}_platform", foreign.container("pod").id
     engine.api.connect_container_to_network(guest, network)
 
-    removal = stack.down()
+    outcome = stack.down()
     still = stack.book.find(stack.lease.id)
     engine.api.disconnect_container_from_network(guest, network)
     later = stack.down()
 
-    assert [item.kind for item in removal.left] == ["network"]
-    assert foreign.container("pod").name in removal.left[0].reason
+    assert [item.kind for item in outcome.left] == ["network"]
+    assert foreign.container("pod").name in outcome.left[0].reason
     assert still.id == stack.lease.id
     assert (later.left, later.leases) == ([], [stack.lease.id])
 

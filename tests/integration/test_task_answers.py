@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 
-from stackyard.commands.shapes import SHAPES
-from stackyard.environments import project_root
+from stackyard.cli.schemas import SHAPES
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

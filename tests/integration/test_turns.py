@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import cleanup, ownership, statedir
-from stackyard.leases import turnstile
+from stackyard._util import fair_lock
+from stackyard.cleanup import removal
+from stackyard.docker import ownership
+from stackyard.docker.in_use import open_book
+from stackyard.leases import state_directory
 from stackyard.settings import MOST_STARTS, Settings
-from stackyard.survey import open_book
-from stackyard.turns import turn
+from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ class Host:
 
     def in_line(self) -> int:
         with (self.book.settings.state_dir / "turns.lock").open("a+") as onlooker:
-            return turnstile.count(onlooker.fileno(), MOST_STARTS, 1 << 62)
+            return fair_lock.count(onlooker.fileno(), MOST_STARTS, 1 << 62)
 
     def wait_for(self, count: int) -> None:
         """Wait until *count* processes wait for a turn."""
@@ -70,12 +72,12 @@ def host(tmp_path: Path, engine: Engine, images: dict[str, str], monkeypatch: py
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_STARTS_AT_ONCE", "1")
     host = Host(book=open_book(Settings.load(), engine), engine=engine)
-    statedir.prepare(host.book.settings.state_dir)  # a start does so before it waits for its turn
+    state_directory.prepare(host.book.settings.state_dir)  # a start does so before it waits for its turn
     yield host
     for child in host.children:
         child.kill()
         child.communicate()
-    assert cleanup.remove_all().left == []
+    assert removal.remove_all().left == []
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -169,8 +171,8 @@ def test_a_stack_that_stands_and_a_removal_need_no_turn(host: Host) -> None:
 
     with turn(Settings.load()):
         assert shown(host.up("mine"))["by"] == "nobody: it stood already"
-        removal = host.run("-m", "invoke", "env.down", "--name", lease)
-        assert removal.wait(30) == 0
+        outcome = host.run("-m", "invoke", "env.down", "--name", lease)
+        assert outcome.wait(30) == 0
 
 
 def test_of_twelve_processes_no_more_than_two_make_a_stack_at_a_time(host: Host) -> None:

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import process
-from stackyard.engine import images as engine_images
-from stackyard.environments import Environment
-from stackyard.launch import prepare_images
-from stackyard.verify import images, running
-from stackyard.verify.archives import read
-from stackyard.verify.records import examine
+from stackyard._util import process
+from stackyard.checks import images, running
+from stackyard.checks.archives import read
+from stackyard.checks.records import examine
+from stackyard.docker import images as engine_images
+from stackyard.project.environments import Environment
+from stackyard.stacks.acquire import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stackyard.engine import Engine
-    from stackyard.stacks import Stack
+    from stackyard.docker import Engine
+    from stackyard.stacks.stack import Stack
 
 DEFECTS = {
     "setuid file": ("RUN cp /bin/busybox /srv/su && chmod 4755 /srv/su", {"image-setuid"}),

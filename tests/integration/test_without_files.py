@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.environments import project_root
-from stackyard.process import run
+from stackyard._util.process import run
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

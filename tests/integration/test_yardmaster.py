@@ -19,21 +19,21 @@ import httpx
 import psutil
 import pytest
 
-from stackyard import cleanup
-from stackyard.environments import Environment
-from stackyard.launch import launch
+from stackyard.cleanup import removal
+from stackyard.docker.in_use import open_book
 from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.project.environments import Environment
+from stackyard.reaper import spawn, wake
+from stackyard.reaper.presence import Post
+from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.survey import open_book
-from stackyard.yardmaster import wake, waking
-from stackyard.yardmaster.post import Post
-from stackyard.yardmaster.status import Status
+from stackyard.stacks.acquire import launch
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
 
 CHECKOUT = Path(__file__).parents[2]
@@ -42,10 +42,10 @@ PROMISE = 10.0  # seconds from an owner's death until nothing of its stack is le
 # a run as any program has it; it says which lease it has and how the stack came about, and lives on
 RUN = """
 import sys, time
-from stackyard.engine import Engine
-from stackyard.environments import Environment
-from stackyard.launch import launch
-from stackyard.survey import open_book
+from stackyard.docker import Engine
+from stackyard.project.environments import Environment
+from stackyard.stacks.acquire import launch
+from stackyard.docker.in_use import open_book
 engine = Engine()
 book = open_book(None, engine)
 stack, startup = launch(Environment.load("test"), book, engine, fixed="never", progress=lambda line: None)
@@ -140,7 +140,7 @@ def yard(tmp_path: Path, engine: Engine, images: dict[str, str], monkeypatch: py
     for pool in made.stacks.inventory().pools:
         made.stacks.want(Pool(root=pool.root, environment=pool.environment, size=0))
     made.post.dismiss()
-    assert cleanup.remove_all(settings).left == []
+    assert removal.remove_all(settings).left == []
     assert made.engine.everything([f"stackyard.host={settings.host}"]) == []
 
 
@@ -292,7 +292,7 @@ def test_it_keeps_no_pipe_of_its_starter_open(yard: Yard) -> None:
 
 
 def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(waking.VARIABLE, "off")
+    monkeypatch.setenv(spawn.VARIABLE, "off")
     child = yard.run()
     lease, by = yard.started(child)
     kill(child)
@@ -300,7 +300,7 @@ def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: py
     assert by == "engine"
     assert not yard.post.is_taken()
     assert yard.leased(lease)
-    assert cleanup.remove_stale().leases == [lease]
+    assert removal.remove_stale().leases == [lease]
 
 
 def test_a_warm_stack_is_taken_used_once_and_replaced(yard: Yard) -> None:
@@ -310,11 +310,11 @@ def test_a_warm_stack_is_taken_used_once_and_replaced(yard: Yard) -> None:
     answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
     until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
     following = [item.lease.id for item in yard.stacks.inventory().warm]
-    removal = stack.down()
+    outcome = stack.down()
 
     assert ([stack.lease.id], startup.by, answer.status_code) == (warm, "pool", 200)
     assert following != warm
-    assert (removal.left, removal.leases) == ([], warm)
+    assert (outcome.left, outcome.leases) == ([], warm)
 
 
 def test_a_warm_stack_has_credentials_nobody_else_has(yard: Yard) -> None:
@@ -334,11 +334,11 @@ def test_a_taken_stack_lives_and_dies_with_its_taker(yard: Yard) -> None:
     until(lambda: not yard.post.is_taken())
 
     # the yardmaster that made it has died, its taker has not
-    assert lease not in cleanup.remove_stale().leases
+    assert lease not in removal.remove_stale().leases
     assert ([lease], by) == (warm, "pool")
     assert yard.leased(lease)
     kill(child)
-    assert lease in cleanup.remove_stale().leases
+    assert lease in removal.remove_stale().leases
     assert yard.standing(lease) == []
 
 
@@ -348,11 +348,11 @@ def test_a_taken_stack_survives_the_loss_of_the_book_and_of_everything(yard: Yar
     yard.pool(0)
     yard.post.dismiss()
     (tmp_path / "state" / "book.sqlite3").unlink()
-    assert cleanup.remove_stale().leases == []
+    assert removal.remove_stale().leases == []
     from_files = yard.book.find(stack.lease.id)
 
     shutil.rmtree(tmp_path / "state")
-    assert cleanup.remove_stale().leases == []
+    assert removal.remove_stale().leases == []
     from_labels = open_book(None, yard.engine).find(stack.lease.id)
 
     assert from_files.owner == stack.lease.owner
@@ -369,7 +369,7 @@ def test_a_yardmaster_killed_while_it_warms_leaves_nothing_to_the_next_command(y
     yard.pool(0)
     until(lambda: all(lease.is_stale(time.time()) for lease in yard.book.leases()))
 
-    cleanup.remove_stale()
+    removal.remove_stale()
 
     assert yard.book.leases() == []
     assert yard.engine.everything([f"stackyard.host={yard.book.host}"]) == []

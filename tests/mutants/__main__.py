@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.mutants.survivors import Change, accepted, reason
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError, StackyardError, UsageError
 
 if TYPE_CHECKING:

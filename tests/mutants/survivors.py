@@ -17,7 +17,7 @@ class Change:
     What one mutant changes.
 
     Attributes:
-        function: The function, such as ``stackyard.cleanup.remove`` or ``stackyard.stacks.Stack.up``.
+        function: The function, such as ``stackyard.cleanup.removal.remove`` or ``stackyard.stacks.stack.Stack.up``.
         was: The changed lines of the source, without indentation, joined by a blank.
         now: The lines in their place.
     """

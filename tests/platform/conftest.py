@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 from websockets.typing import Origin
 
-from stackyard.process import run
+from stackyard._util.process import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -146,7 +146,7 @@ class Line:
 
 
 def deadline() -> Any:
-    import asyncio  # noqa: PLC0415 - only the socket tests wait
+    import asyncio
 
     return asyncio.timeout(PATIENCE)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from stackyard.environments import Environment
-from stackyard.process import run
+from stackyard._util.process import run
+from stackyard.project.environments import Environment
 
 if TYPE_CHECKING:
     from tests.platform.conftest import Stack

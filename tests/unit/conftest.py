@@ -7,7 +7,7 @@ import pytest
 from fake_engine import FakeEngine, serve
 from fake_images import Yard, lay_out
 
-from stackyard.engine import Engine
+from stackyard.docker import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +30,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def free_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every port and subnet be free, whatever real stacks run on this host."""
-    monkeypatch.setattr("stackyard.leases.ground.can_bind", lambda _port: True)
-    monkeypatch.setattr("stackyard.leases.refusals.can_bind", lambda _port: True)
-    monkeypatch.setattr("stackyard.leases.ground.routes", list)
+    monkeypatch.setattr("stackyard.leases.host_ports.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.messages.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.host_ports.routes", list)
 
 
 @pytest.fixture

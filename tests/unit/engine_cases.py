@@ -46,7 +46,7 @@ def run(planned: Sequence[tuple[Path, Sequence[str]]], state: Path) -> list[End]
 
 
 def main(state: str, planned: Sequence[tuple[str, Sequence[str]]]) -> None:
-    import tasks  # noqa: PLC0415 - in the one process that all forks come from
+    import tasks
 
     for module in ("flows", "monitor", "engine.transport", "host.checks", "images.yard", "images.surplus", "verify"):
         importlib.import_module(f"stackyard.{module}")  # paid once, not in each fork
@@ -94,15 +94,17 @@ def _fork(namespace: Any, socket: str, words: Sequence[str], place: Path) -> int
 
 def _ended(namespace: Any, words: Sequence[str]) -> int:
     """Run one command as a program of its own would, up to its very end."""
-    import atexit  # noqa: PLC0415 - one use
-    import threading  # noqa: PLC0415 - as above
-    import traceback  # noqa: PLC0415 - as above
+    import atexit
+    import threading
+    import traceback
 
-    from stackyard import flows, report, streams  # noqa: PLC0415 - as above
-    from stackyard.commands.program import Program  # noqa: PLC0415 - as above
-    from stackyard.settings import Settings  # noqa: PLC0415 - as above
+    from stackyard._util import streams
+    from stackyard.cli import flows
+    from stackyard.cli.program import Program
+    from stackyard.report import tables
+    from stackyard.settings import Settings
 
-    report.write_json = lambda *_: None  # the checkout's own report stays
+    tables.write_json = lambda *_: None  # the checkout's own report stays
     Settings.host = property(lambda _: HOST)  # type: ignore[assignment,method-assign] # a copied book stays the same book
 
     code: Any = 0

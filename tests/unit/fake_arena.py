@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from stackyard.bench.records import Machine, Result, Run
-from stackyard.engine import MemoryUse, Resource
-from stackyard.starts import Startup
+from stackyard.docker import MemoryUse, Resource
+from stackyard.stacks.start import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stackyard.checks.archives import Image, read
 from stackyard.images.elf import HEADER, SEGMENT
-from stackyard.verify.archives import Image, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped] # it ships no types
 import tasks
 
-from stackyard.commands import shapes
-from stackyard.commands.program import Program
+from stackyard.cli import schemas
+from stackyard.cli.program import Program
 
 if TYPE_CHECKING:
     import pytest
@@ -27,7 +27,7 @@ def ended(*words: str) -> int:
 
 def shaped(task: str, answer: Any) -> Any:
     """Return what *task* answered in JSON, which must have the documented shape."""
-    jsonschema.validate(answer, shapes.SHAPES[task])
+    jsonschema.validate(answer, schemas.SHAPES[task])
     return answer
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from stackyard.host.endpoint import Endpoint
+from stackyard.docker.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -48,8 +48,8 @@ def run(planned: Sequence[tuple[Sequence[str], str]], state: Path) -> dict[tuple
 
 
 def main(state: str, planned: Sequence[tuple[Sequence[str], str]]) -> None:
-    import tasks  # noqa: PLC0415 - in the one process that all forks come from
-    from invoke.program import Program  # noqa: PLC0415 - as above
+    import tasks
+    from invoke.program import Program
 
     for module in ("flows", "monitor", "engine.transport", "host.checks", "images", "yardmaster.pool", "resets"):
         importlib.import_module(f"stackyard.{module}")  # paid once, not in each fork
@@ -111,10 +111,10 @@ def fresh(number: int) -> Any:
 
 def settled(program: Any, words: list[str]) -> int:
     """Run the command as a program of its own would, up to its very end."""
-    import atexit  # noqa: PLC0415 - one use
-    import traceback  # noqa: PLC0415 - as above
+    import atexit
+    import traceback
 
-    from stackyard import streams  # noqa: PLC0415 - as above
+    from stackyard._util import streams
 
     streams._outlets.clear()
     streams.guard()

@@ -6,8 +6,8 @@ import advice
 import pytest
 import tasks
 
-from stackyard.commands.program import Program
-from stackyard.sessions import words
+from stackyard.cli.program import Program
+from stackyard.cli.sessions import words
 
 OWN_WORDS = {"--yes", "--no-engine", "--setup-only"}  # noxw's, which nox never sees
 ADVICE = advice.found()

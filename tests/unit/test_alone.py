@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.alone import alone
-from stackyard.environments import Environment
 from stackyard.errors import StackyardError
 from stackyard.leases import Lease, LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
+from stackyard.stacks.lock import alone
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.bench import contenders, leases
+from stackyard.bench import leases, port_pickers
 from stackyard.bench.leases import Outcome, compare
 from stackyard.bench.stats import Summary, percentile
 from stackyard.leases import LeaseBook
@@ -39,12 +39,12 @@ def test_a_percentile_is_a_sample_that_was_taken() -> None:
 
 
 def test_a_json_file_counts_on_from_what_it_holds(tmp_path: Path) -> None:
-    assert contenders.json_file(10, tmp_path) == list(range(9500, 9510))
-    assert contenders.json_file(10, tmp_path) == list(range(9510, 9520))
+    assert port_pickers.json_file(10, tmp_path) == list(range(9500, 9510))
+    assert port_pickers.json_file(10, tmp_path) == list(range(9510, 9520))
 
 
 def test_the_kernel_gives_ten_different_ports(tmp_path: Path) -> None:
-    assert len(set(contenders.bind_zero(10, tmp_path))) == 10
+    assert len(set(port_pickers.bind_zero(10, tmp_path))) == 10
 
 
 def test_peers_are_asked_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_peers_are_asked_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path
 
         select_random = reserve = pick_unused_port
 
-    for name, module in contenders.MODULES.items():
+    for name, module in port_pickers.MODULES.items():
         if name != "stackyard":
             monkeypatch.setitem(sys.modules, module, Peer())
-            assert contenders.CONTENDERS[name](3, tmp_path) == [1, 2, 3]
+            assert port_pickers.CONTENDERS[name](3, tmp_path) == [1, 2, 3]
 
 
 def test_a_contender_answers_once_the_gate_is_open_and_holds_until_its_input_ends(
@@ -74,7 +74,7 @@ def test_a_contender_answers_once_the_gate_is_open_and_holds_until_its_input_end
     (tmp_path / "gate").touch()
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
-    contenders.main(["stackyard", str(tmp_path / "gate"), "10", str(tmp_path)])
+    port_pickers.main(["stackyard", str(tmp_path / "gate"), "10", str(tmp_path)])
 
     ready, ports = capsys.readouterr().out.splitlines()
     assert ready == "ready"
@@ -94,7 +94,7 @@ def test_a_port_two_processes_hold_counts_for_both(monkeypatch: pytest.MonkeyPat
     program.write_text(
         "import sys, json\nprint('ready', flush=True)\nprint(json.dumps([1, 2]), flush=True)\nsys.stdin.read()\n"
     )
-    monkeypatch.setattr(contenders, "__file__", str(program))
+    monkeypatch.setattr(port_pickers, "__file__", str(program))
 
     (found,) = compare(["JSON file"], size=3, rounds=2)
 

@@ -14,15 +14,15 @@ from stackyard.bench import __main__ as program
 from stackyard.bench import gate, machine, outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.records import Step
-from stackyard.commands import bench
-from stackyard.environments import project_root
+from stackyard.cli import bench
 from stackyard.errors import EngineError, UsageError
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stackyard.bench.plans import Plan
+    from stackyard.bench.options import Plan
     from stackyard.bench.records import Run
 
 TEN = tuple(1.0 + n / 100 for n in range(10))
@@ -315,7 +315,7 @@ def test_the_report_alone_measures_nothing(
         asked.append(completion)
         return [root / "reports" / "index.html"]
 
-    monkeypatch.setattr("stackyard.pages.write", write)
+    monkeypatch.setattr("stackyard.report.write", write)
 
     assert program.main(["--report"]) == 0
     assert measured == []

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_arena import result, run
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.bench import machine
 from stackyard.bench.history import History
 from stackyard.bench.records import Findings, Machine, Result, Run, Step
 from stackyard.bench.stats import interval, mann_whitney
-from stackyard.environments import project_root
 from stackyard.errors import UsageError
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from fake_arena import FakeArena
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
-from stackyard.bench import containers, loads, rivals, services
-from stackyard.bench.plans import Plan
-from stackyard.engine import Resource
+from stackyard.bench import containers, loads, peers, services
+from stackyard.bench.options import Plan
+from stackyard.docker import Resource
 from stackyard.errors import CommandError, EngineError, NotReadyError
 
 if TYPE_CHECKING:
@@ -364,9 +364,9 @@ def alone(arena: FakeArena, monkeypatch: pytest.MonkeyPatch, *, broken: str = ""
 
         return SimpleNamespace(start=start, stop=lambda: calls.append(f"stop {name}"), get_container_id=lambda: name)
 
-    monkeypatch.setattr(rivals, "load", lambda _name: None)
-    monkeypatch.setattr(rivals, "network", lambda _given: contextlib.nullcontext())
-    monkeypatch.setattr(rivals, "container", container_of)
+    monkeypatch.setattr(peers, "load", lambda _name: None)
+    monkeypatch.setattr(peers, "network", lambda _given: contextlib.nullcontext())
+    monkeypatch.setattr(peers, "container", container_of)
     monkeypatch.setattr(containers, "description", lambda _stack: {})
     monkeypatch.setattr(containers, "sight", lambda *_: usage(40 << 20))
     try:
@@ -417,5 +417,5 @@ def test_services_by_testcontainers_stand_in_the_results_or_are_a_note(
     assert row is not None
     assert (row.n, row.what, row.unit) == (5, "start-up, a testcontainers container", "s")
     assert found.notes == ("services by testcontainers: testcontainers: no room",)
-    monkeypatch.setattr(rivals, "available", lambda *_: False)
-    assert services.measure(Plan(depth="quick")).notes == (rivals.MISSING,)
+    monkeypatch.setattr(peers, "available", lambda *_: False)
+    assert services.measure(Plan(depth="quick")).notes == (peers.MISSING,)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.bench import footprint, resets
+from stackyard.bench import host_memory, resets
 from stackyard.errors import NotReadyError
 
 if TYPE_CHECKING:
@@ -60,41 +60,41 @@ class Host:
 def test_each_stack_but_the_first_is_a_sample_and_passing_processes_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host()
     slept: list[float] = []
-    monkeypatch.setattr(footprint, "Arena", host)
+    monkeypatch.setattr(host_memory, "Arena", host)
 
-    found = footprint.measure(4, name="alpine-test", available=host.available, sleep=slept.append)
+    found = host_memory.measure(4, name="alpine-test", available=host.available, sleep=slept.append)
 
     assert found == [70_000_000] * 4
     assert (host.most, host.standing) == (5, 0)
     assert host.calls == ["open alpine-test"]
-    assert slept.count(footprint.SETTLED) == 5
+    assert slept.count(host_memory.SETTLED) == 5
 
 
 def test_the_hosts_own_estimate_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "Arena", Host())
+    monkeypatch.setattr(host_memory, "Arena", Host())
 
-    (taken,) = footprint.measure(1, sleep=lambda _seconds: None)
+    (taken,) = host_memory.measure(1, sleep=lambda _seconds: None)
 
     assert abs(taken) < 2**40  # nothing was started; whatever else the host does may show
 
 
 def test_a_start_that_fails_leaves_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(limit=2)
-    monkeypatch.setattr(footprint, "Arena", host)
+    monkeypatch.setattr(host_memory, "Arena", host)
 
     with pytest.raises(NotReadyError):
-        footprint.measure(4, available=host.available, sleep=lambda _seconds: None)
+        host_memory.measure(4, available=host.available, sleep=lambda _seconds: None)
 
 
 def test_another_ways_stacks_are_started_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host()
-    monkeypatch.setattr(footprint, "Arena", host)
+    monkeypatch.setattr(host_memory, "Arena", host)
     way = SimpleNamespace(
         surroundings=lambda _variables: contextlib.nullcontext(), prepare=lambda _stack: host.calls.append("prepare"),
         up=lambda _stack: host.up(),
     )  # fmt: skip
 
-    found = footprint.measure(2, way=way, available=host.available, sleep=lambda _: None)  # type: ignore[arg-type]
+    found = host_memory.measure(2, way=way, available=host.available, sleep=lambda _: None)  # type: ignore[arg-type]
 
     assert (found, host.calls) == ([70_000_000] * 2, ["open test", *["prepare"] * 3])
 

@@ -11,19 +11,19 @@ import pytest
 from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
-from stackyard.bench import borrowed, claims, parallel, requirements, rivals, startup, suites
-from stackyard.bench.arena import Arena
-from stackyard.bench.plans import Plan
+from stackyard.bench import borrowed, claims, parallel, peers, requirements, startup, suites
+from stackyard.bench.harness import Arena
+from stackyard.bench.methods import Own, Plain, Rival, Round, description, starters, steps_of
+from stackyard.bench.options import Plan
 from stackyard.bench.records import Findings, Step
-from stackyard.bench.starters import Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
-from stackyard.starts import Startup
+from stackyard.stacks.start import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
     made = FakeArena(tmp_path)
     for module in (startup, parallel):
         monkeypatch.setattr(module, "Arena", made)
-    monkeypatch.setattr("stackyard.bench.starters.whole", list)
+    monkeypatch.setattr("stackyard.bench.methods.whole", list)
     return made
 
 
@@ -68,7 +68,7 @@ def test_starts_are_compared_round_by_round_and_the_first_does_not_count(arena: 
     assert ratio.samples == (0.25, 0.5, 0.75)  # type: ignore[union-attr]
     assert gone.samples == (0.2, 0.4, 0.6)  # type: ignore[union-attr]
     assert [step.name for step in found.waterfall] == ["2"]
-    assert found.notes == (rivals.MISSING,)
+    assert found.notes == (peers.MISSING,)
     assert found.find("startup", "memory-compose").median == 50 << 20  # type: ignore[union-attr]
     assert len([call for call in arena.calls if call.startswith("down")]) == 12
 
@@ -144,7 +144,7 @@ def test_plain_compose_is_given_its_own_timing_and_nothing_else(
     stack: Any = SimpleNamespace(
         compose=compose, environment=SimpleNamespace(variables=FILE), engine=engine, labels=[]
     )  # fmt: skip
-    monkeypatch.setattr(rivals, "available", lambda *_: False)
+    monkeypatch.setattr(peers, "available", lambda *_: False)
     for way in starters()[1:]:
         assert way.take(stack).memory is None
 
@@ -159,8 +159,8 @@ def test_the_ways_depend_on_what_is_installed(monkeypatch: pytest.MonkeyPatch) -
         "compose-100ms",
         "testcontainers-compose",
     ]
-    assert {way.name for way in starters()} >= set(rivals.RIVALS)
-    monkeypatch.setattr(rivals, "available", lambda *_: False)
+    assert {way.name for way in starters()} >= set(peers.RIVALS)
+    monkeypatch.setattr(peers, "available", lambda *_: False)
     assert [way.name for way in starters()] == ["stackyard", "compose", "compose-100ms"]
 
 
@@ -219,7 +219,7 @@ def test_a_rival_runs_with_the_timing_of_the_env_file_and_is_left_as_it_was_ente
         seen.append("left")
 
     monkeypatch.setenv("STACKYARD_HEALTH_START_INTERVAL", "9s")
-    monkeypatch.setitem(rivals.RIVALS, "testcontainers", block)
+    monkeypatch.setitem(peers.RIVALS, "testcontainers", block)
 
     taken = Rival(name="testcontainers", subject="").take(standing(tmp_path))
 
@@ -235,16 +235,16 @@ def test_what_a_library_raises_is_one_clear_error(tmp_path: Path, monkeypatch: p
             yield
         raise TimeoutError("no such line")
 
-    monkeypatch.setitem(rivals.RIVALS, "pytest-docker", broken)
+    monkeypatch.setitem(peers.RIVALS, "pytest-docker", broken)
 
     with pytest.raises(NotReadyError, match=r"^theirs: TimeoutError: no such line$"):
         Rival(name="pytest-docker", subject="theirs").take(standing(tmp_path))
 
 
 def test_testcontainers_works_without_its_reaper_and_on_this_host() -> None:
-    from testcontainers.core.config import testcontainers_config as config  # noqa: PLC0415 - only this needs it
+    from testcontainers.core.config import testcontainers_config as config
 
-    rivals.load("testcontainers-compose")
+    peers.load("testcontainers-compose")
 
     assert (config.ryuk_disabled, config.tc_host_override) == (True, "127.0.0.1")
 
@@ -297,7 +297,7 @@ GIVEN: dict[str, Any] = {
     ("name", "entered"), [("testcontainers-compose", 1), ("testcontainers", 5), ("pytest-docker", 1)]
 )
 def test_every_rival_starts_and_removes_what_it_started(name: str, entered: int, libraries: list[str]) -> None:
-    with rivals.RIVALS[name](GIVEN):
+    with peers.RIVALS[name](GIVEN):
         assert libraries.count("exit") == 0
 
     assert (libraries.count("enter"), libraries.count("exit")) == (entered, entered)
@@ -377,7 +377,7 @@ def test_ports_of_two_leases_that_are_the_same_are_clashes() -> None:
 
 
 def test_listening_ports_are_the_kernels() -> None:
-    import socket  # noqa: PLC0415 - only this test listens
+    import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert server.getsockname()[1] in parallel._listening()
@@ -522,7 +522,7 @@ def test_every_service_needs_limits_and_a_health_check() -> None:
 
 
 def test_the_models_of_all_environments_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stackyard.verify import composition  # noqa: PLC0415 - imported where it is replaced
+    from stackyard.checks import composition
 
     model = SimpleNamespace(services={"auth": {}})
     monkeypatch.setattr(composition.Model, "render", lambda *_: model)
@@ -531,7 +531,7 @@ def test_the_models_of_all_environments_are_looked_at(monkeypatch: pytest.Monkey
 
 
 def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stackyard import images  # noqa: PLC0415 - as above
+    from stackyard import images
 
     built = [SimpleNamespace(reference="a:1", size=5_000_000), SimpleNamespace(reference="b:1", size=6_000_000)]
     monkeypatch.setattr(images, "listing", lambda: built)
@@ -638,7 +638,7 @@ def test_an_arena_leases_a_place_for_each_stack_and_gives_it_back(
 ) -> None:
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_POOL", "11500-11519")
-    monkeypatch.setattr("stackyard.bench.arena.prepare_images", lambda *_: {"STACKYARD_IMAGE_REDIS": "r:1"})
+    monkeypatch.setattr("stackyard.bench.harness.prepare_images", lambda *_: {"STACKYARD_IMAGE_REDIS": "r:1"})
     del engine
 
     with Arena.open("test", print) as arena, arena.stack() as stack:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_compose import install_compose, model
 
-from stackyard.blueprints import render, templates, translate
-from stackyard.blueprints.translation import nanoseconds
-from stackyard.compose import Compose
+from stackyard.docker.compose import Compose
+from stackyard.docker.fast_start import render, templates, translate
+from stackyard.docker.fast_start.translation import nanoseconds
 from stackyard.errors import EngineError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from stackyard.blueprints import Blueprint
+    from stackyard.docker.fast_start import Blueprint
 
 VARIABLES = {
     "COMPOSE_PROJECT_NAME": "stackyard-test-1",

@@ -10,10 +10,10 @@ import pytest
 from invoke.context import Context
 from lease_records import Clock
 
-from stackyard.candidates import Candidate, plan
-from stackyard.commands import cleanup as commands
-from stackyard.environments import Environment
+from stackyard.cleanup.plan import Candidate, plan
+from stackyard.cli import cleanup as commands
 from stackyard.leases import Lease, LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 DYING = """
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 print(LeaseBook(Settings.load()).acquire(Environment.load("test")).id)
@@ -97,7 +97,7 @@ def test_a_passed_deadline_tells_for_how_long(engine: Engine, book: LeaseBook) -
 def test_a_lease_of_an_earlier_boot_says_so(engine: Engine, book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book.acquire(Environment.load("test"), ttl=30)
     monkeypatch.setattr("stackyard.leases.owners.boot_id", lambda: "another")
-    monkeypatch.setattr("stackyard.candidates.boot_id", lambda: "another")
+    monkeypatch.setattr("stackyard.cleanup.plan.boot_id", lambda: "another")
 
     (item,) = plan(book, engine)
 

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import cleanup
-from stackyard.environments import Environment
+from stackyard.cleanup import removal
+from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import Lease, LeaseBook
 from stackyard.leases.warm import Pool, WarmStacks
-from stackyard.ownership import Holdings
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 HELD = Holdings(host="h1", lease="l1")
 
@@ -31,10 +31,10 @@ def test_a_removal_takes_its_own_and_nothing_else(fake_engine: FakeEngine, engin
         fake_engine.network(f"net-{lease}", lease)
         fake_engine.volume(f"data-{lease}", lease)
 
-    removal = cleanup.remove(engine, HELD)
+    outcome = removal.remove(engine, HELD)
 
-    assert removal.removed == ["container redis-l1", "network net-l1", "volume data-l1"]
-    assert removal.check().left == []
+    assert outcome.removed == ["container redis-l1", "network net-l1", "volume data-l1"]
+    assert outcome.check().left == []
     assert (list(fake_engine.containers), list(fake_engine.networks), list(fake_engine.volumes)) == (
         ["redis-l2"], ["net-l2"], ["data-l2"],
     )  # fmt: skip
@@ -43,29 +43,29 @@ def test_a_removal_takes_its_own_and_nothing_else(fake_engine: FakeEngine, engin
 def test_a_kept_volume_is_neither_removed_nor_left_over(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.volume("data")
 
-    removal = cleanup.remove(engine, HELD, keep_volumes=True)
+    outcome = removal.remove(engine, HELD, keep_volumes=True)
 
-    assert (removal.removed, removal.left, list(fake_engine.volumes)) == ([], [], ["data"])
+    assert (outcome.removed, outcome.left, list(fake_engine.volumes)) == ([], [], ["data"])
 
 
 def test_what_the_engine_says_it_removed_but_lists_again_is_left_over(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.container("auth")
     fake_engine.immortal.add("auth-l1")
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert [str(item) for item in removal.left] == ["container auth-l1: it appeared again after its removal"]
+    assert [str(item) for item in outcome.left] == ["container auth-l1: it appeared again after its removal"]
     with pytest.raises(LeftoversError, match="1 left after the clean-up: container auth-l1"):
-        removal.check()
+        outcome.check()
 
 
 def test_a_network_in_use_names_its_users(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.network("net", users=("stranger",))
     fake_engine.refuse["networks net"] = (403, "network net has active endpoints")
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert [item.reason for item in removal.left] == ["still used by stranger"]
+    assert [item.reason for item in outcome.left] == ["still used by stranger"]
 
 
 def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -76,9 +76,9 @@ def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: 
         fake_engine.refuse.clear()
         fake_engine.container("late")
 
-    removal = cleanup.remove(engine, HELD, sleep=recover)
+    outcome = removal.remove(engine, HELD, sleep=recover)
 
-    assert (sorted(removal.removed), removal.left) == (["container auth-l1", "container late-l1"], [])
+    assert (sorted(outcome.removed), outcome.left) == (["container auth-l1", "container late-l1"], [])
 
 
 def test_a_slow_engine_that_refuses_nothing_is_waited_for(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -88,11 +88,11 @@ def test_a_slow_engine_that_refuses_nothing_is_waited_for(fake_engine: FakeEngin
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
-        if len(slept) == cleanup.ROUNDS + 3:
+        if len(slept) == removal.ROUNDS + 3:
             fake_engine.immortal.clear()
 
-    assert cleanup.remove(engine, HELD, sleep=sleep).left == []
-    assert max(slept) == cleanup.PAUSE * cleanup.ROUNDS
+    assert removal.remove(engine, HELD, sleep=sleep).left == []
+    assert max(slept) == removal.PAUSE * removal.ROUNDS
 
 
 def test_a_refusal_is_not_waited_for_as_long(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -100,24 +100,24 @@ def test_a_refusal_is_not_waited_for_as_long(fake_engine: FakeEngine, engine: En
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     slept: list[float] = []
 
-    assert len(cleanup.remove(engine, HELD, sleep=slept.append).left) == 1
-    assert len(slept) == cleanup.ROUNDS - 1
+    assert len(removal.remove(engine, HELD, sleep=slept.append).left) == 1
+    assert len(slept) == removal.ROUNDS - 1
 
 
 def test_a_sweep_that_fails_says_so(tmp_path: Path) -> None:
     book = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}))
-    leases = [book.acquire(Environment.load("test")) for _ in range(cleanup.SWEEPERS * 3)]
+    leases = [book.acquire(Environment.load("test")) for _ in range(removal.SWEEPERS * 3)]
     begun: list[str] = []
 
-    def work(lease: Lease) -> cleanup.Removal:
+    def work(lease: Lease) -> removal.Removal:
         begun.append(lease.id)
         raise EngineError("the engine has gone")
 
     with pytest.raises(EngineError, match="has gone"):
-        cleanup._at_once(work, leases)
+        removal._at_once(work, leases)
 
     assert set(begun) <= {lease.id for lease in leases}
-    assert cleanup._at_once(work, []) == []
+    assert removal._at_once(work, []) == []
 
 
 def test_a_network_goes_as_soon_as_its_containers_are_off_it(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -126,10 +126,10 @@ def test_a_network_goes_as_soon_as_its_containers_are_off_it(fake_engine: FakeEn
         fake_engine.container(service)
         fake_engine.refuse[f"containers {service}-l1"] = (500, "device busy")
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert removal.removed == ["network net"]
-    assert [(item.name, item.reason.endswith("device busy")) for item in removal.left] == [
+    assert outcome.removed == ["network net"]
+    assert [(item.name, item.reason.endswith("device busy")) for item in outcome.left] == [
         ("auth-l1", True), ("redis-l1", True),
     ]  # fmt: skip
 
@@ -139,9 +139,9 @@ def test_only_who_is_on_a_network_is_taken_off_it(fake_engine: FakeEngine, engin
     fake_engine.container("pod")
     fake_engine.container("redis")["mode"] = "container:pod-l1"
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert (len(removal.removed), removal.left) == (3, [])
+    assert (len(outcome.removed), outcome.left) == (3, [])
     assert [request.endswith("/networks/net/disconnect") for request in fake_engine.requests].count(True) == 1
 
 
@@ -149,17 +149,17 @@ def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEng
     fake_engine.network("net")
     fake_engine.networks["net"]["Containers"]["ep-4711"] = {"Name": "auth-l1"}
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert (removal.removed, removal.left) == (["network net"], [])
+    assert (outcome.removed, outcome.left) == (["network net"], [])
 
 
 def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.network("net", users=("stranger",))
 
-    removal = cleanup.remove(engine, HELD, sleep=no_sleep)
+    outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert [str(item) for item in removal.left] == ["network net: still used by stranger"]
+    assert [str(item) for item in outcome.left] == ["network net: still used by stranger"]
     assert list(fake_engine.networks["net"]["Containers"]) == ["stranger"]
 
 
@@ -168,8 +168,8 @@ def test_only_removing_everything_ends_the_pools(tmp_path: Path, engine: Engine)
     pool = Pool(root=tmp_path, environment="test", size=2)
     stacks.want(pool)
 
-    cleanup.sweep(stacks.book, engine)
+    removal.sweep(stacks.book, engine)
     assert stacks.inventory().pools == [pool]
 
-    cleanup.sweep(stacks.book, engine, everything=True)
+    removal.sweep(stacks.book, engine, everything=True)
     assert stacks.inventory().pools == []

@@ -13,13 +13,13 @@ from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 from invoke_shell import Shell
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
 from stackyard.leases.admission import Memory
 from stackyard.leases.warm import Inventory, Warm, WarmStacks
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.survey import open_book
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def test_every_command_closes_the_engines_it_opens(
 def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100))
 
     code, _, error = shell.run("env.up", "--name", "mine")
     assert (code, error.partition(",")[0]) == (4, "no memory for another stack of test")
@@ -100,7 +100,7 @@ def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
 def test_up_waits_for_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([100, 100])
     monkeypatch.setattr(
-        "stackyard.leases.ground.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
+        "stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
     )
 
     assert shell.run("env.up", "--name", "mine", "--queue-timeout", "1m")[0] == 0
@@ -164,7 +164,7 @@ def test_down_of_one_among_several_asks_which(shell: Shell, fake_engine: FakeEng
 def test_down_names_what_is_left_and_fails(
     shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    monkeypatch.setattr("stackyard.cleanup.removal.PAUSE", 0)
     lease = add_lease(fake_engine)
     fake_engine.network("net", lease.id, users=("stranger",))
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
@@ -447,8 +447,8 @@ def test_new_lines_are_followed_until_no_container_runs(
         return found
 
     monkeypatch.setattr(fake_engine, "answer", restarted)
-    monkeypatch.setattr("stackyard.commands.following.PAUSE", 0.01)
-    monkeypatch.setattr("stackyard.commands.following.RESTART", 0.2)
+    monkeypatch.setattr("stackyard.cli.following.PAUSE", 0.01)
+    monkeypatch.setattr("stackyard.cli.following.RESTART", 0.2)
 
     code, out, error = shell.run("env.logs", "--follow", "--tail", "1")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_docker import install_docker
 
-from stackyard.compose import Compose, port_conflict, start_at_once
+from stackyard.docker.compose import Compose, port_conflict, start_at_once
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 

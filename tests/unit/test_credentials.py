@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import credentials
-from stackyard.credentials import Credentials
 from stackyard.errors import BookError
+from stackyard.leases import credentials
+from stackyard.leases.credentials import Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

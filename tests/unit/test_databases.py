@@ -8,8 +8,8 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 import pytest
 from fake_postgres import FakeDatabase, FakePostgres
 
-from stackyard import databases
 from stackyard.errors import NotReadyError, StackyardError, UsageError
+from stackyard.stacks import databases
 
 URL = "postgresql://app:pw@127.0.0.1:9500/app"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackyard import durations
+from stackyard._util import durations
 from stackyard.errors import UsageError
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
-from stackyard import survey
-from stackyard.blueprints.records import NetworkPlan, VolumePlan
-from stackyard.engine import Engine, MemoryUse, Resource, images, inside, networks
-from stackyard.engine.client import each
-from stackyard.engine.patience import RESTORED, Patience, allowing
-from stackyard.engine.usage import sight
+from stackyard.docker import Engine, MemoryUse, Resource, images, in_use, inside, networks
+from stackyard.docker.engine import each
+from stackyard.docker.fast_start.records import NetworkPlan, VolumePlan
+from stackyard.docker.time_limit import RESTORED, Patience, allowing
+from stackyard.docker.usage import sight
 from stackyard.errors import EngineError, UnansweredError, UnlistedError, UsageError
 
 if TYPE_CHECKING:
@@ -233,7 +232,7 @@ def test_each_does_all_and_returns_the_refusals() -> None:
 
 
 def test_an_engine_that_hangs_is_found_out_at_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.engine.client.KNOCK_S", 0.2)
+    monkeypatch.setattr("stackyard.docker.engine.KNOCK_S", 0.2)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/silent.sock")
     with (
         unruly(tmp_path / "silent.sock", lambda *_: None),
@@ -266,14 +265,14 @@ def test_a_lost_book_waits_only_a_moment_for_its_engine_and_names_it(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(survey, "SURVEY_DEADLINE", 0.2)
+    monkeypatch.setattr(in_use, "SURVEY_DEADLINE", 0.2)
     began = time.monotonic()
     with (
         unruly(tmp_path / "e.sock", lambda _, path: http("OK") if path.endswith("/_ping") else None),
         Engine() as engine,
         pytest.raises(UnlistedError, match=r"the lease book is new, and .* did not answer within 0\.2 s"),
     ):
-        survey.open_book(None, engine).leases()
+        in_use.open_book(None, engine).leases()
 
     assert time.monotonic() - began < 10
 

@@ -14,10 +14,10 @@ import pytest
 from fake_docker import install_docker
 from unruly_engine import ANSWERS, Answer, http, unruly
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable

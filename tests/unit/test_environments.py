@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stackyard.environments import Budget, Environment, Health, load_all, project_root
 from stackyard.errors import ConfigError, UsageError
+from stackyard.project.environments import Budget, Environment, Health, load_all, project_root
 
 ROOT = Path(__file__).parents[2]
 YAML = "envs/docker_environments.yaml"
@@ -434,7 +434,9 @@ def test_an_installed_package_finds_the_project_from_the_working_directory_upwar
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("STACKYARD_ROOT", raising=False)
-    monkeypatch.setattr("stackyard.environments.roots.__file__", "/nowhere/lib/site/stackyard/environments/roots.py")
+    monkeypatch.setattr(
+        "stackyard.project.environments.roots.__file__", "/nowhere/lib/site/stackyard/project/environments/roots.py"
+    )
     (project / "deep/er").mkdir(parents=True)
     monkeypatch.chdir(project / "deep/er")
     assert project_root() == project
@@ -446,7 +448,9 @@ def test_an_installed_package_finds_the_project_from_the_working_directory_upwar
 
 def test_a_working_directory_that_is_gone_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STACKYARD_ROOT", raising=False)
-    monkeypatch.setattr("stackyard.environments.roots.__file__", "/nowhere/lib/site/stackyard/environments/roots.py")
+    monkeypatch.setattr(
+        "stackyard.project.environments.roots.__file__", "/nowhere/lib/site/stackyard/project/environments/roots.py"
+    )
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackyard.environments import parse_env, read_env
 from stackyard.errors import ConfigError
+from stackyard.project.environments import parse_env, read_env
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stackyard.environments import load_all
 from stackyard.errors import ConfigError
+from stackyard.project.environments import load_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable

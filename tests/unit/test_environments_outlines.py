@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import stackyard.environments
-from stackyard import statedir
-from stackyard.environments import Environment, outline
-from stackyard.environments import environment as environment_module
-from stackyard.environments import outlines as module
+import stackyard.project.environments
 from stackyard.errors import ConfigError, UsageError
+from stackyard.leases import state_directory
+from stackyard.project.environments import Environment, outline
+from stackyard.project.environments import environment as environment_module
+from stackyard.project.environments import outlines as module
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
     monkeypatch.setattr(module, "SETTLED", -(10**18))
     (tmp_path / "state").mkdir(mode=0o700)
-    (tmp_path / "state" / statedir.MARK).touch()
+    (tmp_path / "state" / state_directory.MARK).touch()
     return Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_ROOT": str(project)})
 
 
@@ -203,6 +203,8 @@ def test_notes_are_never_written_through_a_link(settings: Settings, tmp_path: Pa
 
 
 def test_the_package_has_what_it_lists_and_nothing_else() -> None:
-    assert all(getattr(stackyard.environments, name) is not None for name in stackyard.environments.__all__)
+    assert all(
+        getattr(stackyard.project.environments, name) is not None for name in stackyard.project.environments.__all__
+    )
     with pytest.raises(AttributeError, match="no attribute 'Outlaw'"):
-        stackyard.environments.Outlaw  # noqa: B018 - asked for only to be refused
+        stackyard.project.environments.Outlaw  # noqa: B018 - asked for only to be refused

@@ -10,8 +10,8 @@ import pytest
 import tasks
 from invoke_shell import Shell
 
-from stackyard.commands.task import Command, dashed
-from stackyard.environments import project_root
+from stackyard.cli.task import Command, dashed
+from stackyard.project.environments import project_root
 
 TASKS: Final = sorted(tasks.ns.task_names)
 LETTERS: Final = {"json": "j", "name": "n", "environment": "e", "follow": "f", "volumes": "v", "yes": "y"}

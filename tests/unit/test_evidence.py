@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stackyard import evidence
+from stackyard.stacks import diagnostics
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 LABEL = ["stackyard.lease=l1"]
 
@@ -20,7 +20,7 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
     )
     broken["log"] = b"password hunter2\nbye\nbye\n"
 
-    found = evidence.collect(engine, engine.containers(LABEL), secrets=["hunter2", ""])
+    found = diagnostics.collect(engine, engine.containers(LABEL), secrets=["hunter2", ""])
 
     assert [item.state.service for item in found] == ["auth", "redis"]
     assert str(found[0]).splitlines() == [
@@ -44,16 +44,18 @@ def test_a_container_gone_meanwhile_hides_nothing_of_the_others(fake_engine: Fak
         return (404, {"message": "gone"}) if "gone-l1" in path else plain(method, path, query, body)
 
     fake_engine.answer = answer  # type: ignore[method-assign]  # the engine forgets one container
-    assert [item.state.service for item in evidence.collect(engine, engine.containers(LABEL), secrets=[])] == ["redis"]
+    assert [item.state.service for item in diagnostics.collect(engine, engine.containers(LABEL), secrets=[])] == [
+        "redis"
+    ]
 
 
 def test_the_longest_secret_is_hidden_first() -> None:
-    assert evidence.redact("abcd", ["abcd", "ab"]) == "***"
+    assert diagnostics.redact("abcd", ["abcd", "ab"]) == "***"
 
 
 def test_the_explanation_ends_with_the_next_step() -> None:
-    removed = evidence.explain("r", [], repeat="invoke env.up --keep", kept=None)
-    kept = evidence.explain("r", [], repeat="invoke env.up --keep", kept="l1")
+    removed = diagnostics.explain("r", [], repeat="invoke env.up --keep", kept=None)
+    kept = diagnostics.explain("r", [], repeat="invoke env.up --keep", kept="l1")
 
     assert removed.splitlines() == [
         "r",

@@ -14,15 +14,15 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 
-from stackyard import flows, payload
-from stackyard.engine import Engine
-from stackyard.environments import Environment, project_root
+from stackyard.cli import flows, payload
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
 from stackyard.leases.records import ports_text
+from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.survey import open_book
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-    from stackyard.starts import Startup
+    from stackyard.stacks.start import Startup
 
 # stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """
@@ -207,7 +207,7 @@ def test_ports_stolen_again_and_again_end_the_run(yard: Yard, capfd: pytest.Capt
 def test_what_is_left_is_named_and_fails_the_run(
     yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    monkeypatch.setattr("stackyard.cleanup.removal.PAUSE", 0)
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
     plain = Stack.up
 
@@ -416,7 +416,7 @@ def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
 def test_a_run_without_memory_waits_then_fails_unless_forced(
     yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100))
 
     assert flows.test("test", ["--wait", "0.01"]) == 4
     assert yard.report()["exit_code"] == 4

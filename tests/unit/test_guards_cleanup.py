@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import cleanup
-from stackyard.candidates import plan
-from stackyard.cleanup import Leftover, Removal
-from stackyard.environments import Environment
+from stackyard.cleanup import removal
+from stackyard.cleanup.plan import plan
+from stackyard.cleanup.removal import Leftover, Removal
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-    from stackyard.candidates import Candidate
-    from stackyard.engine import Engine
+    from stackyard.cleanup.plan import Candidate
+    from stackyard.docker import Engine
     from stackyard.leases import Lease
 
 
@@ -39,7 +39,7 @@ def expired(book: LeaseBook, name: str = "test") -> Lease:
     return book.find(lease.id)
 
 
-@pytest.mark.parametrize("call", [cleanup.remove_stale, cleanup.remove_all])
+@pytest.mark.parametrize("call", [removal.remove_stale, removal.remove_all])
 @pytest.mark.parametrize("words", [{}, {"keep_volumes": False}, {"keep_volumes": True}])
 def test_only_the_removal_of_everything_takes_everything_and_volumes_go_only_if_asked(
     monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngine, call: Any, words: dict[str, bool]
@@ -57,11 +57,11 @@ def test_only_the_removal_of_everything_takes_everything_and_volumes_go_only_if_
         given.append((book, engine, everything, keep_volumes))
         return Removal()
 
-    monkeypatch.setattr("stackyard.survey.open_book", open_book)
-    monkeypatch.setattr(cleanup, "sweep", sweep)
+    monkeypatch.setattr("stackyard.docker.in_use.open_book", open_book)
+    monkeypatch.setattr(removal, "sweep", sweep)
     call(settings, **words)
 
-    assert given == [(opened, engines[0], call is cleanup.remove_all, words.get("keep_volumes", True))]
+    assert given == [(opened, engines[0], call is removal.remove_all, words.get("keep_volumes", True))]
     assert engines[0] is not None
 
 
@@ -87,9 +87,9 @@ def test_a_sweep_spares_the_living_and_volumes_unless_told_otherwise(
         given.append((*things, keep_volumes))
         return Removal()
 
-    monkeypatch.setattr(cleanup, "plan", planned)
-    monkeypatch.setattr(cleanup, "apply", apply)
-    cleanup.sweep(book, engine, **words)
+    monkeypatch.setattr(removal, "plan", planned)
+    monkeypatch.setattr(removal, "apply", apply)
+    removal.sweep(book, engine, **words)
 
     assert given == [(book, engine, everything, keep), (book, engine, [], keep)]
 
@@ -105,9 +105,9 @@ def test_the_data_of_a_swept_lease_goes_only_if_it_is_not_kept_and_volumes_are_a
     fake_engine.volume("data", lease.id)
     fake_engine.container("redis", lease.id)
 
-    removal = cleanup.sweep(book, engine, keep_volumes=keep)
+    outcome = removal.sweep(book, engine, keep_volumes=keep)
 
-    assert (bool(fake_engine.volumes), removal.leases, book.leases()) == (left, [lease.id], [])
+    assert (bool(fake_engine.volumes), outcome.leases, book.leases()) == (left, [lease.id], [])
     assert fake_engine.containers == {}
 
 
@@ -123,9 +123,9 @@ def test_the_data_of_a_lost_lease_goes_only_if_it_is_not_kept_and_volumes_are_as
     fake_engine.volume("data", lease)
     fake_engine.container("redis", "bbbbbbbb")
 
-    removal = cleanup._remove_lost(book, engine, lease, environment, keep_volumes=keep)
+    outcome = removal._remove_lost(book, engine, lease, environment, keep_volumes=keep)
 
-    assert f"container redis-{lease}" in removal.removed
+    assert f"container redis-{lease}" in outcome.removed
     assert (bool(fake_engine.volumes), list(fake_engine.containers)) == (left, ["redis-bbbbbbbb"])
 
 
@@ -135,18 +135,18 @@ def test_what_was_added_to_a_lost_stack_without_labels_goes_with_it(
     fake_engine.container("added", "aaaaaaaa")["labels"] = {"com.docker.compose.project": "stackyard-test-aaaaaaaa"}
     fake_engine.container("other", "bbbbbbbb")["labels"] = {"com.docker.compose.project": "stackyard-dev-aaaaaaaa"}
 
-    removal = cleanup._remove_lost(book, engine, "aaaaaaaa", "test", keep_volumes=True)
+    outcome = removal._remove_lost(book, engine, "aaaaaaaa", "test", keep_volumes=True)
 
-    assert (removal.removed, list(fake_engine.containers)) == (["container added-aaaaaaaa"], ["other-bbbbbbbb"])
+    assert (outcome.removed, list(fake_engine.containers)) == (["container added-aaaaaaaa"], ["other-bbbbbbbb"])
 
 
 def test_what_the_book_knows_by_now_is_not_lost(book: LeaseBook, engine: Engine, fake_engine: FakeEngine) -> None:
     lease, other = expired(book), expired(book)
     fake_engine.container("redis", lease.id)
 
-    assert cleanup._remove_lost(book, engine, lease.id, "test", keep_volumes=False) == Removal()
+    assert removal._remove_lost(book, engine, lease.id, "test", keep_volumes=False) == Removal()
     book.release(other)
-    assert cleanup._remove_lost(book, engine, lease.id, "test", keep_volumes=False) == Removal()
+    assert removal._remove_lost(book, engine, lease.id, "test", keep_volumes=False) == Removal()
     assert len(fake_engine.containers) == 1
 
 
@@ -156,13 +156,13 @@ def test_a_lease_is_kept_while_something_may_still_come(
     lease = expired(book)
     coming = SimpleNamespace(kind="container", name="late")
     answers: list[Sequence[object]] = [[coming], []]
-    monkeypatch.setattr("stackyard.unanswered.settle", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr("stackyard.stacks.unanswered.settle", lambda *_, **__: answers.pop(0))
     reason = "the engine was asked for it and has not answered, so it may still appear"
 
-    first = cleanup.remove_lease(book, engine, lease)
+    first = removal.remove_lease(book, engine, lease)
     assert first.left == [Leftover(kind="container", name="late", lease=lease.id, reason=reason)]
     assert (first.leases, [known.id for known in book.leases()]) == ([], [lease.id])
-    assert cleanup.remove_lease(book, engine, lease).leases == [lease.id]
+    assert removal.remove_lease(book, engine, lease).leases == [lease.id]
     assert book.leases() == []
 
 
@@ -175,7 +175,7 @@ def test_a_lease_is_removed_with_or_without_its_volumes(
     lease = expired(book)
     fake_engine.volume("data", lease.id)
 
-    cleanup.remove_lease(book, engine, lease, **words)
+    removal.remove_lease(book, engine, lease, **words)
 
     assert bool(fake_engine.volumes) is left
 
@@ -186,9 +186,9 @@ def test_only_what_the_plan_lists_is_removed(book: LeaseBook, engine: Engine, fa
         fake_engine.container("redis", lease.id)
     planned = [item for item in plan(book, engine) if item.lease == first.id]
 
-    removal = cleanup.apply(book, engine, planned)
+    outcome = removal.apply(book, engine, planned)
 
-    assert removal.leases == [first.id]
+    assert outcome.leases == [first.id]
     assert [lease.id for lease in book.leases()] == [second.id]
     assert list(fake_engine.containers) == [f"redis-{second.id}"]
 
@@ -200,7 +200,7 @@ def test_a_removal_is_plain_data_and_its_parts_add_up() -> None:
         Removal(removed=["network b"], left=[left], leases=["l2"]),
     ]
 
-    total = cleanup._total(parts, 2.5)
+    total = removal._total(parts, 2.5)
 
     assert total == Removal(removed=["container a", "network b"], left=[left], leases=["l1", "l2"], seconds=2.5)
     assert replace(total, removed=[]).to_json() == {

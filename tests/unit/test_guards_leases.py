@@ -249,7 +249,7 @@ def test_a_discarded_directory_goes_with_all_that_is_in_it_and_nothing_else(fold
 
 def test_a_discard_that_is_cut_short_leaves_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[tuple[Path, str]] = []
-    monkeypatch.setattr("stackyard.files.remove_tree", lambda path, *, last: removed.append((path, last)))
+    monkeypatch.setattr("stackyard._util.files.remove_tree", lambda path, *, last: removed.append((path, last)))
 
     files.discard(folder)
 

@@ -14,21 +14,21 @@ from tests.mutants.survivors import Change
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIFF = """# stackyard.cleanup.x_sweep__mutmut_1: survived
---- src/stackyard/cleanup.py
-+++ src/stackyard/cleanup.py
+DIFF = """# stackyard.cleanup.removal.x_sweep__mutmut_1: survived
+--- src/stackyard/cleanup/removal.py
++++ src/stackyard/cleanup/removal.py
 @@ -1,3 +1,3 @@
  def sweep():
 -    keep = a and not b
 +    keep = a or not b
      return keep
 """
-CHANGE = Change(function="stackyard.cleanup.sweep", was="keep = a and not b", now="keep = a or not b")
+CHANGE = Change(function="stackyard.cleanup.removal.sweep", was="keep = a and not b", now="keep = a or not b")
 
 
 def test_a_change_is_read_from_mutmuts_diff() -> None:
-    assert Change.of("stackyard.cleanup.x_sweep__mutmut_1", DIFF) == CHANGE
-    assert survivors.function_of("stackyard.stacks.xǁStackǁ_up__mutmut_12") == "stackyard.stacks.Stack._up"
+    assert Change.of("stackyard.cleanup.removal.x_sweep__mutmut_1", DIFF) == CHANGE
+    assert survivors.function_of("stackyard.stacks.stack.xǁStackǁ_up__mutmut_12") == "stackyard.stacks.stack.Stack._up"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_change_is_read_from_mutmuts_diff() -> None:
         (CHANGE.function, CHANGE.was, None, True),
         (CHANGE.function, CHANGE.was, "keep = a", False),
         (CHANGE.function, "keep = a", None, False),
-        ("stackyard.cleanup.apply", CHANGE.was, CHANGE.now, False),
+        ("stackyard.cleanup.removal.apply", CHANGE.was, CHANGE.now, False),
     ],
 )
 def test_only_a_listed_change_may_survive(function: str, was: str, now: str | None, excused: bool) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import ownership
-from stackyard.engine.records import PROJECT_LABEL, Resource
-from stackyard.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, Holdings, Owned
+from stackyard.docker import ownership
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, Holdings, Owned
+from stackyard.docker.records import PROJECT_LABEL, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import cleanup, process
-from stackyard.environments import Environment
+from stackyard._util import process
+from stackyard.cleanup import removal
 from stackyard.errors import UsageError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_down_takes_kept_data_only_if_told_to(
 ) -> None:
     stack = stack_of(name, book, engine=object())
     given: list[object] = []
-    monkeypatch.setattr(cleanup, "remove_lease", lambda *things, keep_volumes: given.extend([*things, keep_volumes]))
+    monkeypatch.setattr(removal, "remove_lease", lambda *things, keep_volumes: given.extend([*things, keep_volumes]))
 
     stack.down(**words)
 
@@ -59,7 +60,7 @@ def test_down_takes_kept_data_only_if_told_to(
 
 def test_a_reset_takes_kept_data_only_if_told_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
-    monkeypatch.setattr("stackyard.resets.reset", lambda *words: done.append(words))
+    monkeypatch.setattr("stackyard.stacks.resets.reset", lambda *words: done.append(words))
     stack = stack_of("dev", book)
 
     with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it"):
@@ -78,8 +79,8 @@ async def test_a_database_is_made_in_the_stacks_own_postgres(stack: Stack, monke
     async def aclone(url: str, name: str | None) -> None:
         made.append((url, name))
 
-    monkeypatch.setattr("stackyard.databases.clone", lambda url, name: made.append((url, name)))
-    monkeypatch.setattr("stackyard.databases.aclone", aclone)
+    monkeypatch.setattr("stackyard.stacks.databases.clone", lambda url, name: made.append((url, name)))
+    monkeypatch.setattr("stackyard.stacks.databases.aclone", aclone)
     stack.database("mine")
     stack.database()
     await stack.adatabase("mine")

@@ -16,11 +16,12 @@ import pytest
 from fake_host import BOOKWORM, VERSION, answering, put_file, put_program
 from unruly_engine import ANSWERS, SLOW, unruly
 
-from stackyard import cleanup
+from stackyard.cleanup import removal
+from stackyard.docker import endpoint
+from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, EngineError
 from stackyard.host import __main__ as program
-from stackyard.host import daemon, endpoint, setup
-from stackyard.host.endpoint import Endpoint, Knock, version_tuple
+from stackyard.host import daemon, setup
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def test_wrong_answer_is_no_engine(answer: object) -> None:
 
 @pytest.mark.usefixtures("host")
 def test_what_does_not_speak_http_is_no_engine() -> None:
-    import socket  # noqa: PLC0415 - this test alone serves by hand
+    import socket
 
     path = Endpoint.find().socket
     with socket.socket(socket.AF_UNIX) as server:
@@ -557,10 +558,10 @@ def test_forbidden_socket_is_known_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("installed")
 def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    left = cleanup.Leftover(kind="network", name="n1", lease="l1", reason="in use")
-    removal = cleanup.Removal(removed=["container c1"], left=[left])
+    left = removal.Leftover(kind="network", name="n1", lease="l1", reason="in use")
+    outcome = removal.Removal(removed=["container c1"], left=[left])
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="26.1.5"))
-    monkeypatch.setattr(cleanup, "remove_stale", lambda: removal)
+    monkeypatch.setattr(outcome, "remove_stale", lambda: outcome)
 
     assert setup.ensure_engine(host, say=said.append) == "26.1.5"
     assert said == [
@@ -574,7 +575,7 @@ def test_failed_sweep_does_not_stop_the_run(said: list[str], monkeypatch: pytest
     def refuse() -> object:
         raise BookError("the lease book is broken")
 
-    monkeypatch.setattr(cleanup, "remove_stale", refuse)
+    monkeypatch.setattr(removal, "remove_stale", refuse)
 
     setup.sweep(said.append)
 

@@ -10,13 +10,14 @@ from fake_host import BOOKWORM, VERSION, answering, put_file, put_program
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from stackyard import cleanup
-from stackyard.commands import doctor
-from stackyard.environments import load_all
+from stackyard.checks import host as checks
+from stackyard.cleanup import removal
+from stackyard.cli import doctor
 from stackyard.errors import EngineError
-from stackyard.host import checks, setup
+from stackyard.host import setup
 from stackyard.host.machine import Machine
-from stackyard.leases import LeaseBook, ground, owners
+from stackyard.leases import LeaseBook, host_ports, owners
+from stackyard.project.environments import load_all
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(ground, "can_bind", lambda _: True)
+    monkeypatch.setattr(host_ports, "can_bind", lambda _: True)
     put_program(tmp_path, "docker", DOCKER)
     for name in ("apt-get", "dpkg", "gpgv", "perl", "tar", "newuidmap"):
         put_program(tmp_path, name)
@@ -168,15 +169,15 @@ def test_weak_engine_is_a_warning(host: Machine, changes: dict[str, Any], name: 
 
 
 def test_full_disk_fails(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "DISK_MB", 10**12)
+    monkeypatch.setattr(host, "DISK_MB", 10**12)
 
     assert examine(host, answers())["disk"].status == "fail"
 
 
 def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     port = load_all()["test"].ports["postgres"]
-    monkeypatch.setattr(ground, "can_bind", lambda wanted: wanted != port)
-    monkeypatch.setattr(ground, "port_holders", lambda _: {port: "pid 7 (postgres)"})
+    monkeypatch.setattr(host_ports, "can_bind", lambda wanted: wanted != port)
+    monkeypatch.setattr(host_ports, "port_holders", lambda _: {port: "pid 7 (postgres)"})
 
     finding = examine(host, answers())["ports"]
 
@@ -186,7 +187,7 @@ def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypa
 def test_a_port_of_our_own_stack_is_no_warning(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = load_all()["dev"]
     lease = LeaseBook(Settings.load()).acquire(environment, fixed="only", ttl=math.inf)
-    monkeypatch.setattr(ground, "can_bind", lambda wanted: wanted not in environment.ports.values())
+    monkeypatch.setattr(host_ports, "can_bind", lambda wanted: wanted not in environment.ports.values())
 
     finding = examine(host, answers())["ports"]
 
@@ -257,7 +258,7 @@ def finding(name: str, status: checks.Status, fix: str = "") -> checks.Finding:
 
 def examined(monkeypatch: pytest.MonkeyPatch, *rounds: list[checks.Finding]) -> None:
     left = list(rounds)
-    monkeypatch.setattr(checks, "examine", lambda: left.pop(0))
+    monkeypatch.setattr(host, "examine", lambda: left.pop(0))
 
 
 def test_doctor_prints_a_table_and_the_fixes(
@@ -289,11 +290,11 @@ def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatc
     done: list[str] = []
     monkeypatch.setattr(setup, "ensure_engine", lambda **_: done.append("engine"))
 
-    def remove_stale() -> cleanup.Removal:
+    def remove_stale() -> removal.Removal:
         done.append("stale")
-        return cleanup.Removal()
+        return removal.Removal()
 
-    monkeypatch.setattr(cleanup, "remove_stale", remove_stale)
+    monkeypatch.setattr(removal, "remove_stale", remove_stale)
     examined(monkeypatch, [finding("engine", "fail"), finding("leftovers", "warn")], [finding("engine", "ok")])
 
     doctor.doctor(Context(), fix=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fake_host import put_program
 
-from stackyard.host import filters
+from stackyard.host import iptables
 from stackyard.host.machine import Machine
 
 EMPTY = """\
@@ -22,7 +22,7 @@ COMMIT
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with both kinds of tables and no rule in the newer ones."""
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    for name in filters.PROGRAMS:
+    for name in iptables.PROGRAMS:
         put_program(tmp_path, f"{name}-legacy")
         save(tmp_path, name, EMPTY)
     return Machine(base=tmp_path, uid=0)
@@ -34,15 +34,15 @@ def save(base: Path, name: str, text: str) -> None:
 
 
 def test_the_older_tables_are_taken_where_the_newer_ones_are_empty(host: Machine) -> None:
-    folder = filters.legacy_folder(host)
+    folder = iptables.legacy_folder(host)
 
     assert folder == str(host.base / "run/stackyard/iptables-legacy")
-    for name in filters.PROGRAMS:
+    for name in iptables.PROGRAMS:
         assert (Path(folder) / name).readlink() == host.base / f"bin/{name}-legacy"
-    assert filters.legacy_folder(host) == folder
+    assert iptables.legacy_folder(host) == folder
 
 
-@pytest.mark.parametrize("name", filters.PROGRAMS)
+@pytest.mark.parametrize("name", iptables.PROGRAMS)
 @pytest.mark.parametrize(
     "line",
     [
@@ -55,8 +55,8 @@ def test_the_older_tables_are_taken_where_the_newer_ones_are_empty(host: Machine
 def test_rules_of_anybody_in_the_newer_tables_stay_beside_the_engine_s(host: Machine, name: str, line: str) -> None:
     save(host.base, name, EMPTY.replace("COMMIT", f"{line}\nCOMMIT"))
 
-    assert filters.legacy_folder(host) is None
-    assert not (host.base / filters.FOLDER).exists()
+    assert iptables.legacy_folder(host) is None
+    assert not (host.base / iptables.FOLDER).exists()
 
 
 @pytest.mark.parametrize("program", ["iptables-legacy", "ip6tables-legacy", "iptables-nft-save"])
@@ -64,20 +64,20 @@ def test_a_machine_that_lacks_a_program_or_the_kernel_s_tables_keeps_the_newer_o
     host: Machine, program: str
 ) -> None:
     put_program(host.base, program, "exit 3")
-    refused = filters.legacy_folder(host)
+    refused = iptables.legacy_folder(host)
     (host.base / "bin" / program).unlink()
 
-    assert [refused, filters.legacy_folder(host)] == [None, None]
+    assert [refused, iptables.legacy_folder(host)] == [None, None]
 
 
 def test_the_engine_s_tables_are_told_by_the_chain_it_makes(host: Machine) -> None:
     put_program(host.base, "iptables-nft", "exit 1")
 
-    assert filters.engines(host) == "iptables-legacy"
+    assert iptables.engines(host) == "iptables-legacy"
 
 
 def test_two_engines_chains_or_no_way_to_look_tell_nothing(host: Machine) -> None:
     put_program(host.base, "iptables-nft")
 
-    assert filters.engines(host) is None
-    assert filters.engines(Machine(base=host.base, uid=1000)) is None
+    assert iptables.engines(host) is None
+    assert iptables.engines(Machine(base=host.base, uid=1000)) is None

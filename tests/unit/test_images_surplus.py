@@ -11,11 +11,11 @@ from invoke_shell import shaped
 from lease_records import Surroundings
 
 from stackyard import images
-from stackyard.commands.cleanup import images as remove_images
-from stackyard.engine import Engine
-from stackyard.images import surplus
+from stackyard.cli.cleanup import images as remove_images
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
+from stackyard.images import unused
 from stackyard.settings import Settings
-from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def outdated(image_yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def found() -> list[str]:
     with Engine() as engine:
-        return [item.name for item in surplus.find(engine)]
+        return [item.name for item in unused.find(engine)]
 
 
 def test_surplus_is_what_no_recipe_names_and_what_has_no_name(outdated: dict[str, str]) -> None:

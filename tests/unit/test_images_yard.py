@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard import images
-from stackyard.engine import Engine
+from stackyard.docker import Engine
 from stackyard.errors import ImageError, UsageError
-from stackyard.images.yard import is_as_named
+from stackyard.images.store import is_as_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -329,7 +329,7 @@ def test_the_perl_modules_a_bare_host_lacks_are_fetched_and_not_installed(image_
 
 
 def test_what_takes_longest_is_begun_first(image_yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.images.yard.WORKERS", 1)  # two would race to be noted first
+    monkeypatch.setattr("stackyard.images.store.WORKERS", 1)  # two would race to be noted first
 
     images.ensure("debian", source="packages")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stackyard import process
+from stackyard._util import process
 
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = """
@@ -24,9 +24,9 @@ class Finder:
 sys.meta_path.insert(0, Finder)
 """
 STARTS = {
-    "noxw": (["-m", "stackyard.sessions", "--", "--version"], "nox"),
-    "invoke": (["-m", "invoke", "ports.list"], "stackyard.commands"),
-    "allocate": (["scripts/allocate_test_ports.py", "--help"], "stackyard.commands"),
+    "noxw": (["-m", "stackyard.cli.sessions", "--", "--version"], "nox"),
+    "invoke": (["-m", "invoke", "ports.list"], "stackyard.cli"),
+    "allocate": (["scripts/allocate_test_ports.py", "--help"], "stackyard.cli"),
     "verify": (["scripts/verify_alpine_containers.py", "--help"], "stackyard.errors"),
     "benchmark": (["scripts/docker_validation_benchmark.py", "--help"], "stackyard.bench"),
 }

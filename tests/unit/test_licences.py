@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from packaging.requirements import Requirement
 
-from stackyard.environments import project_root
+from stackyard.cli.pipelines import licences
 from stackyard.errors import UsageError
-from stackyard.pipelines import licences
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

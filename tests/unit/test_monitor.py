@@ -20,15 +20,15 @@ from invoke.exceptions import Exit
 from prometheus_client.parser import text_string_to_metric_families as parse
 from rich.console import Console
 
-from stackyard.commands import monitor as commands
-from stackyard.engine.usage import counters, sight
-from stackyard.environments import Environment, project_root
+from stackyard.cli import monitor as commands
+from stackyard.docker.in_use import open_book
+from stackyard.docker.usage import counters, sight
 from stackyard.errors import BookError, EngineError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.monitor import Watcher, exports, tables
 from stackyard.monitor.metrics import StackCollector
+from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
-from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import Lease
 
 PID = 4_194_305  # above the largest a kernel gives out
@@ -340,7 +340,7 @@ def test_one_look_is_a_table_and_one_line_of_json_a_look(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("stackyard.commands.monitor.sleep", nap)
+    monkeypatch.setattr("stackyard.cli.monitor.sleep", nap)
     commands.stats(Context(), json=True, interval="7s")
     lines = capsys.readouterr().out.splitlines()
 
@@ -373,7 +373,7 @@ def test_the_live_view_outlives_an_engine_that_is_away_for_a_while(
             raise KeyboardInterrupt
         naps.pop(0)()
 
-    monkeypatch.setattr("stackyard.commands.monitor.sleep", nap)
+    monkeypatch.setattr("stackyard.cli.monitor.sleep", nap)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

@@ -70,7 +70,7 @@ def noxw(tree: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
 def calls(tree: Path) -> list[str]:
     file = tree.parent / "calls"
     text = file.read_text() if file.exists() else ""
-    found = re.sub(r"-m stackyard.sessions --( |$)", r"nox\1", text, flags=re.MULTILINE).splitlines()
+    found = re.sub(r"-m stackyard.cli.sessions --( |$)", r"nox\1", text, flags=re.MULTILINE).splitlines()
     file.unlink(missing_ok=True)
     return found
 
@@ -416,14 +416,14 @@ def test_broken_pip_configuration_is_passed_over(tree: Path) -> None:
         ("--version", "nox --version"),
         ("-s lint types unit -- -s", "nox -s lint types unit -- -s"),
         ("-s unit-3.12", "nox -s unit-3.12"),
-        ("-s test", "-m stackyard.sessions --engine -- -s test"),
-        ("-stest", "-m stackyard.sessions --engine -- -stest"),
-        ("--session=test", "-m stackyard.sessions --engine -- --session=test"),
-        ("--sessions lint test", "-m stackyard.sessions --engine -- --sessions lint test"),
-        ("-e test", "-m stackyard.sessions --engine -- -e test"),
-        ("-t docker", "-m stackyard.sessions --engine -- -t docker"),
-        ("--yes -s test", "-m stackyard.sessions --engine --yes -- -s test"),
-        ("-s test -- --yes", "-m stackyard.sessions --engine -- -s test -- --yes"),
+        ("-s test", "-m stackyard.cli.sessions --engine -- -s test"),
+        ("-stest", "-m stackyard.cli.sessions --engine -- -stest"),
+        ("--session=test", "-m stackyard.cli.sessions --engine -- --session=test"),
+        ("--sessions lint test", "-m stackyard.cli.sessions --engine -- --sessions lint test"),
+        ("-e test", "-m stackyard.cli.sessions --engine -- -e test"),
+        ("-t docker", "-m stackyard.cli.sessions --engine -- -t docker"),
+        ("--yes -s test", "-m stackyard.cli.sessions --engine --yes -- -s test"),
+        ("-s test -- --yes", "-m stackyard.cli.sessions --engine -- -s test -- --yes"),
         ("--no-engine -s test", "nox -s test"),
         ("--setup-only", "-m stackyard.host --setup-only"),
     ],
@@ -437,7 +437,7 @@ def test_only_what_may_need_docker_asks_for_an_engine(tree: Path, words: str, be
 def test_session_named_in_the_environment_counts(tree: Path) -> None:
     noxw(tree, NOXSESSION="lint,test")
 
-    assert calls(tree)[-1] == "became -P -m stackyard.sessions --engine --"
+    assert calls(tree)[-1] == "became -P -m stackyard.cli.sessions --engine --"
 
 
 def test_set_up_alone_without_engine_stops_there(tree: Path) -> None:

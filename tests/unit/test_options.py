@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from invoke_shell import ended
 
-from stackyard.environments import Environment
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_a_hostile_name_is_refused_everywhere(folder: Path, name: str) -> None:
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_name_outside_the_rule_reaches_the_disk(folder: Path, name: str) -> None:
-    from stackyard.leases.names import ID  # noqa: PLC0415 - only to leave the good ones out
+    from stackyard.leases.names import ID
 
     if ID.fullmatch(name):
         return
@@ -121,7 +121,7 @@ def test_no_name_outside_the_rule_reaches_the_disk(folder: Path, name: str) -> N
 
 @pytest.mark.parametrize("command", SHELL)
 def test_execs_words_never_meet_a_shell(folder: Path, fake_engine: FakeEngine, command: str) -> None:
-    from fake_docker import install_docker  # noqa: PLC0415 - needs PATH set
+    from fake_docker import install_docker
 
     calls = install_docker(folder, "exit 0")
     lease = LeaseBook(Settings.load()).acquire(Environment.load("test"), ttl=60)

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stackyard import cleanup, ownership
-from stackyard.candidates import plan
-from stackyard.engine.records import Resource
-from stackyard.environments import Environment, project_root
+from stackyard.cleanup import removal
+from stackyard.cleanup.plan import plan
+from stackyard.docker import ownership
+from stackyard.docker.endpoint import Endpoint
+from stackyard.docker.ownership import Holdings
+from stackyard.docker.records import Resource
 from stackyard.errors import UsageError
-from stackyard.host.endpoint import Endpoint
 from stackyard.leases import Lease, LeaseBook, Owner, Survivor
 from stackyard.leases.records import ports_text
-from stackyard.ownership import Holdings
+from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -144,14 +145,14 @@ def test_a_clean_up_removes_what_the_plan_lists_and_nothing_that_is_not_ours(
     before = {f"{item.kind} {item.name}" for item in world.things}
 
     planned = plan(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
-    removal = cleanup.sweep(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
+    outcome = removal.sweep(book, world, everything=everything, keep_volumes=keep_volumes)  # type: ignore[arg-type]
 
     assert {f"{item.kind} {item.name}" for item in planned if item.kind != "lease"} == going
-    assert set(removal.removed) == going
-    assert len(removal.removed) == len(going)
+    assert set(outcome.removed) == going
+    assert len(outcome.removed) == len(going)
     assert {f"{item.kind} {item.name}" for item in world.things} == before - going
-    assert set(removal.leases) == {item.lease for item in planned if item.kind == "lease"} - staying
-    assert {lease.id for lease in book.leases()} == {lease.id for lease in leases} - set(removal.leases)
+    assert set(outcome.leases) == {item.lease for item in planned if item.kind == "lease"} - staying
+    assert {lease.id for lease in book.leases()} == {lease.id for lease in leases} - set(outcome.leases)
 
 
 def test_a_lease_renewed_after_the_plan_keeps_its_stack(book: LeaseBook) -> None:
@@ -160,9 +161,9 @@ def test_a_lease_renewed_after_the_plan_keeps_its_stack(book: LeaseBook) -> None
     planned = plan(book, world)  # type: ignore[arg-type]
     book.renew(stale.id, 600)
 
-    removal = cleanup.apply(book, world, [x for x in planned if x.command == "stale"])  # type: ignore[arg-type]
+    outcome = removal.apply(book, world, [x for x in planned if x.command == "stale"])  # type: ignore[arg-type]
 
-    assert (removal.removed, removal.leases, len(world.things)) == ([], [], 1)
+    assert (outcome.removed, outcome.leases, len(world.things)) == ([], [], 1)
 
 
 def test_a_lost_lease_that_is_leased_again_after_the_plan_keeps_its_stack(book: LeaseBook) -> None:
@@ -174,7 +175,7 @@ def test_a_lost_lease_that_is_leased_again_after_the_plan_keeps_its_stack(book: 
     assert [item.why for item in planned] == ["the book has no such lease"]
     book.acquire(dev, ttl=60)
 
-    assert cleanup.apply(book, world, planned).removed == []  # type: ignore[arg-type]
+    assert removal.apply(book, world, planned).removed == []  # type: ignore[arg-type]
     assert len(world.things) == 1
 
 
@@ -205,9 +206,9 @@ def test_a_book_from_a_backup_takes_a_running_stack_for_no_leftover(book: LeaseB
     lease = put_back(book, lambda: book.acquire(test, ttl=600, force=True))
     world = standing(lease, book.host)
 
-    removal = cleanup.sweep(book, world, everything=everything)  # type: ignore[arg-type]
+    outcome = removal.sweep(book, world, everything=everything)  # type: ignore[arg-type]
 
-    assert (removal.removed == ["container c"]) is everything
+    assert (outcome.removed == ["container c"]) is everything
     assert (lease.id in {known.id for known in book.leases()}) is not everything
 
 
@@ -223,15 +224,15 @@ def test_a_running_stack_stays_though_the_book_from_a_backup_gave_its_place_to_a
     lease = put_back(book, change)
     world = standing(lease, book.host)
 
-    assert cleanup.sweep(book, world).removed == []  # type: ignore[arg-type]
-    assert cleanup.sweep(book, world, everything=True).removed == ["container c"]  # type: ignore[arg-type]
+    assert removal.sweep(book, world).removed == []  # type: ignore[arg-type]
+    assert removal.sweep(book, world, everything=True).removed == ["container c"]  # type: ignore[arg-type]
 
 
 def test_what_appears_under_a_released_lease_is_a_leftover(book: LeaseBook) -> None:
     lease = book.acquire(Environment.load("test"), ttl=600, force=True)
     book.release(lease)
 
-    assert cleanup.sweep(book, standing(lease, book.host)).removed == ["container c"]  # type: ignore[arg-type]
+    assert removal.sweep(book, standing(lease, book.host)).removed == ["container c"]  # type: ignore[arg-type]
 
 
 def test_a_stack_that_a_moved_book_cannot_reach_keeps_its_lease(tmp_path: Path, book: LeaseBook) -> None:
@@ -240,10 +241,10 @@ def test_a_stack_that_a_moved_book_cannot_reach_keeps_its_lease(tmp_path: Path, 
     moved = LeaseBook(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "moved")}))
     book.directory.parent.rename(tmp_path / "moved")
 
-    removal = cleanup.remove_lease(moved, world, moved.find(lease.id))  # type: ignore[arg-type]
+    outcome = removal.remove_lease(moved, world, moved.find(lease.id))  # type: ignore[arg-type]
 
-    assert [item.name for item in removal.left] == ["c"]
-    assert f"belongs to lease book {book.host}" in removal.left[0].reason
+    assert [item.name for item in outcome.left] == ["c"]
+    assert f"belongs to lease book {book.host}" in outcome.left[0].reason
     assert [known.id for known in moved.leases()] == [lease.id]
     assert len(world.things) == 1
 
@@ -260,10 +261,10 @@ def test_a_volume_made_again_under_the_same_name_while_its_stack_ends_stays(book
             world.things = [Resource(kind="volume", id="x", name="x", labels={})]
 
     world.remove = meddle  # type: ignore[method-assign]
-    removal = cleanup.remove_lease(book, world, lease)  # type: ignore[arg-type]
+    outcome = removal.remove_lease(book, world, lease)  # type: ignore[arg-type]
 
     assert [item.labels for item in world.things] == [{}]
-    assert removal.left == []
+    assert outcome.left == []
 
 
 def test_only_the_removal_that_names_it_takes_data(book: LeaseBook) -> None:
@@ -272,13 +273,13 @@ def test_only_the_removal_that_names_it_takes_data(book: LeaseBook) -> None:
     other = replace(mine, id="other", name="other", labels=dict(mine.labels) | {"stackyard.lease": "dev-ffffff"})
     world = World([mine, other])
 
-    cleanup.sweep(book, world, everything=True, keep_volumes=False)  # type: ignore[arg-type]
+    removal.sweep(book, world, everything=True, keep_volumes=False)  # type: ignore[arg-type]
     assert world.things == [mine, other]
 
-    removal = cleanup.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
-    assert (removal.removed, world.things) == (["volume data"], [other])
+    outcome = removal.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
+    assert (outcome.removed, world.things) == (["volume data"], [other])
     with pytest.raises(UsageError, match="test keeps no data"):
-        cleanup.remove_data(book, world, Environment.load("test"))  # type: ignore[arg-type]
+        removal.remove_data(book, world, Environment.load("test"))  # type: ignore[arg-type]
 
 
 def test_data_goes_with_the_stack_that_is_up(book: LeaseBook) -> None:
@@ -286,9 +287,9 @@ def test_data_goes_with_the_stack_that_is_up(book: LeaseBook) -> None:
     labels = labels_of("labelled", dev, book.host)
     world = World([Resource(kind=kind, id="x", name="x", labels=labels) for kind in ("container", "volume")])
 
-    removal = cleanup.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
+    outcome = removal.remove_data(book, world, Environment.load("dev"))  # type: ignore[arg-type]
 
-    assert (removal.removed, removal.leases, world.things) == (["container x", "volume x"], [dev.id], [])
+    assert (outcome.removed, outcome.leases, world.things) == (["container x", "volume x"], [dev.id], [])
 
 
 @pytest.mark.parametrize("environment", ["test", "dev"])

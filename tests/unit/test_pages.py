@@ -11,11 +11,11 @@ import pytest
 from invoke.context import Context
 
 from stackyard.bench.requirements import REQUIREMENTS
-from stackyard.commands.bench import report
-from stackyard.environments import project_root
+from stackyard.cli.bench import report
 from stackyard.errors import UsageError
-from stackyard.pages import glance, page, promises, sections, summary, trends, words, write
-from stackyard.pages.inputs import Facts, gather
+from stackyard.project.environments import project_root
+from stackyard.report import glance, page, promises, sections, summary, trends, wording, write
+from stackyard.report.inputs import Facts, gather
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -354,18 +354,18 @@ def test_hostile_names_stay_text_in_every_file(tmp_path: Path) -> None:
 
 
 def test_a_unit_follows_its_figure() -> None:
-    assert [words.quantity(2, unit) for unit in ("s", "x", "%", "")] == ["2.00 s", "2.00x", "2 %", "2"]
-    assert words.quantity(None, "s") == "-"
+    assert [wording.quantity(2, unit) for unit in ("s", "x", "%", "")] == ["2.00 s", "2.00x", "2 %", "2"]
+    assert wording.quantity(None, "s") == "-"
 
 
 def test_a_change_has_a_sign_and_none_without_a_start() -> None:
-    assert [words.change(1.0, after) for after in (1.5, 0.5, 1.0, 0.999)] == ["+50 %", "-50 %", "+0 %", "+0 %"]
-    assert words.change(0.0, 1.0) == "-"
-    assert [words.ratio(3.0, 1.5), words.ratio(None, 1.0), words.ratio(1.0, 0.0)] == ["2.00x", "-", "-"]
+    assert [wording.change(1.0, after) for after in (1.5, 0.5, 1.0, 0.999)] == ["+50 %", "-50 %", "+0 %", "+0 %"]
+    assert wording.change(0.0, 1.0) == "-"
+    assert [wording.ratio(3.0, 1.5), wording.ratio(None, 1.0), wording.ratio(1.0, 0.0)] == ["2.00x", "-", "-"]
 
 
 def test_a_promise_says_its_direction() -> None:
-    assert words.promise(made.result("pool", "hits", 99.0, unit="%", better="more", target=95.0)) == "at least 95 %"
+    assert wording.promise(made.result("pool", "hits", 99.0, unit="%", better="more", target=95.0)) == "at least 95 %"
 
 
 def measured(*rows: Result, **given: Any) -> Facts:
@@ -439,7 +439,7 @@ def test_a_comparison_says_which_of_the_two_is_faster(own: float, peer: float, t
     ],
 )  # fmt: skip
 def test_a_margin_says_how_far_a_figure_is_from_its_limit(figure: float, target: float, text: str) -> None:
-    assert words.margin(made.result("startup", "x", figure, target=target)) == text
+    assert wording.margin(made.result("startup", "x", figure, target=target)) == text
 
 
 def test_what_fell_short_is_linked_from_the_top_with_the_digits_that_show_it(tmp_path: Path) -> None:

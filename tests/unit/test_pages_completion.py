@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import page_facts as made
 import pytest
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.bench.suites import MODULES
-from stackyard.environments import project_root
 from stackyard.errors import StackyardError
-from stackyard.pages import completion, write
-from stackyard.pages.completion import Deliverables
-from stackyard.pages.inputs import Facts, gather
-from stackyard.report import format_bound, format_figure
+from stackyard.project.environments import project_root
+from stackyard.report import completion, write
+from stackyard.report.completion import Deliverables
+from stackyard.report.inputs import Facts, gather
+from stackyard.report.tables import format_bound, format_figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

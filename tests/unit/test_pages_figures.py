@@ -4,8 +4,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from stackyard.pages import figures
-from stackyard.pages.figures import Bar, Point
+from stackyard.report import figures
+from stackyard.report.figures import Bar, Point
 
 
 def parsed(drawing: str) -> ET.Element:

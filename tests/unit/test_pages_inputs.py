@@ -7,8 +7,8 @@ import page_facts as made
 import pytest
 
 from stackyard.errors import UsageError
-from stackyard.pages.inputs import gather, read_run
-from stackyard.report import write_json
+from stackyard.report.inputs import gather, read_run
+from stackyard.report.tables import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

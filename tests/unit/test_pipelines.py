@@ -12,9 +12,10 @@ import pytest
 import yaml
 from fake_docker import install_docker
 
-from stackyard import pipelines, process
-from stackyard.environments import project_root
+from stackyard._util import process
+from stackyard.cli import pipelines
 from stackyard.errors import CommandError, UsageError
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,16 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from stackyard.errors import NotReadyError, UsageError
-from stackyard.probes import (
-    HttpProbe,
-    PostgresProbe,
-    Probe,
-    RedisProbe,
-    TcpProbe,
-    WebSocketProbe,
-    preload,
-    probe_for,
-)
+from stackyard.probes import HttpProbe, PostgresProbe, Probe, RedisProbe, TcpProbe, WebSocketProbe, preload, probe_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

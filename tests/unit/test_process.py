@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import process
-from stackyard.environments import project_root
+from stackyard._util import process
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stackyard.process import Completed
+    from stackyard._util.process import Completed
 
 SUITE = "def test_one(stack): pass\ndef test_two(stack): pass\n"
 

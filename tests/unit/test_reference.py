@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from stackyard import settings
-from stackyard.commands import reference
-from stackyard.environments import project_root
+from stackyard.cli import reference
+from stackyard.project.environments import project_root
 
 
 @pytest.mark.parametrize("name", ["commands.md", "json.md", "settings.md"])
 def test_a_page_is_what_the_code_says(name: str) -> None:
     file = project_root() / reference.FOLDER / name
 
-    assert file.read_text() == reference.pages()[name], "write it with python -m stackyard.commands.reference"
+    assert file.read_text() == reference.pages()[name], "write it with python -m stackyard.cli.reference"
 
 
 def test_every_setting_is_on_its_page() -> None:

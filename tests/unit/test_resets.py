@@ -15,14 +15,14 @@ from fake_postgres import FakeDatabase, FakePostgres
 from invoke.context import Context
 from invoke_shell import shaped
 
-from stackyard import resets
-from stackyard.commands import env
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard.cli import env
+from stackyard.docker import Engine
 from stackyard.errors import LeaseNotFoundError, NotReadyError, StackyardError, UsageError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
+from stackyard.stacks import resets
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,7 +255,7 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
     lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of("test", lease_book)
-    monkeypatch.setattr("stackyard.commands.env.attach", lambda _name: nullcontext(stack))
+    monkeypatch.setattr("stackyard.cli.env.attach", lambda _name: nullcontext(stack))
     done = resets.Reset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
     monkeypatch.setattr(resets, "reset", lambda *_: done)
 

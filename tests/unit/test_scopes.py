@@ -8,7 +8,7 @@ from fake_compose import install_compose, model
 from fake_probes import Answering, replace_probes
 
 from stackyard.errors import LeftoversError, UsageError
-from stackyard.scopes import running
+from stackyard.running import running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def test_an_error_in_the_block_removes_the_stack_and_is_passed_on(fake_engine: F
 
 
 def test_what_cannot_be_removed_fails_the_block(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    monkeypatch.setattr("stackyard.cleanup.removal.PAUSE", 0)
 
     with pytest.raises(LeftoversError, match="has active endpoints"), running("test", force=True) as stack:
         fake_engine.refuse[f"networks {stack.lease.project}_platform"] = (403, "has active endpoints")
@@ -54,7 +54,7 @@ def test_a_fork_in_the_block_leaves_its_parents_stack_alone(
 ) -> None:
     pid = os.getpid()
     with running("test", force=True):
-        monkeypatch.setattr("stackyard.scopes.os.getpid", lambda: pid + 1)
+        monkeypatch.setattr("stackyard.running.os.getpid", lambda: pid + 1)
 
     assert len(fake_engine.containers) == 4
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard import sessions
+from stackyard.cli import sessions
+from stackyard.cli.sessions import __main__ as program
+from stackyard.cli.sessions import words
 from stackyard.errors import EngineError, UsageError
-from stackyard.sessions import __main__ as program
-from stackyard.sessions import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ def run(project: Path, *program_words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_the_exit_code_is_that_of_the_session_that_failed(project: Path, chosen: str, code: int) -> None:
-    ended = run(project, "-m", "stackyard.sessions", "--", "-s", *chosen.split())
+    ended = run(project, "-m", "stackyard.cli.sessions", "--", "-s", *chosen.split())
 
     assert ended.returncode == code, ended.stderr
 
@@ -102,7 +102,7 @@ def test_nox_started_directly_ends_with_the_same_code(project: Path) -> None:
 def test_a_mistyped_session_is_one_line_however_nox_is_started(project: Path) -> None:
     line = "noxw: no session 'engin'; did you mean 'engine'?\n"
 
-    for start in (["-m", "nox"], ["-m", "stackyard.sessions", "--"]):
+    for start in (["-m", "nox"], ["-m", "stackyard.cli.sessions", "--"]):
         ended = run(project, *start, "-s", "engin")
         assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
 
@@ -111,7 +111,7 @@ def test_sessions_that_run_in_parallel_still_fail(project: Path) -> None:
     text = project.joinpath("noxfile.py").read_text().replace("session()", "session(allow_parallel=True)")
     project.joinpath("noxfile.py").write_text(text)
 
-    assert run(project, "-m", "stackyard.sessions", "--", "-j", "2", "-s", "good", "engine").returncode == 1
+    assert run(project, "-m", "stackyard.cli.sessions", "--", "-j", "2", "-s", "good", "engine").returncode == 1
 
 
 def test_a_python_without_stackyard_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_sessions_named_in_the_environment_are_checked_too(monkeypatch: pytest.M
 
 
 def test_the_names_are_those_that_nox_lists() -> None:
-    listed = run(CHECKOUT, "-m", "stackyard.sessions", "--", "-l", "--json", "-k", "not none_of_them").stdout
+    listed = run(CHECKOUT, "-m", "stackyard.cli.sessions", "--", "-l", "--json", "-k", "not none_of_them").stdout
 
     assert words.names(NOXFILE) == [each["name"] for each in json.loads(listed)]
 

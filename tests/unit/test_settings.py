@@ -186,7 +186,7 @@ def test_any_other_name_is_none(name: str) -> None:
 
 
 def test_what_stackyard_hands_to_a_payload_is_no_slip() -> None:
-    from stackyard.leases.files import OWN  # noqa: PLC0415 - this test alone
+    from stackyard.leases.files import OWN
 
     root = Path(__file__).parents[2]
     used = {word for file in (root / "compose").rglob("*.yml") for word in _variables(file)}
@@ -197,7 +197,7 @@ def test_what_stackyard_hands_to_a_payload_is_no_slip() -> None:
 
 
 def _variables(file: Path) -> list[str]:
-    import re  # noqa: PLC0415 - as above
+    import re
 
     return re.findall(r"STACKYARD_[A-Z0-9_]+", file.read_text())
 

@@ -7,18 +7,18 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, Silent, replace_probes
 
-from stackyard.environments import Environment
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 SERVICES = {"postgres", "redis", "auth", "backend", "websocket"}
 
@@ -152,7 +152,7 @@ def test_down_removes_everything_and_gives_the_lease_back(stack: Stack, fake_eng
 def test_down_keeps_the_lease_while_something_is_left(
     stack: Stack, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.cleanup.PAUSE", 0)
+    monkeypatch.setattr("stackyard.cleanup.removal.PAUSE", 0)
     fake_engine.network("net", stack.lease.id, users=("stranger",))
     fake_engine.refuse["networks net"] = (403, "has active endpoints")
 
@@ -296,7 +296,7 @@ def test_a_reset_of_kept_data_must_be_agreed_to(
     environment = Environment.load("dev" if data else "test")
     stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
     done: list[str] = []
-    monkeypatch.setattr("stackyard.resets.reset", lambda *_: done.append("reset"))
+    monkeypatch.setattr("stackyard.stacks.resets.reset", lambda *_: done.append("reset"))
 
     if refused:
         with pytest.raises(UsageError, match="environment dev keeps its data"):

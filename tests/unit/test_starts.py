@@ -12,15 +12,15 @@ import pytest
 from fake_compose import install_compose, model
 from fake_probes import Answering, Silent, replace_probes
 
-from stackyard.blueprints import Blueprint, ContainerPlan, build
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard._util.together import together
+from stackyard.docker import Engine
+from stackyard.docker.fast_start import Blueprint, ContainerPlan, build
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 from stackyard.leases import LeaseBook
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.together import together
-from stackyard.turns import turn
+from stackyard.stacks.stack import Stack
+from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,7 +165,7 @@ def test_a_stack_removed_while_it_waits_for_its_turn_is_not_started(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_compose(tmp_path, model())
-    monkeypatch.setattr("stackyard.turns.TELL_AFTER", 0.0)
+    monkeypatch.setattr("stackyard.stacks.start_queue.TELL_AFTER", 0.0)
     stack.book = LeaseBook(dataclasses.replace(stack.book.settings, starts_at_once=1))
     told: list[str] = []
     with ThreadPoolExecutor() as pool:
@@ -214,7 +214,7 @@ def test_a_stack_whose_services_have_all_ended_starts_again_at_the_first_try(
         time.sleep(0.15)  # long enough that somebody looks for trouble meanwhile
         fake_engine.containers[container]["state"]["Status"] = "running"
 
-    monkeypatch.setattr("stackyard.engine.Engine.restart", slowly)
+    monkeypatch.setattr("stackyard.docker.Engine.restart", slowly)
 
     assert standing.up().by == "nobody: it stood already"
 

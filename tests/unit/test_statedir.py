@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 from lease_records import Surroundings
 
-from stackyard import cleanup, statedir
-from stackyard.environments import outline
+from stackyard.checks import host
+from stackyard.checks.host import Scene
+from stackyard.cleanup import removal
+from stackyard.docker.endpoint import Endpoint, Knock
 from stackyard.errors import BookError, StackyardError
-from stackyard.host import checks
-from stackyard.host.checks import Scene
-from stackyard.host.endpoint import Endpoint, Knock
 from stackyard.host.machine import Machine
-from stackyard.leases import LeaseBook
+from stackyard.leases import LeaseBook, state_directory
 from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.project.environments import outline
+from stackyard.reaper import wake
+from stackyard.reaper.presence import Notice, Post
 from stackyard.settings import Settings
-from stackyard.turns import turn
-from stackyard.yardmaster import wake
-from stackyard.yardmaster.post import Notice, Post
+from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +148,7 @@ def test_what_an_earlier_version_made_is_accepted_and_marked(tmp_path: Path, dam
     settings = settings_of(tmp_path / "state")
     book = LeaseBook(settings)
     lease = book.acquire(Surroundings())
-    (settings.state_dir / statedir.MARK).unlink()
+    (settings.state_dir / state_directory.MARK).unlink()
     if damage != "nothing":
         (settings.state_dir / "book.sqlite3").unlink()
     if damage == "book and lock":
@@ -158,7 +158,7 @@ def test_what_an_earlier_version_made_is_accepted_and_marked(tmp_path: Path, dam
 
     assert [found.id for found in book.leases()] == [lease.id]
     assert book.release(lease.id)
-    assert (settings.state_dir / statedir.MARK).is_file()
+    assert (settings.state_dir / state_directory.MARK).is_file()
 
 
 def test_an_empty_directory_and_a_new_file_system_may_become_the_state_directory(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def checked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
     """What doctor's look at leftovers says."""
     monkeypatch.setattr(Settings, "load", lambda: settings)
     scene = Scene(machine=Machine(), endpoint=Endpoint.find(), knock=Knock(state="refused"))
-    return next(check for check in checks.CHECKS if check.id == "leftovers").run(scene).found
+    return next(check for check in host.CHECKS if check.id == "leftovers").run(scene).found
 
 
 @pytest.mark.parametrize("state", ["a broken book", "no book", "an older book", "an orphan", "a stale lease"])
@@ -200,7 +200,7 @@ def test_doctor_changes_nothing_whatever_it_finds(state: str, tmp_path: Path, mo
     elif state == "no book":
         file.unlink()
     elif state == "an older book":
-        (settings.state_dir / statedir.MARK).unlink()
+        (settings.state_dir / state_directory.MARK).unlink()
     elif state == "an orphan":
         lease.directory.rename(lease.directory.with_name("deadbeef"))
     before = {path: path.read_bytes() for path in settings.state_dir.rglob("*") if path.is_file()}
@@ -348,7 +348,7 @@ def test_a_sweep_of_a_book_that_is_not_there_makes_none(tmp_path: Path) -> None:
 
     book = LeaseBook(settings_of(tmp_path / "state"))
 
-    assert cleanup.sweep(book, Nothing()).leases == []  # type: ignore[arg-type]
+    assert removal.sweep(book, Nothing()).leases == []  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -356,9 +356,9 @@ def test_a_directory_that_another_process_marks_meanwhile_is_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
-    statedir.prepare(state)
+    state_directory.prepare(state)
     looks = iter([False])  # the first look comes before the other process's mark
-    marked = statedir.is_marked
-    monkeypatch.setattr(statedir, "is_marked", lambda directory: next(looks, None) is None and marked(directory))
+    marked = state_directory.is_marked
+    monkeypatch.setattr(state_directory, "is_marked", lambda directory: next(looks, None) is None and marked(directory))
 
-    assert statedir.check(state)
+    assert state_directory.check(state)

@@ -10,10 +10,10 @@ import pytest
 import stream_cases
 import tasks
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.survey import open_book
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import turns
+from stackyard._util import fair_lock
 from stackyard.errors import BookError, NotReadyError
-from stackyard.leases import turnstile
 from stackyard.settings import MOST_STARTS, Settings
-from stackyard.turns import places, processors, turn
+from stackyard.stacks import start_queue
+from stackyard.stacks.start_queue import places, processors, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys
 from stackyard.settings import Settings
-from stackyard.turns import turn
+from stackyard.stacks.start_queue import turn
 with turn(Settings.load()):
     print("held", flush=True)
     sys.stdin.read()
@@ -43,7 +43,7 @@ def settings(tmp_path: Path, at_once: str = "1") -> Settings:
 def waiting(tmp_path: Path, number: int) -> Iterator[int]:
     """Stand in line as waiter *number*, the oldest being 0."""
     with (tmp_path / "turns.lock").open("a+") as opened:
-        assert turnstile.lock(opened.fileno(), MOST_STARTS + number)
+        assert fair_lock.lock(opened.fileno(), MOST_STARTS + number)
         yield opened.fileno()
 
 
@@ -74,7 +74,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def in_line(tmp_path: Path) -> int:
     """Count those who wait, through a description of its own."""
     with (tmp_path / "turns.lock").open("a+") as onlooker:
-        return turnstile.count(onlooker.fileno(), MOST_STARTS, (1 << 63) - 1)
+        return fair_lock.count(onlooker.fileno(), MOST_STARTS, (1 << 63) - 1)
 
 
 def test_a_turn_on_an_idle_host_comes_at_once_and_ends_with_its_block(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
     clock = Clock(each=lambda now: first.__exit__(None, None, None) if now > 0.4 else None)
 
     with turn(settings(tmp_path, "2"), clock=clock, sleep=clock.sleep) as waited:
-        assert 0.4 < waited <= 0.4 + 2 * turns.LOOK
+        assert 0.4 < waited <= 0.4 + 2 * start_queue.LOOK
         with pytest.raises(NotReadyError), turn(settings(tmp_path, "2"), patience=0):
             pass
     second.__exit__(None, None, None)
@@ -144,7 +144,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
     with (
         waiting(tmp_path, 0),
         pytest.raises(NotReadyError, match=r"\(number 2 in the queue\); 1 may start at once, starting: none now"),
-        turn(settings(tmp_path), patience=turns.COURTESY / 2, clock=clock, sleep=clock.sleep),
+        turn(settings(tmp_path), patience=start_queue.COURTESY / 2, clock=clock, sleep=clock.sleep),
     ):
         pass
 
@@ -152,7 +152,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
 def test_one_who_never_takes_his_turn_does_not_hold_up_the_others(tmp_path: Path) -> None:
     clock = Clock()
     with waiting(tmp_path, 0), waiting(tmp_path, 1), turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-        assert waited == pytest.approx(2 * turns.COURTESY, abs=2 * turns.LOOK)
+        assert waited == pytest.approx(2 * start_queue.COURTESY, abs=2 * start_queue.LOOK)
 
 
 def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Pat
         stack.enter_context(waiting(tmp_path, 0))
         clock = Clock(each=lambda now: holder.__exit__(None, None, None) if 3 < now < 4 else None)
         with turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-            assert waited > 3 + turns.COURTESY - turns.LOOK
+            assert waited > 3 + start_queue.COURTESY - start_queue.LOOK
 
 
 def test_who_stands_far_behind_looks_less_often_and_nobody_more_than_twenty_times_a_second(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_who_stands_far_behind_looks_less_often_and_nobody_more_than_twenty_time
 
     assert naps(0) == {0.05}
     assert naps(3) == {0.2}
-    assert naps(40) == {turns.LONGEST}
+    assert naps(40) == {start_queue.LONGEST}
 
 
 def test_who_goes_last_lets_those_pass_who_come_later(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_as_many_as_there_are_processors_start_at_once_unless_the_host_says_othe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(6)))
-    monkeypatch.setattr(turns, "processors", lambda: processors(()))
+    monkeypatch.setattr(start_queue, "processors", lambda: processors(()))
 
     assert places(settings(tmp_path, "auto")) == 6
     assert places(settings(tmp_path, "3")) == 3
@@ -338,7 +338,7 @@ def test_as_many_as_there_are_processors_start_at_once_unless_the_host_says_othe
         ("400000 100000\n", 4),
         ("350000 100000\n", 3),
         ("-1 100000\n", 8),
-        ("50000 100000\n", turns.FEWEST),
+        ("50000 100000\n", start_queue.FEWEST),
         ("1600000 100000\n", 8),
     ],
 )

@@ -10,15 +10,16 @@ import pytest
 from fake_compose import install_compose, model
 from fake_probes import Answering, replace_probes
 
-from stackyard import cleanup, unanswered
-from stackyard.clocks import boottime
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard._util.clocks import boottime
+from stackyard.cleanup import removal
+from stackyard.docker import Engine
 from stackyard.errors import LeaseNotFoundError, UnansweredError
 from stackyard.leases import LeaseBook
 from stackyard.leases.owners import start_ticks
+from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
+from stackyard.stacks import unanswered
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def stack(tmp_path: Path, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Stack:
     """Return a stack whose network the engine was asked for and did not answer."""
-    monkeypatch.setattr(cleanup, "PAUSE", 0)
+    monkeypatch.setattr(removal, "PAUSE", 0)
     replace_probes(monkeypatch, Answering)
     install_compose(tmp_path, model())
     environment = Environment.load("test")
@@ -50,11 +51,11 @@ def stack(tmp_path: Path, engine: Engine, fake_engine: FakeEngine, monkeypatch: 
 def test_an_empty_list_does_not_release_the_lease(stack: Stack, fake_engine: FakeEngine) -> None:
     assert fake_engine.containers == fake_engine.networks == {}
 
-    removal = stack.down()
+    outcome = stack.down()
 
     name = f"network {stack.lease.project}_platform"
-    assert [str(item).split(": ")[0] for item in removal.left] == [name]
-    assert "has not answered, so it may still appear" in str(removal.left[0])
+    assert [str(item).split(": ")[0] for item in outcome.left] == [name]
+    assert "has not answered, so it may still appear" in str(outcome.left[0])
     assert stack.book.find(stack.lease.id) == stack.lease
 
 
@@ -62,9 +63,9 @@ def test_what_has_come_late_is_removed_and_releases_the_lease(stack: Stack, fake
     stack.down()
     fake_engine.network(f"{stack.lease.project}_platform", stack.lease.id)
 
-    removal = stack.down()
+    outcome = stack.down()
 
-    assert (removal.removed, removal.left) == ([f"network {stack.lease.project}_platform"], [])
+    assert (outcome.removed, outcome.left) == ([f"network {stack.lease.project}_platform"], [])
     with pytest.raises(LeaseNotFoundError):
         stack.book.find(stack.lease.id)
 
@@ -81,9 +82,9 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
 ) -> None:
     if change == "time":
         later = boottime() + unanswered.PATIENCE
-        monkeypatch.setattr("stackyard.unanswered.boottime", lambda: later)
+        monkeypatch.setattr("stackyard.stacks.unanswered.boottime", lambda: later)
     else:
-        monkeypatch.setattr("stackyard.unanswered.boot_id", lambda: "another")
+        monkeypatch.setattr("stackyard.stacks.unanswered.boot_id", lambda: "another")
 
     assert stack.down().leases == [stack.lease.id]
 

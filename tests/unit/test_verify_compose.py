@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_docker import install_docker
 
-from stackyard.environments import Environment, project_root
+from stackyard.checks import composition
+from stackyard.checks.composition import Model, compose_lint, seconds
+from stackyard.checks.records import Spot, examine
 from stackyard.errors import CommandError
-from stackyard.verify import composition
-from stackyard.verify.composition import Model, compose_lint, seconds
-from stackyard.verify.records import Spot, examine
+from stackyard.project.environments import Environment, project_root
 
 if TYPE_CHECKING:
     from pathlib import Path

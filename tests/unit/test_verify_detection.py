@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stackyard.engine import ContainerState, MemoryUse, Resource
+from stackyard.checks import detection
+from stackyard.checks.records import examine
+from stackyard.docker import ContainerState, MemoryUse, Resource
 from stackyard.errors import EngineError, NotReadyError
-from stackyard.verify import detection
-from stackyard.verify.records import examine
 
 if TYPE_CHECKING:
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 WELL = ContainerState(
     id="x", service="", status="running", exit_code=0, oom_killed=False, error="", health="healthy", health_log=(),

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.environments import project_root
+from stackyard.checks import dockerfiles
+from stackyard.checks.dockerfiles import Dockerfile, mended, read_all
+from stackyard.checks.records import examine
 from stackyard.errors import UsageError
-from stackyard.verify import dockerfiles
-from stackyard.verify.dockerfiles import Dockerfile, mended, read_all
-from stackyard.verify.records import examine
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from image_archives import GLIBC, MUSL, Entry, Plan, chunked, elf, sound_alpine
 
+from stackyard.checks import images, packages, sboms
+from stackyard.checks.archives import Image, read
+from stackyard.checks.binaries import Binary
+from stackyard.checks.records import examine
 from stackyard.errors import ImageError
-from stackyard.verify import images, packages, sboms
-from stackyard.verify.archives import Image, read
-from stackyard.verify.binaries import Binary
-from stackyard.verify.records import examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.verify.records import Finding
+    from stackyard.checks.records import Finding
 
 
 def found(image: Image) -> list[Finding]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
+from stackyard.checks import running
+from stackyard.checks.records import examine
+from stackyard.checks.running import Container, Running
 from stackyard.errors import EngineError
-from stackyard.verify import running
-from stackyard.verify.records import examine
-from stackyard.verify.running import Container, Running
 
 if TYPE_CHECKING:
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 STATUS = {
     "Uid": "10001 10001 10001 10001", "Gid": "10001 10001 10001 10001", "CapEff": "0000000000000000",

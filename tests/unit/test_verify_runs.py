@@ -15,14 +15,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from stackyard import images as yard
-from stackyard import launch
-from stackyard.commands import verify as commands
-from stackyard.engine import images as engine_images
-from stackyard.environments import Environment, project_root
+from stackyard.checks import CHECKS, Finding, Outcome, Report, Verifier, detection, page, running, waivers
+from stackyard.checks.outputs import findings_table, junit, sarif
+from stackyard.checks.records import check
+from stackyard.cli import verify as commands
+from stackyard.docker import images as engine_images
 from stackyard.errors import ConfigError, ImageError, LeftoversError, UsageError, VerifyError
-from stackyard.verify import CHECKS, Finding, Outcome, Report, Verifier, detection, page, running, waivers
-from stackyard.verify.outputs import findings_table, junit, sarif
-from stackyard.verify.records import check
+from stackyard.project.environments import Environment, project_root
+from stackyard.stacks import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,7 +304,7 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     del project  # Environment.load finds it
     made = FakeStack([])
     root = running.Container(service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"})
-    monkeypatch.setattr(launch, "launch", lambda *_, **__: (made, None))
+    monkeypatch.setattr(acquire, "launch", lambda *_, **__: (made, None))
     monkeypatch.setattr(commands, "attach", lambda _lease: nullcontext(made))
     monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[root]))
     monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lease_records import Clock
 
-    from stackyard.yardmaster.master import Yardmaster
+    from stackyard.reaper.loop import Yardmaster
 
 PRINT = "f" * 64
 

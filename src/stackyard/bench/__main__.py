@@ -8,12 +8,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from stackyard import streams
+from stackyard._util import streams
 from stackyard.bench import outputs, suites
 from stackyard.bench.history import History
-from stackyard.bench.plans import Plan
-from stackyard.environments import project_root
+from stackyard.bench.options import Plan
 from stackyard.errors import StackyardError, UsageError
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,7 +129,7 @@ def broken(run: Run) -> int:
 
 def write_report(*, completion: bool = False) -> None:
     """Write the report pages, with *completion* the completion report too, and say where they are."""
-    from stackyard.pages import write  # noqa: PLC0415 - needs a template engine that measuring does not
+    from stackyard.report import write
 
     root = project_root()
     for path in write(root, completion=completion):

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.bench.methods import whole
 from stackyard.bench.records import Findings, Result
-from stackyard.bench.starters import whole
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stackyard.bench.plans import Plan
+    from stackyard.bench.options import Plan
 
 # suite: its module, and how many samples are taken at each depth
 SOURCES: Final = {

@@ -10,7 +10,7 @@ from stackyard.bench.records import Findings, Result
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from stackyard.bench.plans import Plan
+    from stackyard.bench.options import Plan
 
 CONTENDED: Final = 0.05  # seconds, 99th percentile of sixteen processes at once
 ALONE: Final = 0.003  # seconds

@@ -6,15 +6,15 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from stackyard.bench import rivals
-from stackyard.bench.starters import description
-from stackyard.engine.usage import sight
+from stackyard.bench import peers
+from stackyard.bench.methods import description
+from stackyard.docker.usage import sight
 from stackyard.errors import NotReadyError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 
 def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
@@ -28,12 +28,12 @@ def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
     Raises:
         StackyardError: If a service does not get ready or cannot be removed; what stands then is the caller's.
     """
-    rivals.load("testcontainers")
+    peers.load("testcontainers")
     given = description(stack)
     with _one_error(), contextlib.ExitStack() as undo:
-        joined = undo.enter_context(rivals.network(given))
-        for name in rivals.PORTS:
-            made = rivals.container(name, given, joined)
+        joined = undo.enter_context(peers.network(given))
+        for name in peers.PORTS:
+            made = peers.container(name, given, joined)
             undo.callback(_remove, name, made, taken)
             began = time.perf_counter()
             made.start()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stackyard.bench.records import Run
-from stackyard.environments import project_root
 from stackyard.errors import UsageError
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from pathlib import Path

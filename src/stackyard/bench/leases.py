@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import contenders
-from stackyard.bench.crowds import crowd
+from stackyard.bench import port_pickers
+from stackyard.bench.barrier import crowd
 from stackyard.bench.stats import Summary
-from stackyard.environments import project_root
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ PAIRS: Final = 40  # leases that each contending process takes and gives back
 
 LATENCY: Final = """
 import fcntl, json, sys, time
-from stackyard.environments import Environment
+from stackyard.project.environments import Environment
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 book, environment = LeaseBook(Settings.load()), Environment.load("test")
@@ -92,7 +92,7 @@ def compare(names: Sequence[str], *, size: int = SIZE, rounds: int = 3, python: 
 
 def _round(name: str, size: int, python: str) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        words = [python, contenders.__file__, name, f"{folder}/gate", str(PORTS), folder]
+        words = [python, port_pickers.__file__, name, f"{folder}/gate", str(PORTS), folder]
         with crowd(words, size, Path(folder) / "gate", _environment(folder)) as (children, opened):
             lines = [child.stdout.readline() if child.stdout else "" for child in children]
             seconds = time.monotonic() - opened
@@ -194,7 +194,9 @@ def measure(*, rounds: int = 3, size: int = SIZE) -> dict[str, Any]:
         rounds: How often each part is done.
         size: Processes of the comparison.
     """
-    names = [name for name in contenders.CONTENDERS if importlib.util.find_spec(contenders.MODULES.get(name, "json"))]
+    names = [
+        name for name in port_pickers.CONTENDERS if importlib.util.find_spec(port_pickers.MODULES.get(name, "json"))
+    ]
     before = os.getloadavg()[0]
     return {
         "rounds": rounds,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError, NotReadyError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def database(lease: Lease, seconds: float) -> tuple[str, float, float]:
 
 
 async def _prepare(url: str) -> None:
-    import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - no stubs; only this needs it
+    import asyncpg  # type: ignore[import-untyped]
 
     connection = await asyncpg.connect(url, timeout=PATIENCE)
     try:
@@ -76,7 +76,7 @@ def _pgbench(program: str, lease: Lease, query: str, seconds: float) -> float:
 
 
 async def _queries(url: str, query: str, seconds: float) -> float:
-    import asyncpg  # noqa: PLC0415 - as above
+    import asyncpg
 
     async with asyncpg.create_pool(url, min_size=CLIENTS, max_size=CLIENTS) as pool:
 
@@ -102,7 +102,7 @@ def store(lease: Lease, seconds: float) -> float:
 
 
 async def _commands(url: str, seconds: float) -> float:
-    from stackyard.probes.endpoints import Endpoint  # noqa: PLC0415 - only this needs it
+    from stackyard.probes.endpoints import Endpoint
 
     endpoint = Endpoint.parse(url, "redis")
 
@@ -157,8 +157,8 @@ def _request(connection: http.client.HTTPConnection, path: str) -> float:
 
 def messages(lease: Lease, count: int) -> list[float]:
     """Return the seconds of each of *count* WebSocket messages and its answer, one after another."""
-    from websockets.sync.client import connect  # noqa: PLC0415 - only this needs it
-    from websockets.typing import Origin  # noqa: PLC0415 - as above
+    from websockets.sync.client import connect
+    from websockets.typing import Origin
 
     origin = Origin(lease.variables()["STACKYARD_ALLOWED_ORIGIN"])
     taken = []

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.bench.records import Machine
-from stackyard.environments import project_root
 from stackyard.errors import CommandError, EngineError
-from stackyard.host import filters
+from stackyard.host import iptables
 from stackyard.host.machine import Machine as Host
+from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,13 @@ OURS: Final = ("docs/completion_report.md",)  # tracked files that a measurement
 
 def describe() -> Machine:
     """Return this machine and the versions of what runs on it."""
-    import psutil  # noqa: PLC0415 - 15 ms that only a benchmark pays
+    import psutil
 
     return Machine(
         cpus=len(os.sched_getaffinity(0)), cpu=_cpu(), memory_bytes=psutil.virtual_memory().total,
         kernel=platform.release(), system=Host().distribution.title or None, engine=_engine(),
         compose=_said(["docker", "compose", "version", "--short"]), python=platform.python_version(),
-        load=round(os.getloadavg()[0], 2), pressure=_pressure(), packet_filter=filters.engines(Host()),
+        load=round(os.getloadavg()[0], 2), pressure=_pressure(), packet_filter=iptables.engines(Host()),
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def _pressure(file: Path = Path("/proc/pressure/cpu")) -> float | None:
 
 
 def _engine() -> str | None:
-    from stackyard.engine import Engine  # noqa: PLC0415 - the engine's client costs 0.2 s
+    from stackyard.docker import Engine
 
     try:
         with Engine(deadline=ASKING) as engine:

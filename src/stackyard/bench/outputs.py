@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report import format_bound, format_count, format_figure, format_range, format_seconds, format_size, table
+from stackyard.report.tables import (
+    format_bound,
+    format_count,
+    format_figure,
+    format_range,
+    format_seconds,
+    format_size,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,23 +14,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from stackyard import turns
-from stackyard.bench import starters
-from stackyard.bench.arena import Arena
+from stackyard.bench import methods
+from stackyard.bench.harness import Arena
 from stackyard.bench.records import Findings, Result
+from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
-from stackyard.launch import launch
-from stackyard.ownership import LEASE_LABEL
-from stackyard.report import format_count, format_seconds
+from stackyard.report.tables import format_count, format_seconds
 from stackyard.settings import Settings
+from stackyard.stacks import start_queue
+from stackyard.stacks.acquire import launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from stackyard.bench.plans import Plan
-    from stackyard.bench.starters import Starter
+    from stackyard.bench.methods import Starter
+    from stackyard.bench.options import Plan
     from stackyard.leases import Lease
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes one after another
 CURVE: Final = (1, 3, 10, 30, 50)
@@ -125,7 +125,7 @@ def measure(plan: Plan, others: Sequence[Starter] | None = None) -> Findings:
             crowd = stand(arena, size, plan.say)
             found += Findings(results=tuple(results(crowd, plan)), notes=tuple(_told(crowd)))
             costs[size] = crowd.wall_up / size
-        for way in starters.whole() if others is None else others:
+        for way in methods.whole() if others is None else others:
             crowd = stand(arena, min(plan.stacks, OTHERS), plan.say, way)
             found += Findings(results=tuple(results(crowd, plan, way)), notes=tuple(_told(crowd, way)))
     return found + Findings(results=tuple(_growth(costs, plan)))
@@ -176,7 +176,7 @@ def _prepared(arena: Arena, crowd: Crowd, way: Starter | None) -> Iterator[None]
         return
     with contextlib.ExitStack() as undo:
         stacks = [undo.enter_context(arena.stack()) for _ in crowd.places]
-        undo.enter_context(way.surroundings(starters.as_written(stacks[0])))
+        undo.enter_context(way.surroundings(methods.as_written(stacks[0])))
         for place, stack in zip(crowd.places, stacks, strict=True):
             way.prepare(stack)
             place.stack = stack
@@ -191,7 +191,7 @@ def _timed(work: Callable[[float], None]) -> float:
 
 def _starters() -> int:
     """Return how many to ask for at a time: the next have their leases by then, and an interrupt need not wait long."""
-    return 2 * (turns.places(Settings.load()) or WORKERS)
+    return 2 * (start_queue.places(Settings.load()) or WORKERS)
 
 
 def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int = WORKERS) -> None:
@@ -237,7 +237,7 @@ def _stack(place: Place) -> Stack:
 
 def _look(place: Place) -> None:
     with contextlib.suppress(StackyardError):
-        place.memory = starters.used(place.stack) if place.stack else None
+        place.memory = methods.used(place.stack) if place.stack else None
 
 
 def _down(place: Place, way: Starter | None) -> None:
@@ -249,7 +249,7 @@ def _down(place: Place, way: Starter | None) -> None:
             place.stack.down().check()
         else:
             way.down(place.stack)
-            starters.prove_gone(place.stack)
+            methods.prove_gone(place.stack)
     except StackyardError as error:
         place.failure = " ".join(str(error).split())
         return
@@ -257,7 +257,7 @@ def _down(place: Place, way: Starter | None) -> None:
 
 
 def _available() -> int:
-    import psutil  # noqa: PLC0415 - 15 ms that only a benchmark pays
+    import psutil
 
     return int(psutil.virtual_memory().available)
 
@@ -281,7 +281,7 @@ def leftovers(arena: Arena, crowd: Crowd, leases_before: int) -> dict[str, int]:
 
 
 def _listening() -> set[int]:
-    import psutil  # noqa: PLC0415 - as above
+    import psutil
 
     links = psutil.net_connections("tcp")
     return {link.laddr.port for link in links if link.status == psutil.CONN_LISTEN and link.laddr}

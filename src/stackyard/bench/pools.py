@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.engine import Engine
-from stackyard.environments import Environment
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
 from stackyard.errors import NotReadyError, UsageError
-from stackyard.launch import launch, prepare_images
 from stackyard.leases.warm import Pool, WarmStacks
+from stackyard.project.environments import Environment
+from stackyard.reaper import enabled, wake
+from stackyard.reaper.presence import Post
 from stackyard.settings import Settings
-from stackyard.survey import open_book
-from stackyard.yardmaster import enabled, wake
-from stackyard.yardmaster.post import Post
+from stackyard.stacks.acquire import launch, prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stackyard.bench.records import Findings, Result
-from stackyard.environments import load_all
 from stackyard.errors import ImageError, StackyardError
+from stackyard.project.environments import load_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stackyard.bench.plans import Plan
+    from stackyard.bench.options import Plan
 
 
 class Requirement(NamedTuple):
@@ -105,7 +105,7 @@ def alpine_sizes() -> list[float]:
         ImageError: If one is not built as the sources are now.
         EngineError: If the engine does not answer.
     """
-    from stackyard import images  # noqa: PLC0415 - only this needs it
+    from stackyard import images
 
     wanted = images.references("alpine")
     sizes = {image.reference: float(image.size) for image in images.listing()}
@@ -121,7 +121,7 @@ def bare() -> list[str]:
     Raises:
         CommandError: If Compose refuses the file.
     """
-    from stackyard.verify.composition import Model  # noqa: PLC0415 - as above
+    from stackyard.checks.composition import Model
 
     environments = load_all()
     profiles = [environment.profile for environment in environments.values()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from stackyard.bench.arena import Arena
+from stackyard.bench.harness import Arena
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.stacks import Stack
+    from stackyard.stacks.stack import Stack
 
 WARM_UP: Final = 3  # rounds that load the client libraries and the server's caches, and do not count
 

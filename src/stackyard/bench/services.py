@@ -16,19 +16,19 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import containers, loads, rivals
-from stackyard.bench.arena import Arena
+from stackyard.bench import containers, loads, peers
+from stackyard.bench.harness import Arena
 from stackyard.bench.records import Findings, Result
-from stackyard.engine.records import SERVICE_LABEL
-from stackyard.engine.usage import sight
+from stackyard.docker.records import SERVICE_LABEL
+from stackyard.docker.usage import sight
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stackyard.bench.plans import Plan
-    from stackyard.engine import Engine
-    from stackyard.stacks import Stack
+    from stackyard.bench.options import Plan
+    from stackyard.docker import Engine
+    from stackyard.stacks.stack import Stack
 
 LISTENING: Final = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
 GLANCE: Final = 0.02  # seconds between two looks of the watch
@@ -134,8 +134,8 @@ def measure(plan: Plan) -> Findings:
 
 def _alone(arena: Arena, taken: Samples, notes: list[str]) -> None:
     """Measure each service in a testcontainers container of its own; if that cannot be done, note it once."""
-    if not rivals.available():
-        trouble = rivals.MISSING
+    if not peers.available():
+        trouble = peers.MISSING
     else:
         trouble = ""
         with arena.stack() as stack:
@@ -220,7 +220,7 @@ def _warm(samples: Sequence[float]) -> Sequence[float]:
 
 
 def _images(arena: Arena, taken: Samples) -> None:
-    from stackyard import images  # noqa: PLC0415 - only this needs it
+    from stackyard import images
 
     named = {reference: service for service, reference in images.references(arena.environment.flavour).items()}
     for image in images.listing():

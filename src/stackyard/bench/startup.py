@@ -13,20 +13,20 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from stackyard.bench import rivals
-from stackyard.bench.arena import Arena
+from stackyard._util.durations import said
+from stackyard.bench import peers
+from stackyard.bench.harness import Arena
+from stackyard.bench.methods import Own, prove_gone, starters
 from stackyard.bench.records import Findings, Result
-from stackyard.bench.starters import Own, prove_gone, starters
-from stackyard.durations import said
 from stackyard.errors import StackyardError
-from stackyard.report import format_count, format_seconds
+from stackyard.report.tables import format_count, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stackyard.bench.plans import Plan
+    from stackyard.bench.methods import Round, Starter
+    from stackyard.bench.options import Plan
     from stackyard.bench.records import Step
-    from stackyard.bench.starters import Round, Starter
 
 REFERENCE: Final = "compose-100ms"  # the quickest that plain Compose gets: the fair one to be compared with
 PLAIN: Final = "compose"
@@ -53,11 +53,11 @@ def measure(plan: Plan, contenders: Sequence[Starter] | None = None) -> Findings
     ways = starters(few=plan.depth == "quick") if contenders is None else contenders
     with Arena.open(plan.environment, plan.say) as arena:
         rounds = race(arena, ways, plan.repeats, plan.say)
-    peers = any(way.name.startswith("testcontainers") for way in ways)
+    with_peers = any(way.name.startswith("testcontainers") for way in ways)
     return Findings(
         results=tuple(_results(rounds, ways, plan)),
         waterfall=_middle(rounds.get(Own().name, ())),
-        notes=(rivals.WITHOUT_REAPER if peers else rivals.MISSING,),
+        notes=(peers.WITHOUT_REAPER if with_peers else peers.MISSING,),
     )
 
 

@@ -18,7 +18,7 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stackyard.bench.plans import Depth, Plan
+    from stackyard.bench.options import Depth, Plan
 
 # suite: the module that measures it
 MODULES: Final = {

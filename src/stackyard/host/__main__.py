@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from stackyard import streams
+from stackyard._util import streams
 from stackyard.errors import StackyardError, UsageError
 from stackyard.host.setup import consents, ensure_engine, progress
 

@@ -18,7 +18,7 @@ from stackyard.errors import CommandError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.host.endpoint import Endpoint, Knock
+    from stackyard.docker.endpoint import Endpoint, Knock
     from stackyard.host.machine import Machine
 
 DEADLINE: Final = 30.0  # seconds until a started engine must answer
@@ -88,8 +88,8 @@ def launch(machine: Machine) -> str:
     Raises:
         EngineError: If there is no way to start it.
     """
-    from stackyard import process  # noqa: PLC0415 - the quick check at every start does without it
-    from stackyard.host import filters  # noqa: PLC0415 - as above
+    from stackyard._util import process
+    from stackyard.host import iptables
 
     if machine.has_systemd:
         process.run(machine.as_root(["systemctl", "start", "docker.service"]), deadline=DEADLINE, check=False)
@@ -103,7 +103,7 @@ def launch(machine: Machine) -> str:
         raise EngineError("dockerd is not installed; run `./noxw --setup-only --yes`")
     log = str(machine.base / LOG.lstrip("/"))
     argv = ["sh", "-c", BY_HAND, "sh", log, dockerd, "-p", str(machine.base / PID_FILES["dockerd"])]
-    legacy = filters.legacy_folder(machine)
+    legacy = iptables.legacy_folder(machine)
     env = {"PATH": os.pathsep.join([legacy, machine.path])} if legacy else {}
     process.run(machine.as_root(argv, env), deadline=DEADLINE)
     return f"by hand, {'with iptables-legacy, ' if legacy else ''}log in {log}"
@@ -111,7 +111,7 @@ def launch(machine: Machine) -> str:
 
 def _init_script_may_run(machine: Machine) -> bool:
     """Tell whether the number of open files can be raised; docker's init script ends at once where it cannot."""
-    from stackyard import process  # noqa: PLC0415 - as above
+    from stackyard._util import process
 
     limit = machine.as_root(["sh", "-c", LIMIT])
     return process.run(limit, deadline=10.0, check=False).returncode == 0
@@ -140,7 +140,7 @@ def clear_stale(machine: Machine) -> list[str]:
     Raises:
         EngineError: If this user may not become root.
     """
-    from stackyard import process  # noqa: PLC0415 - as above
+    from stackyard._util import process
 
     removed: list[str] = []
     for program, name in PID_FILES.items():
@@ -153,7 +153,7 @@ def clear_stale(machine: Machine) -> list[str]:
 
 def _pid_file(machine: Machine, program: str) -> str | None:
     """Return what *program*'s pid file says, read as root where only root may; None when there is none."""
-    from stackyard import process  # noqa: PLC0415 - as above
+    from stackyard._util import process
 
     path = machine.base / PID_FILES[program]
     try:
@@ -191,7 +191,7 @@ def _failure(machine: Machine, endpoint: Endpoint, knock: Knock, waited: float |
 
 def _journal(machine: Machine) -> list[str]:
     """Return the last lines the service manager kept; none where it keeps none."""
-    from stackyard import process  # noqa: PLC0415 - as above
+    from stackyard._util import process
 
     if not machine.has_systemd:
         return []

@@ -119,7 +119,7 @@ class Machine:
 
     def can_be_root(self) -> bool:
         """Tell whether commands can be run as root without asking for a password."""
-        from stackyard import process  # noqa: PLC0415 - the quick check at every start does without it
+        from stackyard._util import process
 
         if self.uid == 0:
             return True

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
+from stackyard._util import process
+from stackyard.docker.endpoint import version_tuple
 from stackyard.errors import CommandError, EngineError
-from stackyard.host.endpoint import version_tuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

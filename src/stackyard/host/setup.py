@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, version_tuple
 from stackyard.errors import EngineError, StackyardError
-from stackyard.host.endpoint import Endpoint, client_folder, client_settings, version_tuple
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stackyard.host.endpoint import Knock
+    from stackyard.docker.endpoint import Knock
 
 OLDEST_ENGINE: Final = (25,)
 PLUGIN_FOLDERS: Final = (
@@ -74,7 +74,7 @@ def _revive(
     machine: Machine, endpoint: Endpoint, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool]
 ) -> Knock:
     """Start the system's own engine, installed first where it is missing; clear what dead runs left in it."""
-    from stackyard.host import daemon  # noqa: PLC0415 - only when no engine answers
+    from stackyard.host import daemon
 
     if machine.program("dockerd") is None:
         _install(machine, "Docker Engine, Compose and buildx", consent=consent, say=say, ask=ask, engine=True)
@@ -92,7 +92,7 @@ def _revive(
 def _install(
     machine: Machine, what: str, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool], engine: bool
 ) -> None:
-    from stackyard.host import packages  # noqa: PLC0415 - only when something is missing
+    from stackyard.host import packages
 
     if not machine.has_apt:
         raise EngineError(f"not installed: {what}, on {machine.distribution.title}:\n{packages.ELSEWHERE}")
@@ -147,7 +147,7 @@ def has_plugins(machine: Machine) -> bool:
 
 def sweep(say: Callable[[str], None]) -> None:
     """Remove what dead owners left in an engine that has just come back; a failure is said, not raised."""
-    from stackyard.cleanup import remove_stale  # noqa: PLC0415 - only after an engine was revived
+    from stackyard.cleanup.removal import remove_stale
 
     try:
         removal = remove_stale()

@@ -1,6 +1,6 @@
 """The platform's images: built from what the tree says, named by their content."""
 
 from stackyard.images.sources import resolve_source
-from stackyard.images.yard import Image, ensure, listing, present, references
+from stackyard.images.store import Image, ensure, listing, present, references
 
 __all__ = ["Image", "ensure", "listing", "present", "references", "resolve_source"]

@@ -59,8 +59,8 @@ def make_root(tar: Path, wheel: Path) -> None:
 def _readers() -> tuple[Any, Any]:
     """Return dissect's classes for a disk and for its file system. Their licence, AGPL-3.0, keeps them optional."""
     try:
-        from dissect.extfs import ExtFS  # type: ignore[import-untyped] # noqa: PLC0415 - 0.2 s
-        from dissect.hypervisor.disk.qcow2 import QCow2  # type: ignore[import-untyped] # noqa: PLC0415 - as above
+        from dissect.extfs import ExtFS  # type: ignore[import-untyped]
+        from dissect.hypervisor.disk.qcow2 import QCow2  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ImageError(
             f"base-alpine: {error.name} is not installed, so Alpine's disk image cannot be read; "

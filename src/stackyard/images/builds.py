@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.engine.images import build, import_root, pull, registry_digest
+from stackyard.docker.images import build, import_root, pull, registry_digest
 from stackyard.errors import CommandError, ImageError
 from stackyard.images import alpine, debian
-from stackyard.images.materials import makers
+from stackyard.images.contexts import makers
 from stackyard.images.wheels import fetch, load_pins, tail
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError, ImageError
 from stackyard.images.wheels import tail
 

@@ -13,13 +13,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackyard.engine.images import tag
+from stackyard.docker.images import tag
 from stackyard.images.sources import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from stackyard.engine.client import Engine
+    from stackyard.docker.engine import Engine
     from stackyard.images.recipes import Recipe
 
 

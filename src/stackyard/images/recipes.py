@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from stackyard.environments import SERVICES
 from stackyard.errors import ImageError
+from stackyard.project.environments import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator

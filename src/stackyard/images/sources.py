@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Final, cast
 
-from stackyard.engine.images import registry_digest
+from stackyard.docker.images import registry_digest
 from stackyard.errors import UsageError
 from stackyard.images.recipes import OFFICIAL
 
@@ -48,7 +48,7 @@ def resolve_source(setting: str, *, cache: Path | None = None, clock: Callable[[
 
 def cache_directory() -> Path:
     """Return the directory of downloads and locks: `stackyard` in the user's cache directory."""
-    from platformdirs import user_cache_path  # noqa: PLC0415 - only image work needs it
+    from platformdirs import user_cache_path
 
     return user_cache_path("stackyard")
 

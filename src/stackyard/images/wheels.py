@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError, ImageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def tail(output: str | Sequence[str], lines: int = 15) -> str:
 
 
 def _sha256(file: Path) -> str:
-    import hashlib  # noqa: PLC0415 - only a build needs it
+    import hashlib
 
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

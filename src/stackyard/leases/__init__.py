@@ -1,8 +1,8 @@
 """Exclusive claims on ports, a subnet and a project name, for processes that start stacks on one host at once."""
 
 from stackyard.leases.book import LeaseBook
+from stackyard.leases.context import alease, lease
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Leasable, Lease, Strangers, Survivor
-from stackyard.leases.scopes import alease, lease
 
 __all__ = ["Leasable", "Lease", "LeaseBook", "Owner", "Strangers", "Survivor", "alease", "lease"]

@@ -17,12 +17,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stackyard import files as disk
-from stackyard.clocks import Moment, steady_for
+from stackyard._util import files as disk
+from stackyard._util.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
-from stackyard.leases import files, owners, refusals, rows, waiters
+from stackyard.leases import files, messages, owners, queue, rows
 from stackyard.leases.admission import Booked, Capacity
-from stackyard.leases.ground import Ground
+from stackyard.leases.host_ports import Ground
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from stackyard.leases.drafts import Draft
     from stackyard.leases.records import Fixed, Leasable, Strangers, Survivor
+    from stackyard.leases.staging import Draft
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
@@ -57,7 +57,7 @@ class LeaseBook:
         survivors: Lists the leases of the running stacks, to rebuild a lost book; called until it first succeeds.
         read_only: Change nothing on the disk. Every method that would write raises a BookError.
         clock: Seconds since 1970.
-        steady: Seconds since the host was started; the default is what `stackyard.clocks.steady_for` returns.
+        steady: Seconds since the host was started; the default is what `stackyard._util.clocks.steady_for` returns.
         sleep: Waits that many seconds.
     """
 
@@ -148,7 +148,7 @@ class LeaseBook:
         finally:
             if ticket is not None:
                 number = ticket
-                self._store.run(lambda db: waiters.leave(db, number))
+                self._store.run(lambda db: queue.leave(db, number))
 
     def _ask(
         self, request: Request, draft: Draft, strangers: Strangers | None, ticket: int | None, *, queued: bool
@@ -156,11 +156,11 @@ class LeaseBook:
         ground = _survey(strangers)
 
         def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
-            ahead = waiters.ahead(db, request.wanted, ticket)
+            ahead = queue.ahead(db, request.wanted, ticket)
             try:
                 return ticket, ahead, request.answer(db, draft, ground, db.moment.wall, ahead)
             except PoolExhaustedError as error:
-                return waiters.join(db, request.wanted, ticket) if queued else None, ahead, error
+                return queue.join(db, request.wanted, ticket) if queued else None, ahead, error
 
         return self._store.run(work)
 
@@ -206,7 +206,7 @@ class LeaseBook:
         Returns:
             All leases, oldest first, and the ids of *survivors* that the book has not ended.
         """
-        from stackyard.leases import recovery  # noqa: PLC0415 - a book is hardly ever put back
+        from stackyard.leases import recovery
 
         def work(db: Transaction) -> tuple[list[Lease], set[str]]:
             known = recovery.restore(db, self.settings, self._directory, survivors, self._clock())
@@ -225,7 +225,7 @@ class LeaseBook:
         Returns:
             How many were removed.
         """
-        from stackyard.leases import recovery  # noqa: PLC0415 - a lease is granted without
+        from stackyard.leases import recovery
 
         def work(db: Transaction) -> list[Path]:
             # until the leases of a lost book have been restored, no directory is known to be left over
@@ -259,7 +259,7 @@ class LeaseBook:
         def work(db: Transaction) -> Lease:
             held = self._find(db, identifier, None)
             if held.removing:
-                raise LeaseNotFoundError(refusals.kept(held))
+                raise LeaseNotFoundError(messages.kept(held))
             owner = Owner.detached() if detach else held.owner
             renewed = replace(held, owner=owner, deadline=None if ttl == math.inf else self._clock() + ttl)
             rows.update(db, renewed)
@@ -413,13 +413,13 @@ class LeaseBook:
         return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())
 
     def _mend(self, db: Transaction) -> list[str]:
-        from stackyard.leases import mending  # noqa: PLC0415 - imports what imports the book
+        from stackyard.leases import repair
 
-        return mending.mend(db, self._directory, self.settings)
+        return repair.mend(db, self._directory, self.settings)
 
     def _recover(self, db: Transaction, state: str) -> None:
         if state == "due" or self._survivors is not None:
-            from stackyard.leases import recovery  # noqa: PLC0415 - a book is hardly ever new
+            from stackyard.leases import recovery
 
             recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
 

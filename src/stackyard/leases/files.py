@@ -7,9 +7,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from stackyard import credentials
-from stackyard import files as disk
+from stackyard._util import files as disk
 from stackyard.errors import UsageError
+from stackyard.leases import credentials
 from stackyard.leases.names import ID
 from stackyard.leases.owners import is_held
 from stackyard.leases.records import ENV, KEEPER, LOCK, SERVICES, ports_text
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from stackyard.credentials import Credentials
+    from stackyard.leases.credentials import Credentials
     from stackyard.leases.records import Lease
 
 DRAFT: Final = ".new-"  # begins the name of a directory that belongs to no lease yet
@@ -213,7 +213,7 @@ def remove(directory: Path) -> Path | None:
     """
     if not is_ours(directory):
         if os.path.lexists(directory):
-            import logging  # noqa: PLC0415 - hardly ever needed, and not light
+            import logging
 
             logging.getLogger("stackyard").warning("%s was not made by stackyard, so it stays", directory)
         return None

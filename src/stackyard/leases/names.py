@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from stackyard.durations import seconds
+from stackyard._util.durations import seconds
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _shown(value: object) -> str:
 
 def made_up(taken: Collection[str | None]) -> str:
     """Return a name of two words that is not in *taken*, such as ``quiet-otter``."""
-    import secrets  # noqa: PLC0415 - most callers have a name
+    import secrets
 
     for _ in range(_TRIES):
         name = f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}"

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
-from stackyard import files as disk
+from stackyard._util import files as disk
 
 _NUMBERS: Final = 3  # pid, ticks and namespace in a label
 _PROC: Final = Path("/proc")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from stackyard import credentials
-from stackyard import files as disk
+from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
+from stackyard.leases import credentials
 from stackyard.leases.names import ID
 from stackyard.leases.owners import Owner
 
@@ -335,7 +335,7 @@ def stable_id(environment: str, host: str, root: Path) -> str:
         host: ``Settings.host`` of the book.
         root: The checkout.
     """
-    import hashlib  # noqa: PLC0415 - loads OpenSSL, which commands that only look need not wait for
+    import hashlib
 
     seed = "\n".join([host, str(root.resolve()), environment])
     return f"{environment[:LONGEST_PREFIX]}-{hashlib.sha256(seed.encode()).hexdigest()[:6]}"

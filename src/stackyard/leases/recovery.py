@@ -11,13 +11,13 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from stackyard import files as disk
+from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import rows
 from stackyard.leases.columns import BadRowError
+from stackyard.leases.notices import warn
 from stackyard.leases.records import ENV, Lease, Survivor, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
-from stackyard.leases.telling import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, UsageError
-from stackyard.leases import admission, files, owners, refusals, rows
-from stackyard.leases.drafts import Draft
+from stackyard.leases import admission, files, messages, owners, rows
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import CHECKOUT, Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
+from stackyard.leases.staging import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stackyard.leases.ground import Ground
+    from stackyard.leases.host_ports import Ground
     from stackyard.leases.records import Fixed, Leasable
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
@@ -123,7 +123,7 @@ class Request:
             starting = held.parallel_id is not None and not held.removing
             # another thread of this process may be the starter
             if held.owner != Owner.current() or (starting and self.attached):
-                raise (StillStartingError if starting else PoolExhaustedError)(refusals.kept(held))
+                raise (StillStartingError if starting else PoolExhaustedError)(messages.kept(held))
         # a detached stack that exists must not end together with the process that asks for it again
         keeps = self.attached and held.owner.kind == "detached" and held.owner.is_alive(held.lock)
         owner = held.owner if keeps else self._owner()
@@ -147,14 +147,14 @@ class Request:
         if self.fixed != "never":
             own = self.environment
             block = Place(slot=None, ports=dict(own.ports), spare=(), subnet=own.subnet)
-            obstacle = refusals.obstacle(db, self.directory, block, ground)
+            obstacle = messages.obstacle(db, self.directory, block, ground)
             if obstacle is None and ahead == 0:
                 return block
             if self.fixed == "only":
                 raise PoolExhaustedError(
-                    refusals.fixed(own.name, obstacle or f"others wait for them (requests ahead in the queue: {ahead})")
+                    messages.fixed(own.name, obstacle or f"others wait for them (requests ahead in the queue: {ahead})")
                 )
-            import logging  # noqa: PLC0415 - hardly ever needed, and not light
+            import logging
 
             logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
         search = Search(db=db, settings=self.settings, ground=ground, now=now)
@@ -162,7 +162,7 @@ class Request:
             return search.place(leave=ahead)
         except PoolExhaustedError as error:
             leases = rows.every(db, self.directory)
-            raise PoolExhaustedError(refusals.exhausted(error, leases, search, ahead)) from None
+            raise PoolExhaustedError(messages.exhausted(error, leases, search, ahead)) from None
 
     def _grant(self, db: Transaction, draft: Draft, place: Place, now: float) -> Lease:
         name, owner = self.environment.name, self._owner()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.clocks import LOWEST_WALL
+from stackyard._util.clocks import LOWEST_WALL
 from stackyard.errors import UsageError
 from stackyard.leases import columns
 from stackyard.leases.owners import Owner

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stackyard.errors import PoolExhaustedError, SubnetsExhaustedError
 from stackyard.leases import columns
-from stackyard.leases.ground import span
+from stackyard.leases.host_ports import span
 from stackyard.leases.records import SERVICES
 from stackyard.settings import SUBNET_PREFIX
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
 
-    from stackyard.leases.ground import Ground
+    from stackyard.leases.host_ports import Ground
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 

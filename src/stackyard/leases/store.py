@@ -25,14 +25,14 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from stackyard import files, statedir
-from stackyard.clocks import Moment
+from stackyard._util import files
+from stackyard._util.clocks import Moment
+from stackyard._util.fair_lock import take_lock
 from stackyard.errors import BookError
-from stackyard.leases import owners
+from stackyard.leases import owners, state_directory
 from stackyard.leases.columns import BadRowError
+from stackyard.leases.notices import warn
 from stackyard.leases.schema import ADDITIONS, APPLICATION_ID, KNOWN, MIGRATIONS, TABLES, VERSION
-from stackyard.leases.telling import warn
-from stackyard.leases.turnstile import take_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,7 +128,7 @@ class Store:
             BookError: If the state directory cannot be used.
         """
         with self._in_plain_words():
-            return statedir.check(self.directory)
+            return state_directory.check(self.directory)
 
     def run(self, work: Callable[[Transaction], T], *, fresh: bool = False, reading: bool = False) -> T:
         """
@@ -210,7 +210,7 @@ class Store:
         if self.read_only:
             raise BookError(f"{self.file}: is open for reading only")
         with self._in_plain_words():
-            statedir.prepare(self.directory)
+            state_directory.prepare(self.directory)
             yield
 
     @contextlib.contextmanager

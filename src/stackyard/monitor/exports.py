@@ -40,7 +40,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 def text(collector: Collector) -> str:
     """Return all metrics in Prometheus's text format."""
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - only an export needs it
+    from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
     registry.register(collector)
@@ -67,7 +67,7 @@ def serving(collector: Collector, listen: str) -> Iterator[str]:
     Raises:
         UsageError: If *listen* is not a loopback address, or cannot be listened on.
     """
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - as above
+    from prometheus_client import CollectorRegistry, start_http_server
 
     host, port = parse_listen(listen)
     registry = CollectorRegistry()

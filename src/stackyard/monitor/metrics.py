@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stackyard.environments import load_all
+from stackyard.docker.in_use import strangers
 from stackyard.errors import BookError, EngineError
-from stackyard.survey import strangers
+from stackyard.project.environments import load_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
 
-    from stackyard.engine.usage import Sighting, Usage
+    from stackyard.docker.usage import Sighting, Usage
     from stackyard.leases import Lease
     from stackyard.leases.admission import Capacity
     from stackyard.monitor.records import Service

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackyard.engine.usage import Sighting, Usage
+    from stackyard.docker.usage import Sighting, Usage
 
 # keys of a use in JSON where they are not its attributes' names
 KEYS: Final = {

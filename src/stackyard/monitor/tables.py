@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report import NOTHING, format_bound, format_size, table
+from stackyard.report.tables import NOTHING, format_bound, format_size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,16 +82,16 @@ def live(snapshot: Snapshot | None, note: str = "") -> Group:
         snapshot: What was seen last; None before the first look.
         note: A line below the tables, such as why there is nothing new.
     """
-    from rich.console import Group  # noqa: PLC0415 - only a live view needs it
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.console import Group
+    from rich.text import Text
 
     tables = [_coloured(title, found) for title, found in stacks(snapshot)] if snapshot else []
     return Group(*tables, *([Text(note)] if note else []))
 
 
 def _coloured(title: str, services: list[Service]) -> Table:
-    from rich.table import Table  # noqa: PLC0415 - only a live view needs it
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.table import Table
+    from rich.text import Text
 
     made = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name, width in COLUMNS.items():

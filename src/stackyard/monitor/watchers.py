@@ -11,16 +11,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from stackyard.engine.records import SERVICE_LABEL
-from stackyard.engine.usage import sight
+from stackyard.docker.ownership import Owned, owned_containers
+from stackyard.docker.records import SERVICE_LABEL
+from stackyard.docker.usage import sight
 from stackyard.errors import RefusedError
 from stackyard.monitor.records import Service, Snapshot
-from stackyard.ownership import Owned, owned_containers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
 
 LOOKERS: Final = 8  # containers looked at at once
@@ -72,7 +72,7 @@ class Watcher:
         return Snapshot(at=began, seconds=self._clock() - began, services=services)
 
     def _at_once(self, found: Sequence[Owned], before: Mapping[str, tuple[float, float]]) -> list[Service | None]:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 20 ms that most commands do not need
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(max_workers=LOOKERS) as pool:
             return list(pool.map(lambda item: self._service(item, before.get(item.thing.id)), found))

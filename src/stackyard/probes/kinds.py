@@ -69,7 +69,7 @@ class PostgresProbe:
 
     async def check(self) -> None:
         """Log in and run `select 1`."""
-        import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - no stubs; 50 ms that preload() pays early
+        import asyncpg  # type: ignore[import-untyped]
 
         endpoint = self._endpoint
         with endpoint.failures():
@@ -174,7 +174,7 @@ class WebSocketProbe:
 
     async def check(self) -> None:
         """Open, send, compare, close."""
-        from websockets.asyncio.client import connect  # noqa: PLC0415 - costs 50 ms; preload() pays it
+        from websockets.asyncio.client import connect
 
         endpoint = self._endpoint
         with endpoint.failures():
@@ -194,7 +194,7 @@ class WebSocketProbe:
             _expect(self._fits(answer), f"{json.dumps(self.message)} answered {_text(answer)}")
 
     async def _ask(self, socket: ClientConnection) -> str | bytes:
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - as above
+        from websockets.exceptions import ConnectionClosed
 
         try:
             await socket.send(json.dumps(self.message))
@@ -262,8 +262,8 @@ def probe_for(service: str, url: str) -> Probe:
 
 def preload() -> None:
     """Import the clients now (0.1 s), for instance in a thread while containers are being started."""
-    import asyncpg  # noqa: F401, PLC0415 - importing is the purpose
-    import websockets.asyncio.client  # noqa: F401, PLC0415 - as above
+    import asyncpg  # noqa: F401 - importing is the purpose
+    import websockets.asyncio.client  # noqa: F401 - as above
 
 
 async def ask_redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: bytes, *words: str) -> None:
@@ -312,6 +312,6 @@ def _text(answer: str | bytes) -> str:
 
 
 def _origin(origin: str | None) -> Origin | None:
-    from websockets.typing import Origin  # noqa: PLC0415 - only next to a use of the client
+    from websockets.typing import Origin
 
     return None if origin is None else Origin(origin)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard import process
+from stackyard._util import process
 from stackyard.errors import CommandError, EngineError, UsageError
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from invoke.context import Context
 
-from stackyard.commands import env
-from stackyard.environments import Environment
-from stackyard.environments.agreement import ComposeFile
+from stackyard.cli import env
 from stackyard.errors import ConfigError, PoolExhaustedError
-from stackyard.leases import LeaseBook, admission, ground
+from stackyard.leases import LeaseBook, admission, host_ports
 from stackyard.leases.admission import Booked, Capacity, Memory, host_memory
 from stackyard.leases.records import parse_env
+from stackyard.project.environments import Environment
+from stackyard.project.environments.consistency import ComposeFile
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine
@@ -30,7 +30,7 @@ GROUP = "0::/ci/job\n"
 def host(monkeypatch: pytest.MonkeyPatch) -> list[Memory]:
     """What the host has: the last one counts."""
     told = [Memory(total_mb=1000, available_mb=1000)]
-    monkeypatch.setattr(ground, "host_memory", lambda: told[-1])
+    monkeypatch.setattr(host_ports, "host_memory", lambda: told[-1])
     return told
 
 
@@ -71,7 +71,7 @@ def test_what_books_nothing_always_fits(book: LeaseBook, environment: Surroundin
 def test_a_host_that_does_not_tell_limits_nothing(
     book: LeaseBook, hungry: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground, "host_memory", lambda: None)
+    monkeypatch.setattr(host_ports, "host_memory", lambda: None)
 
     assert book.acquire(hungry).memory_mb == 300
     assert book.capacity(hungry).memory is None
@@ -258,7 +258,7 @@ def test_the_task_says_what_fits_and_what_limits(
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["stacks"], told["limit"], told["reserve_bytes"]) == (2, "slots", 124_000_000)
-    monkeypatch.setattr(ground, "host_memory", lambda: None)
+    monkeypatch.setattr(host_ports, "host_memory", lambda: None)
     env.capacity(Context())
     assert "memory    no limit known" in capsys.readouterr().out
 

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackyard import credentials
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, UsageError
-from stackyard.leases import owners
+from stackyard.leases import credentials, owners
 from stackyard.leases.files import env_text
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.records import parse_env

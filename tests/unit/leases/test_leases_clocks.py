@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lease_records import Surroundings
 
-from stackyard import clocks
+from stackyard._util import clocks
 from stackyard.errors import PoolExhaustedError
 from stackyard.leases import LeaseBook, owners
 from stackyard.settings import Settings
@@ -176,7 +176,7 @@ def test_after_a_boot_only_the_wall_clock_is_left(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_boot_time_clock_is_the_kernel_s_and_belongs_to_the_real_wall_clock() -> None:
-    import time  # noqa: PLC0415 - shadows nothing here
+    import time
 
     assert clocks.steady_for(time.time) is clocks.boottime
     assert abs(clocks.boottime() - float(Path("/proc/uptime").read_text().split()[0])) < 5

@@ -16,8 +16,8 @@ from invoke.exceptions import Exit
 from invoke_shell import shaped
 from lease_records import Surroundings
 
-from stackyard.cleanup import Leftover, Removal
-from stackyard.commands import cleanup, leasing, ports
+from stackyard.cleanup.removal import Leftover, Removal
+from stackyard.cli import cleanup, leasing, ports
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
@@ -258,7 +258,7 @@ def test_the_list_shows_every_kind_of_lease(capsys: pytest.CaptureFixture[str]) 
     ports.show(Context())
     assert capsys.readouterr().out == "no leases\n"
     book = LeaseBook(Settings.load(), clock=lambda: time.time() - 100)
-    from stackyard.environments import Environment  # noqa: PLC0415 - after the variables are set
+    from stackyard.project.environments import Environment
 
     book.acquire(Environment.load("test"))
     expired = book.acquire(Environment.load("ci"), ttl=1)
@@ -292,7 +292,7 @@ def test_the_list_shows_whose_checkout_a_lease_is_of(
 
 
 def test_check_says_who_has_the_ports_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    import socket  # noqa: PLC0415 - this test alone listens
+    import socket
 
     ports.allocate(Context(), name="job-1")
     capsys.readouterr()
@@ -320,12 +320,12 @@ def test_a_clean_up_says_what_it_removed_and_fails_for_what_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Removal(removed=["container x"], leases=["0000abcd"])
-    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda **_: done)
+    monkeypatch.setattr("stackyard.cleanup.removal.remove_stale", lambda **_: done)
     cleanup.stale(Context())
     assert capsys.readouterr().out == "removed container x\n1 removed, 1 lease released in 0.00 s\n"
 
     left = Leftover(kind="network", name="n", lease="0000abcd", reason="in use")
-    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda **_: Removal(left=[left]))
+    monkeypatch.setattr("stackyard.cleanup.removal.remove_stale", lambda **_: Removal(left=[left]))
     with pytest.raises(Exit, match="network n: in use") as caught:
         cleanup.stale(Context(), json=True)
     assert caught.value.code == 8
@@ -448,7 +448,7 @@ def test_the_script_says_when_nothing_is_free(script: Callable[..., int], capsys
 def test_the_scripts_system_check_counts_slots_and_strangers(
     script: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import socket  # noqa: PLC0415 - this test alone listens
+    import socket
 
     script("--parallel-id", "job-1")
     capsys.readouterr()
@@ -463,7 +463,7 @@ def test_the_scripts_system_check_counts_slots_and_strangers(
 def test_the_scripts_cleanup_is_the_librarys(
     script: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.cleanup.remove_stale", lambda: Removal(removed=["container x"]))
+    monkeypatch.setattr("stackyard.cleanup.removal.remove_stale", lambda: Removal(removed=["container x"]))
 
     assert script("--cleanup") == 0
     assert "1 removed" in capsys.readouterr().out

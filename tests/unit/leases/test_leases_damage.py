@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lease_records import NothingRuns
 
-from stackyard import candidates, cleanup
-from stackyard.commands.cleanup import _leased_images
+from stackyard.cleanup import plan, removal
+from stackyard.cli.cleanup import _leased_images
 from stackyard.errors import BookError
 from stackyard.leases.warm import WarmStacks
 
@@ -65,7 +65,7 @@ def missing(file: Path) -> None:
 
 
 def socket(file: Path) -> None:
-    import socket as sockets  # noqa: PLC0415 - this one alone
+    import socket as sockets
 
     file.unlink()
     before = os.getcwd()  # noqa: PTH109 - a socket's path is short
@@ -100,11 +100,11 @@ def everything_else(book: LeaseBook, lease: Lease) -> None:
     assert book.stale() == []
     assert book.tidy() == 0
     assert WarmStacks(book).inventory().leases
-    assert candidates.plan(book, engine)
+    assert plan.plan(book, engine)
     assert _leased_images(book) == set()
     book.renew(lease.id, 60)
-    assert cleanup.sweep(book, engine).leases == []
-    assert cleanup.remove_lease(book, engine, book.find("mine")).leases == [lease.id]
+    assert removal.sweep(book, engine).leases == []
+    assert removal.remove_lease(book, engine, book.find("mine")).leases == [lease.id]
     assert book.leases() == []
 
 

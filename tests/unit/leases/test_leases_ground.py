@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.leases import ground
-from stackyard.leases.ground import Ground
+from stackyard.leases import host_ports
+from stackyard.leases.host_ports import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,11 +57,11 @@ def udp(family: int, address: str) -> Callable[[], socket.socket]:
     ],
 )
 def test_a_port_somebody_has_on_any_address_is_not_free(occupant: Callable[[], socket.socket]) -> None:
-    assert ground.can_bind(PORT)
+    assert host_ports.can_bind(PORT)
     with closing(occupant()):
-        assert not ground.can_bind(PORT)
-        assert PORT in ground.port_holders([PORT])
-    assert ground.can_bind(PORT)
+        assert not host_ports.can_bind(PORT)
+        assert PORT in host_ports.port_holders([PORT])
+    assert host_ports.can_bind(PORT)
 
 
 def test_connections_in_time_wait_do_not_block_a_port() -> None:
@@ -73,7 +73,7 @@ def test_connections_in_time_wait_do_not_block_a_port() -> None:
 
     with socket.socket() as plain, pytest.raises(OSError, match="in use"):
         plain.bind(("127.0.0.1", PORT))
-    assert ground.can_bind(PORT)
+    assert host_ports.can_bind(PORT)
 
 
 def test_a_host_without_ipv6_is_asked_about_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_a_host_without_ipv6_is_asked_about_ipv4(monkeypatch: pytest.MonkeyPatch
 
     with socket.create_server(("127.0.0.1", PORT)):
         monkeypatch.setattr(socket, "socket", only_ipv4)
-        assert not ground.can_bind(PORT)
-        assert ground.can_bind(PORT + 1)
+        assert not host_ports.can_bind(PORT)
+        assert host_ports.can_bind(PORT + 1)
 
 
 def test_a_lack_of_sockets_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,36 +96,36 @@ def test_a_lack_of_sockets_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(socket, "socket", refuse)
     with pytest.raises(OSError, match="too many open files"):
-        ground.can_bind(PORT)
+        host_ports.can_bind(PORT)
 
 
 def test_a_bind_that_fails_for_another_reason_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOMEM, "no memory")
 
-    monkeypatch.setattr(ground, "_bind", refuse)
+    monkeypatch.setattr(host_ports, "_bind", refuse)
     with pytest.raises(OSError, match="no memory"):
-        ground.can_bind(PORT)
+        host_ports.can_bind(PORT)
 
 
 def test_a_listener_is_named_by_pid_and_command() -> None:
     with socket.create_server(("127.0.0.1", PORT)):
-        assert ground.port_holders([PORT])[PORT].startswith(f"pid {os.getpid()} (")
-    assert ground.port_holders([PORT]) == {}
+        assert host_ports.port_holders([PORT])[PORT].startswith(f"pid {os.getpid()} (")
+    assert host_ports.port_holders([PORT]) == {}
 
 
 def test_ranges_the_kernel_keeps_are_read(tmp_path: Path) -> None:
     (tmp_path / "ip_local_port_range").write_text("32768\t60999\n")
     (tmp_path / "ip_local_reserved_ports").write_text("8080,21000-21100\n")
 
-    kept = Ground(kernel_ports=ground.kernel_ports(tmp_path), taken_ports=frozenset(), networks=())
+    kept = Ground(kernel_ports=host_ports.kernel_ports(tmp_path), taken_ports=frozenset(), networks=())
 
     assert all(kept.is_reserved([port]) for port in (8080, 21000, 21100, 30000, 32767, 32768, 60999))
     assert not any(kept.is_reserved([port]) for port in (8079, 8081, 20999, 21101, 29999, 61000))
 
 
 def test_unreadable_kernel_ranges_leave_those_of_node_ports(tmp_path: Path) -> None:
-    assert ground.kernel_ports(tmp_path) == (range(30000, 32768),)
+    assert host_ports.kernel_ports(tmp_path) == (range(30000, 32768),)
 
 
 ROUTES = """Main:
@@ -149,32 +149,32 @@ Id 52:
 
 def test_every_route_of_every_table_is_known_but_default_ones(tmp_path: Path) -> None:
     (tmp_path / "fib_trie").write_text(ROUTES)
-    found = Ground(kernel_ports=(), taken_ports=frozenset(), networks=tuple(ground.routes(tmp_path / "fib_trie")))
+    found = Ground(kernel_ports=(), taken_ports=frozenset(), networks=tuple(host_ports.routes(tmp_path / "fib_trie")))
 
     for taken in ("10.8.3.16/28", "10.9.1.240/28", "10.45.0.0/28", "100.100.0.0/28", "10.0.0.0/8"):
-        assert found.overlaps(ground.span(IPv4Network(taken))), taken
+        assert found.overlaps(host_ports.span(IPv4Network(taken))), taken
     for free in ("10.9.2.0/28", "10.7.255.240/28", "10.48.0.0/28", "0.0.0.0/28"):
-        assert not found.overlaps(ground.span(IPv4Network(free))), free
+        assert not found.overlaps(host_ports.span(IPv4Network(free))), free
 
 
 def test_this_hosts_own_loopback_is_a_route() -> None:
-    assert ground.span(IPv4Network("127.0.0.0/8")) in ground.routes()
+    assert host_ports.span(IPv4Network("127.0.0.0/8")) in host_ports.routes()
 
 
 def test_name_servers_are_kept_out_of_the_subnets(tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text("# x\nnameserver 10.214.0.3\nnameserver fe80::1\nsearch x\n")
 
-    assert ground.name_servers(tmp_path / "resolv.conf") == [(0x0AD60003, 0x0AD60003)]
+    assert host_ports.name_servers(tmp_path / "resolv.conf") == [(0x0AD60003, 0x0AD60003)]
 
 
 def test_a_host_without_those_files_has_no_routes(tmp_path: Path) -> None:
-    assert ground.routes(tmp_path / "none") == []
-    assert ground.name_servers(tmp_path / "none") == []
+    assert host_ports.routes(tmp_path / "none") == []
+    assert host_ports.name_servers(tmp_path / "none") == []
 
 
 def test_what_an_engine_reports_is_part_of_the_ground() -> None:
     found = Ground.survey([PORT], ["10.214.9.0/24", IPv4Network("10.214.10.0/24")])
 
     assert not found.is_free([PORT])
-    assert found.overlaps(ground.span(IPv4Network("10.214.9.16/28")))
-    assert found.overlaps(ground.span(IPv4Network("10.214.10.16/28")))
+    assert found.overlaps(host_ports.span(IPv4Network("10.214.9.16/28")))
+    assert found.overlaps(host_ports.span(IPv4Network("10.214.10.16/28")))

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 from lease_records import NothingRuns, Surroundings
 
-from stackyard import candidates, cleanup
+from stackyard.cleanup import plan, removal
 from stackyard.leases import Lease, LeaseBook, columns, schema
 from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
@@ -139,8 +139,8 @@ def operations(world: World, good: dict[str, Lease]) -> list[tuple[str, Callable
         ("renew", lambda: [world.book.renew(name, 3600) for name in good if good[name].deadline]),
         ("capacity", lambda: world.book.capacity(Surroundings())),
         ("inventory", lambda: WarmStacks(world.book).inventory()),
-        ("plan", lambda: candidates.plan(world.book, engine)),
-        ("sweep", lambda: cleanup.sweep(world.book, engine)),
+        ("plan", lambda: plan.plan(world.book, engine)),
+        ("sweep", lambda: removal.sweep(world.book, engine)),
         ("allocate", allocate_and_release),
         ("tidy", world.book.tidy),
     ]

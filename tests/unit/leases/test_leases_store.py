@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import statedir
 from stackyard.errors import BookError, EngineError
-from stackyard.leases import LeaseBook, Survivor, owners, schema, store
+from stackyard.leases import LeaseBook, Survivor, owners, schema, state_directory, store
 from stackyard.leases.records import parse_ports
 
 if TYPE_CHECKING:
@@ -322,7 +321,7 @@ def test_another_users_state_directory_is_refused(
 @pytest.mark.parametrize("name", ["book.sqlite3", "book.lock", "leases"])
 def test_a_link_in_place_of_a_file_is_refused(make_book: MakeBook, tmp_path: Path, untouched: Path, name: str) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
-    (tmp_path / "state" / statedir.MARK).touch()
+    (tmp_path / "state" / state_directory.MARK).touch()
     (tmp_path / "state" / name).symlink_to(untouched / "victim")
 
     with pytest.raises(BookError, match=name.replace(".", r"\.")):
@@ -331,7 +330,7 @@ def test_a_link_in_place_of_a_file_is_refused(make_book: MakeBook, tmp_path: Pat
 
 def test_a_directory_in_place_of_the_book_is_refused(make_book: MakeBook, tmp_path: Path) -> None:
     (tmp_path / "state" / "book.sqlite3").mkdir(parents=True)
-    (tmp_path / "state" / statedir.MARK).touch()
+    (tmp_path / "state" / state_directory.MARK).touch()
     (tmp_path / "state").chmod(0o700)
 
     with pytest.raises(BookError, match="must be a plain file that belongs to you"):

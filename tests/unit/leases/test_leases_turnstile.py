@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard._util import fair_lock
 from stackyard.errors import BookError
-from stackyard.leases import turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def test_a_lock_that_is_never_given_back_names_its_holder(path: Path) -> None:
         fcntl.flock(theirs, fcntl.LOCK_EX)
 
         with pytest.raises(BookError, match=rf"locked for over 0\.05 s by pid {os.getpid()} \("):
-            turnstile.take_lock(ours.fileno(), path, deadline=0.05)
+            fair_lock.take_lock(ours.fileno(), path, deadline=0.05)
 
 
 def test_a_lock_that_is_given_back_in_time_is_taken(path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_lock_that_is_given_back_in_time_is_taken(path: Path) -> None:
         fcntl.flock(theirs, fcntl.LOCK_EX)
         threading.Timer(0.05, fcntl.flock, (theirs, fcntl.LOCK_UN)).start()
 
-        turnstile.take_lock(ours.fileno(), path, deadline=20)
+        fair_lock.take_lock(ours.fileno(), path, deadline=20)
 
         with path.open() as third, pytest.raises(BlockingIOError):
             fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,7 +67,7 @@ def test_a_lock_that_is_given_back_in_time_is_taken(path: Path) -> None:
 
 def wait_for_tickets(onlooker: int, count: int) -> None:
     end = time.monotonic() + 20
-    while turnstile._ahead(onlooker, None) < count:
+    while fair_lock._ahead(onlooker, None) < count:
         assert time.monotonic() < end
         time.sleep(0.001)
 
@@ -77,11 +77,11 @@ def test_who_came_first_goes_first(path: Path, onlooker: int) -> None:
 
     def come(number: int) -> None:
         with path.open("r+") as mine:
-            turnstile.take_lock(mine.fileno(), path)
+            fair_lock.take_lock(mine.fileno(), path)
             order.append(number)
 
     with path.open("r+") as first:
-        turnstile.take_lock(first.fileno(), path)
+        fair_lock.take_lock(first.fileno(), path)
         line = [threading.Thread(target=come, args=(number,)) for number in range(8)]
         for number, waiter in enumerate(line, start=1):
             waiter.start()
@@ -94,10 +94,10 @@ def test_who_came_first_goes_first(path: Path, onlooker: int) -> None:
 
 def test_who_comes_late_does_not_pass_those_who_wait_for_a_lock_that_is_free(path: Path) -> None:
     with path.open("r+") as theirs, path.open("r+") as ours:
-        turnstile.draw(theirs.fileno())
+        fair_lock.draw(theirs.fileno())
 
         with pytest.raises(BookError, match=r"locked for over 0\.01 s by a process that has let go by now"):
-            turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+            fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
 def test_a_ticket_ends_with_its_process(path: Path, onlooker: int) -> None:
@@ -106,19 +106,19 @@ def test_a_ticket_ends_with_its_process(path: Path, onlooker: int) -> None:
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert turnstile._ahead(onlooker, None) == 1
+        assert fair_lock._ahead(onlooker, None) == 1
         child.kill()
 
     with path.open("r+") as ours:
-        turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+        fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
 def test_an_old_ticket_holds_nobody_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with path.open("r+") as theirs, path.open("r+") as ours:
-        turnstile.draw(theirs.fileno())
-        monkeypatch.setattr(turnstile, "COURTESY", 0.0)
+        fair_lock.draw(theirs.fileno())
+        monkeypatch.setattr(fair_lock, "COURTESY", 0.0)
 
-        turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+        fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
         with pytest.raises(BlockingIOError):
             fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,11 +130,11 @@ def test_where_there_are_no_tickets_the_lock_alone_decides(path: Path, monkeypat
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     with path.open("r+") as theirs, path.open("r+") as ours:
-        turnstile.take_lock(theirs.fileno(), path, deadline=0.01)
+        fair_lock.take_lock(theirs.fileno(), path, deadline=0.01)
 
         with pytest.raises(BookError, match=f"by pid {os.getpid()}"):
-            turnstile.take_lock(ours.fileno(), path, deadline=0.01)
+            fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
 def test_a_lock_nobody_holds_has_no_holder(path: Path) -> None:
-    assert turnstile.lock_holder(path) == "a process that has let go by now"
+    assert fair_lock.lock_holder(path) == "a process that has let go by now"

@@ -10,9 +10,9 @@ import pytest
 from lease_records import Clock
 from yard_hands import Hands
 
+from stackyard.reaper.loop import Yardmaster
+from stackyard.reaper.presence import Post
 from stackyard.settings import Settings
-from stackyard.yardmaster.master import Yardmaster
-from stackyard.yardmaster.post import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def project(tmp_path: Path) -> Path:
 HOLDER = """
 import json, signal, sys, time
 from pathlib import Path
-from stackyard.yardmaster.post import Notice, Post
+from stackyard.reaper.presence import Notice, Post
 from stackyard.leases import Owner
 post = Post(Path(sys.argv[1]))
 assert post.take()

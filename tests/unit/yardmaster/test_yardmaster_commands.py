@@ -10,13 +10,14 @@ import pytest
 from invoke_shell import Shell
 from lease_records import Surroundings
 
-from stackyard import launch, yardmaster
-from stackyard.commands import pool as command
-from stackyard.environments import Environment
+from stackyard import reaper
+from stackyard.cli import pool as command
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
+from stackyard.project.environments import Environment
+from stackyard.reaper.presence import Notice, Post
 from stackyard.settings import Settings
-from stackyard.yardmaster.post import Notice, Post
+from stackyard.stacks import acquire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +33,8 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     made = YardShell(capsys, [])
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_YARDMASTER", "on")
-    monkeypatch.setattr(launch, "prepare_images", lambda *_: {})
-    monkeypatch.setattr(yardmaster, "wake", made.woken.append)
+    monkeypatch.setattr(acquire, "prepare_images", lambda *_: {})
+    monkeypatch.setattr(reaper, "wake", made.woken.append)
     return made
 
 

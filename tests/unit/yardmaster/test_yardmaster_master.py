@@ -13,12 +13,12 @@ from yard_hands import PRINT, Hands, expire, offer
 
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import Pool, WarmStacks
-from stackyard.yardmaster import __main__ as program
-from stackyard.yardmaster import duties
-from stackyard.yardmaster.master import LINGER, REFRESH, STRANGE, Yardmaster
-from stackyard.yardmaster.post import Post
-from stackyard.yardmaster.status import PoolStatus, Status
-from stackyard.yardmaster.watch import Watch
+from stackyard.reaper import __main__ as program
+from stackyard.reaper import jobs
+from stackyard.reaper.events import Watch
+from stackyard.reaper.loop import LINGER, REFRESH, STRANGE, Yardmaster
+from stackyard.reaper.presence import Post
+from stackyard.reaper.status import PoolStatus, Status
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,13 +37,13 @@ def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(
     assert hands.doing() == ["sweep"]
 
     hands.started[0].code = 3
-    assert master._turn() == duties.FIRST
+    assert master._turn() == jobs.FIRST
     assert hands.doing() == ["sweep"]
-    clock.sleep(duties.FIRST)
+    clock.sleep(jobs.FIRST)
     master._turn()
     hands.started[1].code = 3
 
-    assert master._turn() == 2 * duties.FIRST
+    assert master._turn() == 2 * jobs.FIRST
 
 
 def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Yardmaster, clock: Clock, hands: Hands) -> None:
@@ -70,7 +70,7 @@ def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at
     hands.started[0].code = 3
     master.book.transact(lambda db: db.execute("UPDATE leases SET deadline=1"))
 
-    assert master._turn() == duties.FIRST
+    assert master._turn() == jobs.FIRST
     assert len(hands.started) == 1
 
 
@@ -90,7 +90,7 @@ def test_only_so_many_sweeps_run_at_once(master: Yardmaster, clock: Clock, hands
         expire(master, clock)
         master._turn()
 
-    assert len(hands.started) == duties.SWEEPS
+    assert len(hands.started) == jobs.SWEEPS
 
 
 def test_it_sleeps_until_the_next_deadline(master: Yardmaster) -> None:
@@ -109,7 +109,7 @@ def test_the_log_says_once_some_minutes_before_that_a_stack_ends(
     master._turn()
     assert caplog.messages == []
 
-    clock.sleep(3600 - duties.NOTICE)
+    clock.sleep(3600 - jobs.NOTICE)
     master._turn()
     clock.sleep(REFRESH)
     master._turn()
@@ -179,8 +179,8 @@ def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
     hands.started[1].code = 0
     offer_id = master.book.acquire(replace(Surroundings(), name="alpine-test"), force=True)
     master.stacks.offer(offer_id, root=project, fingerprint=PRINT, keeper=Owner.current())
-    assert master._turn() == duties.FIRST
-    clock.sleep(duties.FIRST)
+    assert master._turn() == jobs.FIRST
+    clock.sleep(jobs.FIRST)
     master._turn()
     assert hands.started[-1].words[5] == "test"
 

@@ -12,22 +12,23 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, Silent, replace_probes
 
-from stackyard import images, launch
-from stackyard.environments import Environment
+from stackyard import images
 from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.leases import Lease, LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
+from stackyard.project.environments import Environment
+from stackyard.reaper import logs, warm_stacks, workers
+from stackyard.reaper.fingerprints import fingerprint
 from stackyard.settings import Settings
-from stackyard.stacks import Stack
-from stackyard.yardmaster import hands, logs, pool
-from stackyard.yardmaster.fingerprints import fingerprint
+from stackyard.stacks import acquire
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fake_engine import FakeEngine
 
-    from stackyard.engine import Engine
+    from stackyard.docker import Engine
 
 FOUND = {"redis": ("stackyard/redis:debian-abc", "sha256:1"), "auth": ("stackyard/auth:debian-def", "sha256:2")}
 
@@ -47,7 +48,7 @@ def book(state: Settings, fake_engine: FakeEngine, tmp_path: Path, monkeypatch: 
     install_docker(tmp_path, "exit 0")
     monkeypatch.setattr(images, "present", lambda *_, **__: FOUND)
     monkeypatch.setattr(images, "ensure", lambda *_, **__: {service: name for service, (name, _) in FOUND.items()})
-    monkeypatch.setattr("stackyard.leases.ground.host_memory", lambda: None)
+    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: None)
     replace_probes(monkeypatch, Answering)
     return LeaseBook(state)
 
@@ -62,7 +63,7 @@ def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[
     """Offer a stack as a hand of the yardmaster does."""
 
     def make() -> Lease:
-        identifier = hands._warm(environment, book, engine, Owner.current())
+        identifier = workers._warm(environment, book, engine, Owner.current())
         return book.find(identifier)
 
     return make
@@ -72,7 +73,7 @@ def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[
 def start(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[..., tuple[Stack, Any]]:
     def make(**words: Any) -> tuple[Stack, Any]:
         given: dict[str, Any] = {"environment": environment, "fixed": "prefer", "progress": lambda _line: None} | words
-        return launch.launch(book=book, engine=engine, **given)
+        return acquire.launch(book=book, engine=engine, **given)
 
     return make
 
@@ -129,9 +130,9 @@ def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered, said = {warm().id, warm().id}, list[str]()
-    monkeypatch.setattr(pool, "ANSWER", 0.05)
+    monkeypatch.setattr(warm_stacks, "ANSWER", 0.05)
     replace_probes(monkeypatch, Silent)
-    monkeypatch.setattr(launch, "start_in_place", lambda *_, **__: "fresh")
+    monkeypatch.setattr(acquire, "start_in_place", lambda *_, **__: "fresh")
 
     stack, startup = start(progress=said.append)
 
@@ -217,7 +218,7 @@ def test_who_waits_for_a_starting_stack_pushes_nobody_out(
 
 
 def test_there_is_no_room_to_make_without_a_warm_stack(book: LeaseBook, engine: Engine) -> None:
-    assert not pool.make_room(book, engine, print)
+    assert not warm_stacks.make_room(book, engine, print)
 
 
 def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
@@ -241,13 +242,13 @@ def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
 def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, asked = launch.start_in_place, []
+    plain, asked = acquire.start_in_place, []
 
     def note(stack: Stack, **options: Any) -> Any:
         asked.append(options.get("last", False))
         return plain(stack, **options)
 
-    monkeypatch.setattr(launch, "start_in_place", note)
+    monkeypatch.setattr(acquire, "start_in_place", note)
     warm()
     start(fixed="only")
 
@@ -260,7 +261,7 @@ def test_a_failed_start_gives_its_lease_back(
     def fail(*_: Any, **__: Any) -> None:
         raise NotReadyError("no")
 
-    monkeypatch.setattr(launch, "start_in_place", fail)
+    monkeypatch.setattr(acquire, "start_in_place", fail)
     with pytest.raises(NotReadyError):
         start(parallel_id="mine", fixed="never")
     assert book.leases() == []
@@ -309,7 +310,7 @@ def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
     def end(stack: Stack, **_: Any) -> None:
         book.release(stack.lease.id)
 
-    monkeypatch.setattr(launch, "start_in_place", end)
+    monkeypatch.setattr(acquire, "start_in_place", end)
     with pytest.raises(LeaseNotFoundError):
         start(ttl=60.0)
 
@@ -334,7 +335,7 @@ def test_a_hand_whose_yardmaster_has_ended_leaves_nothing(
     gone = replace(Owner.current(), pid=2**22 - 1, ticks=1)
 
     with pytest.raises(UsageError, match="its yardmaster has ended"):
-        hands._warm(environment, book, engine, gone)
+        workers._warm(environment, book, engine, gone)
 
     assert book.leases() == []
 
@@ -345,24 +346,24 @@ def test_a_hand_builds_no_images(
     monkeypatch.setattr(images, "present", lambda *_, **__: None)
 
     with pytest.raises(ImageError, match="the images of test are not built"):
-        hands._warm(environment, book, engine, Owner.current())
+        workers._warm(environment, book, engine, Owner.current())
     assert book.leases() == []
 
 
 def test_a_hand_is_a_program(
     book: LeaseBook, environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "log_to_stderr", lambda: caplog.set_level(logging.INFO, "stackyard"))
+    monkeypatch.setattr(workers, "log_to_stderr", lambda: caplog.set_level(logging.INFO, "stackyard"))
 
-    assert hands.main(["warm", str(environment.root), "test", Owner.current().label()]) == 0
+    assert workers.main(["warm", str(environment.root), "test", Owner.current().label()]) == 0
     assert WarmStacks(book).any()
     book.acquire(environment, ttl=0.001)
-    assert hands.main(["sweep"]) == 0
+    assert workers.main(["sweep"]) == 0
     assert "of test is warm" in caplog.text
     assert "removed" in caplog.text
-    assert hands.main(["warm", "/nowhere", "test", Owner.current().label()]) == 2
-    assert hands.main(["warm", str(environment.root), "test", "nobody"]) == 2
-    assert hands.main([]) == 2
+    assert workers.main(["warm", "/nowhere", "test", Owner.current().label()]) == 2
+    assert workers.main(["warm", str(environment.root), "test", "nobody"]) == 2
+    assert workers.main([]) == 2
 
 
 def test_the_log_has_one_line_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,16 +405,16 @@ def test_a_fingerprint_changes_with_whatever_a_stack_is_made_from(
 
 
 def test_the_images_that_are_there_are_named_without_building(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
-    from stackyard.images import yard  # noqa: PLC0415 - the others here replace it
+    from stackyard.images import store
 
     names = {f"stackyard/{service}:debian-1": f"sha256:{service}" for service in ("postgres", "redis")}
-    monkeypatch.setattr(yard, "_known", lambda _engine: names)
+    monkeypatch.setattr(store, "_known", lambda _engine: names)
     recipes = {name.split("/")[1].split(":")[0]: type("Recipe", (), {"reference": name}) for name in names}
-    monkeypatch.setattr(yard, "_ready", lambda *_: recipes)
+    monkeypatch.setattr(store, "_ready", lambda *_: recipes)
 
-    assert yard.present("debian", engine) == {
+    assert store.present("debian", engine) == {
         "postgres": ("stackyard/postgres:debian-1", "sha256:postgres"),
         "redis": ("stackyard/redis:debian-1", "sha256:redis"),
     }
-    monkeypatch.setattr(yard, "_ready", lambda *_: None)
-    assert yard.present("debian", engine, root=Path("/")) is None
+    monkeypatch.setattr(store, "_ready", lambda *_: None)
+    assert store.present("debian", engine, root=Path("/")) is None

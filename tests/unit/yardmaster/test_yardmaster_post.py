@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import process, yardmaster
+from stackyard import reaper
+from stackyard._util import process
 from stackyard.errors import CommandError, UsageError
 from stackyard.leases import Owner
 from stackyard.leases.owners import start_ticks
+from stackyard.reaper import presence, spawn
+from stackyard.reaper.events import ENDING, Watch
+from stackyard.reaper.presence import Notice, Post
+from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.yardmaster import post, waking
-from stackyard.yardmaster.post import Notice, Post
-from stackyard.yardmaster.status import Status
-from stackyard.yardmaster.watch import ENDING, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def test_a_broken_notice_is_none(place: Post, text: str) -> None:
 
 
 def test_a_long_log_is_begun_anew(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post, "LOG_LIMIT", 10)
+    monkeypatch.setattr(presence, "LOG_LIMIT", 10)
     for expected in (6, 12, 6):
         handle = place.open_log()
         os.write(handle, b"a line")
@@ -111,7 +112,7 @@ def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
     place.tell(notice)
 
     assert not place.dismiss(patience=0.05)
-    post._terminate(replace(owner, ticks=owner.ticks - 1))
+    presence._terminate(replace(owner, ticks=owner.ticks - 1))
 
 
 @pytest.mark.parametrize(
@@ -125,11 +126,11 @@ def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
     ],
 )
 def test_versions_come_before_times(theirs: str, mine: str, older: bool) -> None:
-    assert post.is_older(theirs, mine) is older
+    assert presence.is_older(theirs, mine) is older
 
 
 def test_code_names_version_and_newest_file() -> None:
-    version, _, written = post.code().partition("+")
+    version, _, written = presence.code().partition("+")
 
     assert version == "0.1.0"
     assert int(written) > 1_700_000_000_000_000_000
@@ -138,7 +139,7 @@ def test_code_names_version_and_newest_file() -> None:
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """Let yardmasters be started; note how instead."""
-    monkeypatch.delenv(waking.VARIABLE, raising=False)
+    monkeypatch.delenv(spawn.VARIABLE, raising=False)
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def note(argv: list[str], *, output: int, env: dict[str, str]) -> None:
@@ -154,9 +155,9 @@ def test_the_first_stack_wakes_a_yardmaster_for_its_book(
 ) -> None:
     settings.state_dir.mkdir(mode=0o700)
 
-    assert yardmaster.wake(settings)
+    assert reaper.wake(settings)
     (argv, env) = woken[0]
-    assert argv == [sys.executable, "-m", "stackyard.yardmaster"]
+    assert argv == [sys.executable, "-m", "stackyard.reaper"]
     assert Settings.load(env) == settings
     assert Post(settings.state_dir).log.read_text() == "begins\n"
 
@@ -164,9 +165,9 @@ def test_the_first_stack_wakes_a_yardmaster_for_its_book(
 def test_one_that_is_there_is_enough(
     settings: Settings, place: Post, woken: list[tuple[list[str], dict[str, str]]]
 ) -> None:
-    assert not yardmaster.wake(settings)
-    place.tell(Notice(owner=Owner.current().label(), code=post.code(), since=0.0))
-    assert not yardmaster.wake(settings)
+    assert not reaper.wake(settings)
+    place.tell(Notice(owner=Owner.current().label(), code=presence.code(), since=0.0))
+    assert not reaper.wake(settings)
     assert woken == []
 
 
@@ -175,25 +176,25 @@ def test_an_older_one_is_replaced(
 ) -> None:
     place.tell(Notice(owner=Owner.current().label(), code="0.0.9+1", since=0.0))
 
-    assert yardmaster.wake(settings)
+    assert reaper.wake(settings)
     assert len(woken) == 1
 
 
 def test_switched_off_none_is_started(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(waking.VARIABLE, "off")
-    assert not yardmaster.wake(settings)
-    monkeypatch.setenv(waking.VARIABLE, "maybe")
+    monkeypatch.setenv(spawn.VARIABLE, "off")
+    assert not reaper.wake(settings)
+    monkeypatch.setenv(spawn.VARIABLE, "maybe")
     with pytest.raises(UsageError, match="STACKYARD_YARDMASTER must be on or off, got 'maybe'"):
-        yardmaster.wake(settings)
+        reaper.wake(settings)
     assert woken == []
 
 
 def test_one_that_cannot_be_started_is_no_error(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not yardmaster.wake(settings)  # no state directory
+    assert not reaper.wake(settings)  # no state directory
 
     settings.state_dir.mkdir(mode=0o700)
 
@@ -201,7 +202,7 @@ def test_one_that_cannot_be_started_is_no_error(
         raise CommandError(argv, 127, "setsid: no such program")
 
     monkeypatch.setattr(process, "detach", refuse)
-    assert not yardmaster.wake(settings)
+    assert not reaper.wake(settings)
     assert woken == []
 
 

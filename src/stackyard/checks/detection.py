@@ -1,0 +1,237 @@
+"""
+How soon trouble shows: services of a throw-away stack are really paused, frozen, starved of memory and killed.
+
+The clock starts before the fault is caused, so what causing it takes counts too, and stops when `Stack.status` shows
+it. What the engine does itself or is told by the kernel, it knows at once. A service that only answers no more (SIGSTOP
+stands for a deadlock) runs on for it; nothing but the health check can tell, and its timing is the time that takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stackyard.checks.records import Spot, check
+from stackyard.docker.engine import plain_errors
+from stackyard.errors import EngineError, NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from docker.api import APIClient
+
+    from stackyard.docker import ContainerState
+    from stackyard.stacks.stack import Stack
+
+Fault = Literal["paused", "frozen", "out of memory", "killed"]
+
+LIMIT_S: Final = 1.0  # for what the engine itself knows: it hears of a container's end at once
+PATIENCE_S: Final = 5.0  # beyond a limit, so that a late detection has a figure too
+POLL_S: Final = 0.01
+WELL_S: Final = 30.0  # until the service to be frozen has been healthy once; failures before do not count
+HEADROOM: Final = 4 * 2**20  # bytes left before the memory runs out; the smallest service is larger than that
+HOG: Final = ("python3", "-c", "held = []\nwhile True: held.append(b'x' * 65536)")
+NANO: Final = 1_000_000_000
+# A health check that gives its verdict in seconds; with the environments' own timing it would take more than a minute.
+QUICK: Final = {
+    "STACKYARD_HEALTH_INTERVAL": "500ms", "STACKYARD_HEALTH_TIMEOUT": "1s", "STACKYARD_HEALTH_RETRIES": "2",
+    "STACKYARD_HEALTH_START_INTERVAL": "250ms",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """
+    How one fault was seen.
+
+    Attributes:
+        fault: What was done to the service.
+        service: The service.
+        seconds: From before the fault until the status showed it; None when it never did.
+        limit: Seconds it may take.
+        shown: What the status said in the end.
+    """
+
+    fault: Fault
+    service: str
+    seconds: float | None
+    limit: float
+    shown: str
+
+    def __str__(self) -> str:
+        took = "not seen" if self.seconds is None else f"seen after {self.seconds:.2f} s"
+        return f"{self.service} {self.fault}: {took} (limit {self.limit:.1f} s): {self.shown}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+def detect(
+    stack: Stack, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> list[Detection]:
+    """
+    Cause every fault in *stack* and measure; the stack is of no use afterwards.
+
+    Args:
+        stack: A stack that is ready.
+        clock: Seconds of a monotonic clock.
+        sleep: Waits that many seconds.
+
+    Raises:
+        EngineError: If the engine does not answer.
+        NotReadyError: If the service to be frozen is not healthy to begin with.
+    """
+    trial = _Trial(stack=stack, clock=clock, sleep=sleep)
+    # no earlier fault may be what the next is detected by: the frozen service depends on none, the killed come last
+    return [trial.paused("postgres"), trial.frozen("redis"), trial.starved("backend"), trial.killed("auth")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """The faults, one method each, in one stack."""
+
+    stack: Stack
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def paused(self, service: str) -> Detection:
+        api, identity = self._api(service)
+        try:
+            return self._measure("paused", service, lambda: api.pause(identity), lambda state: state.status == "paused")
+        finally:
+            with plain_errors(f"unpausing {service}"):
+                api.unpause(identity)
+
+    def frozen(self, service: str) -> Detection:
+        api, identity = self._api(service)
+        self._await_health(service)
+        with plain_errors(f"inspecting {service}"):
+            limit = verdict_s(api.inspect_container(identity)["Config"].get("Healthcheck") or {})
+        try:
+            return self._measure(
+                "frozen", service, lambda: api.kill(identity, "SIGSTOP"), lambda state: state.health == "unhealthy",
+                limit=limit,
+            )  # fmt: skip
+        finally:
+            with plain_errors(f"waking {service}"):
+                api.kill(identity, "SIGCONT")
+
+    def starved(self, service: str) -> Detection:
+        """Leave the service but a little memory, and let another process ask for it: the kernel ends the larger one."""
+        api, identity = self._api(service)
+        used = self.stack.engine.memory(identity)
+        if used is None:
+            raise EngineError(f"service {service} does not run or its host counts no memory; 'invoke doctor'")
+        room = used.used + HEADROOM
+        with plain_errors(f"limiting the memory of {service}"):
+            api.update_container(identity, mem_limit=room, memswap_limit=room, mem_reservation=room // 2)
+
+        def cause() -> None:
+            # it ends with the container, which the engine may tell as an error
+            with contextlib.suppress(EngineError), plain_errors(f"filling the memory of {service}"):
+                api.exec_start(api.exec_create(identity, list(HOG))["Id"])
+
+        return self._measure("out of memory", service, cause, lambda state: state.oom_killed and state.ended)
+
+    def killed(self, service: str) -> Detection:
+        api, identity = self._api(service)
+        return self._measure("killed", service, lambda: api.kill(identity, "SIGKILL"), lambda state: state.ended)
+
+    def _api(self, service: str) -> tuple[APIClient, str]:
+        return self.stack.engine.api, self.stack.container(service).id
+
+    def _measure(
+        self,
+        fault: Fault,
+        service: str,
+        cause: Callable[[], object],
+        shows: Callable[[ContainerState], bool],
+        *,
+        limit: float = LIMIT_S,
+    ) -> Detection:
+        began = self.clock()
+        with plain_errors(f"having {service} {fault}"):
+            cause()
+        while True:
+            state = self._state(service)
+            seconds = self.clock() - began
+            seen = state is not None and shows(state)
+            if seen or seconds > limit + PATIENCE_S:
+                return Detection(
+                    fault=fault, service=service, seconds=seconds if seen else None, limit=limit, shown=_words(state)
+                )  # fmt: skip
+            self.sleep(POLL_S)
+
+    def _state(self, service: str) -> ContainerState | None:
+        return next((state for state in self.stack.status() if state.service == service), None)
+
+    def _await_health(self, service: str) -> None:
+        end = self.clock() + WELL_S
+        while (state := self._state(service)) is None or state.health != "healthy":
+            if self.clock() > end:
+                raise NotReadyError(f"service {service} is not healthy after {WELL_S:g} s: {_words(state)}")
+            self.sleep(POLL_S)
+
+
+def verdict_s(healthcheck: Mapping[str, Any]) -> float:
+    """
+    Return the seconds within which a health check turns a service that hangs unhealthy, as the engine has it set.
+
+    The service may freeze right after a check; then each try waits for its timeout, and between two lies an interval.
+    """
+    interval, timeout = healthcheck.get("Interval", 30 * NANO) / NANO, healthcheck.get("Timeout", 30 * NANO) / NANO
+    retries = healthcheck.get("Retries") or 3
+    return float(retries * (interval + timeout) + LIMIT_S)
+
+
+def _words(state: ContainerState | None) -> str:
+    if state is None:
+        return "no container"
+    oom = ", out of memory" if state.oom_killed else ""
+    return f"{state.status}, exit code {state.exit_code}, health {state.health}{oom}"
+
+
+def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
+    for each in found:
+        if each.fault == fault and (each.seconds is None or each.seconds > each.limit):
+            yield Spot(found=str(each))
+    if all(each.fault != fault for each in found):
+        yield Spot(found=f"no service was {fault}: nothing was measured")
+
+
+@check("detection-killed", "a killed service shows within 1 s", fix="check the engine's load and log: invoke doctor")
+def killed(found: Sequence[Detection]) -> Iterator[Spot]:
+    """A run that continues without the service fails late and for the wrong reason."""
+    yield from _late(found, "killed")
+
+
+@check(
+    "detection-memory",
+    "a service that runs out of memory shows within 1 s, with the reason",
+    fix="check that the engine's host counts memory: docker info; 'invoke doctor'",
+)
+def memory(found: Sequence[Detection]) -> Iterator[Spot]:
+    """Exit code 137 alone could be any kill. Only the reason tells which limit to raise."""
+    yield from _late(found, "out of memory")
+
+
+@check("detection-paused", "a paused service shows within 1 s", fix="check the engine's load and log: invoke doctor")
+def paused(found: Sequence[Detection]) -> Iterator[Spot]:
+    """Its ports still accept connections, so a test would wait until its own timeout."""
+    yield from _late(found, "paused")
+
+
+@check(
+    "detection-frozen",
+    "a frozen service becomes unhealthy within the time its health check allows",
+    fix="give the service a health check that asks the service itself",
+)
+def frozen(found: Sequence[Detection]) -> Iterator[Spot]:
+    """Its process exists and its port accepts connections; only a check that waits for an answer notices."""
+    yield from _late(found, "frozen")
+
+
+CHECKS: Final = (paused, frozen, memory, killed)

@@ -1,0 +1,177 @@
+"""`invoke cleanup.*`: show what is left on this host, and remove it, by label."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer, confirmed
+from stackyard.cli.task import Command
+from stackyard.errors import BookError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from invoke.context import Context
+
+    from stackyard.cleanup.plan import Candidate
+    from stackyard.cleanup.removal import Removal
+    from stackyard.images.unused import Surplus
+    from stackyard.leases import LeaseBook
+
+
+@task(
+    klass=Command,
+    options={
+        "volumes": options.VOLUMES.but(help="Also list data volumes that --volumes would remove."),
+        "json": options.JSON,
+    },
+)
+def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
+    """Show what cleanup.stale and cleanup.all would remove, whose it is and why; changes nothing."""
+    _plan(volumes=volumes, as_json=json)
+
+
+@task(
+    klass=Command,
+    options={"volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON},
+)
+def stale(_c: Context, volumes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Remove the stacks of runs that have died or whose time is over; a stack in use is never touched."""
+    from stackyard.cleanup.removal import remove_stale
+
+    if dry_run:
+        _plan(volumes=volumes, as_json=json, command="stale")
+        return
+    _show(remove_stale(keep_volumes=not volumes), as_json=json)
+
+
+@task(
+    klass=Command,
+    name="all",
+    options={
+        "yes": options.YES, "volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON,
+    },
+)  # fmt: skip
+def everything(
+    _c: Context, yes: bool = False, volumes: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
+    """Remove every stack in this host's lease book, running ones too; asks first."""
+    from stackyard.cleanup.removal import remove_all
+
+    if dry_run:
+        _plan(volumes=volumes, as_json=json)
+        return
+    if not yes and not confirmed("remove every stack of this host, running ones too?"):
+        raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
+    _show(remove_all(keep_volumes=not volumes), as_json=json)
+
+
+@task(
+    klass=Command,
+    options={
+        "dry_run": options.DRY_RUN.but(old=("plan", "p", "check-only")),
+        "yes": options.YES,
+        "json": options.JSON,
+    },
+)
+def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = False) -> None:
+    """Remove stackyard images that this checkout no longer builds and that no lease or container uses; asks first."""
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.images import unused
+    from stackyard.report.tables import format_count, format_size
+
+    with Engine() as engine:
+        found = unused.find(engine, keep=_leased_images(open_book(None, engine)))
+        if dry_run:
+            answer([_plain(item) for item in found], _surplus_table(found), as_json=json)
+            return
+        if found and not yes and not confirmed(f"remove {format_count(len(found), 'image')}?"):
+            raise Exit(
+                "nothing removed; --yes removes without asking, --dry-run only shows what", code=UsageError.exit_code
+            )
+        cleared = unused.remove(engine, found)
+    freed = f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed"
+    answer(cleared.to_json(), "\n".join([*(f"removed {name}" for name in cleared.removed), freed]), as_json=json)
+    cleared.check()
+
+
+def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
+    from stackyard.cleanup import plan
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+
+    with Engine() as engine:
+        book = open_book(None, engine)
+        listed = plan.plan(book, engine, keep_volumes=not volumes)
+        names = {lease.id: lease.title for lease in book.leases()}
+    found = [item for item in listed if command in {"", item.command}]
+    text = _plan_table(found, names) if found else "nothing to remove"
+    answer([item.to_json() for item in found], text, as_json=as_json)
+
+
+def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
+    from stackyard.leases.owners import short
+    from stackyard.report.tables import table
+
+    rows: list[list[Any]] = [
+        [f"cleanup.{item.command}", f"{item.kind} {item.name}", names.get(item.lease, item.lease),
+         short(item.owner), item.why]
+        for item in found
+    ]  # fmt: skip
+    return table(rows, ["removed by", "what", "lease", "owner", "why"])
+
+
+def _clock(moment: float) -> str:
+    """Return a moment in local time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def _leased_images(book: LeaseBook) -> set[str]:
+    found: set[str] = set()
+    for lease in book.leases():
+        with contextlib.suppress(BookError):  # a damaged env file; the images of its containers are in use all the same
+            found |= {value for key, value in lease.variables().items() if key.startswith("STACKYARD_IMAGE_")}
+    return found
+
+
+def _plain(item: Surplus) -> dict[str, object]:
+    return {(f"{key}_bytes" if key in {"size", "shared"} else key): value for key, value in asdict(item).items()}
+
+
+def _surplus_table(found: Sequence[Surplus]) -> str:
+    if not found:
+        return "nothing to remove"
+    from stackyard.report.tables import format_count, format_size, table
+
+    rows = [
+        [item.name, format_size(item.size), format_size(item.size - item.shared), _clock(item.created),
+         item.why]
+        for item in found
+    ]  # fmt: skip
+    align = ("left", "right", "right", "left", "left")
+    return (
+        table(rows, ["image", "size", "of its own", "built", "why"], align=align)
+        + f"\n\n{format_count(len(found), 'image')}; 'invoke cleanup.images --yes' removes them"
+    )
+
+
+def _show(removal: Removal, *, as_json: bool) -> None:
+    """Print what was done; what is left becomes an error."""
+    from stackyard.report.tables import format_count
+
+    released = format_count(len(removal.leases), "lease")
+    done = f"{len(removal.removed)} removed, {released} released in {removal.seconds:.2f} s"
+    answer(removal.to_json(), "\n".join([*(f"removed {name}" for name in removal.removed), done]), as_json=as_json)
+    removal.check()
+
+
+collection = Collection("cleanup", plan, stale, everything, images)

@@ -1,0 +1,87 @@
+"""`invoke doctor`: what this host lacks, and how to fix it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from invoke.collection import Collection
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer
+from stackyard.cli.options import Option
+from stackyard.cli.task import Command
+from stackyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from invoke.context import Context
+
+    from stackyard.checks.host import Finding
+
+SETUP_MENDS: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
+
+
+@task(
+    klass=Command,
+    default=True,
+    options={
+        "json": options.JSON,
+        "fix": Option(
+            help="First start or install the engine and remove leftovers, where needed. Agrees to installing.",
+            short="f",
+        ),
+    },
+)
+def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
+    """Check engine, Compose, disk, memory, clock, ports and leftovers; exit code 3 if something needed is missing."""
+    from stackyard.checks.host import examine
+
+    findings = examine()
+    if fix and mend(findings):
+        findings = examine()
+    show(findings, as_json=json)
+
+
+def mend(findings: Sequence[Finding]) -> bool:
+    """
+    Repair what needs no person; return whether anything was tried.
+
+    Raises:
+        EngineError: If the engine cannot be made usable.
+    """
+    from stackyard.cleanup.removal import remove_stale
+    from stackyard.host.setup import ensure_engine
+
+    wrong = {finding.id for finding in findings if finding.status != "ok"}
+    if wrong & SETUP_MENDS:
+        ensure_engine(consent=True)
+    if "leftovers" in wrong:
+        remove_stale().check()
+    return bool(wrong & SETUP_MENDS) or "leftovers" in wrong
+
+
+def show(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """
+    Print the findings.
+
+    Raises:
+        EngineError: If one that is needed failed.
+    """
+    from stackyard.report.tables import table
+
+    rows = [(item.status, item.title, item.found, item.needed) for item in findings]
+    titles: dict[str, list[str]] = {}  # by the fix, because one fix often mends several
+    for item in findings:
+        if item.fix:
+            titles.setdefault(item.fix, []).append(item.title)
+    fixes = [f"\n{', '.join(lacking)}: {fix}" for fix, lacking in titles.items()]
+    text = "\n".join([table(rows, ["", "check", "found", "needed"]), *fixes])
+    answer([finding.to_json() for finding in findings], text, as_json=as_json)
+    failed = [finding.title for finding in findings if finding.status == "fail"]
+    if failed:
+        raise EngineError(f"not usable yet: {', '.join(failed)}")
+
+
+collection = Collection("doctor", doctor)

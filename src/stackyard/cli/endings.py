@@ -1,0 +1,43 @@
+"""When a stack ends by itself: what commands print about that, and a reminder while somebody works with it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard.cli.leasing import handle
+
+if TYPE_CHECKING:
+    from stackyard.leases import Lease, LeaseBook
+
+SOON: Final = 600.0  # seconds before the end from which commands on a terminal mention it
+DATED: Final = 43200.0  # seconds before the end from which its date is printed too
+
+
+def ending(book: LeaseBook, lease: Lease) -> str:
+    """Say in one line until when the stack under *lease* stays, and what extends that."""
+    if lease.deadline is None:
+        return f"stays as long as {lease.owner.describe()}" if _is_run(lease) else "stays until you remove it"
+    left = lease.deadline - time.time()
+    extends = f"'invoke ports.renew --name {handle(book, lease)} --ttl 4h' extends it"
+    if left <= 0:
+        return f"its time is over since {_length(-left)}; the next clean-up removes it; {extends}"
+    day = "%H:%M" if left < DATED else "%Y-%m-%d %H:%M"
+    return f"stays until {time.strftime(day, time.localtime(lease.deadline))} ({_length(left)}); {extends}"
+
+
+def remind(book: LeaseBook, lease: Lease) -> None:
+    """Print the end of *lease* on a terminal's standard error if it is near: the user is working with the stack."""
+    if lease.deadline is not None and lease.deadline - time.time() < SOON and sys.stderr.isatty():
+        print(f"note: {lease.title} {ending(book, lease)}", file=sys.stderr, flush=True)
+
+
+def _is_run(lease: Lease) -> bool:
+    return lease.owner.kind == "process"
+
+
+def _length(seconds: float) -> str:
+    from stackyard._util.durations import said
+
+    return said(round(seconds / 60) * 60 or round(seconds, 1))

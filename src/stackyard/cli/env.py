@@ -1,0 +1,249 @@
+"""`invoke env.*`: start a stack, look into it, end it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, Final
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer, attach, check_count, identity
+from stackyard.cli.endings import ending, remind
+from stackyard.cli.options import Option
+from stackyard.cli.pool import pool
+from stackyard.cli.task import Command
+from stackyard.cli.up import down, up
+from stackyard.errors import NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from invoke.context import Context
+
+    from stackyard.docker import ContainerState
+    from stackyard.stacks.stack import Stack
+
+MOST_LINES: Final = 100_000
+MEMORY: Final = ("memory_bytes", "limit_bytes")
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={"environment": options.ENVIRONMENT, "json": options.JSON},
+)
+def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
+    """Show how many more stacks fit on this host now, and what limits them."""
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book, strangers
+    from stackyard.project.environments import Environment
+    from stackyard.report.tables import MEGABYTE, format_count, format_size
+
+    with Engine() as engine:
+        found = open_book(None, engine).capacity(Environment.load(environment), strangers=strangers(engine))
+    reserve = format_size(found.reserve_mb * MEGABYTE)
+    memory = "no limit known" if found.memory is None else f"{found.memory} (each reserves {reserve})"
+    text = (
+        f"{format_count(found.stacks, 'more stack')} of {found.environment} can start; the limit is {found.limit}\n"
+        f"slots     {found.slots}\nnetworks  {found.networks}\nmemory    {memory}"
+    )
+    answer(found.to_json(), text, as_json=json)
+
+
+@task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
+def status(_c: Context, name: str = "", json: bool = False) -> None:
+    """Show each service of a stack and until when it stays; exit code 7 if a service is not running or not well."""
+    from stackyard.report.tables import table
+
+    with attach(name) as stack:
+        states = stack.status()
+        rows = _status(stack, states)
+        shown = [
+            [row["service"], row["status"], row["health"], *(_size(row[key]) for key in MEMORY),
+             row["restarts"], row["exit_code"]]
+            for row in rows
+        ]  # fmt: skip
+        heads = ["service", "status", "health", "memory", "limit", "restarts", "exit code"]
+        content = identity(stack.lease) | {"deadline": stack.lease.deadline, "services": rows}
+        answer(content, f"{table(shown, heads)}\n{ending(stack.book, stack.lease)}", as_json=json)
+        if not json and any(row["health"] == "starting" for row in rows):
+            print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
+        if not all(map(stack.is_well, states)) or not states:
+            raise NotReadyError(
+                f"not every service of {stack.lease.title} is running and healthy; "
+                "'invoke env.logs' shows what they wrote"
+            )
+
+
+def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, Any]]:
+    memory = stack.memory()
+    return [
+        {
+            "service": state.service, "status": state.status, "health": state.health,
+            "memory_bytes": (use := memory.get(state.service)) and use.used, "limit_bytes": use and use.limit,
+            "restarts": state.restarts, "exit_code": state.exit_code,
+        }
+        for state in states
+    ]  # fmt: skip
+
+
+def _size(size: int | None) -> str:
+    from stackyard.report.tables import format_size
+
+    return "unavailable" if size is None else format_size(size)
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    many=["service"],
+    options={
+        "service": options.SERVICE.but(help="Only this service; may be given more than once. All without it."),
+        "name": options.NAME,
+        "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
+        "follow": Option(help="Go on showing new lines until Ctrl-C.", short="f"),
+        "timestamps": Option(help="Begin each line with its time."),
+        "json": options.JSON,
+    },
+)
+def logs(
+    _c: Context,
+    service: Sequence[str] | None = None,
+    name: str = "",
+    tail: str = "100",
+    follow: bool = False,
+    timestamps: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what the services of a stack wrote, all of them or the ones you name."""
+    from stackyard.cli import logs as shown
+
+    lines = check_count("--tail", tail, most=MOST_LINES)
+    if follow and json:
+        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
+    with attach(name) as stack:
+        chosen = list(service or ())
+        if follow:
+            from stackyard.cli import following
+
+            remind(stack.book, stack.lease)
+            following.follow(stack, chosen, tail=lines, timestamps=timestamps)
+            return
+        found = shown.read(stack, chosen, tail=lines)
+        if json:
+            answer(
+                identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True
+            )
+        else:
+            print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    rest="words",
+    options={
+        "service": options.SERVICE,
+        "words": Option(help="", value="COMMAND...", hidden=True),
+        "name": options.NAME,
+        "command": Option(
+            help="The command as one text, split as a shell splits it; words after '--' need no quotes.",
+            value="TEXT", short="c",
+        ),
+        "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
+    },
+    many=["words"],
+)  # fmt: skip
+def exec_(
+    _c: Context,
+    service: str = "",
+    words: Sequence[str] | None = None,
+    name: str = "",
+    command: str = "",
+    json: bool = False,
+) -> None:
+    """Run a command inside a service's container, on this terminal: env.exec postgres -- psql -U postgres app."""
+    if words and command:
+        raise UsageError("give the command after '--' or with --command, not both")
+    asked = shlex.join(words) if words else command
+    if not asked:
+        raise UsageError("which command? write it after '--': invoke env.exec redis -- redis-cli ping")
+    with attach(name) as stack:
+        chosen = _service(stack, service)
+        if json:
+            done = stack.exec_output(chosen, asked)
+            shown = {"service": chosen, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            answer(identity(stack.lease) | shown, "", as_json=True)
+            code = done.returncode
+        else:
+            remind(stack.book, stack.lease)
+            code = stack.exec(chosen, asked)
+        if code:
+            raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
+
+
+def _service(stack: Stack, name: str) -> str:
+    """
+    Return *name*, or the only service there is.
+
+    Raises:
+        UsageError: If it is empty and the stack has several services; the text lists them.
+    """
+    if name:
+        return name
+    known = sorted(state.service for state in stack.status())
+    if len(known) == 1:
+        return known[0]
+    raise UsageError(f"which service? {stack.lease.title} has: {', '.join(known) or 'none, it is not up'}")
+
+
+@task(klass=Command, words=["name"], options={"name": options.NAME, "timeout": options.TIMEOUT, "json": options.JSON})
+def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -> None:
+    """Wait until every service of a stack answers its probe; gives up after 30 s unless --timeout says otherwise."""
+    from stackyard._util.durations import seconds
+
+    deadline = seconds("--timeout", timeout)
+    with attach(name) as stack:
+        ready = stack.wait(deadline=deadline)
+        services = [{"service": service, "seconds": round(took, 3)} for service, took in ready.items()]
+        text = "\n".join(f"{service} ready after {took:.2f} s" for service, took in ready.items())
+        answer(identity(stack.lease) | {"services": services}, text, as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    options={"service": options.SERVICE, "name": options.NAME, "json": options.JSON},
+)
+def restart(_c: Context, service: str = "", name: str = "", json: bool = False) -> None:
+    """Restart one service's container; its address stays."""
+    with attach(name) as stack:
+        chosen = _service(stack, service)
+        remind(stack.book, stack.lease)
+        stack.restart(chosen)
+        answer(identity(stack.lease) | {"service": chosen}, f"{chosen} restarted", as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "yes": options.YES.but(help="Also delete the data of an environment that keeps it, such as dev."),
+        "json": options.JSON,
+    },
+)
+def reset(_c: Context, name: str = "", yes: bool = False, json: bool = False) -> None:
+    """Set a stack's data back to what it was after the start; the services stay up."""
+    with attach(name) as stack:
+        done = stack.reset(yes=yes)
+        text = f"{stack.lease.title} reset in {done.seconds * 1000:.0f} ms"
+        steps = {"copied_seconds": done.copied, "swapped_seconds": done.swapped, "emptied_seconds": done.emptied}
+        answer(identity(stack.lease) | {"seconds": done.seconds} | steps, text, as_json=json)
+
+
+collection = Collection("env", up, down, capacity, pool, status, logs, wait, restart, reset)
+collection.add_task(exec_, name="exec")

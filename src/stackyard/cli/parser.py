@@ -1,0 +1,173 @@
+"""
+What a user typed after `invoke`, read into tasks and their options.
+
+Invoke's own parser lets a task's first word be anything, ``--help`` too, has no old names for options, and joins the
+words after ``--`` into one text. This one follows the rules of GNU's getopt: options and words in any order,
+``--name VALUE``, ``--name=VALUE``, ``-n VALUE``, ``-nVALUE``, several letters after one dash, and ``--`` ends the
+options.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from stackyard.cli.task import Command, dashed
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from invoke.collection import Collection
+    from invoke.parser.argument import Argument
+    from invoke.parser.context import ParserContext
+
+HELP: Final = ("--help", "-h")
+WIDTH: Final = 60  # columns of a wrong word that a message shows
+
+
+class HelpWantedError(Exception):
+    """The user asks for the help of a task; the text is the task's name."""
+
+
+def read(
+    words: Iterable[str], after: Sequence[str], contexts: Mapping[str, ParserContext], collection: Collection
+) -> list[ParserContext]:
+    """
+    Return the tasks that *words* name, each with the values given to it.
+
+    Args:
+        words: What was typed, up to ``--``.
+        after: What was typed after ``--``; it belongs to the last task.
+        contexts: The tasks' options as Invoke keeps them, by the tasks' names.
+        collection: Where the tasks are.
+
+    Raises:
+        UsageError: If a word, an option or a value is not known, or missing.
+        HelpWantedError: If ``--help`` is among the options of a task.
+    """
+    queue, found = deque(words), list[_Typed]()
+    while queue:
+        name = queue.popleft()
+        if name not in contexts:
+            raise UsageError(_no_task(name, contexts))
+        typed = _Typed(name, collection[name], copy.deepcopy(contexts[name]))
+        while queue and queue[0] not in contexts:
+            typed.take(queue.popleft(), queue)
+        found.append(typed)
+    if after:
+        _last(found).take_rest(after)
+    return [typed.context for typed in found]
+
+
+@dataclass(slots=True)
+class _Typed:
+    """One task as it was typed."""
+
+    name: str
+    command: Command
+    context: ParserContext
+    words: list[str] = field(default_factory=list)
+
+    def take(self, word: str, following: deque[str]) -> None:
+        if word in HELP:
+            raise HelpWantedError(self.name)
+        if word.startswith("--"):
+            self._long(word, following)
+        elif word.startswith("-") and word != "-":
+            self._letters(word, following)
+        else:
+            self._word(word)
+
+    def take_rest(self, words: Sequence[str]) -> None:
+        if not self.command.rest:
+            raise UsageError(f"{self.name} takes no words after '--', got {_shown(' '.join(words))}")
+        for word in words:
+            self.context.args[self.command.rest].value = word
+
+    def _long(self, word: str, following: deque[str]) -> None:
+        flag, given, value = word.partition("=")
+        argument = self._argument(flag)
+        if argument.takes_value:
+            argument.value = self._filled(flag, argument, value if given else self._next(flag, argument, following))
+        elif given:
+            raise UsageError(f"{flag} of {self.name} takes no value, got {_shown(value)}")
+        else:
+            argument.set_value(True)
+
+    def _letters(self, word: str, following: deque[str]) -> None:
+        letters = word[1:]
+        while letters:
+            flag, letters = f"-{letters[0]}", letters[1:]
+            argument = self._argument(flag)
+            if argument.takes_value:
+                value = letters.removeprefix("=") if letters else self._next(flag, argument, following)
+                argument.value = self._filled(flag, argument, value)
+                return
+            argument.set_value(True)
+
+    def _word(self, word: str) -> None:
+        if not word:
+            raise UsageError(f"{self.name} got an empty word; is a variable in the command empty?")
+        for name in self.command.words:
+            argument = self.context.args[dashed(name)]
+            if argument.kind is list or not argument.got_value:
+                argument.value = word
+                self.words.append(word)
+                return
+        most = f"at most {len(self.words)} {'word' if len(self.words) == 1 else 'words'}" if self.words else "no words"
+        rest = "; words for the container stand after '--'" if self.command.rest else ""
+        raise UsageError(
+            f"{self.name} takes {most}, got {_shown(word)}{rest}; its options: {', '.join(self.command.flags())}"
+        )
+
+    def _argument(self, flag: str) -> Argument:
+        name = self.command.option(flag)
+        if not name:
+            near = self.command.nearest(flag[:WIDTH])
+            meant = f"did you mean {near}? " if near else ""
+            known = ", ".join(self.command.flags())
+            raise UsageError(f"{self.name} has no option {_shown(flag)}; {meant}its options: {known}")
+        if flag.removeprefix("-").removeprefix("-") in self.command.options[name].old:
+            print(f"note: {flag} is now --{dashed(name)}; the old name goes with the next release", file=sys.stderr)
+        found: Argument = self.context.args[dashed(name)]
+        return found
+
+    def _next(self, flag: str, argument: Argument, following: deque[str]) -> str:
+        if following and following[0] not in HELP and not self.command.option(following[0].partition("=")[0]):
+            return following.popleft()
+        raise UsageError(f"{flag} of {self.name} needs a value: {self._described(flag, argument)}")
+
+    def _filled(self, flag: str, argument: Argument, value: str) -> str:
+        # an empty variable of a script must not mean "the only stack there is"
+        if not value:
+            raise UsageError(f"{flag} of {self.name} got an empty value: {self._described(flag, argument)}")
+        return value
+
+    def _described(self, flag: str, argument: Argument) -> str:
+        return f"{flag} {self.command.options[self.command.option(flag)].value}: {argument.help}"
+
+
+def _last(found: Sequence[_Typed]) -> _Typed:
+    if not found:
+        raise UsageError("name a task before '--'; 'invoke --list' shows all tasks")
+    return found[-1]
+
+
+def _no_task(name: str, contexts: Mapping[str, ParserContext]) -> str:
+    if name.startswith("-"):
+        return f"invoke has no option {_shown(name)}; options of a task stand after its name; see 'invoke --help'"
+    members = [known for known in contexts if known.startswith(f"{name}.")]
+    if members:
+        return f"{name} is a group of tasks, name one of them: {', '.join(members)}"
+    near = difflib.get_close_matches(name[:WIDTH], contexts, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"no task {_shown(name)}; {meant}'invoke --list' shows all tasks"
+
+
+def _shown(word: str) -> str:
+    return repr(word) if len(word) <= WIDTH else f"{word[:WIDTH]!r}..."

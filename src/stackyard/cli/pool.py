@@ -1,0 +1,102 @@
+"""`invoke env.pool`: how many started stacks are kept ready for the next runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer, check_count
+from stackyard.cli.options import Option
+from stackyard.cli.task import Command
+from stackyard.errors import NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.leases.warm import WarmStacks
+
+MOST: Final = 50  # slots of the default port pool
+LOOK: Final = 0.2  # seconds between two looks while waiting
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(
+            help="Environment whose pool --size sets (default: test); without --size all pools are shown."
+        ),
+        "size": Option(help="Ready stacks to keep, at most 50; 0 ends the pool.", value="STACKS", short="s"),
+        "timeout": options.TIMEOUT.but(
+            help="Wait at most this long until they are ready; without it, do not wait.", old=("wait", "w")
+        ),
+        "json": options.JSON,
+    },
+)
+def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
+    """Keep started stacks ready for the next runs, or show how many are ready."""
+    from stackyard._util.durations import seconds
+    from stackyard.leases import LeaseBook
+    from stackyard.leases.warm import WarmStacks
+    from stackyard.settings import Settings
+
+    patience = seconds("--timeout", timeout) if timeout else 0.0
+    stacks = WarmStacks(LeaseBook(Settings.load()))
+    if size:
+        _resize(stacks, environment, check_count("--size", size, most=MOST, least=0))
+    _await(stacks, patience)
+    _show(stacks, ended=environment if size == "0" else "", as_json=json)
+
+
+def _resize(stacks: WarmStacks, name: str, size: int) -> None:
+    from stackyard.leases.warm import Pool
+    from stackyard.project.environments import Environment
+    from stackyard.reaper import enabled, wake
+    from stackyard.stacks.acquire import prepare_images
+
+    environment = Environment.load(name)
+    if size and environment.data == "volume":
+        raise UsageError(f"environment {name!r} keeps its data, so it has one stack and no pool")
+    if size and not enabled():
+        raise UsageError("the yardmaster keeps pools ready, and STACKYARD_YARDMASTER=off forbids it; unset it")
+    if size:
+        # the yardmaster builds nothing
+        prepare_images(environment, lambda line: print(line, file=sys.stderr, flush=True))
+    stacks.want(Pool(root=environment.root, environment=name, size=size))
+    wake(stacks.book.settings)
+
+
+def _await(stacks: WarmStacks, patience: float) -> None:
+    """Wait until every pool has as many stacks as it should, and no more."""
+    from stackyard.reaper.status import PoolStatus
+
+    end = time.monotonic() + patience
+    while patience:
+        found = stacks.inventory()
+        pools = PoolStatus.every(found)
+        if all(item.ready == item.size for item in pools) and len(found.warm) == sum(item.size for item in pools):
+            return
+        if time.monotonic() >= end:
+            lacking = ", ".join(f"{item.environment} has {item.ready} of {item.size}" for item in pools)
+            raise NotReadyError(
+                f"not ready after {patience:g} s: {lacking or 'warm stacks are left'}; 'invoke yard.status' may say why"
+            )
+        time.sleep(LOOK)
+
+
+def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
+    from stackyard.reaper.status import PoolStatus
+    from stackyard.report.tables import table
+
+    pools = PoolStatus.every(stacks.inventory())
+    rows = [[item.environment, item.size, item.ready, item.root] for item in pools]
+    lines = [f"the pool of {ended} has ended; the yardmaster removes its stacks"] if ended else []
+    if pools:
+        lines.append(table(rows, ["environment", "size", "ready", "project"]))
+    elif not ended:
+        lines.append("no pool; 'invoke env.pool --environment test --size 2' keeps two stacks ready")
+    answer([item.to_json() for item in pools], "\n".join(lines), as_json=as_json)

@@ -1,0 +1,264 @@
+"""`invoke ports.*`: lease ports, a subnet and a project name; show, renew and end leases."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from invoke.collection import Collection
+from invoke.tasks import task
+
+from stackyard._util import streams
+from stackyard.cli import cleanup, leasing, options
+from stackyard.cli.common import answer, only
+from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
+from stackyard.cli.task import Command
+from stackyard.errors import UsageError
+from stackyard.leases.owners import short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from invoke.context import Context
+
+    from stackyard.leases import Lease, LeaseBook
+
+FINE: Final = 120  # seconds; a longer time is shown to the minute
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME.but(
+            help="Your name for the lease; the same name gives the same lease again, from any process. Made up for you "
+            "if you give none."
+        ),
+        "environment": options.ENVIRONMENT,
+        "ttl": options.TTL,
+        "queue_timeout": options.QUEUE_TIMEOUT,
+        "force": options.FORCE,
+        "json": options.JSON,
+    },
+)
+def allocate(
+    _c: Context,
+    name: str = "",
+    environment: str = "test",
+    ttl: str = "",
+    queue_timeout: str = "",
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Lease a block of ports, a subnet and a project name; prints them and the commands that use and end the lease."""
+    from stackyard._util.durations import seconds
+    from stackyard.leases.names import check_id, made_up
+    from stackyard.project.environments import Environment
+
+    if name:
+        check_id("--name", name)
+    lifetime = seconds("--ttl", ttl) if ttl else None
+    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
+    book = open_book()
+    found = Environment.load(environment, book.settings.root)
+    lease = book.acquire(
+        found, parallel_id=name or made_up({lease.parallel_id for lease in book.leases()}), ttl=lifetime,
+        wait=patience, strangers=strangers(), force=force,
+    )  # fmt: skip
+    command = start_command(found.compose_file, lease.env_file)
+    down = f"invoke env.down --name {handle(book, lease)}"
+    text = f"{_description(lease)}\n\nuse it:  {command}\nend it:  {down}"
+    answer({**lease.to_json(), "command": command, "end_command": down}, text, as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.OF_NAME,
+        "json": options.JSON,
+    },
+)
+def release(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
+    """End a lease and delete its files; refuses with exit code 8 while containers of it exist."""
+    book = open_book()
+    lease = _chosen(book, name, environment)
+    done = leasing.release(book, lease, note=_tell)
+    answer(done, f"released {lease.title} ({lease.environment}, {ports_text(lease)})", as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.OF_NAME,
+        "ttl": options.TTL.but(
+            help="Time from now until the lease ends, such as 30m or 4h (default: 1h, but no end stays no end)."
+        ),
+        "json": options.JSON,
+    },
+)  # fmt: skip
+def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
+    """Let a lease last longer."""
+    from stackyard._util.durations import seconds
+
+    length = seconds("--ttl", ttl or "1h")
+    book = open_book()
+    lease = _chosen(book, name, environment)
+    if lease.deadline is not None or ttl:
+        _check_renewable(lease)
+        lease = book.renew(lease.id, length)
+    answer(lease.to_json(), f"{lease.title} ends {_ending(lease)}", as_json=json)
+
+
+def _check_renewable(lease: Lease) -> None:
+    """
+    Refuse a deadline for a lease that stays as long as a process: it could only end the stack of a run too early.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if lease.deadline is None and lease.owner.kind == "process":
+        raise UsageError(f"{lease.title} stays as long as {lease.owner.describe()}, so it takes no --ttl")
+
+
+@task(klass=Command, name="list", options={"json": options.JSON})
+def show(_c: Context, json: bool = False) -> None:
+    """Show all leases, oldest first, and who owns them."""
+    leases = open_book().leases()
+    answer([lease.to_json() for lease in leases], _table(leases), as_json=json)
+
+
+@task(klass=Command, options={"json": options.JSON})
+def check(_c: Context, json: bool = False) -> None:
+    """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
+    from stackyard.errors import BookError
+    from stackyard.leases.host_ports import port_holders
+
+    book = open_book()
+    verdict, leases = book.check(), book.leases()
+    bound = port_holders(port for lease in leases for port in lease.ports.values())
+    findings = [_finding(book, lease, bound) for lease in leases]
+    lines = [f"book: {verdict}"]
+    for lease, found in zip(leases, findings, strict=True):
+        lines.append(f"{lease.title}: owner {_owner(lease)}, {'stale' if found['stale'] else 'alive'}")
+        lines += [f"  {port} in use by {short(who)}" for port, who in found["bound"].items()]
+    answer({"book": verdict, "leases": findings}, "\n".join(lines), as_json=json)
+    if verdict != "ok":
+        advice = "; move it away, and it is made again from the stacks that run"
+        raise BookError(
+            f"{book.settings.state_dir}: the lease book was wrong, {verdict}"
+            f"{'' if verdict.startswith('mended') else advice}"
+        )
+
+
+@task(
+    klass=Command,
+    options={
+        "interval": options.INTERVAL,
+        "json": options.JSON.but(help="Print the leases as one line of JSON for each look."),
+    },
+)
+def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
+    """Show the leases as they come and go, until Ctrl-C."""
+    import contextlib
+
+    from stackyard._util.durations import seconds
+
+    book, pause = open_book(), seconds("--interval", interval)
+    with contextlib.suppress(KeyboardInterrupt):
+        if json:
+            _stream(book, pause)
+        else:
+            _live(book, pause)
+
+
+def _stream(book: LeaseBook, pause: float) -> None:
+    with streams.endless():
+        while True:
+            print(jsonlib.dumps([lease.to_json() for lease in book.leases()]), flush=True)
+            time.sleep(pause)
+
+
+def _live(book: LeaseBook, pause: float) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with streams.endless(), Live(auto_refresh=False) as live:
+        while True:
+            live.update(Text(_table(book.leases())), refresh=True)
+            time.sleep(pause)
+
+
+def _chosen(book: LeaseBook, name: str, environment: str) -> Lease:
+    return book.find(name, environment=environment or None) if name else only(book, environment=environment)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _ending(lease: Lease) -> str:
+    from stackyard._util.durations import said
+
+    if lease.deadline is None:
+        return "with its owner" if lease.owner.kind == "process" else "when released"
+    left = lease.deadline - time.time()
+    length = said(abs(left) if abs(left) < FINE else round(abs(left) / 60) * 60)
+    return f"in {length}" if left > 0 else f"{length} ago"
+
+
+def _description(lease: Lease) -> str:
+    rows = [
+        ("lease", lease.title),
+        *((service, _address(lease, service)) for service in lease.ports),
+        ("spare", ", ".join(map(str, lease.spare)) or "none"),
+        ("subnet", lease.subnet),
+        ("project", lease.project),
+        ("env file", str(lease.env_file)),
+        ("ends", f"{_ending(lease)}; 'invoke ports.renew --name {lease.parallel_id or lease.id} --ttl 4h' extends it"),
+    ]
+    return "\n".join(f"{name:<10}{value}" for name, value in rows)
+
+
+def _address(lease: Lease, service: str) -> str:
+    if service == "websocket":
+        return f"{_address(lease, 'backend')} (the backend serves it)"
+    return f"127.0.0.1:{lease.ports[service]}"
+
+
+def _table(leases: Sequence[Lease]) -> str:
+    if not leases:
+        return "no leases"
+    from stackyard.report.tables import table
+
+    now = time.time()
+    rows = [
+        [lease.title, lease.environment, ports_text(lease).removeprefix("ports "), _owner(lease),
+         f"{_ending(lease)}{' (stale)' if lease.is_stale(now) else ''}", lease.checkout]
+        for lease in leases
+    ]  # fmt: skip
+    return table(rows, ["lease", "environment", "ports", "owner", "ends", "checkout"])
+
+
+def _owner(lease: Lease) -> str:
+    return short(lease.owner.describe())
+
+
+def _finding(book: LeaseBook, lease: Lease, bound: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "lease": lease.id,
+        "name": lease.parallel_id,
+        "environment": lease.environment,
+        "stale": book.is_stale(lease),
+        "owner": lease.owner.describe(),
+        "bound": {str(port): bound[port] for port in lease.ports.values() if port in bound},
+    }
+
+
+collection = Collection("ports", allocate, release, renew, show, check, watch)
+collection.add_task(cleanup.stale, name="gc")

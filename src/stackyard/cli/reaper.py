@@ -1,0 +1,59 @@
+"""`invoke yard.*`: the yardmaster, the process in the background that removes dead stacks: look at it, end it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer
+from stackyard.cli.task import Command
+from stackyard.errors import StackyardError
+from stackyard.report.tables import format_count, format_size
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.reaper.status import Status
+
+
+@task(klass=Command, options={"json": options.JSON})
+def status(_c: Context, json: bool = False) -> None:
+    """Show whether the yardmaster runs, what it watches and what it uses."""
+    from stackyard.reaper.presence import Post
+    from stackyard.reaper.status import Status
+    from stackyard.settings import Settings
+
+    found = Status.read(Post(Settings.load().state_dir))
+    answer(found.to_json(), _told(found), as_json=json)
+
+
+def _told(found: Status) -> str:
+    if not found.running or found.pid is None or found.since is None:
+        return "the yardmaster is starting" if found.running else "no yardmaster runs; the next stack starts it"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
+    memory = "unknown" if found.rss_bytes is None else format_size(found.rss_bytes)
+    return (
+        f"pid      {found.pid}, since {since}\nmemory   {memory}\n"
+        f"watched  {format_count(len(found.watched), 'lease')}\n"
+        f"warm     {format_count(len(found.warm), 'stack')}\ntrouble  {found.trouble or 'none'}"
+    )
+
+
+@task(klass=Command, options={"json": options.JSON})
+def stop(_c: Context, json: bool = False) -> None:
+    """End the yardmaster and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
+    from stackyard.reaper.presence import Post
+    from stackyard.settings import Settings
+
+    post = Post(Settings.load().state_dir)
+    ran = post.is_taken()
+    if not post.dismiss():
+        raise StackyardError(f"the yardmaster does not end; see {post.log}")
+    answer({"stopped": ran}, "the yardmaster has ended" if ran else "no yardmaster was running", as_json=json)
+
+
+collection = Collection("yard", status, stop)

@@ -1,0 +1,144 @@
+"""The class of every task: its options have one name each, its help is plain text, and its errors are one line."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
+
+from invoke.tasks import Task
+
+from stackyard.cli.common import failing_cleanly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stackyard.cli.options import Option
+
+COLUMN: Final = 32  # columns for the names of an option; longer ones get a line of their own
+WIDEST: Final = 120  # columns of help, on a wider terminal too
+
+
+class Command(Task[Any]):
+    """
+    A task whose options are declared, not guessed.
+
+    Args:
+        body: The function; each of its parameters after the context is an option.
+        options: What the parameters are, by their Python names.
+        words: Parameters that a plain word fills, in this order; a list takes all that are left.
+        rest: Parameter that takes the words after ``--``; empty if none may stand there.
+        many: Parameters that are lists.
+        settings: What Invoke's own class takes: ``name``, ``default``, ``aliases``.
+    """
+
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        *,
+        options: Mapping[str, Option],
+        words: Sequence[str] = (),
+        rest: str = "",
+        many: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            failing_cleanly(body), positional=list(words), iterable=list(many), auto_shortflags=False, **settings
+        )
+        self.options = dict(options)
+        self.words = tuple(words)
+        self.rest = rest
+        self.many = frozenset(many)
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        """Return what Invoke needs to know of one parameter; Invoke calls this."""
+        option = self.options[name]
+        found = super().arg_opts(name, default, taken_names)
+        found["names"] = (dashed(name), *((option.short,) if option.short else ()), *option.old)
+        found["help"] = option.help
+        return found
+
+    def option(self, flag: str) -> str:
+        """Return the parameter that *flag*, such as ``--name`` or ``-n``, belongs to; empty for none."""
+        if not flag.startswith("-"):
+            return ""
+        bare = flag.removeprefix("-").removeprefix("-")
+        for name, option in self.options.items():
+            if not option.hidden and bare in {dashed(name), option.short, *option.old}:
+                return name
+        return ""
+
+    def flags(self) -> list[str]:
+        """Return the long names of the options, old names left out."""
+        return [f"--{dashed(name)}" for name, option in self.options.items() if not option.hidden]
+
+    def nearest(self, flag: str) -> str:
+        """Return the option that *flag* most resembles, old names counted; empty if none does."""
+        names = {
+            flagged(spelt): f"--{dashed(name)}"
+            for name, option in self.options.items()
+            if not option.hidden
+            for spelt in (dashed(name), *option.old)
+        }
+        begun = [known for known in self.flags() if known.startswith(flag) and len(flag) > len("--")]
+        near = difflib.get_close_matches(flag, names, n=1)
+        return begun[0] if begun else names[near[0]] if near else ""
+
+    def usage(self, called: str) -> str:
+        """Return the help of the task under the name *called*, as wide as the terminal."""
+        width = min(shutil.get_terminal_size().columns, WIDEST)
+        summary = " ".join((self.__doc__ or "").split())
+        lines = [
+            f"Usage: invoke {called}{self.pattern()} [options]",
+            "",
+            *_wrapped(summary, width),
+            "",
+            "Options:",
+        ]
+        for name, option in self.options.items():
+            if not option.hidden:
+                lines += _entry(_spelt(name, option), option.help, width)
+        lines += _entry("-h, --help", "Show this help.", width)
+        if old := ", ".join(self._renamed()):
+            lines += ["", *_wrapped(f"Old names, accepted until the next release: {old}.", width)]
+        return "\n".join(lines)
+
+    def pattern(self) -> str:
+        """Return the words that may follow the task's name, as its usage shows them."""
+        words = (f"{self.options[name].value}{'...' if name in self.many else ''}" for name in self.words)
+        return "".join(f" [{word}]" for word in words) + (f" -- {self.options[self.rest].value}" if self.rest else "")
+
+    def _renamed(self) -> Iterator[str]:
+        for name, option in self.options.items():
+            if option.old:
+                yield f"{', '.join(map(flagged, option.old))} for --{dashed(name)}"
+
+
+def dashed(name: str) -> str:
+    """Return a parameter's name as its option is typed, without the dashes in front."""
+    return name.strip("_").replace("_", "-")
+
+
+def flagged(name: str) -> str:
+    """Return *name* with the dashes that it is typed with."""
+    return f"-{name}" if len(name) == 1 else f"--{name}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of *text*; an option's name stays whole."""
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def _spelt(name: str, option: Option) -> str:
+    short = f"-{option.short}, " if option.short else "    "
+    return f"{short}--{dashed(name)}{f' {option.value}' if option.value else ''}"
+
+
+def _entry(names: str, text: str, width: int) -> list[str]:
+    """Return the lines of one option: its names, and its text in a column beside them."""
+    lines = _wrapped(text, max(width - COLUMN, 30)) or [""]
+    head = f"  {names}"
+    if len(head) < COLUMN - 1:
+        return [f"{head:<{COLUMN}}{lines[0]}", *(" " * COLUMN + line for line in lines[1:])]
+    return [head, *(" " * COLUMN + line for line in lines)]

@@ -1,0 +1,191 @@
+"""`invoke env.up` and `env.down`: start a stack that stays, and remove it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.cleanup.removal import Removal
+from stackyard.cli import options
+from stackyard.cli.common import answer, attach, confirmed, identity, in_use
+from stackyard.cli.endings import ending
+from stackyard.cli.leasing import handle
+from stackyard.cli.options import Option
+from stackyard.cli.task import Command
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.leases import Lease
+    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.start import Startup
+
+HOUR = 3600.0  # seconds
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT,
+        "name": options.NAME.but(
+            help="Your name for the stack, such as mine. The same name gives the same stack again, from any process."
+        ),
+        "ttl": options.TTL.but(
+            help="How long the stack stays, such as 30m or 4h (default: 1h; dev stays until you end it)."
+        ),
+        "timeout": options.TIMEOUT.but(
+            help="Give up if it is not ready after this time (default: the environment's start-up budget).",
+            short="i",
+        ),
+        "keep": Option(help="Leave a stack that fails to start, so that you can look inside.", short="k"),
+        "queue_timeout": options.QUEUE_TIMEOUT,
+        "force": options.FORCE,
+        "json": options.JSON,
+    },
+)  # fmt: skip
+def up(
+    _c: Context,
+    environment: str = "test",
+    name: str = "",
+    ttl: str = "",
+    timeout: str = "",
+    keep: bool = False,
+    queue_timeout: str = "",
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Start a stack and leave it up; prints its URLs, until when it stays, and how to remove it."""
+    from stackyard._util.durations import seconds
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.project.environments import Environment
+    from stackyard.stacks.acquire import launch
+
+    given = seconds("--ttl", ttl) if ttl else None
+    deadline = seconds("--timeout", timeout) if timeout else None
+    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
+    wanted = Environment.load(environment)
+    kept = wanted.data == "volume"
+    with Engine() as engine:
+        stack, startup = launch(
+            wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
+            ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
+            wait=patience, force=force, progress=_tell,
+        )  # fmt: skip
+    _show(stack, startup, as_json=json)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
+    from stackyard.cli.flows import access_table
+
+    lease = stack.lease
+    if as_json:
+        answer(_started(lease, startup), "", as_json=True)
+        return
+    name = handle(stack.book, lease)
+    print(f"{access_table(lease)}\n\n{startup.told()}")
+    print(ending(stack.book, lease))
+    print(f"'invoke env.down --name {name}' removes it")
+
+
+def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
+    from stackyard.cli.flows import ADDRESSED
+
+    return {
+        **identity(lease), "project": lease.project, "created": lease.created, "deadline": lease.deadline,
+        "env_file": str(lease.env_file), "urls": {service: lease.url(service) for service in ADDRESSED},
+        "by": startup.by, "seconds": startup.seconds, "waited_seconds": startup.waited,
+        "containers_seconds": startup.created,
+        "probes": [{"service": service, "seconds": took} for service, took in startup.probes.items()],
+        "steps": [
+            {"step": step, "begin_seconds": begin, "end_seconds": end} for step, (begin, end) in startup.steps.items()
+        ],
+    }  # fmt: skip
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(help="Instead of a name: the stack of this environment, such as dev."),
+        "volumes": options.VOLUMES.but(help="Also delete the data of an environment that keeps it, such as dev; asks."),
+        "yes": options.YES,
+        "json": options.JSON,
+    },
+)
+def down(
+    _c: Context,
+    name: str = "",
+    environment: str = "",
+    volumes: bool = False,
+    yes: bool = False,
+    json: bool = False,
+) -> None:
+    """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
+    if environment and not name and _is_down(environment):
+        removal = _data(environment, yes=yes) if volumes else Removal()
+        text = f"no stack of {environment} is up; {len(removal.removed)} removed"
+    else:
+        with attach(name, environment=environment) as stack:
+            if volumes and stack.keeps_data:
+                _agree(stack.lease.environment, yes=yes)
+            removal = stack.down(volumes=volumes)
+        kept = "; its data is kept" if stack.keeps_data and not volumes else ""
+        text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
+    answer(removal.to_json(), text, as_json=json)
+    removal.check(then=f"invoke env.down --name {name or environment}" if name or environment else "invoke env.down")
+
+
+def _is_down(environment: str) -> bool:
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.project.environments import Environment
+    from stackyard.stacks.checkouts import leases_of
+
+    with Engine() as engine:
+        book = open_book(None, engine)
+        own, others = leases_of(book, environment)
+        if own or others:
+            return own is None
+        return not in_use(book, Environment.load(environment).name)
+
+
+def _data(environment: str, *, yes: bool) -> Removal:
+    """Remove the data that an environment without a stack keeps."""
+    from stackyard.cleanup.removal import remove_data
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.project.environments import Environment
+
+    wanted = Environment.load(environment)
+    if wanted.data != "volume":
+        return Removal()
+    _agree(environment, yes=yes)
+    with Engine() as engine:
+        book = open_book(None, engine)
+        return remove_data(book, engine, wanted)
+
+
+def _agree(environment: str, *, yes: bool) -> None:
+    """
+    Ask before data is deleted.
+
+    Raises:
+        Exit: If the answer is no, or nobody can answer.
+    """
+    if not yes and not confirmed(f"delete the data of {environment}?"):
+        raise Exit(
+            f"nothing removed: --volumes deletes the data of {environment}; --yes agrees to that",
+            code=UsageError.exit_code,
+        )

@@ -1,0 +1,166 @@
+"""`invoke verify.*`: check Dockerfiles, images, the Compose model and running stacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer, attach
+from stackyard.cli.options import Option
+from stackyard.cli.task import Command
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from stackyard.checks import Verifier
+
+DOCS = "docs/checks.md"
+# one environment of each flavour; those of the same flavour start the same images
+STACKS = {"debian": "test", "alpine": "alpine-test"}
+
+
+@task(
+    klass=Command,
+    options={"fix": Option(help="First mend what a program can mend.", short="f"), "json": options.JSON},
+)
+def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
+    """Check the Dockerfiles; exit code 9 if one has an error."""
+    verifier = _verifier(json=json)
+    if fix:
+        for path in verifier.mend():
+            verifier.say(f"mended {path}")
+    verifier.dockerfiles()
+    show(verifier, as_json=json)
+
+
+@task(klass=Command, options={"flavour": options.FLAVOUR, "json": options.JSON})
+def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
+    """Check the images without starting them, and list their packages; builds what is missing."""
+    verifier = _verifier(json=json)
+    verifier.images(flavours(flavour))
+    show(verifier, as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(help="Check only what this environment gives; all without it."),
+        "json": options.JSON,
+    },
+)
+def compose(_c: Context, environment: str = "", json: bool = False) -> None:
+    """Check the Compose file as Compose renders it."""
+    verifier = _verifier(json=json)
+    verifier.compose([environment] if environment else [])
+    show(verifier, as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": options.NAME,
+        "environment": options.ENVIRONMENT.but(
+            help="Start a stack of this environment instead, check it, and remove it."
+        ),
+        "json": options.JSON,
+    },
+)
+def stack(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
+    """Check a running stack: what the kernel enforces."""
+    if name and environment:
+        raise UsageError("give --name for a running stack or --environment for a new one, not both")
+    verifier = _verifier(json=json)
+    if environment:
+        verifier.private_stack(environment)
+    else:
+        with attach(name) as running:
+            verifier.stack(running)
+    show(verifier, as_json=json)
+
+
+@task(
+    klass=Command,
+    words=["environment"],
+    options={
+        "environment": options.ENVIRONMENT.but(help="Environment of the stack that is started (default: test)."),
+        "json": options.JSON,
+    },
+)
+def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
+    """Measure how soon a paused, frozen, starved and killed service is noticed, in a stack started for this."""
+    verifier = _verifier(json=json)
+    verifier.detection(environment)
+    show(verifier, as_json=json)
+
+
+@task(klass=Command, name="all", options={"flavour": options.FLAVOUR, "json": options.JSON})
+def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
+    """Check everything, including a stack of each flavour; exit code 9 if there is an error."""
+    verifier = _verifier(json=json)
+    everything(verifier, flavours(flavour))
+    show(verifier, as_json=json)
+
+
+@task(klass=Command, options={"json": options.JSON})
+def docs(_c: Context, json: bool = False) -> None:
+    """Write docs/checks.md, the description of the checks, for a checkout that has changed them."""
+    from stackyard.checks import page
+    from stackyard.project.environments import project_root
+
+    (project_root() / DOCS).write_text(page(), encoding="utf-8")
+    answer({"files": [DOCS]}, f"wrote {DOCS}", as_json=json)
+
+
+def flavours(name: str) -> tuple[str, ...]:
+    """Return the flavours *name* stands for; one that does not exist is refused where it is used."""
+    return tuple(STACKS) if name == "all" else (name,)
+
+
+def everything(verifier: Verifier, chosen: tuple[str, ...]) -> None:
+    """
+    Run every group of checks.
+
+    Raises:
+        StackyardError: If something cannot be looked at.
+    """
+    verifier.dockerfiles()
+    verifier.compose()
+    verifier.images(chosen)
+    for flavour in chosen:
+        verifier.private_stack(STACKS[flavour])
+        verifier.detection(STACKS[flavour])
+
+
+def show(verifier: Verifier, *, as_json: bool) -> None:
+    """
+    Write and print what was found.
+
+    Raises:
+        VerifyError: If there is an error that nothing waives.
+    """
+    from stackyard.checks.outputs import detections_table, findings_table
+
+    report = verifier.report()
+    parts = [findings_table(report.findings) + "\n"] if report.findings else []
+    parts += [detections_table(report.detections) + "\n"] if report.detections else []
+    answer(report.to_json(), "\n".join([*parts, report.summary()]), as_json=as_json)
+    report.check()
+
+
+def _verifier(*, json: bool) -> Verifier:
+    from stackyard.checks import Verifier
+
+    return Verifier() if json else Verifier(say=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+collection = Collection("verify", dockerfiles, images, compose, stack, detection, all_, docs)

@@ -1,0 +1,146 @@
+"""The one door to `docker compose`: the words of a command, the rendered model, and `up`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stackyard._util import process
+from stackyard.docker.endpoint import version_tuple
+from stackyard.errors import CommandError, ConfigError, EngineError
+from stackyard.host.packages import COMPOSE as OLDEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
+RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compose:
+    """
+    One Compose project: a file, an env file and a project name.
+
+    Attributes:
+        file: The Compose file.
+        env_file: The only source of its variables; the caller's own environment is kept out.
+        project: Compose project name.
+        overrides: Further Compose files, merged in order.
+    """
+
+    file: Path
+    env_file: Path
+    project: str
+    overrides: tuple[Path, ...] = ()
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the words of a `docker compose` command for this project."""
+        files = [word for path in (self.file, *self.overrides) for word in ("-f", str(path))]
+        return ["docker", "compose", *files, "--env-file", str(self.env_file), "-p", self.project, *arguments]
+
+    def model(self, *, deadline: float = 15.0) -> dict[str, Any]:
+        """
+        Return Compose's own rendering of the file, every variable filled in.
+
+        Raises:
+            CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+            EngineError: If it prints no model.
+        """
+        return _model(process.run(self.command("config", "--format", "json"), deadline=deadline))
+
+    async def rendered(self, *, deadline: float) -> dict[str, Any]:
+        """
+        Return what `model` returns, without blocking the event loop.
+
+        Raises:
+            CommandError: If Compose refuses the file or needs more than *deadline* seconds.
+            EngineError: If it prints no model.
+        """
+        return _model(await self._run("config", "--format", "json", deadline=deadline))
+
+    async def up(self, *, deadline: float) -> process.Completed:
+        """
+        Create and start every service without waiting for any to be ready.
+
+        Cancelling ends the command's process group before it returns, so no container appears after that.
+
+        Raises:
+            CommandError: If Compose fails or needs more than *deadline* seconds.
+            EngineError: If that is because the plugin is missing or too old.
+        """
+        return await self._run("up", "--detach", "--no-build", "--quiet-pull", "--no-color", deadline=deadline)
+
+    async def _run(self, *arguments: str, deadline: float) -> process.Completed:
+        try:
+            return await process.run_async(self.command(*arguments), deadline=deadline)
+        except CommandError as error:
+            if not port_conflict(error):
+                check_plugin()  # only now, because asking costs 50 ms
+            raise
+
+
+def _model(done: process.Completed) -> dict[str, Any]:
+    try:
+        model: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}") from None
+    return model
+
+
+def start_at_once(file: Path, directory: Path) -> Path:
+    """
+    Write an override into *directory* that frees every service of *file* from its `depends_on`.
+
+    Raises:
+        ConfigError: If *file* is no Compose file.
+    """
+    override = directory / "at-once.yml"
+    services = sorted(_dependent_services(file))
+    body = "".join(RESET_DEPENDENCIES.format(service=json.dumps(name)) for name in services)
+    override.write_text(f"services:\n{body}" if body else "services: {}\n", encoding="utf-8")
+    return override
+
+
+def _dependent_services(file: Path) -> Iterable[str]:
+    import yaml
+
+    try:
+        content = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(str(file), "(file)", " ".join(str(error).split()), "must be a Compose file") from None
+    services = content.get("services") if isinstance(content, dict) else None
+    if not isinstance(services, dict):
+        raise ConfigError(str(file), "services", services, "must be a mapping of services")
+    return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
+
+
+def check_plugin(*, deadline: float = 10.0) -> None:
+    """
+    Ask the docker client for its Compose plugin's version, and give up only if the answer is clear.
+
+    Args:
+        deadline: Seconds it may take.
+
+    Raises:
+        EngineError: If there is no plugin, or one too old; names what was found and what is needed.
+    """
+    needed = f"{'.'.join(map(str, OLDEST))} or newer; 'invoke doctor --fix' or your package manager brings it"
+    done = process.run(["docker", "compose", "version", "--short"], deadline=deadline, check=False)
+    found = version_tuple(done.stdout)
+    if "is not a docker command" in done.stderr:
+        raise EngineError(f"the docker client has no Compose plugin; stackyard needs {needed}")
+    if found and found < OLDEST:
+        raise EngineError(f"the Compose plugin is {done.stdout.strip()[:40]}; stackyard needs {needed}")
+
+
+def port_conflict(error: EngineError) -> bool:
+    """
+    Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased.
+
+    The texts are Docker Engine's (libnetwork's port allocator, the kernel's bind, libnetwork's address manager).
+    """
+    text = str(error).lower()
+    return any(words in text for words in ("port is already allocated", "address already in use", "pool overlaps"))

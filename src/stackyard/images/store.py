@@ -1,0 +1,256 @@
+"""
+The images of the platform: which there should be, which there are, and building what is missing.
+
+Every image carries its content in its tag and in a label. Where the two agree the image is right, and an unchanged tree
+builds nothing: `ensure` then costs one call to the engine. What is missing is built from the bottom up, two at a time,
+under a lock that keeps a second process from building the same thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import tempfile
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stackyard.docker.engine import Engine
+from stackyard.docker.images import EngineImage, labelled
+from stackyard.images import names
+from stackyard.images.builds import Builder
+from stackyard.images.recipes import SOURCES, Recipe, everything, service_recipes
+from stackyard.images.sources import cache_directory, resolve_source
+from stackyard.project.environments import project_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+WORKERS: Final = 2  # images built at once
+_CONTENT: Final = re.compile(r"^stackyard/[^:]+:(?:[a-z]+-)?([0-9a-f]{12})$")  # the hash in a name of ours
+# What takes longest, or holds up what does; measured: all else fits beside these.
+FIRST: Final = ("base-debian", "base-redis-alpine", "base-postgres-debian", "postgres")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """
+    One image of a service.
+
+    Attributes:
+        service: postgres, redis, auth or backend.
+        flavour: debian or alpine.
+        reference: The name with the content's hash.
+        size: Bytes of all its layers, uncompressed.
+        created: When it was built, in seconds since the epoch.
+        source: Where its base came from: registry or packages.
+        id: The engine's id.
+        base: The official image and digest it stands on; empty when built from packages.
+    """
+
+    service: str
+    flavour: str
+    reference: str
+    size: int
+    created: float
+    source: str
+    id: str
+    base: str
+
+
+def references(flavour: str, source: str = "auto", *, root: Path | None = None) -> dict[str, str]:
+    """
+    Return the reference each service's image of *flavour* has when built from the tree as it is now.
+
+    Raises:
+        ImageError: If the flavour is unknown or a file is missing.
+        UsageError: If *source* is none of auto, registry, packages.
+    """
+    recipes = service_recipes(root or project_root(), flavour, resolve_source(source))
+    return {service: recipe.reference for service, recipe in recipes.items()}
+
+
+def ensure(
+    flavour: str,
+    *,
+    source: str = "auto",
+    progress: Callable[[str], None] | None = None,
+    root: Path | None = None,
+    take_names: bool | None = None,
+) -> dict[str, str]:
+    """
+    Build whatever image of *flavour* is missing and return the reference of each service's image.
+
+    With `auto`, images that exist already are used whatever their source; the registry is asked only before a build.
+
+    Args:
+        flavour: debian or alpine.
+        source: auto, registry or packages.
+        progress: Gets one line for each image and step; nothing when nothing is built.
+        root: The project; None finds it.
+        take_names: Whether plain names that belong to another checkout become this one's (`stackyard.images.names`).
+            If False, *progress* gets a line for each that does not; if None, only after a build.
+
+    Raises:
+        ImageError: If an image cannot be built; the text says which, at what step, and carries the last lines.
+        EngineError: If the engine does not answer.
+        UsageError: If *source* is wrong.
+    """
+    where = root or project_root()
+    say = progress or (lambda _line: None)
+    with Engine() as engine:
+        known = _known(engine, say)
+        ready = found = _ready(where, flavour, source, known)
+        if ready is None:
+            recipes = service_recipes(where, flavour, resolve_source(source))
+            with building(say):
+                known = _known(engine)
+                _build(where, flavour, _missing(recipes.values(), known), say)
+            ready = recipes
+            known = _known(engine)
+        kept = names.give(engine, ready.values(), known, root=where, take=bool(take_names))
+    if found is None or take_names is not None:
+        for name, owner in kept.items():
+            say(f"{name} stays the image of {owner}, where plain docker compose uses it")
+    return {service: recipe.reference for service, recipe in ready.items()}
+
+
+def present(
+    flavour: str, engine: Engine, *, source: str = "auto", root: Path | None = None
+) -> dict[str, tuple[str, str]] | None:
+    """
+    Return the reference and the engine's id of each service's image; None if one is missing. Nothing is built.
+
+    Args:
+        flavour: debian or alpine.
+        engine: Where they are looked for, in one call.
+        source: auto, registry or packages.
+        root: The project; None finds it.
+
+    Raises:
+        EngineError: If the engine does not answer.
+        ImageError: If the flavour is unknown or a file is missing.
+        UsageError: If *source* is wrong.
+    """
+    known = _known(engine)
+    ready = _ready(root or project_root(), flavour, source, known)
+    if ready is None:
+        return None
+    return {service: (recipe.reference, known[recipe.reference]) for service, recipe in ready.items()}
+
+
+def listing() -> list[Image]:
+    """
+    List the services' images the engine has, newest first within each service and flavour.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with Engine() as engine:
+        found = labelled(engine, "stackyard.image")
+    images = [image for row in found if (image := _image(row)) is not None]
+    return sorted(images, key=lambda image: (image.flavour, image.service, -image.created))
+
+
+@contextlib.contextmanager
+def building(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
+    """Keep every other process from building or removing images; wait for whoever does, after *say* was told."""
+    with _lock(cache_directory() / "images.lock", say):
+        yield
+
+
+def _image(row: EngineImage) -> Image | None:
+    service, flavour = row.labels["stackyard.image"], row.labels.get("stackyard.flavour", "")
+    marked = [name for name in row.references if name.startswith(f"stackyard/{service}:{flavour}-")]
+    if service.startswith("base-") or not marked:
+        return None
+    return Image(
+        service=service, flavour=flavour, reference=marked[0], size=row.size, created=row.created, id=row.id,
+        source=row.labels.get("stackyard.source", ""), base=row.labels.get("stackyard.base", ""),
+    )  # fmt: skip
+
+
+def is_as_named(reference: str, labels: Mapping[str, str]) -> bool:
+    """
+    Say whether an image with *labels* has the content that its name *reference* tells; a name that tells none is fine.
+
+    Anybody can give a name to another image, with `docker tag` for instance. The label was written by the build.
+    """
+    told = _CONTENT.search(reference)
+    return told is None or labels.get("stackyard.content", "").startswith(told[1])
+
+
+def _known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> dict[str, str]:
+    """Every name of a stackyard image, and the id it stands for; one that now stands for another image is not known."""
+    known: dict[str, str] = {}
+    for row in labelled(engine, "stackyard.image"):
+        for name in row.references:
+            if is_as_named(name, row.labels):
+                known[name] = row.id
+            else:
+                content = row.labels.get("stackyard.content", "")[:12] or "unknown"
+                say(f"image {name} is another one by now (its content is {content}), and counts as missing")
+    return known
+
+
+def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> dict[str, Recipe] | None:
+    candidates = SOURCES if source == "auto" else (resolve_source(source),)
+    for candidate in candidates:
+        recipes = service_recipes(root, flavour, candidate)
+        if all(recipe.reference in known for recipe in recipes.values()):
+            return recipes
+    return None
+
+
+def _missing(recipes: Iterable[Recipe], known: Mapping[str, str]) -> dict[str, Recipe]:
+    """Return the recipes to build by reference: those without an image, and below them whatever they stand on."""
+    return {recipe.reference: recipe for recipe in everything(recipes, known)}
+
+
+def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callable[[str], None]) -> None:
+    """Build in order of dependence, two at once; the first failure stops what has not begun."""
+    order = TopologicalSorter(
+        {name: {base.reference for _, base in recipe.bases} & missing.keys() for name, recipe in missing.items()}
+    )
+    order.prepare()
+    with tempfile.TemporaryDirectory(prefix="stackyard-images-") as work, ThreadPoolExecutor(WORKERS) as pool:
+        Path(work).chmod(0o755)  # see debian.make_root; nothing in it is secret
+        builder = Builder(root=root, cache=cache_directory() / "wheels", flavour=flavour, work=Path(work), say=say)
+        running: dict[Future[None], str] = {}
+        ready: list[str] = []
+        try:
+            while order.is_active():
+                # chosen when a worker is free: what became ready meanwhile may be more urgent
+                ready = sorted([*ready, *order.get_ready()], key=lambda name: _rank(missing[name]))
+                while ready and len(running) < WORKERS:
+                    name = ready.pop(0)
+                    running[pool.submit(builder.build, missing[name])] = name
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    order.done(running.pop(future))
+        except BaseException:
+            builder.cancel()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _rank(recipe: Recipe) -> int:
+    return FIRST.index(recipe.name) if recipe.name in FIRST else len(FIRST)
+
+
+@contextlib.contextmanager
+def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the one lock of image building; wait for whoever holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("images: another process builds; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,8 +1,0 @@
-"""The build servers' jobs, made from nox's list of sessions; their workflow files; the check of licences."""
-
-from __future__ import annotations
-
-from stackyard.pipelines.files import FILES, render, write
-from stackyard.pipelines.jobs import Job, jobs, matrix
-
-__all__ = ["FILES", "Job", "jobs", "matrix", "render", "write"]

@@ -1,0 +1,183 @@
+"""
+Checks that the files of one environment agree: YAML entry, env file and Compose file.
+
+The env file repeats values of the YAML, so that plain `docker compose --env-file` needs nothing else. This module
+compares the two, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import ConfigError
+from stackyard.project.environments import rules
+from stackyard.project.environments.files import read_text
+from stackyard.project.environments.yaml_tree import parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stackyard.project.environments.yaml_tree import Node
+
+MAX_BYTES: Final = 256 * 1024
+INTERPOLATED: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+OWN_VARIABLES: Final = frozenset({"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "STACKYARD_FLAVOUR"})
+SIZE: Final = re.compile(r"([1-9][0-9]{0,6})([bkmg])b?")
+SIZES: Final = {"b": 0, "k": 10, "m": 20, "g": 30}  # powers of two, as Compose reads them
+RESTARTS: Final = ("no", "on-failure", "unless-stopped", "always")
+# all four reach each image through one variable; the tag's first word is the flavour
+IMAGE: Final = re.compile(r"(?:[a-z0-9.:_/-]+/)?[a-z0-9._-]+(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeFile:
+    """
+    What an environment needs to know about the Compose file.
+
+    Attributes:
+        shown: The file's name in messages.
+        profiles: For each service, the profiles that start it; empty where every profile does.
+        variables: Names the file interpolates.
+        reserve_mb: MB (1,000,000 bytes) of memory that all services which start with the platform's reserve together.
+    """
+
+    shown: str
+    profiles: Mapping[str, frozenset[str]]
+    variables: frozenset[str]
+    reserve_mb: int
+
+    @classmethod
+    def read(cls, path: Path, shown: str) -> ComposeFile:
+        """Read the file at *path*; merge keys are followed."""
+        text = read_text(path, shown, limit=MAX_BYTES)
+        tree = rules.Section.of(shown, "", parse_yaml(text, shown, aliases=True))
+        if "services" not in tree.values:
+            raise ConfigError(shown, "services", None, "missing key")
+        services = tree.section("services").values
+        profiles = {name: frozenset(_profiles(node)) for name, node in services.items()}
+        ours = frozenset().union(*(profiles[name] for name in rules.SERVICES if name in profiles))
+        beside = [name for name, listed in profiles.items() if name in rules.SERVICES or not listed or listed & ours]
+        reserved = sum(_reserved(shown, name, services[name]) for name in beside)
+        return cls(
+            shown=shown, profiles=profiles, variables=frozenset(INTERPOLATED.findall(text)),
+            reserve_mb=-(-reserved // 1_000_000),
+        )  # fmt: skip
+
+    def check_profile(self, entry: rules.Section, profile: str) -> None:
+        """Raise if *profile* does not start every service of the platform."""
+        for service in rules.SERVICES:
+            if service not in self.profiles:
+                raise ConfigError(self.shown, f"services.{service}", None, "missing service of the platform")
+            allowed = self.profiles[service]
+            if allowed and profile not in allowed:
+                raise entry.fail(
+                    "profile", f"service {service} of {self.shown} has no such profile{rules.hint(profile, allowed)}"
+                )
+
+
+def _reserved(shown: str, name: str, service: Node) -> int:
+    """Return the bytes of a service's memory reservation; 0 without one."""
+    text = _inherited(service, "mem_reservation")
+    if text is None:
+        return 0
+    match = SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(shown, f"services.{name}.mem_reservation", text, "must be a size such as 64m or 1g")
+    return int(match[1]) << SIZES[match[2]]
+
+
+def _inherited(service: Node, key: str) -> Node | None:
+    """Return a service's own value, or else that of a mapping that it merges."""
+    if not isinstance(service, dict) or key in service:
+        return service[key] if isinstance(service, dict) else None
+    merged = service.get("<<", [])
+    found = (_inherited(parent, key) for parent in (merged if isinstance(merged, list) else [merged]))
+    return next((value for value in found if value is not None), None)
+
+
+def _profiles(service: Node) -> list[str]:
+    """Return a service's own profiles, or else those it merges in."""
+    if not isinstance(service, dict):
+        return []
+    own = service.get("profiles")
+    if isinstance(own, list):
+        return [item for item in own if isinstance(item, str)]
+    merged = service.get("<<", [])
+    return next(filter(None, map(_profiles, merged if isinstance(merged, list) else [merged])), [])
+
+
+def expected(name: str, entry: rules.Section) -> dict[str, str]:
+    """Return the variables an env file must repeat from the YAML *entry* called *name*."""
+    ports = entry.section("ports").values
+    health = entry.section("health").values
+    same = {
+        "COMPOSE_PROJECT_NAME": f"stackyard-{name}",
+        "COMPOSE_PROFILES": entry.values["profile"],
+        "STACKYARD_ENVIRONMENT": name,
+        "STACKYARD_FLAVOUR": entry.values["flavour"],
+        "STACKYARD_SUBNET": entry.values["subnet"],
+        "STACKYARD_DATA_MOUNT": entry.values["data"],
+    }
+    same |= {f"STACKYARD_{service.upper()}_PORT": ports[service] for service in rules.SERVICES}
+    same |= {f"STACKYARD_HEALTH_{key.upper()}": value for key, value in health.items()}
+    return {key: str(value) for key, value in same.items()}
+
+
+def check_variables(
+    file: str, variables: Mapping[str, str], *, name: str, entry: rules.Section, compose: ComposeFile
+) -> None:
+    """
+    Compare the *variables* of env file *file* with the YAML *entry* and the Compose file.
+
+    Raises:
+        ConfigError: If a variable is unknown or missing, or differs from the YAML.
+    """
+    known = compose.variables | OWN_VARIABLES
+    for key, value in variables.items():
+        if not key.startswith(("STACKYARD_", "COMPOSE_")):
+            raise ConfigError(file, key, value, "a variable's name must start with STACKYARD_ or COMPOSE_")
+        if key not in known:
+            raise ConfigError(file, key, value, f"not a variable of {compose.shown}{_near(key, known)}")
+    for key, value in expected(name, entry).items():
+        _require(file, variables, key, f"must be {value}, as {entry.file} says", {value})
+    _check_images(file, variables, str(entry.values["flavour"]))
+    _check_data(file, variables, volume=entry.values["data"] == "volume")
+
+
+def _near(key: str, known: frozenset[str]) -> str:
+    return rules.hint(key, known).partition(" known:")[0].rstrip(";")
+
+
+def _require(file: str, variables: Mapping[str, str], key: str, rule: str, allowed: set[str] | None = None) -> str:
+    if key not in variables:
+        raise ConfigError(file, key, None, f"missing variable; {rule}")
+    if allowed is not None and variables[key] not in allowed:
+        raise ConfigError(file, key, variables[key], rule)
+    return variables[key]
+
+
+def _check_images(file: str, variables: Mapping[str, str], flavour: str) -> None:
+    for service in rules.SERVICES:
+        key = f"STACKYARD_IMAGE_{service.upper()}"
+        rule = f"must name an image such as stackyard/{service}:{flavour}"
+        value = _require(file, variables, key, rule)
+        own = re.escape(f"stackyard/{service}:{flavour}")
+        if not IMAGE.fullmatch(value) or (
+            value.startswith("stackyard/") and not re.fullmatch(rf"{own}(?:-[0-9a-f]+)?", value)
+        ):
+            raise ConfigError(file, key, value, rule)
+
+
+def _check_data(file: str, variables: Mapping[str, str], *, volume: bool) -> None:
+    source = _require(file, variables, "STACKYARD_DATA_SOURCE", "needed, empty where data is tmpfs")
+    if bool(source) != volume:
+        rule = "must name a volume, because data is volume" if volume else "must be empty, because data is tmpfs"
+        raise ConfigError(file, "STACKYARD_DATA_SOURCE", source, rule)
+    # off means no fsync: a crash of the host would corrupt data that must be kept
+    durable = {"on"} if volume else {"on", "off"}
+    rule = "must be on, because data is volume" if volume else "must be on or off"
+    _require(file, variables, "STACKYARD_POSTGRES_DURABLE", rule, durable)
+    _require(file, variables, "STACKYARD_RESTART", f"must be one of {', '.join(RESTARTS)}", set(RESTARTS))

@@ -1,0 +1,64 @@
+"""The yardmaster's process; `wake` starts it, `invoke yard.stop` ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from stackyard.errors import StackyardError
+from stackyard.reaper.logs import log_to_stderr
+from stackyard.reaper.loop import Yardmaster
+from stackyard.reaper.presence import Post, code, is_older
+from stackyard.settings import Settings
+
+log = logging.getLogger("stackyard")
+
+NICENESS = 5  # starts and tests have priority
+
+
+def main() -> int:
+    """Run as the yardmaster unless one runs already; return the exit code."""
+    log_to_stderr()
+    os.nice(NICENESS)
+    try:
+        settings = Settings.load()
+        post = Post(settings.state_dir)
+        if not _take(post):
+            return 0
+        log.info("yardmaster of %s begins, %s", settings.state_dir, code())
+        _serve(settings, post)
+    except (StackyardError, OSError) as error:
+        log.error("yardmaster ends: %s", error)  # noqa: TRY400 - the text says all there is to say
+        return 1
+    log.info("yardmaster ends")
+    return 0
+
+
+def _take(post: Post) -> bool:
+    """Become the yardmaster; replace an older one."""
+    if post.take():
+        return True
+    notice = post.read()
+    return notice is not None and is_older(notice.code, code()) and post.dismiss() and post.take()
+
+
+def _serve(settings: Settings, post: Post) -> None:
+    master = Yardmaster(settings, post)
+    master.watch.listen()
+    try:
+        while True:
+            master.serve()
+            if not post.is_mine():
+                return
+            post.notice.unlink(missing_ok=True)
+            post.leave()
+            # a command that saw the lock held just before this relies on this yardmaster
+            if master.watch.told or master.idle() or not post.take(patience=0.0):
+                return
+    finally:
+        master.watch.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

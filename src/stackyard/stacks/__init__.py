@@ -1,0 +1,1 @@
+"""The life of one stack: lease, start, readiness, data, end."""

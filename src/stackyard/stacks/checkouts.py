@@ -1,0 +1,118 @@
+"""
+What other checkouts and lease books have of an environment that keeps its data.
+
+Each checkout has a stack and data of its own, in each lease book. Only the first of them can have the environment's
+fixed ports, so the next one is told which has them. Data that an earlier version or a moved checkout has left is named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, marked
+from stackyard.errors import LeaseNotFoundError
+from stackyard.leases.records import parse_ports, stable_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.docker import Engine
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.project.environments import Environment
+
+PORTS_LABEL: Final = "stackyard.ports"
+CHECKOUT_LABEL: Final = "stackyard.checkout"
+PLAIN: Final = "plain"  # the label of what plain `docker compose` has made
+
+
+def leases_of(book: LeaseBook, environment: str) -> tuple[Lease | None, list[Lease]]:
+    """
+    Return the lease that this checkout has of an environment which keeps its data, and those of other checkouts.
+
+    Args:
+        book: Their book.
+        environment: The environment's name; none of another name is returned.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        UsageError: If there is such a lease, and no project.
+    """
+    found = [lease for lease in book.leases() if lease.environment == environment and lease.keeps_data]
+    if not found:
+        return None, []
+    from stackyard.project.environments import project_root
+
+    root = book.settings.root or project_root()
+    # the second is the id that earlier versions gave it
+    ids = (stable_id(environment, book.host, root), environment)
+    own = min((lease for lease in found if lease.id in ids), key=lambda lease: ids.index(lease.id), default=None)
+    return own, [lease for lease in found if lease is not own]
+
+
+def own_lease(book: LeaseBook, environment: str) -> Lease | None:
+    """
+    Return the lease that this checkout has of an environment which keeps its data; None if no checkout has one.
+
+    Raises:
+        LeaseNotFoundError: If only other checkouts have one; the text names them.
+        BookError: If the lease book cannot be used.
+        UsageError: If there is such a lease, and no project.
+    """
+    own, others = leases_of(book, environment)
+    if own is None and others:
+        raise LeaseNotFoundError(
+            f"this checkout has no stack of {environment}; other checkouts have: {listed(others)}; give the id of one"
+        )
+    return own
+
+
+def listed(leases: Sequence[Lease]) -> str:
+    """Name *leases* by their checkouts."""
+    return ", ".join(f"{lease.checkout or 'unknown'} ({lease.id})" for lease in leases)
+
+
+def holder(environment: Environment, book: LeaseBook, engine: Engine) -> str:
+    """
+    Name the stack of another checkout or book that has the fixed ports of *environment*; empty if none has.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        EngineError: If the engine does not answer.
+    """
+    own = stable_id(environment.name, book.host, environment.root)
+    for lease in book.leases():
+        if lease.environment == environment.name and lease.slot is None and lease.id != own:
+            return f"{lease.checkout or 'a stack of an earlier version'} ({lease.id})"
+    for item in engine.containers([f"{ENVIRONMENT_LABEL}={environment.name}", PORTS_LABEL]):
+        ports, _ = parse_ports(item.labels[PORTS_LABEL]) or ({}, ())
+        same = ports.get("postgres") == environment.ports["postgres"]
+        if same and item.labels.get(HOST_LABEL) not in {book.host, PLAIN, None}:
+            checkout = item.labels.get(CHECKOUT_LABEL, "a checkout")
+            return f"{checkout} ({item.labels.get(LEASE_LABEL, item.name)} of another user or state directory)"
+    return ""
+
+
+def other_data(environment: Environment, book: LeaseBook, engine: Engine) -> list[str]:
+    """
+    Name the volumes with data of *environment* in this book that no lease has, if this checkout has no data of its own.
+
+    Raises:
+        BookError: If the lease book cannot be used.
+        EngineError: If the engine does not answer.
+    """
+    found = [
+        item for item in marked(engine.volumes, book.host) if item.labels.get(ENVIRONMENT_LABEL) == environment.name
+    ]
+    if any(item.labels[LEASE_LABEL] == stable_id(environment.name, book.host, environment.root) for item in found):
+        return []
+    leased = {lease.id for lease in book.leases()}
+    return [
+        f"volume {item.name} holds data of {environment.name} {_whose(item.labels[LEASE_LABEL], environment)}; this "
+        "stack has data of its own, and docs/ownership.md says how to copy or remove the other"
+        for item in found
+        if item.labels[LEASE_LABEL] not in leased
+    ]
+
+
+def _whose(lease: str, environment: Environment) -> str:
+    return "from an earlier version" if lease == environment.name else "from another or a moved checkout"

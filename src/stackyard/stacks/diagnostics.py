@@ -1,0 +1,93 @@
+"""Why a stack did not start: each service's state, exit code, health and last log lines, without secrets."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stackyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stackyard.docker import ContainerState, Engine, Resource
+
+LOG_LINES: Final = 50
+HEALTH_CHECKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEvidence:
+    """
+    What is known about one service.
+
+    Attributes:
+        state: Its container's state.
+        log: Its last lines, without secrets.
+    """
+
+    state: ContainerState
+    log: str
+
+    def __str__(self) -> str:
+        state = self.state
+        facts = [state.status, f"exit code {state.exit_code}", f"health {state.health}"]
+        facts += ["out of memory: killed at its limit"] if state.oom_killed else []
+        facts += [f"restarted {state.restarts} times"] if state.restarts else []
+        facts += [state.error] if state.error else []
+        lines = [f"{state.service}: {', '.join(facts)}"]
+        lines += [f"  health check: {entry}" for entry in state.health_log[-HEALTH_CHECKS:] if entry]
+        lines += [f"  | {line}" for line in squeeze(self.log.splitlines())]
+        return "\n".join(lines)
+
+
+def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable[str]) -> list[ServiceEvidence]:
+    """
+    Collect the evidence of *containers*, sorted by service; leave out what cannot be read.
+
+    Args:
+        engine: Where the containers are.
+        containers: A stack's.
+        secrets: Values to remove from every line.
+    """
+    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+    found = []
+    for container in containers:
+        try:
+            state, log = engine.state(container.id), engine.logs(container.id, tail=LOG_LINES)
+        except EngineError:
+            continue  # removed in the meantime; the others still have evidence
+        found.append(ServiceEvidence(state=state, log=redact(log, hidden)))
+    return sorted(found, key=lambda item: item.state.service)
+
+
+def squeeze(lines: Iterable[str]) -> list[str]:
+    """Return *lines* with each run of equal lines as one line and its length."""
+    runs = [(line, len(list(run))) for line, run in itertools.groupby(lines)]
+    return [line if length == 1 else f"{line} ({length} times)" for line, length in runs]
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return *text* with every secret replaced by `***`."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept: str | None) -> str:
+    """
+    Return the message of a failed start: the reason, then each service, then what to do next.
+
+    Args:
+        reason: One line.
+        found: The services' evidence.
+        repeat: The command that starts the same again.
+        kept: Lease whose containers were kept; None when they were removed.
+    """
+    if kept:
+        ending = f"the stack was kept for you to inspect; 'invoke env.down --name {kept}' removes it"
+    else:
+        ending = f"everything that the start made was removed; to keep it for inspection: {repeat}"
+    services = [str(item) for item in found] or ["no container was created"]
+    return "\n".join([reason, *services, ending])

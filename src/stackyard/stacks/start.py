@@ -1,0 +1,195 @@
+"""
+One start: all services are made at once and probed from the host; the stack is ready when each has answered.
+
+If nothing of the project exists, the engine makes it directly from Compose's rendered model, which is the quick way. If
+it exists as the model says, it is only probed. If it exists in another form, or part of the model has no translation,
+`docker compose up` does the start. The Compose file means the same in each case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
+
+from stackyard._util.failpoints import reach
+from stackyard._util.together import together
+from stackyard.docker.compose import start_at_once
+from stackyard.docker.records import SERVICE_LABEL
+from stackyard.errors import UnsupportedModelError
+from stackyard.stacks.start_queue import TELL_AFTER
+from stackyard.stacks.unanswered import Asking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stackyard.docker import Engine, Resource
+    from stackyard.docker.compose import Compose
+    from stackyard.docker.fast_start import Blueprint
+    from stackyard.leases import Lease
+    from stackyard.probes import Probe
+    from stackyard.settings import Settings
+
+SERVED_BY: Final = {"websocket": "backend"}  # probes whose name is not that of the service that answers
+WORTH_A_STEP: Final = 0.01  # seconds; less is not a wait, but the time of the request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """
+    The times of one start, in seconds since its turn came.
+
+    Attributes:
+        seconds: Until the last probe passed.
+        created: Until every container had been started.
+        probes: Until each service's probe passed.
+        steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
+            ``compose`` if Compose did everything, ``turn``, before 0, if it had to wait for its turn.
+        by: What made the containers: engine; compose, and why; pool for a warm stack; or nobody if all of them
+            ran already.
+        waited: Until its turn came; not part of the other times.
+    """
+
+    seconds: float
+    created: float = 0.0
+    probes: Mapping[str, float] = field(default_factory=dict)
+    steps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    by: str = "engine"
+    waited: float = 0.0
+
+    def after(self, waited: float) -> Startup:
+        """Return the same start after *waited* seconds of waiting for a turn, as a step if it is worth one."""
+        steps = {"turn": (-waited, 0.0), **self.steps} if waited >= WORTH_A_STEP else self.steps
+        return dataclasses.replace(self, waited=waited, steps=steps)
+
+    def told(self) -> str:
+        """Return the line for the user; it names the wait if it was long enough to notice."""
+        wait = f", after {self.waited:.1f} s of waiting for its turn" if self.waited >= TELL_AFTER else ""
+        return f"ready after {self.seconds:.2f} s{wait}"
+
+
+class Start:
+    """
+    One start of the stack under *lease*.
+
+    Args:
+        compose: The project.
+        lease: Its lease.
+        engine: Where it starts.
+        settings: Which way of starting is allowed, and where model templates are kept.
+        standing: What exists of the project already; data volumes do not count.
+    """
+
+    def __init__(
+        self, compose: Compose, lease: Lease, engine: Engine, settings: Settings, *, standing: Sequence[Resource] = ()
+    ) -> None:
+        self.compose = compose
+        self.lease = lease
+        self.engine = engine
+        self.settings = settings
+        self.standing = [item for item in standing if item.kind != "volume"]
+        self._began = time.monotonic()
+        self._steps: dict[str, tuple[float, float]] = {}
+        self._running: dict[str, asyncio.Event] = {}
+        self._by = "engine"
+
+    async def run(self, probes: Sequence[Probe], *, limit: float, trouble: Callable[[], str | None]) -> Startup:
+        """
+        Make, start and probe everything; return when the last of *probes* has passed.
+
+        Args:
+            probes: What has to pass.
+            limit: Seconds until the start has failed.
+            trouble: Called repeatedly, after containers that existed before have been started again; a text ends the
+                start.
+
+        Raises:
+            NotReadyError: If a probe did not pass in time, or *trouble* returned a text.
+            CommandError: If Compose failed.
+            EngineError: If the engine does not answer or refuses a request.
+        """
+        from stackyard.probes import preload, wait_until_ready
+
+        self._running = {SERVED_BY.get(probe.service, probe.service): asyncio.Event() for probe in probes}
+        making = asyncio.create_task(self._make(limit))
+        await asyncio.to_thread(preload)
+        remaining = limit - (time.monotonic() - self._began)
+
+        async def started(service: str) -> None:
+            await self._running[SERVED_BY.get(service, service)].wait()
+
+        def stop() -> str | None:
+            # containers that existed and had ended are being started again
+            return None if self.standing and not making.done() else trouble()
+
+        waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
+        probing = asyncio.create_task(waiting)
+        await together(making, probing)
+        ready = probing.result().seconds
+        return Startup(
+            seconds=max(ready.values()), created=making.result(), probes=ready, steps=self._steps, by=self._by
+        )
+
+    async def _make(self, limit: float) -> float:
+        """Start every container, the quickest way possible; return the seconds that it took."""
+        from stackyard.docker.fast_start import build
+
+        blueprint = await self._blueprint(limit)
+        if blueprint is None:
+            await self._compose_up(limit)
+        elif not self.standing:
+            asking = cast("Engine", Asking(self.engine, self.lease))
+            await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
+        elif self._stands(blueprint):
+            await asyncio.to_thread(self._revive, blueprint)
+            self._by = "nobody: it stood already"
+        else:
+            self._by = "compose: existing containers differ from the model"
+            await self._compose_up(limit)
+        for event in self._running.values():
+            event.set()
+        return time.monotonic() - self._began
+
+    def _stands(self, blueprint: Blueprint) -> bool:
+        """Say whether every container exists as *blueprint* would make it."""
+        from stackyard.docker.fast_start.translation import HASH_LABEL
+
+        found = {item.labels.get(SERVICE_LABEL): item.labels.get(HASH_LABEL) for item in self.standing}
+        return all(found.get(plan.service) == plan.config["Labels"][HASH_LABEL] for plan in blueprint.containers)
+
+    def _revive(self, blueprint: Blueprint) -> None:
+        """Restart the services that have ended; first those whose network namespace others share."""
+        joining = {plan.service for plan in blueprint.containers if plan.joins}
+        for item in sorted(self.standing, key=lambda item: item.labels.get(SERVICE_LABEL) in joining):
+            if item.kind == "container" and self.engine.state(item.id).status != "running":
+                self.engine.restart(item.id)
+
+    async def _blueprint(self, limit: float) -> Blueprint | None:
+        """Return what the engine has to make; if Compose has to do it, note the reason and return None."""
+        from stackyard.docker.fast_start import render, translate
+
+        if self.settings.start == "compose":
+            self._by = "compose: STACKYARD_START says so"
+            return None
+        try:
+            model = await render(
+                self.compose, self.lease.variables(), self.settings.state_dir / "models", deadline=limit
+            )  # fmt: skip
+            self._steps["render"] = (0.0, time.monotonic() - self._began)
+            return translate(model, file=self.compose.file, env_file=self.compose.env_file)
+        except UnsupportedModelError as error:
+            self._by = f"compose: {error}"
+        return None
+
+    async def _compose_up(self, limit: float) -> None:
+        beginning = time.monotonic() - self._began
+        override = start_at_once(self.compose.file, self.lease.directory)
+        await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
+        self._steps["compose"] = (beginning, time.monotonic() - self._began)
+        reach("start")
+
+    def _note_running(self, service: str) -> None:
+        if service in self._running:
+            self._running[service].set()

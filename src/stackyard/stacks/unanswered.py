@@ -1,0 +1,153 @@
+"""
+What the engine was asked to make and has not answered.
+
+The engine may carry out such a request long after its asker has gone, so an empty list does not prove that nothing of
+ours will appear. What is unanswered is noted in the lease's directory. The lease then stays until each thing has
+appeared and was removed, or until so much time has passed that no engine is still at it. An engine that was restarted
+since has nothing more to carry out: what it lists is all there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from stackyard._util import files
+from stackyard._util.clocks import boottime
+from stackyard.errors import UnansweredError
+from stackyard.leases.owners import boot_id, start_ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from stackyard.docker import Engine
+    from stackyard.docker.fast_start.records import ContainerPlan, NetworkPlan, VolumePlan
+    from stackyard.leases import Lease
+
+NOTE: Final = "unanswered"  # in the lease's directory
+UNKNOWN: Final = "-"
+PATIENCE: Final = 600.0  # seconds after which nothing appears any more
+CREDENTIALS: Final = struct.Struct("3i")  # unix(7): process, user, group
+KNOCK_S: Final = 1.0  # seconds to connect to a socket of this host
+_LOCK: Final = threading.Lock()  # the engine is asked from several threads
+
+
+class Unanswered(NamedTuple):
+    """
+    One thing that may still appear.
+
+    Attributes:
+        kind: container, network or volume.
+        name: Its name.
+        since: Seconds of the boot-time clock when its request was given up.
+        boot: The id of the boot that the seconds count from.
+        engine: The engine's process, as `process` tells it.
+    """
+
+    kind: str
+    name: str
+    since: float
+    boot: str
+    engine: str
+
+
+class Asking:
+    """
+    An engine that makes things for *lease*, and a note of what it has not answered.
+
+    Args:
+        engine: The engine.
+        lease: Where the note is kept.
+    """
+
+    def __init__(self, engine: Engine, lease: Lease) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._process = process(engine)
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what makes nothing."""
+        return getattr(self._engine, name)
+
+    def create_network(self, plan: NetworkPlan) -> None:
+        """Make a network, as `Engine.create_network` does."""
+        self._ask("network", plan.name, lambda: self._engine.create_network(plan))
+
+    def create_volume(self, plan: VolumePlan) -> None:
+        """Make a volume, as `Engine.create_volume` does."""
+        self._ask("volume", plan.name, lambda: self._engine.create_volume(plan))
+
+    def create_container(self, plan: ContainerPlan) -> str:
+        """Make a container and return its id, as `Engine.create_container` does."""
+        made: list[str] = []
+        self._ask("container", plan.name, lambda: made.append(self._engine.create_container(plan)))
+        return made[0]
+
+    def _ask(self, kind: str, name: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except UnansweredError:
+            with _LOCK, contextlib.suppress(OSError):
+                _write(self._lease, [*pending(self._lease), self._given_up(kind, name)])
+            raise
+
+    def _given_up(self, kind: str, name: str) -> Unanswered:
+        return Unanswered(kind, name, boottime(), boot_id(), self._process)
+
+
+def process(engine: Engine) -> str:
+    """
+    Return the number and the start of the process that listens at the engine's address: `2895:1234`.
+
+    It is `-` where this host cannot tell: for an engine on another host, in another pid namespace, or behind a socket
+    that systemd holds for it.
+    """
+    path = engine.endpoint.url.removeprefix("unix://")
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(KNOCK_S)
+        line.connect(path)
+        number, _, _ = CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        ticks = start_ticks(number) if number > 1 else None
+        return f"{number}:{ticks}" if ticks else UNKNOWN
+    return UNKNOWN
+
+
+def pending(lease: Lease) -> list[Unanswered]:
+    """Return what may still appear under *lease*; a note that cannot be read says nothing."""
+    try:
+        lines = files.read(lease.directory / NOTE).decode().splitlines()
+        found = [
+            Unanswered(kind, name, float(since), boot, engine)
+            for kind, name, since, boot, engine in map(str.split, lines)
+        ]
+    except (OSError, ValueError):
+        return []
+    now, boot = boottime(), boot_id()
+    return [item for item in found if item.boot == boot and 0 <= now - item.since < PATIENCE]
+
+
+def settle(lease: Lease, removed: Collection[str], *, engine: str = UNKNOWN) -> list[Unanswered]:
+    """
+    Take what has appeared and was removed off the note; return what may still appear.
+
+    Args:
+        lease: Whose note.
+        removed: `kind name` of everything that was removed.
+        engine: The engine's process, as `process` told it before the engine listed what there was to remove.
+    """
+    with _LOCK:
+        before = pending(lease)
+        gone = [item for item in before if UNKNOWN not in {engine, item.engine} and item.engine != engine]
+        left = [item for item in before if item not in gone and f"{item.kind} {item.name}" not in removed]
+        if left != before:
+            with contextlib.suppress(OSError):
+                _write(lease, left)
+    return left
+
+
+def _write(lease: Lease, items: Collection[Unanswered]) -> None:
+    text = "".join(f"{item.kind} {item.name} {item.since:.3f} {item.boot} {item.engine}\n" for item in items)
+    files.write(lease.directory / NOTE, text.encode())
