@@ -85,7 +85,7 @@ class Settings:
             ``docker compose up``.
         starts_at_once: How many stacks may be starting at a time (``STACKYARD_STARTS_AT_ONCE``): a number, auto for
             as many as there are processors, or off for no limit.
-        yardmaster: Whether commands start the background process (``STACKYARD_YARDMASTER``).
+        reaper: Whether commands start the background process (``STACKYARD_REAPER``).
         engine_timeout: Seconds that a command waits for an engine in all (``STACKYARD_ENGINE_TIMEOUT``); None for the
             default.
         payload_timeout: Seconds that a run's tests may take (``STACKYARD_PAYLOAD_TIMEOUT``); None without a limit.
@@ -99,7 +99,7 @@ class Settings:
     root: Path | None = None
     start: StartPath = "auto"
     starts_at_once: int | StartLimit = "auto"
-    yardmaster: Switch = "on"
+    reaper: Switch = "on"
     engine_timeout: float | None = None
     payload_timeout: float | None = None
 
@@ -126,7 +126,7 @@ class Settings:
         given = {
             "STATE_DIR": self.state_dir, "POOL": self.pool_text, "POOL_BLOCK": self.block,
             "POOL_SUBNETS": self.subnets, "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
-            "STARTS_AT_ONCE": self.starts_at_once, "YARDMASTER": self.yardmaster,
+            "STARTS_AT_ONCE": self.starts_at_once, "REAPER": self.reaper,
             "ENGINE_TIMEOUT": self.engine_timeout, "PAYLOAD_TIMEOUT": self.payload_timeout,
         }  # fmt: skip
         return {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
@@ -353,9 +353,9 @@ SETTINGS: Final = (
         _starts_at_once,
     ),
     Setting(
-        "STACKYARD_YARDMASTER", "on", "on or off",
+        "STACKYARD_REAPER", "on", "on or off",
         "Whether commands start the background process that removes the stacks of killed runs and keeps stacks warm.",
-        _one_of("STACKYARD_YARDMASTER", get_args(Switch), "on"),
+        _one_of("STACKYARD_REAPER", get_args(Switch), "on"),
     ),
     Setting(
         "STACKYARD_ENGINE_TIMEOUT", "22s", "a time such as 30s, up to 1h",

@@ -49,7 +49,7 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         for name, value in {
             "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": f"{first}-{first + 999}",
             "STACKYARD_POOL_SUBNETS": f"10.214.{number * 16}.0/20", "PYTHONDONTWRITEBYTECODE": "1",
-            "STACKYARD_YARDMASTER": "off",
+            "STACKYARD_REAPER": "off",
         }.items():  # fmt: skip
             patch.setenv(name, str(value))
         found = images.ensure("debian", source="auto", progress=print)

@@ -14,8 +14,8 @@ from stackyard.stacks.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# tests count leases and processes; those of the yardmaster start one for themselves
-os.environ["STACKYARD_YARDMASTER"] = "off"
+# tests count leases and processes; those of the reaper start one for themselves
+os.environ["STACKYARD_REAPER"] = "off"
 
 
 @pytest.fixture

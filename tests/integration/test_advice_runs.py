@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAME: Final = "advised"
 # What has tests of its own and takes minutes, removes what other checkouts may need, or is a session of nox.
 ELSEWHERE: Final = ("invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke verify.docs", "./noxw")
-LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke yard.stop")
+LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke reaper.stop")
 DEADLINE: Final = 180.0  # seconds for one command
 CHOSEN: Final = ("--name", NAME)  # with two stacks, a line without a name answers with the list of names
 MORE: Final = {
@@ -49,13 +49,13 @@ def invoke(tmp_path: Path) -> Iterator[list[str]]:
     """Type commands in a state directory of their own; what is left in the end is removed."""
     words = [sys.executable, "-m", "invoke", "-r", str(advice.ROOT)]
     yield words
-    for end in (["env.pool", "--size", "0"], ["cleanup.all", "--yes"], ["yard.stop"]):
+    for end in (["env.pool", "--size", "0"], ["cleanup.all", "--yes"], ["reaper.stop"]):
         process.run([*words, *end], deadline=DEADLINE, env=environment(tmp_path), check=False)
 
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STACKYARD_")}
-    return {**kept, "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_YARDMASTER": "on"}
+    return {**kept, "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "on"}
 
 
 @pytest.mark.timeout(600)

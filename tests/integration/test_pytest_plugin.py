@@ -46,7 +46,7 @@ def test_a_strangers_suite_gets_a_stack_and_leaves_nothing(tmp_path: Path, engin
     (tmp_path / "test_mine.py").write_text(SUITE.replace("'me'", "'myself'"))
     env = {
         "STACKYARD_ROOT": str(project_root()), "STACKYARD_STATE_DIR": str(tmp_path / "state"),
-        "STACKYARD_POOL": "21100-21199", "STACKYARD_POOL_SUBNETS": "10.221.0.0/22", "STACKYARD_YARDMASTER": "off",
+        "STACKYARD_POOL": "21100-21199", "STACKYARD_POOL_SUBNETS": "10.221.0.0/22", "STACKYARD_REAPER": "off",
     }  # fmt: skip
 
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stack-wait", "60"]

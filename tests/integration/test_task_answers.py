@@ -25,7 +25,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = os.environ | {"STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_YARDMASTER": "off"}
+        self.env = os.environ | {"STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "off"}
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own program

@@ -31,7 +31,7 @@ class Copy:
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, self.root / name)
         self.env = os.environ | {
-            "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_YARDMASTER": "off",
+            "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "off",
             "STACKYARD_ROOT": str(self.root),
         }  # fmt: skip
 

@@ -23,8 +23,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test the environment of a shell in which nothing is set for us."""
     for name in [name for name in os.environ if name.startswith(FOREIGN) or name in FOREIGN_NAMES]:
         monkeypatch.delenv(name)
-    # tests count leases and processes; those of the yardmaster start one for themselves
-    monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
+    # tests count leases and processes; those of the reaper start one for themselves
+    monkeypatch.setenv("STACKYARD_REAPER", "off")
 
 
 @pytest.fixture

@@ -581,12 +581,12 @@ def test_a_suite_without_its_module_is_a_note(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_borrowed_suite_that_fails_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(_n: int, *, name: str) -> list[float]:
-        raise UsageError(f"a pool of {name} is kept by the yardmaster")
+        raise UsageError(f"a pool of {name} is kept by the reaper")
 
     monkeypatch.setattr(borrowed, "_module", lambda _name: SimpleNamespace(measure=measure))
 
     (row,) = borrowed.measure(Plan(), "pool").results
-    assert (row.failed, row.verdict, row.reason) == (1, "FAIL", "a pool of test is kept by the yardmaster")
+    assert (row.failed, row.verdict, row.reason) == (1, "FAIL", "a pool of test is kept by the reaper")
 
 
 def test_suites_are_chosen_by_name_or_by_depth() -> None:
@@ -597,31 +597,29 @@ def test_suites_are_chosen_by_name_or_by_depth() -> None:
         suites.choose(["nonsense"], "quick")
 
 
-def test_a_run_measures_each_module_once_without_the_yardmaster(
-    monkeypatch: pytest.MonkeyPatch, fake_engine: Any
-) -> None:
+def test_a_run_measures_each_module_once_without_the_reaper(monkeypatch: pytest.MonkeyPatch, fake_engine: Any) -> None:
     del fake_engine
     seen: list[tuple[str, str]] = []
 
     def imported(name: str) -> Any:
         def measure(_plan: Plan, *more: object) -> Findings:
-            seen.append((name.rpartition(".")[2], os.environ[suites.YARDMASTER]))
+            seen.append((name.rpartition(".")[2], os.environ[suites.REAPER]))
             return Findings(notes=tuple(str(word) for word in more if isinstance(word, str)))
 
         return SimpleNamespace(measure=measure)
 
     monkeypatch.setattr(suites, "importlib", SimpleNamespace(import_module=imported))
-    monkeypatch.delenv(suites.YARDMASTER, raising=False)
+    monkeypatch.delenv(suites.REAPER, raising=False)
 
     found = suites.run(("startup", "cleanup", "reset", "pool", "requirements"), Plan(depth="quick"))
 
     assert seen == [("startup", "off"), ("borrowed", "off"), ("borrowed", "on"), ("requirements", "off")]
     assert found.notes == ("reset", "pool")
     assert (found.depth, found.options["parallel"]) == ("quick", 3)
-    assert suites.YARDMASTER not in os.environ
-    monkeypatch.setenv(suites.YARDMASTER, "on")
+    assert suites.REAPER not in os.environ
+    monkeypatch.setenv(suites.REAPER, "on")
     suites.run(("startup",), Plan())
-    assert os.environ[suites.YARDMASTER] == "on"
+    assert os.environ[suites.REAPER] == "on"
 
 
 def test_a_plan_tells_the_command_that_repeats_it() -> None:

@@ -30,7 +30,7 @@ def suite(tmp_path: Path) -> Path:
 def run(suite: Path, *words: str, root: Path | None = None) -> Completed:
     env = {
         "STACKYARD_ROOT": str(root or project_root()), "STACKYARD_STATE_DIR": str(suite / "state"),
-        "STACKYARD_YARDMASTER": "off", "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"],
+        "STACKYARD_REAPER": "off", "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"],
     }  # fmt: skip
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     return process.run(command, deadline=60, env=env, cwd=suite, check=False)

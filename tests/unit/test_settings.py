@@ -136,7 +136,7 @@ def test_any_other_number_of_starts_at_once_is_refused(text: str) -> None:
     [
         ("STACKYARD_STATE_DIR", "a\0b"), ("STACKYARD_POOL", "x"), ("STACKYARD_POOL_BLOCK", "x"),
         ("STACKYARD_POOL_SUBNETS", "x"), ("STACKYARD_IMAGE_SOURCE", "x"), ("STACKYARD_ROOT", "a\0b"),
-        ("STACKYARD_START", "x"), ("STACKYARD_STARTS_AT_ONCE", "x"), ("STACKYARD_YARDMASTER", "maybe"),
+        ("STACKYARD_START", "x"), ("STACKYARD_STARTS_AT_ONCE", "x"), ("STACKYARD_REAPER", "maybe"),
         ("STACKYARD_ENGINE_TIMEOUT", "x"), ("STACKYARD_PAYLOAD_TIMEOUT", "x"),
     ],
 )  # fmt: skip
@@ -164,7 +164,7 @@ def test_the_list_of_settings_is_whole() -> None:
         ("stackyard_pool", "STACKYARD_POOL"),
         ("STACKYARDPOOL", "STACKYARD_POOL"), ("STACK_YARD_POOL", "STACKYARD_POOL"),
         ("STACKYARD_STATEDIR", "STACKYARD_STATE_DIR"), ("STACKYARD_STATE_DIRECTORY", "STACKYARD_STATE_DIR"),
-        ("STACKYARD_IMAGE_SORCE", "STACKYARD_IMAGE_SOURCE"), ("STACKYARD_YARD_MASTER", "STACKYARD_YARDMASTER"),
+        ("STACKYARD_IMAGE_SORCE", "STACKYARD_IMAGE_SOURCE"), ("STACKYARD_YARD_MASTER", "STACKYARD_REAPER"),
         ("STACKYARD_START_AT_ONCE", "STACKYARD_STARTS_AT_ONCE"), ("STACKYARD_POOL_SUBNET", "STACKYARD_POOL_SUBNETS"),
         ("STACKYARD_ENGINE_TIMOUT", "STACKYARD_ENGINE_TIMEOUT"),
     ],
@@ -225,7 +225,7 @@ def test_another_process_reads_the_same_settings_from_their_variables(tmp_path: 
     given = {
         "STACKYARD_STATE_DIR": str(tmp_path), "STACKYARD_POOL": "9500-9999,20000-20999", "STACKYARD_POOL_BLOCK": "20",
         "STACKYARD_POOL_SUBNETS": "172.28.0.0/16", "STACKYARD_IMAGE_SOURCE": "packages", "STACKYARD_START": "compose",
-        "STACKYARD_ROOT": str(tmp_path), "STACKYARD_STARTS_AT_ONCE": "3", "STACKYARD_YARDMASTER": "off",
+        "STACKYARD_ROOT": str(tmp_path), "STACKYARD_STARTS_AT_ONCE": "3", "STACKYARD_REAPER": "off",
         "STACKYARD_ENGINE_TIMEOUT": "1m", "STACKYARD_PAYLOAD_TIMEOUT": "30s",
     }  # fmt: skip
     settings = Settings.load(given)

@@ -1,4 +1,4 @@
-"""Hands of a yardmaster that only note what they were asked to do, and leases for them to see."""
+"""Hands of a reaper that only note what they were asked to do, and leases for them to see."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lease_records import Clock
 
-    from stackyard.reaper.loop import Yardmaster
+    from stackyard.reaper.loop import Reaper
 
 PRINT = "f" * 64
 
@@ -51,13 +51,13 @@ class Hands:
         return [child.words[3] for child in self.started]
 
 
-def offer(master: Yardmaster, root: Path) -> str:
+def offer(master: Reaper, root: Path) -> str:
     lease = master.book.acquire(Surroundings(), force=True, attached=True, ttl=1)
     assert master.stacks.offer(lease, root=root, fingerprint=PRINT, keeper=Owner.current())
     return lease.id
 
 
-def expire(master: Yardmaster, clock: Clock) -> str:
+def expire(master: Reaper, clock: Clock) -> str:
     lease = master.book.acquire(Surroundings(), force=True, ttl=1)
     clock.sleep(2)
     return lease.id

@@ -41,11 +41,11 @@ def measure(n: int, *, name: str = "test") -> list[float]:
         name: The environment.
 
     Raises:
-        UsageError: If STACKYARD_YARDMASTER is off.
+        UsageError: If STACKYARD_REAPER is off.
         StackyardError: If a stack could not be started or was not taken from the pool.
     """
     if not enabled():
-        raise UsageError("a pool is kept by the yardmaster, and STACKYARD_YARDMASTER=off forbids one; unset it")
+        raise UsageError("a pool is kept by the reaper, and STACKYARD_REAPER=off forbids one; unset it")
     environment = Environment.load(name)
     prepare_images(environment, lambda _line: None)
     with tempfile.TemporaryDirectory() as folder, Engine() as engine:
@@ -61,7 +61,7 @@ def _settings(state: Path) -> Settings:
 
 @contextlib.contextmanager
 def _pool(environment: Environment, book: LeaseBook) -> Iterator[WarmStacks]:
-    """Keep a pool while the block runs; its stacks and its yardmaster end with it."""
+    """Keep a pool while the block runs; its stacks and its reaper end with it."""
     stacks = WarmStacks(book)
     stacks.want(Pool(root=environment.root, environment=environment.name, size=SIZE))
     try:

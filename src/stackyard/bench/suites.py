@@ -30,7 +30,7 @@ USUAL: Final[dict[Depth, tuple[str, ...]]] = {
     "default": ("startup", "cleanup", "services", "parallel", "reset", "requirements"),
     "full": tuple(MODULES),
 }
-YARDMASTER: Final = "STACKYARD_YARDMASTER"
+REAPER: Final = "STACKYARD_REAPER"
 
 
 def choose(names: Sequence[str], depth: Depth) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def run(suites: Sequence[str], plan: Plan) -> Run:
         if MODULES[suite] in done and MODULES[suite] != "borrowed":
             continue
         done.add(MODULES[suite])
-        with _yardmaster("on" if suite == "pool" else "off"):
+        with _reaper("on" if suite == "pool" else "off"):
             found += _measure(suite, plan, found)
     return Run(
         id=secrets.token_hex(6), when=when, commit=machine.commit(), changed=machine.changed(),
@@ -80,14 +80,14 @@ def _measure(suite: str, plan: Plan, found: Findings) -> Findings:
 
 
 @contextlib.contextmanager
-def _yardmaster(setting: str) -> Iterator[None]:
-    """Keep the yardmaster out of what is not about it: it would share the processors, and hand out warm stacks."""
-    before = os.environ.get(YARDMASTER)
-    os.environ[YARDMASTER] = setting
+def _reaper(setting: str) -> Iterator[None]:
+    """Keep the reaper out of what is not about it: it would share the processors, and hand out warm stacks."""
+    before = os.environ.get(REAPER)
+    os.environ[REAPER] = setting
     try:
         yield
     finally:
         if before is None:
-            del os.environ[YARDMASTER]
+            del os.environ[REAPER]
         else:
-            os.environ[YARDMASTER] = before
+            os.environ[REAPER] = before

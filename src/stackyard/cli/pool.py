@@ -62,9 +62,9 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     if size and environment.data == "volume":
         raise UsageError(f"environment {name!r} keeps its data, so it has one stack and no pool")
     if size and not enabled():
-        raise UsageError("the yardmaster keeps pools ready, and STACKYARD_YARDMASTER=off forbids it; unset it")
+        raise UsageError("the reaper keeps pools ready, and STACKYARD_REAPER=off forbids it; unset it")
     if size:
-        # the yardmaster builds nothing
+        # the reaper builds nothing
         prepare_images(environment, lambda line: print(line, file=sys.stderr, flush=True))
     stacks.want(Pool(root=environment.root, environment=name, size=size))
     wake(stacks.book.settings)
@@ -83,7 +83,7 @@ def _await(stacks: WarmStacks, patience: float) -> None:
         if time.monotonic() >= end:
             lacking = ", ".join(f"{item.environment} has {item.ready} of {item.size}" for item in pools)
             raise NotReadyError(
-                f"not ready after {patience:g} s: {lacking or 'warm stacks are left'}; 'invoke yard.status' may say why"
+                f"not ready after {patience:g} s: {lacking or 'warm stacks are left'}; see 'invoke reaper.status'"
             )
         time.sleep(LOOK)
 
@@ -94,7 +94,7 @@ def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
 
     pools = PoolStatus.every(stacks.inventory())
     rows = [[item.environment, item.size, item.ready, item.root] for item in pools]
-    lines = [f"the pool of {ended} has ended; the yardmaster removes its stacks"] if ended else []
+    lines = [f"the pool of {ended} has ended; the reaper removes its stacks"] if ended else []
     if pools:
         lines.append(table(rows, ["environment", "size", "ready", "project"]))
     elif not ended:

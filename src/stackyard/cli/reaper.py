@@ -1,4 +1,4 @@
-"""`invoke yard.*`: the yardmaster, the process in the background that removes dead stacks: look at it, end it."""
+"""`invoke reaper.*`: the reaper, the process in the background that removes dead stacks: look at it, end it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @task(klass=Command, options={"json": options.JSON})
 def status(_c: Context, json: bool = False) -> None:
-    """Show whether the yardmaster runs, what it watches and what it uses."""
+    """Show whether the reaper runs, what it watches and what it uses."""
     from stackyard.reaper.presence import Post
     from stackyard.reaper.status import Status
     from stackyard.settings import Settings
@@ -33,7 +33,7 @@ def status(_c: Context, json: bool = False) -> None:
 
 def _told(found: Status) -> str:
     if not found.running or found.pid is None or found.since is None:
-        return "the yardmaster is starting" if found.running else "no yardmaster runs; the next stack starts it"
+        return "the reaper is starting" if found.running else "no reaper runs; the next stack starts it"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))
     memory = "unknown" if found.rss_bytes is None else format_size(found.rss_bytes)
     return (
@@ -45,15 +45,15 @@ def _told(found: Status) -> str:
 
 @task(klass=Command, options={"json": options.JSON})
 def stop(_c: Context, json: bool = False) -> None:
-    """End the yardmaster and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
+    """End the reaper and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
     from stackyard.reaper.presence import Post
     from stackyard.settings import Settings
 
     post = Post(Settings.load().state_dir)
     ran = post.is_taken()
     if not post.dismiss():
-        raise StackyardError(f"the yardmaster does not end; see {post.log}")
-    answer({"stopped": ran}, "the yardmaster has ended" if ran else "no yardmaster was running", as_json=json)
+        raise StackyardError(f"the reaper does not end; see {post.log}")
+    answer({"stopped": ran}, "the reaper has ended" if ran else "no reaper was running", as_json=json)
 
 
-collection = Collection("yard", status, stop)
+collection = Collection("reaper", status, stop)

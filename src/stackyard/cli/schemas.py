@@ -280,11 +280,11 @@ SHAPES: Final[dict[str, Schema]] = {
     "bench.compare": COMPARISON,
     "bench.gate": COMPARISON,
     "bench.report": FILES,
-    "yard.status": _object(
-        running=_flag("Whether the yardmaster runs."), pid=_or_null(_count("Its process.")),
+    "reaper.status": _object(
+        running=_flag("Whether the reaper runs."), pid=_or_null(_count("Its process.")),
         since=_or_null(_number(f"When it started. {MOMENT}")), code=_text("Which stackyard it runs."),
         rss_bytes=BYTES, pss_bytes=BYTES, watched=_texts("Ids of the leases it watches."),
         warm=_texts("Ids of the warm stacks it keeps."), trouble=_text("What does not work; empty if nothing."),
     ),
-    "yard.stop": _object(stopped=_flag("Whether it ran.")),
+    "reaper.stop": _object(stopped=_flag("Whether it ran.")),
 }  # fmt: skip

@@ -29,7 +29,7 @@ _BOOK: Final = "book.sqlite3"
 _APPLICATION: Final = 68  # offset of the application id in an SQLite file
 _OURS: Final = b"SYLB"
 # What earlier versions made before the book: a lock of the start slots, the background process's files, caches.
-_FILES: Final = re.compile(r"turns\.lock|yardmaster\.(lock|json|log|new)|book\.(new|lock)")
+_FILES: Final = re.compile(r"turns\.lock|reaper\.(lock|json|log|new)|book\.(new|lock)")
 _CACHES: Final = {
     "outlines": re.compile(r"\.?[a-z0-9-]+\.json(\.[a-z0-9_]+)?"),
     "models": re.compile(r"\.?[0-9a-f]{32}\.json(\.[a-z0-9_]+)?"),

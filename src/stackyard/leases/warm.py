@@ -1,7 +1,7 @@
 """
-Warm stacks: ready, booked like any other, and kept by the yardmaster until a run takes one.
+Warm stacks: ready, booked like any other, and kept by the reaper until a run takes one.
 
-A warm stack is a lease with a row in the table ``warm``. The yardmaster owns it, by boot id, pid and start time only;
+A warm stack is a lease with a row in the table ``warm``. The reaper owns it, by boot id, pid and start time only;
 the process that takes it makes the lock. Taking one is one transaction: it deletes the row and changes the owner. So
 several takers get different stacks, and of a taker and a clean-up only one gets it. From then on the lease's files
 name the taker. The labels of its containers never name a process, so a rebuilt book does not take the stack for a dead
@@ -136,7 +136,7 @@ class WarmStacks:
             lease: Held by this process.
             root: The directory of its project.
             fingerprint: What it was made from; a taker must give the same.
-            keeper: The yardmaster, its owner until a run takes it.
+            keeper: The reaper, its owner until a run takes it.
 
         Returns:
             False if the lease has ended or has another owner, or if *keeper* has ended.

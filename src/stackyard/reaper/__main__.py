@@ -1,4 +1,4 @@
-"""The yardmaster's process; `wake` starts it, `invoke yard.stop` ends it."""
+"""The reaper's process; `wake` starts it, `invoke reaper.stop` ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from stackyard.errors import StackyardError
 from stackyard.reaper.logs import log_to_stderr
-from stackyard.reaper.loop import Yardmaster
+from stackyard.reaper.loop import Reaper
 from stackyard.reaper.presence import Post, code, is_older
 from stackyard.settings import Settings
 
@@ -18,7 +18,7 @@ NICENESS = 5  # starts and tests have priority
 
 
 def main() -> int:
-    """Run as the yardmaster unless one runs already; return the exit code."""
+    """Run as the reaper unless one runs already; return the exit code."""
     log_to_stderr()
     os.nice(NICENESS)
     try:
@@ -26,17 +26,17 @@ def main() -> int:
         post = Post(settings.state_dir)
         if not _take(post):
             return 0
-        log.info("yardmaster of %s begins, %s", settings.state_dir, code())
+        log.info("reaper of %s begins, %s", settings.state_dir, code())
         _serve(settings, post)
     except (StackyardError, OSError) as error:
-        log.error("yardmaster ends: %s", error)  # noqa: TRY400 - the text says all there is to say
+        log.error("reaper ends: %s", error)  # noqa: TRY400 - the text says all there is to say
         return 1
-    log.info("yardmaster ends")
+    log.info("reaper ends")
     return 0
 
 
 def _take(post: Post) -> bool:
-    """Become the yardmaster; replace an older one."""
+    """Become the reaper; replace an older one."""
     if post.take():
         return True
     notice = post.read()
@@ -44,7 +44,7 @@ def _take(post: Post) -> bool:
 
 
 def _serve(settings: Settings, post: Post) -> None:
-    master = Yardmaster(settings, post)
+    master = Reaper(settings, post)
     master.watch.listen()
     try:
         while True:
@@ -53,7 +53,7 @@ def _serve(settings: Settings, post: Post) -> None:
                 return
             post.notice.unlink(missing_ok=True)
             post.leave()
-            # a command that saw the lock held just before this relies on this yardmaster
+            # a command that saw the lock held just before this relies on this reaper
             if master.watch.told or master.idle() or not post.take(patience=0.0):
                 return
     finally:

@@ -2,7 +2,7 @@
 Sleeping until something happens: a process ends, a signal comes, or the book changes.
 
 The kernel reports the end of a process (pidfd). The book is checked once a second: reading the four bytes in which
-SQLite counts its changes takes microseconds, so an idle yardmaster uses almost no CPU.
+SQLite counts its changes takes microseconds, so an idle reaper uses almost no CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 class Watch:
     """
-    What a yardmaster waits for.
+    What a reaper waits for.
 
     Args:
         book: The book's file.

@@ -1,4 +1,4 @@
-"""How the yardmaster and its child processes write their log."""
+"""How the reaper and its child processes write their log."""
 
 from __future__ import annotations
 

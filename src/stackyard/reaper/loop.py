@@ -1,7 +1,7 @@
 """
-The yardmaster's loop: read the book, start what it needs, write the notice, sleep until something happens.
+The reaper's loop: read the book, start what it needs, write the notice, sleep until something happens.
 
-The yardmaster ends if there was no lease and no pool for a few seconds, if its state directory is gone, or if it cannot
+The reaper ends if there was no lease and no pool for a few seconds, if its state directory is gone, or if it cannot
 read the book for long. If it is told to end, it first removes its warm stacks.
 """
 
@@ -37,12 +37,12 @@ LINGER: Final = 5.0  # seconds without a lease or a pool after which it ends
 REFRESH: Final = 30.0  # seconds between two checks if nothing happens
 STRANGE: Final = 4.0  # seconds between two checks of owners in other pid namespaces, which cannot be watched
 FAREWELL: Final = 20.0  # seconds for the removal of the warm stacks when told to end
-FAILURES: Final = 5  # times in a row that the book cannot be read before the yardmaster gives up
+FAILURES: Final = 5  # times in a row that the book cannot be read before the reaper gives up
 
 
-class Yardmaster:
+class Reaper:
     """
-    One yardmaster.
+    One reaper.
 
     Args:
         settings: Whose book.
@@ -162,7 +162,7 @@ class Yardmaster:
             log.warning("%s", error)
 
     def _still_removing(self) -> bool:
-        """Start clean-ups; say whether a lease of this yardmaster is left, or a child process works."""
+        """Start clean-ups; say whether a lease of this reaper is left, or a child process works."""
         now = self._steady()
         leases = self.stacks.inventory().leases
         stale = [lease for lease in leases if self.book.is_stale(lease)]

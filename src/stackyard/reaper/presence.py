@@ -1,7 +1,7 @@
 """
-The files of a yardmaster in the state directory of its book: its lock, its notice and its log.
+The files of a reaper in the state directory of its book: its lock, its notice and its log.
 
-The process that holds the lock is the yardmaster; the notice only says which process that is and what it does.
+The process that holds the lock is the reaper; the notice only says which process that is and what it does.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from stackyard.leases.owners import Owner, is_held
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOG_LIMIT: Final = 1_000_000  # bytes; a yardmaster that finds a longer log empties it
+LOG_LIMIT: Final = 1_000_000  # bytes; a reaper that finds a longer log empties it
 POLL: Final = 0.02  # seconds between two attempts on a lock that another process will release soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """
-    A yardmaster's notice.
+    A reaper's notice.
 
     Attributes:
         owner: Which process it is, as `Owner.label` writes it.
@@ -60,7 +60,7 @@ class Notice:
 
 class Post:
     """
-    The yardmaster's files in one state directory.
+    The reaper's files in one state directory.
 
     Args:
         directory: The state directory.
@@ -68,18 +68,18 @@ class Post:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lock = directory / "yardmaster.lock"
-        self.notice = directory / "yardmaster.json"
-        self.log = directory / "yardmaster.log"
+        self.lock = directory / "reaper.lock"
+        self.notice = directory / "reaper.json"
+        self.log = directory / "reaper.log"
         self._held: int | None = None
 
     def is_taken(self) -> bool:
-        """Say whether a yardmaster runs, by its lock."""
+        """Say whether a reaper runs, by its lock."""
         return is_held(self.lock) is True
 
     def take(self, *, patience: float = 1.0, clock: Callable[[], float] = time.monotonic) -> bool:
         """
-        Become the yardmaster; False if another process still is after *patience* seconds.
+        Become the reaper; False if another process still is after *patience* seconds.
 
         A process that only checks holds the lock for an instant, so one attempt is not enough.
 
@@ -102,13 +102,13 @@ class Post:
                 return True
 
     def leave(self) -> None:
-        """Stop being the yardmaster."""
+        """Stop being the reaper."""
         handle, self._held = self._held, None
         if handle is not None:
             os.close(handle)
 
     def is_mine(self) -> bool:
-        """Say whether this process is still the yardmaster; False if the directory was deleted or replaced."""
+        """Say whether this process is still the reaper; False if the directory was deleted or replaced."""
         if self._held is None:
             return False
         try:
@@ -126,7 +126,7 @@ class Post:
         files.write(self.notice, json.dumps(asdict(notice)).encode())
 
     def read(self) -> Notice | None:
-        """Return the notice of this or the last yardmaster; None if it cannot be read."""
+        """Return the notice of this or the last reaper; None if it cannot be read."""
         try:
             found = json.loads(files.read(self.notice))
             return Notice(**{item.name: found[item.name] for item in fields(Notice)})
@@ -135,7 +135,7 @@ class Post:
 
     def open_log(self) -> int:
         """
-        Open the log for a yardmaster, mode 0600; empty it if it is too long.
+        Open the log for a reaper, mode 0600; empty it if it is too long.
 
         Raises:
             OSError: If it cannot be opened.
@@ -148,7 +148,7 @@ class Post:
 
     def dismiss(self, *, patience: float = 30.0, clock: Callable[[], float] = time.monotonic) -> bool:
         """
-        Tell the running yardmaster to end and wait until it has; do not touch one that starts after it.
+        Tell the running reaper to end and wait until it has; do not touch one that starts after it.
 
         Args:
             patience: Seconds to wait.

@@ -1,4 +1,4 @@
-"""Starting the yardmaster if none runs: one check of a lock, and rarely a new process."""
+"""Starting the reaper if none runs: one check of a lock, and rarely a new process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stackyard")
 
-VARIABLE: Final = "STACKYARD_YARDMASTER"
+VARIABLE: Final = "STACKYARD_REAPER"
 
 
 def enabled() -> bool:
     """
-    Say whether a yardmaster may be started: yes, unless ``STACKYARD_YARDMASTER`` is ``off``.
+    Say whether a reaper may be started: yes, unless ``STACKYARD_REAPER`` is ``off``.
 
     Raises:
         UsageError: If the variable is neither on nor off.
@@ -34,7 +34,7 @@ def enabled() -> bool:
 
 def wake(settings: Settings) -> bool:
     """
-    Make sure that the book of *settings* has a yardmaster that is not older than this stackyard.
+    Make sure that the book of *settings* has a reaper that is not older than this stackyard.
 
     The new process has its own session and keeps none of this one's files open. If it cannot be started, this is not
     an error, because the next command does its work.
@@ -43,7 +43,7 @@ def wake(settings: Settings) -> bool:
         Whether one was started.
 
     Raises:
-        UsageError: If ``STACKYARD_YARDMASTER`` is wrong.
+        UsageError: If ``STACKYARD_REAPER`` is wrong.
     """
     if not enabled():
         return False
@@ -57,7 +57,7 @@ def wake(settings: Settings) -> bool:
         finally:
             os.close(output)
     except (OSError, BookError, CommandError) as error:
-        log.debug("no yardmaster: %s", error)
+        log.debug("no reaper: %s", error)
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""The status of a yardmaster and its pools."""
+"""The status of a reaper and its pools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
-    A yardmaster, from its lock, its notice and the kernel.
+    A reaper, from its lock, its notice and the kernel.
 
     Attributes:
         running: Whether one runs.

@@ -1,5 +1,5 @@
 """
-The yardmaster's child processes. They talk to the engine, so that the yardmaster stays small and never hangs.
+The reaper's child processes. They talk to the engine, so that the reaper stays small and never hangs.
 
     python -m stackyard.reaper.workers sweep
     python -m stackyard.reaper.workers warm ROOT ENVIRONMENT KEEPER
@@ -61,7 +61,7 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
     Args:
         root: The directory of its project.
         name: Its environment's name.
-        keeper: The yardmaster.
+        keeper: The reaper.
 
     Raises:
         StackyardError: If it cannot be started; then nothing of it is left.
@@ -102,7 +102,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
         if not offered:
             stack.down()
     if not offered:
-        raise UsageError(f"lease {lease.title} or its yardmaster has ended in the meantime")
+        raise UsageError(f"lease {lease.title} or its reaper has ended in the meantime")
     return lease.id
 
 

@@ -37,7 +37,7 @@ UNHURRIED: Final = {
     "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
 }  # fmt: skip
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
-ROOMS: Final = 5  # warm stacks that one start may push out; a yardmaster may put new ones in their places
+ROOMS: Final = 5  # warm stacks that one start may push out; a reaper may put new ones in their places
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 
 

@@ -1,4 +1,4 @@
-"""Warm stacks as the book has them: offered once, taken once, never judged by the yardmaster's life once taken."""
+"""Warm stacks as the book has them: offered once, taken once, never judged by the reaper's life once taken."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_taker_of_a_stack_that_will_be_detached_is_not_named_in_its_files(
     assert taken.variables()["STACKYARD_OWNER"] == told
 
 
-def test_nothing_is_offered_to_a_yardmaster_that_has_ended(
+def test_nothing_is_offered_to_a_reaper_that_has_ended(
     stacks: WarmStacks, environment: Surroundings, book: LeaseBook
 ) -> None:
     lease = book.acquire(environment)
@@ -147,7 +147,7 @@ def test_a_lease_that_ended_meanwhile_is_not_offered(
     assert not stacks.any()
 
 
-def test_a_warm_stack_outlives_whoever_made_it_but_not_its_yardmaster(
+def test_a_warm_stack_outlives_whoever_made_it_but_not_its_reaper(
     stacks: WarmStacks, warm: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered = warm()
@@ -157,7 +157,7 @@ def test_a_warm_stack_outlives_whoever_made_it_but_not_its_yardmaster(
     assert stacks.book.find(offered.id).is_stale(stacks.book._clock())
 
 
-def test_a_dead_yardmasters_stack_can_still_be_taken_until_somebody_removes_it(
+def test_a_dead_reapers_stack_can_still_be_taken_until_somebody_removes_it(
     stacks: WarmStacks, warm: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = warm(), warm()

@@ -1,4 +1,4 @@
-"""Where a yardmaster is found, how it is woken and dismissed, and what wakes it up."""
+"""Where a reaper is found, how it is woken and dismissed, and what wakes it up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_of_two_only_one_becomes_the_yardmaster(place: Post, settings: Settings) -> None:
+def test_of_two_only_one_becomes_the_reaper(place: Post, settings: Settings) -> None:
     other = Post(settings.state_dir)
 
     assert not other.take(patience=0.05)
@@ -71,14 +71,14 @@ def test_nobody_has_to_be_dismissed_from_an_empty_post(settings: Settings) -> No
     assert Post(settings.state_dir).dismiss(patience=0)
 
 
-def test_a_yardmaster_is_dismissed(holder: Callable[..., subprocess.Popen[str]], settings: Settings) -> None:
+def test_a_reaper_is_dismissed(holder: Callable[..., subprocess.Popen[str]], settings: Settings) -> None:
     child = holder("0.1")
 
     assert Post(settings.state_dir).dismiss(patience=20)
     assert child.wait(20) == -signal.SIGTERM
 
 
-def test_a_yardmaster_that_does_not_end_is_waited_for_in_vain(
+def test_a_reaper_that_does_not_end_is_waited_for_in_vain(
     holder: Callable[..., subprocess.Popen[str]], settings: Settings
 ) -> None:
     child = holder("0.1", "deaf")
@@ -138,7 +138,7 @@ def test_code_names_version_and_newest_file() -> None:
 
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
-    """Let yardmasters be started; note how instead."""
+    """Let reapers be started; note how instead."""
     monkeypatch.delenv(spawn.VARIABLE, raising=False)
     calls: list[tuple[list[str], dict[str, str]]] = []
 
@@ -150,7 +150,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, st
     return calls
 
 
-def test_the_first_stack_wakes_a_yardmaster_for_its_book(
+def test_the_first_stack_wakes_a_reaper_for_its_book(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]]
 ) -> None:
     settings.state_dir.mkdir(mode=0o700)
@@ -186,7 +186,7 @@ def test_switched_off_none_is_started(
     monkeypatch.setenv(spawn.VARIABLE, "off")
     assert not reaper.wake(settings)
     monkeypatch.setenv(spawn.VARIABLE, "maybe")
-    with pytest.raises(UsageError, match="STACKYARD_YARDMASTER must be on or off, got 'maybe'"):
+    with pytest.raises(UsageError, match="STACKYARD_REAPER must be on or off, got 'maybe'"):
         reaper.wake(settings)
     assert woken == []
 

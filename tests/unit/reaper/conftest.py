@@ -1,4 +1,4 @@
-"""A post in a fresh state directory, a yardmaster at it in this process, and processes that only hold a post."""
+"""A post in a fresh state directory, a reaper at it in this process, and processes that only hold a post."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from lease_records import Clock
 from yard_hands import Hands
 
-from stackyard.reaper.loop import Yardmaster
+from stackyard.reaper.loop import Reaper
 from stackyard.reaper.presence import Post
 from stackyard.settings import Settings
 
@@ -45,8 +45,8 @@ def place(settings: Settings) -> Iterator[Post]:
 
 
 @pytest.fixture
-def master(settings: Settings, place: Post, clock: Clock, hands: Hands) -> Iterator[Yardmaster]:
-    made = Yardmaster(settings, place, clock=clock, start=hands)
+def master(settings: Settings, place: Post, clock: Clock, hands: Hands) -> Iterator[Reaper]:
+    made = Reaper(settings, place, clock=clock, start=hands)
     yield made
     made.watch.close()
     for lease in made.book.leases():

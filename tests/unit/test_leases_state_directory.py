@@ -329,7 +329,7 @@ def test_the_notice_is_never_written_through_a_link(tmp_path: Path) -> None:
     directory = tmp_path / "state"
     LeaseBook(settings_of(directory)).release(LeaseBook(settings_of(directory)).acquire(Surroundings()))
     (tmp_path / "victim").write_text("mine")
-    for name in ("yardmaster.json", "yardmaster.lock", "yardmaster.log", "turns.lock"):
+    for name in ("reaper.json", "reaper.lock", "reaper.log", "turns.lock"):
         (directory / name).symlink_to(tmp_path / "victim")
 
     Post(directory).tell(Notice(owner="x", code="y", since=0.0))

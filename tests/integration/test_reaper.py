@@ -1,4 +1,4 @@
-"""Real yardmasters over real stacks: what they remove, what they keep warm, and that killing one breaks nothing."""
+"""Real reapers over real stacks: what they remove, what they keep warm, and that killing one breaks nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ time.sleep(600)
 
 @dataclass(frozen=True)
 class Yard:
-    """A lease book of its own with a yardmaster, and the engine everybody shares."""
+    """A lease book of its own with a reaper, and the engine everybody shares."""
 
     book: LeaseBook
     engine: Engine
@@ -97,7 +97,7 @@ class Yard:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep the yardmaster from doing anything; nobody is in the book when it stops, so it holds no lock of it."""
+        """Keep the reaper from doing anything; nobody is in the book when it stops, so it holds no lock of it."""
         pid = self.pid
         self.book.transact(lambda _: os.kill(pid, signal.SIGSTOP))
         try:
@@ -127,10 +127,10 @@ def kill(child: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def yard(tmp_path: Path, engine: Engine, images: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    del images  # built by now, which no yardmaster would do
+    del images  # built by now, which no reaper would do
     first = 25000 + 500 * (os.getpid() % 9)  # two of these at once on one machine: each its own pool
     for name, value in {
-        "STATE_DIR": str(tmp_path / "state"), "POOL": f"{first}-{first + 199}", "YARDMASTER": "on",
+        "STATE_DIR": str(tmp_path / "state"), "POOL": f"{first}-{first + 199}", "REAPER": "on",
         "POOL_SUBNETS": f"10.217.{os.getpid() % 64 * 4}.0/22",
     }.items():  # fmt: skip
         monkeypatch.setenv(f"STACKYARD_{name}", value)
@@ -189,7 +189,7 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(y
 
 
 def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard: Yard) -> None:
-    yard.launch()  # keeps the yardmaster busy with something else than its end
+    yard.launch()  # keeps the reaper busy with something else than its end
     with yard.stopped():
         script = RUN.replace('fixed="never"', 'fixed="never", ttl=3600, parallel_id="mine"')
         child = yard.run(script)
@@ -211,7 +211,7 @@ def test_a_passed_deadline_ends_a_stack(yard: Yard) -> None:
     assert yard.standing(stack.lease.id) == []
 
 
-def test_a_killed_yardmaster_is_followed_by_another(yard: Yard) -> None:
+def test_a_killed_reaper_is_followed_by_another(yard: Yard) -> None:
     child = yard.run()
     lease, _ = yard.started(child)
     first = yard.pid
@@ -250,7 +250,7 @@ def test_twenty_wakers_start_one(yard: Yard) -> None:
     yard.book.release(lease)
 
 
-def test_an_older_yardmaster_makes_way(yard: Yard) -> None:
+def test_an_older_reaper_makes_way(yard: Yard) -> None:
     yard.launch()
     first = yard.pid
     assert not wake(yard.book.settings)
@@ -333,7 +333,7 @@ def test_a_taken_stack_lives_and_dies_with_its_taker(yard: Yard) -> None:
     os.kill(yard.pid, signal.SIGKILL)
     until(lambda: not yard.post.is_taken())
 
-    # the yardmaster that made it has died, its taker has not
+    # the reaper that made it has died, its taker has not
     assert lease not in removal.remove_stale().leases
     assert ([lease], by) == (warm, "pool")
     assert yard.leased(lease)
@@ -360,7 +360,7 @@ def test_a_taken_stack_survives_the_loss_of_the_book_and_of_everything(yard: Yar
     assert httpx.get(f"http://127.0.0.1:{stack.lease.ports['backend']}/readyz").status_code == 200
 
 
-def test_a_yardmaster_killed_while_it_warms_leaves_nothing_to_the_next_command(yard: Yard) -> None:
+def test_a_reaper_killed_while_it_warms_leaves_nothing_to_the_next_command(yard: Yard) -> None:
     yard.pool(1)
     wake(yard.book.settings)
     until(lambda: any(yard.standing(lease.id) for lease in yard.book.leases()), seconds=30)
@@ -375,7 +375,7 @@ def test_a_yardmaster_killed_while_it_warms_leaves_nothing_to_the_next_command(y
     assert yard.engine.everything([f"stackyard.host={yard.book.host}"]) == []
 
 
-def test_warm_stacks_whose_yardmaster_was_killed_are_removed_by_the_next(yard: Yard) -> None:
+def test_warm_stacks_whose_reaper_was_killed_are_removed_by_the_next(yard: Yard) -> None:
     warm = yard.fill(1)
     os.kill(yard.pid, signal.SIGKILL)
     until(lambda: not yard.post.is_taken())

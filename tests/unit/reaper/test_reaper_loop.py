@@ -1,4 +1,4 @@
-"""What the yardmaster does about what the book says, with hands that only note what they were asked to do."""
+"""What the reaper does about what the book says, with hands that only note what they were asked to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.reaper import __main__ as program
 from stackyard.reaper import jobs
 from stackyard.reaper.events import Watch
-from stackyard.reaper.loop import LINGER, REFRESH, STRANGE, Yardmaster
+from stackyard.reaper.loop import LINGER, REFRESH, STRANGE, Reaper
 from stackyard.reaper.presence import Post
 from stackyard.reaper.status import PoolStatus, Status
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 
-def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(
-    master: Yardmaster, clock: Clock, hands: Hands
-) -> None:
+def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(master: Reaper, clock: Clock, hands: Hands) -> None:
     expire(master, clock)
     master._turn()
     master._turn()
@@ -46,7 +44,7 @@ def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(
     assert master._turn() == 2 * jobs.FIRST
 
 
-def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Yardmaster, clock: Clock, hands: Hands) -> None:
+def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Reaper, clock: Clock, hands: Hands) -> None:
     expire(master, clock)
     master._turn()
     hands.started[0].code = 8
@@ -59,7 +57,7 @@ def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Yardmaste
 
 
 def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at_once(
-    master: Yardmaster, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, hands: Hands
 ) -> None:
     lease = expire(master, clock)
     master._turn()
@@ -75,7 +73,7 @@ def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at
 
 
 def test_a_lease_that_somebody_else_removes_is_waited_for_without_haste(
-    master: Yardmaster, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, hands: Hands
 ) -> None:
     lease = expire(master, clock)
     master._turn()
@@ -85,7 +83,7 @@ def test_a_lease_that_somebody_else_removes_is_waited_for_without_haste(
     assert master._turn() == REFRESH
 
 
-def test_only_so_many_sweeps_run_at_once(master: Yardmaster, clock: Clock, hands: Hands) -> None:
+def test_only_so_many_sweeps_run_at_once(master: Reaper, clock: Clock, hands: Hands) -> None:
     for _ in range(5):
         expire(master, clock)
         master._turn()
@@ -93,7 +91,7 @@ def test_only_so_many_sweeps_run_at_once(master: Yardmaster, clock: Clock, hands
     assert len(hands.started) == jobs.SWEEPS
 
 
-def test_it_sleeps_until_the_next_deadline(master: Yardmaster) -> None:
+def test_it_sleeps_until_the_next_deadline(master: Reaper) -> None:
     master.book.acquire(Surroundings(), ttl=7)
     master.book.acquire(Surroundings(), ttl=600)
 
@@ -101,7 +99,7 @@ def test_it_sleeps_until_the_next_deadline(master: Yardmaster) -> None:
 
 
 def test_the_log_says_once_some_minutes_before_that_a_stack_ends(
-    master: Yardmaster, clock: Clock, caplog: pytest.LogCaptureFixture
+    master: Reaper, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "stackyard")
     lease = master.book.acquire(Surroundings(), parallel_id="mine", ttl=3600)
@@ -121,7 +119,7 @@ def test_the_log_says_once_some_minutes_before_that_a_stack_ends(
     assert caplog.messages[1:] == [line % "1 min"]
 
 
-def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Yardmaster) -> None:
+def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Reaper) -> None:
     lease = master.book.acquire(Surroundings())
     far = replace(lease.owner, namespace=1)
     master.book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (far.label(),)))
@@ -129,7 +127,7 @@ def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Yardmaster) 
     assert master._turn() == STRANGE
 
 
-def test_it_ends_some_seconds_after_the_last_lease(master: Yardmaster, clock: Clock) -> None:
+def test_it_ends_some_seconds_after_the_last_lease(master: Reaper, clock: Clock) -> None:
     lease = master.book.acquire(Surroundings())
     assert master._turn() == REFRESH
     master.book.release(lease)
@@ -140,7 +138,7 @@ def test_it_ends_some_seconds_after_the_last_lease(master: Yardmaster, clock: Cl
     assert master.idle()
 
 
-def test_a_pool_is_filled_one_after_another(master: Yardmaster, hands: Hands, project: Path) -> None:
+def test_a_pool_is_filled_one_after_another(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     for count in (1, 2):
         master._turn()
@@ -155,7 +153,7 @@ def test_a_pool_is_filled_one_after_another(master: Yardmaster, hands: Hands, pr
     assert [item.ready for item in PoolStatus.every(master.stacks.inventory())] == [2]
 
 
-def test_the_pool_that_lacks_most_comes_first(master: Yardmaster, hands: Hands, project: Path) -> None:
+def test_the_pool_that_lacks_most_comes_first(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="alpine-test", size=1))
     master.stacks.want(Pool(root=project, environment="test", size=3))
 
@@ -165,7 +163,7 @@ def test_the_pool_that_lacks_most_comes_first(master: Yardmaster, hands: Hands, 
 
 
 def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
-    master: Yardmaster, hands: Hands, clock: Clock, project: Path
+    master: Reaper, hands: Hands, clock: Clock, project: Path
 ) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     master._turn()
@@ -185,7 +183,7 @@ def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
     assert hands.started[-1].words[5] == "test"
 
 
-def test_a_pool_that_is_ended_has_its_stacks_removed(master: Yardmaster, hands: Hands, project: Path) -> None:
+def test_a_pool_that_is_ended_has_its_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     old, new = offer(master, project), offer(master, project)
     master.stacks.want(Pool(root=project, environment="test", size=1))
@@ -196,7 +194,7 @@ def test_a_pool_that_is_ended_has_its_stacks_removed(master: Yardmaster, hands: 
     assert len(master.stacks.inventory().warm) == 1
 
 
-def test_the_pool_of_a_project_that_is_gone_ends(master: Yardmaster, hands: Hands, tmp_path: Path) -> None:
+def test_the_pool_of_a_project_that_is_gone_ends(master: Reaper, hands: Hands, tmp_path: Path) -> None:
     master.stacks.want(Pool(root=tmp_path / "gone", environment="test", size=2))
 
     master._turn()
@@ -205,7 +203,7 @@ def test_the_pool_of_a_project_that_is_gone_ends(master: Yardmaster, hands: Hand
     assert master.idle()
 
 
-def test_told_to_end_it_has_its_warm_stacks_removed(master: Yardmaster, hands: Hands, project: Path) -> None:
+def test_told_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     offer(master, project)
     master._turn()
@@ -227,7 +225,7 @@ def test_told_to_end_it_has_its_warm_stacks_removed(master: Yardmaster, hands: H
 
 
 def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
-    master: Yardmaster, settings: Settings, caplog: pytest.LogCaptureFixture
+    master: Reaper, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.state_dir.chmod(0o777)
     pauses = [master._turn() for _ in range(5)]
@@ -239,7 +237,7 @@ def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
 
 
 def test_a_notice_that_cannot_be_written_stops_no_sweep(
-    master: Yardmaster, clock: Clock, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    master: Reaper, clock: Clock, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expire(master, clock)
     monkeypatch.setattr(Post, "tell", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -248,7 +246,7 @@ def test_a_notice_that_cannot_be_written_stops_no_sweep(
     assert hands.doing() == ["sweep"]
 
 
-def test_it_ends_when_its_directory_is_gone(master: Yardmaster, place: Post, settings: Settings) -> None:
+def test_it_ends_when_its_directory_is_gone(master: Reaper, place: Post, settings: Settings) -> None:
     for path in settings.state_dir.iterdir():
         path.unlink()
     settings.state_dir.rmdir()
@@ -260,7 +258,7 @@ def test_it_ends_when_its_directory_is_gone(master: Yardmaster, place: Post, set
 
 
 def test_it_tells_what_it_keeps_and_only_when_that_changes(
-    master: Yardmaster, place: Post, project: Path, monkeypatch: pytest.MonkeyPatch
+    master: Reaper, place: Post, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = master.book.acquire(Surroundings(), ttl=60)
     warm = offer(master, project)
@@ -279,7 +277,7 @@ def test_it_tells_what_it_keeps_and_only_when_that_changes(
     master._turn()
 
 
-class _Ended(Yardmaster):
+class _Ended(Reaper):
     """One that finds nothing to do."""
 
     def serve(self) -> None:
@@ -289,7 +287,7 @@ class _Ended(Yardmaster):
 @pytest.fixture
 def _alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(settings.state_dir))
-    monkeypatch.setattr(program, "Yardmaster", _Ended)
+    monkeypatch.setattr(program, "Reaper", _Ended)
     monkeypatch.setattr(os, "nice", lambda _by: 0)
     monkeypatch.setattr(Watch, "listen", lambda _watch: None)
     monkeypatch.setattr(program, "log_to_stderr", lambda: None)
@@ -332,7 +330,7 @@ def test_a_lease_granted_while_it_leaves_calls_it_back(settings: Settings, monke
     lease = book.acquire(Surroundings(), force=True)
     served = []
 
-    def serve(master: Yardmaster) -> None:
+    def serve(master: Reaper) -> None:
         served.append(master)
         if len(served) == 2:
             book.release(lease)
@@ -343,7 +341,7 @@ def test_a_lease_granted_while_it_leaves_calls_it_back(settings: Settings, monke
     assert len(served) == 2
 
 
-def test_warm_stacks_are_counted_for_the_pool_they_fit(master: Yardmaster, project: Path, tmp_path: Path) -> None:
+def test_warm_stacks_are_counted_for_the_pool_they_fit(master: Reaper, project: Path, tmp_path: Path) -> None:
     offer(master, tmp_path)
     master.stacks.want(Pool(root=project, environment="test", size=3))
 

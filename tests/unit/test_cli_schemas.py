@@ -26,7 +26,7 @@ LEASED = [
     "ports.list", "ports.check", "ports.renew", "env.status", "env.logs", "env.logs redis --timestamps", "env.wait",
     "env.restart redis", "env.capacity", "env.pool", "env.down", "cleanup.plan", "cleanup.stale --dry-run",
     "cleanup.stale", "cleanup.all --yes --dry-run", "cleanup.all --yes", "ports.gc", "monitor.stats --once",
-    "monitor.export --once", "doctor", "yard.status", "yard.stop", "env.up --name other --force",
+    "monitor.export --once", "doctor", "reaper.status", "reaper.stop", "env.up --name other --force",
 ]  # fmt: skip
 
 
@@ -77,6 +77,6 @@ def test_runs_have_their_shape(shell: Shell, words: str, tmp_path: Path, monkeyp
 def test_a_wrong_answer_is_noticed() -> None:
     answer: dict[str, Any] = {"stopped": "no"}
     with pytest.raises(jsonschema.ValidationError):
-        shaped("yard.stop", answer)
+        shaped("reaper.stop", answer)
     with pytest.raises(jsonschema.ValidationError):
-        shaped("yard.stop", {"stopped": True, "more": 1})
+        shaped("reaper.stop", {"stopped": True, "more": 1})

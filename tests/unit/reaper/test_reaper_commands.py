@@ -1,4 +1,4 @@
-"""`invoke yard.*` and `invoke env.pool`, with a yardmaster that is only noted down."""
+"""`invoke reaper.*` and `invoke env.pool`, with a reaper that is only noted down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class YardShell(Shell):
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> YardShell:
     made = YardShell(capsys, [])
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("STACKYARD_YARDMASTER", "on")
+    monkeypatch.setenv("STACKYARD_REAPER", "on")
     monkeypatch.setattr(acquire, "prepare_images", lambda *_: {})
     monkeypatch.setattr(reaper, "wake", made.woken.append)
     return made
@@ -55,7 +55,7 @@ def test_a_pool_is_set_shown_and_ended(shell: YardShell) -> None:
     assert "environment      size    ready  project" in out
     assert [(item["environment"], item["size"], item["ready"]) for item in shown] == [("test", 2, 1)]
     assert len(shell.woken) == 1
-    assert shell.run("env.pool", "--size", "0")[1] == "the pool of test has ended; the yardmaster removes its stacks\n"
+    assert shell.run("env.pool", "--size", "0")[1] == "the pool of test has ended; the reaper removes its stacks\n"
     assert shell.json("env.pool", "--size", "0") == []
     assert len(shell.woken) == 3
 
@@ -75,12 +75,12 @@ def test_what_keeps_its_data_has_no_pool(shell: YardShell) -> None:
     assert (code, message) == (2, "environment 'dev' keeps its data, so it has one stack and no pool")
 
 
-def test_without_a_yardmaster_there_is_no_pool_but_one_can_be_ended(
+def test_without_a_reaper_there_is_no_pool_but_one_can_be_ended(
     shell: YardShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STACKYARD_YARDMASTER", "off")
+    monkeypatch.setenv("STACKYARD_REAPER", "off")
 
-    assert "STACKYARD_YARDMASTER=off forbids it" in shell.run("env.pool", "--size", "1")[2]
+    assert "STACKYARD_REAPER=off forbids it" in shell.run("env.pool", "--size", "1")[2]
     assert shell.run("env.pool", "--size", "0")[0] == 0
 
 
@@ -89,21 +89,21 @@ def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: YardShell, mo
     code, _, message = shell.run("env.pool", "--size", "1", "--timeout", "0.03")
     warm()
 
-    assert (code, message) == (7, "not ready after 0.03 s: test has 0 of 1; 'invoke yard.status' may say why")
+    assert (code, message) == (7, "not ready after 0.03 s: test has 0 of 1; see 'invoke reaper.status'")
     assert shell.run("env.pool", "--timeout", "5")[0] == 0
     code, _, message = shell.run("env.pool", "--size", "0", "--timeout", "0.03")
     assert (code, message.split(";")[0]) == (7, "not ready after 0.03 s: warm stacks are left")
 
 
-def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Path) -> None:
-    assert shell.run("yard.status")[1] == "no yardmaster runs; the next stack starts it\n"
+def test_a_status_tells_whether_a_reaper_runs(shell: YardShell, tmp_path: Path) -> None:
+    assert shell.run("reaper.status")[1] == "no reaper runs; the next stack starts it\n"
     (tmp_path / "state").mkdir(mode=0o700)
     post = Post(tmp_path / "state")
     assert post.take()
-    assert shell.run("yard.status")[1] == "the yardmaster is starting\n"
+    assert shell.run("reaper.status")[1] == "the reaper is starting\n"
     post.tell(Notice(owner=Owner.current().label(), code="1", since=0.0, watched=["a"], trouble="no image"))
-    out = shell.run("yard.status")[1]
-    shown = shell.json("yard.status")
+    out = shell.run("reaper.status")[1]
+    shown = shell.json("reaper.status")
     post.leave()
 
     assert f"pid      {os.getpid()}, since 19" in out
@@ -116,15 +116,15 @@ def test_a_status_tells_whether_a_yardmaster_runs(shell: YardShell, tmp_path: Pa
 def test_stopping_says_whether_there_was_anything_to_stop(
     shell: YardShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert shell.run("yard.stop")[1] == "no yardmaster was running\n"
-    assert shell.json("yard.stop") == {"stopped": False}
+    assert shell.run("reaper.stop")[1] == "no reaper was running\n"
+    assert shell.json("reaper.stop") == {"stopped": False}
     (tmp_path / "state").mkdir(mode=0o700)
     post = Post(tmp_path / "state")
     assert post.take()
     monkeypatch.setattr(Post, "dismiss", lambda _post: True)
-    assert shell.run("yard.stop")[1] == "the yardmaster has ended\n"
+    assert shell.run("reaper.stop")[1] == "the reaper has ended\n"
     monkeypatch.setattr(Post, "dismiss", lambda _post: False)
-    code, _, message = shell.run("yard.stop")
+    code, _, message = shell.run("reaper.stop")
     post.leave()
 
-    assert (code, message) == (1, f"the yardmaster does not end; see {post.log}")
+    assert (code, message) == (1, f"the reaper does not end; see {post.log}")

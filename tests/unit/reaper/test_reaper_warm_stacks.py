@@ -60,7 +60,7 @@ def environment() -> Environment:
 
 @pytest.fixture
 def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[[], Lease]:
-    """Offer a stack as a hand of the yardmaster does."""
+    """Offer a stack as a hand of the reaper does."""
 
     def make() -> Lease:
         identifier = workers._warm(environment, book, engine, Owner.current())
@@ -329,12 +329,12 @@ def test_a_hand_that_warms_retires_what_is_out_of_date(
     assert new.variables()["STACKYARD_IMAGE_REDIS"] == "r:1"
 
 
-def test_a_hand_whose_yardmaster_has_ended_leaves_nothing(
+def test_a_hand_whose_reaper_has_ended_leaves_nothing(
     book: LeaseBook, environment: Environment, engine: Engine
 ) -> None:
     gone = replace(Owner.current(), pid=2**22 - 1, ticks=1)
 
-    with pytest.raises(UsageError, match="its yardmaster has ended"):
+    with pytest.raises(UsageError, match="its reaper has ended"):
         workers._warm(environment, book, engine, gone)
 
     assert book.leases() == []
