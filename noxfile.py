@@ -176,7 +176,7 @@ def matrix(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
     """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
-    session.run(PYTHON, "-m", "stackyard.bench", *session.posargs)
+    session.run(PYTHON, "-m", "stackyard.cli.benchmarks", *session.posargs)
 
 
 @sessions.session(default=False, tags=["gate"])

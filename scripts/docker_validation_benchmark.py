@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util import streams
 from stackyard.bench import outputs
-from stackyard.bench.__main__ import add_options, broken, measure, orderly, plan_of
+from stackyard.cli.benchmarks import add_options, broken, measure, orderly, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

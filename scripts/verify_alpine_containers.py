@@ -26,12 +26,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import streams
+from stackyard._util.tables import MEGABYTE, format_seconds, format_size, table
 from stackyard.checks import Verifier
 from stackyard.checks.outputs import findings_table
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import StackyardError, UsageError
 from stackyard.project.environments import Environment
-from stackyard.report.tables import MEGABYTE, format_seconds, format_size, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

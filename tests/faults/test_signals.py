@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.fault_yard import CHECKOUT, CLEAN, finish, until
 
-from stackyard.stacks.lock import alone
+from stackyard.leases.stack_lock import alone
 
 if TYPE_CHECKING:
     import subprocess

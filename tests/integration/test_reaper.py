@@ -23,11 +23,12 @@ from stackyard.cleanup import removal
 from stackyard.docker.in_use import open_book
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
-from stackyard.reaper import spawn, wake
-from stackyard.reaper.presence import Post
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
+from stackyard.stacks import reaper_process
 from stackyard.stacks.acquire import launch
+from stackyard.stacks.reaper_presence import Post
+from stackyard.stacks.reaper_process import wake
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ def test_it_keeps_no_pipe_of_its_starter_open(yard: Yard) -> None:
 
 
 def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(spawn.VARIABLE, "off")
+    monkeypatch.setenv(reaper_process.VARIABLE, "off")
     child = yard.run()
     lease, by = yard.started(child)
     kill(child)

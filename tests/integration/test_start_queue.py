@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard._util import fair_lock
+from stackyard._util import state_directory
 from stackyard.cleanup import removal
 from stackyard.docker import ownership
 from stackyard.docker.in_use import open_book
-from stackyard.leases import state_directory
+from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.stacks.start_queue import turn
 

@@ -1,9 +1,10 @@
 """
 Change the code in small ways, one at a time, and see whether a unit test fails.
 
-The words are modules, such as `cleanup` or `leases.files`; without any it takes all that stand in front of a loss, and
-that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries again only
-what survived, and the functions that have changed. `--again` tries everything, as is needed after a test has gone.
+The words are modules, such as `cleanup.plan` or `leases.files`; without any it takes all that stand in front of a
+loss, and that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries
+again only what survived, and the functions that have changed. `--again` tries everything, as is needed after a test
+has gone.
 
 A change that no test notices, and that `survivors.yml` does not list with a reason, fails the run. So does a module in
 which fewer than 90 % are noticed.
@@ -38,23 +39,22 @@ SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
 UNNOTICED: Final = frozenset({"survived", "no tests"})
 # Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
-LEASES: Final = ("admission", "book", "damage", "drafts", "ground", "owners", "rows", "scopes", "store",
-                 "turnstile")  # fmt: skip
-LEASE_TESTS: Final = tuple(f"leases/test_leases_{name}.py" for name in LEASES)
-CLEANING: Final = ("test_cleanup.py", "test_candidates.py", "test_ownership.py")
+LEASES: Final = "admission book context damage host_ports owners rows staging store".split()
+LEASE_TESTS: Final = (*(f"leases/test_leases_{name}.py" for name in LEASES), "test_util_fair_lock.py")
+CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "ownership": ("test_ownership.py", "test_candidates.py"),
-    "cleanup": CLEANING,
-    "leases.files": ("leases/test_leases_drafts.py",),
-    "stacks": ("test_stacks.py",),
+    "docker.ownership": CLEANING[1:],
+    "cleanup.removal": CLEANING,
+    "leases.files": ("leases/test_leases_staging.py",),
+    "stacks.stack": ("test_stacks.py",),
     "leases.requests": LEASE_TESTS,
-    "candidates": CLEANING,
+    "cleanup.plan": CLEANING,
     **{
         f"leases.{name}": LEASE_TESTS
         for name in (
-            "owners recovery records mending book store drafts rows columns names slots ground admission refusals "
-            "scopes schema turnstile waiters"
+            "owners recovery records repair book store staging rows columns names slots host_ports admission messages "
+            "context schema fair_lock queue"
         ).split()
     },
     "leases.warm": ("leases/test_leases_warm.py",),
@@ -176,7 +176,8 @@ def _source(module: str) -> str:
 def settings(module: str) -> str:
     """Return mutmut's settings for one module, as TOML."""
     tests = [f"tests/unit/{name}" for name in MODULES[module]]
-    guards = f"tests/unit/test_guards_{module.partition('.')[0]}.py"  # the leases' modules share one
+    package, _, name = module.partition(".")  # a package's modules share one file, but those of docker
+    guards = f"tests/unit/test_guards_{name if package == 'docker' else package}.py"
     if (ROOT / guards).exists():
         tests.insert(0, guards)
     lines = [

@@ -98,10 +98,9 @@ def _ended(namespace: Any, words: Sequence[str]) -> int:
     import threading
     import traceback
 
-    from stackyard._util import streams
+    from stackyard._util import streams, tables
     from stackyard.cli import flows
     from stackyard.cli.program import Program
-    from stackyard.report import tables
     from stackyard.settings import Settings
 
     tables.write_json = lambda *_: None  # the checkout's own report stays

@@ -7,8 +7,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util.tables import Row, RunReport, write_json
 from stackyard.bench.records import Machine, Result, Run, Step
-from stackyard.report.tables import Row, RunReport, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,7 +1,8 @@
-"""docs/architecture.md names every module of the library."""
+"""docs/architecture.md names every package of the library, in the order of their imports."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Final
@@ -10,20 +11,50 @@ import stackyard
 
 FOLDER: Final = Path(stackyard.__file__).parent
 PAGE: Final = (FOLDER.parents[1] / "docs/architecture.md").read_text(encoding="utf-8")
+# Programs have environments made from settings, and settings have times in them: these two share a floor.
+FLOOR: Final = frozenset({"errors", "_util", "settings"})
 
 
-def modules() -> set[str]:
-    return {path.stem for path in FOLDER.iterdir() if path.stem[0] != "_" and (path.suffix == ".py" or path.is_dir())}
+def packages() -> set[str]:
+    found = (path for path in FOLDER.iterdir() if path.suffix == ".py" or (path.is_dir() and list(path.glob("*.py"))))
+    return {path.stem for path in found} - {"__init__"}
 
 
-def told() -> set[str]:
-    table = PAGE.partition("## The modules")[2].partition("\n## ")[0]
-    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
-    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+def told() -> list[str]:
+    table = PAGE.partition("## The packages")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
 
-def test_the_table_of_modules_names_every_module_and_no_other() -> None:
-    assert told() == modules()
+def package(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(path: Path) -> set[str]:
+    """Return the packages that a file imports anywhere in it, for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "stackyard":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stackyard."):
+            found.add(package(node.module or ""))
+        elif isinstance(node, ast.Import):
+            found |= {package(alias.name) for alias in node.names if alias.name.startswith("stackyard.")}
+    return found & packages()
+
+
+def test_the_table_of_packages_names_every_package_and_no_other() -> None:
+    assert sorted(told()) == sorted(packages())
+
+
+def test_each_package_imports_only_what_stands_above_it() -> None:
+    order, wrong = told(), []
+    for path in FOLDER.rglob("*.py"):
+        own = path.relative_to(FOLDER).with_suffix("").parts[0]
+        if own != "__init__":
+            above = {*order[: order.index(own) + 1], *(FLOOR if own in FLOOR else ())}
+            wrong += [f"{path.relative_to(FOLDER)} imports {name}" for name in imported(path) - above]
+
+    assert wrong == []
 
 
 def test_every_word_has_one_line() -> None:

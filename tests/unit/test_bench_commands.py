@@ -10,11 +10,11 @@ import pytest
 from fake_arena import result, run
 from invoke.exceptions import Exit
 
-from stackyard.bench import __main__ as program
 from stackyard.bench import gate, machine, outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.records import Step
 from stackyard.cli import bench
+from stackyard.cli import benchmarks as program
 from stackyard.errors import EngineError, UsageError
 from stackyard.project.environments import project_root
 

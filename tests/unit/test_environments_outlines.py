@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import stackyard.project.environments
+from stackyard._util import state_directory
 from stackyard.errors import ConfigError, UsageError
-from stackyard.leases import state_directory
 from stackyard.project.environments import Environment, outline
 from stackyard.project.environments import environment as environment_module
 from stackyard.project.environments import outlines as module

@@ -156,7 +156,7 @@ def test_a_lease_is_kept_while_something_may_still_come(
     lease = expired(book)
     coming = SimpleNamespace(kind="container", name="late")
     answers: list[Sequence[object]] = [[coming], []]
-    monkeypatch.setattr("stackyard.stacks.unanswered.settle", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr("stackyard.docker.unanswered.settle", lambda *_, **__: answers.pop(0))
     reason = "the engine was asked for it and has not answered, so it may still appear"
 
     first = removal.remove_lease(book, engine, lease)

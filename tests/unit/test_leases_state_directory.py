@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 from lease_records import Surroundings
 
+from stackyard._util import state_directory
 from stackyard.checks import host
 from stackyard.checks.host import Scene
 from stackyard.cleanup import removal
 from stackyard.docker.endpoint import Endpoint, Knock
 from stackyard.errors import BookError, StackyardError
 from stackyard.host.machine import Machine
-from stackyard.leases import LeaseBook, state_directory
+from stackyard.leases import LeaseBook
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import outline
-from stackyard.reaper import wake
-from stackyard.reaper.presence import Notice, Post
 from stackyard.settings import Settings
+from stackyard.stacks.reaper_presence import Notice, Post
+from stackyard.stacks.reaper_process import wake
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:

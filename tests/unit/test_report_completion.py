@@ -8,6 +8,7 @@ import page_facts as made
 import pytest
 
 from stackyard._util import process
+from stackyard._util.tables import format_bound, format_figure
 from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.bench.suites import MODULES
 from stackyard.errors import StackyardError
@@ -15,7 +16,6 @@ from stackyard.project.environments import project_root
 from stackyard.report import completion, write
 from stackyard.report.completion import Deliverables
 from stackyard.report.inputs import Facts, gather
-from stackyard.report.tables import format_bound, format_figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import page_facts as made
 import pytest
 
+from stackyard._util.tables import write_json
 from stackyard.errors import UsageError
 from stackyard.report.inputs import gather, read_run
-from stackyard.report.tables import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

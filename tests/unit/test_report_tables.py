@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.report.tables import (
+from stackyard._util.tables import (
     Row,
     RunReport,
     format_bound,

@@ -6,9 +6,9 @@ import pytest
 
 from stackyard.errors import StackyardError
 from stackyard.leases import Lease, LeaseBook
+from stackyard.leases.stack_lock import alone
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.lock import alone
 
 if TYPE_CHECKING:
     from pathlib import Path

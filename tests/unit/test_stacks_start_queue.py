@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard._util import fair_lock
 from stackyard.errors import BookError, NotReadyError
+from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.stacks import start_queue
 from stackyard.stacks.start_queue import places, processors, turn

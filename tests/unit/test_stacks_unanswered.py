@@ -12,13 +12,12 @@ from fake_probes import Answering, replace_probes
 
 from stackyard._util.clocks import boottime
 from stackyard.cleanup import removal
-from stackyard.docker import Engine
+from stackyard.docker import Engine, unanswered
 from stackyard.errors import LeaseNotFoundError, UnansweredError
 from stackyard.leases import LeaseBook
 from stackyard.leases.owners import start_ticks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import unanswered
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
@@ -82,9 +81,9 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
 ) -> None:
     if change == "time":
         later = boottime() + unanswered.PATIENCE
-        monkeypatch.setattr("stackyard.stacks.unanswered.boottime", lambda: later)
+        monkeypatch.setattr("stackyard.docker.unanswered.boottime", lambda: later)
     else:
-        monkeypatch.setattr("stackyard.stacks.unanswered.boot_id", lambda: "another")
+        monkeypatch.setattr("stackyard.docker.unanswered.boot_id", lambda: "another")
 
     assert stack.down().leases == [stack.lease.id]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard._util import fair_lock
 from stackyard.errors import BookError
+from stackyard.leases import fair_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

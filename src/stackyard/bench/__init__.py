@@ -1,1 +1,1 @@
-"""Comparisons and measurements that the documentation's figures come from: ``python -m stackyard.bench NAME``."""
+"""Comparisons and measurements: the figures in the documentation come from here (``nox -s bench -- NAME``)."""

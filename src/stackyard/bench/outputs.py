@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report.tables import (
+from stackyard._util.tables import (
     format_bound,
     format_count,
     format_figure,

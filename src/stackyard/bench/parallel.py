@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.tables import format_count, format_seconds
 from stackyard.bench import methods
 from stackyard.bench.harness import Arena
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
-from stackyard.report.tables import format_count, format_seconds
 from stackyard.settings import Settings
 from stackyard.stacks import start_queue
 from stackyard.stacks.acquire import launch

@@ -14,10 +14,10 @@ from stackyard.docker.in_use import open_book
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
-from stackyard.reaper import enabled, wake
-from stackyard.reaper.presence import Post
 from stackyard.settings import Settings
 from stackyard.stacks.acquire import launch, prepare_images
+from stackyard.stacks.reaper_presence import Post
+from stackyard.stacks.reaper_process import enabled, wake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,12 +14,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.durations import said
+from stackyard._util.tables import format_count, format_seconds
 from stackyard.bench import peers
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import Own, prove_gone, starters
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import StackyardError
-from stackyard.report.tables import format_count, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

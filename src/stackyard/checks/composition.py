@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
+from stackyard._util.tables import format_bound, format_size
 from stackyard.checks.patterns import secrets_in
 from stackyard.checks.records import Spot, check
 from stackyard.docker.compose import Compose
 from stackyard.errors import CommandError
-from stackyard.report.tables import format_bound, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

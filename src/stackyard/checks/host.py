@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import process
+from stackyard.docker import versions
 from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, CommandError, StackyardError, UsageError
-from stackyard.host import packages, setup
+from stackyard.host import setup
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _engine_version(scene: Scene) -> Seen:
 
 
 def _compose(scene: Scene) -> Seen:
-    return _plugin(scene, "compose", ["version", "--short"], packages.COMPOSE)
+    return _plugin(scene, "compose", ["version", "--short"], versions.OLDEST_COMPOSE)
 
 
 def _buildx(scene: Scene) -> Seen:
@@ -318,11 +319,11 @@ CHECKS: Final = (
     Check(id="socket", title="engine socket", needed="may be read and written", fix=INSTALL, look=_socket),
     Check(id="engine", title="engine", needed="answers", fix=INSTALL, look=_engine),
     Check(
-        id="engine-version", title="engine version", needed=f"{packages.ENGINE[0]} or newer",
+        id="engine-version", title="engine version", needed=f"{versions.OLDEST_ENGINE[0]} or newer",
         fix="upgrade the engine", look=_engine_version,
     ),
     Check(
-        id="compose", title="Compose plugin", needed=f"{'.'.join(map(str, packages.COMPOSE))} or newer",
+        id="compose", title="Compose plugin", needed=f"{'.'.join(map(str, versions.OLDEST_COMPOSE))} or newer",
         fix=INSTALL, look=_compose,
     ),
     Check(

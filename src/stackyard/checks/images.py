@@ -6,12 +6,12 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.tables import format_bound, format_size
 from stackyard.checks import libraries as loading
 from stackyard.checks.packages import apk_files
 from stackyard.checks.patterns import FILES, kinds_in, secrets_in
 from stackyard.checks.records import Spot, check
 from stackyard.images.store import is_as_named
-from stackyard.report.tables import format_bound, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 from stackyard import __version__
+from stackyard._util.tables import format_bound, format_seconds, table
 from stackyard.checks.catalogue import CHECKS
 from stackyard.checks.records import SEVERITIES
-from stackyard.report.tables import format_bound, format_seconds, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.tables import write_json, write_text
 from stackyard.checks import (
     archives,
     catalogue,
@@ -22,7 +23,6 @@ from stackyard.checks import (
 from stackyard.checks.records import examine
 from stackyard.errors import ImageError, UsageError, VerifyError
 from stackyard.project.environments import Environment, load_all, project_root
-from stackyard.report.tables import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.failpoints import reach
 from stackyard.cleanup.plan import Candidate, plan
-from stackyard.docker import networks
+from stackyard.docker import networks, unanswered
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.errors import EngineError, LeftoversError, UsageError
 from stackyard.leases.records import stable_id
-from stackyard.stacks import unanswered
-from stackyard.stacks.lock import alone
+from stackyard.leases.stack_lock import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

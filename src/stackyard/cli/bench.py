@@ -55,8 +55,8 @@ def run(
     json: bool = False,
 ) -> None:
     """Measure, and add the run to reports/history.jsonl."""
-    from stackyard.bench.__main__ import MOST, broken, measure, progress
     from stackyard.bench.options import Plan
+    from stackyard.cli.benchmarks import MOST, broken, measure, progress
 
     if quick and full:
         raise UsageError("give --quick or --full, not both")
@@ -75,8 +75,8 @@ def run(
 @task(klass=Command, options={"json": options.JSON})
 def history(_c: Context, json: bool = False) -> None:
     """List the runs measured so far, newest last."""
+    from stackyard._util.tables import table
     from stackyard.bench.history import History
-    from stackyard.report.tables import table
 
     runs = History.of_project().runs()
     rows = [
@@ -166,7 +166,7 @@ def _show_run(found: Run, *, as_json: bool) -> None:
 
 
 def _show_comparisons(base: Run, candidate: Run, found: Sequence[Comparison], *, as_json: bool) -> None:
-    from stackyard.report.tables import format_figure, table
+    from stackyard._util.tables import format_figure, table
 
     rows: list[dict[str, Any]] = [made.to_json() for made in found]
     body = [

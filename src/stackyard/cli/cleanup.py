@@ -84,10 +84,10 @@ def everything(
 )
 def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = False) -> None:
     """Remove stackyard images that this checkout no longer builds and that no lease or container uses; asks first."""
+    from stackyard._util.tables import format_count, format_size
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
     from stackyard.images import unused
-    from stackyard.report.tables import format_count, format_size
 
     with Engine() as engine:
         found = unused.find(engine, keep=_leased_images(open_book(None, engine)))
@@ -119,8 +119,8 @@ def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
 
 
 def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
+    from stackyard._util.tables import table
     from stackyard.leases.owners import short
-    from stackyard.report.tables import table
 
     rows: list[list[Any]] = [
         [f"cleanup.{item.command}", f"{item.kind} {item.name}", names.get(item.lease, item.lease),
@@ -150,7 +150,7 @@ def _plain(item: Surplus) -> dict[str, object]:
 def _surplus_table(found: Sequence[Surplus]) -> str:
     if not found:
         return "nothing to remove"
-    from stackyard.report.tables import format_count, format_size, table
+    from stackyard._util.tables import format_count, format_size, table
 
     rows = [
         [item.name, format_size(item.size), format_size(item.size - item.shared), _clock(item.created),
@@ -166,7 +166,7 @@ def _surplus_table(found: Sequence[Surplus]) -> str:
 
 def _show(removal: Removal, *, as_json: bool) -> None:
     """Print what was done; what is left becomes an error."""
-    from stackyard.report.tables import format_count
+    from stackyard._util.tables import format_count
 
     released = format_count(len(removal.leases), "lease")
     done = f"{len(removal.removed)} removed, {released} released in {removal.seconds:.2f} s"

@@ -113,8 +113,8 @@ def only(book: LeaseBook, *, environment: str = "") -> Lease:
     Raises:
         UsageError: If there is none, or more than one; the text lists them.
     """
+    from stackyard._util.tables import format_count
     from stackyard.leases.warm import WarmStacks
-    from stackyard.report.tables import format_count
 
     waiting = {item.lease.id for item in WarmStacks(book).inventory().warm}
     leases = in_use(book, environment)

@@ -69,7 +69,7 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     Raises:
         EngineError: If one that is needed failed.
     """
-    from stackyard.report.tables import table
+    from stackyard._util.tables import table
 
     rows = [(item.status, item.title, item.found, item.needed) for item in findings]
     titles: dict[str, list[str]] = {}  # by the fix, because one fix often mends several

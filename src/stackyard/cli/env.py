@@ -37,10 +37,10 @@ MEMORY: Final = ("memory_bytes", "limit_bytes")
 )
 def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
     """Show how many more stacks fit on this host now, and what limits them."""
+    from stackyard._util.tables import MEGABYTE, format_count, format_size
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book, strangers
     from stackyard.project.environments import Environment
-    from stackyard.report.tables import MEGABYTE, format_count, format_size
 
     with Engine() as engine:
         found = open_book(None, engine).capacity(Environment.load(environment), strangers=strangers(engine))
@@ -56,7 +56,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
 @task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
 def status(_c: Context, name: str = "", json: bool = False) -> None:
     """Show each service of a stack and until when it stays; exit code 7 if a service is not running or not well."""
-    from stackyard.report.tables import table
+    from stackyard._util.tables import table
 
     with attach(name) as stack:
         states = stack.status()
@@ -91,7 +91,7 @@ def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, An
 
 
 def _size(size: int | None) -> str:
-    from stackyard.report.tables import format_size
+    from stackyard._util.tables import format_size
 
     return "unavailable" if size is None else format_size(size)
 

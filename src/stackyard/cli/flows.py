@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
@@ -25,7 +26,6 @@ from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment
-from stackyard.report import tables
 from stackyard.stacks.acquire import KEPT_TTL, launch
 from stackyard.stacks.checkouts import leases_of, listed
 from stackyard.stacks.stack import Stack

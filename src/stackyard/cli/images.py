@@ -60,7 +60,7 @@ def build(
         name: images.ensure(name, source=setting, progress=say, take_names=take_names)
         for name in (FLAVOURS if flavour == "all" else (flavour,))
     }
-    from stackyard.report.tables import format_count
+    from stackyard._util.tables import format_count
 
     seconds = time.monotonic() - started
     wanted = {reference for references in built.values() for reference in references.values()}
@@ -94,7 +94,7 @@ def _row(image: Image) -> dict[str, object]:
 
 
 def _table(found: Sequence[Image]) -> str:
-    from stackyard.report.tables import format_size, table
+    from stackyard._util.tables import format_size, table
 
     now = time.time()
     rows = [

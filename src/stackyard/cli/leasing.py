@@ -32,10 +32,7 @@ def open_book() -> LeaseBook:
 
 def _survivors(host: str) -> list[Survivor]:
     """Ask the engine for the stacks of a book that is new; any other book never gets here."""
-    from stackyard.docker import (
-        Engine,
-        in_use,
-    )
+    from stackyard.docker import Engine, in_use
 
     with Engine() as engine:
         return in_use.survivors(engine, host)
@@ -43,10 +40,7 @@ def _survivors(host: str) -> list[Survivor]:
 
 def strangers() -> Strangers | None:
     """Return what a running engine knows of ports and networks and the kernel does not show; None without an engine."""
-    from stackyard.docker import (
-        Engine,
-        in_use,
-    )
+    from stackyard.docker import Engine, in_use
 
     try:
         with Engine(deadline=ENGINE_DEADLINE) as engine:

@@ -148,7 +148,7 @@ def _count(snapshot: Snapshot | None) -> str:
     services = snapshot.services if snapshot else ()
     if not services:
         return "no stack is up; 'invoke env.up' starts one"
-    from stackyard.report.tables import format_count
+    from stackyard._util.tables import format_count
 
     stacks = len({each.lease for each in services})
     return f"{format_count(len(services), 'service')} of {format_count(stacks, 'stack')}"

@@ -55,8 +55,8 @@ def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = 
 def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     from stackyard.leases.warm import Pool
     from stackyard.project.environments import Environment
-    from stackyard.reaper import enabled, wake
     from stackyard.stacks.acquire import prepare_images
+    from stackyard.stacks.reaper_process import enabled, wake
 
     environment = Environment.load(name)
     if size and environment.data == "volume":
@@ -89,8 +89,8 @@ def _await(stacks: WarmStacks, patience: float) -> None:
 
 
 def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
+    from stackyard._util.tables import table
     from stackyard.reaper.status import PoolStatus
-    from stackyard.report.tables import table
 
     pools = PoolStatus.every(stacks.inventory())
     rows = [[item.environment, item.size, item.ready, item.root] for item in pools]

@@ -234,7 +234,7 @@ def _address(lease: Lease, service: str) -> str:
 def _table(leases: Sequence[Lease]) -> str:
     if not leases:
         return "no leases"
-    from stackyard.report.tables import table
+    from stackyard._util.tables import table
 
     now = time.time()
     rows = [

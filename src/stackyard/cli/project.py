@@ -78,7 +78,7 @@ def _data(name: str, preview: Preview) -> dict[str, object]:
 
 
 def _text(name: str, preview: Preview) -> str:
-    from stackyard.report.tables import format_count, table
+    from stackyard._util.tables import format_count, table
 
     counts = [f"{len(preview.running)} run"]
     for word, services in (("one-shot", preview.one_shots), ("behind profiles", preview.behind_profiles)):

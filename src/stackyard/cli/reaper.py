@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.tasks import task
 
+from stackyard._util.tables import format_count, format_size
 from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.task import Command
 from stackyard.errors import StackyardError
-from stackyard.report.tables import format_count, format_size
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @task(klass=Command, options={"json": options.JSON})
 def status(_c: Context, json: bool = False) -> None:
     """Show whether the reaper runs, what it watches and what it uses."""
-    from stackyard.reaper.presence import Post
     from stackyard.reaper.status import Status
     from stackyard.settings import Settings
+    from stackyard.stacks.reaper_presence import Post
 
     found = Status.read(Post(Settings.load().state_dir))
     answer(found.to_json(), _told(found), as_json=json)
@@ -46,8 +46,8 @@ def _told(found: Status) -> str:
 @task(klass=Command, options={"json": options.JSON})
 def stop(_c: Context, json: bool = False) -> None:
     """End the reaper and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
-    from stackyard.reaper.presence import Post
     from stackyard.settings import Settings
+    from stackyard.stacks.reaper_presence import Post
 
     post = Post(Settings.load().state_dir)
     ran = post.is_taken()

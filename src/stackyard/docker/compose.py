@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard._util import process
 from stackyard.docker.endpoint import version_tuple
+from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
-from stackyard.host.packages import COMPOSE as OLDEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

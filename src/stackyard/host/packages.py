@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util import process
 from stackyard.docker.endpoint import version_tuple
+from stackyard.docker.versions import OLDEST_COMPOSE, OLDEST_ENGINE
 from stackyard.errors import CommandError, EngineError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from stackyard.host.machine import Machine
 
-ENGINE: Final = (25,)  # the first whose health checks know start_interval
-COMPOSE: Final = (2, 20, 2)  # the first whose Compose files may use it
 NEXT_RELEASE: Final = {"bookworm": "trixie"}
 KEYRING: Final = "usr/share/keyrings/debian-archive-keyring.gpg"
 DEADLINE: Final = 900.0  # seconds for one apt command, another one's lock included
@@ -32,7 +31,7 @@ ELSEWHERE: Final = (
     "install Docker Engine {engine} or newer (on macOS and Windows: Docker Desktop or colima),\n"
     "the Compose plugin {compose} or newer and the buildx plugin with your system's own means,\n"
     "start the engine, then check with `invoke doctor`"
-).format(engine=ENGINE[0], compose=".".join(map(str, COMPOSE)))
+).format(engine=OLDEST_ENGINE[0], compose=".".join(map(str, OLDEST_COMPOSE)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ def new_enough(machine: Machine) -> PackageSet | None:
     offered = candidates(machine, sorted({name for known in SETS for name in known.names}))
     for known in SETS:
         complete = all(offered.get(name) for name in known.names)
-        if complete and offered[known.engine] >= ENGINE and offered[known.compose] >= COMPOSE:
+        if complete and offered[known.engine] >= OLDEST_ENGINE and offered[known.compose] >= OLDEST_COMPOSE:
             return known
     return None
 

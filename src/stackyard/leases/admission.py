@@ -131,7 +131,7 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
     """
     if not reserve_mb or booked.room(memory, reserve_mb) > ahead:
         return None
-    from stackyard.report.tables import format_size
+    from stackyard._util.tables import format_size
 
     waiting = f", requests ahead in the queue: {ahead}" if ahead else ""
     needed, taken, most, free, young = (

@@ -25,12 +25,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from stackyard._util import files
+from stackyard._util import files, state_directory
 from stackyard._util.clocks import Moment
-from stackyard._util.fair_lock import take_lock
 from stackyard.errors import BookError
-from stackyard.leases import owners, state_directory
+from stackyard.leases import owners
 from stackyard.leases.columns import BadRowError
+from stackyard.leases.fair_lock import take_lock
 from stackyard.leases.notices import warn
 from stackyard.leases.schema import ADDITIONS, APPLICATION_ID, KNOWN, MIGRATIONS, TABLES, VERSION
 

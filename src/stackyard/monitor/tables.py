@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report.tables import NOTHING, format_bound, format_size, table
+from stackyard._util.tables import NOTHING, format_bound, format_size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

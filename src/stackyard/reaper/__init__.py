@@ -5,7 +5,3 @@ It removes the stacks of dead owners within seconds and keeps warm stacks ready.
 lease book alone, and every command can do what it does. If it is killed, it leaves stale leases, which the next command
 or the next reaper removes.
 """
-
-from stackyard.reaper.spawn import enabled, wake
-
-__all__ = ["enabled", "wake"]

@@ -21,15 +21,15 @@ from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.reaper.events import Watch
 from stackyard.reaper.jobs import Reminding, Sweeping, Warming, excess
-from stackyard.reaper.presence import Notice, code
+from stackyard.stacks.reaper_presence import Notice, code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stackyard.leases.warm import Inventory
     from stackyard.reaper.jobs import Child
-    from stackyard.reaper.presence import Post
     from stackyard.settings import Settings
+    from stackyard.stacks.reaper_presence import Post
 
 log = logging.getLogger("stackyard")
 

@@ -81,9 +81,9 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
 def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Owner) -> str:
     from stackyard.docker.in_use import strangers
     from stackyard.leases.warm import WarmStacks
-    from stackyard.reaper.warm_stacks import material, retire_others
     from stackyard.stacks.acquire import start_in_place
     from stackyard.stacks.stack import Stack
+    from stackyard.stacks.warm_stacks import material, retire_others
 
     made_from = material(environment, engine)
     if made_from is None:

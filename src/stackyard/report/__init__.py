@@ -25,11 +25,11 @@ def write(root: Path, *, completion: bool = False) -> list[Path]:
         UsageError: If one of them cannot be written.
         CommandError: With *completion*, if nox or invoke cannot list what they offer.
     """
+    from stackyard._util.tables import write_text
     from stackyard.errors import UsageError
     from stackyard.report import completion as completions
     from stackyard.report import page, summary
     from stackyard.report.inputs import gather
-    from stackyard.report.tables import write_text
     from stackyard.report.wording import writable
 
     facts = gather(root)

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from stackyard.report.tables import format_figure
+from stackyard._util.tables import format_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

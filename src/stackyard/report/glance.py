@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report.tables import format_count
+from stackyard._util.tables import format_count
 from stackyard.report.wording import quantity
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stackyard._util.tables import NOTHING, format_count, format_size
 from stackyard.report import glance, promises, sections, trends, wording
-from stackyard.report.tables import NOTHING, format_count, format_size
 
 if TYPE_CHECKING:
     from stackyard.bench.records import Machine

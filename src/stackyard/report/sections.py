@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from stackyard._util.tables import NOTHING, scale
 from stackyard.report import figures
-from stackyard.report.tables import NOTHING, scale
 from stackyard.report.wording import interval, promise, quantity, ratio
 
 if TYPE_CHECKING:

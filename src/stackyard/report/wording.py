@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from stackyard.report.tables import NOTHING, format_bound, format_figure, format_range
+from stackyard._util.tables import NOTHING, format_bound, format_figure, format_range
 
 if TYPE_CHECKING:
     from stackyard.bench.records import Result

@@ -13,9 +13,9 @@ from stackyard.docker.ownership import Holdings
 from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
 from stackyard.leases.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
-from stackyard.reaper import enabled, wake
 from stackyard.settings import Settings
 from stackyard.stacks.checkouts import holder, other_data
+from stackyard.stacks.reaper_process import enabled, wake
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _warm(
     """Take a warm stack if there is one; its ports are in the pool, so one that needs its fixed ports starts afresh."""
     if fixed == "only" or not WarmStacks(book).any():
         return None
-    from stackyard.reaper import warm_stacks
+    from stackyard.stacks import warm_stacks
 
     taken = warm_stacks.take(environment, book, engine, parallel_id=parallel_id, outlives=outlives, progress=progress)
     if taken is not None:
@@ -193,7 +193,7 @@ def _acquire(
         except StillStartingError:
             raise
         except PoolExhaustedError:
-            from stackyard.reaper import warm_stacks
+            from stackyard.stacks import warm_stacks
 
             warm_stacks.make_room(book, engine, progress)
             taken = strangers(engine)

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from stackyard._util import process
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
+from stackyard.docker import unanswered
 from stackyard.docker.compose import Compose, port_conflict
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
-from stackyard.stacks import diagnostics, unanswered
-from stackyard.stacks.lock import alone
+from stackyard.leases.stack_lock import alone
+from stackyard.stacks import diagnostics
 from stackyard.stacks.start import Start, Startup
 from stackyard.stacks.start_queue import turn
 

@@ -18,9 +18,9 @@ from stackyard._util.failpoints import reach
 from stackyard._util.together import together
 from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
+from stackyard.docker.unanswered import Asking
 from stackyard.errors import UnsupportedModelError
 from stackyard.stacks.start_queue import TELL_AFTER
-from stackyard.stacks.unanswered import Asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util import fair_lock, files
+from stackyard._util import files, state_directory
 from stackyard.errors import BookError, NotReadyError
-from stackyard.leases import owners, state_directory
+from stackyard.leases import fair_lock, owners
 from stackyard.settings import MOST_STARTS
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
-from stackyard.leases import LeaseBook, Survivor, owners, schema, state_directory, store
+from stackyard.leases import LeaseBook, Survivor, owners, schema, store
 from stackyard.leases.records import parse_ports
 
 if TYPE_CHECKING:

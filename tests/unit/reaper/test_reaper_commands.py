@@ -15,9 +15,9 @@ from stackyard.cli import pool as command
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
-from stackyard.reaper.presence import Notice, Post
 from stackyard.settings import Settings
 from stackyard.stacks import acquire
+from stackyard.stacks.reaper_presence import Notice, Post
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from stackyard.reaper import __main__ as program
 from stackyard.reaper import jobs
 from stackyard.reaper.events import Watch
 from stackyard.reaper.loop import LINGER, REFRESH, STRANGE, Reaper
-from stackyard.reaper.presence import Post
 from stackyard.reaper.status import PoolStatus, Status
+from stackyard.stacks.reaper_presence import Post
 
 if TYPE_CHECKING:
     import subprocess

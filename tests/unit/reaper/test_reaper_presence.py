@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard import reaper
 from stackyard._util import process
 from stackyard.errors import CommandError, UsageError
 from stackyard.leases import Owner
 from stackyard.leases.owners import start_ticks
-from stackyard.reaper import presence, spawn
 from stackyard.reaper.events import ENDING, Watch
-from stackyard.reaper.presence import Notice, Post
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
+from stackyard.stacks import reaper_presence, reaper_process
+from stackyard.stacks.reaper_presence import Notice, Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ def test_a_broken_notice_is_none(place: Post, text: str) -> None:
 
 
 def test_a_long_log_is_begun_anew(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "LOG_LIMIT", 10)
+    monkeypatch.setattr(reaper_presence, "LOG_LIMIT", 10)
     for expected in (6, 12, 6):
         handle = place.open_log()
         os.write(handle, b"a line")
@@ -112,7 +111,7 @@ def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
     place.tell(notice)
 
     assert not place.dismiss(patience=0.05)
-    presence._terminate(replace(owner, ticks=owner.ticks - 1))
+    reaper_presence._terminate(replace(owner, ticks=owner.ticks - 1))
 
 
 @pytest.mark.parametrize(
@@ -126,11 +125,11 @@ def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
     ],
 )
 def test_versions_come_before_times(theirs: str, mine: str, older: bool) -> None:
-    assert presence.is_older(theirs, mine) is older
+    assert reaper_presence.is_older(theirs, mine) is older
 
 
 def test_code_names_version_and_newest_file() -> None:
-    version, _, written = presence.code().partition("+")
+    version, _, written = reaper_presence.code().partition("+")
 
     assert version == "0.1.0"
     assert int(written) > 1_700_000_000_000_000_000
@@ -139,7 +138,7 @@ def test_code_names_version_and_newest_file() -> None:
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """Let reapers be started; note how instead."""
-    monkeypatch.delenv(spawn.VARIABLE, raising=False)
+    monkeypatch.delenv(reaper_process.VARIABLE, raising=False)
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def note(argv: list[str], *, output: int, env: dict[str, str]) -> None:
@@ -155,7 +154,7 @@ def test_the_first_stack_wakes_a_reaper_for_its_book(
 ) -> None:
     settings.state_dir.mkdir(mode=0o700)
 
-    assert reaper.wake(settings)
+    assert reaper_process.wake(settings)
     (argv, env) = woken[0]
     assert argv == [sys.executable, "-m", "stackyard.reaper"]
     assert Settings.load(env) == settings
@@ -165,9 +164,9 @@ def test_the_first_stack_wakes_a_reaper_for_its_book(
 def test_one_that_is_there_is_enough(
     settings: Settings, place: Post, woken: list[tuple[list[str], dict[str, str]]]
 ) -> None:
-    assert not reaper.wake(settings)
-    place.tell(Notice(owner=Owner.current().label(), code=presence.code(), since=0.0))
-    assert not reaper.wake(settings)
+    assert not reaper_process.wake(settings)
+    place.tell(Notice(owner=Owner.current().label(), code=reaper_presence.code(), since=0.0))
+    assert not reaper_process.wake(settings)
     assert woken == []
 
 
@@ -176,25 +175,25 @@ def test_an_older_one_is_replaced(
 ) -> None:
     place.tell(Notice(owner=Owner.current().label(), code="0.0.9+1", since=0.0))
 
-    assert reaper.wake(settings)
+    assert reaper_process.wake(settings)
     assert len(woken) == 1
 
 
 def test_switched_off_none_is_started(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(spawn.VARIABLE, "off")
-    assert not reaper.wake(settings)
-    monkeypatch.setenv(spawn.VARIABLE, "maybe")
+    monkeypatch.setenv(reaper_process.VARIABLE, "off")
+    assert not reaper_process.wake(settings)
+    monkeypatch.setenv(reaper_process.VARIABLE, "maybe")
     with pytest.raises(UsageError, match="STACKYARD_REAPER must be on or off, got 'maybe'"):
-        reaper.wake(settings)
+        reaper_process.wake(settings)
     assert woken == []
 
 
 def test_one_that_cannot_be_started_is_no_error(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not reaper.wake(settings)  # no state directory
+    assert not reaper_process.wake(settings)  # no state directory
 
     settings.state_dir.mkdir(mode=0o700)
 
@@ -202,7 +201,7 @@ def test_one_that_cannot_be_started_is_no_error(
         raise CommandError(argv, 127, "setsid: no such program")
 
     monkeypatch.setattr(process, "detach", refuse)
-    assert not reaper.wake(settings)
+    assert not reaper_process.wake(settings)
     assert woken == []
 
 

@@ -17,10 +17,10 @@ from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotRe
 from stackyard.leases import Lease, LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
-from stackyard.reaper import logs, warm_stacks, workers
-from stackyard.reaper.fingerprints import fingerprint
+from stackyard.reaper import logs, workers
 from stackyard.settings import Settings
-from stackyard.stacks import acquire
+from stackyard.stacks import acquire, warm_stacks
+from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from stackyard._util import files
+from stackyard._util import files, state_directory
 from stackyard.errors import BookError
-from stackyard.leases import state_directory
 from stackyard.project.environments.roots import ENVIRONMENTS, project_root
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``python -m stackyard.bench [NAME…]``: measure, print tables, add the run to reports/history.jsonl."""
+"""``python -m stackyard.cli.benchmarks [NAME…]``: measure, print tables, add the run to reports/history.jsonl."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _main(options: argparse.Namespace) -> int:
         write_report(completion=options.completion)
         return 0
     run = measure(options.names, plan_of(options))
-    print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))  # noqa: T201 - as above
+    print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))
     if options.report:
         write_report(completion=options.completion)
     return broken(run)
@@ -107,7 +107,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def progress(line: str) -> None:
     """Print a line of progress to standard error, at once."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a program's output
+    print(line, file=sys.stderr, flush=True)
 
 
 def measure(names: Sequence[str], plan: Plan) -> Run:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import stackyard
 from stackyard._util import process
 from stackyard.errors import BookError, CommandError
-from stackyard.reaper.presence import Post, code, is_older
 from stackyard.settings import value
+from stackyard.stacks.reaper_presence import Post, code, is_older
 
 if TYPE_CHECKING:
     from stackyard.settings import Settings

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import stackyard
-from stackyard._util import files
-from stackyard.leases import state_directory
+from stackyard._util import files, state_directory
 from stackyard.leases.owners import Owner, is_held
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from stackyard import images
 from stackyard.cleanup import removal
 from stackyard.errors import NotReadyError
 from stackyard.leases.warm import WarmStacks
-from stackyard.reaper.fingerprints import fingerprint
 from stackyard.settings import Settings
+from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start import Startup
 
