@@ -35,7 +35,7 @@ FULL = os.environ.get("STACKYARD_FULL") == "1"
 # a whole flow, as nox runs it; it can be killed between the lease's files and the commit of the book's transaction, too
 RUN = """
 import os, signal, sys
-from stackyard import flows
+from stackyard.cli import flows
 from stackyard.leases.staging import Draft
 def deadly(place, work):
     def wrapper(*words, **options):

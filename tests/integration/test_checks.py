@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,9 +82,10 @@ def test_a_stack_as_it_is_passes_and_a_container_with_too_much_is_found(
     stack.up()
     sound = [item for outcome in examine(running.CHECKS, running.look(stack), "x") for item in outcome.findings]
     port = stack.lease.spare[0]
-    # the lease's label makes it part of the stack: it is looked at, and removed with it
+    # the labels of book and lease make it part of the stack: it is looked at, and removed with it
     process.run(
-        ["docker", "run", "--detach", "--label", stack.labels[0], "--label", "com.docker.compose.service=weak",
+        ["docker", "run", "--detach", *chain.from_iterable(("--label", label) for label in stack.labels),
+             "--label", "com.docker.compose.service=weak",
          "--user", "0", "--publish", f"0.0.0.0:{port}:80", "--no-healthcheck", "--security-opt", "seccomp=unconfined",
          "--env", f"WEAK={stack.lease.secrets()[0]}", "--entrypoint", "sleep", bases["alpine"], "60"],
         deadline=30,

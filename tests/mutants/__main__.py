@@ -39,8 +39,8 @@ SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
 UNNOTICED: Final = frozenset({"survived", "no tests"})
 # Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
-LEASES: Final = "admission book context damage host_ports owners rows staging store".split()
-LEASE_TESTS: Final = (*(f"leases/test_leases_{name}.py" for name in LEASES), "test_util_fair_lock.py")
+LEASES: Final = "admission book context damage fair_lock host_ports owners rows staging store".split()
+LEASE_TESTS: Final = tuple(f"leases/test_leases_{name}.py" for name in LEASES)
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {

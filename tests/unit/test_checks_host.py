@@ -169,7 +169,7 @@ def test_weak_engine_is_a_warning(host: Machine, changes: dict[str, Any], name: 
 
 
 def test_full_disk_fails(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "DISK_MB", 10**12)
+    monkeypatch.setattr(checks, "DISK_MB", 10**12)
 
     assert examine(host, answers())["disk"].status == "fail"
 
@@ -258,7 +258,7 @@ def finding(name: str, status: checks.Status, fix: str = "") -> checks.Finding:
 
 def examined(monkeypatch: pytest.MonkeyPatch, *rounds: list[checks.Finding]) -> None:
     left = list(rounds)
-    monkeypatch.setattr(host, "examine", lambda: left.pop(0))
+    monkeypatch.setattr(checks, "examine", lambda: left.pop(0))
 
 
 def test_doctor_prints_a_table_and_the_fixes(

@@ -427,7 +427,7 @@ def test_a_run_without_memory_waits_then_fails_unless_forced(
 
 def test_a_reader_that_has_gone_does_not_stop_the_run(yard: Yard) -> None:
     script = (
-        "from stackyard import flows, streams; streams.guard(); "
+        "from stackyard._util import streams; from stackyard.cli import flows; streams.guard(); "
         "flows.say('one'); input(); flows.say('two'); flows.say('three')"
     )
     child = subprocess.Popen(  # noqa: S603 - our own

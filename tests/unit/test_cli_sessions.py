@@ -24,7 +24,7 @@ NOXFILE = CHECKOUT / "noxfile.py"
 FAILING = """
 import sys
 import nox
-from stackyard import sessions
+from stackyard.cli import sessions
 
 sessions.take_over()
 nox.options.default_venv_backend = "none"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
-GUARDED = "from stackyard import streams; streams.guard(); import sys\n"
+GUARDED = "from stackyard._util import streams; streams.guard(); import sys\n"
 
 
 def ended(script: str, redirection: str, *, env: dict[str, str] | None = None) -> tuple[int, str]:

@@ -561,7 +561,7 @@ def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkey
     left = removal.Leftover(kind="network", name="n1", lease="l1", reason="in use")
     outcome = removal.Removal(removed=["container c1"], left=[left])
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="26.1.5"))
-    monkeypatch.setattr(outcome, "remove_stale", lambda: outcome)
+    monkeypatch.setattr(removal, "remove_stale", lambda: outcome)
 
     assert setup.ensure_engine(host, say=said.append) == "26.1.5"
     assert said == [

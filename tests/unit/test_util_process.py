@@ -184,7 +184,8 @@ def test_an_interrupted_passthrough_leaves_no_child(tmp_path: Path, monkeypatch:
 def test_no_child_outlives_a_parent_killed_with_sigkill(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     child = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    script = f"import sys; from stackyard import process; process.run([sys.executable, '-c', {child!r}], deadline=60)"
+    run = f"process.run([sys.executable, '-c', {child!r}], deadline=60)"
+    script = f"import sys; from stackyard._util import process; {run}"
 
     parent = subprocess.Popen([PYTHON, "-c", script])  # noqa: S603 - our own
     while not (note.exists() and note.read_text()):

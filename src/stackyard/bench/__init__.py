@@ -1,1 +1,1 @@
-"""Comparisons and measurements: the figures in the documentation come from here (``nox -s bench -- NAME``)."""
+"""Comparisons and measurements: the figures in the documentation come from here."""

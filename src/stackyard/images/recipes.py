@@ -25,7 +25,7 @@ FLAVOURS: Final = ("debian", "alpine")
 SOURCES: Final[tuple[Source, ...]] = ("packages", "registry")
 PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
 HERE: Final = Path(__file__).parent
-MAKERS: Final = (HERE / "materials.py", HERE / "elf.py")  # what makes a material
+MAKERS: Final = (HERE / "contexts.py", HERE / "elf.py")  # what makes a material
 
 # Official images; which digest a tag means is asked when it is pulled, and kept as a label.
 OFFICIAL: Final = {

@@ -10,13 +10,12 @@ import pytest
 from invoke_shell import Shell
 from lease_records import Surroundings
 
-from stackyard import reaper
 from stackyard.cli import pool as command
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import acquire
+from stackyard.stacks import acquire, reaper_process
 from stackyard.stacks.reaper_presence import Notice, Post
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_REAPER", "on")
     monkeypatch.setattr(acquire, "prepare_images", lambda *_: {})
-    monkeypatch.setattr(reaper, "wake", made.woken.append)
+    monkeypatch.setattr(reaper_process, "wake", made.woken.append)
     return made
 
 

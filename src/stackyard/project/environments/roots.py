@@ -24,7 +24,7 @@ def project_root() -> Path:
     named = os.environ.get("STACKYARD_ROOT")
     if named:
         return _named(named)
-    checkout = Path(__file__).parents[3]
+    checkout = Path(__file__).parents[4]
     here = _working_directory()
     for candidate in (*([here, *here.parents] if here else []), checkout):
         if (candidate / ENVIRONMENTS).is_file():

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 WAITER = """
 import os, sys
 from pathlib import Path
-from stackyard.leases import turnstile
+from stackyard.leases import fair_lock
 path = Path(sys.argv[1])
 handle = os.open(path, os.O_RDWR)
-turnstile.draw(handle)
+fair_lock.draw(handle)
 print("drawn", flush=True)
 sys.stdin.read()
 """
