@@ -48,15 +48,7 @@ def run(planned: Sequence[tuple[Path, Sequence[str]]], state: Path) -> list[End]
 def main(state: str, planned: Sequence[tuple[str, Sequence[str]]]) -> None:
     import tasks
 
-    for module in (
-        "cli.flows",
-        "monitor",
-        "docker.transport",
-        "checks.host",
-        "images.store",
-        "images.unused",
-        "checks",
-    ):
+    for module in "cli.flows monitor docker.transport checks.host images.store images.unused checks ".split():
         importlib.import_module(f"stackyard.{module}")  # paid once, not in each fork
     folder = Path(state).with_name("cases")
     running: dict[int, tuple[str, Sequence[str], Path, float]] = {}
