@@ -12,7 +12,6 @@ import pytest
 from fake_compose import install_compose, model
 from fake_probes import Answering, Silent, replace_probes
 
-from stackyard._util.together import together
 from stackyard.docker import Engine
 from stackyard.docker.fast_start import Blueprint, ContainerPlan, build
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
@@ -317,37 +316,3 @@ def test_a_cancelled_build_waits_for_what_is_under_way_and_begins_nothing_more()
     asyncio.run(scenario())
 
     assert slow.started == []
-
-
-async def test_nothing_together_is_nothing() -> None:
-    assert await together() == []
-
-
-async def test_results_come_in_order() -> None:
-    async def late() -> int:
-        await asyncio.sleep(0.01)
-        return 1
-
-    async def soon() -> int:
-        return 2
-
-    assert await together(late(), soon()) == [1, 2]
-
-
-async def test_one_failure_ends_the_others_and_is_the_one_that_is_raised() -> None:
-    ended = []
-
-    async def endless() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0.01)  # tidying up takes its time
-            ended.append("tidied")
-
-    async def failing() -> None:
-        raise ValueError("mine")
-
-    with pytest.raises(ValueError, match="mine"):
-        await together(endless(), failing())
-
-    assert ended == ["tidied"]

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.task_group import run_all
 from stackyard.errors import NotReadyError
 from stackyard.probes.endpoints import describe
 
@@ -110,11 +111,7 @@ async def _run_all(
             await gate(watch.service)
         await watch.run(start_pauses() if interval is None else itertools.repeat(interval), elapsed)
 
-    tasks = [asyncio.create_task(run(watch)) for watch in watches]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        await _end(*tasks)  # gather leaves the others running when one raises
+    await run_all(*map(run, watches))
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util.together import together
+from stackyard._util.task_group import run_all
 from stackyard.probes import Endpoint, HttpProbe, wait_until_ready
 from stackyard.probes.kinds import ask_redis
 from stackyard.stacks.databases import create, drop, maintenance, run, seclude
@@ -89,7 +89,7 @@ async def areset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY
         mark()
         await _forget(redis)
         mark()
-        await together(drop(link, OLD), _ready(services))
+        await run_all(drop(link, OLD), _ready(services))
     return Reset(seconds=time.monotonic() - began, copied=marks[0], swapped=marks[1], emptied=marks[2])
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from stackyard._util.failpoints import reach
-from stackyard._util.together import together
+from stackyard._util.task_group import task_group
 from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.docker.unanswered import Asking
@@ -113,9 +113,6 @@ class Start:
         from stackyard.probes import preload, wait_until_ready
 
         self._running = {SERVED_BY.get(probe.service, probe.service): asyncio.Event() for probe in probes}
-        making = asyncio.create_task(self._make(limit))
-        await asyncio.to_thread(preload)
-        remaining = limit - (time.monotonic() - self._began)
 
         async def started(service: str) -> None:
             await self._running[SERVED_BY.get(service, service)].wait()
@@ -124,9 +121,12 @@ class Start:
             # containers that existed and had ended are being started again
             return None if self.standing and not making.done() else trouble()
 
-        waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
-        probing = asyncio.create_task(waiting)
-        await together(making, probing)
+        async with task_group() as group:
+            making = group.create_task(self._make(limit))
+            await asyncio.to_thread(preload)
+            remaining = limit - (time.monotonic() - self._began)
+            waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
+            probing = group.create_task(waiting)
         ready = probing.result().seconds
         return Startup(
             seconds=max(ready.values()), created=making.result(), probes=ready, steps=self._steps, by=self._by

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard._util.failpoints import reach
-from stackyard._util.together import together
+from stackyard._util.task_group import run_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ async def build(
     places = asyncio.Semaphore(JOIN_BESIDE)
 
     async def wire() -> None:
-        await together(*map(network, blueprint.networks))
+        await run_all(*map(network, blueprint.networks))
         wired.set()
 
     async def network(plan: NetworkPlan) -> None:
@@ -94,7 +94,7 @@ async def build(
 
     for volume in blueprint.volumes:
         await step("volume", lambda plan=volume: engine.create_volume(plan))  # type: ignore[misc]
-    await together(wire(), *map(create, blueprint.containers), *map(start, blueprint.containers))
+    await run_all(wire(), *map(create, blueprint.containers), *map(start, blueprint.containers))
     reach("start")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
-from stackyard._util.together import together
+from stackyard._util.task_group import run_all
 from stackyard.leases.files import OWN, env_text, write_new
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _prune(folder: Path, keep: int = 20) -> None:
 async def _make(compose: Compose, variables: Mapping[str, str], *, deadline: float) -> str | None:
     """Render with two sets of made-up values; return what they have in common, or None."""
     made_up = [_made_up(variables, kinds) for kinds in TRIALS]
-    one, two = await together(*(_trial(compose, variables, values, deadline=deadline) for values in made_up))
+    one, two = await run_all(*(_trial(compose, variables, values, deadline=deadline) for values in made_up))
     return one if one == two else None
 
 
