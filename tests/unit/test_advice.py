@@ -9,7 +9,6 @@ import tasks
 from stackyard.cli.program import Program
 from stackyard.cli.sessions import words
 
-OWN_WORDS = {"--yes", "--no-engine", "--setup-only"}  # noxw's, which nox never sees
 ADVICE = advice.found()
 INVOKE = [item for item in ADVICE if item.text.startswith("invoke ")]
 NOX = [item for item in ADVICE if not item.text.startswith("invoke ")]
@@ -33,7 +32,7 @@ def test_every_task_that_a_text_names_exists_with_its_options(item: advice.Advic
 
 @pytest.mark.parametrize("item", NOX, ids=ids)
 def test_every_session_that_a_text_names_exists_with_its_options(item: advice.Advice) -> None:
-    typed = [word for word in shlex.split(item.text)[1:] if word not in OWN_WORDS]
+    _, typed = words.split(shlex.split(item.text)[1:])
 
     words.checked(typed, advice.ROOT / "noxfile.py")  # raises UsageError for a word that nox does not take
 

@@ -89,7 +89,7 @@ def run(project: Path, *program_words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_the_exit_code_is_that_of_the_session_that_failed(project: Path, chosen: str, code: int) -> None:
-    ended = run(project, "-m", "stackyard.cli.sessions", "--", "-s", *chosen.split())
+    ended = run(project, "-m", "stackyard.cli.sessions", "--no-engine", "-s", *chosen.split())
 
     assert ended.returncode == code, ended.stderr
 
@@ -102,7 +102,7 @@ def test_nox_started_directly_ends_with_the_same_code(project: Path) -> None:
 def test_a_mistyped_session_is_one_line_however_nox_is_started(project: Path) -> None:
     line = "noxw: no session 'engin'; did you mean 'engine'?\n"
 
-    for start in (["-m", "nox"], ["-m", "stackyard.cli.sessions", "--"]):
+    for start in (["-m", "nox"], ["-m", "stackyard.cli.sessions", "--no-engine"]):
         ended = run(project, *start, "-s", "engin")
         assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
 
@@ -111,7 +111,9 @@ def test_sessions_that_run_in_parallel_still_fail(project: Path) -> None:
     text = project.joinpath("noxfile.py").read_text().replace("session()", "session(allow_parallel=True)")
     project.joinpath("noxfile.py").write_text(text)
 
-    assert run(project, "-m", "stackyard.cli.sessions", "--", "-j", "2", "-s", "good", "engine").returncode == 1
+    assert (
+        run(project, "-m", "stackyard.cli.sessions", "--no-engine", "-j", "2", "-s", "good", "engine").returncode == 1
+    )
 
 
 def test_a_python_without_stackyard_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -199,7 +201,9 @@ def test_sessions_named_in_the_environment_are_checked_too(monkeypatch: pytest.M
 
 
 def test_the_names_are_those_that_nox_lists() -> None:
-    listed = run(CHECKOUT, "-m", "stackyard.cli.sessions", "--", "-l", "--json", "-k", "not none_of_them").stdout
+    listed = run(
+        CHECKOUT, "-m", "stackyard.cli.sessions", "--no-engine", "-l", "--json", "-k", "not none_of_them"
+    ).stdout
 
     assert words.names(NOXFILE) == [each["name"] for each in json.loads(listed)]
 
@@ -222,24 +226,71 @@ def test_wrong_words_are_refused_before_an_engine_is_asked(
 ) -> None:
     monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **_: pytest.fail("asked an engine"))
 
-    assert program.main(["--engine", "--", "-s", "tset"]) == 2
-    assert program.main(["--force", "--", "-s", "test"]) == 2
+    assert program.main(["--yes", "-s", "tset"]) == 2
     assert ran == []
-    assert capsys.readouterr().err == (
-        "noxw: no session 'tset'; did you mean 'test'?\nnoxw: unknown option --force; known are --engine, --yes\n"
-    )
+    assert capsys.readouterr().err == "noxw: no session 'tset'; did you mean 'test'?\n"
 
 
-@pytest.mark.parametrize(("options", "agreed"), [(["--engine"], [False]), (["--engine", "--yes"], [True]), ([], [])])
-def test_an_engine_is_made_usable_where_that_is_asked_for(
-    ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, options: list[str], agreed: list[bool]
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [
+        ("", []),
+        ("--list", []),
+        ("--version -s test", []),
+        ("-h -s test", []),
+        ("-s lint types unit -- -s test", []),
+        ("--no-engine -s test", []),
+        ("-s test -- -x", [False]),
+        ("-stest", [False]),
+        ("--session=test", [False]),
+        ("--sessions lint test", [False]),
+        ("-e test", [False]),
+        ("-t engine", [False]),
+        ("-k test", [False]),
+        ("--yes -s test", [True]),
+        ("-s test -- --yes --no-engine", [False]),
+    ],
+)
+def test_only_what_may_need_docker_asks_for_an_engine(
+    ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, typed: str, agreed: list[bool]
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **given: asked.append(given["consent"]))
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("NOXSESSION", raising=False)
 
-    assert program.main([*options, "--", "-s", "test", "--", "-x"]) == 0
-    assert (asked, ran) == (agreed, [["-s", "test", "--", "-x"]])
+    assert program.main(typed.split()) == 0
+    options, dashes, own = typed.partition(" -- ")
+    nox_words = [word for word in options.split() if word not in {"--yes", "--no-engine"}]
+    assert (asked, ran) == (agreed, [[*nox_words, *(dashes + own).split()]])
+
+
+@pytest.mark.parametrize(("named", "agreed"), [("lint,types", []), ("lint,test", [False])])
+def test_a_session_named_in_the_environment_counts(
+    ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, named: str, agreed: list[bool]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **given: asked.append(given["consent"]))
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("NOXSESSION", named)
+
+    assert program.main([]) == 0
+    assert (asked, ran) == (agreed, [[]])
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"), [("--setup-only", [False]), ("--setup-only --yes", [True]), ("--setup-only --no-engine", [])]
+)
+def test_set_up_alone_runs_no_session(
+    ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, typed: str, agreed: list[bool]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("stackyard.host.__main__.ensure_engine", lambda **given: asked.append(given["consent"]))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.delenv("CI", raising=False)
+
+    assert program.main(typed.split()) == 0
+    assert (asked, ran) == (agreed, [])
 
 
 @pytest.mark.parametrize(
@@ -254,7 +305,7 @@ def test_an_engine_that_cannot_be_used_is_one_line_and_its_exit_code(
 
     monkeypatch.setattr("stackyard.host.setup.ensure_engine", fail)
 
-    assert program.main(["--engine", "--", "-s", "test"]) == code
+    assert program.main(["-s", "test"]) == code
     assert (ran, capsys.readouterr().err) == ([], line)
 
 

@@ -24,7 +24,7 @@ class Finder:
 sys.meta_path.insert(0, Finder)
 """
 STARTS = {
-    "noxw": (["-m", "stackyard.cli.sessions", "--", "--version"], "nox"),
+    "noxw": (["-m", "stackyard.cli.sessions", "--version"], "nox"),
     "invoke": (["-m", "invoke", "ports.list"], "stackyard.cli"),
     "allocate": (["scripts/allocate_test_ports.py", "--help"], "stackyard.cli"),
     "verify": (["scripts/verify_alpine_containers.py", "--help"], "stackyard.errors"),

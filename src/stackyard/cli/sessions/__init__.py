@@ -85,4 +85,4 @@ def take_over() -> None:
     # a noxfile named by its path may lie elsewhere, and nox has changed the folder by now
     elsewhere = any(word.startswith(("-f", "--noxfile")) for word in options)
     if direct and not elsewhere and os.environ.get(INSIDE) != str(os.getpid()):
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "stackyard.cli.sessions", "--", *words])  # noqa: S606 - ours
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "stackyard.cli.sessions", "--no-engine", *words])  # noqa: S606 - ours

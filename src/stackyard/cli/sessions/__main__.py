@@ -1,4 +1,4 @@
-"""`python -m stackyard.cli.sessions [--engine] [--yes] [-- nox's words]`: check the words, then run nox here."""
+"""`python -m stackyard.cli.sessions [noxw's options] [nox's words]`: check the words, ready an engine, run nox here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Final
 from stackyard._util import streams
 from stackyard.cli import sessions
 from stackyard.cli.sessions import words
-from stackyard.errors import StackyardError, UsageError
+from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OPTIONS: Final = frozenset({"--engine", "--yes"})
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
@@ -26,14 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Return nox's exit code, or the one of the session that failed; 2 if a word is wrong.
 
     Args:
-        argv: `--engine` to make the Docker engine usable first, `--yes` to agree to installing it, then -- and what
-            nox gets.
+        argv: What was typed after `./noxw`: its own options, those of nox, then -- and a session's own words.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    end = given.index("--") if "--" in given else len(given)
+    own, given = words.split(sys.argv[1:] if argv is None else argv)
+    engine = words.NO_ENGINE not in own
+    if words.SETUP_ONLY in own:
+        return _set_up(own) if engine else 0
     try:
-        right = words.checked(given[end + 1 :], Path("noxfile.py"))
-        _prepare(given[:end])
+        right = words.checked(given, Path("noxfile.py"))
+        if engine and words.needs_engine(right):
+            _ready_engine(consent=words.YES in own)
     except StackyardError as error:
         print(f"noxw: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -42,20 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(right)
 
 
-def _prepare(options: Sequence[str]) -> None:
-    """Make the engine usable where that was asked for."""
-    unknown = [word for word in options if word not in OPTIONS]
-    if unknown:
-        raise UsageError(f"unknown option {unknown[0]}; known are {', '.join(sorted(OPTIONS))}")
-    if "--engine" in options:
-        from stackyard.host.setup import consents, ensure_engine
+def _set_up(own: frozenset[str]) -> int:
+    """Make an engine usable, say which one it is, and return the exit code."""
+    from stackyard.host.__main__ import main as set_up
 
-        # leave through the clean-ups: half an install's temporary folder must not stay
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-        try:
-            ensure_engine(consent=consents(yes="--yes" in options))
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    return set_up(sorted(own & {words.YES}))
+
+
+def _ready_engine(*, consent: bool) -> None:
+    """Make an engine usable."""
+    from stackyard.host.setup import consents, ensure_engine
+
+    # leave through the clean-ups: half an install's temporary folder must not stay
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        ensure_engine(consent=consents(yes=consent))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(nox_words: Sequence[str]) -> int:

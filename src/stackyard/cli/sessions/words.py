@@ -1,4 +1,4 @@
-"""nox's words, checked before anything starts: a wrong one becomes one line with the right way to type it."""
+"""What was typed after `./noxw`, checked before anything starts: a wrong word becomes one line with the right one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,30 @@ if TYPE_CHECKING:
 
 FLAGS: Final = ("-s", "-e", "--session=", "--sessions=")  # options that hold a session's name in the same word
 VARIABLE: Final = "NOXSESSION"
+YES: Final = "--yes"
+NO_ENGINE: Final = "--no-engine"
+SETUP_ONLY: Final = "--setup-only"
+OWN: Final = frozenset({YES, NO_ENGINE, SETUP_ONLY})  # noxw's options, which nox never sees
+ENGINELESS: Final = frozenset({"lint", "types", "unit", "browser", "matrix"})  # sessions
+QUIET: Final = ("help", "version", "list_sessions", "usage")  # nox runs no session with one of these
+
+
+def split(words: Sequence[str]) -> tuple[frozenset[str], list[str]]:
+    """Return the options of noxw itself among *words*, and the rest, which is nox's."""
+    end = list(words).index("--") if "--" in words else len(words)
+    own = frozenset(words[:end]) & OWN
+    return own, [*(word for word in words[:end] if word not in OWN), *words[end:]]
+
+
+def needs_engine(words: Sequence[str]) -> bool:
+    """Tell whether a session that was named, or picked by tag or keyword, may need Docker; the default ones do not."""
+    end = list(words).index("--") if "--" in words else len(words)
+    given = vars(_parsed(words[:end])[0])
+    if any(given.get(name) for name in QUIET):
+        return False
+    names = given.get("sessions") or os.environ.get(VARIABLE, "").replace(",", " ").split()
+    picked = any(given.get(name) for name in ("tags", "keywords"))
+    return picked or any(name not in ENGINELESS for name in names)
 
 
 def checked(words: Sequence[str], noxfile: Path) -> list[str]:
