@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.time_limit import allowing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stackyard.docker.engine import Engine
 
 DEADLINE: Final = 20.0  # seconds a command may take
@@ -36,3 +39,53 @@ def output(engine: Engine, container: str, *words: str, deadline: float = DEADLI
             raw = engine.api.exec_start(made)
         code = Part(engine.api.exec_inspect(made)).whole("ExitCode")
     return code, bytes(raw).decode(errors="replace")
+
+
+class Command:
+    """
+    A command inside a running container that another thread may give up at any moment.
+
+    Args:
+        engine: Where the container is.
+        container: Id or name.
+        words: Program and arguments.
+    """
+
+    def __init__(self, engine: Engine, container: str, words: Sequence[str]) -> None:
+        self._engine = engine
+        self._container = container
+        self._words = [*words]
+        self._lock = threading.Lock()
+        self._stream: Any = None
+        self._closed = False
+
+    def run(self) -> tuple[int, str]:
+        """
+        Run it to its end as the container's own user; return its exit code, and what it wrote to both streams.
+
+        Raises:
+            EngineError: If the engine does not answer, the container does not run, or the command was given up.
+        """
+        from docker.types.daemon import CancellableStream
+
+        api: Any = self._engine.api
+        with plain_errors(f"running a command in container {self._container[:40]}"):
+            made = Part(api.exec_create(self._container, self._words)).text("Id")
+            with allowing(quiet=True):
+                url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
+                answer = api.post(url, json={"Detach": False, "Tty": False}, stream=True)
+            # the library has no public way to read a command's output that can be broken off
+            pieces = api._multiplexed_response_stream_helper(answer)  # noqa: SLF001 - as above
+            with self._lock:
+                self._stream = CancellableStream(pieces, answer)
+                if self._closed:
+                    self._stream.close()
+            text = b"".join(self._stream).decode(errors="replace")
+            return Part(api.exec_inspect(made)).whole("ExitCode"), text
+
+    def close(self) -> None:
+        """Give it up; it may go on inside the container."""
+        with self._lock:
+            if self._stream is not None and not self._closed:
+                self._stream.close()
+            self._closed = True

@@ -1,0 +1,97 @@
+"""What a user's configuration says about one service's readiness: `http: /healthz`, `tcp: 5432` and so on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["http", "ws", "tcp", "log", "exit"]
+_PATH: Final = re.compile(r"(?:([0-9]{1,5})(?=/))?(/[!-~]*)")
+_HIGHEST: Final = 65535
+_FORMS: Final = "http: /path, http: PORT/path, ws: /path, tcp: PORT, log: regular expression, or exit: 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """
+    One hint.
+
+    Attributes:
+        kind: What to ask.
+        value: A path for ``http`` and ``ws``, a regular expression for ``log``; else empty.
+        port: The container's port; 0 if the hint names none.
+    """
+
+    kind: Kind
+    value: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "tcp":
+                return f"tcp: {self.port}"
+            case "exit":
+                return "exit: 0"
+        return f"{self.kind}: {self.port or ''}{self.value}"
+
+    @classmethod
+    def parse(cls, place: str, given: object) -> Hint:
+        """
+        Read the hint of one service, a mapping with one entry.
+
+        Args:
+            place: Where it stands, for messages.
+            given: For example ``{"http": "/healthz"}`` or ``{"tcp": 5432}``.
+
+        Raises:
+            UsageError: If it is anything else.
+        """
+        if isinstance(given, dict) and len(given) == 1:
+            found = _read(*next(iter(given.items())))
+            if found is not None:
+                return found
+        raise UsageError(f"{place} must be {_FORMS}, got {str(given)[:80]!r}")
+
+
+def parse_hints(place: str, given: Mapping[str, Any]) -> dict[str, Hint]:
+    """
+    Read the hints of several services.
+
+    Raises:
+        UsageError: If one of them is wrong.
+    """
+    return {service: Hint.parse(f"{place}.{service}", hint) for service, hint in given.items()}
+
+
+def _read(kind: object, value: object) -> Hint | None:
+    text = "" if isinstance(value, bool) else str(value)
+    match kind:
+        case "http" | "ws":
+            found = _PATH.fullmatch(text)
+            return Hint(kind=kind, value=found[2], port=_port(found[1] or "0", 0)) if found else None
+        case "tcp":
+            port = _port(text, 0)
+            return Hint(kind=kind, port=port) if port else None
+        case "exit":
+            return Hint(kind=kind) if text == "0" else None
+        case "log":
+            return Hint(kind=kind, value=text) if text and _is_pattern(text) else None
+    return None
+
+
+def _port(text: str, otherwise: int) -> int:
+    return int(text) if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) <= _HIGHEST else otherwise
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True

@@ -1,0 +1,204 @@
+"""
+Well-known databases and brokers: how to recognise one, which port it listens on, and its own client's question.
+
+Each script runs inside the container, so it reads the user and the password where the server does: from the container's
+variables and secret files. They never pass through stackyard. A script gets the host to connect to (empty: the
+container's own name) and the port. It ends with 127 if the image has no such client.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SHELL: Final = re.compile(r"^\S*sh -\w*c ")
+# programs where a command may stand
+_STARTED: Final = re.compile(r"(?:^|[;&|(\n]|\bexec\s|\b(?:gosu|su-exec) \S+\s|\s--\s)\s*([\w./-]+)")
+# `value NAME` prints a variable's value, or the content of the file that NAME_FILE names, as images' entrypoints do
+_START: Final = """
+host=${1:-$(hostname 2>/dev/null || echo 127.0.0.1)} port=$2
+value() {
+  eval "file=\\${$1_FILE:-} text=\\${$1:-}"
+  if [ -n "$file" ]; then cat "$file"; else printf %s "$text"; fi
+}
+first() {
+  for program in "$@"; do command -v "$program" && return; done
+  echo "the image has no $1" >&2; exit 127
+}
+"""
+_POSTGRES: Final = """
+client=$(first psql) || exit
+user=$(value POSTGRES_USER) user=${user:-$(value POSTGRESQL_USERNAME)} user=${user:-postgres}
+password=$(value POSTGRES_PASSWORD) password=${password:-$(value POSTGRESQL_PASSWORD)}
+database=$(value POSTGRES_DB) database=${database:-$(value POSTGRESQL_DATABASE)}
+export PGPASSWORD="$password" PGCONNECT_TIMEOUT=3
+exec "$client" -X -w -h "$host" -p "$port" -U "$user" -d "${database:-$user}" -Atc 'select 1'
+"""
+_MYSQL: Final = """
+client=$(first mariadb-admin mysqladmin) || exit
+exec "$client" --connect-timeout=3 --protocol=tcp -h "$host" -P "$port" ping
+"""
+_REDIS: Final = """
+client=$(first redis-cli valkey-cli keydb-cli) || exit
+password=$(value REDIS_PASSWORD) password=${REDISCLI_AUTH:-${password:-$(value VALKEY_PASSWORD)}}
+[ -z "$password" ] || export REDISCLI_AUTH="$password"
+answer=$("$client" -h "$host" -p "$port" ping 2>&1)
+echo "$answer"
+case $answer in *PONG*|*NOAUTH*) exit 0;; esac
+exit 1
+"""
+_MONGO: Final = """
+client=$(first mongosh mongo) || exit
+exec "$client" --quiet --host "$host" --port "$port" --eval 'quit(db.adminCommand({ping: 1}).ok ? 0 : 1)'
+"""
+_RABBIT: Final = """
+client=$(first rabbitmq-diagnostics) || exit
+exec "$client" -q ping
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """
+    One database or broker.
+
+    Attributes:
+        title: Its name, for a person.
+        images: What the last part of an image's name looks like.
+        variables: Variables that only an image of it sets.
+        servers: Programs that are the server, or start it.
+        usual_port: Where it listens unless told otherwise.
+        port_variables: Variables that tell it otherwise.
+        port_options: Options of the server that do.
+        proof: What the client asks, for a person.
+        script: Shell script that asks; empty if a listener is proof enough.
+        sets_itself_up: Whether a new database is first filled by a private server that must not count.
+    """
+
+    title: str
+    images: re.Pattern[str]
+    variables: frozenset[str]
+    servers: frozenset[str]
+    usual_port: int
+    port_variables: tuple[str, ...] = ()
+    port_options: tuple[str, ...] = ("--port",)
+    proof: str = ""
+    script: str = ""
+    sets_itself_up: bool = False
+
+    def port(self, words: Sequence[str], variables: Mapping[str, str]) -> int:
+        """Return the port that it listens on, given what it is started with."""
+        flat = " ".join(words).split()
+        for option in self.port_options:
+            for word, following in itertools.pairwise([*flat, ""]):
+                text = following if word == option else word.removeprefix(f"{option}=")
+                if text != word and text.isdecimal() and int(text):
+                    return int(text)
+        named = (variables.get(name, "") for name in self.port_variables)
+        return next((int(text) for text in named if text.isdecimal()), self.usual_port)
+
+    def runs(self, service: Mapping[str, Any], words: Sequence[str]) -> bool:
+        """Say whether the service runs the server, not a client or something else of the same image."""
+        if not service.get("entrypoint") and not service.get("command"):
+            return True
+        if not service.get("entrypoint") and words[0].startswith("-"):
+            return True
+        started = {found.rpartition("/")[2] for found in _STARTED.findall(_SHELL.sub("", " ".join(words)))}
+        return bool(started & self.servers) or words[0].endswith(".conf")
+
+
+PRODUCTS: Final = (
+    Product(
+        title="PostgreSQL", usual_port=5432, sets_itself_up=True,
+        images=re.compile(r"postgres(ql)?|postgis|pgvector|timescaledb(-ha)?|citus|.*-postgres(ql)?|pgrouting"),
+        variables=frozenset({"PGDATA", "PG_MAJOR", "POSTGRES_VERSION"}),
+        servers=frozenset({"postgres", "docker-entrypoint.sh", "postmaster", "pg_ctl", "run.sh"}),
+        port_variables=("PGPORT", "POSTGRESQL_PORT_NUMBER"), port_options=("-p", "--port", "port"),
+        proof="the query `select 1` as its configured user, over TCP", script=_START + _POSTGRES,
+    ),
+    Product(
+        title="MariaDB or MySQL", usual_port=3306, sets_itself_up=True,
+        images=re.compile(r"mysql(-server)?|mariadb(-galera)?|percona(-server)?|.*-(mysql|mariadb)"),
+        variables=frozenset({"MYSQL_MAJOR", "MYSQL_VERSION", "MARIADB_VERSION", "MARIADB_MAJOR"}),
+        servers=frozenset({"mysqld", "mariadbd", "mysqld_safe", "docker-entrypoint.sh", "run.sh"}),
+        port_variables=("MYSQL_TCP_PORT",), port_options=("--port", "-P"),
+        proof="`mysqladmin ping` over TCP", script=_START + _MYSQL,
+    ),
+    Product(
+        title="Redis or Valkey", usual_port=6379,
+        images=re.compile(r"redis(-stack(-server)?)?|valkey(-bundle)?|keydb|.*-(redis|valkey)"),
+        variables=frozenset({"REDIS_VERSION", "VALKEY_VERSION"}),
+        servers=frozenset({"redis-server", "valkey-server", "keydb-server", "docker-entrypoint.sh", "run.sh"}),
+        port_variables=("REDIS_PORT_NUMBER", "VALKEY_PORT_NUMBER"),
+        proof="PING", script=_START + _REDIS,
+    ),
+    Product(
+        title="MongoDB", usual_port=27017, sets_itself_up=True,
+        images=re.compile(r"mongo(db)?(-community-server|-enterprise-server)?|.*-mongo(db)?"),
+        variables=frozenset({"MONGO_VERSION", "MONGO_MAJOR"}),
+        servers=frozenset({"mongod", "mongos", "docker-entrypoint.sh", "run.sh"}),
+        port_variables=("MONGODB_PORT_NUMBER",), proof="the command `ping`", script=_START + _MONGO,
+    ),
+    Product(
+        title="RabbitMQ", usual_port=5672, images=re.compile(r"rabbitmq|.*-rabbitmq"),
+        variables=frozenset({"RABBITMQ_VERSION"}), servers=frozenset({"rabbitmq-server", "docker-entrypoint.sh"}),
+        port_variables=("RABBITMQ_NODE_PORT",), port_options=(),
+        proof="`rabbitmq-diagnostics ping`", script=_START + _RABBIT,
+    ),
+    # it answers as soon as it listens, and its images have no client
+    Product(
+        title="memcached", usual_port=11211, images=re.compile(r"memcached|.*-memcached"),
+        variables=frozenset({"MEMCACHED_VERSION"}), servers=frozenset({"memcached", "docker-entrypoint.sh"}),
+        port_options=("-p", "--port"),
+    ),
+)  # fmt: skip
+
+_NAME: Final = re.compile(
+    r"(?:.*[-_])?(?:migrat(?:e|or|ions?)|seed(?:er|s)?|init|setup|create[-_]?buckets?|fixtures)"
+    r"|(?:init|setup|create|migrate|seed)[-_](?!node).+"
+)
+_COMMAND: Final = re.compile(
+    r"\b(?:alembic (?:-\S+ \S+ )*upgrade|manage\.py (?:migrate|loaddata|collectstatic|createsuperuser)"
+    r"|prisma (?:migrate deploy|db push|db seed)|db:(?:migrate|seed|setup|prepare|create)|artisan migrate"
+    r"|knex\S* (?:migrate|seed)|sequelize(?:-cli)? db|typeorm migration:run|flyway migrate|liquibase .*update"
+    r"|mc (?:mb|alias set|config host)|rs\.initiate|kafka-topics(?:\.sh)? .*--create|pg_restore|psql .*-f"
+    r"|(?:npm|yarn|pnpm)(?: run)? (?:db:)?(?:migrate|seed))\b"
+)
+_LASTING: Final = re.compile(r"\b(?:sleep infinity|tail -[fF]|while true|while :|--watch|wait)\b")
+
+
+def product_of(service: Mapping[str, Any], words: Sequence[str], variables: Mapping[str, str]) -> Product | None:
+    """
+    Return the product that a service runs, by its image's name, or else by what the image's variables say.
+
+    Args:
+        service: Its part of the model.
+        words: What its container runs.
+        variables: The image's variables.
+    """
+    name = str(service.get("image") or "").partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
+    named = [product for product in PRODUCTS if product.images.fullmatch(name)]
+    known = named or [product for product in PRODUCTS if product.variables & variables.keys()]
+    return next((product for product in known if product.runs(service, words)), None)
+
+
+def ends_by_itself(name: str, words: Sequence[str]) -> str:
+    """
+    Return why a service looks like one that does its work and ends; empty if it does not.
+
+    Args:
+        name: The service's name.
+        words: The command and entrypoint that the file gives it; without any, only the name counts.
+    """
+    text = " ".join(words)
+    if _LASTING.search(text):
+        return ""
+    last = re.split(r"&&|\|\||;|\n", text.strip().rstrip("; \n"))[-1]
+    if _COMMAND.search(last):
+        return "its command says that it ends"
+    return "its name says that it ends" if _NAME.fullmatch(name.lower()) else ""

@@ -1,0 +1,309 @@
+"""
+Proving one container ready by its service's rule: ask, wait a moment, ask again.
+
+A question that needs no program in the container costs this host microseconds, so it is asked every 20 ms. A command
+inside the container costs the engine tens of milliseconds of processor time, so it is asked every 50 ms at first and
+every 500 ms later, and never takes more than half of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from stackyard.docker import inspection
+from stackyard.docker.inside import Command
+from stackyard.docker.logs import LogStream
+from stackyard.errors import EngineError
+from stackyard.probes import listeners, port_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+
+    from stackyard.docker import Engine
+    from stackyard.docker.inspection import Place
+    from stackyard.probes.listeners import Listener
+    from stackyard.probes.rules import Rule
+    from stackyard.probes.wanted_ports import Port
+
+T = TypeVar("T")
+QUICK: Final = 0.02  # seconds between two looks that cost next to nothing
+FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first pause, the longest, and how pauses grow
+LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
+PATIENCE: Final = 10.0  # seconds for ports that need not be there: see `_Ports`
+HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
+OTHER_PATIENCE: Final = 1.0  # seconds for one elsewhere
+HAS_NO_PROGRAM: Final = frozenset({126, 127})
+WIDTH: Final = 200  # characters of an answer
+
+
+class Answer(NamedTuple):
+    """
+    What one port showed.
+
+    Attributes:
+        good: Whether it proves itself.
+        listens: Whether something listens there.
+        said: What came, for a person.
+    """
+
+    good: bool
+    listens: bool
+    said: str
+
+
+class Proof:
+    """
+    The proof of one container.
+
+    Args:
+        engine: Where it is.
+        container: Its id.
+        rule: What proves it.
+        threads: Where requests to the engine wait; it needs one thread for each proof at the same time.
+
+    Attributes:
+        last: The last answer, for a person.
+    """
+
+    def __init__(self, engine: Engine, container: str, rule: Rule, threads: Executor) -> None:
+        self.engine = engine
+        self.container = container
+        self.rule = rule
+        self.last = "not asked yet"
+        self._threads = threads
+        self._place: Place | None = None
+        self._inside = False  # whether the tables have to be read by a command inside the container
+        self._blind = False  # whether they cannot be read at all
+        self._asked: dict[Port, float] = {}
+
+    async def run(self) -> str:
+        """Ask until the container has proved itself, however long that takes; return how, for a person."""
+        match self.rule.kind:
+            case "health check" | "command":
+                return await self._commands()
+            case "log":
+                return await self._log()
+            case "running":
+                return await self._runs()
+        return await self._ports()
+
+    # commands
+
+    async def _commands(self) -> str:
+        pauses = growing()
+        while True:
+            if not await self._gate_is_open():
+                self.last = f"port {self.rule.gate} does not listen yet"
+                await asyncio.sleep(self._look)
+                continue
+            began = time.monotonic()
+            code, text = await self._command(self.rule.words, self.rule.timeout)
+            if code == 0:
+                return "the command ended with exit code 0" if self.rule.kind == "health check" else f"answered {text}"
+            if code in HAS_NO_PROGRAM and self.rule.kind == "command":
+                return f"port {self.rule.gate} listens; the container has no client that could ask more ({text})"
+            self.last = text if code is None else f"exit code {code}{f': {text}' if text else ''}"
+            rest = min(time.monotonic() - began, LONGEST_REST)
+            await asyncio.sleep(max(next(pauses), rest))
+
+    async def _gate_is_open(self) -> bool:
+        gate = self.rule.gate
+        if gate is None:
+            return True
+        found = await self._listeners()
+        if found is None:  # nothing is known, so the command alone has to tell
+            return True
+        known = listeners.reached(gate, found, loopback=self.rule.loopback)
+        return known or (self.rule.kind == "health check" and not self.rule.loopback and listeners.serves(found))
+
+    async def _command(self, words: tuple[str, ...], limit: float) -> tuple[int | None, str]:
+        """Run a command inside; return its exit code (None without one) and its output in one line."""
+        command = Command(self.engine, self.container, words)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, command.run)
+        try:
+            async with asyncio.timeout(limit):
+                code, text = await asyncio.shield(running)
+        except TimeoutError:
+            return None, f"no answer within {limit:g} s"
+        except EngineError as error:
+            return None, one_line(str(error))
+        finally:
+            command.close()
+            await asyncio.wait({running})
+            running.cancelled() or running.exception()  # asked for, so that asyncio does not complain about it
+        return code, one_line(text)
+
+    # listeners
+
+    async def _listeners(self) -> frozenset[Listener] | None:
+        """Return who listens in the container's namespace; None if there is no way to know."""
+        found = self._read()
+        if found is None and not self._inside:
+            self._place = await self._call(lambda: inspection.place(self.engine, self.container))
+            found = self._read()
+            if found is None and self._place.state.status != "running":
+                return frozenset()
+            self._inside = found is None
+        return await self._tables() if found is None and not self._blind else found
+
+    async def _tables(self) -> frozenset[Listener] | None:
+        """Read the tables by a command inside the container; None if it has no such program."""
+        command = Command(self.engine, self.container, listeners.READ_INSIDE)
+        try:
+            code, tables = await self._call(command.run)
+        except EngineError:
+            return frozenset()
+        self._blind = code in HAS_NO_PROGRAM
+        return None if self._blind else listeners.parse(tables)
+
+    def _read(self) -> frozenset[Listener] | None:
+        if self._place is None or not self._place.pid or self.engine.endpoint.elsewhere:
+            return None
+        return listeners.read(self.container, self._place.pid)
+
+    @property
+    def _look(self) -> float:
+        """Seconds until the next look at the listeners."""
+        return 5 * QUICK if self._inside else QUICK
+
+    # ports
+
+    async def _ports(self) -> str:
+        """
+        Ask the rule's ports until enough of them have proved themselves.
+
+        Where each port is wanted, one that does not listen is given up `PATIENCE` seconds after the first has proved
+        itself: files publish ports that nothing uses. Where none is insisted on, running that long is enough.
+        """
+        began, first = time.monotonic(), None
+        while True:
+            answers = await self._asked_all()
+            good = [answer.said for answer in answers if answer.good]
+            missing = [answer for answer in answers if not answer.good]
+            self.last = "; ".join(answer.said for answer in missing)
+            now = time.monotonic()
+            first = now if good and first is None else first
+            late = now - (began if first is None else first) >= PATIENCE and not any(one.listens for one in missing)
+            if good and (not missing or not self.rule.strict or late):
+                return "; ".join(
+                    good + ([f"{self.last} after {PATIENCE:g} s more"] if late and self.rule.strict else [])
+                )
+            if late and not good and not self.rule.strict:
+                return f"has run for {PATIENCE:g} s; {self.last}"
+            await asyncio.sleep(self._look)
+
+    async def _asked_all(self) -> list[Answer]:
+        try:
+            found = await self._listeners()
+        except EngineError as error:
+            return [Answer(good=False, listens=False, said=one_line(str(error)))]
+        return [await self._ask(port, found) for port in self.rule.ports]
+
+    async def _ask(self, port: Port, found: frozenset[Listener] | None) -> Answer:
+        target = self._target(port)
+        if found is None:
+            if target and not await port_answers.stays_open(*target):
+                return Answer(good=False, listens=False, said=f"port {port} accepts no connection")
+        elif not listeners.reached(port, found, loopback=self.rule.loopback):
+            hidden = listeners.reached(port, found, loopback=True)
+            why = "listens only on the container's loopback address" if hidden else "does not listen"
+            return Answer(good=False, listens=False, said=f"port {port} {why}")
+        if target is None or self.rule.kind == "tcp" or not (port.may_be_http or self.rule.hinted):
+            return Answer(good=True, listens=True, said=f"port {port} listens")
+        return await (self._websocket if self.rule.kind == "websocket" else self._http)(port, *target)
+
+    def _target(self, port: Port) -> tuple[str, int] | None:
+        """Return where this host reaches *port*; None if it does not, or not over TCP."""
+        place, away = self._place, self.engine.endpoint.elsewhere
+        if place is None or port.protocol != "tcp":
+            return None
+        published = place.published.get(f"{port.number}/tcp")
+        if published and away:
+            return (urlsplit(self.engine.endpoint.url).hostname or published[0], published[1])
+        return published or ((place.address, port.number) if place.address and not away else None)
+
+    async def _http(self, port: Port, host: str, number: int) -> Answer:
+        expected = port.usually_http or self.rule.hinted
+        limit, now = HTTP_PATIENCE if expected else OTHER_PATIENCE, time.monotonic()
+        began = self._asked.setdefault(port, now)
+        answer = await port_answers.get(host, number, self.rule.path, limit=limit)
+        said = f"port {port} listens: {answer.said}"
+        if answer.status:
+            return Answer(good=answer.status < self.rule.below, listens=True, said=said)
+        speaks_other = answer.other or not expected or time.monotonic() - began >= limit
+        return Answer(good=speaks_other and not self.rule.hinted, listens=True, said=said)
+
+    async def _websocket(self, port: Port, host: str, number: int) -> Answer:
+        failure = await port_answers.opens_websocket(host, number, self.rule.path, limit=HTTP_PATIENCE)
+        return Answer(good=not failure, listens=True, said=f"port {port}: {failure or 'a WebSocket opened'}")
+
+    # log and running
+
+    async def _log(self) -> str:
+        pattern = re.compile(self.rule.pattern)
+        self.last = "no line of its log matches yet"
+        while True:
+            place = await self._call(lambda: inspection.place(self.engine, self.container))
+            line = await self._matching(pattern, int(_time(place.state.started_at)))
+            if line is not None:
+                return f"its log says: {one_line(line)}"
+            await asyncio.sleep(FIRST)  # the log ended with the container, which may be restarted
+
+    async def _matching(self, pattern: re.Pattern[str], since: int) -> str | None:
+        stream = LogStream(self.engine, self.container, since=since)
+
+        def search() -> str | None:
+            texts = (line.partition(" ")[2] for line in stream)
+            return next((text for text in texts if pattern.search(text)), None)
+
+        running = asyncio.get_running_loop().run_in_executor(self._threads, search)
+        try:
+            return await asyncio.shield(running)
+        except EngineError:
+            return None
+        finally:
+            stream.close()
+            await asyncio.wait({running})
+            running.cancelled() or running.exception()  # as above
+
+    async def _runs(self) -> str:
+        """Wait until the container has run for the rule's time without a restart."""
+        since, started = time.monotonic(), ""
+        while True:
+            state = (await self._call(lambda: inspection.place(self.engine, self.container))).state
+            if state.started_at != started or state.status != "running":
+                since, started = time.monotonic(), state.started_at
+            here = not self.engine.endpoint.elsewhere
+            age = max(time.monotonic() - since, time.time() - _time(started) if here else 0.0)
+            if state.status == "running" and age >= self.rule.seconds:
+                return f"has run for {self.rule.seconds:g} s"
+            self.last = f"{state.status} for {age:.1f} s"
+            await asyncio.sleep(max(self.rule.seconds - age, QUICK))
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def growing() -> Iterator[float]:
+    """Yield the seconds between one command and the next, for ever."""
+    pause = FIRST
+    while True:
+        yield pause
+        pause = min(pause * GROWTH, LAST)
+
+
+def one_line(text: str) -> str:
+    """Return *text* in one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= WIDTH else f"{line[:WIDTH]}…"
+
+
+def _time(text: str) -> float:
+    """Return the Unix time of an RFC 3339 text of the engine's."""
+    return datetime.fromisoformat(text).timestamp()

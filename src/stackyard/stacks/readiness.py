@@ -1,0 +1,345 @@
+"""
+Readiness of a started Compose project, whatever services it has.
+
+After a start, or while one goes on, call `wait`::
+
+    ready = await readiness.wait(
+        engine,
+        [f"com.docker.compose.project={project}"],  # what all containers of the copy carry, and no others
+        model,                                      # the model that they were made from
+        deadline=60.0,
+        hints=parse_hints("stackyard.toml: ready", {"web": {"http": "/healthz"}}),  # stackyard.probes.hints
+        secrets=[password],                         # removed from every message
+        ready=lambda one: print(one),               # called as each service becomes ready
+    )
+    for one in ready.services: one.service, one.rule.kind, one.rule.why, one.seconds, one.how
+
+It starts nothing and changes nothing. Containers may appear and start while it waits; those of `docker compose run` do
+not count. A container that ended before the call counts as ended, so call it after such ones have been started again.
+
+Each container of a service must be ready. The wait ends at once with `NotReadyError` when a container has ended that
+must not have, or keeps restarting although all others are ready. The text names the service, its rule, its last answer,
+what waits for it, and its last log lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from stackyard.docker import inspection
+from stackyard.docker.records import Resource
+from stackyard.errors import NotReadyError, RefusedError
+from stackyard.probes.proof import Proof
+from stackyard.probes.rules import ImageFacts, Rule, conditions, rules_for
+from stackyard.project.model import copies_of
+from stackyard.stacks.diagnostics import collect, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from stackyard.docker import ContainerState, Engine
+    from stackyard.docker.inspection import Seen
+    from stackyard.probes.hints import Hint
+
+T = TypeVar("T")
+TICK: Final = 0.05  # seconds between two lists of the containers
+SLOW_TICK: Final = 0.2  # the same after `SLOW_AFTER` seconds
+SLOW_AFTER: Final = 10.0
+LOOP: Final = 3  # restarts that make a loop, if the last two came after all others were ready
+THREADS: Final = 4  # besides one for each container
+ENDED: Final = frozenset({"exited", "dead"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceReady:
+    """
+    One service that is ready.
+
+    Attributes:
+        service: Its name.
+        rule: What proved it.
+        seconds: From the start of the wait until its last container was ready.
+        how: What its last container showed.
+    """
+
+    service: str
+    rule: Rule
+    seconds: float
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.service} is ready after {self.seconds:.2f} s: {self.how} ({self.rule.why})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        rule = {"kind": self.rule.kind, "why": self.rule.why}
+        return {"service": self.service, "rule": rule, "seconds": round(self.seconds, 3), "how": self.how}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackReady:
+    """
+    A project that is ready.
+
+    Attributes:
+        services: Each service with at least one container, in the order in which they became ready.
+        seconds: Until the last of them was.
+    """
+
+    services: tuple[ServiceReady, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {"seconds": round(self.seconds, 3), "services": [one.to_json() for one in self.services]}
+
+
+async def wait(
+    engine: Engine,
+    labels: Sequence[str],
+    model: Mapping[str, Any],
+    *,
+    deadline: float,
+    hints: Mapping[str, Hint] | None = None,
+    secrets: Iterable[str] = (),
+    ready: Callable[[ServiceReady], object] | None = None,
+    began: float | None = None,
+) -> StackReady:
+    """
+    Wait until every service of *model* is ready.
+
+    Args:
+        engine: Where its containers are.
+        labels: Labels that all its containers carry and no others, as ``key=value``.
+        model: What `docker compose config --format json` made of the project.
+        deadline: Seconds from now until giving up.
+        hints: What the user's configuration says about services.
+        secrets: Values that no message may show.
+        ready: Called with each service as soon as it is ready.
+        began: What the seconds of the result count from, as `time.monotonic` tells it; now unless given.
+
+    Raises:
+        NotReadyError: If the deadline passed, a container ended that must not have, or one keeps restarting.
+        EngineError: If the engine does not answer.
+    """
+    count = sum(copies_of(service) for service in (model.get("services") or {}).values())
+    threads = ThreadPoolExecutor(max_workers=count + THREADS, thread_name_prefix="readiness")
+    try:
+        waiting = _Wait(engine, labels, model, threads, ready, time.monotonic() if began is None else began)
+        waiting.hints, waiting.secrets = hints or {}, [*secrets]
+        return await waiting.run(deadline)
+    finally:
+        threads.shutdown(wait=False)
+
+
+class _Container:
+    """One container while it is waited for."""
+
+    def __init__(self, seen: Seen, rule: Rule) -> None:
+        self.seen = seen
+        self.rule = rule
+        self.proof: Proof | None = None
+        self.task: asyncio.Task[str] | None = None
+        self.how: str | None = None
+        self.restarts = 0
+        self.settled: int | None = None  # its restarts when all others were ready
+        self.trouble = ""
+
+    @property
+    def last(self) -> str:
+        """The last answer, for a person."""
+        if self.trouble:
+            return self.trouble
+        if self.proof:
+            return self.proof.last
+        return "not started yet" if self.seen.status == "created" else f"still {self.seen.status}"
+
+
+class _FailureError(Exception):
+    """A container that makes further waiting useless."""
+
+
+class _Wait:
+    """One wait for all containers of a project."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        labels: Sequence[str],
+        model: Mapping[str, Any],
+        threads: ThreadPoolExecutor,
+        ready: Callable[[ServiceReady], object] | None,
+        began: float,
+    ) -> None:
+        self.engine = engine
+        self.labels = labels
+        self.model = model
+        self.hints: Mapping[str, Hint] = {}
+        self.secrets: list[str] = []
+        self.found: dict[str, _Container] = {}
+        self.ready: dict[str, ServiceReady] = {}
+        self.images: dict[str, ImageFacts] = {}
+        self.rules = rules_for(model, {})
+        self._threads = threads
+        self._told = ready
+        self._began = began
+
+    async def run(self, deadline: float) -> StackReady:
+        try:
+            async with asyncio.timeout(deadline):
+                await self._supervise()
+        except TimeoutError:
+            reason = f"not ready after {deadline:.3g} s: {', '.join(self._missing())}"
+        except _FailureError as error:
+            reason = str(error)
+        else:
+            ordered = sorted(self.ready.values(), key=lambda one: one.seconds)
+            return StackReady(services=tuple(ordered), seconds=max((one.seconds for one in ordered), default=0.0))
+        raise NotReadyError(await self._call(lambda: self._report(reason)))
+
+    async def _supervise(self) -> None:
+        """Watch; raise the first error of whatever runs at the same time."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._watch(group)
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    async def _watch(self, group: asyncio.TaskGroup) -> None:
+        """Look at all containers again and again until each is ready; start a proof for each that runs."""
+        while self._missing():
+            for seen in await self._call(lambda: inspection.seen(self.engine, self.labels)):
+                await self._look(group, seen)
+            self._note_ready()
+            tasks = [one.task for one in self.found.values() if one.task and not one.task.done()]
+            pause = TICK if time.monotonic() - self._began < SLOW_AFTER else SLOW_TICK
+            if tasks and self._missing():
+                await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                self._note_ready()
+            elif self._missing():
+                await asyncio.sleep(pause)
+        for one in self.found.values():
+            if one.task:
+                one.task.cancel()
+
+    async def _look(self, group: asyncio.TaskGroup, seen: Seen) -> None:
+        if seen.service not in self.rules:
+            return
+        one = self.found.get(seen.id)
+        if one is None:
+            one = self.found[seen.id] = _Container(seen, await self._rule(seen))
+        one.seen = seen
+        if seen.status == "running" and one.task is None and one.rule.kind != "exit 0":
+            one.proof = Proof(self.engine, seen.id, one.rule, self._threads)
+            one.task = group.create_task(one.proof.run())
+        if seen.status in ENDED or seen.status == "restarting":
+            await self._judge(one, seen.status)
+        elif seen.status == "running":
+            one.trouble = ""
+
+    async def _rule(self, seen: Seen) -> Rule:
+        """Return the rule of a container's service, now that its image is known."""
+        if seen.service not in self.images:
+            try:
+                answer = await self._call(lambda: inspection.image(self.engine, seen.image))
+                self.images[seen.service] = ImageFacts.from_inspect(answer)
+            except RefusedError:  # an image may be removed while its containers run
+                self.images[seen.service] = ImageFacts()
+            self.rules = rules_for(self.model, self.images, self.hints)
+        return self.rules[seen.service]
+
+    async def _judge(self, one: _Container, status: str) -> None:
+        """Decide what a container's end means."""
+        state = (await self._call(lambda: inspection.place(self.engine, one.seen.id))).state
+        if state.status in ENDED and state.exit_code == 0 and one.rule.may_end:
+            one.how = "ended with exit code 0"
+            return
+        if state.status == "running":  # started again in the meantime
+            return
+        one.trouble = _end(state)
+        if state.status in ENDED and status in ENDED:
+            raise _FailureError(f"not ready: {one.seen.service} {one.trouble}")
+        self._judge_restarts(one, state.restarts)
+
+    def _judge_restarts(self, one: _Container, restarts: int) -> None:
+        """Say that a container will not come up: nothing else is missing, and it has failed twice since."""
+        others = [other for other in self.found.values() if other is not one]
+        complete = all(name == one.seen.service or self._complete(name) for name in self.rules)
+        if not complete or any(other.how is None and not other.restarts for other in others):
+            one.restarts = max(one.restarts, restarts)
+            return
+        one.settled = restarts if one.settled is None else one.settled
+        one.restarts = restarts
+        if restarts >= max(LOOP, one.settled + 2):
+            raise _FailureError(f"not ready: {one.seen.service} keeps restarting: {one.trouble}")
+
+    def _note_ready(self) -> None:
+        for one in self.found.values():
+            if one.task and one.task.done() and not one.task.cancelled() and one.how is None:
+                one.how = one.task.result()
+        for name in self._missing():
+            if self._complete(name):
+                how = [one.how for one in self.found.values() if one.seen.service == name and one.how]
+                seconds = time.monotonic() - self._began
+                self.ready[name] = ServiceReady(service=name, rule=self.rules[name], seconds=seconds, how=how[-1])
+                if self._told is not None:
+                    self._told(self.ready[name])
+
+    def _complete(self, name: str) -> bool:
+        """Say whether as many containers of a service are ready as the model wants."""
+        own = [one.how is not None for one in self.found.values() if one.seen.service == name]
+        return all(own) and len(own) >= copies_of(self.model["services"][name])
+
+    def _missing(self) -> list[str]:
+        return [name for name in self.rules if name not in self.ready]
+
+    # what is said of a failure
+
+    def _report(self, reason: str) -> str:
+        """Return the text of a failure: the reason, each service that is not ready, and the log of those to blame."""
+        missing = [*self._missing()]
+        broken = [one for one in self.found.values() if one.trouble]
+        blamed = broken or [one for one in self.found.values() if one.how is None and one.proof]
+        lines = [reason]
+        for name in dict.fromkeys([*(one.seen.service for one in broken), *missing]):
+            lines += self._lines(name)
+        resources = [_resource(one) for one in blamed]
+        lines += [str(found) for found in collect(self.engine, resources, secrets=self.secrets)]
+        return redact("\n".join(lines), [secret for secret in self.secrets if secret])
+
+    def _lines(self, name: str) -> list[str]:
+        own = [one for one in self.found.values() if one.seen.service == name and (one.how is None or one.trouble)]
+        last = own[0].last if own else "has no container yet"
+        lines = [f"  {name}: {last}", f"    rule: {self.rules[name].why}"]
+        awaiting = waits_for(self.model, name)
+        return [*lines, f"    waits for it: {', '.join(awaiting)}"] if awaiting else lines
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def waits_for(model: Mapping[str, Any], name: str) -> list[str]:
+    """Return the services that wait for *name*, directly or through others, by `depends_on`."""
+    waiting, found = conditions(model), list[str]()
+    new = [name]
+    while new:
+        new = [other for one in new for other in waiting.get(one, {}) if other not in found and other != name]
+        new = list(dict.fromkeys(new))
+        found += new
+    return found
+
+
+def _end(state: ContainerState) -> str:
+    parts = [f"ended with exit code {state.exit_code}"]
+    parts += ["killed at its memory limit"] if state.oom_killed else []
+    parts += [f"restarted {state.restarts} times"] if state.restarts else []
+    parts += [state.error] if state.error else []
+    return ", ".join(parts)
+
+
+def _resource(one: _Container) -> Resource:
+    return Resource(kind="container", id=one.seen.id, name=one.seen.name, labels={})
