@@ -31,7 +31,7 @@ Switch = Literal["on", "off"]
 LARGEST_BLOCK: Final = 100  # ports
 MOST_STARTS: Final = 1000  # at once: more is no limit, and off says so
 NAMED_PORTS: Final = 5  # postgres, redis, backend, auth, websocket: the least a block can hold
-SUBNET_PREFIX: Final = 28  # 13 addresses for containers: the pod, and room for what a project adds
+SUBNET_PREFIX: Final = 28  # 13 addresses for containers: the services, and room for what a project adds
 DEFAULT_POOL: Final = "9500-9999"
 DEFAULT_BLOCK: Final = "10"
 DEFAULT_SUBNETS: Final = "10.213.0.0/17"
@@ -44,7 +44,7 @@ _LIKE: Final = 0.75  # how much alike two names are, from 0 to 1, for one to be 
 _HANDED: Final = re.compile(
     r"LEASE|CHECKOUT|PARALLEL_ID|ENVIRONMENT|HOST|OWNER|CREATED|PORTS|SUBNET|MEMORY_MB|SECRETS_DIR|ALLOWED_ORIGIN|FLAVOUR"
     r"|RESTART|RESTART_COMMAND|PAYLOAD|CRASH_AT|FULL|NOX_INSIDE|BENCH_PYTHON|SPARE_PORT_\d+|(JWT|HEALTH|DATA)_\w+"
-    r"|(POSTGRES|REDIS|AUTH|BACKEND|WEBSOCKET)_\w+|IMAGE_(POSTGRES|REDIS|AUTH|BACKEND|POD)"
+    r"|(POSTGRES|REDIS|AUTH|BACKEND|WEBSOCKET)_\w+|IMAGE_(POSTGRES|REDIS|AUTH|BACKEND)"
 )
 
 

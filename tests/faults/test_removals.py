@@ -68,7 +68,7 @@ def test_a_container_deaf_to_sigterm_is_gone_soon(yard: Yard) -> None:
     stack = changed(yard.stack(), {"auth": deaf})
     stack.compose.model()
     stack.engine.api  # noqa: B018 - connects, so that only the removal is timed
-    start = yard.start(stack.compose.command("up", "--detach", "--no-build", "--no-deps", "pod", "auth"))
+    start = yard.start(stack.compose.command("up", "--detach", "--no-build", "--no-deps", "auth"))
     assert finish(start)[0] == 0
 
     removal = stack.down()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tests.faults.fault_yard import CLEAN, finish, until
 
-from stackyard._util import process
+from stackyard.docker.records import SERVICE_LABEL
 from stackyard.stacks.stack import PROBED
 
 if TYPE_CHECKING:
@@ -76,10 +76,8 @@ def test_a_paused_database_recovers(stack: Stack) -> None:
 def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack) -> None:
     (identity,) = yard.spared
     beside = yard.book.find(identity).url("backend")
-    namespace = f"/proc/{yard.engine.api.inspect_container(stack.container('pod').id)['State']['Pid']}/ns/net"
-    rule = ["INPUT", "--protocol", "tcp", "--dport", "5432", "--jump", "DROP"]
-    filtering = ["nsenter", f"--net={namespace}", "iptables"]
-    process.run([*filtering, "--insert", *rule], deadline=10)
+    network, database = f"{stack.lease.project}_platform", stack.container("postgres").id
+    yard.engine.api.disconnect_container_from_network(database, network)
     answers = []
 
     def cut_off() -> bool:
@@ -87,7 +85,7 @@ def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack
         return httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 503
 
     until(cut_off, pause=0.1)
-    process.run([*filtering, "--delete", *rule], deadline=10)
+    yard.engine.api.connect_container_to_network(database, network, aliases=["postgres"])
     until(lambda: httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 200, pause=0.1)
     answers += [httpx.get(f"{beside}/readyz").status_code for _ in range(20)]
 
@@ -159,7 +157,7 @@ def test_one_stack_reaches_nothing_of_another(yard: Yard, stack: Stack) -> None:
 
 def address_of(lease: Lease, service: str, yard: Yard) -> tuple[str, int]:
     """Return where a service listens in its stack's own network."""
-    labels = [f"stackyard.lease={lease.id}", "com.docker.compose.service=pod"]
+    labels = [f"stackyard.lease={lease.id}", f"{SERVICE_LABEL}={service}"]
     (container,) = yard.engine.containers(labels)
     (network,) = yard.engine.api.inspect_container(container.id)["NetworkSettings"]["Networks"].values()
     return network["IPAddress"], {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}[service]

@@ -14,8 +14,6 @@ from stackyard.project.environments import load_all, parse_env
 if TYPE_CHECKING:
     from pathlib import Path
 
-LISTENING = {5432: "postgres", 6379: "redis", 8000: "backend", 8001: "auth"}  # in the pod
-
 
 def accepted_lines(count: int) -> list[str]:
     """Return random assignments V0, V1, ... that the parser accepts, in every form it knows."""
@@ -55,8 +53,8 @@ def test_compose_starts_with_each_env_file_the_services_of_its_profile() -> None
         command = ["docker", "compose", "-f", str(environment.compose_file), "--env-file", str(environment.env_file)]
         model = json.loads(process.run([*command, "config", "--format", "json"], deadline=60).stdout)
 
-        published = {LISTENING[port["target"]]: int(port["published"]) for port in model["services"]["pod"]["ports"]}
-        assert published == dict(environment.ports)
-        assert model["services"].keys() == {"pod", *environment.ports}
+        services = model["services"]
+        published = {name: [int(port["published"]) for port in part["ports"]] for name, part in services.items()}
+        assert published == {name: [port] for name, port in environment.ports.items()}
         assert model["name"] == f"stackyard-{environment.name}"
         assert model["networks"]["platform"]["ipam"]["config"] == [{"subnet": environment.subnet}]

@@ -32,7 +32,7 @@ LIVES = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=["test", "alpine-test", "dev"])
+@pytest.fixture(params=["test", "alpine-test", "ci", "dev"])
 def both(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Stack, Stack]]:
@@ -75,9 +75,8 @@ def _everything(stack: Stack) -> dict[str, Any]:
     """Return each field the engine holds of a stack under its path, the lease's own values replaced by their names."""
     api = stack.engine.api
     found: dict[str, Any] = {}
-    pod = stack.container("pod").id
     for item in stack.engine.everything(stack.labels):
-        answer = _without_lives(item.kind, getattr(api, f"inspect_{item.kind}")(item.id), pod)
+        answer = _without_lives(item.kind, getattr(api, f"inspect_{item.kind}")(item.id))
         found |= _fields(f"{item.kind} {_neutral(item.name, stack)}", json.loads(_neutral(json.dumps(answer), stack)))
     return found
 
@@ -88,7 +87,7 @@ def _fields(path: str, value: Any) -> dict[str, Any]:
     return {key: leaf for name, part in value.items() for key, leaf in _fields(f"{path}.{name}", part).items()}
 
 
-def _without_lives(kind: str, answer: dict[str, Any], pod: str) -> dict[str, Any]:
+def _without_lives(kind: str, answer: dict[str, Any]) -> dict[str, Any]:
     if kind == "container":
         networks = answer["NetworkSettings"]["Networks"]
         kept = {key: value for key, value in answer.items() if key not in LIVES}
@@ -96,11 +95,12 @@ def _without_lives(kind: str, answer: dict[str, Any], pod: str) -> dict[str, Any
         kept["Config"]["Hostname"] = len(kept["Config"]["Hostname"])
         host = kept["HostConfig"]
         host |= {name: sorted(host.get(name) or [], key=str) for name in ("Mounts", "ExtraHosts")}
-        host["NetworkMode"] = host["NetworkMode"].replace(pod, "<pod>")
         kept["Mounts"] = sorted(kept["Mounts"], key=str)
         kept["Aliases"] = {name: set(net["Aliases"]) - {answer["Id"][:12]} for name, net in networks.items()}
         kept["Aliases"] = {name: sorted(aliases) for name, aliases in kept["Aliases"].items()}
         labels = kept["Config"]["Labels"]
+        needs = "com.docker.compose.depends_on"  # Compose writes them in any order
+        labels[needs] = sorted(labels[needs].split(","))
     else:
         kept = {key: value for key, value in answer.items() if key not in {"Id", "Created", "CreatedAt", "Containers"}}
         labels = kept["Labels"]

@@ -25,8 +25,6 @@ AWKWARD = {
 }
 NAMES = sorted([*AWKWARD, "STACKYARD_POSTGRES_URL", "STACKYARD_PORTS", "STACKYARD_OWNER", "STACKYARD_JWT_KEY"])
 
-LISTENING = {5432: "postgres", 6379: "redis", 8000: "backend", 8001: "auth"}  # in the pod
-
 
 @pytest.fixture
 def book(tmp_path: Path) -> LeaseBook:
@@ -58,8 +56,9 @@ def test_the_compose_file_of_the_platform_takes_everything_from_the_lease(book: 
 
     model = json.loads(process.run([*words, "--format", "json"], deadline=60).stdout)
 
-    published = {LISTENING[port["target"]]: port["published"] for port in model["services"]["pod"]["ports"]}
-    assert published == {name: str(port) for name, port in lease.ports.items() if name != "websocket"}
+    services = model["services"]
+    published = {name: [port["published"] for port in part["ports"]] for name, part in services.items()}
+    assert published == {name: [str(port)] for name, port in lease.ports.items() if name != "websocket"}
     assert model["networks"]["platform"]["ipam"]["config"] == [{"subnet": lease.subnet}]
     assert model["name"] == lease.project
     assert {secret["file"] for secret in model["secrets"].values()} == {

@@ -51,9 +51,9 @@ def test_a_stack_comes_up_usable_and_goes_without_a_trace(new_stack: Callable[[]
     outcome = stack.down()
 
     assert answer.status_code == 200
-    assert [state.service for state in states] == ["auth", "backend", "pod", "postgres", "redis"]
+    assert [state.service for state in states] == ["auth", "backend", "postgres", "redis"]
     assert startup.seconds <= stack.environment.budget.startup_s
-    assert len(outcome.removed) == 6
+    assert len(outcome.removed) == 5
     assert engine.everything(stack.labels) == []
     with pytest.raises(LeaseNotFoundError):
         stack.book.find(stack.lease.id)
@@ -82,26 +82,22 @@ async def _connect(url: str) -> None:
     await connection.close()
 
 
-def test_any_service_and_the_pod_itself_can_be_restarted(new_stack: Callable[[], Stack]) -> None:
+@pytest.mark.parametrize("service", ["postgres", "redis", "auth", "backend"])
+def test_any_service_is_restarted_alone(new_stack: Callable[[], Stack], service: str) -> None:
     stack = new_stack()
     stack.up()
     before = {state.service: state.started_at for state in stack.status()}
 
-    stack.restart("redis")
+    stack.restart(service)
     stack.wait(deadline=30)
-    alone = {state.service for state in stack.status() if state.started_at != before[state.service]}
-    stack.restart("pod")
-    stack.wait(deadline=30)
-    together = {state.service for state in stack.status() if state.started_at != before[state.service]}
 
-    assert alone == {"redis"}
-    assert together == set(before)
+    assert {state.service for state in stack.status() if state.started_at != before[state.service]} == {service}
 
 
 def test_every_container_is_confined_as_the_compose_file_says(new_stack: Callable[[], Stack], engine: Engine) -> None:
     stack = new_stack()
     stack.up()
-    for service in ("pod", "postgres", "redis", "auth", "backend"):
+    for service in ("postgres", "redis", "auth", "backend"):
         facts = engine.api.inspect_container(stack.container(service).id)
         host = facts["HostConfig"]
         bound = [entry["HostIp"] for entries in (host["PortBindings"] or {}).values() for entry in entries]
@@ -116,7 +112,7 @@ def test_every_container_is_confined_as_the_compose_file_says(new_stack: Callabl
         assert host["Memory"] == host["MemorySwap"] > 0
         assert host["PidsLimit"] > 0
         assert host["NanoCpus"] > 0
-        assert set(bound) == ({"127.0.0.1"} if service == "pod" else set())
+        assert bound == ["127.0.0.1"]
         assert not [secret for secret in secrets if secret in str(facts)]
 
 
@@ -173,7 +169,7 @@ def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[
     stack, foreign = new_stack(), new_stack()
     stack.up()
     foreign.up()
-    network, guest = f"{stack.lease.project}_platform", foreign.container("pod").id
+    network, guest = f"{stack.lease.project}_platform", foreign.container("redis").id
     engine.api.connect_container_to_network(guest, network)
 
     outcome = stack.down()
@@ -182,7 +178,7 @@ def test_a_foreign_container_in_the_network_keeps_the_lease(new_stack: Callable[
     later = stack.down()
 
     assert [item.kind for item in outcome.left] == ["network"]
-    assert foreign.container("pod").name in outcome.left[0].reason
+    assert foreign.container("redis").name in outcome.left[0].reason
     assert still.id == stack.lease.id
     assert (later.left, later.leases) == ([], [stack.lease.id])
 
@@ -196,5 +192,5 @@ def test_plain_compose_starts_the_same_file_by_itself(new_stack: Callable[[], St
     health = {state.service: state.health for state in stack.status()}
     process.run(compose.command("down", "-v", "-t", "1"), deadline=60)
 
-    assert health == dict.fromkeys(("auth", "backend", "pod", "postgres", "redis"), "healthy")
+    assert health == dict.fromkeys(("auth", "backend", "postgres", "redis"), "healthy")
     assert engine.everything(stack.labels) == []

@@ -89,7 +89,7 @@ class FakeEngine:
         ports = [{"PublicPort": 5433, "PrivatePort": 5432}, {"PrivatePort": 9}]
         return {
             "Id": identity, "Names": [f"/{identity}"], "Labels": row["labels"], "State": row["state"]["Status"],
-            "Status": row["text"], "Ports": ports, "HostConfig": {"NetworkMode": row.get("mode", "bridge")},
+            "Status": row["text"], "Ports": ports, "HostConfig": {"NetworkMode": "bridge"},
         }  # fmt: skip
 
     def _disconnect(self, network: str, container: str) -> tuple[int, Any]:

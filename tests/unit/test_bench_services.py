@@ -230,10 +230,9 @@ def container(service: str) -> Resource:
     return Resource(kind="container", id=f"c-{service}", name=service, labels=labels)
 
 
-def facts(address: str, *, running: bool = True, mode: str = "platform") -> dict[str, Any]:
+def facts(address: str, *, running: bool = True) -> dict[str, Any]:
     return {
         "NetworkSettings": {"Networks": {"platform": {"IPAddress": address}}},
-        "HostConfig": {"NetworkMode": mode},
         "State": {"Running": running, "StartedAt": "2026-11-23T16:00:00.123456789Z"},
     }
 
@@ -242,8 +241,7 @@ def test_the_watch_sees_when_a_service_runs_and_when_it_accepts(monkeypatch: pyt
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(services, "LISTENING", {"redis": server.getsockname()[1], "auth": 1})
         answers = {
-            "c-redis": iter([facts("", running=False, mode="container:c-pod"), facts("", mode="container:c-pod")]),
-            "c-pod": iter([facts("127.0.0.1")] * 2),
+            "c-redis": iter([facts("", running=False), facts("127.0.0.1")]),
             "c-auth": iter([facts("127.0.0.1")]),
         }
         api = SimpleNamespace(inspect_container=lambda identity: next(answers[identity]))

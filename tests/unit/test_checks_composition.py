@@ -136,24 +136,6 @@ def test_a_network_without_labels_is_found() -> None:
     assert [check for check, _ in found(bare)] == ["compose-labels"]
 
 
-def grouped(**modes: str) -> Model:
-    annotations = {composition.SHIM_GROUP: "shop"}
-    services = {
-        name: copy.deepcopy(SOUND) | {"annotations": annotations, "network_mode": mode} for name, mode in modes.items()
-    }
-    return replace(model(), services=services)
-
-
-def test_services_of_one_shim_that_start_at_once_are_found() -> None:
-    assert found(grouped(auth="service:pod", backend="service:pod")) == [
-        ("compose-shim", "auth, backend: start at once in shop")
-    ]
-
-
-def test_services_that_join_the_one_that_brings_their_shim_are_fine() -> None:
-    assert found(grouped(pod="", auth="service:pod", backend="service:pod")) == []
-
-
 def test_an_image_by_digest_and_an_environment_that_restarts_are_fine() -> None:
     kept = replace(model(image="x@sha256:00", restart="unless-stopped"), restart="unless-stopped")
 

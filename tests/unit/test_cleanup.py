@@ -134,17 +134,6 @@ def test_a_network_goes_as_soon_as_its_containers_are_off_it(fake_engine: FakeEn
     ]  # fmt: skip
 
 
-def test_only_who_is_on_a_network_is_taken_off_it(fake_engine: FakeEngine, engine: Engine) -> None:
-    fake_engine.network("net", users=("pod-l1",))
-    fake_engine.container("pod")
-    fake_engine.container("redis")["mode"] = "container:pod-l1"
-
-    outcome = removal.remove(engine, HELD, sleep=no_sleep)
-
-    assert (len(outcome.removed), outcome.left) == (3, [])
-    assert [request.endswith("/networks/net/disconnect") for request in fake_engine.requests].count(True) == 1
-
-
 def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.network("net")
     fake_engine.networks["net"]["Containers"]["ep-4711"] = {"Name": "auth-l1"}

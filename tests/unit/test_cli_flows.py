@@ -335,7 +335,7 @@ def test_the_dev_of_another_book_has_the_fixed_ports_and_is_named(
 ) -> None:
     del yard
     environment = Environment.load("dev")
-    labels = fake_engine.container("pod", "dev-0badca")["labels"]
+    labels = fake_engine.container("redis", "dev-0badca")["labels"]
     labels |= {
         "stackyard.host": "0ther", "stackyard.environment": "dev", "stackyard.checkout": "/home/eve/work",
         "stackyard.ports": ports_text(environment.ports, ()),

@@ -204,16 +204,15 @@ def test_logs_ports_and_subnets_come_as_plain_values(fake_engine: FakeEngine, en
     assert engine.version() == "26.1.5"
 
 
-def test_a_restart_takes_those_along_that_share_the_network_namespace(fake_engine: FakeEngine, engine: Engine) -> None:
-    fake_engine.container("pod")
-    fake_engine.container("redis")["mode"] = "container:pod-l1"
-    fake_engine.container("other")
+def test_a_restart_is_of_one_container_alone(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("redis")
+    fake_engine.container("auth")
     fake_engine.requests.clear()
 
-    engine.restart("pod-l1")
+    engine.restart("redis-l1")
 
     restarted = [request.split("/")[3] for request in fake_engine.requests if request.endswith("/restart")]
-    assert restarted == ["pod-l1", "redis-l1"]
+    assert restarted == ["redis-l1"]
 
 
 def test_each_does_all_and_returns_the_refusals() -> None:

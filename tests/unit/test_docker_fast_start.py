@@ -105,14 +105,18 @@ def test_a_key_becomes_what_compose_makes_of_it(key: str, value: Any, host: str,
     assert made_of(**{key: value})["HostConfig"][host] == expected
 
 
-def test_a_service_joins_the_network_namespace_of_another() -> None:
-    found = {plan.service: plan for plan in blueprint_of(model(networks=None, network_mode="service:redis")).containers}
+def test_a_service_comes_after_those_it_depends_on_and_names_them_as_compose_does() -> None:
+    needs = {
+        "redis": {"condition": "service_healthy", "required": True, "restart": True},
+        "postgres": {"condition": "service_healthy", "required": True},
+        "of another profile": {"condition": "service_started", "required": False},
+    }
+    found = {plan.service: plan for plan in blueprint_of(model(depends_on=needs)).containers}
 
-    assert {service: plan.joins for service, plan in found.items() if plan.joins} == {"auth": "redis"}
-    config = found["auth"].config
-    assert config["HostConfig"]["NetworkMode"] == f"container:{found['redis'].name}"
-    assert config["Labels"]["com.docker.compose.depends_on"] == "redis:service_started:true"
-    assert "NetworkingConfig" not in config
+    assert {service: plan.after for service, plan in found.items() if plan.after} == {"auth": ("redis", "postgres")}
+    noted = {service: plan.config["Labels"]["com.docker.compose.depends_on"] for service, plan in found.items()}
+    assert noted["auth"] == "redis:service_started:true,postgres:service_started:false"
+    assert noted["redis"] == ""
 
 
 def test_names_of_hosts_are_given_as_the_engine_has_them() -> None:
@@ -136,8 +140,8 @@ def test_health_checks_count_in_nanoseconds() -> None:
         ({"environment": {"HOME": None}}, "services.auth.environment.HOME"),
         ({"networks": {"platform": None, "other": None}}, "services.auth.networks"),
         ({"networks": None, "network_mode": "host"}, "services.auth.network_mode"),
-        ({"networks": None, "network_mode": "service:nobody", "links": ["redis"]}, "services.auth.links"),
-        ({"network_mode": "service:redis"}, "services.auth.network_mode"),
+        ({"networks": None, "network_mode": "service:redis"}, "services.auth.network_mode"),
+        ({"links": ["redis"]}, "services.auth.links"),
         ({"networks": {"platform": {"ipv4_address": "10.0.0.1"}}}, "services.auth.networks.platform.ipv4_address"),
         ({"ports": [{"target": 80}]}, "services.auth.ports"),
         ({"ports": [{"target": 80, "published": "80-90"}]}, "services.auth.ports"),

@@ -72,40 +72,12 @@ def test_a_second_start_of_one_stack_asks_what_stands(stack: Stack, tmp_path: Pa
     assert len(fake_engine.created) == made
 
 
-JOINING = {"networks": None, "network_mode": "service:redis"}
-
-
-def test_a_service_that_joins_another_is_made_and_started_after_it(
-    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
-) -> None:
-    install_compose(tmp_path, model(**JOINING))
+def test_a_service_is_started_after_those_it_depends_on(stack: Stack, tmp_path: Path) -> None:
+    install_compose(tmp_path, model(depends_on={"redis": {"condition": "service_healthy"}}))
 
     steps = stack.up().steps
 
-    assert steps["create auth"][0] >= steps["create redis"][1]
     assert steps["start auth"][0] >= steps["start redis"][1]
-    modes = {
-        name: body["HostConfig"]["NetworkMode"] for kind, name, body in fake_engine.created if kind == "containers"
-    }
-    project = stack.lease.project
-    assert modes[f"{project}-auth-1"] == f"container:{project}-redis-1"
-
-
-def test_who_holds_a_namespace_is_revived_before_those_who_join_it(
-    stack: Stack, tmp_path: Path, fake_engine: FakeEngine
-) -> None:
-    install_compose(tmp_path, model(**JOINING))
-    lease = stack.book.acquire(stack.environment, ttl=60, force=True)
-    standing = Stack(stack.environment, lease, stack.book, stack.engine)
-    standing.up()
-    for service in ("auth", "redis"):
-        fake_engine.containers[f"{lease.project}-{service}-1"]["state"]["Status"] = "exited"
-    fake_engine.requests.clear()
-
-    standing.up()
-
-    restarted = [request.split("/")[3] for request in fake_engine.requests if request.endswith("/restart")]
-    assert restarted[:2] == [f"{lease.project}-redis-1", f"{lease.project}-auth-1"]
 
 
 def test_a_service_that_waits_to_be_revived_is_not_in_trouble(

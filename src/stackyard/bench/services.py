@@ -85,9 +85,7 @@ class Watch:
     def _inspect(self, service: str, container: str) -> None:
         # the published port accepts connections before the service listens; the container's own address does not
         facts = self.engine.api.inspect_container(container)
-        kind, _, holder = facts["HostConfig"]["NetworkMode"].partition(":")
-        wired = self.engine.api.inspect_container(holder) if kind == "container" else facts
-        addresses = [end["IPAddress"] for end in wired["NetworkSettings"]["Networks"].values() if end["IPAddress"]]
+        addresses = [end["IPAddress"] for end in facts["NetworkSettings"]["Networks"].values() if end["IPAddress"]]
         if facts["State"]["Running"] and addresses:
             self._found[service] = addresses[0]
             self.started[service] = _moment(facts["State"]["StartedAt"])

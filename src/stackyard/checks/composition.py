@@ -31,7 +31,6 @@ LIMITS: Final = ("mem_limit", "memswap_limit", "cpus", "pids_limit")
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 UNITS: Final = {"": 1.0, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 HOST_NAMESPACES: Final = ("network_mode", "pid", "ipc", "userns_mode", "uts")
-SHIM_GROUP: Final = "io.containerd.runc.v2.group"  # containerd starts one shim for all containers of a group
 NUMBER: Final = re.compile(r"0*[1-9]\d*(:\d+)?")
 INTERVAL_S: Final = (1.0, 60.0)  # more often costs CPU, more seldom sees nothing
 DETECTION_S: Final = 120.0  # until a service that stopped answering is called unhealthy
@@ -305,26 +304,8 @@ def logging(model: Model) -> Iterator[str]:
             yield f"{name}: max-size {options.get('max-size')}, max-file {options.get('max-file')}"
 
 
-@check(
-    "compose-shim",
-    "services of one shim join the network namespace of one among them",
-    fix=f"write network_mode: service:NAME, or leave out the annotation {SHIM_GROUP}",
-)
-def shim(model: Model) -> Iterator[str]:
-    """Two of a group that start before it has a shim can each remove the other's socket; one start then fails."""
-    groups: dict[str, list[str]] = {}
-    for name, notes in model.each("annotations"):
-        if group := (notes or {}).get(SHIM_GROUP):
-            groups.setdefault(group, []).append(name)
-    for group, members in groups.items():
-        joins = {name: str(model.services[name].get("network_mode")).removeprefix("service:") for name in members}
-        starters = [name for name in members if joins[name] not in members]
-        if len(starters) > 1:
-            yield f"{', '.join(starters)}: start at once in {group}"
-
-
 CHECKS: Final = (
     limits, reservations, memory, health, loopback, profiles, labels, container_name, restart, image, confinement,
-    secret, logging, shim,
+    secret, logging,
 )  # fmt: skip
 FILE_CHECKS: Final = (lint,)

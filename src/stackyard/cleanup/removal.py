@@ -179,7 +179,7 @@ def _remove_containers_and_networks(
 
 
 def _detach(engine: Engine, nets: Sequence[Resource], container: Resource) -> None:
-    for network in () if container.joins else nets:
+    for network in nets:
         with contextlib.suppress(EngineError):  # its removal takes it off as well, or says why not
             networks.detach(engine, network, container.id)
 

@@ -12,11 +12,8 @@ from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-# Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
-RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +89,24 @@ def _model(done: process.Completed) -> dict[str, Any]:
 
 def start_at_once(file: Path, directory: Path) -> Path:
     """
-    Write an override into *directory* that frees every service of *file* from its `depends_on`.
+    Write an override into *directory* with which a service of *file* starts once those that it depends on run.
+
+    Other conditions wait for health checks; probes from the host find out sooner.
 
     Raises:
         ConfigError: If *file* is no Compose file.
     """
     override = directory / "at-once.yml"
-    services = sorted(_dependent_services(file))
-    body = "".join(RESET_DEPENDENCIES.format(service=json.dumps(name)) for name in services)
-    override.write_text(f"services:\n{body}" if body else "services: {}\n", encoding="utf-8")
+    started = {"condition": "service_started"}
+    services = {
+        name: {"depends_on": dict.fromkeys(others, started)} for name, others in _dependent_services(file).items()
+    }
+    override.write_text(json.dumps({"services": services}), encoding="utf-8")
     return override
 
 
-def _dependent_services(file: Path) -> Iterable[str]:
+def _dependent_services(file: Path) -> Mapping[str, Sequence[str]]:
+    """Return each service of *file* that depends on others, and these."""
     import yaml
 
     try:
@@ -114,7 +116,8 @@ def _dependent_services(file: Path) -> Iterable[str]:
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(str(file), "services", services, "must be a mapping of services")
-    return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
+    found = {name: service.get("depends_on") for name, service in services.items() if isinstance(service, dict)}
+    return {name: list(others) for name, others in found.items() if isinstance(others, dict | list)}
 
 
 def check_plugin(*, deadline: float = 10.0) -> None:

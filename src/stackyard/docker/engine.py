@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
 KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
-SHARED: Final = "container:"  # begins the network mode of a container that shares another's namespace
 T = TypeVar("T")
 WIDTH: Final = 300  # characters of a reason
 # what reading a wrong answer raises, here or in the library
@@ -235,19 +234,14 @@ class Engine:
 
     def restart(self, container: str, *, grace: int = 3) -> None:
         """
-        Restart a container, and after it those that share its network namespace, for theirs is gone then.
+        Restart one container.
 
         Args:
             container: Its id.
-            grace: Seconds each gets to end by itself.
+            grace: Seconds it gets to end by itself.
         """
-        with self._plain_errors(f"restarting container {container[:40]}", changes=True):
-            with allowing(extra=grace):
-                self.api.restart(container, timeout=grace)
-            rows = [*Part(self.api.containers(all=True)).items()]
-            joined = [row.text("Id") for row in rows if _network_mode(row) == f"{SHARED}{container}"]
-        for identity in joined:
-            self.restart(identity, grace=grace)
+        with self._plain_errors(f"restarting container {container[:40]}", changes=True), allowing(extra=grace):
+            self.api.restart(container, timeout=grace)
 
     def published_ports(self) -> set[int]:
         """Return every host port any running container publishes."""
@@ -269,9 +263,11 @@ class Engine:
 def _container(row: Part) -> Resource:
     names = row.get("Names").words()
     return Resource(
-        kind="container", id=row.text("Id"), name=names[0].lstrip("/") if names else row.text("Id")[:12],
-        labels=row.get("Labels").texts(), joins=_network_mode(row).startswith(SHARED),
-    )  # fmt: skip
+        kind="container",
+        id=row.text("Id"),
+        name=names[0].lstrip("/") if names else row.text("Id")[:12],
+        labels=row.get("Labels").texts(),
+    )
 
 
 def _service(row: Part) -> Resource:
@@ -286,11 +282,6 @@ def _in_trouble(row: Part) -> bool:
 
 def _named(kind: Kind, identity: str, row: Part) -> Resource:
     return Resource(kind=kind, id=identity, name=row.text("Name"), labels=row.get("Labels").texts())
-
-
-def _network_mode(row: Part) -> str:
-    host = row.get("HostConfig")
-    return host.text("NetworkMode", "") if host.value is not None else ""
 
 
 @contextlib.contextmanager

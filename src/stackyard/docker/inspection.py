@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.answers import Part
-from stackyard.docker.engine import SHARED, plain_errors
+from stackyard.docker.engine import plain_errors
 from stackyard.docker.records import SERVICE_LABEL, ContainerState
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.engine import Engine
 
+SHARED: Final = "container:"  # begins the network mode of a container that shares another's namespace
 ONE_OFF_LABEL: Final = "com.docker.compose.oneoff"
 ANYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 

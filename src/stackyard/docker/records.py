@@ -25,14 +25,12 @@ class Resource:
         id: The engine's id; a volume's name.
         name: The name a person knows it by.
         labels: All its labels.
-        joins: Whether it is a container that shares another's network namespace, and so is on no network itself.
     """
 
     kind: Kind
     id: str
     name: str
     labels: Mapping[str, str]
-    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ class Start:
             asking = cast("Engine", Asking(self.engine, self.lease))
             await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
         elif self._stands(blueprint):
-            await asyncio.to_thread(self._revive, blueprint)
+            await asyncio.to_thread(self._revive)
             self._by = "nobody: it stood already"
         else:
             self._by = "compose: existing containers differ from the model"
@@ -159,10 +159,9 @@ class Start:
         found = {item.labels.get(SERVICE_LABEL): item.labels.get(HASH_LABEL) for item in self.standing}
         return all(found.get(plan.service) == plan.config["Labels"][HASH_LABEL] for plan in blueprint.containers)
 
-    def _revive(self, blueprint: Blueprint) -> None:
-        """Restart the services that have ended; first those whose network namespace others share."""
-        joining = {plan.service for plan in blueprint.containers if plan.joins}
-        for item in sorted(self.standing, key=lambda item: item.labels.get(SERVICE_LABEL) in joining):
+    def _revive(self) -> None:
+        """Restart the services that have ended."""
+        for item in self.standing:
             if item.kind == "container" and self.engine.state(item.id).status != "running":
                 self.engine.restart(item.id)
 

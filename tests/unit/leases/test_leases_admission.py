@@ -214,8 +214,8 @@ def test_a_host_that_tells_nothing_readable_is_unknown(tmp_path: Path, text: str
 def test_the_platforms_stacks_book_what_the_compose_file_reserves() -> None:
     environment = Environment.load("test", ROOT)
 
-    # 40m + 8m + 32m + 32m + the pod's 6m; auth's and backend's are merged in
-    assert environment.reserve_mb == -(-118 * 2**20 // 10**6)
+    # 40m + 8m + 32m + 32m; auth's and backend's are merged in
+    assert environment.reserve_mb == -(-112 * 2**20 // 10**6)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_task_says_what_fits_and_what_limits(
 
     env.capacity(Context(), json=True)
     told = json.loads(capsys.readouterr().out)
-    assert (told["stacks"], told["limit"], told["reserve_bytes"]) == (2, "slots", 124_000_000)
+    assert (told["stacks"], told["limit"], told["reserve_bytes"]) == (2, "slots", 118_000_000)
     monkeypatch.setattr(host_ports, "host_memory", lambda: None)
     env.capacity(Context())
     assert "memory    no limit known" in capsys.readouterr().out

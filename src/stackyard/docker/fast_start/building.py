@@ -2,9 +2,8 @@
 Making a blueprint with the engine: volumes, then networks and containers at once; each starts as soon as it can.
 
 To create a container, the engine needs its volumes, but only the name of its network. So the slowest step, the
-network's bridge, runs at the same time. A container that joins another's network namespace starts after that one runs.
-It is created while that one starts, but a little later: the engine first sets up that one's card, rules and ports,
-which all others wait for and which other requests delay.
+network's bridge, runs at the same time. A container starts once the network is there and those it depends on run: from
+then on the engine resolves their names. It does not wait until they are ready.
 
 Each request runs in its own thread and is never abandoned. A cancelled build sends no further request and returns after
 the running ones have been answered, so nothing appears while a clean-up runs.
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stackyard._util.failpoints import reach
 from stackyard._util.task_group import run_all
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.docker.fast_start.records import Blueprint, ContainerPlan, NetworkPlan
 
-# Containers that join: seconds from the networks on until they are created, and how many at a time. A start is 4 %
-# shorter than with all of them at the very beginning (docs/performance.md).
-JOIN_AFTER: Final = 0.05
-JOIN_BESIDE: Final = 2
 T = TypeVar("T")
 Steps = dict[str, tuple[float, float]]
 
@@ -60,7 +55,6 @@ async def build(
     made: dict[str, asyncio.Future[str]] = {plan.service: loop.create_future() for plan in blueprint.containers}
     running = {plan.service: asyncio.Event() for plan in blueprint.containers}
     wired = asyncio.Event()
-    places = asyncio.Semaphore(JOIN_BESIDE)
 
     async def wire() -> None:
         await run_all(*map(network, blueprint.networks))
@@ -70,23 +64,15 @@ async def build(
         await step("network", lambda: engine.create_network(plan))
         reach("network")
 
-    async def make(plan: ContainerPlan) -> None:
-        made[plan.service].set_result(await step(f"create {plan.service}", lambda: engine.create_container(plan)))
-
     async def create(plan: ContainerPlan) -> None:
-        if plan.joins:
-            await made[plan.joins]  # the engine wants to know whose namespace it is
-            await wired.wait()
-            await asyncio.sleep(JOIN_AFTER)
-            async with places:
-                await make(plan)
-        else:
-            await make(plan)
+        made[plan.service].set_result(await step(f"create {plan.service}", lambda: engine.create_container(plan)))
         if all(future.done() for future in made.values()):
             reach("create")
 
     async def start(plan: ContainerPlan) -> None:
-        await (running[plan.joins] if plan.joins else wired).wait()
+        await wired.wait()
+        for service in plan.after:
+            await running[service].wait()
         identity = await made[plan.service]
         await step(f"start {plan.service}", lambda: engine.start(identity))
         running[plan.service].set()

@@ -52,13 +52,13 @@ class ContainerPlan:
         service: Compose's name of the service.
         name: Its name on the engine.
         config: Body of `POST /containers/create`.
-        joins: The service whose network namespace it shares; None if it has one of its own.
+        after: The services that it depends on; they are started first.
     """
 
     service: str
     name: str
     config: Mapping[str, Any]
-    joins: str | None = None
+    after: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

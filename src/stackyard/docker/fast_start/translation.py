@@ -23,14 +23,14 @@ COMPOSE: Final = "com.docker.compose"
 HASH_LABEL: Final = f"{COMPOSE}.config-hash"
 UNITS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # of Go's durations, in ns
 # Keys that do not change a container: which services exist, their order, and pulling.
-IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "network_mode", "profiles", "environment"})
+IGNORED: Final = frozenset({"depends_on", "image", "labels", "networks", "profiles", "environment"})
 
 
 def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Blueprint:
     """
     Return what Compose would make of *model* in an engine that has nothing of this project yet.
 
-    `depends_on` is ignored: all services may start at once.
+    Of `depends_on` only the order stays: a service starts once those that it depends on run, whatever its condition.
 
     Args:
         model: As `docker compose config --format json` prints it.
@@ -105,11 +105,20 @@ def _container(
         if key not in TRANSLATORS:
             raise UnsupportedModelError(f"services.{service}.{key}", value)
         TRANSLATORS[key](config, value, _Place(model=model, where=f"services.{service}.{key}"))
-    joins = _attach(config, model, spec, service, name)
+    _attach(config, model, spec, service, name)
+    after = _dependencies(model, spec)
+    config["Labels"][f"{COMPOSE}.depends_on"] = ",".join(map("{0[0]}:service_started:{0[1]}".format, after.items()))
     # as Compose: a mount's place in the list follows the sorted targets
     config["HostConfig"]["Mounts"].sort(key=lambda mount: mount["Target"])
     _stamp(config)
-    return ContainerPlan(service=service, name=name, config=config, joins=joins)
+    return ContainerPlan(service=service, name=name, config=config, after=tuple(after))
+
+
+def _dependencies(model: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return the services that *spec* depends on, and for each, as Compose notes it, whether to restart with it."""
+    found: Mapping[str, Any] = spec.get("depends_on") or {}
+    # one that is not required may be in no active profile
+    return {name: str(bool(how.get("restart"))).lower() for name, how in found.items() if name in model["services"]}
 
 
 def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
@@ -121,7 +130,7 @@ def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
 
 
 def _container_labels(spec: Mapping[str, Any], labels: Mapping[str, str], service: str) -> dict[str, str]:
-    own = {"service": service, "container-number": "1", "oneoff": "False", "depends_on": ""}
+    own = {"service": service, "container-number": "1", "oneoff": "False"}
     return {**(spec.get("labels") or {}), **labels, **{f"{COMPOSE}.{key}": value for key, value in own.items()}}
 
 
@@ -136,12 +145,8 @@ def _stamp(config: dict[str, Any]) -> None:
     config["Labels"][HASH_LABEL] = f"stackyard-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _attach(
-    config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str, name: str
-) -> str | None:
-    """Put the container into its one network, or the network namespace of the service whose name is returned."""
-    if spec.get("network_mode"):
-        return _join(config, model, spec, service)
+def _attach(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str, name: str) -> None:
+    """Put the container into its one network."""
     networks = spec.get("networks") or {}
     if len(networks) != 1:
         raise UnsupportedModelError(f"services.{service}.networks", networks)
@@ -151,16 +156,6 @@ def _attach(
     aliases = [name, service, *((options or {}).get("aliases") or ())]
     config["HostConfig"]["NetworkMode"] = network
     config["NetworkingConfig"] = {"EndpointsConfig": {network: {"Aliases": aliases}}}
-    return None
-
-
-def _join(config: dict[str, Any], model: Mapping[str, Any], spec: Mapping[str, Any], service: str) -> str:
-    kind, _, holder = str(spec["network_mode"]).partition(":")
-    if kind != "service" or spec.get("networks") or model["services"].get(holder, {}).get("network_mode"):
-        raise UnsupportedModelError(f"services.{service}.network_mode", spec["network_mode"])
-    config["HostConfig"]["NetworkMode"] = f"container:{model['name']}-{holder}-1"
-    config["Labels"][f"{COMPOSE}.depends_on"] = f"{holder}:service_started:true"  # Compose adds what this implies
-    return holder
 
 
 class _Place:
