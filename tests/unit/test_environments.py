@@ -4,12 +4,15 @@ import dataclasses
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
+import stackyard.project
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project.environments import Budget, Environment, Health, load_all, project_root
 
@@ -458,3 +461,19 @@ def test_a_working_directory_that_is_gone_is_no_traceback(tmp_path: Path, monkey
 
     with pytest.raises(UsageError, match="which is gone"):
         project_root()
+
+
+def test_reading_environments_waits_for_no_other_part_of_a_project() -> None:
+    code = "import sys; from stackyard.project.environments import load_all; print('asyncio' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
+
+    assert done.stdout == "False\n"
+
+
+def test_the_package_of_a_project_has_what_it_lists_and_nothing_else() -> None:
+    assert all(
+        getattr(stackyard.project, name).__module__.startswith("stackyard.") for name in stackyard.project.__all__
+    )
+    with pytest.raises(AttributeError, match="no attribute 'Projekt'"):
+        stackyard.project.Projekt  # noqa: B018 - asked for only to be refused

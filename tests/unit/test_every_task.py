@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from typing import Final
@@ -122,6 +123,17 @@ def test_old_names_are_in_the_help(shell: Shell, name: str) -> None:
     for parameter, option in found.options.items():
         if option.old:
             assert f"for --{dashed(parameter)}" in shown
+
+
+def test_the_list_of_tasks_waits_for_nothing_but_the_command_line() -> None:
+    code = "import sys, tasks; print({name.split('.')[1] for name in sys.modules if name.startswith('stackyard.')})"
+
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", code],
+        cwd=project_root(), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+
+    assert ast.literal_eval(done.stdout) == {"_util", "cli", "errors"}
 
 
 def test_stock_invoke_reads_words_as_we_do() -> None:

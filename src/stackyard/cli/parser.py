@@ -1,10 +1,11 @@
 """
 What a user typed after `invoke`, read into tasks and their options.
 
-Invoke's own parser lets a task's first word be anything, ``--help`` too, has no old names for options, and joins the
-words after ``--`` into one text. This one follows the rules of GNU's getopt: options and words in any order,
-``--name VALUE``, ``--name=VALUE``, ``-n VALUE``, ``-nVALUE``, several letters after one dash, and ``--`` ends the
-options.
+Neither Invoke's parser nor argparse does this. After a task that takes a word, Invoke's takes anything as that word,
+``--help`` and misspelt options too, and it joins the words after ``--`` into one text. argparse reads one task only,
+accepts an empty value, takes an option with a space in it for a word, and for a wrong letter blames the letter before
+it. This parser follows the rules of GNU's getopt: options and words in any order, ``--name VALUE``, ``--name=VALUE``,
+``-n VALUE``, ``-nVALUE``, several letters after one dash, and ``--`` ends the options.
 """
 
 from __future__ import annotations

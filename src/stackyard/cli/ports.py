@@ -16,7 +16,6 @@ from stackyard.cli.common import answer, only
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
-from stackyard.leases.owners import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +137,7 @@ def check(_c: Context, json: bool = False) -> None:
     """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
     from stackyard.errors import BookError
     from stackyard.leases.host_ports import port_holders
+    from stackyard.leases.owners import short
 
     book = open_book()
     verdict, leases = book.check(), book.leases()
@@ -246,6 +246,8 @@ def _table(leases: Sequence[Lease]) -> str:
 
 
 def _owner(lease: Lease) -> str:
+    from stackyard.leases.owners import short
+
     return short(lease.owner.describe())
 
 

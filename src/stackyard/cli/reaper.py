@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.tasks import task
 
-from stackyard._util.tables import format_count, format_size
 from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.task import Command
@@ -32,6 +31,8 @@ def status(_c: Context, json: bool = False) -> None:
 
 
 def _told(found: Status) -> str:
+    from stackyard._util.tables import format_count, format_size
+
     if not found.running or found.pid is None or found.since is None:
         return "the reaper is starting" if found.running else "no reaper runs; the next stack starts it"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))

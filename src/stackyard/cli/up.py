@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.cleanup.removal import Removal
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach, confirmed, identity, in_use
 from stackyard.cli.endings import ending
@@ -21,6 +20,7 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from stackyard.cleanup.removal import Removal
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start import Startup
@@ -133,6 +133,8 @@ def down(
     json: bool = False,
 ) -> None:
     """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
+    from stackyard.cleanup.removal import Removal
+
     if environment and not name and _is_down(environment):
         removal = _data(environment, yes=yes) if volumes else Removal()
         text = f"no stack of {environment} is up; {len(removal.removed)} removed"
@@ -163,7 +165,7 @@ def _is_down(environment: str) -> bool:
 
 def _data(environment: str, *, yes: bool) -> Removal:
     """Remove the data that an environment without a stack keeps."""
-    from stackyard.cleanup.removal import remove_data
+    from stackyard.cleanup.removal import Removal, remove_data
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
     from stackyard.project.environments import Environment
