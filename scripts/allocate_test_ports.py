@@ -30,7 +30,7 @@ from stackyard.cli import leasing
 from stackyard.errors import StackyardError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.leases.names import check_id
-from stackyard.project.environments import outline, project_root
+from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def run(options: SimpleNamespace) -> tuple[dict[str, Any], str]:
         return leasing.release(book, lease, note=note), f"released the ports of {lease.title}"
     if options.check_only:
         return check(book, options.parallel_id, options.env)
-    lease = book.acquire(outline(options.env, book.settings), parallel_id=options.parallel_id, force=options.force)
+    environment = Environment.load(options.env, book.settings.root)
+    lease = book.acquire(environment, parallel_id=options.parallel_id, force=options.force)
     return allocated(book, lease, options)
 
 
@@ -185,7 +186,7 @@ def check(book: LeaseBook, name: str, environment: str) -> tuple[dict[str, Any],
         UsageError: If the name or the environment is wrong.
     """
     check_id("--parallel-id", name)
-    outline(environment, book.settings)
+    Environment.load(environment, book.settings.root)
     lease, free = leasing.availability(book, name, environment)
     if lease is not None:
         return {"allocated": True, **lease.to_json()}, described(lease)

@@ -8,13 +8,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 import stackyard.project
+import stackyard.project.environments
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project.environments import Budget, Environment, Health, load_all, project_root
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 YAML = "envs/docker_environments.yaml"
@@ -471,9 +476,10 @@ def test_reading_environments_waits_for_no_other_part_of_a_project() -> None:
     assert done.stdout == "False\n"
 
 
-def test_the_package_of_a_project_has_what_it_lists_and_nothing_else() -> None:
-    assert all(
-        getattr(stackyard.project, name).__module__.startswith("stackyard.") for name in stackyard.project.__all__
-    )
+@pytest.mark.parametrize(
+    "package", [stackyard.project, stackyard.project.environments], ids=["project", "environments"]
+)
+def test_a_package_has_what_it_lists_and_nothing_else(package: ModuleType) -> None:
+    assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Projekt'"):
-        stackyard.project.Projekt  # noqa: B018 - asked for only to be refused
+        package.Projekt  # noqa: B018 - asked for only to be refused

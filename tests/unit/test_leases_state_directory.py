@@ -17,7 +17,6 @@ from stackyard.errors import BookError, StackyardError
 from stackyard.host.machine import Machine
 from stackyard.leases import LeaseBook
 from stackyard.leases.warm import Pool, WarmStacks
-from stackyard.project.environments import outline
 from stackyard.settings import Settings
 from stackyard.stacks.reaper_presence import Notice, Post
 from stackyard.stacks.reaper_process import wake
@@ -75,7 +74,7 @@ def open_the_log(settings: Settings) -> object:
 
 
 def look(settings: Settings) -> object:
-    return [LeaseBook(settings).leases(), outline("test", settings), WarmStacks(LeaseBook(settings)).inventory()]
+    return [LeaseBook(settings).leases(), WarmStacks(LeaseBook(settings)).inventory()]
 
 
 WRITERS = [acquire, sweep, want, take_a_turn, take_the_post, open_the_log, look]

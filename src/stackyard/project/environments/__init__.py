@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stackyard.project.environments.dotenv import parse_env, read_env
     from stackyard.project.environments.environment import Budget, Environment, Health, load_all
-    from stackyard.project.environments.outlines import Outline, outline
     from stackyard.project.environments.roots import project_root
     from stackyard.project.environments.rules import SERVICES, Data, Flavour
 
@@ -23,9 +22,7 @@ __all__ = [
     "Environment",
     "Flavour",
     "Health",
-    "Outline",
     "load_all",
-    "outline",
     "parse_env",
     "project_root",
     "read_env",
@@ -34,7 +31,6 @@ __all__ = [
 _HOMES = {
     "dotenv": ("parse_env", "read_env"),
     "environment": ("Budget", "Environment", "Health", "load_all"),
-    "outlines": ("Outline", "outline"),
     "roots": ("project_root",),
     "rules": ("SERVICES", "Data", "Flavour"),
 }
