@@ -11,7 +11,7 @@ import pytest
 from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
-from stackyard.bench import borrowed, claims, parallel, peers, requirements, startup, suites
+from stackyard.bench import borrowed, claims, host_memory, parallel, peers, pools, requirements, resets, startup, suites
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.bench.options import Plan
@@ -64,7 +64,8 @@ def test_starts_are_compared_round_by_round_and_the_first_does_not_count(arena: 
             ("startup", "stackyard"), ("startup", "ratio-compose-100ms"), ("cleanup", "ratio-compose")
         )
     )  # fmt: skip
-    assert (started.samples, started.target, started.verdict) == ((1.0, 2.0, 3.0), 1.0, "FAIL")  # type: ignore[union-attr]
+    assert (started.samples, started.target, started.verdict) == ((1.0, 2.0, 3.0), 30.0, "PASS")  # type: ignore[union-attr]
+    assert (ratio.target, gone.target) == (0.5, 0.5)  # type: ignore[union-attr]
     assert ratio.samples == (0.25, 0.5, 0.75)  # type: ignore[union-attr]
     assert gone.samples == (0.2, 0.4, 0.6)  # type: ignore[union-attr]
     assert [step.name for step in found.waterfall] == ["2"]
@@ -457,16 +458,17 @@ def test_memory_of_the_host_is_read_for_each_way(monkeypatch: pytest.MonkeyPatch
         assert name == "test"
         if way is not None and way.name == "testcontainers-compose":
             raise NotReadyError("no line")
-        return [60_000_000.0] * n
+        return [60_000_000.0 if way else 66_000_000.0] * n
 
-    monkeypatch.setattr(borrowed, "_module", lambda _name: SimpleNamespace(measure=measure))
+    monkeypatch.setattr(host_memory, "measure", measure)
 
     rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "footprint").results}
 
-    assert (rows["footprint"].verdict, rows["footprint-compose-100ms"].verdict) == ("PASS", None)
+    assert (rows["footprint"].verdict, rows["footprint-compose-100ms"].verdict) == (None, None)
     assert rows["footprint-compose-100ms"].median == 60_000_000
+    assert (rows["added"].median, rows["added"].target, rows["added"].verdict) == (6_000_000, 5_000_000, "FAIL")
     failed = rows["footprint-testcontainers-compose"]
-    assert (failed.failed, failed.reason, failed.verdict) == (1, "no line", None)
+    assert (failed.failed, failed.reason, failed.target) == (1, "no line", None)
 
 
 def test_requirements_take_the_worst_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,29 +563,19 @@ def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = SimpleNamespace(measure=lambda n, **_: {"reset": [0.04] * n, "database": [0.05] * n})
-    monkeypatch.setattr(borrowed, "_module", lambda _name: module)
+    monkeypatch.setattr(resets, "measure", lambda n, **_: {"reset": [0.04] * n, "database": [0.05] * n})
 
     rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "reset").results}
 
     assert (rows["reset"].n, rows["reset"].verdict) == (20, "PASS")
     assert (rows["database"].what, rows["database"].verdict) == ("a database for one test", "FAIL")
-    monkeypatch.setattr(module, "measure", lambda n, **_: [60_000_000] * n)
-    row, *_ = borrowed.measure(Plan(depth="quick"), "footprint").results
-    assert (row.unit, row.target, row.verdict) == ("bytes", 70_000_000, "PASS")
-
-
-def test_a_suite_without_its_module_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(borrowed.SOURCES, "pool", ("no_such_module", {"quick": 1}))
-
-    assert borrowed.measure(Plan(depth="quick"), "pool").notes == ("suite pool: this stackyard cannot do it",)
 
 
 def test_a_borrowed_suite_that_fails_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(_n: int, *, name: str) -> list[float]:
         raise UsageError(f"a pool of {name} is kept by the reaper")
 
-    monkeypatch.setattr(borrowed, "_module", lambda _name: SimpleNamespace(measure=measure))
+    monkeypatch.setattr(pools, "measure", measure)
 
     (row,) = borrowed.measure(Plan(), "pool").results
     assert (row.failed, row.verdict, row.reason) == (1, "FAIL", "a pool of test is kept by the reaper")

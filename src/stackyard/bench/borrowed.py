@@ -2,78 +2,81 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench.methods import whole
+from stackyard.bench import host_memory, pools, resets
+from stackyard.bench.methods import SOONEST, whole
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stackyard.bench.options import Plan
+    from stackyard.bench.options import Depth, Plan
 
 # suite: its module, and how many samples are taken at each depth
-SOURCES: Final = {
-    "footprint": ("footprint", {"quick": 3, "default": 5, "full": 10}),
-    "reset": ("resets", {"quick": 20, "default": 50, "full": 100}),
-    "pool": ("pools", {"quick": 5, "default": 20, "full": 50}),
+SOURCES: Final[dict[str, tuple[Any, dict[Depth, int]]]] = {
+    "footprint": (host_memory, {"quick": 3, "default": 5, "full": 10}),
+    "reset": (resets, {"quick": 20, "default": 50, "full": 100}),
+    "pool": (pools, {"quick": 5, "default": 20, "full": 50}),
 }
 WORDS: Final = {
     "footprint": "memory of the host for one more stack", "reset": "reset of a stack", "pool": "taking a warm stack",
     "database": "a database for one test", "database_dropped": "its removal",
 }  # fmt: skip
 TARGETS: Final = {"reset": 0.05, "database": 0.03, "pool": 0.1}  # seconds, median
-FOOTPRINT_BYTES: Final = 70_000_000
+ADDED_BYTES: Final = 5_000_000  # of the host for one more stack, beyond what plain Compose's takes
 
 
 def measure(plan: Plan, suite: str) -> Findings:
     """
-    Take the samples of *suite* and make results of them; without its module, say so.
+    Take the samples of *suite* and make results of them.
 
     Raises:
         StackyardError: If a stack cannot be started.
     """
-    name, sizes = SOURCES[suite]
-    module = _module(name)
-    if module is None:
-        return Findings(notes=(f"suite {suite}: this stackyard cannot do it",))
+    module, sizes = SOURCES[suite]
     plan.say(f"{suite}: {sizes[plan.depth]} samples")
     try:
         taken = module.measure(sizes[plan.depth], name=plan.environment)
-        others = tuple(_others(module, sizes[plan.depth], plan)) if suite == "footprint" else ()
+        others = tuple(_others(sizes[plan.depth], plan)) if suite == "footprint" else ()
     except StackyardError as error:
         reason = " ".join(str(error).split())[:240]
         return Findings(results=(_result(suite, suite, (), plan, reason),), notes=(f"suite {suite}: {reason}",))
     rows = taken if isinstance(taken, Mapping) else {suite: taken}
-    return Findings(results=(*(_result(suite, row, samples, plan) for row, samples in rows.items()), *others))
+    own = tuple(_result(suite, row, samples, plan) for row, samples in rows.items())
+    return Findings(results=(*own, *others, *_added(own[0], others, plan)))
 
 
-def _others(module: Any, size: int, plan: Plan) -> Iterator[Result]:
+def _added(own: Result, others: Sequence[Result], plan: Plan) -> Iterator[Result]:
+    """Yield how much more one stack takes than plain Compose's, if both were measured."""
+    for other in others:
+        if other.row == f"footprint-{SOONEST.name}" and other.n and own.n:
+            more = [mine - theirs for mine, theirs in zip(sorted(own.samples), sorted(other.samples), strict=True)]
+            what = f"{own.what}, beyond that of {other.subject}"
+            yield Result.of(
+                more, suite="footprint", row="added", subject=own.subject, what=what, unit="bytes", target=ADDED_BYTES,
+                command=plan.command("footprint"),
+            )  # fmt: skip
+
+
+def _others(size: int, plan: Plan) -> Iterator[Result]:
     """Yield what stacks take that plain Compose or testcontainers started."""
     for way in whole():
         plan.say(f"footprint: {way.subject}")
         try:
-            samples, reason = module.measure(size, name=plan.environment, way=way), ""
+            samples, reason = SOURCES["footprint"][0].measure(size, name=plan.environment, way=way), ""
         except StackyardError as error:
             samples, reason = (), " ".join(str(error).split())[:240]
         made = _result("footprint", "footprint", samples, plan, reason)
-        yield replace(made, row=f"footprint-{way.name}", subject=way.subject, target=None, verdict=None)
-
-
-def _module(name: str) -> Any | None:
-    full = f"stackyard.bench.{name}"
-    return importlib.import_module(full) if importlib.util.find_spec(full) else None
+        yield replace(made, row=f"footprint-{way.name}", subject=way.subject)
 
 
 def _result(suite: str, row: str, samples: Sequence[float], plan: Plan, reason: str = "") -> Result:
-    memory = suite == "footprint"
     return Result.of(
         samples, suite=suite, row=row, subject="stackyard", what=WORDS.get(row, row),
-        unit="bytes" if memory else "s", target=FOOTPRINT_BYTES if memory else TARGETS.get(row),
+        unit="bytes" if suite == "footprint" else "s", target=TARGETS.get(row),
         failed=int(bool(reason)), reason=reason, command=plan.command(suite),
     )  # fmt: skip

@@ -36,10 +36,9 @@ WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes 
 CURVE: Final = (1, 3, 10, 30, 50)
 OTHERS: Final = 10  # stacks at once that the other ways are asked for at most; they take long
 # The promises, of fifty stacks on two processors; fewer stacks have to keep them all the more.
-ALL_READY_S: Final = 45.0
-ALL_GONE_S: Final = 15.0
+ALL_READY_S: Final = 55.0
+ALL_GONE_S: Final = 20.0
 GROWTH: Final = 1.3
-STACK_BYTES: Final = 70_000_000
 MARKED: Final = 50  # stacks for which the wall times are promised
 OWN_ONLY: Final = frozenset({"wait", "cost", "clashes", "left"})  # what another way has nothing to do with
 TOO_FEW: Final = "too few stacks ran, or some of them failed"
@@ -304,7 +303,7 @@ def results(crowd: Crowd, plan: Plan, way: Starter | None = None) -> list[Result
         ("removal", "clean-up of each", "s", downs, None),
         ("wall-down", "until all are gone", "s", [crowd.wall_down], ALL_GONE_S if promised else None),
         ("memory", "memory of each, its containers alone", "bytes", used, None),
-        ("host-memory", "memory of the host for each, in all", "bytes", seen, STACK_BYTES if way is None else None),
+        ("host-memory", "memory of the host for each, in all", "bytes", seen, None),
         ("failed", "stacks that failed", "", [failed], 0 if way is None else None),
         ("clashes", "ports given to two stacks at once", "", [crowd.clashes], 0),
         ("left", "things left behind", "", [sum(crowd.left.values())], 0),

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = "compose-100ms"  # the quickest that plain Compose gets: the fair one to be compared with
 PLAIN: Final = "compose"
-START_S: Final = 1.0
-START_RATIO: Final = 0.35
-REMOVAL_S: Final = 0.5
-REMOVAL_RATIO: Final = 0.4
+START_S: Final = 30.0
+START_RATIO: Final = 0.5
+REMOVAL_S: Final = 5.0
+REMOVAL_RATIO: Final = 0.5
 LONGEST: Final = 240  # characters of a failure in a result
 
 Rounds = dict[str, list["Round | StackyardError"]]
