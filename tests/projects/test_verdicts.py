@@ -33,7 +33,7 @@ COPIES = {
     "database-folder": (0, {"volume"}),
     "relative-paths/my shop": (0, set()),
     "one-build-tag": (0, set()),
-    "one-shots": (0, set()),
+    "one-shots": (0, {"health"}),
     "env-files": (0, set()),
     "include": (1, {"port", "name"}),
     "profiles": (0, set()),

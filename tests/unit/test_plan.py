@@ -88,7 +88,7 @@ def test_replicas_share_a_range_with_a_port_for_each() -> None:
 
     assert done.model["services"]["w"]["ports"][0]["published"] == "9500-9502"
     assert done.model["services"]["x"]["ports"][0]["published"] == "9503"
-    assert ports.needed(model) == 4
+    assert len(ports.draws(model, {})) == 4
 
 
 def test_one_container_behind_a_range_needs_one_port() -> None:
@@ -99,7 +99,7 @@ def test_one_container_behind_a_range_needs_one_port() -> None:
 
 @pytest.mark.parametrize("none", [{"scale": 0}, {"deploy": {"replicas": 0}}])
 def test_a_service_without_containers_leases_nothing(none: Model) -> None:
-    assert ports.needed(rendered(off={"ports": [tcp(80, "8080")], **none})) == 0
+    assert ports.draws(rendered(off={"ports": [tcp(80, "8080")], **none}), {}) == []
 
 
 @pytest.mark.parametrize(

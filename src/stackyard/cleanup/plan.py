@@ -112,7 +112,7 @@ def _restored(
 
 def _removable(holdings: ownership.Holdings, found: Sequence[Resource], *, keep_volumes: bool) -> list[Resource]:
     keep = keep_volumes or holdings.keeps_data
-    return [item for item in holdings.among(found) if not (keep and item.kind == "volume")]
+    return [item for item in holdings.among(found) if not (keep and ownership.is_kept(item))]
 
 
 def _of(lease: Lease, host: str, found: Sequence[Resource], now: float, *, keep_volumes: bool) -> list[Candidate]:

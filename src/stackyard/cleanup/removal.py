@@ -19,6 +19,7 @@ from stackyard.cleanup.plan import Candidate, plan
 from stackyard.docker import networks, unanswered
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
+from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
 from stackyard.errors import EngineError, LeftoversError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
@@ -114,14 +115,14 @@ def remove(
     started = time.monotonic()
     removed: list[str] = []
     refusals: dict[str, str] = {}
-    found = holdings.everything(engine, volumes=not keep_volumes)
+    found = holdings.removable(engine, keep_volumes=keep_volumes)
     for number in range(LONG_ROUNDS):
         if not found or (number >= ROUNDS and refusals):
             break
         if number:
             sleep(PAUSE * min(number, ROUNDS))
         refusals = _remove_once(engine, holdings, found)
-        before, found = found, holdings.everything(engine, volumes=not keep_volumes)
+        before, found = found, holdings.removable(engine, keep_volumes=keep_volumes)
         still = {item.id for item in found}
         removed += [f"{item.kind} {item.name}" for item in before if item.id not in still]
     left = [_leftover(engine, item, holdings.lease, refusals.get(item.id, "")) for item in found]
@@ -192,21 +193,49 @@ def _leftover(engine: Engine, item: Resource, lease: str, refusal: str) -> Lefto
     return Leftover(kind=item.kind, name=item.name, lease=lease, reason=reason)
 
 
-def remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
+def remove_lease(
+    book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False, graceful: bool = False
+) -> Removal:
     """
     Remove what stands under *lease*, and release it when nothing is left or can still appear.
 
     It waits while another command is at work on the stack.
+
+    Args:
+        book: The lease's book.
+        engine: Where the stack is.
+        lease: The lease.
+        keep_volumes: Leave named volumes alone.
+        graceful: Let each container end by itself first, within its own grace period.
 
     Raises:
         EngineError: If the engine cannot list; the lease is kept then.
         StackyardError: If another command does not come to its end.
     """
     with alone(lease):
-        return _remove_lease(book, engine, lease, keep_volumes=keep_volumes)
+        if graceful:
+            stop(engine, Holdings.of(book.host, lease).containers(engine))
+        return remove_locked(book, engine, lease, keep_volumes=keep_volumes)
 
 
-def _remove_lease(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
+def stop(engine: Engine, containers: Sequence[Resource]) -> None:
+    """Ask containers to end, first those that no other one needs; each gets its own grace period."""
+    left = list(containers)
+    while left:
+        needed = {name for item in left for name in _needs(item)}
+        free = [item for item in left if item.labels.get(SERVICE_LABEL) not in needed] or left
+        each(lambda item: engine.stop(item.id), free)
+        left = [item for item in left if item not in free]
+
+
+def _needs(item: Resource) -> set[str]:
+    """Return the services that a container depends on, as Compose labels it: ``db:service_healthy:true,…``."""
+    listed = item.labels.get(DEPENDS_LABEL, "").split(",")
+    return {entry.partition(":")[0] for entry in listed if entry} - {item.labels.get(SERVICE_LABEL, "")}
+
+
+def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
+    """Do what `remove_lease` does, for a caller that has the stack alone already."""
     process = unanswered.process(engine)
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
     coming = unanswered.settle(lease, removal.removed, engine=process)

@@ -137,7 +137,10 @@ def in_use(book: LeaseBook, environment: str = "") -> list[Lease]:
     return [
         lease
         for lease in found.leases
-        if lease.id not in waiting and environment in {"", lease.environment} and is_own(book, lease)
+        if lease.id not in waiting
+        and not lease.is_copy
+        and environment in {"", lease.environment}
+        and is_own(book, lease)
     ]
 
 

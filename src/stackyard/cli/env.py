@@ -119,26 +119,28 @@ def logs(
     json: bool = False,
 ) -> None:
     """Show what the services of a stack wrote, all of them or the ones you name."""
-    from stackyard.cli import logs as shown
-
-    lines = check_count("--tail", tail, most=MOST_LINES)
     if follow and json:
         raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
+    lines = check_count("--tail", tail, most=MOST_LINES)
     with attach(name) as stack:
-        chosen = list(service or ())
-        if follow:
-            from stackyard.cli import following
+        show_logs(stack, list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
 
-            remind(stack.book, stack.lease)
-            following.follow(stack, chosen, tail=lines, timestamps=timestamps)
-            return
-        found = shown.read(stack, chosen, tail=lines)
-        if json:
-            answer(
-                identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True
-            )
-        else:
-            print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
+
+def show_logs(stack: Stack, chosen: list[str], *, tail: int, follow: bool, timestamps: bool, json: bool) -> None:
+    """Print what the services *chosen* of *stack* wrote, of all without one."""
+    from stackyard.cli import logs as shown
+
+    if follow:
+        from stackyard.cli import following
+
+        remind(stack.book, stack.lease)
+        following.follow(stack, chosen, tail=tail, timestamps=timestamps)
+        return
+    found = shown.read(stack, chosen, tail=tail)
+    if json:
+        answer(identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True)
+    else:
+        print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
 
 
 @task(
@@ -172,17 +174,27 @@ def exec_(
     if not asked:
         raise UsageError("which command? write it after '--': invoke env.exec redis -- redis-cli ping")
     with attach(name) as stack:
-        chosen = _service(stack, service)
-        if json:
-            done = stack.exec_output(chosen, asked)
-            shown = {"service": chosen, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-            answer(identity(stack.lease) | shown, "", as_json=True)
-            code = done.returncode
-        else:
-            remind(stack.book, stack.lease)
-            code = stack.exec(chosen, asked)
-        if code:
-            raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
+        run_inside(stack, service, asked, json=json)
+
+
+def run_inside(stack: Stack, service: str, asked: str, *, json: bool) -> None:
+    """
+    Run the command *asked* in *service*, or in the only service there is.
+
+    Raises:
+        Exit: If it does not end with exit code 0.
+    """
+    chosen = _service(stack, service)
+    if json:
+        done = stack.exec_output(chosen, asked)
+        shown = {"service": chosen, "exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+        answer(identity(stack.lease) | shown, "", as_json=True)
+        code = done.returncode
+    else:
+        remind(stack.book, stack.lease)
+        code = stack.exec(chosen, asked)
+    if code:
+        raise Exit(f"{asked!r} in {chosen} ended with exit code {code}", code=code)
 
 
 def _service(stack: Stack, name: str) -> str:

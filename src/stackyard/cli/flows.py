@@ -122,7 +122,7 @@ def test(name: str, words: Sequence[str]) -> int:
         name: The environment.
         words: What followed `--`: --keep, --wait TIME, --force, and pytest's arguments.
     """
-    with _orderly_end():
+    with orderly_end():
         try:
             arguments = Arguments.parse(words)
             if arguments.down:
@@ -267,7 +267,7 @@ def dev(words: Sequence[str]) -> int:
     Args:
         words: What followed `--`: nothing, down, or down --volumes, with --yes to agree to the removal of the data.
     """
-    with _orderly_end(), Engine() as engine:
+    with orderly_end(), Engine() as engine:
         try:
             arguments = Arguments.parse(words)
             allowed = {"--volumes", "--yes"} if arguments.down else set()
@@ -335,7 +335,7 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _orderly_end() -> Iterator[None]:
+def orderly_end() -> Iterator[None]:
     """Handle SIGTERM and SIGHUP like Ctrl-C: the run removes its stack before it ends."""
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -64,7 +64,7 @@ def start_command(compose_file: Path, env_file: Path) -> str:
 
 def ports_text(lease: Lease) -> str:
     """Return the lease's ports in one phrase: ``ports 9500-9509``."""
-    every = (*lease.ports.values(), *lease.spare)
+    every = lease.every_port
     return f"ports {every[0]}-{every[-1]}" if lease.slot is not None else f"ports {', '.join(map(str, every))}"
 
 

@@ -40,7 +40,7 @@ class Program(InvokeProgram):
         """Print the help of one task."""
         found = self.collection[name]
         if isinstance(found, Command):
-            print(found.usage(name))
+            print(found.usage(name, self.binary_names[0] if self.namespace else "invoke"))
         else:
             super().print_task_help(name)
 

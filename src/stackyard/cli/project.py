@@ -62,6 +62,31 @@ def check(
         raise Exit(code=code)
 
 
+@task(
+    klass=Command,
+    words=["folder"],
+    many=["file", "profile"],
+    options={
+        "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"),
+        "file": Option(
+            help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
+        ),
+        "profile": Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p"),
+    },
+)  # fmt: skip
+def explain(
+    _c: Context, folder: str = ".", file: Sequence[str] | None = None, profile: Sequence[str] | None = None
+) -> None:
+    """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
+    import json
+
+    from stackyard.plan import Preview
+    from stackyard.project import Project
+
+    project = Project.find(Path(folder).absolute(), files=file or (), profiles=profile or ())
+    print(json.dumps(Preview.of(project).plan.model, indent=2))
+
+
 def _data(name: str, preview: Preview) -> dict[str, object]:
     return {
         "project": name,
@@ -98,4 +123,4 @@ def _text(name: str, preview: Preview) -> str:
     return "\n\n".join(parts)
 
 
-collection = Collection("project", check)
+collection = Collection("project", check, explain)

@@ -85,12 +85,12 @@ class Command(Task[Any]):
         near = difflib.get_close_matches(flag, names, n=1)
         return begun[0] if begun else names[near[0]] if near else ""
 
-    def usage(self, called: str) -> str:
-        """Return the help of the task under the name *called*, as wide as the terminal."""
+    def usage(self, called: str, program: str = "invoke") -> str:
+        """Return the help of the task under the name *called* of *program*, as wide as the terminal."""
         width = min(shutil.get_terminal_size().columns, WIDEST)
         summary = " ".join((self.__doc__ or "").split())
         lines = [
-            f"Usage: invoke {called}{self.pattern()} [options]",
+            f"Usage: {program} {called}{self.pattern()} [options]",
             "",
             *_wrapped(summary, width),
             "",

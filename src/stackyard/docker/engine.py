@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
 KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
+DEFAULT_GRACE: Final = 10  # seconds, the engine's own
 T = TypeVar("T")
 WIDTH: Final = 300  # characters of a reason
 # what reading a wrong answer raises, here or in the library
@@ -198,6 +199,13 @@ class Engine:
         """Start a container by its id; one that runs already is left alone."""
         with self._plain_errors(f"starting container {container[:40]}", changes=True):
             self.api.start(container)
+
+    def stop(self, container: str) -> None:
+        """Ask a container to end, by its own signal and within its own grace period; then end it."""
+        with self._plain_errors(f"stopping container {container[:40]}", changes=True), _gone_is_fine():
+            grace = Part(self.api.inspect_container(container)).get("Config").whole("StopTimeout", DEFAULT_GRACE)
+            with allowing(extra=grace):
+                self.api.stop(container, timeout=grace)
 
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""

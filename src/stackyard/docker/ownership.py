@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LEASE_LABEL: Final = "stackyard.lease"
 HOST_LABEL: Final = "stackyard.host"
 ENVIRONMENT_LABEL: Final = "stackyard.environment"
+COPY_LABEL: Final = "stackyard.copy"  # on what belongs to the copy of a project; its value is the project's own name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,19 @@ class Holdings:
         found = [*self._list(engine.containers), *self._list(engine.networks)]
         return [*found, *self._list(engine.volumes)] if volumes else found
 
+    def removable(self, engine: Engine, *, keep_volumes: bool) -> list[Resource]:
+        """
+        List everything that a removal takes along.
+
+        Args:
+            engine: Where it is.
+            keep_volumes: Leave named volumes out, except those of a copy: nothing can ever use them again.
+
+        Raises:
+            EngineError: If the engine does not answer.
+        """
+        return [item for item in self.everything(engine) if not (keep_volumes and is_kept(item))]
+
     def volumes(self, engine: Engine) -> list[Resource]:
         """
         List its volumes.
@@ -133,6 +147,11 @@ class Holdings:
         if self.project:
             found = [*found, *ask([f"{PROJECT_LABEL}={self.project}"])]
         return self.among(found)  # the engine's filters only choose what to look at
+
+
+def is_kept(item: Resource) -> bool:
+    """Say whether *item* is a volume that may outlive its stack; the volumes of copies may not."""
+    return item.kind == "volume" and COPY_LABEL not in item.labels
 
 
 def marked(ask: Callable[[Sequence[str]], list[Resource]], host: str) -> list[Resource]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
 PROJECT_LABEL: Final = "com.docker.compose.project"
+DEPENDS_LABEL: Final = "com.docker.compose.depends_on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

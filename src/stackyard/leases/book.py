@@ -24,6 +24,7 @@ from stackyard.leases import files, messages, owners, queue, rows
 from stackyard.leases.admission import Booked, Capacity
 from stackyard.leases.host_ports import Ground
 from stackyard.leases.names import check_id, check_seconds
+from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.requests import Request
@@ -90,6 +91,7 @@ class LeaseBook:
         ttl: float | None = None,
         fixed: Fixed = "never",
         variables: Mapping[str, str] | None = None,
+        needs: Needs | None = None,
         strangers: Strangers | None = None,
         wait: float | None = None,
         force: bool = False,
@@ -105,6 +107,7 @@ class LeaseBook:
                 parallel id gets an hour instead. Infinity: no deadline.
             fixed: When to use the environment's own ports and subnet: never, if they are free, or only these.
             variables: More variables for the env file, such as image references.
+            needs: Ports and networks of a copy of a Compose project; None for a stack of the platform.
             strangers: Ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Grant the lease even if the host has no memory for another stack.
@@ -118,7 +121,8 @@ class LeaseBook:
         """
         request = Request(
             settings=self.settings, host=self.host, directory=self._directory, environment=environment,
-            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, force=force, attached=attached,
+            parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, needs=needs,
+            force=force, attached=attached,
         )  # fmt: skip
         if wait is not None:
             check_seconds("wait", wait)
@@ -356,7 +360,8 @@ class LeaseBook:
             held = rows.one(db, self._directory, lease.id)
             if held is None or not _is_same(held, lease):
                 raise LeaseNotFoundError(f"lease {lease.title} has ended or has another owner; acquire a new one")
-            place = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall).place()
+            needs = Needs(ports=tuple(held.ports), prefixes=held.prefixes) if held.is_copy else None
+            place = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall).place(needs=needs)
             moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
             rows.delete(db, held)
             rows.rest(db, held, db.moment.steady + rest)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stackyard.leases.names import ID, ID_RULE
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import parse_ports, ports_text, project_name
-from stackyard.settings import LARGEST_BLOCK, NAMED_PORTS
+from stackyard.leases.records import is_whole, parse_ports, ports_text, project_name
+from stackyard.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ Rule: TypeAlias = tuple[str, Check]
 
 _LATEST: Final = 1e11  # seconds since 1970; no deadline is later
 _LONGEST: Final = 4096  # characters of a path
+_LONGEST_LIST: Final = 1 << 17  # characters of all ports, or all subnets, of one lease
 _SHOWN: Final = 60  # characters of a wrong value that a message shows
 _KINDS: Final = ("port", "subnet", "project", "slot", "block", "parallel")
 
@@ -54,20 +55,29 @@ def _none_or(rule: Rule) -> Rule:
 
 def _is_block(value: Any) -> bool:
     """Say whether *value* is the ports of a lease, as stackyard writes them."""
-    block = parse_ports(value) if isinstance(value, str) and len(value) <= _LONGEST else None
+    block = parse_ports(value) if isinstance(value, str) and len(value) <= _LONGEST_LIST else None
     if block is None:
         return False
     every = (*block[0].values(), *block[1])
-    fits = len(block[0]) >= NAMED_PORTS - 1 and len(set(every)) == len(every) <= LARGEST_BLOCK
-    return fits and ports_text(*block) == value
+    # a copy may have more than one block
+    fits = every and (len(every) <= LARGEST_BLOCK or "postgres" not in block[0])
+    return bool(fits) and is_whole(block[0]) and len(set(every)) == len(every) and ports_text(*block) == value
 
 
-def _is_subnet(value: Any) -> bool:
+def _are_subnets(value: Any) -> bool:
+    """Say whether *value* is one subnet, or several with commas between them."""
+    if not isinstance(value, str) or len(value) > _LONGEST_LIST:
+        return False
+    subnets = value.split(",")
+    return len(set(subnets)) == len(subnets) and all(map(_is_subnet, subnets))
+
+
+def _is_subnet(value: str) -> bool:
     try:
-        network = IPv4Network(value) if isinstance(value, str) else None
+        network = IPv4Network(value)
     except ValueError:
         return False
-    return network is not None and str(network) == value and network.is_private and network.prefixlen >= 8  # noqa: PLR2004 - no private network is wider
+    return str(network) == value and network.is_private and network.prefixlen >= 8  # noqa: PLR2004 - no private network is wider
 
 
 def _is_path(value: Any) -> bool:
@@ -87,7 +97,7 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
         "environment": _ID,
         "slot": _none_or(_whole(0, 65535)),
         "ports": ("ports such as postgres:9500,redis:9501,backend:9502,auth:9503", _is_block),
-        "subnet": ("a private IPv4 network", _is_subnet),
+        "subnet": ("a private IPv4 network, or several", _are_subnets),
         "project": _text(100),
         "owner": _OWNER,
         "created": _TIME,

@@ -61,7 +61,7 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
     """
     text = common_text(environment, extra)
     disk.make_folder(lease.directory)
-    text += own_text(lease, credentials.ensure(lease.secrets_dir), host)
+    text += own_text(lease, None if lease.is_copy else credentials.ensure(lease.secrets_dir), host)
     disk.write(lease.env_file, text.encode())
 
 
@@ -102,7 +102,7 @@ def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str
     return env_text({key: value for key, value in {**environment, **extra}.items() if key not in OWN})
 
 
-def own_text(lease: Lease, secrets: Credentials, host: str) -> str:
+def own_text(lease: Lease, secrets: Credentials | None, host: str) -> str:
     """
     Write the variables that only the lease can give.
 
@@ -112,10 +112,15 @@ def own_text(lease: Lease, secrets: Credentials, host: str) -> str:
     return env_text(variables(lease, secrets, host))
 
 
-def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
-    """Return the variables that only the lease can give."""
-    ports = lease.ports
-    own = {
+def variables(lease: Lease, secrets: Credentials | None, host: str) -> dict[str, str]:
+    """Return the variables that only the lease can give; the platform's need *secrets*."""
+    own = _told(lease, host)
+    return own | _of_platform(lease, secrets) if secrets else own
+
+
+def _told(lease: Lease, host: str) -> dict[str, str]:
+    """Return what a lost book is made again from."""
+    return {
         "COMPOSE_PROJECT_NAME": lease.project,
         "STACKYARD_LEASE": lease.id,
         "STACKYARD_PARALLEL_ID": lease.parallel_id or "",
@@ -123,9 +128,15 @@ def variables(lease: Lease, secrets: Credentials, host: str) -> dict[str, str]:
         "STACKYARD_HOST": host,
         "STACKYARD_OWNER": lease.owner.label(),
         "STACKYARD_CREATED": f"{lease.created:.3f}",
-        "STACKYARD_PORTS": ports_text(ports, lease.spare),
+        "STACKYARD_PORTS": ports_text(lease.ports, lease.spare),
         "STACKYARD_SUBNET": lease.subnet,
         "STACKYARD_MEMORY_MB": str(lease.memory_mb),
+    }
+
+
+def _of_platform(lease: Lease, secrets: Credentials) -> dict[str, str]:
+    ports = lease.ports
+    own = {
         "STACKYARD_SECRETS_DIR": str(lease.secrets_dir),
         "STACKYARD_POSTGRES_URL": f"postgresql://app:{secrets.postgres_password}@127.0.0.1:{ports['postgres']}/app",
         "STACKYARD_REDIS_URL": f"redis://app:{secrets.redis_password}@127.0.0.1:{ports['redis']}/0",

@@ -12,6 +12,7 @@ from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import credentials
 from stackyard.leases.names import ID
+from stackyard.leases.needs import PortName
 from stackyard.leases.owners import Owner
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _VARIABLES: Final = (  # of an env file; no command can use a file without them
     "COMPOSE_PROJECT_NAME", "STACKYARD_LEASE", "STACKYARD_PORTS", "STACKYARD_SUBNET", "STACKYARD_ALLOWED_ORIGIN",
     *(f"STACKYARD_{service.upper()}_URL" for service in SERVICES),
 )  # fmt: skip
+_COPY_VARIABLES: Final = _VARIABLES[:4]  # of a copy's: its addresses are in its model
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
 _RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that keeps no data
@@ -100,9 +102,9 @@ class Lease:
         parallel_id: The caller's own name for it; None if it has none.
         environment: Name of the environment.
         slot: Number of its slot in the pool; None on an environment's fixed block.
-        ports: Host port of each service.
-        spare: Host ports of the block that no service of the platform uses.
-        subnet: IPv4 network of its containers.
+        ports: Host port of each service; of a copy, by `PortName`.
+        spare: Host ports of the block that no service uses.
+        subnet: IPv4 network of its containers; a copy of a project with several networks has several, with commas.
         project: Compose project name.
         owner: What keeps it alive.
         created: When it was granted, in seconds since 1970.
@@ -134,6 +136,26 @@ class Lease:
     def keeps_data(self) -> bool:
         """True when its data is in a volume that outlives it."""
         return keeps_data(self.id, self.environment)
+
+    @property
+    def is_copy(self) -> bool:
+        """True for the copy of a Compose project, false for a stack of the platform."""
+        return not self.ports.keys() >= _NEEDED
+
+    @property
+    def subnets(self) -> tuple[str, ...]:
+        """Its IPv4 networks."""
+        return tuple(self.subnet.split(","))
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """The prefix lengths of its networks."""
+        return tuple(IPv4Network(subnet).prefixlen for subnet in self.subnets)
+
+    @property
+    def every_port(self) -> tuple[int, ...]:
+        """All its host ports, used and spare, in order."""
+        return tuple(sorted((*self.ports.values(), *self.spare)))
 
     @property
     def title(self) -> str:
@@ -175,7 +197,7 @@ class Lease:
             raise self._damaged(error.strerror or str(error)) from None
         except ValueError:
             raise self._damaged("has a line that is not NAME=value") from None
-        if lost := sorted(name for name in _VARIABLES if not found.get(name)):
+        if lost := sorted(name for name in (_COPY_VARIABLES if self.is_copy else _VARIABLES) if not found.get(name)):
             raise self._damaged(f"has no {lost[0]}")
         if (named := found["STACKYARD_LEASE"]) != self.id:
             raise self._damaged(f"belongs to another lease, {named[:40]!r}")
@@ -191,6 +213,8 @@ class Lease:
         Raises:
             BookError: If they cannot be read; the text names the file.
         """
+        if self.is_copy:
+            return []
         try:
             kept = credentials.read(self.secrets_dir)
         except BookError as error:
@@ -221,19 +245,20 @@ class Lease:
             UsageError: If there is no such service.
             BookError: If the env file cannot be read.
         """
-        if service not in SERVICES:
+        if service not in SERVICES or self.is_copy:
             raise UsageError(f"no service {service!r} in the platform; known: {', '.join(SERVICES)}")
         return self.variables()[f"STACKYARD_{service.upper()}_URL"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the lease as JSON values: moments in seconds since 1970, memory in bytes, no secrets."""
+        used = {service: port for service, port in self.ports.items() if service in _NEEDED or self.is_copy}
         return {
             "lease": self.id,
             "name": self.parallel_id,
             "environment": self.environment,
             "slot": self.slot,
-            "ports": {service: port for service, port in self.ports.items() if service in _NEEDED},
-            "spare": [*(port for service, port in self.ports.items() if service not in _NEEDED), *self.spare],
+            "ports": used,
+            "spare": sorted({*self.every_port} - {*used.values()}),
             "subnet": self.subnet,
             "project": self.project,
             "owner": self.owner.label(),
@@ -293,7 +318,7 @@ class Survivor:
         lease, environment = words.get("lease", ""), words.get("environment", "")
         block = parse_ports(words.get("ports", ""))
         subnet = words.get("subnet", "")
-        if owner is None or block is None or not block[0].keys() >= _NEEDED or not _is_network(subnet):
+        if owner is None or block is None or not is_whole(block[0]) or not all(map(_is_network, subnet.split(","))):
             return None
         if not ID.fullmatch(lease) or not ID.fullmatch(environment):
             return None
@@ -309,6 +334,11 @@ class Survivor:
             parallel_id=name if ID.fullmatch(name := words.get("parallel_id", words.get("name", ""))) else None,
             memory_mb=int(memory) if (memory := words.get("memory_mb", "")).isdecimal() else 0,
         )
+
+
+def is_whole(ports: Mapping[str, int]) -> bool:
+    """Say whether *ports* are those of a lease: all that the platform needs, or a copy's, which may have none."""
+    return ports.keys() >= _NEEDED or ports.keys().isdisjoint(SERVICES)
 
 
 def _is_network(text: str) -> bool:
@@ -377,7 +407,8 @@ def parse_ports(text: str) -> tuple[dict[str, int], tuple[int, ...]] | None:
                 ports[name] = _port(value)
     except ValueError:
         return None
-    return (ports, spare) if set(ports) <= set(SERVICES) else None
+    known = set(ports) <= set(SERVICES) or all(map(PortName.parse, ports))
+    return (ports, spare) if known else None
 
 
 def _port(text: str) -> int:

@@ -16,7 +16,7 @@ from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.notices import warn
-from stackyard.leases.records import ENV, Lease, Survivor, keeps_data, parse_env
+from stackyard.leases.records import ENV, SERVICES, Lease, Survivor, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
 
 if TYPE_CHECKING:
@@ -109,6 +109,13 @@ def survivor_in(directory: Path, host: str) -> Survivor | None:
     return survivor if survivor is not None and survivor.id == directory.name else None
 
 
+def _slot(settings: Settings, found: Survivor) -> int | None:
+    """Return the slot of the pool that a lease had; None for a fixed block, which has four ports and no more."""
+    copied = found.ports.keys().isdisjoint(SERVICES)
+    in_pool = copied or found.spare or "websocket" in found.ports
+    return slot_number(settings, min((*found.ports.values(), *found.spare))) if in_pool else None
+
+
 def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float) -> None:
     for found in survivors:
         if rows.one(db, directory, found.id) is not None:
@@ -117,7 +124,7 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             id=found.id,
             parallel_id=found.parallel_id,
             environment=found.environment,
-            slot=slot_number(settings, found.ports["postgres"]) if found.spare or "websocket" in found.ports else None,
+            slot=_slot(settings, found),
             ports=found.ports,
             spare=found.spare,
             subnet=found.subnet,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.leases.host_ports import Ground
+    from stackyard.leases.needs import Needs
     from stackyard.leases.records import Fixed, Leasable
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
@@ -44,6 +45,7 @@ class Request:
     ttl: float | None
     fixed: Fixed
     variables: Mapping[str, str] = field(repr=False)
+    needs: Needs | None = None
     force: bool = False
     attached: bool = False
 
@@ -70,7 +72,9 @@ class Request:
         Raises:
             UsageError: If a variable cannot be written.
         """
-        return Draft.of(self.directory, self._environment, self.variables, self.host)
+        return Draft.of(
+            self.directory, self._environment, self.variables, self.host, platform=self.needs is None
+        )  # fmt: skip
 
     def answer(self, db: Transaction, draft: Draft, ground: Ground, now: float, ahead: int) -> Lease:
         """
@@ -159,7 +163,7 @@ class Request:
             logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
         search = Search(db=db, settings=self.settings, ground=ground, now=now)
         try:
-            return search.place(leave=ahead)
+            return search.place(leave=ahead, needs=self.needs)
         except PoolExhaustedError as error:
             leases = rows.every(db, self.directory)
             raise PoolExhaustedError(messages.exhausted(error, leases, search, ahead)) from None

@@ -105,7 +105,7 @@ def insert(db: Transaction, lease: Lease) -> None:
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
     db.execute("DELETE FROM ended WHERE lease=?", (lease.id,))
     if lease.slot is not None:
-        db.execute("UPDATE slots SET idle=NULL WHERE port=?", (_base(lease),))
+        db.execute("UPDATE slots SET idle=NULL WHERE port BETWEEN ? AND ?", _span(lease))
     _note_end(db, lease)
 
 
@@ -148,8 +148,9 @@ def delete(db: sqlite3.Connection, lease: Lease) -> None:
     db.execute("DELETE FROM ended WHERE number <= (SELECT max(number) FROM ended) - ?", (ENDED,))
     if lease.slot is not None:
         db.execute(
-            "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots) WHERE port=? AND idle IS NULL",
-            (_base(lease),),
+            "UPDATE slots SET idle=(SELECT 1 + coalesce(max(idle), 0) FROM slots)"
+            " WHERE port BETWEEN ? AND ? AND idle IS NULL",
+            _span(lease),
         )
 
 
@@ -161,7 +162,8 @@ def has_ended(db: sqlite3.Connection, identifier: str) -> bool:
 def rest(db: sqlite3.Connection, lease: Lease, until: float) -> None:
     """Keep a lease's slot from being given out before *until*, on the boot-time clock."""
     if lease.slot is not None:
-        db.execute("UPDATE slots SET rests_until=max(rests_until, ?) WHERE port=?", (until, _base(lease)))
+        query = "UPDATE slots SET rests_until=max(rests_until, ?) WHERE port BETWEEN ? AND ?"
+        db.execute(query, (until, *_span(lease)))
 
 
 def verdict(db: Transaction) -> str:
@@ -169,20 +171,22 @@ def verdict(db: Transaction) -> str:
     return str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
 
 
-def _base(lease: Lease) -> int:
-    return min(lease.ports.values())
+def _span(lease: Lease) -> tuple[int, int]:
+    """Return the first and the last port of the lease's slots."""
+    return lease.every_port[0], lease.every_port[-1]
 
 
 def claims(lease: Lease) -> Iterator[tuple[str, str]]:
     """Return kind and value of everything that only *lease* may have."""
     for port in (*lease.ports.values(), *lease.spare):
         yield "port", str(port)
-    yield "subnet", lease.subnet
+    for subnet in lease.subnets:
+        yield "subnet", subnet
     yield "project", lease.project
     if lease.slot is None:
         yield "block", lease.environment
     else:
-        yield "slot", str(_base(lease))
+        yield "slot", str(_span(lease)[0])
     if lease.parallel_id is not None:
         yield "parallel", parallel_key(lease.environment, lease.parallel_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x53594C42  # "SYLB"
-VERSION: Final = 3
+VERSION: Final = 4
 
 # warm holds the leases of the stacks that are ready for a run; pools says how many of them each environment keeps.
 _WARM: Final = """
@@ -97,4 +97,5 @@ KNOWN: Final = frozenset({"meta", "leases", "claims", "slots", "queue", "pools",
 MIGRATIONS: Final[dict[int, str]] = {
     1: "ALTER TABLE leases ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0",
     2: _WARM,
+    3: "SELECT 1",  # the tables stay; leases may have any ports and several subnets, which version 3 would set aside
 }

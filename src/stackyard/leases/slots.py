@@ -21,9 +21,10 @@ from stackyard.settings import SUBNET_PREFIX
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from stackyard.leases.host_ports import Ground
+    from stackyard.leases.host_ports import Ground, Span
+    from stackyard.leases.needs import Needs
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
@@ -66,23 +67,43 @@ class Search:
     busy: int = 0
     resting: int = 0
 
-    def place(self, leave: int = 0) -> Place:
+    def place(self, leave: int = 0, needs: Needs | None = None) -> Place:
         """
-        Return the first free slot with a free subnet, but leave the first *leave* free slots to others.
+        Return the first free slot with free subnets, but leave the first *leave* free slots to others.
+
+        Args:
+            leave: Free slots to pass over.
+            needs: What a copy needs; it gets as many slots in a row as hold its ports. None: one for the platform.
 
         Raises:
             PoolExhaustedError: If there is no free slot or no free subnet.
         """
-        for number, block in self._slots():
+        for number, block in self._runs(needs.blocks(self.settings.block) if needs else 1):
             if not self._is_ours(block) or not self.ground.is_free(block):
                 self.busy += 1
                 continue
             if leave > 0:
                 leave -= 1
                 continue
-            ports = dict(zip(SERVICES, block, strict=False))
-            return Place(slot=number, ports=ports, spare=tuple(block[len(SERVICES) :]), subnet=self._subnet(number))
-        raise PoolExhaustedError(f"no free slot of {self.settings.block} ports in {self.settings.pool_text}")
+            names = needs.ports if needs else SERVICES
+            return Place(
+                slot=number, ports=dict(zip(names, block, strict=False)), spare=tuple(block[len(names) :]),
+                subnet=self._some_subnets(number, needs.prefixes) if needs else self._subnet(number),
+            )  # fmt: skip
+        size = self.settings.block * (needs.blocks(self.settings.block) if needs else 1)
+        raise PoolExhaustedError(f"no free slot of {size} ports in {self.settings.pool_text}")
+
+    def _runs(self, length: int) -> Iterator[tuple[int, range]]:
+        """Return the slots that are not leased, each with the *length* - 1 that follow it as one block."""
+        if length == 1:
+            yield from self._slots()
+            return
+        found, size = dict(self._slots()), self.settings.block
+        for number, block in found.items():
+            last = found.get(number + length - 1)
+            whole = range(block.start, block.start + length * size)
+            if last is not None and last.stop == whole.stop and all(number + step in found for step in range(length)):
+                yield number, whole
 
     def unclaimed(self) -> Iterator[range]:
         """Return the ports of each slot without a lease; other programs may use them."""
@@ -118,6 +139,34 @@ class Search:
         query = f"SELECT 1 FROM claims WHERE kind='port' AND value IN ({marks}) LIMIT 1"  # noqa: S608 - only "?" marks
         return self.db.execute(query, [str(port) for port in block]).fetchone() is not None
 
+    def _some_subnets(self, slot: int, prefixes: Sequence[int]) -> str:
+        """Return a free subnet of each length, with commas; those of the usual size begin with the slot's own."""
+        claimed = self._claimed_subnets("1")
+        found: dict[int, str] = {}
+        # the large ones first: a small one finds room in many places
+        for index in sorted(range(len(prefixes)), key=lambda index: prefixes[index]):
+            found[index] = self._sized_subnet(slot, prefixes[index], claimed)
+            claimed.append(span(IPv4Network(found[index])))
+        return ",".join(found[index] for index in range(len(prefixes)))
+
+    def _sized_subnet(self, slot: int, prefix: int, claimed: Sequence[Span]) -> str:
+        first, last = span(self.settings.subnets)
+        size = 1 << (32 - prefix)
+        count = (last - first + 1) // size
+        for step in range(count):
+            start = first + (slot + step) % count * size
+            whole = (start, start + size - 1)
+            if not _overlap(whole, claimed) and not self.ground.overlaps(whole):
+                return str(IPv4Network((start, prefix)))
+        raise SubnetsExhaustedError(
+            f"no free /{prefix} in {self.settings.subnets}: each is leased, or overlaps a route, a name server or "
+            "another Docker network"
+        )
+
+    def _claimed_subnets(self, which: str) -> list[Span]:
+        rows = self.db.execute(f"SELECT value FROM claims WHERE kind='subnet' AND {which}")  # noqa: S608 - constants
+        return [span(IPv4Network(text)) for (text,) in rows]
+
     def _subnet(self, slot: int) -> str:
         for text in self._subnets(slot):
             if self.db.execute("SELECT 1 FROM claims WHERE kind='subnet' AND value=?", (text,)).fetchone() is None:
@@ -134,10 +183,16 @@ class Search:
         """Return the subnets that only the book may use, beginning with the slot's own."""
         first, _ = span(self.settings.subnets)
         size, count = 1 << (32 - SUBNET_PREFIX), self._count()
+        odd = self._claimed_subnets(f"value NOT LIKE '%/{SUBNET_PREFIX}'")  # the others have another text, or the same
         for step in range(count):
             start = first + (slot + step) % count * size
-            if not self.ground.overlaps((start, start + size - 1)):
+            whole = (start, start + size - 1)
+            if not _overlap(whole, odd) and not self.ground.overlaps(whole):
                 yield str(IPv4Network((start, SUBNET_PREFIX)))
+
+
+def _overlap(whole: Span, others: Sequence[Span]) -> bool:
+    return any(low <= whole[1] and whole[0] <= high for low, high in others)
 
 
 def blocks(settings: Settings) -> Iterator[range]:

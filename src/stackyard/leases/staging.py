@@ -39,8 +39,9 @@ class Draft:
         folder: Where the leases' directories are.
         common: Lines of the env file that are not the lease's own.
         host: ``Settings.host``.
+        platform: Whether it is for a stack of the platform, which has secrets.
         directory: The prepared directory; None before *prepare* and once it is settled or dropped.
-        secrets: The credentials in it.
+        secrets: The credentials in it; None for a copy.
 
     Raises:
         UsageError: If a variable cannot be written so that Compose, a shell and stackyard read the same value.
@@ -49,13 +50,16 @@ class Draft:
     folder: Path
     common: str
     host: str
+    platform: bool = True
     directory: Path | None = None
-    secrets: Credentials = field(init=False, repr=False)
+    secrets: Credentials | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, folder: Path, environment: Mapping[str, str], extra: Mapping[str, str], host: str) -> Draft:
+    def of(
+        cls, folder: Path, environment: Mapping[str, str], extra: Mapping[str, str], host: str, *, platform: bool = True
+    ) -> Draft:
         """Return a draft that is not prepared yet; arguments as for `files.write`."""
-        return cls(folder=folder, common=files.common_text(environment, extra), host=host)
+        return cls(folder=folder, common=files.common_text(environment, extra), host=host, platform=platform)
 
     def prepare(self) -> Path:
         """
@@ -69,8 +73,9 @@ class Draft:
         disk.make_folder(self.folder)
         made = self._place()
         self.directory = made
-        self.secrets = credentials.Credentials.new()
-        credentials.write(made / SECRETS, self.secrets)
+        if self.platform:
+            self.secrets = credentials.Credentials.new()
+            credentials.write(made / SECRETS, self.secrets)
         files.write_new(made / ENV, self.common)
         return made
 

@@ -1,7 +1,10 @@
 """From a rendered Compose model to the model of one copy: pure functions, and a list of what they changed and why."""
 
+from stackyard.plan.addresses import Address, addresses, variables
 from stackyard.plan.plan import Place, Plan, plan
 from stackyard.plan.preview import Preview
 from stackyard.plan.records import Answers, Change, Concern, Verdict
 
-__all__ = ["Answers", "Change", "Concern", "Place", "Plan", "Preview", "Verdict", "plan"]
+__all__ = [
+    "Address", "Answers", "Change", "Concern", "Place", "Plan", "Preview", "Verdict", "addresses", "plan", "variables",
+]  # fmt: skip

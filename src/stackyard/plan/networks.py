@@ -8,18 +8,21 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan.records import Change, Concern
+from stackyard.project import copies_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 Network = IPv4Network | IPv6Network
 ADDRESSES: Final = ("ipv4_address", "ipv6_address")
 LEAST_PREFIX: Final = 28  # what a network without a subnet of its own is leased
+KEPT: Final = 4  # addresses that no container gets: the network's, the gateway's, the broadcast one, and one to spare
+IPV4: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """One subnet of the user's file and the one that the copy has instead, of the same size."""
+    """One subnet of the user's file and the one that the copy has instead, large enough for every address in use."""
 
     before: Network
     after: Network
@@ -41,7 +44,7 @@ class Moved:
         except ValueError:
             return None
         first = self.address(str(part.network_address))
-        return f"{first}/{part.prefixlen}" if first else None
+        return f"{first}/{max(part.prefixlen, self.after.prefixlen)}" if first else None
 
 
 def isolate(
@@ -64,7 +67,7 @@ def isolate(
             concerns.append(_meeting(key, network))
             continue
         _rename(key, network, project, changes)
-        moved += _move(key, network, project, subnet, changes)
+        moved += _move(model, key, project, subnet, changes)
     _move_addresses(model, moved, changes)
     return changes, concerns, moved
 
@@ -86,30 +89,78 @@ def _rename(key: str, network: dict[str, Any], project: str, changes: list[Chang
     network["name"] = own
 
 
+def needed(model: Mapping[str, Any], shared: frozenset[str] = frozenset()) -> list[int]:
+    """
+    Return the prefix lengths of the IPv4 networks that a copy leases, in the order in which `isolate` asks for them.
+
+    Args:
+        model: A rendered model.
+        shared: Networks that all copies use together.
+    """
+    networks = {key: network or {} for key, network in (model.get("networks") or {}).items() if key not in shared}
+    return [prefix for key, network in networks.items() for prefix in _prefixes(model, key, network)]
+
+
+def _prefixes(model: Mapping[str, Any], key: str, network: Mapping[str, Any]) -> list[int]:
+    if network.get("driver") in {"host", "none"}:
+        return []
+    given = [
+        (before, config) for config in (network.get("ipam") or {}).get("config") or ()
+        if config.get("subnet") and (before := ip_network(config["subnet"], strict=False)).version == IPV4
+    ]  # fmt: skip
+    members = _members(model, key)
+    if not given:
+        # a stock engine has address space for about thirty networks; a leased subnet does not count against it
+        return [_prefix_of(members + KEPT)]
+    return [max(before.prefixlen, _prefix_of(max(members + KEPT, _reach(model, key, before, config))))
+            for before, config in given]  # fmt: skip
+
+
+def _prefix_of(addresses: int) -> int:
+    """Return the prefix length of the smallest network with that many addresses, of the usual size at least."""
+    return min(LEAST_PREFIX, 32 - (addresses - 1).bit_length())
+
+
+def _members(model: Mapping[str, Any], key: str) -> int:
+    return sum(copies_of(service) for service in model["services"].values() if key in (service.get("networks") or {}))
+
+
+def _reach(model: Mapping[str, Any], key: str, before: Network, config: Mapping[str, Any]) -> int:
+    """Return how many addresses of *before* there are up to the last that the file names; they move along."""
+    words = [config.get("gateway"), *(config.get("aux_addresses") or {}).values()]
+    words += [((service.get("networks") or {}).get(key) or {}).get("ipv4_address")
+              for service in model["services"].values()]  # fmt: skip
+    if config.get("ip_range"):
+        words.append(str(ip_network(config["ip_range"], strict=False)[-1]))
+    named = [address for word in words if word and (address := ip_address(str(word))) in before]
+    return max((int(address) - int(before.network_address) + 2 for address in named), default=0)
+
+
 def _move(
-    key: str, network: dict[str, Any], project: str, subnet: Callable[[int], IPv4Network], changes: list[Change]
+    model: dict[str, Any], key: str, project: str, subnet: Callable[[int], IPv4Network], changes: list[Change]
 ) -> list[Moved]:
-    """Replace each subnet by one of the same size; a network without one gets one from the lease."""
+    """Replace each subnet by a leased one, large enough; a network without one gets one."""
+    network = model["networks"][key]
+    prefixes = _prefixes(model, key, network)
     if network.get("driver") in {"host", "none"}:
         return []
     ipam = network["ipam"] = network.get("ipam") or {}
-    configs = ipam.setdefault("config", [])
-    if not any(":" not in str(config.get("subnet") or ":") for config in configs):
-        # a stock engine has address space for about thirty networks; a leased subnet does not count against it
-        configs.append({"subnet": str(subnet(LEAST_PREFIX))})
-        return _moved_configs(key, configs[:-1], project, subnet, changes)
-    return _moved_configs(key, configs, project, subnet, changes)
+    configs = ipam["config"] = ipam.get("config") or []
+    leased = iter([subnet(prefix) for prefix in prefixes])
+    moved = _moved_configs(key, configs, project, leased, changes)
+    configs += [{"subnet": str(own)} for own in leased]
+    return moved
 
 
 def _moved_configs(
-    key: str, configs: list[dict[str, Any]], project: str, subnet: Callable[[int], IPv4Network], changes: list[Change]
+    key: str, configs: list[dict[str, Any]], project: str, leased: Iterator[IPv4Network], changes: list[Change]
 ) -> list[Moved]:
     moved = []
     for index, config in enumerate(configs):
         if not config.get("subnet"):
             continue
         before = ip_network(config["subnet"], strict=False)
-        after = subnet(before.prefixlen) if before.version == 4 else _ula(project, key, index, before.prefixlen)  # noqa: PLR2004 - IP versions
+        after = next(leased) if before.version == IPV4 else _ula(project, key, index, before.prefixlen)
         move = Moved(before=before, after=after)
         _move_config(config, move)
         moved.append(move)

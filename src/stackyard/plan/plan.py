@@ -93,12 +93,14 @@ def plan(
     networked, meeting, moved = networks.isolate(own, place.project, place.subnet, answers.share)
     stored, mounted = volumes.isolate(own, place.project, answers.share, **looks)
     restarted = services.restart_only_after_failures(own)
+    services.always_enabled(own)
+    checked = services.check_soon(own)
     tagged = services.tag_builds(own, place.tags)
     replaced = references.Replacements(ports=_moved_ports(usual, own), subnets=moved)
     followed, asked = references.follow(own, replaced, answers.rewrite)
     return Plan(
         model=own,
-        changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *followed),
+        changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *checked, *followed),
         concerns=(*services.concerns(own), *mounted, *asked, *joined, *meeting),
     )
 

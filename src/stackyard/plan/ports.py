@@ -84,9 +84,41 @@ def lease(
     return changes
 
 
-def needed(model: Mapping[str, Any]) -> int:
-    """Return how many host ports a copy leases."""
-    return sum(port.count for port in published_ports(model))
+def single_variables(template: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, list[str]]:
+    """
+    Return those of `variables` that give one host port, with the places in *usual*.
+
+    A variable that gives a port of several containers cannot be set to all of their ports.
+
+    Args:
+        template: The model before variables are filled in.
+        usual: The user's own model.
+    """
+    single = {port.place for port in published_ports(usual) if port.count == 1}
+    found = {name: [place for place in places if place in single] for name, places in variables(template).items()}
+    return {name: places for name, places in found.items() if places}
+
+
+def draws(usual: Mapping[str, Any], given: Mapping[str, Sequence[str]]) -> list[tuple[PublishedPort, str]]:
+    """
+    Return what each leased port is for: the published port, and the variable that gives it or an empty text.
+
+    A port of several containers comes once for each; places that share a variable share its port, at the first of them.
+
+    Args:
+        usual: The user's own model.
+        given: The places of each variable that gives a port.
+    """
+    variable_of = {place: name for name, places in given.items() for place in places}
+    found, drawn = list[tuple[PublishedPort, str]](), set[str]()
+    for port in published_ports(usual):
+        variable = variable_of.get(port.place, "")
+        if not variable:
+            found += [(port, "")] * port.count
+        elif variable not in drawn:
+            drawn.add(variable)
+            found.append((port, variable))
+    return found
 
 
 def _numbers(ports: Sequence[int]) -> str:

@@ -56,9 +56,10 @@ class Preview:
         if missing:
             return cls(plan=Plan(model={}, changes=(), concerns=tuple(missing)))
         numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"
-        variables = ports.variables(project.template)
+        usual = project.model()
+        variables = ports.single_variables(project.template, usual)
         given = {variable: str(next(numbers)) for variable in variables}
-        usual, model = project.model(), project.model(name=name, variables=given)
+        model = project.model(name=name, variables=given)
         places = {place: variable for variable, found in variables.items() for place in found}
         place = Place(project=name, ports=numbers, subnet=_Subnets(), variables=places)
         planned = plan(project.template, usual, model, place, answers)
@@ -70,7 +71,7 @@ class Preview:
             ),
             one_shots=tuple(sorted(one_shots)),
             behind_profiles=tuple(sorted(set(project.template.get("services") or {}) - set(usual["services"]))),
-            ports=ports.needed(usual),
+            ports=len(ports.draws(usual, variables)),
         )
 
 

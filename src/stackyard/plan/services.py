@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 ENDLESS: Final = frozenset(["always", "unless-stopped"])  # containers that the engine starts again after a reboot
 FOLLOWER: Final = "on-failure"
+SOON: Final = "100ms"
+START_PERIOD: Final = "10m0s"  # longer than any start; it ends with the first check that passes
 
 
 def restart_only_after_failures(model: dict[str, Any]) -> list[Change]:
@@ -25,6 +27,33 @@ def restart_only_after_failures(model: dict[str, Any]) -> list[Change]:
                 why="a copy does not come back after a reboot",
             ))  # fmt: skip
     return changes
+
+
+def check_soon(model: dict[str, Any]) -> list[Change]:
+    """
+    Let the engine run the health checks of the file every tenth of a second until they first pass.
+
+    A condition then costs milliseconds instead of an interval. A failure before that does not count, so a slow service
+    is not given up on; the start has its own deadline.
+    """
+    changes = []
+    for name, service in model["services"].items():
+        health = service.get("healthcheck") or {}
+        if not health.get("test") or health.get("disable") or health["test"] == ["NONE"]:
+            continue
+        before = str(health.get("start_interval") or "none")
+        health |= {"start_interval": SOON, "start_period": START_PERIOD}
+        changes.append(Change(
+            kind="health", place=f"services.{name}.healthcheck.start_interval", before=before, after=SOON,
+            why="the start waits for it",
+        ))  # fmt: skip
+    return changes
+
+
+def always_enabled(model: dict[str, Any]) -> None:
+    """Forget profiles: the model has only what the chosen ones enable, and their words must not be needed again."""
+    for service in model["services"].values():
+        service.pop("profiles", None)
 
 
 def tag_builds(model: dict[str, Any], tags: Mapping[str, str]) -> list[Change]:

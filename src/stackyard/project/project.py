@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE: Final = 30.0  # seconds for one rendering; a usual one takes 0.1
+FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # as Compose looks for them
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
@@ -73,6 +74,18 @@ class Project:
     def name(self) -> str:
         """The project's own name, which its users' plain `docker compose` goes by."""
         return str(self.template.get("name") or "")
+
+    @property
+    def home(self) -> Path:
+        """The project's own folder: that of its first Compose file."""
+        named = self.words[self.words.index("--file") + 1 :][:1] if "--file" in self.words else ()
+        separator = self.environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+        listed = (self.environment.get("COMPOSE_FILE") or "").split(separator)
+        first = next(iter(named), listed[0])
+        if first:
+            return (self.folder / first).absolute().parent
+        folders = (self.folder, *self.folder.parents)
+        return next((folder for folder in folders if any((folder / name).exists() for name in FILES)), self.folder)
 
     def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
         """

@@ -110,7 +110,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         force=force, attached=outlives, own=variables or {},
     )  # fmt: skip
     if other:
-        ports = f"{min(stack.lease.ports.values())}-{max(*stack.lease.ports.values(), *stack.lease.spare)}"
+        ports = f"{stack.lease.every_port[0]}-{stack.lease.every_port[-1]}"
         progress(f"the fixed ports of {environment.name} belong to {other}; this stack runs on ports {ports}")
     reach("lease")
     wake(book.settings)

@@ -172,7 +172,9 @@ def test_a_newer_book_is_refused_and_not_touched(book: LeaseBook, file: Path, en
     db.close()
     before = file.read_bytes()
 
-    with pytest.raises(BookError, match=r"newer stackyard \(schema 999, this one knows up to 3\)") as caught:
+    with pytest.raises(
+        BookError, match=rf"newer stackyard \(schema 999, this one knows up to {schema.VERSION}\)"
+    ) as caught:
         book.leases()
 
     assert caught.value.exit_code == 5

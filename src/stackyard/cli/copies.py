@@ -1,0 +1,388 @@
+"""`stackyard up`, `down`, `ps` and the like: copies of the Compose project in the current folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.common import answer, check_count, identity
+from stackyard.cli.options import Option
+from stackyard.cli.task import Command
+from stackyard.errors import LeaseNotFoundError, LeftoversError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from invoke.context import Context
+    from invoke.tasks import Task
+
+    from stackyard.cleanup.removal import Removal
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.stack import Stack
+
+HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
+NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
+NEW_NAME: Final = NAME.but(help="Your name for the copy, such as mine. The same name gives the same copy again.")
+FILE: Final = Option(
+    help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
+)
+PROFILE: Final = Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p")
+TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
+GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
+STARTING: Final = {"name": NEW_NAME, "file": FILE, "profile": PROFILE, "timeout": TIMEOUT}
+
+
+@contextlib.contextmanager
+def _started(
+    name: str, file: Sequence[str] | None, profile: Sequence[str] | None, timeout: str, ttl: float | None,
+    wait: str = "",
+) -> Iterator[Copy]:  # fmt: skip
+    """Give a `with` block a ready copy of the project in this folder; the engine is closed at the block's end."""
+    from stackyard._util.durations import seconds
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.project import Project
+    from stackyard.stacks import copies
+
+    deadline = seconds("--timeout", timeout) if timeout else copies.DEADLINE
+    patience = seconds("--queue-timeout", wait) if wait else None
+    project = Project.find(Path.cwd(), files=file or (), profiles=profile or ())
+    with Engine() as engine:
+        yield copies.start(
+            project, open_book(None, engine), engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
+            progress=_tell,
+        )  # fmt: skip
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@task(
+    klass=Command,
+    many=["file", "profile"],
+    options={
+        **STARTING,
+        "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
+        "queue_timeout": options.QUEUE_TIMEOUT.but(old=()),
+        "json": options.JSON,
+    },
+)
+def up(
+    _c: Context,
+    name: str = "",
+    file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None,
+    timeout: str = "",
+    ttl: str = "",
+    queue_timeout: str = "",
+    json: bool = False,
+) -> None:
+    """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
+    from stackyard._util.durations import seconds
+
+    lifetime = seconds("--ttl", ttl) if ttl else HOUR
+    with _orderly(), _started(name, file, profile, timeout, lifetime, queue_timeout) as copy:
+        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
+        lines = [*_addressed(copy), "", f"{took}; {_ending(copy.lease)}", f"'{_down(copy.lease)}' removes it"]
+        content = {**_shown(copy.lease), "seconds": copy.seconds, "ports": _ports(copy)}
+        answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
+
+
+@contextlib.contextmanager
+def _orderly() -> Iterator[None]:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: what was started is removed first."""
+    from stackyard.cli.flows import orderly_end
+
+    with orderly_end():
+        yield
+
+
+def _addressed(copy: Copy) -> list[str]:
+    found = [(item.service, f"{item.target}/{item.protocol}", item.shown) for item in copy.addresses]
+    widths = [max((len(row[column]) for row in found), default=0) for column in (0, 1)]
+    return [f"{service:<{widths[0]}} {port:<{widths[1]}}  {where}" for service, port, where in found]
+
+
+def _ports(copy: Copy) -> list[dict[str, Any]]:
+    return [{**item.to_json(), "url": item.shown if item.protocol == "tcp" else None} for item in copy.addresses]
+
+
+def _shown(lease: Lease) -> dict[str, Any]:
+    return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
+
+
+def _ending(lease: Lease) -> str:
+    from stackyard._util.durations import said
+
+    if lease.deadline is None:
+        return f"stays as long as {lease.owner.describe()}"
+    left = max(lease.deadline - time.time(), 0.0)
+    return f"stays until {time.strftime('%H:%M', time.localtime(lease.deadline))} ({said(round(left / 60) * 60 or 1)})"
+
+
+def _down(lease: Lease) -> str:
+    return f"stackyard down --name {lease.parallel_id or lease.id}"
+
+
+def _copies(book: LeaseBook) -> list[Lease]:
+    """Return the copies of the project in this folder or one above, oldest first."""
+    here = Path.cwd().resolve()
+    folders = {str(folder) for folder in (here, *here.parents)}
+    return [lease for lease in book.leases() if lease.is_copy and lease.checkout in folders]
+
+
+def _chosen(book: LeaseBook, name: str) -> Lease:
+    """
+    Return the copy that a command means: of this folder first, then of any.
+
+    Raises:
+        UsageError: If it is not clear which.
+        LeaseNotFoundError: If there is none.
+    """
+    here = _copies(book)
+    if not name:
+        if len(here) == 1:
+            return here[0]
+        listed = ", ".join(lease.title for lease in here)
+        if here:
+            raise UsageError(f"this project has {len(here)} copies; choose one with --name: {listed}")
+        raise LeaseNotFoundError("no copy of this folder's project is up; 'stackyard up' starts one")
+    everywhere = [lease for lease in book.leases() if lease.is_copy]
+    for leases in (here, everywhere):
+        found = [lease for lease in leases if name in {lease.id, lease.parallel_id}]
+        if len(found) > 1:
+            listed = ", ".join(f"{lease.id} of {lease.checkout}" for lease in found)
+            raise UsageError(f"several copies have the name {name!r}; give the id of one: {listed}")
+        if found:
+            return found[0]
+    raise LeaseNotFoundError(f"no copy has the name or id {name!r}; 'stackyard ps --all' lists all")
+
+
+@contextlib.contextmanager
+def _attached(name: str) -> Iterator[Copy]:
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.stacks.copies import Copy
+
+    with Engine() as engine:
+        book = open_book(None, engine)
+        yield Copy(_chosen(book, name), book, engine)
+
+
+def _stack(copy: Copy) -> Stack:
+    from stackyard.stacks.stack import Stack
+
+    return Stack.of(copy.lease, copy.book, copy.engine)
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": NAME,
+        "all": Option(help="All copies of this folder's project.", short="a"),
+        "graceful": GRACEFUL,
+        "json": options.JSON,
+    },
+)
+def down(_c: Context, name: str = "", all: bool = False, graceful: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+    """Remove a copy with its containers, networks and volumes; needs none of the project's files."""
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.stacks.copies import Copy
+
+    if name and all:
+        raise UsageError("--all removes every copy of the project; leave --all or the name out")
+    with Engine() as engine:
+        book = open_book(None, engine)
+        leases = _copies(book) if all else [_chosen(book, name)]
+        done = [Copy(lease, book, engine).down(graceful=graceful) for lease in leases]
+    _removed(leases, done, as_json=json)
+
+
+def _removed(leases: Sequence[Lease], done: Sequence[Removal], *, as_json: bool) -> None:
+    left = [item for removal in done for item in removal.left]
+    removed, took = sum(len(removal.removed) for removal in done), sum(removal.seconds for removal in done)
+    text = f"{', '.join(lease.title for lease in leases) or 'nothing'}: {removed} removed in {took:.2f} s"
+    answer({"leases": [_shown(lease) for lease in leases], "removals": [item.to_json() for item in done]}, text,
+           as_json=as_json)  # fmt: skip
+    if left:
+        listed = "; ".join(map(str, left))
+        raise LeftoversError(f"{len(left)} left: {listed}; then 'stackyard cleanup'")
+
+
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": NAME.but(help="Show the services of this copy; without a name, the copies."),
+        "all": Option(help="Copies of all projects, not only of this folder's.", short="a"),
+        "json": options.JSON,
+    },
+)
+def ps(_c: Context, name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+    """List the copies of this folder's project, or the services of one."""
+    from stackyard._util.tables import table
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+
+    if name:
+        _services(name, as_json=json)
+        return
+    with Engine() as engine:
+        book = open_book(None, engine)
+        leases = [lease for lease in book.leases() if lease.is_copy] if all else _copies(book)
+    rows = [[lease.title, lease.checkout, _ending(lease)] for lease in leases]
+    text = table(rows, ["copy", "project", "until"]) if rows else "no copies are up"
+    answer([_shown(lease) for lease in leases], text, as_json=json)
+
+
+def _services(name: str, *, as_json: bool) -> None:
+    from stackyard._util.tables import table
+
+    with _attached(name) as copy:
+        states = _stack(copy).status()
+        rows = [[state.service, state.status, state.health, state.exit_code, state.restarts] for state in states]
+        content = _shown(copy.lease) | {
+            "services": [
+                {"service": state.service, "status": state.status, "health": state.health,
+                 "exit_code": state.exit_code, "restarts": state.restarts}
+                for state in states
+            ]
+        }  # fmt: skip
+        answer(content, table(rows, ["service", "status", "health", "exit code", "restarts"]), as_json=as_json)
+
+
+@task(klass=Command, words=["name"], options={"name": NAME, "json": options.JSON})
+def ports(_c: Context, name: str = "", json: bool = False) -> None:
+    """Show where each published port of a copy answers."""
+    with _attached(name) as copy:
+        text = "\n".join(_addressed(copy)) or f"{copy.lease.title} publishes no port"
+        answer({**_shown(copy.lease), "ports": _ports(copy)}, text, as_json=json)
+
+
+@task(klass=Command, words=["name"], options={"name": NAME, "json": options.JSON})
+def env(_c: Context, name: str = "", json: bool = False) -> None:
+    """Print the variables that tell programs where a copy answers, for a shell or an env file."""
+    with _attached(name) as copy:
+        told = _variables(copy)
+        answer(told, "\n".join(f"{key}={shlex.quote(value)}" for key, value in told.items()), as_json=json)
+
+
+def _variables(copy: Copy) -> dict[str, str]:
+    from stackyard.plan import variables
+
+    return {
+        "STACKYARD_LEASE": copy.lease.id, "COMPOSE_PROJECT_NAME": copy.lease.project, **variables(copy.addresses)
+    }  # fmt: skip
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    many=["service"],
+    options={
+        "service": options.SERVICE.but(help="Only this service; may be given more than once. All without it."),
+        "name": NAME,
+        "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
+        "follow": Option(help="Go on showing new lines until Ctrl-C."),
+        "timestamps": Option(help="Begin each line with its time."),
+        "json": options.JSON,
+    },
+)
+def logs(
+    _c: Context,
+    service: Sequence[str] | None = None,
+    name: str = "",
+    tail: str = "100",
+    follow: bool = False,
+    timestamps: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what the services of a copy wrote, all of them or the ones you name."""
+    from stackyard.cli.env import MOST_LINES, show_logs
+
+    if follow and json:
+        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
+    lines = check_count("--tail", tail, most=MOST_LINES)
+    with _attached(name) as copy:
+        show_logs(_stack(copy), list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    rest="words",
+    many=["words"],
+    options={
+        "service": options.SERVICE.but(help="A service of the copy; not needed if there is only one."),
+        "words": Option(help="", value="COMMAND...", hidden=True),
+        "name": NAME,
+        "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
+    },
+)
+def exec_(
+    _c: Context, service: str = "", words: Sequence[str] | None = None, name: str = "", json: bool = False
+) -> None:
+    """Run a command inside a service's container, on this terminal: exec db -- psql -U postgres."""
+    from stackyard.cli.env import run_inside
+
+    if not words:
+        raise UsageError("which command? write it after '--': stackyard exec web -- ls /")
+    with _attached(name) as copy:
+        run_inside(_stack(copy), service, shlex.join(words), json=json)
+
+
+@task(
+    klass=Command,
+    rest="words",
+    many=["words", "file", "profile"],
+    options={**STARTING, "words": Option(help="", value="COMMAND...", hidden=True), "graceful": GRACEFUL},
+)
+def run(
+    _c: Context,
+    words: Sequence[str] | None = None,
+    name: str = "",
+    file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None,
+    timeout: str = "",
+    graceful: bool = False,
+) -> None:
+    """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
+    if not words:
+        raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
+    with _orderly(), _started(name, file, profile, timeout, None) as copy:
+        try:
+            code = _payload(list(words), _variables(copy))
+        finally:
+            done = copy.down(graceful=graceful)
+            for item in done.left:
+                _tell(f"left: {item}; 'stackyard cleanup' removes it later")
+    if code:
+        raise Exit(code=code)
+    done.check("stackyard cleanup")
+
+
+def _payload(words: list[str], told: Mapping[str, str]) -> int:
+    from stackyard._util import process
+    from stackyard.errors import CommandError
+
+    try:
+        return process.passthrough(words, env=told)
+    except CommandError as error:
+        raise UsageError(str(error)) from None
+
+
+def every_task() -> Mapping[str, Task[Any]]:
+    """Return the tasks by the names that users type."""
+    return {"up": up, "down": down, "ps": ps, "ports": ports, "env": env, "logs": logs, "exec": exec_, "run": run}

@@ -1,0 +1,323 @@
+"""
+A copy of a Compose project: the project's containers, networks and volumes once more, under a lease.
+
+The way of one copy: Compose renders the project's model; the images are built; the lease book grants ports, subnets and
+a project name; `plan` isolates the model for them; Compose starts that model; the copy is ready when each service is. A
+start that fails says why and removes what it made. A removal needs only the lease: everything carries its labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stackyard._util import files, process
+from stackyard.cleanup import removal
+from stackyard.docker.compose import port_conflict
+from stackyard.docker.in_use import strangers
+from stackyard.docker.ownership import COPY_LABEL, Holdings
+from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.leases.needs import LONGEST_SLUG, Needs, port_names
+from stackyard.leases.stack_lock import alone
+from stackyard.plan import Address, Place, addresses, plan
+from stackyard.plan import networks as planned_networks
+from stackyard.plan import ports as planned_ports
+from stackyard.plan.volumes import missing_files
+from stackyard.stacks import builds, diagnostics
+from stackyard.stacks.copy_readiness import trouble_in, wait_ready
+from stackyard.stacks.start_queue import turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.leases import Lease, LeaseBook
+    from stackyard.plan import Plan
+    from stackyard.project import Project
+
+MODEL: Final = "model.json"  # in the lease's directory
+EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
+DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
+TRIES: Final = 3  # places that are tried while other programs take their ports
+REST: Final = 60.0  # seconds for which nobody gets a slot after a program took one of its ports
+LABELS: Final = "lease environment host owner created ports subnet memory_mb checkout".split()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """
+    What the lease book needs to know of a copied project.
+
+    Attributes:
+        name: The project's name, and six hex digits that stand for its folder.
+        root: The project's own folder.
+    """
+
+    name: str
+    root: Path
+    data: Literal["tmpfs"] = "tmpfs"
+    ports: Mapping[str, int] = field(default_factory=dict)
+    subnet: str = ""
+    reserve_mb: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, project: Project) -> Origin:
+        """Return what the book needs to know of *project*."""
+        root = project.home.resolve()
+        slug = re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_")[:LONGEST_SLUG] or "project"
+        return cls(name=f"{slug}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}", root=root)
+
+
+class Copy:
+    """
+    One copy of a project.
+
+    Args:
+        lease: Its lease.
+        book: Where the lease is released once nothing is left.
+        engine: The engine it lives on.
+
+    Attributes:
+        seconds: How long its start took; 0 for a copy that stood before.
+    """
+
+    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, seconds: float = 0.0) -> None:
+        self.lease = lease
+        self.book = book
+        self.engine = engine
+        self.seconds = seconds
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """
+        The model that it was started from.
+
+        Raises:
+            UsageError: If it cannot be read.
+        """
+        path = self.lease.directory / MODEL
+        try:
+            found: dict[str, Any] = json.loads(files.read(path))
+        except (OSError, ValueError):
+            text = f"copy {self.lease.title}: {path} cannot be read; end the copy and start it again"
+            raise UsageError(text) from None
+        return found
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where its published ports answer."""
+        return [Address(**item) for item in self.model[EXTENSION]["addresses"]]
+
+    def down(self, *, graceful: bool = False) -> removal.Removal:
+        """
+        Remove the copy with its volumes, and release the lease when nothing is left.
+
+        Args:
+            graceful: Let each service end by itself, within its `stop_grace_period`.
+
+        Raises:
+            EngineError: If the engine does not answer; the lease is kept.
+        """
+        return removal.remove_lease(self.book, self.engine, self.lease, graceful=graceful)
+
+
+def start(
+    project: Project,
+    book: LeaseBook,
+    engine: Engine,
+    *,
+    name: str | None = None,
+    ttl: float | None = None,
+    deadline: float = DEADLINE,
+    wait: float | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Copy:
+    """
+    Start a copy of *project* and return it when it is ready; the copy that has *name* already is returned as it is.
+
+    Args:
+        project: The project.
+        book: Where the lease is.
+        engine: Where the copy lives.
+        name: The lease's name.
+        ttl: Seconds that the copy stays unless renewed; None: it ends with this process.
+        deadline: Seconds until the start has failed.
+        wait: Seconds to queue for a place; None does not.
+        progress: Is given a line whenever the user should know something.
+
+    Raises:
+        UsageError: If no copy of the project can run.
+        NotReadyError: If a service failed; the text says which, and its last lines.
+        StackyardError: If anything else on the way fails; nothing made here is left.
+    """
+    engine.refuse_elsewhere()
+    if missing := missing_files(project.template):
+        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
+    usual, origin = project.model(), Origin.of(project)
+    images = builds.build(project, usual, origin.name, book.settings, progress)
+    given = planned_ports.single_variables(project.template, usual)
+    draws = planned_ports.draws(usual, given)
+    needs = Needs(
+        ports=tuple(port_names((port.service, port.target, port.protocol) for port, _ in draws)),
+        prefixes=tuple(planned_networks.needed(usual)) or Needs().prefixes,
+    )
+    outlives = ttl is not None or name is not None
+    for last in (*(False,) * (TRIES - 1), True):
+        lease = book.acquire(
+            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=strangers(engine), wait=wait, attached=outlives
+        )  # fmt: skip
+        drawn = [variable for _, variable in draws]
+        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images)
+        try:
+            copy = starting.run(needs, deadline, progress)
+        except _StolenError as stolen:
+            if last:
+                raise NotReadyError(f"other programs took the leased ports {TRIES} times: {stolen}") from None
+            progress("a leased port or subnet was taken meanwhile; the copy gets another place")
+            continue
+        if ttl is not None:
+            copy.lease = book.renew(copy.lease.id, ttl, detach=True)
+        return copy
+    raise AssertionError("the last try returns or raises")
+
+
+class _StolenError(Exception):
+    """A leased port or subnet was taken before the copy had it; the text is Compose's."""
+
+
+@dataclass(slots=True)
+class _Starting:
+    """One start under one lease."""
+
+    project: Project
+    usual: Mapping[str, Any]
+    copy: Copy
+    drawn: Sequence[str]
+    given: Mapping[str, Sequence[str]]
+    images: Mapping[str, str]
+
+    def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
+        lease, book = self.copy.lease, self.copy.book
+        with turn(book.settings, progress=progress), alone(lease) as still_leased:
+            if not still_leased:
+                raise LeaseNotFoundError(f"lease {lease.id} was ended by another command; start again")
+            if lease.reused:
+                self._compare(needs)
+                if Holdings.of(book.host, lease).containers(self.copy.engine):
+                    return self.copy
+            try:
+                self.copy.seconds = self._up(deadline)
+            except CommandError as error:
+                stolen = port_conflict(error)
+                why = str(error) if stolen else self._explained(_last_line(error))
+                self._undo(rest=stolen)
+                raise _StolenError(why) if stolen else NotReadyError(why) from None
+            except NotReadyError as error:
+                why = self._explained(str(error))
+                self._undo()
+                raise NotReadyError(why) from None
+            except BaseException:
+                self._undo()
+                raise
+        return self.copy
+
+    def _compare(self, needs: Needs) -> None:
+        """Raise if the lease of an earlier start is not what the project needs now."""
+        lease = self.copy.lease
+        if tuple(lease.ports) != needs.ports or lease.prefixes != needs.prefixes:
+            raise UsageError(
+                f"copy {lease.title} was started before the project's ports or networks changed; end it first, or "
+                "choose another name"
+            )
+
+    def _up(self, deadline: float) -> float:
+        """Plan, start and wait; return the seconds that it took."""
+        import time
+
+        began = time.monotonic()
+        planned = self._plan()
+        _refuse(planned)
+        path = self.copy.lease.directory / MODEL
+        model = self._labelled(planned.model)
+        files.write(path, json.dumps(model).encode())
+        words = [
+            "docker", "compose", "--project-name", self.copy.lease.project, "--project-directory",
+            str(self.project.home), "--file", str(path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
+        ]  # fmt: skip
+        process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
+        holdings = Holdings.of(self.copy.book.host, self.copy.lease)
+        wait_ready(self.copy.engine, holdings, model, deadline=deadline - (time.monotonic() - began))
+        return time.monotonic() - began
+
+    def _plan(self) -> Plan:
+        lease = self.copy.lease
+        leased = list(zip(self.drawn, sorted(lease.ports.values()), strict=True))
+        variables = {variable: str(port) for variable, port in leased if variable}
+        subnets = iter(lease.subnets)
+        place = Place(
+            project=lease.project,
+            ports=[port for variable, port in leased if not variable],
+            subnet=lambda _prefix: IPv4Network(next(subnets)),
+            variables={place: variable for variable, places in self.given.items() for place in places},
+            tags=self.images,
+        )
+        model = self.project.model(name=lease.project, variables=variables)
+        return plan(self.project.template, self.usual, model, place)
+
+    def _labelled(self, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the labels of the lease on everything, and the copy's addresses into the model."""
+        told = self.copy.lease.variables()
+        words = {word: told.get(f"STACKYARD_{word.upper()}", "") for word in LABELS}
+        words |= {"name": told.get("STACKYARD_PARALLEL_ID", "")}
+        labels = {f"stackyard.{word}": value.replace("$", "$$") for word, value in words.items() if value}
+        labels[COPY_LABEL] = self.project.name
+        model = dict(planned)
+        for kind in ("services", "networks", "volumes"):
+            for key, item in (model.get(kind) or {}).items():
+                if not (item or {}).get("external"):
+                    model[kind][key] = {**(item or {}), "labels": {**((item or {}).get("labels") or {}), **labels}}
+        for name in self.images:
+            model["services"][name].pop("build", None)
+            model["services"][name].pop("pull_policy", None)
+        found = [address.to_json() for address in addresses(self.usual, model)]
+        return model | {EXTENSION: {"addresses": found, "project": self.project.name}}
+
+    def _explained(self, reason: str) -> str:
+        """Say why, service by service: those that are in trouble, or all if none is."""
+        containers = Holdings.of(self.copy.book.host, self.copy.lease).containers(self.copy.engine)
+        found = diagnostics.collect(self.copy.engine, containers, secrets=())
+        troubled = [(item, why) for item in found if (why := trouble_in(item.state))]
+        head = f"{self.project.name} did not start: {troubled[0][1] if troubled else reason}"
+        told = [str(item) for item, _ in troubled] or [str(item) for item in found]
+        return "\n".join([head, *told, "everything that the start made was removed"])
+
+    def _undo(self, *, rest: bool = False) -> None:
+        """Remove what the start made, and end the lease."""
+        lease, book = self.copy.lease, self.copy.book
+        if rest:
+            book.quarantine(lease.id, REST)
+        removal.remove_locked(book, self.copy.engine, lease).check("the next clean-up")
+
+
+def _refuse(planned: Plan) -> None:
+    """
+    Refuse what cannot run beside anything.
+
+    Raises:
+        UsageError: If the plan says so.
+    """
+    if found := [item for item in planned.concerns if item.level in {"not possible", "one at a time"}]:
+        raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
+
+
+def _last_line(error: CommandError) -> str:
+    if error.returncode is None:
+        return "it was not up when its time was over"
+    lines = [line.strip() for line in error.output.splitlines() if line.strip()]
+    return lines[-1] if lines else str(error)
