@@ -123,4 +123,4 @@ def _text(name: str, preview: Preview) -> str:
     return "\n\n".join(parts)
 
 
-collection = Collection("project", check, explain)
+collection = Collection("project", check)

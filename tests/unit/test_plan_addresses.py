@@ -1,0 +1,121 @@
+"""Where a copy answers, and how large its networks are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stackyard.plan import Address, addresses, networks, ports, variables
+from stackyard.plan.services import check_soon
+
+Model = dict[str, Any]
+
+
+def published(service: str, *entries: tuple[int, str, str], **more: Any) -> Model:
+    listed = [{"target": target, "published": port, "host_ip": host} for target, port, host in entries]
+    return {"services": {service: {"ports": listed, **more}}}
+
+
+def test_ports_have_the_user_s_names_and_the_copy_s_numbers() -> None:
+    usual, model = published("web", (8080, "80", "")), published("web", (9500, "9500", "127.0.0.1"))
+
+    found = addresses(usual, model)
+
+    assert found == [Address(service="web", target=8080, protocol="tcp", host="127.0.0.1", port=9500)]
+    assert found[0].shown == "http://127.0.0.1:9500"
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "http://127.0.0.1:9500"), ("::", "http://[::1]:9500"), ("10.0.0.7", "http://10.0.0.7:9500")],  # noqa: S104 - in a file
+)
+def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) -> None:
+    model = published("web", (80, "9500", host))
+
+    assert [item.shown for item in addresses(model, model)] == [shown]
+
+
+def test_variables_name_service_and_port() -> None:
+    def at(service: str, target: int, protocol: str, port: int) -> Address:
+        return Address(service=service, target=target, protocol=protocol, host="127.0.0.1", port=port)
+
+    found = variables([at("my-web", 80, "tcp", 1), at("my-web", 80, "tcp", 2), at("dns", 53, "udp", 3)])
+
+    assert found == {
+        "STACKYARD_MY_WEB_80_PORT": "1", "STACKYARD_MY_WEB_HOST": "127.0.0.1", "STACKYARD_MY_WEB_PORT": "1",
+        "STACKYARD_MY_WEB_URL": "http://127.0.0.1:1", "STACKYARD_MY_WEB_80_PORT_2": "2",
+        "STACKYARD_DNS_53_UDP_PORT": "3", "STACKYARD_DNS_HOST": "127.0.0.1", "STACKYARD_DNS_PORT": "3",
+    }  # fmt: skip
+
+
+def test_places_that_share_a_variable_share_a_port_and_replicas_share_none() -> None:
+    usual = published("web", (80, "8080", ""), (81, "8080", ""), (82, "1-2", ""), scale=1)
+    usual["services"]["many"] = {"scale": 2, "ports": [{"target": 83, "published": "8090-8091"}]}
+    template = {
+        "services": {
+            "web": {"ports": ["${P:-8080}:80", "${P:-8080}:81", "1-2:82"]},
+            "many": {"ports": ["${Q:-8090-8091}:83"]},
+        }
+    }
+
+    given = ports.single_variables(template, usual)
+    drawn = [(port.target, variable) for port, variable in ports.draws(usual, given)]
+
+    assert given == {"P": ["services.web.ports[0]", "services.web.ports[1]"]}
+    assert drawn == [(80, "P"), (82, ""), (83, ""), (83, "")]
+
+
+def on(network: Model | None, *services: Model) -> Model:
+    return {"networks": {"lan": network}, "services": {f"s{n}": item for n, item in enumerate(services)}}
+
+
+def member(**settings: Any) -> Model:
+    return {"networks": {"lan": settings or None}}
+
+
+def subnet(text: str, **more: Any) -> Model:
+    return {"ipam": {"config": [{"subnet": text, **more}]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "prefixes"),
+    [
+        (on(None, member()), [28]),
+        (on(None, *[member()] * 12), [28]),
+        (on(None, *[member()] * 13), [27]),
+        (on(None, {**member(), "scale": 100}), [25]),
+        (on({"driver": "host"}, member()), []),
+        (on(subnet("172.30.0.0/16"), member()), [28]),
+        (on(subnet("172.30.0.0/16"), member(ipv4_address="172.30.9.10")), [20]),
+        (on(subnet("172.30.9.0/24", gateway="172.30.9.254"), member()), [24]),
+        (on(subnet("172.30.9.0/24", ip_range="172.30.9.64/26"), member()), [24]),
+        (on(subnet("172.30.9.0/24", aux_addresses={"x": "172.30.9.20"}), member()), [27]),
+        (on(subnet("172.30.9.0/29"), member()), [29]),
+        (on(subnet("fd00::/64"), member()), [28]),
+    ],
+)
+def test_a_network_is_as_large_as_its_members_and_addresses_need(model: Model, prefixes: list[int]) -> None:
+    assert networks.needed(model) == prefixes
+
+
+def test_a_shared_network_is_not_leased() -> None:
+    assert networks.needed(on(None, member()), frozenset({"lan"})) == []
+
+
+@pytest.mark.parametrize("health", [None, {"disable": True}, {"test": ["NONE"]}, {"interval": "5s"}])
+def test_a_service_without_a_health_check_of_its_own_is_left_alone(health: Model | None) -> None:
+    model: Model = {"services": {"web": {"healthcheck": health}}}
+
+    assert check_soon(model) == []
+    assert model["services"]["web"]["healthcheck"] == health
+
+
+def test_a_health_check_runs_soon() -> None:
+    model: Model = {"services": {"web": {"healthcheck": {"test": ["CMD", "true"], "interval": "30s"}}}}
+
+    changes = check_soon(model)
+
+    assert model["services"]["web"]["healthcheck"]["start_interval"] == "100ms"
+    assert model["services"]["web"]["healthcheck"]["interval"] == "30s"
+    assert [change.place for change in changes] == ["services.web.healthcheck.start_interval"]
