@@ -8,9 +8,11 @@ start that fails says why and removes what it made. A removal needs only the lea
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -20,6 +22,7 @@ from stackyard.cleanup import removal
 from stackyard.docker.compose import port_conflict
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import COPY_LABEL, Holdings
+from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
 from stackyard.leases.needs import LONGEST_SLUG, Needs, port_names
 from stackyard.leases.stack_lock import alone
@@ -27,15 +30,14 @@ from stackyard.plan import Address, Place, addresses, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.volumes import missing_files
-from stackyard.stacks import builds, diagnostics
-from stackyard.stacks.copy_readiness import trouble_in, wait_ready
+from stackyard.stacks import builds, diagnostics, readiness
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from stackyard.docker import Engine
+    from stackyard.docker import ContainerState, Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
     from stackyard.project import Project
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 MODEL: Final = "model.json"  # in the lease's directory
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
+LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
+REMOVED: Final = "everything that the start made was removed"
 TRIES: Final = 3  # places that are tried while other programs take their ports
 REST: Final = 60.0  # seconds for which nobody gets a slot after a program took one of its ports
 LABELS: Final = "lease environment host owner created ports subnet memory_mb checkout".split()
@@ -219,9 +223,8 @@ class _Starting:
                 self._undo(rest=stolen)
                 raise _StolenError(why) if stolen else NotReadyError(why) from None
             except NotReadyError as error:
-                why = self._explained(str(error))
                 self._undo()
-                raise NotReadyError(why) from None
+                raise NotReadyError(f"{self.project.name} did not start: {error}\n{REMOVED}") from None
             except BaseException:
                 self._undo()
                 raise
@@ -238,8 +241,6 @@ class _Starting:
 
     def _up(self, deadline: float) -> float:
         """Plan, start and wait; return the seconds that it took."""
-        import time
-
         began = time.monotonic()
         planned = self._plan()
         _refuse(planned)
@@ -251,9 +252,13 @@ class _Starting:
             str(self.project.home), "--file", str(path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
         ]  # fmt: skip
         process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
-        holdings = Holdings.of(self.copy.book.host, self.copy.lease)
-        wait_ready(self.copy.engine, holdings, model, deadline=deadline - (time.monotonic() - began))
+        self._ready(model, deadline - (time.monotonic() - began))
         return time.monotonic() - began
+
+    def _ready(self, model: Mapping[str, Any], deadline: float) -> None:
+        """Wait until every service is ready, one-shots included."""
+        labels = [f"{PROJECT_LABEL}={self.copy.lease.project}"]
+        asyncio.run(readiness.wait(self.copy.engine, labels, model, deadline=max(deadline, LEAST)))
 
     def _plan(self) -> Plan:
         lease = self.copy.lease
@@ -292,10 +297,10 @@ class _Starting:
         """Say why, service by service: those that are in trouble, or all if none is."""
         containers = Holdings.of(self.copy.book.host, self.copy.lease).containers(self.copy.engine)
         found = diagnostics.collect(self.copy.engine, containers, secrets=())
-        troubled = [(item, why) for item in found if (why := trouble_in(item.state))]
+        troubled = [(item, why) for item in found if (why := _trouble(item.state))]
         head = f"{self.project.name} did not start: {troubled[0][1] if troubled else reason}"
         told = [str(item) for item, _ in troubled] or [str(item) for item in found]
-        return "\n".join([head, *told, "everything that the start made was removed"])
+        return "\n".join([head, *told, REMOVED])
 
     def _undo(self, *, rest: bool = False) -> None:
         """Remove what the start made, and end the lease."""
@@ -314,6 +319,15 @@ def _refuse(planned: Plan) -> None:
     """
     if found := [item for item in planned.concerns if item.level in {"not possible", "one at a time"}]:
         raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
+
+
+def _trouble(state: ContainerState) -> str:
+    """Say why Compose gave up on a container; empty if it did not."""
+    if state.ended and not state.finished:
+        return f"service {state.service} ended with exit code {state.exit_code}"
+    if state.status == "running" and state.health == "unhealthy":
+        return f"service {state.service} is unhealthy"
+    return f"service {state.service} cannot start" if state.status == "created" and state.error else ""
 
 
 def _last_line(error: CommandError) -> str:
