@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from stackyard.cleanup import removal
 from stackyard.cleanup.plan import plan
 from stackyard.cleanup.removal import Leftover, Removal
+from stackyard.errors import LeftoversError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
@@ -178,6 +180,185 @@ def test_a_lease_is_removed_with_or_without_its_volumes(
     removal.remove_lease(book, engine, lease, **words)
 
     assert bool(fake_engine.volumes) is left
+
+
+@pytest.mark.parametrize(("labels", "environment"), [({}, ""), ({"stackyard.environment": "old"}, "old")])
+def test_what_is_lost_is_listed_with_the_environment_it_names(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, labels: dict[str, str], environment: str
+) -> None:
+    thing = fake_engine.container("redis", "aaaaaaaa")
+    thing["labels"] = {"stackyard.host": book.host, "stackyard.lease": "aaaaaaaa"} | labels
+
+    (found,) = plan(book, engine)
+
+    assert (found.command, found.kind, found.name) == ("stale", "container", "redis-aaaaaaaa")
+    assert (found.lease, found.environment, found.why) == ("aaaaaaaa", environment, "the book has no such lease")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_all_that_is_lost_is_listed_and_volumes_only_if_they_go(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, keep: bool
+) -> None:
+    project = {"com.docker.compose.project": "stackyard-test-aaaaaaaa"}
+    fake_engine.container("redis", "aaaaaaaa")["labels"]["stackyard.environment"] = "test"
+    fake_engine.container("added", "aaaaaaaa")["labels"] = project
+    fake_engine.volume("data", "aaaaaaaa")
+
+    found = plan(book, engine, keep_volumes=keep)
+
+    assert {item.name for item in found} == {"redis-aaaaaaaa", "added-aaaaaaaa"} | (set() if keep else {"data"})
+    assert {item.environment for item in found} == {"test"}
+
+
+def test_a_lease_is_stale_from_the_moment_of_its_deadline_on(book: LeaseBook, engine: Engine) -> None:
+    lease = book.acquire(Environment.load("test"), ttl=60, force=True)
+    end = book.find(lease.id).deadline
+    assert end is not None
+
+    (found,) = plan(book, engine, clock=lambda: end)
+
+    assert (found.command, found.why, found.deadline) == ("stale", "its deadline passed 0 s ago", end)
+
+
+def test_volumes_stay_unless_their_removal_is_asked_for(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    lease = expired(book)
+    fake_engine.volume("data", lease.id)
+    planned = plan(book, engine)
+
+    assert removal.apply(book, engine, planned).leases == [lease.id]
+    assert list(fake_engine.volumes) == ["data"]
+
+
+def test_a_sweep_counts_its_own_time(book: LeaseBook, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = [10.0, 12.5]
+    monkeypatch.setattr(removal, "time", SimpleNamespace(monotonic=lambda: ticks.pop(0)))
+    monkeypatch.setattr(removal, "apply", lambda *_, **__: Removal(leases=["l1"], seconds=1.0))
+
+    assert removal.sweep(book, engine) == Removal(leases=["l1"], seconds=2.5)
+
+
+@pytest.mark.parametrize(
+    ("users", "refusal", "reason"),
+    [
+        ((), "no", "no"), ((), "", "it appeared again after its removal"),
+        (("a", "b"), "no", "still used by a, b"), (("a",), "", "still used by a"),
+    ],
+)  # fmt: skip
+def test_what_is_left_says_why(
+    engine: Engine, fake_engine: FakeEngine, users: tuple[str, ...], refusal: str, reason: str
+) -> None:
+    fake_engine.network("net", users=users)
+    (net,) = engine.networks([])
+
+    assert removal._leftover(engine, net, "l1", refusal) == Leftover(
+        kind="network", name="net", lease="l1", reason=reason
+    )
+
+
+def test_what_may_still_come_is_asked_for_with_all_that_was_removed(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = expired(book)
+    fake_engine.container("redis", lease.id)
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr("stackyard.docker.unanswered.process", lambda asked: "7:1" if asked is engine else "-")
+    monkeypatch.setattr(
+        "stackyard.docker.unanswered.settle", lambda *things, engine: given.append((*things, engine)) or []
+    )
+
+    removal.remove_lease(book, engine, lease)
+
+    assert given == [(lease, [f"container redis-{lease.id}"], "7:1")]
+
+
+def test_what_the_engine_refuses_to_remove_is_left_once(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = expired(book)
+    fake_engine.container("redis", lease.id)["labels"]["com.docker.compose.project"] = lease.project
+    fake_engine.refuse[f"containers redis-{lease.id}"] = (409, "no")
+    monkeypatch.setattr(removal, "PAUSE", 0)
+
+    outcome = removal.remove_lease(book, engine, lease)
+
+    assert [(left.kind, left.name) for left in outcome.left] == [("container", f"redis-{lease.id}")]
+    assert "no" in outcome.left[0].reason
+    assert len(book.leases()) == 1
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_lost_stack_goes_whole_and_its_volumes_only_if_asked_for(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    fake_engine.container("redis", "aaaaaaaa")["labels"]["stackyard.environment"] = "test"
+    fake_engine.container("added", "aaaaaaaa")["labels"] = {"com.docker.compose.project": "stackyard-test-aaaaaaaa"}
+    fake_engine.volume("data", "aaaaaaaa")
+    planned = plan(book, engine, keep_volumes=keep)
+    ticks = [10.0, 11.0, 11.5, 12.5]
+    monkeypatch.setattr(removal, "time", SimpleNamespace(monotonic=lambda: ticks.pop(0)))
+
+    outcome = removal.apply(book, engine, planned, keep_volumes=keep)
+
+    assert (fake_engine.containers, list(fake_engine.volumes)) == ({}, ["data"] if keep else [])
+    assert outcome.seconds == 2.5
+
+
+@pytest.mark.parametrize(("leases", "workers"), [(1, 1), (4, 4), (9, 4)])
+def test_few_leases_are_cleaned_at_once_and_no_more_are_begun_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, leases: int, workers: int
+) -> None:
+    said: list[object] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int) -> None:
+            said.append(max_workers)
+            super().__init__(1)
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            said.append(cancel_futures)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def fail(_lease: object) -> Removal:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Pool)
+    given: Any = [SimpleNamespace(id=number) for number in range(leases)]
+    found = removal._at_once(lambda lease: Removal(leases=[lease.id]), given)
+    assert [part.leases for part in found] == [[number] for number in range(leases)]
+    assert said == [workers, False]
+    with pytest.raises(KeyboardInterrupt):
+        removal._at_once(fail, given)
+    assert said[2:] == [workers, True, False]
+    assert removal._at_once(fail, []) == []
+
+
+def test_what_another_book_has_of_a_lease_keeps_the_lease(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    lease = expired(book)
+    labels = {"com.docker.compose.project": lease.project, "stackyard.lease": lease.id, "stackyard.host": "other"}
+    fake_engine.container("redis", lease.id)["labels"] = labels
+
+    outcome = removal.remove_lease(book, engine, lease)
+
+    (left,) = outcome.left
+    assert (left.kind, left.name, left.lease) == ("container", f"redis-{lease.id}", lease.id)
+    assert "belongs to lease book other" in left.reason
+    assert (outcome.leases, [known.id for known in book.leases()]) == ([], [lease.id])
+
+
+def test_what_is_left_is_an_error_that_names_each_thing() -> None:
+    left = [Leftover(kind="network", name=name, lease="l", reason=f"why {name}") for name in ("a", "b")]
+
+    assert Removal(removed=["container c"]).check() == Removal(removed=["container c"])
+    with pytest.raises(
+        LeftoversError, match=r"2 left after the clean-up: network a: why a; network b: why b; then 'x y'$"
+    ):
+        Removal(left=left).check("x y")
+    with pytest.raises(LeftoversError, match=r"; then 'invoke cleanup\.stale'$"):
+        Removal(left=left).check()
 
 
 def test_only_what_the_plan_lists_is_removed(book: LeaseBook, engine: Engine, fake_engine: FakeEngine) -> None:

@@ -134,7 +134,7 @@ def _of(lease: Lease, host: str, found: Sequence[Resource], now: float, *, keep_
 def _lost(item: Resource, holdings: ownership.Holdings) -> Candidate:
     return Candidate(
         command="stale", kind=item.kind, name=item.name, lease=holdings.lease,
-        environment=item.labels.get(ownership.ENVIRONMENT_LABEL, ""), why="the book has no such lease",
+        environment=holdings.environment, why="the book has no such lease",
     )  # fmt: skip
 
 

@@ -36,12 +36,14 @@ class Holdings:
     Attributes:
         host: The id of the lease book, ``Settings.host``.
         lease: The id of the lease.
+        environment: The name of its environment; empty if nothing says it.
         project: The lease's Compose project where only this lease can have it; empty if the labels alone decide.
         keeps_data: Whether the lease's volumes hold data that is kept until somebody names its environment.
     """
 
     host: str
     lease: str
+    environment: str = ""
     project: str = ""
     keeps_data: bool = False
 
@@ -55,7 +57,8 @@ class Holdings:
         """Return what is ours under the lease with the id *lease*, whether the book knows it or not."""
         # a project such as stackyard-dev is in reach of every Compose file, and no lease's alone
         project = "" if lease == environment else project_name(environment, lease)
-        return cls(host=host, lease=lease, project=project, keeps_data=keeps_data(lease, environment))
+        keeps = keeps_data(lease, environment)
+        return cls(host=host, lease=lease, environment=environment, project=project, keeps_data=keeps)
 
     @property
     def labels(self) -> list[str]:
