@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.mutants.survivors import Change, accepted, reason
+from tests.mutants.survivors import UNNOTICED, Change, accepted, reason
 
 from stackyard._util import process
 from stackyard.errors import CommandError, StackyardError, UsageError
@@ -31,34 +31,45 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 WORK: Final = ROOT / ".cache" / "mutants"
-MUTMUT: Final = str(Path(sys.executable).with_name("mutmut"))
 LEAST: Final = 90.0  # per cent
 SHARED: Final = ("src", "tests", "compose", "envs")
 NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
 SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
-UNNOTICED: Final = frozenset({"survived", "no tests"})
 # Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
-LEASES: Final = "admission book context damage fair_lock host_ports owners rows staging store".split()
-LEASE_TESTS: Final = tuple(f"leases/test_leases_{name}.py" for name in LEASES)
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
+# The tests of each module of leases; most are about one or two of them, and every test of a book passes through many.
+LEASES: Final = {
+    "requests": "book admission staging",
+    "owners": "owners",
+    "recovery": "store rows",
+    "records": "book store",
+    "repair": "damage rows store",
+    "book": "book context admission clocks",
+    "store": "store damage",
+    "staging": "staging",
+    "rows": "rows book clocks",
+    "columns": "rows damage",
+    "names": "book",
+    "slots": "book admission store",
+    "host_ports": "host_ports",
+    "admission": "admission",
+    "messages": "book admission",
+    "context": "context",
+    "fair_lock": "fair_lock",
+    "queue": "book",
+    "warm": "warm",
+}
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
     "cleanup.removal": CLEANING,
     "leases.files": ("leases/test_leases_staging.py",),
     "stacks.stack": ("test_stacks.py",),
-    "leases.requests": LEASE_TESTS,
     "cleanup.plan": CLEANING,
-    **{
-        f"leases.{name}": LEASE_TESTS
-        for name in (
-            "owners recovery records repair book store staging rows columns names slots host_ports admission messages "
-            "context schema fair_lock queue"
-        ).split()
-    },
-    "leases.warm": ("leases/test_leases_warm.py",),
-}
+    **{f"leases.{name}": tuple(f"leases/test_leases_{word}.py" for word in words.split())
+       for name, words in LEASES.items()},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +139,7 @@ def _judge(module: str, workers: int, *, run: bool) -> Verdict:
     folder = WORK / module
     if run:
         lay_out(module, folder)
-        command = [MUTMUT, "run", "--max-children", str(workers)]
+        command = [sys.executable, "-m", "tests.mutants.session", "run", "--max-children", str(workers)]
         if code := process.passthrough(command, cwd=folder, env=_environment()):
             raise CommandError(command, code, "its tests fail without a mutant, or it could not begin")
     verdict = _read(module, folder)
@@ -176,10 +187,9 @@ def _source(module: str) -> str:
 def settings(module: str) -> str:
     """Return mutmut's settings for one module, as TOML."""
     tests = [f"tests/unit/{name}" for name in MODULES[module]]
-    package, _, name = module.partition(".")  # a package's modules share one file, but those of docker
-    guards = f"tests/unit/test_guards_{name if package == 'docker' else package}.py"
-    if (ROOT / guards).exists():
-        tests.insert(0, guards)
+    package, _, name = module.partition(".")  # a package's modules share files, but those of docker
+    guards = sorted((ROOT / "tests/unit").glob(f"test_guards_{name if package == 'docker' else package}*.py"))
+    tests[:0] = [file.relative_to(ROOT).as_posix() for file in guards]
     lines = [
         "\n[tool.mutmut]",
         'source_paths = ["src"]',
@@ -194,21 +204,20 @@ def settings(module: str) -> str:
 
 def _read(module: str, folder: Path) -> Verdict:
     """Ask mutmut for the verdicts, and compare the survivors with the list."""
-    found = _mutmut(folder, "results", "--all", "true") if folder.exists() else ""
-    statuses = dict(line.strip().rsplit(": ", 1) for line in found.splitlines() if "__mutmut_" in line)
+    found: dict[str, tuple[str, str]] = {}
+    if (folder / "mutants").exists():
+        command = [sys.executable, "-m", "tests.mutants.verdicts"]
+        found = json.loads(process.run(command, deadline=300, cwd=folder, env=_environment()).stdout)
     known, listed, unlisted = accepted(), list[tuple[Change, str]](), list[Change]()
-    for mutant in (name for name, status in statuses.items() if status in UNNOTICED):
-        change = Change.of(mutant, _mutmut(folder, "show", mutant))
+    for mutant, diff in ((mutant, diff) for mutant, (state, diff) in found.items() if state in UNNOTICED):
+        change = Change.of(mutant, diff)
         why = reason(change, known)
         if why is None:
             unlisted.append(change)
         else:
             listed.append((change, why))
-    return Verdict(module=module, counts=Counter(statuses.values()), listed=listed, unlisted=unlisted)
-
-
-def _mutmut(folder: Path, *words: str) -> str:
-    return process.run([MUTMUT, *words], deadline=120, cwd=folder, env=_environment()).stdout
+    counts = Counter(state for state, _ in found.values())
+    return Verdict(module=module, counts=counts, listed=listed, unlisted=unlisted)
 
 
 def _say(line: str) -> None:

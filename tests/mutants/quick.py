@@ -14,4 +14,9 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = [item for item in items if hasattr(getattr(item, "obj", None), "hypothesis")]
     config.hook.pytest_deselected(items=slow)
-    items[:] = sorted((item for item in items if item not in slow), key=lambda item: "test_guards" not in item.nodeid)
+    items[:] = sorted((item for item in items if item not in slow), key=lambda item: not is_guard(item))
+
+
+def is_guard(item: pytest.Item) -> bool:
+    """Say whether *item* is one of the tests of guards."""
+    return "test_guards" in item.nodeid

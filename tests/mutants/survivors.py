@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 FILE: Final = Path(__file__).with_name("survivors.yml")
+UNNOTICED: Final = frozenset({"survived", "no tests"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,103 @@
+"""
+mutmut with one pytest session for all mutants: ``python -m tests.mutants.session run --max-children N``.
+
+mutmut starts pytest for each mutant, and pytest reads and collects the same tests each time: a third of a second. Here
+pytest collects once, and each mutant's tests run in a fork of that session.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import mutmut.__main__
+import pytest
+from _pytest.config import _prepareconfig
+from mutmut.configuration import config as settings
+from mutmut.runners.harness import ListAllTestsResult, PytestRunner
+from mutmut.utils.file_utils import change_cwd
+from mutmut.workers.isolation import ForkRunner, run_in_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Collected(PytestRunner):
+    """Runs tests that are collected already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words = ["--rootdir=.", "--tb=native", "-x", "-q", "--shuffle-seed=0"]
+        words += [*settings().pytest_add_cli_args_test_selection, *self._pytest_add_cli_args]
+        with change_cwd("mutants"):
+            config = _prepareconfig(words)
+            config._do_configure()  # pytest has no public way to keep a session open
+            self._session = pytest.Session.from_config(config)
+            config.hook.pytest_sessionstart(session=self._session)
+            config.hook.pytest_collection(session=self._session)
+        self._items = {item.nodeid: item for item in self._session.items}
+
+    def list_all_tests(self) -> ListAllTestsResult:
+        """Return the names of the collected tests."""
+        return ListAllTestsResult(ids=set(self._items))
+
+    def execute_pytest(self, params: list[str], plugins: Sequence[object] = (), **_: Any) -> int:
+        """Run those of the collected tests that *params* name, or all, until one fails; return 1 then, else 0."""
+        from tests.mutants.quick import is_guard  # pytest loads it as a plugin first
+
+        named = [self._items[word] for word in params if word in self._items]  # the quickest first
+        items = sorted(named, key=lambda item: not is_guard(item)) or list(self._items.values())
+        hooks = self._session.config.pluginmanager
+        for plugin in plugins:
+            hooks.register(plugin)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._session.testsfailed:
+                return 1
+        for plugin in plugins:
+            hooks.unregister(plugin)
+        return 0
+
+    def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        """Run *tests*; those without a mutant here, so that what they import is there for every fork."""
+        run = super().run_tests if mutant_name is None else self._alone
+        return run(mutant_name=mutant_name, tests=tests)
+
+    def run_forced_fail(self) -> int:
+        """Run all tests, which fail, in a fork."""
+        return run_in_fork(self._alone, mutant_name=None, tests=[])
+
+    def _alone(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        """Run *tests* without a word and with temporary files of their own."""
+        quiet = sys.stdout, sys.stderr  # mutmut's; pytest replaces them, and fails a test in which one is left open
+        folder = tempfile.mkdtemp()
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        self._session.config.pluginmanager.unregister(name="terminalreporter")
+        try:
+            return super().run_tests(mutant_name=mutant_name, tests=tests)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            del quiet
+
+
+class Forks(ForkRunner):
+    """Tries each mutant in a fork."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self._tests = Collected()
+        super().__init__(max_workers=workers, test_runner=self._tests)
+
+    def startup(self) -> None:
+        """Try what is no mutant first: every test must pass in a fork."""
+        super().startup()
+        self.submit("no.mutant__mutmut_0", list(self._tests.list_all_tests().ids), 600, 600)
+        if self.wait_for_result().exit_code:
+            sys.exit("a test fails in a fork though nothing is changed")
+
+
+if __name__ == "__main__":
+    vars(mutmut.__main__)["get_mutant_runner"] = Forks
+    sys.exit(mutmut.__main__.cli())
