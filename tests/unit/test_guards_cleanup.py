@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -262,15 +263,13 @@ def test_what_may_still_come_is_asked_for_with_all_that_was_removed(
 ) -> None:
     lease = expired(book)
     fake_engine.container("redis", lease.id)
-    given: list[tuple[object, ...]] = []
+    settle = Mock(return_value=[])
     monkeypatch.setattr("stackyard.docker.unanswered.process", lambda asked: "7:1" if asked is engine else "-")
-    monkeypatch.setattr(
-        "stackyard.docker.unanswered.settle", lambda *things, engine: given.append((*things, engine)) or []
-    )
+    monkeypatch.setattr("stackyard.docker.unanswered.settle", settle)
 
     removal.remove_lease(book, engine, lease)
 
-    assert given == [(lease, [f"container redis-{lease.id}"], "7:1")]
+    settle.assert_called_once_with(lease, [f"container redis-{lease.id}"], engine="7:1")
 
 
 def test_what_the_engine_refuses_to_remove_is_left_once(
@@ -324,9 +323,9 @@ def test_few_leases_are_cleaned_at_once_and_no_more_are_begun_after_an_error(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Pool)
-    given: Any = [SimpleNamespace(id=number) for number in range(leases)]
+    given: Any = [SimpleNamespace(id=str(number)) for number in range(leases)]
     found = removal._at_once(lambda lease: Removal(leases=[lease.id]), given)
-    assert [part.leases for part in found] == [[number] for number in range(leases)]
+    assert [part.leases for part in found] == [[str(number)] for number in range(leases)]
     assert said == [workers, False]
     with pytest.raises(KeyboardInterrupt):
         removal._at_once(fail, given)
