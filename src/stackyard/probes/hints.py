@@ -56,7 +56,7 @@ class Hint:
             found = _read(*next(iter(given.items())))
             if found is not None:
                 return found
-        raise UsageError(f"{place} must be {_FORMS}, got {str(given)[:80]!r}")
+        raise UsageError(f"{place} must be {_FORMS}, got {repr(given)[:80]}")
 
 
 def parse_hints(place: str, given: Mapping[str, Any]) -> dict[str, Hint]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHELL: Final = re.compile(r"^\S*sh -\w*c ")
 # programs where a command may stand
-_STARTED: Final = re.compile(r"(?:^|[;&|(\n]|\bexec\s|\b(?:gosu|su-exec) \S+\s|\s--\s)\s*([\w./-]+)")
+_STARTED: Final = re.compile(r"(?:^|[;&|(\n]|\s--\s)\s*(?:exec\s+|(?:gosu|su-exec)\s+\S+\s+)*([\w./-]+)")
 # `value NAME` prints a variable's value, or the content of the file that NAME_FILE names, as images' entrypoints do
 _START: Final = """
 host=${1:-$(hostname 2>/dev/null || echo 127.0.0.1)} port=$2
