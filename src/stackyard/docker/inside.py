@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,13 +75,14 @@ class Command:
             with allowing(quiet=True):
                 url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
                 answer = api.post(url, json={"Detach": False, "Tty": False}, stream=True)
-            # the library has no public way to read a command's output that can be broken off
-            pieces = api._multiplexed_response_stream_helper(answer)  # noqa: SLF001 - as above
-            with self._lock:
-                self._stream = CancellableStream(pieces, answer)
-                if self._closed:
-                    self._stream.close()
-            text = b"".join(self._stream).decode(errors="replace")
+            with contextlib.closing(answer):
+                # the library has no public way to read a command's output that can be broken off
+                pieces = api._multiplexed_response_stream_helper(answer)  # noqa: SLF001 - as above
+                with self._lock:
+                    self._stream = CancellableStream(pieces, answer)
+                    if self._closed:
+                        self._stream.close()
+                text = b"".join(self._stream).decode(errors="replace")
             return Part(api.exec_inspect(made)).whole("ExitCode"), text
 
     def close(self) -> None:

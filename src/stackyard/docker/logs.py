@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,13 @@ class LogStream:
         """
         with plain_errors(f"following the log of container {self._container[:40]}"):
             with allowing(quiet=True):
-                stream = self._engine.api.logs(
+                stream: Any = self._engine.api.logs(
                     self._container, stream=True, follow=True, timestamps=True, since=self._since or None
                 )
-            if self._keep(stream):
-                yield from _lines(stream)
+            # the library's own `close` leaves the file open that the socket is read through
+            with contextlib.closing(stream._response):  # noqa: SLF001 - as above
+                if self._keep(stream):
+                    yield from _lines(stream)
 
     def _keep(self, stream: Any) -> bool:
         """Keep *stream* for `close`; False, with the stream closed, where that was called before."""

@@ -20,12 +20,13 @@ from stackyard.docker.inside import Command
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError
 from stackyard.probes import listeners, port_answers
+from stackyard.probes.rules import COMMAND_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
-    from stackyard.docker import Engine
+    from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Place
     from stackyard.probes.listeners import Listener
     from stackyard.probes.rules import Rule
@@ -103,7 +104,8 @@ class Proof:
                 await asyncio.sleep(self._look)
                 continue
             began = time.monotonic()
-            code, text = await self._command(self.rule.words, self.rule.timeout)
+            code, output = await self._command(self.rule.words, self.rule.timeout)
+            text = one_line(output)
             if code == 0:
                 return "the command ended with exit code 0" if self.rule.kind == "health check" else f"answered {text}"
             if code in HAS_NO_PROGRAM and self.rule.kind == "command":
@@ -116,14 +118,17 @@ class Proof:
         gate = self.rule.gate
         if gate is None:
             return True
-        found = await self._listeners()
+        try:
+            found = await self._listeners()
+        except EngineError:
+            return False
         if found is None:  # nothing is known, so the command alone has to tell
             return True
         known = listeners.reached(gate, found, loopback=self.rule.loopback)
         return known or (self.rule.kind == "health check" and not self.rule.loopback and listeners.serves(found))
 
     async def _command(self, words: tuple[str, ...], limit: float) -> tuple[int | None, str]:
-        """Run a command inside; return its exit code (None without one) and its output in one line."""
+        """Run a command inside; return its exit code (None without one) and its output."""
         command = Command(self.engine, self.container, words)
         running = asyncio.get_running_loop().run_in_executor(self._threads, command.run)
         try:
@@ -132,12 +137,12 @@ class Proof:
         except TimeoutError:
             return None, f"no answer within {limit:g} s"
         except EngineError as error:
-            return None, one_line(str(error))
+            return None, str(error)
         finally:
             command.close()
             await asyncio.wait({running})
             running.cancelled() or running.exception()  # asked for, so that asyncio does not complain about it
-        return code, one_line(text)
+        return code, text
 
     # listeners
 
@@ -154,13 +159,9 @@ class Proof:
 
     async def _tables(self) -> frozenset[Listener] | None:
         """Read the tables by a command inside the container; None if it has no such program."""
-        command = Command(self.engine, self.container, listeners.READ_INSIDE)
-        try:
-            code, tables = await self._call(command.run)
-        except EngineError:
-            return frozenset()
+        code, tables = await self._command(listeners.READ_INSIDE, COMMAND_TIMEOUT)
         self._blind = code in HAS_NO_PROGRAM
-        return None if self._blind else listeners.parse(tables)
+        return None if self._blind else listeners.parse(tables if code is not None else "")
 
     def _read(self) -> frozenset[Listener] | None:
         if self._place is None or not self._place.pid or self.engine.endpoint.elsewhere:
@@ -170,7 +171,7 @@ class Proof:
     @property
     def _look(self) -> float:
         """Seconds until the next look at the listeners."""
-        return 5 * QUICK if self._inside else QUICK
+        return 10 * QUICK if self._inside else QUICK
 
     # ports
 
@@ -189,13 +190,13 @@ class Proof:
             self.last = "; ".join(answer.said for answer in missing)
             now = time.monotonic()
             first = now if good and first is None else first
-            late = now - (began if first is None else first) >= PATIENCE and not any(one.listens for one in missing)
-            if good and (not missing or not self.rule.strict or late):
-                return "; ".join(
-                    good + ([f"{self.last} after {PATIENCE:g} s more"] if late and self.rule.strict else [])
-                )
-            if late and not good and not self.rule.strict:
-                return f"has run for {PATIENCE:g} s; {self.last}"
+            if good and not (missing and self.rule.strict):
+                return "; ".join(good)
+            if now - (first or began) >= PATIENCE and not any(answer.listens for answer in missing):
+                if good:
+                    return "; ".join([*good, f"{self.last} after {PATIENCE:g} s more"])
+                if not self.rule.strict:
+                    return f"has run for {PATIENCE:g} s; {self.last}"
             await asyncio.sleep(self._look)
 
     async def _asked_all(self) -> list[Answer]:
@@ -249,8 +250,8 @@ class Proof:
         pattern = re.compile(self.rule.pattern)
         self.last = "no line of its log matches yet"
         while True:
-            place = await self._call(lambda: inspection.place(self.engine, self.container))
-            line = await self._matching(pattern, int(_time(place.state.started_at)))
+            state = await self._state()
+            line = await self._matching(pattern, int(_time(state.started_at))) if state else None
             if line is not None:
                 return f"its log says: {one_line(line)}"
             await asyncio.sleep(FIRST)  # the log ended with the container, which may be restarted
@@ -276,15 +277,27 @@ class Proof:
         """Wait until the container has run for the rule's time without a restart."""
         since, started = time.monotonic(), ""
         while True:
-            state = (await self._call(lambda: inspection.place(self.engine, self.container))).state
-            if state.started_at != started or state.status != "running":
+            state = await self._state()
+            if state is None or state.status != "running":
+                self.last = state.status if state else self.last
+                await asyncio.sleep(FIRST)
+                continue
+            if state.started_at != started:
                 since, started = time.monotonic(), state.started_at
             here = not self.engine.endpoint.elsewhere
             age = max(time.monotonic() - since, time.time() - _time(started) if here else 0.0)
-            if state.status == "running" and age >= self.rule.seconds:
+            if age >= self.rule.seconds:
                 return f"has run for {self.rule.seconds:g} s"
-            self.last = f"{state.status} for {age:.1f} s"
-            await asyncio.sleep(max(self.rule.seconds - age, QUICK))
+            self.last = f"has run for {age:.1f} s"
+            await asyncio.sleep(self.rule.seconds - age)
+
+    async def _state(self) -> ContainerState | None:
+        """Return how the container is doing; None if it is gone, which those who list the containers see too."""
+        try:
+            return (await self._call(lambda: inspection.place(self.engine, self.container))).state
+        except EngineError as error:
+            self.last = one_line(str(error))
+            return None
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -145,7 +145,7 @@ class _Container:
         self.proof: Proof | None = None
         self.task: asyncio.Task[str] | None = None
         self.how: str | None = None
-        self.restarts = 0
+        self.finished = False
         self.settled: int | None = None  # its restarts when all others were ready
         self.trouble = ""
 
@@ -212,8 +212,7 @@ class _Wait:
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         """Look at all containers again and again until each is ready; start a proof for each that runs."""
         while self._missing():
-            for seen in await self._call(lambda: inspection.seen(self.engine, self.labels)):
-                await self._look(group, seen)
+            await self._look(group)
             self._note_ready()
             tasks = [one.task for one in self.found.values() if one.task and not one.task.done()]
             pause = TICK if time.monotonic() - self._began < SLOW_AFTER else SLOW_TICK
@@ -223,23 +222,29 @@ class _Wait:
             elif self._missing():
                 await asyncio.sleep(pause)
         for one in self.found.values():
-            if one.task:
-                one.task.cancel()
+            _stop(one)
 
-    async def _look(self, group: asyncio.TaskGroup, seen: Seen) -> None:
-        if seen.service not in self.rules:
-            return
-        one = self.found.get(seen.id)
-        if one is None:
-            one = self.found[seen.id] = _Container(seen, await self._rule(seen))
-        one.seen = seen
-        if seen.status == "running" and one.task is None and one.rule.kind != "exit 0":
-            one.proof = Proof(self.engine, seen.id, one.rule, self._threads)
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        """Look at all containers once; all of them before any is judged, so that a failure can speak of each."""
+        listed = await self._call(lambda: inspection.seen(self.engine, self.labels))
+        own = [seen for seen in listed if seen.service in self.rules]
+        for seen in own:
+            if seen.id not in self.found:
+                self.found[seen.id] = _Container(seen, await self._rule(seen))
+            self.found[seen.id].seen = seen
+        for gone in self.found.keys() - {seen.id for seen in own}:  # Compose has put another in its place
+            _stop(self.found.pop(gone))
+        for one in [self.found[seen.id] for seen in own]:
+            if one.seen.status == "running":
+                self._prove(group, one)
+            elif (one.seen.status in ENDED and not one.finished) or one.seen.status == "restarting":
+                await self._judge(one)
+
+    def _prove(self, group: asyncio.TaskGroup, one: _Container) -> None:
+        one.trouble, one.finished = "", False
+        if one.task is None and one.rule.kind != "exit 0":  # an end is seen in the list
+            one.proof = Proof(self.engine, one.seen.id, one.rule, self._threads)
             one.task = group.create_task(one.proof.run())
-        if seen.status in ENDED or seen.status == "restarting":
-            await self._judge(one, seen.status)
-        elif seen.status == "running":
-            one.trouble = ""
 
     async def _rule(self, seen: Seen) -> Rule:
         """Return the rule of a container's service, now that its image is known."""
@@ -252,30 +257,35 @@ class _Wait:
             self.rules = rules_for(self.model, self.images, self.hints)
         return self.rules[seen.service]
 
-    async def _judge(self, one: _Container, status: str) -> None:
+    async def _judge(self, one: _Container) -> None:
         """Decide what a container's end means."""
-        state = (await self._call(lambda: inspection.place(self.engine, one.seen.id))).state
-        if state.status in ENDED and state.exit_code == 0 and one.rule.may_end:
-            one.how = "ended with exit code 0"
+        try:
+            state = (await self._call(lambda: inspection.place(self.engine, one.seen.id))).state
+        except RefusedError:  # removed in the meantime, as the next list will show
             return
         if state.status == "running":  # started again in the meantime
             return
+        if state.finished and one.rule.may_end:
+            one.how, one.finished = "ended with exit code 0", True
+            return
         one.trouble = _end(state)
-        if state.status in ENDED and status in ENDED:
+        if state.ended:
             raise _FailureError(f"not ready: {one.seen.service} {one.trouble}")
         self._judge_restarts(one, state.restarts)
 
     def _judge_restarts(self, one: _Container, restarts: int) -> None:
-        """Say that a container will not come up: nothing else is missing, and it has failed twice since."""
+        """Give up a container that has failed twice more although nothing else is missing: nothing will help it."""
         others = [other for other in self.found.values() if other is not one]
-        complete = all(name == one.seen.service or self._complete(name) for name in self.rules)
-        if not complete or any(other.how is None and not other.restarts for other in others):
-            one.restarts = max(one.restarts, restarts)
-            return
-        one.settled = restarts if one.settled is None else one.settled
-        one.restarts = restarts
-        if restarts >= max(LOOP, one.settled + 2):
+        if one.settled is None and all(other.how or other.seen.status == "restarting" for other in others):
+            one.settled = restarts if self._all_are_there() else None
+        if one.settled is not None and restarts >= max(LOOP, one.settled + 2):
             raise _FailureError(f"not ready: {one.seen.service} keeps restarting: {one.trouble}")
+
+    def _all_are_there(self) -> bool:
+        return all(len(self._own(name)) >= copies_of(self.model["services"][name]) for name in self.rules)
+
+    def _own(self, name: str) -> list[_Container]:
+        return [one for one in self.found.values() if one.seen.service == name]
 
     def _note_ready(self) -> None:
         for one in self.found.values():
@@ -283,7 +293,7 @@ class _Wait:
                 one.how = one.task.result()
         for name in self._missing():
             if self._complete(name):
-                how = [one.how for one in self.found.values() if one.seen.service == name and one.how]
+                how = [one.how for one in self._own(name) if one.how]
                 seconds = time.monotonic() - self._began
                 self.ready[name] = ServiceReady(service=name, rule=self.rules[name], seconds=seconds, how=how[-1])
                 if self._told is not None:
@@ -291,8 +301,8 @@ class _Wait:
 
     def _complete(self, name: str) -> bool:
         """Say whether as many containers of a service are ready as the model wants."""
-        own = [one.how is not None for one in self.found.values() if one.seen.service == name]
-        return all(own) and len(own) >= copies_of(self.model["services"][name])
+        own = self._own(name)
+        return all(one.how for one in own) and len(own) >= copies_of(self.model["services"][name])
 
     def _missing(self) -> list[str]:
         return [name for name in self.rules if name not in self.ready]
@@ -301,18 +311,17 @@ class _Wait:
 
     def _report(self, reason: str) -> str:
         """Return the text of a failure: the reason, each service that is not ready, and the log of those to blame."""
-        missing = [*self._missing()]
         broken = [one for one in self.found.values() if one.trouble]
         blamed = broken or [one for one in self.found.values() if one.how is None and one.proof]
         lines = [reason]
-        for name in dict.fromkeys([*(one.seen.service for one in broken), *missing]):
+        for name in dict.fromkeys([*(one.seen.service for one in broken), *self._missing()]):
             lines += self._lines(name)
         resources = [_resource(one) for one in blamed]
         lines += [str(found) for found in collect(self.engine, resources, secrets=self.secrets)]
         return redact("\n".join(lines), [secret for secret in self.secrets if secret])
 
     def _lines(self, name: str) -> list[str]:
-        own = [one for one in self.found.values() if one.seen.service == name and (one.how is None or one.trouble)]
+        own = [one for one in self._own(name) if one.how is None or one.trouble]
         last = own[0].last if own else "has no container yet"
         lines = [f"  {name}: {last}", f"    rule: {self.rules[name].why}"]
         awaiting = waits_for(self.model, name)
@@ -331,6 +340,11 @@ def waits_for(model: Mapping[str, Any], name: str) -> list[str]:
         new = list(dict.fromkeys(new))
         found += new
     return found
+
+
+def _stop(one: _Container) -> None:
+    if one.task is not None:
+        one.task.cancel()
 
 
 def _end(state: ContainerState) -> str:

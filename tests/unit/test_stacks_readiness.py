@@ -1,0 +1,333 @@
+"""Waiting for a project: when it ends, what counts as ready, what a failure says. No engine, no container."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stackyard.docker import ContainerState, inspection
+from stackyard.docker.inspection import Place, Seen
+from stackyard.errors import EngineError, NotReadyError, RefusedError
+from stackyard.probes.hints import Hint
+from stackyard.stacks import readiness
+from stackyard.stacks.readiness import ServiceReady, waits_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackyard.probes.rules import Rule
+    from stackyard.stacks.readiness import StackReady
+
+COMPLETED = {"migrate": {"condition": "service_completed_successfully"}}
+
+
+def container(service: str, status: str = "running", code: int = 0, **more: Any) -> ContainerState:
+    return ContainerState(
+        id=more.pop("id", service), service=service, status=status, exit_code=code, oom_killed=more.pop("oom", False),
+        error=more.pop("error", ""), health="none", health_log=(), restarts=more.pop("restarts", 0), started_at="",
+    )  # fmt: skip
+
+
+class World:
+    """What the engine shows, one list of containers after the other; the last one stays."""
+
+    def __init__(self, *lists: Sequence[ContainerState]) -> None:
+        self.lists = [list(states) for states in lists]
+        self.shown: list[ContainerState] = []
+        self.proofs: dict[str, Rule] = {}
+        self.ended: list[str] = []
+        self.never: set[str] = set()
+        self.broken: dict[str, Exception] = {}
+        self.images: dict[str, Any] = {}
+
+    def seen(self, *_: object) -> list[Seen]:
+        self.shown = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+        return [
+            Seen(id=one.id, name=f"x-{one.id}-1", service=one.service, image=one.service, status=one.status)
+            for one in self.shown
+        ]
+
+    def place(self, _: object, identity: str) -> Place:
+        return Place(state=self.state(identity), pid=0, address="", published={})
+
+    def image(self, _: object, identity: str) -> Any:
+        if identity not in self.images:
+            raise RefusedError("no such image")
+        return self.images[identity]
+
+    # as an Engine, for what a failure says of containers
+
+    def state(self, identity: str) -> ContainerState:
+        return next(one for one in self.shown if one.id == identity)
+
+    def logs(self, identity: str, *, tail: int) -> str:
+        assert tail
+        return f"log of {identity}: password s3cret"
+
+
+class FakeProof:
+    """A proof that passes at once, never, or with an error, as the world says."""
+
+    world: World
+
+    def __init__(self, _: object, identity: str, rule: Rule, __: object) -> None:
+        self.identity = identity
+        self.last = "port 80 does not listen"
+        self.world.proofs[identity] = rule
+
+    async def run(self) -> str:
+        if self.identity in self.world.broken:
+            raise self.world.broken[self.identity]
+        if self.identity in self.world.never:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.world.ended.append(self.identity)
+        return f"{self.identity} answered"
+
+
+def model(**services: dict[str, Any]) -> dict[str, Any]:
+    return {"services": services}
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StackReady]:
+    monkeypatch.setattr(readiness, "TICK", 0.0)
+    monkeypatch.setattr(readiness, "Proof", FakeProof)
+
+    def run(world: World, services: dict[str, Any], **more: Any) -> StackReady:
+        monkeypatch.setattr(FakeProof, "world", world, raising=False)
+        for name in ("seen", "place", "image"):
+            monkeypatch.setattr(inspection, name, getattr(world, name))
+        engine: Any = world
+        return asyncio.run(readiness.wait(engine, ["a=b"], services, **{"deadline": 30.0} | more))
+
+    return run
+
+
+def names(ready: StackReady) -> list[str]:
+    return sorted(one.service for one in ready.services)
+
+
+def test_a_project_is_ready_when_each_service_has_proved_itself(wait: Callable[..., StackReady]) -> None:
+    told: list[ServiceReady] = []
+
+    ready = wait(World([container("web"), container("db")]), model(web={}, db={}), ready=told.append)
+
+    assert names(ready) == ["db", "web"]
+    assert [one.how for one in ready.services if one.service == "web"] == ["web answered"]
+    assert sorted(one.service for one in told) == ["db", "web"]
+    assert ready.seconds == max(one.seconds for one in ready.services)
+
+
+def test_a_project_without_containers_is_ready(wait: Callable[..., StackReady]) -> None:
+    assert wait(World([]), model(off={"scale": 0})).services == ()
+
+
+def test_containers_may_appear_and_start_while_it_waits(wait: Callable[..., StackReady]) -> None:
+    world = World([], [container("web", "created")], [container("web")])
+
+    assert names(wait(world, model(web={}))) == ["web"]
+
+
+def test_every_container_of_a_service_has_to_be_ready(wait: Callable[..., StackReady]) -> None:
+    one, two = container("web", id="one"), container("web", id="two")
+
+    assert names(wait(World([one], [one, two]), model(web={"scale": 2}))) == ["web"]
+    with pytest.raises(NotReadyError, match=r"not ready after 0.05 s: web\n"):
+        wait(World([one]), model(web={"scale": 2}), deadline=0.05)
+
+
+def test_containers_of_other_services_do_not_count(wait: Callable[..., StackReady]) -> None:
+    assert names(wait(World([container("web"), container("old", "exited", 1)]), model(web={}))) == ["web"]
+
+
+def test_the_image_decides_about_the_rule(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web")])
+    world.images["web"] = {"Config": {"Healthcheck": {"Test": ["CMD", "true"]}}}
+
+    (ready,) = wait(world, model(web={})).services
+
+    assert (ready.rule.kind, ready.rule) == ("health check", world.proofs["web"])
+
+
+def test_a_hint_decides_before_the_image(wait: Callable[..., StackReady]) -> None:
+    (ready,) = wait(World([container("web")]), model(web={}), hints={"web": Hint(kind="tcp", port=5)}).services
+
+    assert ready.rule.kind == "tcp"
+
+
+def test_a_one_shot_is_ready_when_it_has_ended_with_0_and_not_before(wait: Callable[..., StackReady]) -> None:
+    world = World([container("migrate"), container("app")], [container("migrate", "exited"), container("app")])
+
+    ready = wait(world, model(migrate={}, app={"depends_on": COMPLETED}))
+
+    assert [one.service for one in ready.services] == ["app", "migrate"]
+    assert ready.services[1].how == "ended with exit code 0"
+    assert list(world.proofs) == ["app"]
+
+
+def test_a_service_that_may_end_is_ready_when_it_has(wait: Callable[..., StackReady]) -> None:
+    assert names(wait(World([container("job", "exited")]), model(job={}))) == ["job"]
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (container("migrate", "exited", 3), "migrate ended with exit code 3"),
+        (container("migrate", "exited", 137, oom=True), "migrate ended with exit code 137, killed at its memory limit"),
+        (container("migrate", "exited", 127, error="no such file"), "migrate ended with exit code 127, no such file"),
+        (container("migrate", "exited", 1, restarts=2), "migrate ended with exit code 1, restarted 2 times"),
+        (container("migrate", "dead", 0, restarts=0), "migrate ended with exit code 0"),
+    ],
+)
+def test_an_end_that_must_not_be_ends_the_wait_and_names_all_who_wait(
+    wait: Callable[..., StackReady], state: ContainerState, says: str
+) -> None:
+    services = model(
+        migrate={"ports": [{"target": 80}]}, app={"depends_on": {"migrate": None}}, web={"depends_on": {"app": {}}}
+    )
+    world = World([state, container("app", "created"), container("web", "created")])
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, services)
+
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"not ready: {says}"
+    assert lines[1] == f"  {says.replace(' ', ': ', 1)}"
+    assert lines[2].startswith("    rule: no health check; published port 80")
+    assert lines[3] == "    waits for it: app, web"
+    assert "  app: not started yet" in lines
+
+
+def test_a_failure_shows_the_log_of_those_to_blame_without_secrets(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web", "exited", 1), container("db"), container("app", "created")])
+    world.never.add("db")
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, model(web={}, db={}, app={}), secrets=["s3cret", ""])
+
+    assert "log of web: password ***" in str(caught.value)
+    assert "log of db" not in str(caught.value)
+
+
+def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web"), container("ok"), container("migrate")])
+    world.never.add("web")
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=0.1)
+
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "not ready after 0.1 s: web, migrate, late"
+    assert "  web: port 80 does not listen" in lines
+    assert "  migrate: still running" in lines
+    assert "  late: has no container yet" in lines
+    assert "  | log of web: password s3cret" in lines
+    assert world.ended == ["web"]
+
+
+def test_a_service_that_was_ready_and_ended_while_others_were_missing_is_a_failure(
+    wait: Callable[..., StackReady],
+) -> None:
+    world = World([container("web"), container("db", "created")], [container("web", "exited", 1), container("db")])
+    world.never.add("db")
+
+    with pytest.raises(NotReadyError, match="not ready: web ended with exit code 1"):
+        wait(world, model(web={}, db={}))
+
+
+def test_a_container_that_was_started_again_in_the_meantime_is_no_failure(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World([container("web", "exited", 1)], [container("web")])
+    monkeypatch.setattr(World, "state", lambda *_: container("web"))
+
+    assert names(wait(world, model(web={}))) == ["web"]
+
+
+def test_a_container_that_is_gone_at_the_second_look_is_no_failure(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World([container("web", "exited", 1)], [container("web")])
+
+    def refuse(*_: object) -> Place:
+        raise RefusedError("no such container")
+
+    monkeypatch.setattr(World, "place", refuse)
+
+    assert names(wait(world, model(web={}))) == ["web"]
+
+
+def test_a_container_in_anothers_place_is_the_one_that_counts(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web", id="old")], [container("web", id="old")], [container("web", id="new")])
+    world.never.add("old")
+
+    (ready,) = wait(world, model(web={})).services
+
+    assert ready.how == "new answered"
+    assert world.ended == ["old"]
+
+
+def test_a_container_that_keeps_restarting_is_given_up_once_all_others_are_ready(
+    wait: Callable[..., StackReady],
+) -> None:
+    states = [[container("web", "restarting", 7, restarts=count), container("db")] for count in range(20)]
+
+    with pytest.raises(
+        NotReadyError, match=r"not ready: web keeps restarting: ended with exit code 7, restarted [3-9] times"
+    ):
+        wait(World(*states), model(web={}, db={}))
+
+
+def test_a_container_may_restart_as_often_as_it_likes_while_others_are_missing(
+    wait: Callable[..., StackReady],
+) -> None:
+    states = [[container("web", "restarting", 7, restarts=count), container("db", "created")] for count in range(20)]
+
+    assert names(wait(World(*states, [container("web"), container("db")]), model(web={}, db={}))) == ["db", "web"]
+
+
+def test_two_that_restart_do_not_excuse_each_other(wait: Callable[..., StackReady]) -> None:
+    states = [
+        [container("web", "restarting", 7, restarts=count), container("db", "restarting", 8, restarts=count)]
+        for count in range(20)
+    ]
+
+    with pytest.raises(NotReadyError, match="keeps restarting"):
+        wait(World(*states), model(web={}, db={}))
+
+
+def test_an_engine_that_does_not_answer_ends_the_wait(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web")])
+    world.broken["web"] = EngineError("no engine answers")
+
+    with pytest.raises(EngineError, match="no engine answers"):
+        wait(world, model(web={}))
+
+
+def test_a_result_is_plain_data_and_a_sentence(wait: Callable[..., StackReady]) -> None:
+    ready = wait(World([container("web")]), model(web={}))
+    (one,) = ready.services
+
+    data = json.loads(json.dumps(ready.to_json()))
+
+    assert data["services"][0]["service"] == "web"
+    assert data["services"][0]["rule"]["kind"] == "running"
+    assert data["services"][0]["how"] == "web answered"
+    assert str(dataclasses.replace(one, seconds=1.234)).startswith("web is ready after 1.23 s: web answered (no health")
+
+
+def test_those_who_wait_are_followed_through_others_and_in_circles() -> None:
+    services = model(
+        db={}, web={"depends_on": {"db": {}}}, proxy={"depends_on": {"web": {}, "db": {}}}, a={"depends_on": {"b": {}}},
+        b={"depends_on": {"a": {}}},
+    )  # fmt: skip
+
+    assert waits_for(services, "db") == ["web", "proxy"]
+    assert waits_for(services, "a") == ["b"]
+    assert waits_for(services, "proxy") == []
