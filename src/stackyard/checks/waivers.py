@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.errors import ConfigError
 from stackyard.project.environments.files import read_text
-from stackyard.project.environments.rules import Section
+from stackyard.project.environments.rules import mapping
 from stackyard.project.environments.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def load(root: Path, known: Iterable[str], *, today: dt.date | None = None) -> l
     """
     if not (root / FILE).exists():
         return []
-    top = Section.of(FILE, "", parse_yaml(read_text(root / FILE, FILE, limit=MAX_BYTES), FILE), ("waivers",))
-    rows = top.values["waivers"]
+    top = mapping(FILE, "", parse_yaml(read_text(root / FILE, FILE, limit=MAX_BYTES), FILE), ("waivers",))
+    rows = top["waivers"]
     if not isinstance(rows, list):
         raise ConfigError(FILE, "waivers", rows, "must be a list")
     day = today or dt.datetime.now(dt.UTC).date()

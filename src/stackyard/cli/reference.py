@@ -1,5 +1,5 @@
 """
-Writes docs/reference from the tasks, the shapes of their JSON, and the settings.
+Writes docs/reference from the tasks, the shapes of their JSON, and the settings; and the environments' JSON Schema.
 
 ``python -m stackyard.cli.reference`` runs it.
 A test compares the files with what this makes, so that they cannot lag behind.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard.cli.schemas import SHAPES
 from stackyard.cli.task import Command, dashed, flagged
+from stackyard.project.environments import schema
 from stackyard.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def tasks() -> list[tuple[str, Command]]:
 
 
 def write() -> list[Path]:
-    """Write the pages; return their paths."""
-    folder = _root() / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in pages()]
+    """Write the pages and the schema; return their paths."""
+    (_root() / FOLDER).mkdir(parents=True, exist_ok=True)
+    texts = {f"{FOLDER}/{name}": text for name, text in pages().items()} | {schema.FILE: schema.for_editors()}
+    for name, text in texts.items():
+        (_root() / name).write_text(text, encoding="utf-8")
+    return [_root() / name for name in texts]
 
 
 def _root() -> Path:

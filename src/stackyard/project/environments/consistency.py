@@ -11,15 +11,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import asdict
+
 from stackyard.errors import ConfigError
 from stackyard.project.environments import rules
 from stackyard.project.environments.files import read_text
+from stackyard.project.environments.roots import ENVIRONMENTS
 from stackyard.project.environments.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stackyard.project.environments.schema import Entry
     from stackyard.project.environments.yaml_tree import Node
 
 MAX_BYTES: Final = 256 * 1024
@@ -53,10 +57,10 @@ class ComposeFile:
     def read(cls, path: Path, shown: str) -> ComposeFile:
         """Read the file at *path*; merge keys are followed."""
         text = read_text(path, shown, limit=MAX_BYTES)
-        tree = rules.Section.of(shown, "", parse_yaml(text, shown, aliases=True))
-        if "services" not in tree.values:
+        tree = rules.mapping(shown, "", parse_yaml(text, shown, aliases=True))
+        if "services" not in tree:
             raise ConfigError(shown, "services", None, "missing key")
-        services = tree.section("services").values
+        services = rules.mapping(shown, "services", tree["services"])
         profiles = {name: frozenset(_profiles(node)) for name, node in services.items()}
         ours = frozenset().union(*(profiles[name] for name in rules.SERVICES if name in profiles))
         beside = [name for name, listed in profiles.items() if name in rules.SERVICES or not listed or listed & ours]
@@ -66,16 +70,20 @@ class ComposeFile:
             reserve_mb=-(-reserved // 1_000_000),
         )  # fmt: skip
 
-    def check_profile(self, entry: rules.Section, profile: str) -> None:
-        """Raise if *profile* does not start every service of the platform."""
+    def check_profile(self, profile: str) -> None:
+        """
+        Raise unless *profile* starts every service of the platform.
+
+        Raises:
+            ConfigError: If the Compose file lacks a service.
+            ValueError: If a service has other profiles; states the rule.
+        """
         for service in rules.SERVICES:
             if service not in self.profiles:
                 raise ConfigError(self.shown, f"services.{service}", None, "missing service of the platform")
             allowed = self.profiles[service]
             if allowed and profile not in allowed:
-                raise entry.fail(
-                    "profile", f"service {service} of {self.shown} has no such profile{rules.hint(profile, allowed)}"
-                )
+                raise ValueError(f"service {service} of {self.shown} has no such profile{rules.hint(profile, allowed)}")
 
 
 def _reserved(shown: str, name: str, service: Node) -> int:
@@ -109,26 +117,21 @@ def _profiles(service: Node) -> list[str]:
     return next(filter(None, map(_profiles, merged if isinstance(merged, list) else [merged])), [])
 
 
-def expected(name: str, entry: rules.Section) -> dict[str, str]:
+def expected(name: str, entry: Entry) -> dict[str, str]:
     """Return the variables an env file must repeat from the YAML *entry* called *name*."""
-    ports = entry.section("ports").values
-    health = entry.section("health").values
-    same = {
+    same: dict[str, str] = {
         "COMPOSE_PROJECT_NAME": f"stackyard-{name}",
-        "COMPOSE_PROFILES": entry.values["profile"],
+        "COMPOSE_PROFILES": entry.profile,
         "STACKYARD_ENVIRONMENT": name,
-        "STACKYARD_FLAVOUR": entry.values["flavour"],
-        "STACKYARD_SUBNET": entry.values["subnet"],
-        "STACKYARD_DATA_MOUNT": entry.values["data"],
+        "STACKYARD_FLAVOUR": entry.flavour,
+        "STACKYARD_SUBNET": entry.subnet,
+        "STACKYARD_DATA_MOUNT": entry.data,
     }
-    same |= {f"STACKYARD_{service.upper()}_PORT": ports[service] for service in rules.SERVICES}
-    same |= {f"STACKYARD_HEALTH_{key.upper()}": value for key, value in health.items()}
-    return {key: str(value) for key, value in same.items()}
+    same |= {f"STACKYARD_{service.upper()}_PORT": port for service, port in asdict(entry.ports).items()}
+    return same | {f"STACKYARD_HEALTH_{key.upper()}": value for key, value in asdict(entry.health).items()}
 
 
-def check_variables(
-    file: str, variables: Mapping[str, str], *, name: str, entry: rules.Section, compose: ComposeFile
-) -> None:
+def check_variables(file: str, variables: Mapping[str, str], *, name: str, entry: Entry, compose: ComposeFile) -> None:
     """
     Compare the *variables* of env file *file* with the YAML *entry* and the Compose file.
 
@@ -142,9 +145,9 @@ def check_variables(
         if key not in known:
             raise ConfigError(file, key, value, f"not a variable of {compose.shown}{_near(key, known)}")
     for key, value in expected(name, entry).items():
-        _require(file, variables, key, f"must be {value}, as {entry.file} says", {value})
-    _check_images(file, variables, str(entry.values["flavour"]))
-    _check_data(file, variables, volume=entry.values["data"] == "volume")
+        _require(file, variables, key, f"must be {value}, as {ENVIRONMENTS} says", {value})
+    _check_images(file, variables, entry.flavour)
+    _check_data(file, variables, volume=entry.data == "volume")
 
 
 def _near(key: str, known: frozenset[str]) -> str:

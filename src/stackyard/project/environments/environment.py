@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import asdict
+
 from stackyard.errors import ConfigError, UsageError
-from stackyard.project.environments import rules
+from stackyard.project.environments import rules, schema
 from stackyard.project.environments.consistency import ComposeFile, check_variables
 from stackyard.project.environments.dotenv import read_env
 from stackyard.project.environments.files import read_text
@@ -15,13 +17,12 @@ from stackyard.project.environments.roots import ENVIRONMENTS, project_root
 from stackyard.project.environments.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from stackyard.project.environments.schema import Entry
+
 MAX_BYTES: Final = 256 * 1024
-ENTRY: Final = ("description", "profile", "env_file", "flavour", "data", "ports", "subnet", "budget", "health")
-BUDGET: Final = ("startup", "memory", "cleanup", "image")
-HEALTH: Final = ("interval", "timeout", "retries", "start_period", "start_interval")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,117 +138,86 @@ class _Project:
     root: Path
     compose_path: str
     compose: ComposeFile
-    entries: Mapping[str, rules.Section]
+    entries: Mapping[str, Entry]
 
     @classmethod
     def read(cls, root: Path | None) -> _Project:
         root = (root or project_root()).absolute()
         text = read_text(root / ENVIRONMENTS, ENVIRONMENTS, limit=MAX_BYTES)
-        top = rules.Section.of(
-            ENVIRONMENTS, "", parse_yaml(text, ENVIRONMENTS), ("version", "compose_file", "environments")
+        found = schema.read(ENVIRONMENTS, parse_yaml(text, ENVIRONMENTS))
+        _check(found.environments)
+        path = found.compose_file
+        return cls(
+            root=root, compose_path=path, compose=ComposeFile.read(root / path, path), entries=found.environments
         )
-        top.get("version", rules.version)
-        entries = _entries(top.section("environments"))
-        path = top.get("compose_file", rules.relative_path)
-        return cls(root=root, compose_path=path, compose=ComposeFile.read(root / path, path), entries=entries)
 
     def environment(self, name: str) -> Environment:
         entry = self.entries[name]
-        profile = entry.get("profile", rules.name)
-        self.compose.check_profile(entry, profile)
-        env_file = entry.get("env_file", rules.relative_path)
-        variables = read_env(self.root / env_file, env_file)
-        check_variables(env_file, variables, name=name, entry=entry, compose=self.compose)
+        with _naming(name, "profile", entry.profile):
+            self.compose.check_profile(entry.profile)
+        variables = read_env(self.root / entry.env_file, entry.env_file)
+        check_variables(entry.env_file, variables, name=name, entry=entry, compose=self.compose)
         return Environment(
-            name=name, description=entry.get("description", rules.sentence), profile=profile,
-            env_file=self.root / env_file, compose_file=self.root / self.compose_path,
-            flavour=entry.get("flavour", rules.flavour), data=entry.get("data", rules.data),
-            ports=_ports(entry), subnet=entry.get("subnet", rules.subnet),
-            budget=_budget(entry), health=_health(entry), variables=variables, root=self.root,
+            name=name, description=entry.description, profile=entry.profile, env_file=self.root / entry.env_file,
+            compose_file=self.root / self.compose_path, flavour=entry.flavour, data=entry.data,
+            ports={service: int(port) for service, port in asdict(entry.ports).items()}, subnet=entry.subnet,
+            budget=_budget(entry.budget), health=_health(entry.health), variables=variables, root=self.root,
             reserve_mb=self.compose.reserve_mb,
         )  # fmt: skip
 
 
-def _entries(environments: rules.Section) -> dict[str, rules.Section]:
-    found: dict[str, rules.Section] = {}
-    for name in environments.values:
-        try:
-            rules.name(name)
-        except ValueError as error:
-            raise ConfigError(environments.file, environments.path, name, f"a name {error}") from None
-        found[name] = environments.section(name, ENTRY)
-        _check_alone(found[name])
-    if not found:
-        raise ConfigError(environments.file, environments.path, {}, "must hold at least one environment")
-    _check_ports(found)
-    _check_subnets(found)
-    _check_env_files(found)
-    return found
-
-
-def _check_alone(entry: rules.Section) -> None:
-    """Read every value once, so that a mistake in one environment shows for every environment."""
-    entry.get("description", rules.sentence)
-    entry.get("profile", rules.name)
-    entry.get("env_file", rules.relative_path)
-    entry.get("flavour", rules.flavour)
-    entry.get("data", rules.data)
-    entry.get("subnet", rules.subnet)
-    _ports(entry)
-    _budget(entry)
-    _health(entry)
-
-
-def _ports(entry: rules.Section) -> dict[str, int]:
-    ports = entry.section("ports", rules.SERVICES)
-    return {service: ports.get(service, rules.port) for service in ports.values}
-
-
-def _budget(entry: rules.Section) -> Budget:
-    budget = entry.section("budget", BUDGET)
+def _budget(budget: schema.Budget) -> Budget:
     return Budget(
-        startup_s=budget.get("startup", rules.seconds), memory_mb=budget.get("memory", rules.megabytes),
-        cleanup_s=budget.get("cleanup", rules.seconds), image_mb=budget.get("image", rules.megabytes),
+        startup_s=rules.seconds(budget.startup), memory_mb=rules.megabytes(budget.memory),
+        cleanup_s=rules.seconds(budget.cleanup), image_mb=rules.megabytes(budget.image),
     )  # fmt: skip
 
 
-def _health(entry: rules.Section) -> Health:
-    section = entry.section("health", HEALTH)
-    health = Health(
-        interval_s=section.get("interval", rules.seconds), timeout_s=section.get("timeout", rules.seconds),
-        retries=section.get("retries", rules.retries), start_period_s=section.get("start_period", rules.seconds),
-        start_interval_s=section.get("start_interval", rules.seconds),
+def _health(health: schema.Health) -> Health:
+    return Health(
+        interval_s=rules.seconds(health.interval), timeout_s=rules.seconds(health.timeout),
+        retries=int(health.retries), start_period_s=rules.seconds(health.start_period),
+        start_interval_s=rules.seconds(health.start_interval),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _naming(name: str, key: str, value: str) -> Iterator[None]:
+    """Give the rule of a ValueError in the block the place that it was broken in."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(ENVIRONMENTS, f"environments.{name}.{key}", value, str(error)) from None
+
+
+def _check(entries: Mapping[str, Entry]) -> None:
+    """Check what the schema cannot: a mistake in one environment shows for every environment."""
+    taken: dict[tuple[str, str], str] = {}
+
+    def take(name: str, key: str, value: str, rule: str) -> None:
+        holder = taken.setdefault((rule, value), f"environments.{name}.{key}")
+        if holder != f"environments.{name}.{key}":
+            raise ValueError(f"{rule} {holder}")
+
+    for name, entry in entries.items():
+        with _naming(name, "description", entry.description):
+            rules.sentence(entry.description)
+        for service, port in asdict(entry.ports).items():
+            with _naming(name, f"ports.{service}", port):
+                rules.port(port)
+                take(name, f"ports.{service}", port, "port is taken by")
+        with _naming(name, "subnet", entry.subnet):
+            rules.subnet(entry.subnet)  # all are /28, so two either are the same or do not overlap
+            take(name, "subnet", entry.subnet, "subnet is taken by")
+        with _naming(name, "env_file", entry.env_file):
+            take(name, "env_file", entry.env_file, "env file belongs to")
+        with _naming(name, "health.start_interval", entry.health.start_interval):
+            _check_health(entry.health)
+
+
+def _check_health(health: schema.Health) -> None:
     # the engine ignores a start interval that does not fit into the start period
-    if health.start_interval_s >= health.start_period_s:
-        raise section.fail("start_interval", f"must be shorter than start_period {section.values['start_period']}")
-    if health.start_interval_s > health.interval_s:
-        raise section.fail("start_interval", f"must not be longer than interval {section.values['interval']}")
-    return health
-
-
-def _check_ports(entries: Mapping[str, rules.Section]) -> None:
-    holders: dict[int, str] = {}
-    for entry in entries.values():
-        for service, number in _ports(entry).items():
-            holder = holders.setdefault(number, f"{entry.path}.ports.{service}")
-            if holder != f"{entry.path}.ports.{service}":
-                raise entry.section("ports").fail(service, f"port is taken by {holder}")
-
-
-def _check_subnets(entries: Mapping[str, rules.Section]) -> None:
-    holders: dict[ipaddress.IPv4Network, str] = {}
-    for entry in entries.values():
-        network = ipaddress.IPv4Network(entry.get("subnet", rules.subnet))
-        if network in holders:  # all are /28, so two either are the same or do not overlap
-            raise entry.fail("subnet", f"subnet is taken by {holders[network]}")
-        holders[network] = entry.path
-
-
-def _check_env_files(entries: Mapping[str, rules.Section]) -> None:
-    holders: dict[str, str] = {}
-    for entry in entries.values():
-        file = entry.get("env_file", rules.relative_path)
-        if file in holders:
-            raise entry.fail("env_file", f"env file belongs to {holders[file]}")
-        holders[file] = entry.path
+    if rules.seconds(health.start_interval) >= rules.seconds(health.start_period):
+        raise ValueError(f"must be shorter than start_period {health.start_period}")
+    if rules.seconds(health.start_interval) > rules.seconds(health.interval):
+        raise ValueError(f"must not be longer than interval {health.interval}")
