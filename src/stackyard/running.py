@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from stackyard._util.actions import Action, how
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import UsageError
@@ -42,7 +43,7 @@ def running(
     if wanted.data == "volume":
         raise UsageError(
             f"environment {environment} keeps its data, so a block cannot have it alone; "
-            f"'./noxw -s {environment}' starts it"
+            f"{how(Action.START, environment=environment)}"
         )
     with Engine() as engine:
         book = open_book(None, engine)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,6 +19,7 @@ STARTS: Final = r"(?:invoke (?:[a-z]+\.[a-z]+|doctor)|\./noxw|nox -s)"
 QUOTED: Final = re.compile(rf"(['`])({STARTS}\b[^'`\n]*)\1")  # a message or a document names a command
 CONSOLE: Final = re.compile(rf"^\s*(?:\$ )?({STARTS}\b.*)$", re.MULTILINE)  # a block to copy shows it
 BLOCK: Final = re.compile(r"^```(?:console|sh|bash)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TABLE: Final = "src/stackyard/cli/commands.py"  # the lines that the library's texts put in
 HISTORY: Final = frozenset(["CHANGELOG.md", "docs/completion_report.md"])  # what was typed then; written by a command
 
 
@@ -45,6 +48,8 @@ def _in_code() -> Iterator[Advice]:
     for path in [*files, ROOT / "noxfile.py", ROOT / "noxw"]:
         for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
             yield from (Advice(line, str(path.relative_to(ROOT))) for line in _commands(text))
+    for line in COMMANDS.values():
+        yield Advice(re.sub(r"\{flavour\}", "alpine", re.sub(r"\{(name|environment)\}", PLACE, line)), TABLE)
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

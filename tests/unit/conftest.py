@@ -7,8 +7,11 @@ import pytest
 from fake_engine import FakeEngine, serve
 from fake_images import Yard, lay_out
 
+from stackyard._util import actions
+from stackyard.cli.commands import COMMANDS
 from stackyard.docker import Engine
 
+actions.offer(COMMANDS)  # whichever test is imported first
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import shlex
 
 import advice
 import pytest
 import tasks
 
+from stackyard._util.actions import Action
+from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program
 from stackyard.cli.sessions import words
 
@@ -44,3 +47,19 @@ def test_no_text_tells_to_type_nox_which_is_not_on_the_path() -> None:
 def test_texts_name_commands() -> None:
     assert len(INVOKE) > 60
     assert len(NOX) > 20
+
+
+def test_the_front_end_knows_a_command_for_every_action() -> None:
+    assert set(COMMANDS) == set(Action)
+    assert {item.text for item in ADVICE if item.where == advice.TABLE} >= {"invoke ports.list", "./noxw -s dev"}
+
+
+def test_no_library_module_names_a_command() -> None:
+    library = advice.ROOT / "src/stackyard"
+    own = library / "report/completion.py"  # the list of what this project offers is made of its commands
+    files = [path for path in library.rglob("*.py") if library / "cli" not in path.parents and path != own]
+    pattern = re.compile(rf"{advice.STARTS}\b")
+
+    named = [f"{path.relative_to(library)}: {found}" for path in files for found in pattern.findall(path.read_text())]
+    assert len(files) > 200
+    assert named == []

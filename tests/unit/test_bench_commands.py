@@ -108,7 +108,7 @@ def test_a_handful_of_samples_refuses_nothing(history: History, capsys: pytest.C
 
 
 def test_a_gate_without_runs_says_what_to_do(history: History) -> None:
-    with pytest.raises(Exit, match=r"'\./noxw -s bench -- startup' measures them"):
+    with pytest.raises(Exit, match=r"measure the start-up \('\./noxw -s bench -- startup'\)"):
         call(bench.gate)
     history.append(pair(TEN, TEN, identity="only00000000", commit="1" * 40))
     with pytest.raises(Exit, match="no other benchmark run of 'main'"):

@@ -542,7 +542,7 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
 
     built.pop()
     row = requirements._looked("alpine-image", Plan(), requirements.alpine_sizes)
-    assert row.reason == "not built: backend (alpine); 'invoke images.build' builds them"
+    assert row.reason == "not built: backend (alpine); build the images ('invoke images.build')"
 
 
 def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:

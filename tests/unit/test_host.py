@@ -599,7 +599,7 @@ def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) ->
         return False
 
     with pytest.raises(
-        EngineError, match=r"not installed: Docker Engine, Compose and buildx; run `./noxw --setup-only"
+        EngineError, match=r"not installed: Docker Engine, Compose and buildx; install .*'./noxw --setup-only"
     ):
         setup.ensure_engine(host, say=said.append, ask=refuse)
 

@@ -55,7 +55,7 @@ def test_a_person_is_asked_first(host: Machine) -> None:
         asked.append(question)
         return False
 
-    with pytest.raises(StackyardError, match=r"run `\./noxw -s browser -- --yes`"):
+    with pytest.raises(StackyardError, match=r"install a browser \('\./noxw -s browser -- --yes'\)"):
         browser.ensure(host, ask=refuse)
 
     assert asked == ["not installed: chromium. Install with apt?"]

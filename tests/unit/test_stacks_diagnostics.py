@@ -62,4 +62,6 @@ def test_the_explanation_ends_with_the_next_step() -> None:
         "no container was created",
         f"everything that the start made was removed; to keep it for inspection: {'invoke env.up --keep'}",
     ]
-    assert kept.endswith("the stack was kept for you to inspect; 'invoke env.down --name l1' removes it")
+    assert kept.endswith(
+        "the stack was kept for you to inspect; remove it when you have seen enough ('invoke env.down --name l1')"
+    )

@@ -11,6 +11,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.bench import machine
 from stackyard.bench.stats import mann_whitney
 from stackyard.errors import UsageError
@@ -84,9 +85,7 @@ def guard(base: Run, candidate: Run) -> list[Comparison]:
     found = list(_guarded(base, candidate))
     if not found:
         suites = ", ".join(sorted({suite for suite, _ in GUARDED}))
-        raise UsageError(
-            f"runs {base.id} and {candidate.id} have no {suites} in common; './noxw -s bench -- startup' measures it"
-        )
+        raise UsageError(f"runs {base.id} and {candidate.id} have no {suites} in common; {how(Action.BENCH_STARTS)}")
     return found
 
 
@@ -136,15 +135,15 @@ def opponents(history: History, against: str, candidate: str | None = None) -> t
         if named and run.id != judged.id and _has_guarded(run):
             return run, judged
     raise UsageError(
-        f"no other benchmark run of {against[:60]!r} to hold run {judged.id} against; check it out and run "
-        "'./noxw -s bench -- startup'"
+        f"no other benchmark run of {against[:60]!r} to hold run {judged.id} against; check it out and "
+        f"{how(Action.BENCH_STARTS)}"
     )
 
 
 def _newest(runs: Sequence[Run]) -> Run:
     found = [run for run in runs if _has_guarded(run)]
     if not found:
-        raise UsageError("no benchmark run has figures to guard; './noxw -s bench -- startup' measures them")
+        raise UsageError(f"no benchmark run has figures to guard; {how(Action.BENCH_STARTS)}")
     return found[-1]
 
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.bench.records import Run
 from stackyard.errors import UsageError
 from stackyard.project.environments import project_root
@@ -97,6 +98,4 @@ class History:
             if run.id.startswith(name) or (run.commit or "").startswith(commit or name):
                 return run
         known = ", ".join(f"{run.id} ({run.source})" for run in runs[-5:]) or "none"
-        raise UsageError(
-            f"no benchmark run of {name[:60]!r}; newest: {known}; './noxw -s bench -- startup' measures one"
-        )
+        raise UsageError(f"no benchmark run of {name[:60]!r}; newest: {known}; {how(Action.BENCH_STARTS)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from stackyard._util.actions import Action, typed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,7 +50,7 @@ class Plan:
 
     def command(self, suite: str) -> str:
         """Return the command line that measures *suite* in the same way."""
-        words = ["./noxw -s bench --", suite]
+        words = [typed(Action.BENCH), "--", suite]
         words += [f"--env {self.environment}"] if self.environment != "test" else []
         words += [f"--{self.depth}"] if self.depth != "default" else []
         words += [f"--rounds {self.rounds}"] if self.rounds else []

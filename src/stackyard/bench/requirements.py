@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stackyard._util.actions import Action, how
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import ImageError, StackyardError
 from stackyard.project.environments import load_all
@@ -110,7 +111,7 @@ def alpine_sizes() -> list[float]:
     wanted = images.references("alpine")
     sizes = {image.reference: float(image.size) for image in images.listing()}
     if missing := [service for service, reference in wanted.items() if reference not in sizes]:
-        raise ImageError(f"not built: {', '.join(missing)} (alpine); 'invoke images.build' builds them")
+        raise ImageError(f"not built: {', '.join(missing)} (alpine); {how(Action.BUILD)}")
     return [sizes[reference] for reference in wanted.values()]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stackyard.checks.catalogue import CHECKS, page
+from stackyard.checks.catalogue import CHECKS
 from stackyard.checks.records import Check, Finding, Outcome, Spot
 from stackyard.checks.runs import Report, Verifier
 
-__all__ = ["CHECKS", "Check", "Finding", "Outcome", "Report", "Spot", "Verifier", "page"]
+__all__ = ["CHECKS", "Check", "Finding", "Outcome", "Report", "Spot", "Verifier"]

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stackyard._util.actions import Action, how
 from stackyard.checks.records import Spot, check
 from stackyard.docker.engine import plain_errors
 from stackyard.errors import EngineError, NotReadyError
@@ -124,7 +125,7 @@ class _Trial:
         api, identity = self._api(service)
         used = self.stack.engine.memory(identity)
         if used is None:
-            raise EngineError(f"service {service} does not run or its host counts no memory; 'invoke doctor'")
+            raise EngineError(f"service {service} does not run or its host counts no memory; {how(Action.CHECK_HOST)}")
         room = used.used + HEADROOM
         with plain_errors(f"limiting the memory of {service}"):
             api.update_container(identity, mem_limit=room, memswap_limit=room, mem_reservation=room // 2)
@@ -202,7 +203,12 @@ def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
         yield Spot(found=f"no service was {fault}: nothing was measured")
 
 
-@check("detection-killed", "a killed service shows within 1 s", fix="check the engine's load and log: invoke doctor")
+@check(
+    "detection-killed",
+    "a killed service shows within 1 s",
+    fix="check the engine's load and log",
+    action=Action.CHECK_HOST,
+)
 def killed(found: Sequence[Detection]) -> Iterator[Spot]:
     """A run that continues without the service fails late and for the wrong reason."""
     yield from _late(found, "killed")
@@ -211,14 +217,20 @@ def killed(found: Sequence[Detection]) -> Iterator[Spot]:
 @check(
     "detection-memory",
     "a service that runs out of memory shows within 1 s, with the reason",
-    fix="check that the engine's host counts memory: docker info; 'invoke doctor'",
+    fix="check that the engine's host counts memory, with docker info",
+    action=Action.CHECK_HOST,
 )
 def memory(found: Sequence[Detection]) -> Iterator[Spot]:
     """Exit code 137 alone could be any kill. Only the reason tells which limit to raise."""
     yield from _late(found, "out of memory")
 
 
-@check("detection-paused", "a paused service shows within 1 s", fix="check the engine's load and log: invoke doctor")
+@check(
+    "detection-paused",
+    "a paused service shows within 1 s",
+    fix="check the engine's load and log",
+    action=Action.CHECK_HOST,
+)
 def paused(found: Sequence[Detection]) -> Iterator[Spot]:
     """Its ports still accept connections, so a test would wait until its own timeout."""
     yield from _late(found, "paused")

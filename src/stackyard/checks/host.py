@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import process
+from stackyard._util.actions import Action, typed
 from stackyard.docker import versions
 from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, CommandError, StackyardError, UsageError
@@ -27,7 +28,6 @@ DISK_MB: Final = 3000  # MiB: the images of both flavours and a build's cache
 MEMORY_MB: Final = 1024  # MiB: one stack at its limits, and its tests
 CLOCK_S: Final = 2.0  # seconds the engine's clock may differ before tokens look expired
 MIB: Final = 1024**2
-INSTALL: Final = "./noxw --setup-only --yes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Check:
     id: str
     title: str
     needed: str
-    fix: str
+    fix: str | Action
     look: Callable[[Scene], Seen]
     required: bool = True
 
@@ -143,7 +143,8 @@ class Check:
         status: Status = (
             "unknown" if seen.unknown else "ok" if seen.fine else "fail" if self.required else "warn"
         )  # fmt: skip
-        fix = "" if seen.fine or seen.unknown else seen.fix or self.fix
+        general = typed(self.fix) if isinstance(self.fix, Action) else self.fix
+        fix = "" if seen.fine or seen.unknown else seen.fix or general
         return Finding(id=self.id, title=self.title, status=status, found=seen.found, needed=self.needed, fix=fix)
 
 
@@ -177,7 +178,7 @@ def _socket(scene: Scene) -> Seen:
     if not path:
         return Seen(fine=True, found=f"not needed for {scene.endpoint.url}")
     if not os.path.exists(path):  # noqa: PTH110 - a socket nobody may look at is not there either, without an error
-        fix = INSTALL if scene.endpoint.standard else scene.endpoint.remedy
+        fix = typed(Action.INSTALL) if scene.endpoint.standard else scene.endpoint.remedy
         return Seen(fine=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)
     return Seen(
@@ -315,19 +316,19 @@ def _skew(told: str, now: float) -> float:
 
 CHECKS: Final = (
     Check(id="python", title="Python", needed="3.11 or newer", fix="install a newer Python", look=_python),
-    Check(id="client", title="docker client", needed="on PATH", fix=INSTALL, look=_client),
-    Check(id="socket", title="engine socket", needed="may be read and written", fix=INSTALL, look=_socket),
-    Check(id="engine", title="engine", needed="answers", fix=INSTALL, look=_engine),
+    Check(id="client", title="docker client", needed="on PATH", fix=Action.INSTALL, look=_client),
+    Check(id="socket", title="engine socket", needed="may be read and written", fix=Action.INSTALL, look=_socket),
+    Check(id="engine", title="engine", needed="answers", fix=Action.INSTALL, look=_engine),
     Check(
         id="engine-version", title="engine version", needed=f"{versions.OLDEST_ENGINE[0]} or newer",
         fix="upgrade the engine", look=_engine_version,
     ),
     Check(
         id="compose", title="Compose plugin", needed=f"{'.'.join(map(str, versions.OLDEST_COMPOSE))} or newer",
-        fix=INSTALL, look=_compose,
+        fix=Action.INSTALL, look=_compose,
     ),
     Check(
-        id="buildx", title="buildx plugin", needed="found by the client", fix=INSTALL, look=_buildx,
+        id="buildx", title="buildx plugin", needed="found by the client", fix=Action.INSTALL, look=_buildx,
     ),
     Check(
         id="building", title="image building", needed="apt, dpkg, gpgv, perl, tar; uidmap unless root", fix="",
@@ -355,6 +356,6 @@ CHECKS: Final = (
         required=False,
     ),
     Check(
-        id="leftovers", title="leftovers", needed="none", fix="invoke cleanup.stale", look=_leftovers, required=False,
+        id="leftovers", title="leftovers", needed="none", fix=Action.CLEAN_UP, look=_leftovers, required=False,
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action
 from stackyard._util.tables import format_bound, format_size
 from stackyard.checks import libraries as loading
 from stackyard.checks.packages import apk_files
@@ -39,7 +40,7 @@ def size(image: Image) -> Iterator[str]:
         yield f"{format_size(image.size)}, budget {format_bound(image.budget, 'bytes')}"
 
 
-@check("image-content", "the image is the one that its name means", fix="build it again: invoke images.build")
+@check("image-content", "the image is the one that its name means", fix="build it again", action=Action.BUILD)
 def content(image: Image) -> Iterator[str]:
     """The tag carries the content's hash, but anybody can move a tag. The label was written by the build."""
     labels = image.config.get("Labels") or {}
@@ -63,7 +64,8 @@ def half(image: Image) -> Iterator[str]:
 @check(
     "image-alpine",
     "an Alpine image really is Alpine",
-    fix="build on an Alpine base: invoke images.build --flavour alpine",
+    fix="let its Dockerfile begin with an Alpine base, and build it again",
+    action=Action.BUILD,
 )
 def alpine(image: Image) -> Iterator[str]:
     """A release file alone proves nothing: the system's name, apk's database and musl's loader must agree."""

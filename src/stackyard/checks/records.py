@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from stackyard._util.actions import Action, typed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -40,7 +42,8 @@ class Check(Generic[S]):
         title: What should be, in a few words.
         severity: Of what it finds; an error fails the run.
         why: The reason for the rule.
-        fix: How to mend what it finds.
+        advice: How to mend what it finds.
+        action: What helps with that.
         look: Yields what breaks the rule: a Spot, or its text alone.
         mend: Returns a file's text without what it finds; None where that takes a person.
     """
@@ -49,9 +52,15 @@ class Check(Generic[S]):
     title: str
     severity: Severity
     why: str
-    fix: str
+    advice: str
     look: Callable[[S], Iterable[Spot | str]] = field(repr=False)
     mend: Callable[[str], str] | None = field(default=None, repr=False)
+    action: Action | None = None
+
+    @property
+    def fix(self) -> str:
+        """How to mend what it finds, with the command line that helps."""
+        return f"{self.advice}: {typed(self.action)}" if self.action else self.advice
 
     @property
     def subject(self) -> str:
@@ -126,12 +135,15 @@ def check(
     fix: str,
     severity: Severity = "error",
     mend: Callable[[str], str] | None = None,
+    action: Action | None = None,
 ) -> Callable[[Callable[[S], Iterable[Spot | str]]], Check[S]]:
     """Make a Check of a function; its docstring is the reason for the rule."""
 
     def make(look: Callable[[S], Iterable[Spot | str]]) -> Check[S]:
         why = " ".join((look.__doc__ or "").split())
-        return Check(id=identity, title=title, severity=severity, why=why, fix=fix, look=look, mend=mend)
+        return Check(
+            id=identity, title=title, severity=severity, why=why, advice=fix, look=look, mend=mend, action=action
+        )
 
     return make
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.actions import Action
 from stackyard.checks.records import check
 from stackyard.docker.inside import output
 from stackyard.docker.records import SERVICE_LABEL
@@ -162,7 +163,8 @@ def read_only(stack: Running) -> Iterator[str]:
 @check(
     "stack-limits",
     "the control group enforces the limits",
-    fix="check the engine's cgroup driver: docker info; 'invoke doctor'",
+    fix="check the engine's cgroup driver, with docker info",
+    action=Action.CHECK_HOST,
 )
 def limits(stack: Running) -> Iterator[str]:
     """If the host does not account for memory, the engine accepts every limit and enforces none."""
@@ -186,7 +188,7 @@ def limits(stack: Running) -> Iterator[str]:
             yield f"{item.service}: {'; '.join(wrong)}"
 
 
-@check("stack-health", "every service runs and is not unhealthy", fix="read its log with invoke env.logs")
+@check("stack-health", "every service runs and is not unhealthy", fix="read its log", action=Action.LOGS)
 def health(stack: Running) -> Iterator[str]:
     """A running container may still not work; the engine's health check confirms what our probes say."""
     for item in stack.containers:

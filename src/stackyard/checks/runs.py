@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.actions import Action, how
 from stackyard._util.tables import write_json, write_text
 from stackyard.checks import (
     archives,
@@ -282,5 +283,5 @@ def _existing(wanted: dict[str, str], flavour: str) -> dict[str, str]:
 
     missing = sorted(set(wanted.values()) - {image.reference for image in yard.listing()})
     if missing:
-        raise ImageError(f"image {missing[0]} is missing; 'invoke images.build --flavour {flavour}' makes it")
+        raise ImageError(f"image {missing[0]} is missing; {how(Action.BUILD_FLAVOUR, flavour=flavour)}")
     return wanted

@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.actions import Action, typed
 from stackyard._util.failpoints import reach
 from stackyard.cleanup.plan import Candidate, plan
 from stackyard.docker import networks, unanswered
@@ -81,19 +82,21 @@ class Removal:
         """Return the record as plain data."""
         return asdict(self)
 
-    def check(self, then: str = "invoke cleanup.stale") -> Removal:
+    def check(self, then: str = "") -> Removal:
         """
         Return the record itself.
 
         Args:
-            then: The command that removes what is left, once it can be removed.
+            then: The command that removes what is left, once it can be removed; by default a clean-up.
 
         Raises:
             LeftoversError: If something is left.
         """
         if self.left:
             listed = "; ".join(str(item) for item in self.left)
-            raise LeftoversError(f"{len(self.left)} left after the clean-up: {listed}; then '{then}'")
+            raise LeftoversError(
+                f"{len(self.left)} left after the clean-up: {listed}; then '{then or typed(Action.CLEAN_UP)}'"
+            )
         return self
 
 

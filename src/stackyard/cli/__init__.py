@@ -1,1 +1,6 @@
 """Invoke tasks, one module a group; `tasks.py` at the root joins them to one namespace."""
+
+from stackyard._util import actions
+from stackyard.cli.commands import COMMANDS
+
+actions.offer(COMMANDS)

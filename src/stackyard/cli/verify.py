@@ -110,7 +110,7 @@ def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
 @task(klass=Command, options={"json": options.JSON})
 def docs(_c: Context, json: bool = False) -> None:
     """Write docs/checks.md, the description of the checks, for a checkout that has changed them."""
-    from stackyard.checks import page
+    from stackyard.cli.checks_page import page
     from stackyard.project.environments import project_root
 
     (project_root() / DOCS).write_text(page(), encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util import process
+from stackyard._util.actions import Action, how
 from stackyard.docker.endpoint import version_tuple
 from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
@@ -130,7 +131,7 @@ def check_plugin(*, deadline: float = 10.0) -> None:
     Raises:
         EngineError: If there is no plugin, or one too old; names what was found and what is needed.
     """
-    needed = f"{'.'.join(map(str, OLDEST))} or newer; 'invoke doctor --fix' or your package manager brings it"
+    needed = f"{'.'.join(map(str, OLDEST))} or newer; {how(Action.MEND_HOST)}, or use your package manager"
     done = process.run(["docker", "compose", "version", "--short"], deadline=deadline, check=False)
     found = version_tuple(done.stdout)
     if "is not a docker command" in done.stderr:

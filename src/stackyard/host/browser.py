@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import StackyardError, UsageError
 from stackyard.host import packages
 from stackyard.host.machine import Machine
@@ -51,7 +52,7 @@ def ensure(
     if package is None or not machine.has_apt:
         raise StackyardError(f"no Chromium on {machine.distribution.title}; {HOW}")
     if not (consent or ask(f"not installed: {package}. Install with apt?")):
-        raise StackyardError(f"not installed: {package}; run `./noxw -s browser -- --yes`, or {HOW}")
+        raise StackyardError(f"not installed: {package}; {how(Action.INSTALL_BROWSER)}, or {HOW}")
     packages.add(machine, [package], say)
     found = find(machine)
     if found is None:

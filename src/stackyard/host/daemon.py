@@ -13,6 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import CommandError, EngineError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def launch(machine: Machine) -> str:
             return "init script"
     dockerd = machine.program("dockerd")
     if dockerd is None:
-        raise EngineError("dockerd is not installed; run `./noxw --setup-only --yes`")
+        raise EngineError(f"dockerd is not installed; {how(Action.INSTALL)}")
     log = str(machine.base / LOG.lstrip("/"))
     argv = ["sh", "-c", BY_HAND, "sh", log, dockerd, "-p", str(machine.base / PID_FILES["dockerd"])]
     legacy = iptables.legacy_folder(machine)

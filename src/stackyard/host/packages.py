@@ -30,7 +30,7 @@ DEADLINE: Final = 900.0  # seconds for one apt command, another one's lock inclu
 ELSEWHERE: Final = (
     "install Docker Engine {engine} or newer (on macOS and Windows: Docker Desktop or colima),\n"
     "the Compose plugin {compose} or newer and the buildx plugin with your system's own means,\n"
-    "start the engine, then check with `invoke doctor`"
+    "and start the engine"
 ).format(engine=OLDEST_ENGINE[0], compose=".".join(map(str, OLDEST_COMPOSE)))
 
 

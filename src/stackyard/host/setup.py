@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, version_tuple
 from stackyard.errors import EngineError, StackyardError
 from stackyard.host.machine import Machine
@@ -22,10 +23,6 @@ PLUGIN_FOLDERS: Final = (
     "usr/local/libexec/docker/cli-plugins",
     "usr/lib/docker/cli-plugins",
     "usr/libexec/docker/cli-plugins",
-)
-HOW_TO_INSTALL: Final = (
-    "run `./noxw --setup-only --yes` to install Docker Engine, Compose and buildx (about 93 MB), "
-    "or install them yourself"
 )
 
 
@@ -97,7 +94,7 @@ def _install(
     if not machine.has_apt:
         raise EngineError(f"not installed: {what}, on {machine.distribution.title}:\n{packages.ELSEWHERE}")
     if not (consent or ask(f"not installed: {what}. Install with apt?")):
-        raise EngineError(f"not installed: {what}; {HOW_TO_INSTALL}")
+        raise EngineError(f"not installed: {what}; {how(Action.INSTALL)}, or do it yourself")
     packages.install(machine, say, engine=engine)
 
 

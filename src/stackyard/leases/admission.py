@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from stackyard._util.actions import Action, how
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -141,7 +143,7 @@ def refusal(environment: str, reserve_mb: int, memory: Memory, booked: Booked, a
     return (
         f"no memory for another stack of {environment}, which books {needed}: {booked.leases} leases have booked "
         f"{taken} of {most} ({SHARE:.0%} of all), {free} are available, {young} of them for stacks that are starting"
-        f"{waiting}. Next: end other stacks (invoke ports.list, invoke cleanup.stale), wait (--queue-timeout 5m), "
+        f"{waiting}. Next: {how(Action.LEASES)} and end some, {how(Action.CLEAN_UP)}, wait (--queue-timeout 5m), "
         "or start it anyway (--force)"
     )
 

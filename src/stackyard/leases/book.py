@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard._util import files as disk
+from stackyard._util.actions import Action, how
 from stackyard._util.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
 from stackyard.leases import files, messages, owners, queue, rows
@@ -411,7 +412,7 @@ class LeaseBook:
     def _find(self, db: Transaction, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
         if found is None:
-            raise LeaseNotFoundError(f"no lease has the id or name {identifier!r}; 'invoke ports.list' shows all")
+            raise LeaseNotFoundError(f"no lease has the id or name {identifier!r}; {how(Action.LEASES)}")
         return found
 
     def _now(self) -> Moment:

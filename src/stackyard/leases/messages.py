@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import SubnetsExhaustedError
 from stackyard.leases import rows
 from stackyard.leases.host_ports import can_bind, port_holders, span
@@ -55,8 +56,8 @@ def kept(lease: Lease) -> str:
 def fixed(environment: str, obstacle: str) -> str:
     """Say why an environment cannot have its own ports."""
     return (
-        f"environment {environment!r} needs its own ports, but {obstacle}; free it first ('invoke ports.list' "
-        "shows all leases), or change the ports in envs/docker_environments.yaml and in the env file"
+        f"environment {environment!r} needs its own ports, but {obstacle}; free it first; {how(Action.LEASES)}, "
+        "or change the ports in envs/docker_environments.yaml and in the env file"
     )
 
 
@@ -78,4 +79,4 @@ def exhausted(error: Exception, leases: Sequence[Lease], search: Search, ahead: 
     advice = f"widen the pool (STACKYARD_POOL={settings.pool_text},20000-20999)"
     if isinstance(error, SubnetsExhaustedError):
         advice = "set STACKYARD_POOL_SUBNETS to an unused private network"
-    return f"{text}. Next: {advice}, remove stale stacks (invoke cleanup.stale), or wait ({QUEUE})"
+    return f"{text}. Next: {advice}, {how(Action.CLEAN_UP)}, or wait ({QUEUE})"

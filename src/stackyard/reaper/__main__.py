@@ -1,4 +1,4 @@
-"""The reaper's process; `wake` starts it, `invoke reaper.stop` ends it."""
+"""The reaper's process; `wake` starts it."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import ImageError, StackyardError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.reaper.logs import log_to_stderr
@@ -40,7 +41,7 @@ def words(*arguments: str) -> list[str]:
 
 def sweep() -> int:
     """
-    Remove the stacks of stale leases, as `invoke cleanup.stale` does; return the exit code.
+    Remove the stacks of stale leases, as a clean-up by hand does; return the exit code.
 
     Raises:
         StackyardError: If something is left, or the engine or the book cannot be used.
@@ -87,7 +88,9 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
 
     made_from = material(environment, engine)
     if made_from is None:
-        raise ImageError(f"the images of {environment.name} are not built; 'invoke images.build' or a run builds them")
+        raise ImageError(
+            f"the images of {environment.name} are not built; {how(Action.BUILD)}, or let a run build them"
+        )
     variables, fingerprint = made_from
     stacks = WarmStacks(book)
     if old := retire_others(environment, stacks, fingerprint):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.bench.history import FILE as HISTORY
 from stackyard.bench.records import FORMER, Result, Run
 from stackyard.bench.requirements import REQUIREMENTS
@@ -142,7 +143,7 @@ def _runs(path: Path, gaps: list[str]) -> Iterator[Run]:
     except OSError:
         lines = []
     if not any(line.strip() for line in lines):
-        gaps.append(f"{HISTORY} holds no benchmark; './noxw -s bench' writes it")
+        gaps.append(f"{HISTORY} holds no benchmark; {how(Action.BENCH)}")
     for count, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -212,7 +213,7 @@ def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
             except (ValueError, TypeError, KeyError) as error:
                 gaps.append(f"reports/{path.name} is left out: {error}")
     if not found:
-        gaps.append("no environment has a report yet; './noxw -s test' writes reports/test.json")
+        gaps.append(f"no environment has a report yet; {how(Action.TEST)}")
 
 
 def _last_run(path: Path, content: dict[str, Any]) -> LastRun:
@@ -259,7 +260,7 @@ def _unit(value: Any) -> str:
 def _verified(path: Path, gaps: list[str]) -> Verified | None:
     content = _load(path)
     if content is None:
-        gaps.append("nothing was verified yet; './noxw -s verify' does it")
+        gaps.append(f"nothing was verified yet; {how(Action.VERIFY)}")
         return None
     try:
         return _read_sarif(path, content["runs"][0])

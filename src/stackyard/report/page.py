@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stackyard._util.actions import Action, typed
 from stackyard._util.tables import NOTHING, format_count, format_size
 from stackyard.report import glance, promises, sections, trends, wording
 
@@ -37,7 +38,7 @@ def again(facts: Facts) -> str:
     run = facts.newest("requirements")
     if run is None:
         return ""
-    return " ".join(["./noxw -s bench --", *run.suites, *([] if run.depth == "default" else [f"--{run.depth}"])])
+    return " ".join([typed(Action.BENCH), "--", *run.suites, *([] if run.depth == "default" else [f"--{run.depth}"])])
 
 
 def render_markdown(name: str, **given: Any) -> str:
@@ -91,6 +92,7 @@ def environment(run: LastRun) -> tuple[LastRun, list[tuple[str, str]]]:
 def _functions() -> dict[str, Any]:
     return {
         "quantity": wording.quantity, "promise": wording.promise, "interval": wording.interval,
+        "typed": lambda action: typed(Action[action]),
         "figure": wording.figure, "moment": sections.moment, "name": sections.name, "count": format_count,
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import NotReadyError, StackyardError, UsageError
 from stackyard.probes.endpoints import Endpoint, describe
 
@@ -150,7 +151,7 @@ async def _connected(endpoint: Endpoint) -> Any:
 def _silent(endpoint: Endpoint, error: Exception) -> NotReadyError:
     return NotReadyError(
         f"PostgreSQL on port {endpoint.port} gives no connection ({endpoint.hide(describe(error))}); "
-        "'invoke env.status' shows the stack"
+        f"{how(Action.STATUS)}"
     )
 
 

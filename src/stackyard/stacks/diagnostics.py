@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import Action, how
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
         kept: Lease whose containers were kept; None when they were removed.
     """
     if kept:
-        ending = f"the stack was kept for you to inspect; 'invoke env.down --name {kept}' removes it"
+        ending = f"the stack was kept for you to inspect; {how(Action.REMOVE, name=kept)}"
     else:
         ending = f"everything that the start made was removed; to keep it for inspection: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]

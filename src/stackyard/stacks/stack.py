@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard._util import process
+from stackyard._util.actions import Action, typed
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
 from stackyard.docker import unanswered
@@ -203,7 +204,7 @@ class Stack:
         found = diagnostics.collect(self.engine, self.containers(), secrets=self.lease.secrets())
         if not keep:
             self._clear()
-        repeat = f"invoke env.up --environment {self.environment.name} --keep"
+        repeat = typed(Action.KEEP, environment=self.environment.name)
         return diagnostics.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
 
     @property

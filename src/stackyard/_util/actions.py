@@ -1,0 +1,54 @@
+"""
+What a person can do next. The library names an action; the front end says which command line does it.
+
+Without a front end, in somebody else's test session for example, a text names the action in plain words only.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Action(Enum):
+    """An action; its value says it in plain words."""
+
+    BENCH = "run the benchmarks"
+    BENCH_FULL = "run all benchmarks at full depth"
+    BENCH_STARTS = "measure the start-up"
+    BUILD = "build the images"
+    BUILD_FLAVOUR = "build the images of this flavour"
+    CHECK_HOST = "check this machine"
+    CLEAN_UP = "remove stale stacks"
+    INSTALL = "install Docker Engine, Compose and buildx, about 93 MB"
+    INSTALL_BROWSER = "install a browser"
+    KEEP = "start it again and keep it"
+    LEASES = "list all leases"
+    LOGS = "read the services' logs"
+    MEND_HOST = "let stackyard install it"
+    REMOVE = "remove it when you have seen enough"
+    START = "start it for several commands"
+    STATUS = "look at the stack"
+    TEST = "run the platform's tests"
+    VERIFY = "verify the platform"
+
+
+_commands: dict[Action, str] = {}
+
+
+def offer(commands: Mapping[Action, str]) -> None:
+    """Let texts name *commands*: by action, a command line with `{fact}` where `typed` puts one in."""
+    _commands.update(commands)
+
+
+def typed(action: Action, **facts: str) -> str:
+    """Return the command line that does *action*, or the action in plain words where no front end offers one."""
+    return _commands[action].format(**facts) if action in _commands else action.value
+
+
+def how(action: Action, **facts: str) -> str:
+    """Return the action in plain words, and in brackets its command line where a front end offers one."""
+    return f"{action.value} ('{typed(action, **facts)}')" if action in _commands else action.value

@@ -1,0 +1,28 @@
+"""The command lines of this project's front ends, for the actions that the library's texts advise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stackyard._util.actions import Action
+
+COMMANDS: Final = {
+    Action.BENCH: "./noxw -s bench",
+    Action.BENCH_FULL: "./noxw -s bench -- --full",
+    Action.BENCH_STARTS: "./noxw -s bench -- startup",
+    Action.BUILD: "invoke images.build",
+    Action.BUILD_FLAVOUR: "invoke images.build --flavour {flavour}",
+    Action.CHECK_HOST: "invoke doctor",
+    Action.CLEAN_UP: "invoke cleanup.stale",
+    Action.INSTALL: "./noxw --setup-only --yes",
+    Action.INSTALL_BROWSER: "./noxw -s browser -- --yes",
+    Action.KEEP: "invoke env.up --environment {environment} --keep",
+    Action.LEASES: "invoke ports.list",
+    Action.LOGS: "invoke env.logs",
+    Action.MEND_HOST: "invoke doctor --fix",
+    Action.REMOVE: "invoke env.down --name {name}",
+    Action.START: "./noxw -s {environment}",
+    Action.STATUS: "invoke env.status",
+    Action.TEST: "./noxw -s test",
+    Action.VERIFY: "./noxw -s verify",
+}
