@@ -62,6 +62,6 @@ def test_a_fork_in_the_block_leaves_its_parents_stack_alone(
 def test_an_environment_that_keeps_its_data_is_refused() -> None:
     with pytest.raises(
         UsageError,
-        match=r"environment dev keeps its data, so a block cannot have it alone; start it for several commands \('./noxw -s dev'\)",
+        match=r"dev keeps its data, so a block cannot have it alone; start it for several commands \('./noxw -s dev'\)",
     ):
         running("dev").__enter__()
