@@ -13,7 +13,8 @@ import pytest
 from stackyard.cleanup import removal
 from stackyard.cleanup.plan import plan
 from stackyard.cleanup.removal import Leftover, Removal
-from stackyard.errors import LeftoversError
+from stackyard.docker.ownership import Holdings
+from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
@@ -387,3 +388,178 @@ def test_a_removal_is_plain_data_and_its_parts_add_up() -> None:
         "removed": [], "left": [{"kind": "network", "name": "n", "lease": "l", "reason": "r"}],
         "leases": ["l1", "l2"], "seconds": 2.5,
     }  # fmt: skip
+
+
+class Made:
+    """Holdings whose lists are made up, one for each time they are asked for; the last one stands."""
+
+    lease = "l1"
+
+    def __init__(self, *lists: list[Any]) -> None:
+        self.lists, self.asked = list(lists), list[bool]()
+
+    def removable(self, _engine: object, *, keep_volumes: bool) -> list[Any]:
+        self.asked.append(keep_volumes)
+        return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+
+
+THING = SimpleNamespace(id="1", kind="container", name="c")
+OTHER = SimpleNamespace(id="2", kind="volume", name="v")
+
+
+@pytest.mark.parametrize(
+    ("lists", "refusals", "slept", "removed", "reasons"),
+    [
+        ([[]], {}, [], [], []), ([[THING], []], {}, [], ["container c"], []),
+        ([[THING, OTHER], [OTHER], []], {}, [0.1], ["container c", "volume v"], []),
+        ([[THING]], {"1": "no"}, [0.1, 0.2, 0.3, 0.4], [], ["no"]),
+        ([[THING]], {}, [0.1, 0.2, 0.3, 0.4] + [0.5] * 15, [], ["it appeared again after its removal"]),
+        ([[THING]] * 6 + [[]], {}, [0.1, 0.2, 0.3, 0.4, 0.5], ["container c"], []),
+    ],
+)  # fmt: skip
+def test_a_removal_ends_with_an_empty_list_or_after_so_many_rounds(
+    monkeypatch: pytest.MonkeyPatch, lists: list[list[Any]], refusals: dict[str, str], slept: list[float],
+    removed: list[str], reasons: list[str],
+) -> None:  # fmt: skip
+    waits: list[float] = []
+    ticks = [10.0, 12.5]
+    once = Mock(return_value=refusals)
+    monkeypatch.setattr(removal, "_remove_once", once)
+    monkeypatch.setattr(removal, "time", SimpleNamespace(monotonic=lambda: ticks.pop(0)))
+    engine: Any = object()
+    holdings: Any = Made(*lists)
+
+    outcome = removal.remove(engine, holdings, sleep=waits.append)
+
+    assert waits == pytest.approx(slept)
+    assert (outcome.removed, [left.reason for left in outcome.left], outcome.seconds) == (removed, reasons, 2.5)
+    assert {left.lease for left in outcome.left} <= {"l1"}
+    assert set(holdings.asked) == {False}
+    assert [given.args for given in once.mock_calls[:1]] == [(engine, holdings, lists[0])] * bool(lists[0])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_removal_looks_for_volumes_unless_they_are_kept(keep: bool) -> None:
+    holdings: Any = Made([])
+    removal.remove(SimpleNamespace(), holdings, keep_volumes=keep)  # type: ignore[arg-type]
+
+    assert holdings.asked == [keep]
+
+
+def test_one_round_says_what_the_engine_refused_and_frees_a_refused_network(
+    engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        fake_engine.container(name)
+        fake_engine.network(f"net-{name}")
+        fake_engine.volume(f"data-{name}")
+    fake_engine.refuse = {kind: (409, f"no {kind}") for kind in ("containers b-l1", "networks net-b", "volumes data-b")}
+    freed = Mock()
+    monkeypatch.setattr("stackyard.docker.networks.drop_ghosts", freed)
+    holdings = Holdings(host="h1", lease="l1")
+
+    refusals = removal._remove_once(engine, holdings, holdings.everything(engine))
+
+    assert sorted(refusals) == ["b-l1", "data-b", "net-b"]
+    assert all("no " in reason for reason in refusals.values())
+    assert [given.args[1].name for given in freed.mock_calls] == ["net-b"]
+    assert freed.mock_calls[0].args[0] is engine
+    assert (list(fake_engine.containers), list(fake_engine.networks)) == (["b-l1"], ["net-b"])
+    assert list(fake_engine.volumes) == ["data-b"]
+
+
+def test_a_volume_that_somebody_has_made_since_under_the_same_name_stays(
+    engine: Engine, fake_engine: FakeEngine
+) -> None:
+    for name in ("a", "b"):
+        fake_engine.volume(name)
+    holdings = Holdings(host="h1", lease="l1")
+    found = holdings.everything(engine)
+    fake_engine.volume("a", "l2")
+    fake_engine.volume("c")
+
+    assert removal._remove_once(engine, holdings, found) == {}
+    assert list(fake_engine.volumes) == ["a", "c"]
+
+
+@pytest.mark.parametrize(("containers", "networks", "workers"), [(1, 1, 3), (2, 0, 4), (0, 2, 2), (4, 2, 8)])
+def test_containers_go_off_every_network_and_an_error_of_any_removal_is_raised(
+    monkeypatch: pytest.MonkeyPatch, containers: int, networks: int, workers: int
+) -> None:
+    sizes: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int) -> None:
+            sizes.append(max_workers)
+            super().__init__(max_workers)
+
+    def named(kind: str, number: int) -> Any:
+        return [SimpleNamespace(id=f"{kind}{n}", kind=kind, name=f"{kind}{n}") for n in range(number)]
+
+    detached = Mock(side_effect=EngineError("not on it"))
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("stackyard.docker.networks.detach", detached)
+    found = [*named("network", networks), *named("container", containers)]
+    engine: Any = object()
+
+    tried: list[str] = []
+    removal._remove_containers_and_networks(engine, found, lambda item: tried.append(item.id))
+    assert sorted(tried) == sorted(item.id for item in found)
+    assert sizes == [workers]
+    pairs = {(given.args[1].id, given.args[2]) for given in detached.mock_calls}
+    assert pairs == {(f"network{net}", f"container{c}") for net in range(networks) for c in range(containers)}
+    assert {given.args[0] for given in detached.mock_calls} <= {engine}
+    for item in found:
+        failing = Mock(side_effect=lambda given, bad=item: 1 / 0 if given is bad else None)
+        with pytest.raises(ZeroDivisionError):
+            removal._remove_containers_and_networks(engine, found, failing)
+
+
+def needing(service: str, *, listed: str = "", label: bool = True) -> Any:
+    labels = {"com.docker.compose.depends_on": listed} | ({"com.docker.compose.service": service} if label else {})
+    return SimpleNamespace(id=service, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("things", "rounds"),
+    [
+        ([needing("db"), needing("web", listed="db:service_healthy:true,cache:x:false"), needing("cache")],
+         [["web"], ["cache", "db"]]),
+        ([needing("a", listed="b:x:true"), needing("b", listed="c:x:true"), needing("c")], [["a"], ["b"], ["c"]]),
+        ([needing("a", listed="b:x:true"), needing("b", listed="a:x:true")], [["a", "b"]]),
+        ([needing("a", listed="a:x:true,"), needing("b", label=False)], [["a", "b"]]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_containers_end_before_those_that_they_need(
+    monkeypatch: pytest.MonkeyPatch, things: list[Any], rounds: list[list[str]]
+) -> None:
+    ended: list[list[str]] = []
+    engine = SimpleNamespace(stop=Mock())
+
+    def each(work: Any, items: list[Any]) -> None:
+        ended.append(sorted(item.id for item in items))
+        for item in items:
+            work(item)
+
+    monkeypatch.setattr(removal, "each", each)
+    removal.stop(engine, things)  # type: ignore[arg-type]
+
+    assert ended == rounds
+    assert sorted(given.args[0] for given in engine.stop.mock_calls) == sorted(item.id for item in things)
+
+
+@pytest.mark.parametrize(("words", "asked"), [({}, 0), ({"graceful": False}, 0), ({"graceful": True}, 1)])
+def test_containers_get_time_to_end_only_if_it_is_asked_for(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, words: Any, asked: int
+) -> None:
+    lease = expired(book)
+    fake_engine.container("redis", lease.id)
+    stop = Mock()
+    monkeypatch.setattr(removal, "stop", stop)
+
+    removal.remove_lease(book, engine, lease, **words)
+
+    assert [(given.args[0], [item.name for item in given.args[1]]) for given in stop.mock_calls] == (
+        [(engine, [f"redis-{lease.id}"])] * asked
+    )
