@@ -555,7 +555,7 @@ def test_an_exhausted_pool_says_who_has_it_and_what_to_do(settings: Settings) ->
     assert "lease l4 of test, detached. Next" in told([held(number) for number in range(5)])
     assert "lease l4 of test, detached and 2 more. Next" in told([held(number) for number in range(7)])
     assert "Next: set STACKYARD_POOL_SUBNETS to" in told([], SubnetsExhaustedError("none"))
-    assert told([]).endswith("remove stale stacks (invoke cleanup.stale), or wait (--queue-timeout 5m)")
+    assert told([]).endswith("or wait (--queue-timeout 5m)")
 
 
 # --- the queue ------------------------------------------------------------------------------------------------------
