@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from xml.etree import ElementTree as ET
 
 from stackyard import __version__
+from stackyard._util.junit import case, document
 from stackyard._util.tables import format_bound, format_seconds, table
 from stackyard.checks.catalogue import CHECKS
 from stackyard.checks.records import SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from junitparser import TestCase
 
     from stackyard.checks.detection import Detection
     from stackyard.checks.records import Check, Finding, Outcome
@@ -92,29 +94,18 @@ def _result(item: Finding, rule: int) -> dict[str, Any]:
 
 def junit(outcomes: Sequence[Outcome]) -> str:
     """Return one test case for each look of a check at a target; an error is a failure, a waiver a skip."""
-    targets = list(dict.fromkeys(outcome.target for outcome in outcomes))
-    top = ET.Element("testsuites", name="verify")
-    for target in targets:
-        looks = [outcome for outcome in outcomes if outcome.target == target]
-        suite = ET.SubElement(top, "testsuite", name=target, tests=str(len(looks)), errors="0")
-        suite.set("failures", str(sum(any(item.fails for item in look.findings) for look in looks)))
-        suite.set("skipped", str(sum(_skipped(look) for look in looks)))
-        for look in looks:
-            _case(suite, look)
-    ET.indent(top)
-    return ET.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+    suites: dict[str, list[TestCase]] = {}
+    for outcome in outcomes:
+        suites.setdefault(outcome.target, []).append(_case(outcome))
+    return document("verify", suites)
 
 
-def _case(suite: ET.Element, look: Outcome) -> None:
-    case = ET.SubElement(suite, "testcase", classname=look.target, name=look.check)
+def _case(look: Outcome) -> TestCase:
     text = "\n".join(f"{item.severity}: {_place(item)}: {item.found}" for item in look.findings)
-    failing = [item for item in look.findings if item.fails]
-    if failing:
-        ET.SubElement(case, "failure", message=failing[0].found).text = f"{text}\nto fix it: {failing[0].fix}"
-    elif _skipped(look):
-        ET.SubElement(case, "skipped", message=look.findings[0].waived)
-    elif text:
-        ET.SubElement(case, "system-out").text = text
+    for item in look.findings:
+        if item.fails:
+            return case(look.target, look.check, failure=item.found, text=f"{text}\nto fix it: {item.fix}")
+    return case(look.target, look.check, skipped=look.findings[0].waived if _skipped(look) else "", text=text)
 
 
 def _skipped(look: Outcome) -> bool:

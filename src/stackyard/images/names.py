@@ -8,10 +8,11 @@ gave it first, as long as that is there: only this checkout's builds move it. An
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from stackyard.docker.images import tag
 from stackyard.images.sources import cache_directory
@@ -72,8 +73,7 @@ def _record(address: str) -> Iterator[dict[str, str]]:
     """Give a block the owner of each plain name on the engine at *address*; write down what it has changed."""
     file = _file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(file.with_suffix(".lock")):
         engines = _read(file)
         before = engines.get(address, {})
         owners = dict(before)

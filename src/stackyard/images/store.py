@@ -9,7 +9,6 @@ under a lock that keeps a second process from building the same thing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock, Timeout
 
 from stackyard.docker.engine import Engine
 from stackyard.docker.images import EngineImage, labelled
@@ -245,12 +246,13 @@ def _rank(recipe: Recipe) -> int:
 
 @contextlib.contextmanager
 def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the one lock of image building; wait for whoever holds it."""
+    """Hold the one lock of image building; wait until no other process holds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("images: another process builds; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    lock = FileLock(file)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        say("images: another process builds; waiting for it")
+        held = lock.acquire()
+    with held:
         yield

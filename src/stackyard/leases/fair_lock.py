@@ -5,7 +5,7 @@ An ``flock`` wakes all waiters, and the quickest gets it; of sixteen that want i
 long as others. So a process that finds it taken draws a ticket: it locks the byte of the same file whose number is the
 time, in nanoseconds since boot. It tries the ``flock`` only while no other process has an older ticket. Only the order
 depends on tickets. The kernel drops the ticket of a dead process; the ticket of a stopped process counts for `COURTESY`
-seconds. If the file system does not support such locks, the quickest process goes first.
+seconds. If the file system does not support such locks, the quickest process goes first. `filelock` has no order.
 """
 
 from __future__ import annotations

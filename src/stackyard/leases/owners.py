@@ -4,7 +4,8 @@ The owner of a lease, and whether it is alive.
 A process that owns a lease holds an ``flock`` on the lease's ``owner.lock`` until it ends. The kernel drops the lock in
 whatever way the process ends, and a process that reuses the pid does not get it. Boot id, pid, start time and pid
 namespace say which process it is, and replace the lock if its file is gone. A detached owner is only a deadline; it
-ends with the boot in which its containers ran. Neither shows that the owner does anything useful.
+ends with the boot in which its containers ran. Neither shows that the owner does anything useful. `filelock` has no
+lock that many may share for a moment, which is how others ask whether the owner lives.
 """
 
 from __future__ import annotations

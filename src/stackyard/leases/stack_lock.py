@@ -3,7 +3,8 @@ One command at a time on one stack.
 
 Two `docker compose up` at once on one project disturb each other, and an `up` that fails while a `down` runs removes
 what the other one still lists. So a command that starts or removes a stack first locks its lease's directory. The
-kernel releases the lock in whatever way the holder ends, and no lock file can be left behind.
+kernel releases the lock in whatever way the holder ends, and no lock file can be left behind. `filelock` locks files
+only: a file in the directory would move away with it at a release, while others still wait for it.
 """
 
 from __future__ import annotations

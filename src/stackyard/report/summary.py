@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json as jsonlib
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
+from stackyard._util.junit import case, document
 from stackyard.report import page, sections, trends
 from stackyard.report.wording import figure, promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from junitparser import TestCase
 
     from stackyard.bench.records import Result
     from stackyard.report.inputs import Facts
@@ -67,28 +69,18 @@ def _plain(rows: Iterable[Result]) -> list[dict[str, Any]]:
 
 def junit(facts: Facts) -> str:
     """Return one test case for each requirement; one that was not measured counts as skipped."""
-    rows = [row for row, _ in facts.requirements()]
     run = facts.newest("requirements")
-    suite = ET.Element("testsuite", name="requirements", tests=str(len(rows)), errors="0")
-    suite.set("failures", str(sum(row.verdict == "FAIL" for row in rows)))
-    suite.set("skipped", str(sum(row.verdict is None for row in rows)))
-    if run:
-        suite.set("timestamp", run.when)
-    for row in rows:
-        _case(suite, row)
-    top = ET.Element("testsuites", name="requirements")
-    top.append(suite)
-    ET.indent(top)
-    return ET.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+    cases = [_case(row) for row, _ in facts.requirements()]
+    return document("requirements", {"requirements": cases}, when=run.when if run else "")
 
 
-def _case(suite: ET.Element, row: Result) -> None:
-    case = ET.SubElement(suite, "testcase", classname="requirements", name=row.what)
+def _case(row: Result) -> TestCase:
     measured = f"{figure(row)} measured, {promise(row)} promised"
     told = "\n".join(filter(None, [measured, row.reason, f"measured by: {row.command}"]))
-    if row.verdict == "FAIL":
-        ET.SubElement(case, "failure", message=measured).text = told
-    elif row.verdict is None:
-        ET.SubElement(case, "skipped", message=row.reason or "not measured")
-    else:
-        ET.SubElement(case, "system-out").text = told
+    return case(
+        "requirements",
+        row.what,
+        failure=measured if row.verdict == "FAIL" else "",
+        skipped=row.reason or "not measured" if row.verdict is None else "",
+        text=told,
+    )

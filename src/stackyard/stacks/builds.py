@@ -9,13 +9,14 @@ build changes nothing under it. A build is left out while nothing that it reads 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
 
 from stackyard._util import files, process
 from stackyard.errors import CommandError, ImageError
@@ -66,12 +67,8 @@ def _alone(settings: Settings, owner: str) -> Iterator[Path]:
     """Let one process at a time build for a checkout; give the block the file of its digests."""
     folder = settings.state_dir / "builds"
     files.make_folder(folder)
-    handle = os.open(folder / f"{owner}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(folder / f"{owner}.lock", mode=0o600):
         yield folder / f"{owner}.json"
-    finally:
-        os.close(handle)
 
 
 def _known(notes: Path) -> dict[str, str]:
