@@ -99,8 +99,6 @@ def _without_lives(kind: str, answer: dict[str, Any]) -> dict[str, Any]:
         kept["Aliases"] = {name: set(net["Aliases"]) - {answer["Id"][:12]} for name, net in networks.items()}
         kept["Aliases"] = {name: sorted(aliases) for name, aliases in kept["Aliases"].items()}
         labels = kept["Config"]["Labels"]
-        needs = "com.docker.compose.depends_on"  # Compose writes them in any order
-        labels[needs] = sorted(labels[needs].split(","))
     else:
         kept = {key: value for key, value in answer.items() if key not in {"Id", "Created", "CreatedAt", "Containers"}}
         labels = kept["Labels"]

@@ -105,20 +105,6 @@ def test_a_key_becomes_what_compose_makes_of_it(key: str, value: Any, host: str,
     assert made_of(**{key: value})["HostConfig"][host] == expected
 
 
-def test_a_service_comes_after_those_it_depends_on_and_names_them_as_compose_does() -> None:
-    needs = {
-        "redis": {"condition": "service_healthy", "required": True, "restart": True},
-        "postgres": {"condition": "service_healthy", "required": True},
-        "of another profile": {"condition": "service_started", "required": False},
-    }
-    found = {plan.service: plan for plan in blueprint_of(model(depends_on=needs)).containers}
-
-    assert {service: plan.after for service, plan in found.items() if plan.after} == {"auth": ("redis", "postgres")}
-    noted = {service: plan.config["Labels"]["com.docker.compose.depends_on"] for service, plan in found.items()}
-    assert noted["auth"] == "redis:service_started:true,postgres:service_started:false"
-    assert noted["redis"] == ""
-
-
 def test_names_of_hosts_are_given_as_the_engine_has_them() -> None:
     assert made_of(extra_hosts=["a=127.0.0.1", "b=::1"])["HostConfig"]["ExtraHosts"] == ["a:127.0.0.1", "b:::1"]
 

@@ -72,12 +72,20 @@ def test_a_second_start_of_one_stack_asks_what_stands(stack: Stack, tmp_path: Pa
     assert len(fake_engine.created) == made
 
 
-def test_a_service_is_started_after_those_it_depends_on(stack: Stack, tmp_path: Path) -> None:
+def test_all_services_start_at_once_whatever_they_depend_on(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_compose(tmp_path, model(depends_on={"redis": {"condition": "service_healthy"}}))
+    together = threading.Barrier(4, timeout=10)
+    plain = Engine.start
 
-    steps = stack.up().steps
+    def start(engine: Engine, container: str) -> None:
+        together.wait()  # breaks if one is started only after another
+        plain(engine, container)
 
-    assert steps["start auth"][0] >= steps["start redis"][1]
+    monkeypatch.setattr(Engine, "start", start)
+
+    assert stack.up().by == "engine"
 
 
 def test_a_service_that_waits_to_be_revived_is_not_in_trouble(

@@ -13,8 +13,11 @@ from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
+
+# Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
+RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,24 +93,19 @@ def _model(done: process.Completed) -> dict[str, Any]:
 
 def start_at_once(file: Path, directory: Path) -> Path:
     """
-    Write an override into *directory* with which a service of *file* starts once those that it depends on run.
-
-    Other conditions wait for health checks; probes from the host find out sooner.
+    Write an override into *directory* that frees every service of *file* from its `depends_on`.
 
     Raises:
         ConfigError: If *file* is no Compose file.
     """
     override = directory / "at-once.yml"
-    started = {"condition": "service_started"}
-    services = {
-        name: {"depends_on": dict.fromkeys(others, started)} for name, others in _dependent_services(file).items()
-    }
-    override.write_text(json.dumps({"services": services}), encoding="utf-8")
+    services = sorted(_dependent_services(file))
+    body = "".join(RESET_DEPENDENCIES.format(service=json.dumps(name)) for name in services)
+    override.write_text(f"services:\n{body}" if body else "services: {}\n", encoding="utf-8")
     return override
 
 
-def _dependent_services(file: Path) -> Mapping[str, Sequence[str]]:
-    """Return each service of *file* that depends on others, and these."""
+def _dependent_services(file: Path) -> Iterable[str]:
     import yaml
 
     try:
@@ -117,8 +115,7 @@ def _dependent_services(file: Path) -> Mapping[str, Sequence[str]]:
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(str(file), "services", services, "must be a mapping of services")
-    found = {name: service.get("depends_on") for name, service in services.items() if isinstance(service, dict)}
-    return {name: list(others) for name, others in found.items() if isinstance(others, dict | list)}
+    return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
 
 
 def check_plugin(*, deadline: float = 10.0) -> None:

@@ -2,8 +2,7 @@
 Making a blueprint with the engine: volumes, then networks and containers at once; each starts as soon as it can.
 
 To create a container, the engine needs its volumes, but only the name of its network. So the slowest step, the
-network's bridge, runs at the same time. A container starts once the network is there and those it depends on run: from
-then on the engine resolves their names. It does not wait until they are ready.
+network's bridge, runs at the same time. Containers start once it is there.
 
 Each request runs in its own thread and is never abandoned. A cancelled build sends no further request and returns after
 the running ones have been answered, so nothing appears while a clean-up runs.
@@ -53,7 +52,6 @@ async def build(
 
     loop = asyncio.get_running_loop()
     made: dict[str, asyncio.Future[str]] = {plan.service: loop.create_future() for plan in blueprint.containers}
-    running = {plan.service: asyncio.Event() for plan in blueprint.containers}
     wired = asyncio.Event()
 
     async def wire() -> None:
@@ -71,11 +69,8 @@ async def build(
 
     async def start(plan: ContainerPlan) -> None:
         await wired.wait()
-        for service in plan.after:
-            await running[service].wait()
         identity = await made[plan.service]
         await step(f"start {plan.service}", lambda: engine.start(identity))
-        running[plan.service].set()
         started(plan.service)
 
     for volume in blueprint.volumes:

@@ -52,13 +52,11 @@ class ContainerPlan:
         service: Compose's name of the service.
         name: Its name on the engine.
         config: Body of `POST /containers/create`.
-        after: The services that it depends on; they are started first.
     """
 
     service: str
     name: str
     config: Mapping[str, Any]
-    after: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ def translate(model: Mapping[str, Any], *, file: Path, env_file: Path) -> Bluepr
     """
     Return what Compose would make of *model* in an engine that has nothing of this project yet.
 
-    Of `depends_on` only the order stays: a service starts once those that it depends on run, whatever its condition.
+    `depends_on` is ignored: all services may start at once.
 
     Args:
         model: As `docker compose config --format json` prints it.
@@ -106,19 +106,10 @@ def _container(
             raise UnsupportedModelError(f"services.{service}.{key}", value)
         TRANSLATORS[key](config, value, _Place(model=model, where=f"services.{service}.{key}"))
     _attach(config, model, spec, service, name)
-    after = _dependencies(model, spec)
-    config["Labels"][f"{COMPOSE}.depends_on"] = ",".join(map("{0[0]}:service_started:{0[1]}".format, after.items()))
     # as Compose: a mount's place in the list follows the sorted targets
     config["HostConfig"]["Mounts"].sort(key=lambda mount: mount["Target"])
     _stamp(config)
-    return ContainerPlan(service=service, name=name, config=config, after=tuple(after))
-
-
-def _dependencies(model: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return the services that *spec* depends on, and for each, as Compose notes it, whether to restart with it."""
-    found: Mapping[str, Any] = spec.get("depends_on") or {}
-    # one that is not required may be in no active profile
-    return {name: str(bool(how.get("restart"))).lower() for name, how in found.items() if name in model["services"]}
+    return ContainerPlan(service=service, name=name, config=config)
 
 
 def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
@@ -130,7 +121,7 @@ def _environment(spec: Mapping[str, Any], service: str) -> list[str]:
 
 
 def _container_labels(spec: Mapping[str, Any], labels: Mapping[str, str], service: str) -> dict[str, str]:
-    own = {"service": service, "container-number": "1", "oneoff": "False"}
+    own = {"service": service, "container-number": "1", "oneoff": "False", "depends_on": ""}
     return {**(spec.get("labels") or {}), **labels, **{f"{COMPOSE}.{key}": value for key, value in own.items()}}
 
 
