@@ -113,10 +113,13 @@ class Copy:
 def bases(engine: Engine, images: dict[str, str]) -> dict[str, str]:
     """The bases of the platform's images, by what they hold."""
     assert images
-    return {
-        name: labelled(engine, f"stackyard.image=base-{name}-debian")[0].references[0]
-        for name in ("python", "redis", "postgres")
-    }
+    return {name: base(engine, f"base-{name}-debian") for name in ("python", "redis", "postgres")}
+
+
+def base(engine: Engine, name: str) -> str:
+    """Return a reference of the base *name*; images that others made from it have its label, too."""
+    found = [reference for image in labelled(engine, f"stackyard.image={name}") for reference in image.references]
+    return next(reference for reference in found if reference.startswith(f"stackyard/{name}:"))
 
 
 @pytest.fixture

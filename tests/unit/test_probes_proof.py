@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,9 @@ def test_this_host_reads_the_tables_of_a_process_only_if_it_is_the_containers(tm
     assert listeners.read("abc123", 77, proc=tmp_path) == frozenset({WEB, DATABASE})
     assert listeners.read("def456", 77, proc=tmp_path) is None
     assert listeners.read("abc123", 78, proc=tmp_path) is None
+    (folder / "tcp").unlink()
+    (folder / "tcp").mkdir()
+    assert listeners.read("abc123", 77, proc=tmp_path) is None
 
 
 def test_pauses_between_commands_grow_from_50_to_500_ms() -> None:
@@ -173,7 +177,7 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Container:  # noqa: C901 - two
     monkeypatch.setattr(proof, "LogStream", FakeStream)
     monkeypatch.setattr(inspection, "place", made.place)
     monkeypatch.setattr(listeners, "read", made.read)
-    for name in ("QUICK", "FIRST", "LAST"):
+    for name in ("QUICK", "TABLES", "TABLES_BESIDE", "FIRST", "LAST"):
         monkeypatch.setattr(proof, name, 0.0)
     return made
 
@@ -465,6 +469,81 @@ def test_an_engine_that_refuses_is_asked_again(container: Container, prove: Call
     assert prove("tcp", ports=(Port(8000),)) == "port 8000 listens"
 
 
+NEAR = "unix:///var/run/docker.sock"
+
+
+@pytest.fixture
+def knocks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What each try to connect to the container's own address finds; the tries take their place."""
+    left: list[Any] = []
+    monkeypatch.setattr(listeners, "sees", lambda *_: True)
+
+    async def accepts(host: str, port: int, *, limit: float) -> Any:
+        assert limit
+        found = left.pop(0)
+        left.append((host, port))
+        return found
+
+    monkeypatch.setattr(port_answers, "accepts", accepts)
+    return left
+
+
+def test_a_container_near_is_asked_at_its_own_address_until_it_accepts(
+    prove: Callable[..., str], knocks: list[Any]
+) -> None:
+    knocks += [False, False, True]
+
+    assert prove("tcp", ports=(Port(1883),), url=NEAR) == "port 1883 listens"
+    assert knocks == [("172.17.0.2", 1883)] * 3
+
+
+def test_a_port_that_has_accepted_once_is_left_alone(prove: Callable[..., str], knocks: list[Any]) -> None:
+    knocks += [True, False, True]
+
+    assert prove("tcp", ports=(Port(1883), Port(1884)), url=NEAR) == "port 1883 listens; port 1884 listens"
+    assert knocks == [("172.17.0.2", 1883), ("172.17.0.2", 1884), ("172.17.0.2", 1884)]
+
+
+def test_an_address_that_nothing_answers_at_leaves_it_to_the_tables(
+    container: Container, prove: Callable[..., str], knocks: list[Any]
+) -> None:
+    knocks += [None]
+    container.tables = [frozenset(), {Listener("tcp", 1883, loopback=False)}]
+
+    assert prove("tcp", ports=(Port(1883),), url=NEAR) == "port 1883 listens"
+    assert len(knocks) == 1
+
+
+def test_beside_the_tries_the_tables_tell_of_other_ports(
+    container: Container, prove: Callable[..., str], knocks: list[Any]
+) -> None:
+    knocks += [False, False]
+    container.tables = [frozenset(), {WEB}]
+
+    prove("health check", words=("pg_isready",), gate=Port(5432), url=NEAR)
+
+    assert len(knocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "rule"),
+    [
+        ("unix:///run/user/1000/docker.sock", "172.17.0.2", {}),
+        (NEAR, "", {}),
+        (NEAR, "172.17.0.2", {"loopback": True}),
+        (NEAR, "172.17.0.2", {"ports": (Port(53, "udp"),)}),
+    ],
+)
+def test_an_address_that_may_be_another_ones_is_not_tried(
+    container: Container, prove: Callable[..., str], knocks: list[Any], url: str, address: str, rule: dict[str, Any]
+) -> None:  # fmt: skip
+    container.address = address
+    container.tables = [{Listener("tcp", 53, loopback=False), Listener("udp", 53, loopback=False)}]
+
+    assert "listens" in prove("tcp", **{"ports": (Port(53),), "url": url} | rule)
+    assert knocks == []
+
+
 def test_a_websocket_has_to_open(
     container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,6 +643,7 @@ async def test_nobody_there_is_no_answer() -> None:
 
     assert (await port_answers.get("127.0.0.1", port, "/", limit=5)).said == "connection refused"
     assert not await port_answers.stays_open("127.0.0.1", port)
+    assert await port_answers.accepts("127.0.0.1", port, limit=5) is False
     assert await port_answers.opens_websocket("127.0.0.1", port, "/", limit=5) == "connection refused"
 
 
@@ -572,6 +652,16 @@ async def test_a_connection_that_is_closed_at_once_is_the_port_proxys(monkeypatc
     async with server(None) as closing, server(None, close=False) as staying:
         assert not await port_answers.stays_open("127.0.0.1", closing)
         assert await port_answers.stays_open("127.0.0.1", staying)
+        assert await port_answers.accepts("127.0.0.1", staying, limit=5) is True
+
+
+async def test_an_address_without_a_host_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unreachable(*_: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, "no route to host")
+
+    monkeypatch.setattr(asyncio, "open_connection", unreachable)
+
+    assert await port_answers.accepts("192.0.2.1", 80, limit=5) is None
 
 
 async def test_a_websocket_opens_or_the_reason_is_told() -> None:

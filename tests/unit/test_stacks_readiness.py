@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +19,7 @@ from stackyard.stacks import readiness
 from stackyard.stacks.readiness import ServiceReady, waits_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.probes.rules import Rule
     from stackyard.stacks.readiness import StackReady
@@ -32,6 +34,38 @@ def container(service: str, status: str = "running", code: int = 0, **more: Any)
     )  # fmt: skip
 
 
+class FakeChanges:
+    """Changes that the engine tells: none, or an error; then it is asked for lists all the time."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[None]:
+        if self.error:
+            raise self.error
+        yield from ()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Told(FakeChanges):
+    """A change whenever a test says so, until `close`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.news: queue.Queue[bool] = queue.Queue()
+
+    def __iter__(self) -> Iterator[None]:
+        while self.news.get():
+            yield None
+
+    def close(self) -> None:
+        super().close()
+        self.news.put(item=False)
+
+
 class World:
     """What the engine shows, one list of containers after the other; the last one stays."""
 
@@ -43,6 +77,7 @@ class World:
         self.never: set[str] = set()
         self.broken: dict[str, Exception] = {}
         self.images: dict[str, Any] = {}
+        self.told: FakeChanges = FakeChanges()
 
     def seen(self, *_: object) -> list[Seen]:
         self.shown = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
@@ -50,6 +85,10 @@ class World:
             Seen(id=one.id, name=f"x-{one.id}-1", service=one.service, image=one.service, status=one.status)
             for one in self.shown
         ]
+
+    def changes(self, _: object, labels: Sequence[str]) -> FakeChanges:
+        assert labels == ["a=b"]
+        return self.told
 
     def place(self, _: object, identity: str) -> Place:
         return Place(state=self.state(identity), pid=0, address="", published={})
@@ -101,6 +140,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StackReady]:
 
     def run(world: World, services: dict[str, Any], **more: Any) -> StackReady:
         monkeypatch.setattr(FakeProof, "world", world, raising=False)
+        monkeypatch.setattr(inspection, "Changes", world.changes)
         for name in ("seen", "place", "image"):
             monkeypatch.setattr(inspection, name, getattr(world, name))
         engine: Any = world
@@ -241,6 +281,18 @@ def test_a_service_that_was_ready_and_ended_while_others_were_missing_is_a_failu
         wait(world, model(web={}, db={}))
 
 
+def test_a_service_that_restarts_has_to_prove_itself_again(wait: Callable[..., StackReady]) -> None:
+    told: list[ServiceReady] = []
+    db = container("db", "created")
+    states = [container("web"), container("web", "restarting", 1, restarts=1), container("web", restarts=1)]
+    world = World(*([state, db] for state in states), [states[2], container("db")])
+
+    ready = wait(world, model(web={}, db={}), ready=told.append)
+
+    assert names(ready) == ["db", "web"]
+    assert sorted(one.service for one in told) == ["db", "web", "web"]
+
+
 def test_a_container_that_was_started_again_in_the_meantime_is_no_failure(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,3 +383,28 @@ def test_those_who_wait_are_followed_through_others_and_in_circles() -> None:
     assert waits_for(services, "db") == ["web", "proxy"]
     assert waits_for(services, "a") == ["b"]
     assert waits_for(services, "proxy") == []
+
+
+def test_a_change_that_the_engine_tells_leads_to_the_next_look(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "LONG_TICK", 1000.0)
+    monkeypatch.setattr(readiness, "TICK", 1000.0)
+    world = World([container("web", "created")], [container("web", "created")], [container("web")])
+    told = world.told = Told()
+
+    def seen(*words: object) -> list[Seen]:
+        told.news.put(item=True)
+        return World.seen(world, *words)
+
+    monkeypatch.setattr(world, "seen", seen)
+
+    assert names(wait(world, model(web={}))) == ["web"]
+    assert told.closed.is_set()
+
+
+def test_an_engine_that_tells_no_changes_is_asked_again_and_again(wait: Callable[..., StackReady]) -> None:
+    world = World([], [container("web", "created")], [container("web")])
+    world.told = FakeChanges(EngineError("no such path"))
+
+    assert names(wait(world, model(web={}))) == ["web"]

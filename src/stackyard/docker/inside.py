@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.streams import Stream
 from stackyard.docker.time_limit import allowing
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ def output(engine: Engine, container: str, *words: str, deadline: float = DEADLI
     return code, bytes(raw).decode(errors="replace")
 
 
-class Command:
+class Command(Stream):
     """
-    A command inside a running container that another thread may give up at any moment.
+    A command inside a running container that another thread may give up at any moment; it may go on in the container.
 
     Args:
         engine: Where the container is.
@@ -53,12 +52,10 @@ class Command:
     """
 
     def __init__(self, engine: Engine, container: str, words: Sequence[str]) -> None:
+        super().__init__()
         self._engine = engine
         self._container = container
         self._words = [*words]
-        self._lock = threading.Lock()
-        self._stream: Any = None
-        self._closed = False
 
     def run(self) -> tuple[int, str]:
         """
@@ -75,19 +72,8 @@ class Command:
             with allowing(quiet=True):
                 url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
                 answer = api.post(url, json={"Detach": False, "Tty": False}, stream=True)
-            with contextlib.closing(answer):
-                # the library has no public way to read a command's output that can be broken off
-                pieces = api._multiplexed_response_stream_helper(answer)  # noqa: SLF001 - as above
-                with self._lock:
-                    self._stream = CancellableStream(pieces, answer)
-                    if self._closed:
-                        self._stream.close()
-                text = b"".join(self._stream).decode(errors="replace")
+            # the library has no public way to read a command's output that can be broken off
+            pieces = api._multiplexed_response_stream_helper(answer)  # noqa: SLF001 - as above
+            with self._reading(CancellableStream(pieces, answer)) as output:
+                text = b"".join(output).decode(errors="replace")
             return Part(api.exec_inspect(made)).whole("ExitCode"), text
-
-    def close(self) -> None:
-        """Give it up; it may go on inside the container."""
-        with self._lock:
-            if self._stream is not None and not self._closed:
-                self._stream.close()
-            self._closed = True

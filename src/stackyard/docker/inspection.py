@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.records import SERVICE_LABEL, ContainerState
+from stackyard.docker.streams import Stream
+from stackyard.docker.time_limit import allowing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stackyard.docker.engine import Engine
 
 SHARED: Final = "container:"  # begins the network mode of a container that shares another's namespace
 ONE_OFF_LABEL: Final = "com.docker.compose.oneoff"
+CHANGES: Final = ("create", "start", "die", "destroy", "rename")  # commands inside are events too, but no changes
 ANYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
 
@@ -67,6 +70,36 @@ def seen(engine: Engine, labels: Sequence[str]) -> list[Seen]:
     with plain_errors("listing containers"):
         rows = Part(engine.api.containers(all=True, filters={"label": [*labels]})).items()
         return [_seen(row) for row in rows if row.get("Labels").texts().get(ONE_OFF_LABEL) != "True"]
+
+
+class Changes(Stream):
+    """
+    The moments at which containers appear, start, end or go, until another thread calls *close*.
+
+    Args:
+        engine: Where they are.
+        labels: Labels that each of them carries, as ``key=value``.
+    """
+
+    def __init__(self, engine: Engine, labels: Sequence[str]) -> None:
+        super().__init__()
+        self._engine = engine
+        self._labels = [*labels]
+
+    def __iter__(self) -> Iterator[None]:
+        """
+        Give the moment from which changes are seen, then each change.
+
+        Raises:
+            EngineError: If the engine does not answer.
+        """
+        with plain_errors("watching containers"):
+            with allowing(quiet=True):
+                filters = {"type": "container", "event": [*CHANGES], "label": self._labels}
+                stream = self._engine.api.events(filters=filters, decode=True)
+            with self._reading(stream) as changes:
+                yield None
+                yield from (None for _ in changes)
 
 
 def _seen(row: Part) -> Seen:

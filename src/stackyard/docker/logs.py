@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.streams import Stream
 from stackyard.docker.time_limit import allowing
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from stackyard.docker.engine import Engine
 
 
-class LogStream:
+class LogStream(Stream):
     """
     The lines of both output streams of a container, until it ends or another thread calls *close*.
 
@@ -26,12 +25,10 @@ class LogStream:
     """
 
     def __init__(self, engine: Engine, container: str, *, since: int = 0) -> None:
+        super().__init__()
         self._engine = engine
         self._container = container
         self._since = since
-        self._lock = threading.Lock()
-        self._stream: Any = None
-        self._closed = False
 
     def __iter__(self) -> Iterator[str]:
         """
@@ -43,28 +40,11 @@ class LogStream:
         """
         with plain_errors(f"following the log of container {self._container[:40]}"):
             with allowing(quiet=True):
-                stream: Any = self._engine.api.logs(
+                stream = self._engine.api.logs(
                     self._container, stream=True, follow=True, timestamps=True, since=self._since or None
                 )
-            # the library's own `close` leaves the file open that the socket is read through
-            with contextlib.closing(stream._response):  # noqa: SLF001 - as above
-                if self._keep(stream):
-                    yield from _lines(stream)
-
-    def _keep(self, stream: Any) -> bool:
-        """Keep *stream* for `close`; False, with the stream closed, where that was called before."""
-        with self._lock:
-            self._stream = stream
-            if self._closed:
-                stream.close()
-            return not self._closed
-
-    def close(self) -> None:
-        """End the stream; a thread that waits for a line waits no longer."""
-        with self._lock:
-            if self._stream is not None and not self._closed:
-                self._stream.close()
-            self._closed = True
+            with self._reading(stream) as pieces:
+                yield from _lines(pieces)
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """
 Who listens inside a container's network namespace, by the kernel's own tables.
 
-A connect from outside proves nothing: the engine's port proxy accepts at once. A connect from inside needs a program
-in the image. The tables need neither: this host reads them where it sees the container's process, and otherwise `cat`
-reads them inside the container.
+A connect to a published port proves nothing, because the engine's port proxy accepts at once. A connect from inside
+needs a program in the image. The tables need neither: this host reads them where it sees the container's process, and
+otherwise `cat` reads them inside the container. The kernel walks through all its TCP connections for each table.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def _is_loopback(address: str) -> bool:
     return (len(v4) == _V4 and v4.endswith("7F")) or address == _LOOPBACK_V6
 
 
-def read(container: str, pid: int, *, proc: Path = Path("/proc")) -> frozenset[Listener] | None:
+def sees(container: str, pid: int, *, proc: Path = Path("/proc")) -> bool:
     """
-    Return who listens beside a container's process; None if this host does not see that process.
+    Say whether this host sees a container's process.
 
     Args:
         container: The container's whole id; the process must be in a control group of this name, as the engine may
@@ -67,11 +67,18 @@ def read(container: str, pid: int, *, proc: Path = Path("/proc")) -> frozenset[L
         pid: The container's first process.
         proc: Where the kernel shows processes.
     """
-    folder = proc / str(pid)
     try:
-        if container not in (folder / "cgroup").read_text(encoding="ascii", errors="replace"):
-            return None
-        tables = [folder / "net" / table for table in TABLES]
+        return container in (proc / str(pid) / "cgroup").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
+def read(container: str, pid: int, *, proc: Path = Path("/proc")) -> frozenset[Listener] | None:
+    """Return who listens beside a container's process; None if this host does not see it; arguments as for `sees`."""
+    if not sees(container, pid, proc=proc):
+        return None
+    tables = [proc / str(pid) / "net" / table for table in TABLES]
+    try:
         return parse("".join(table.read_text(encoding="ascii") for table in tables if table.exists()))
     except OSError:
         return None

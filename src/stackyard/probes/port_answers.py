@@ -60,6 +60,17 @@ async def opens_websocket(host: str, port: int, path: str, *, limit: float) -> s
         return describe(error)
 
 
+async def accepts(host: str, port: int, *, limit: float) -> bool | None:
+    """Say whether a server accepts a connection, without a proxy between; None if nothing answers at all."""
+    try:
+        async with asyncio.timeout(limit), Endpoint(url="", host=host, port=port).connect():
+            return True
+    except ConnectionRefusedError:
+        return False
+    except (OSError, TimeoutError):
+        return None
+
+
 async def stays_open(host: str, port: int) -> bool:
     """
     Say whether a server accepts connections behind the engine's port proxy.

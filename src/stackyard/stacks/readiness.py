@@ -14,8 +14,10 @@ After a start, or while one goes on, call `wait`::
     )
     for one in ready.services: one.service, one.rule.kind, one.rule.why, one.seconds, one.how
 
-It starts nothing and changes nothing. Containers may appear and start while it waits; those of `docker compose run` do
-not count. A container that ended before the call counts as ended, so call it after such ones have been started again.
+It starts nothing and changes nothing. To keep the conditions of `depends_on` in a start of one's own, run it beside the
+start, and start a service once `ready` has told each that it needs. Containers may appear and start while it waits;
+those of `docker compose run` do not count. A container that ended before the call counts as ended, so call it after
+such ones have been started again.
 
 Each container of a service must be ready. The wait ends at once with `NotReadyError` when a container has ended that
 must not have, or keeps restarting although all others are ready. The text names the service, its rule, its last answer,
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard.docker import inspection
 from stackyard.docker.records import Resource
-from stackyard.errors import NotReadyError, RefusedError
+from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.probes.proof import Proof
 from stackyard.probes.rules import ImageFacts, Rule, conditions, rules_for
 from stackyard.project.model import copies_of
@@ -46,9 +48,8 @@ if TYPE_CHECKING:
     from stackyard.probes.hints import Hint
 
 T = TypeVar("T")
-TICK: Final = 0.05  # seconds between two lists of the containers
-SLOW_TICK: Final = 0.2  # the same after `SLOW_AFTER` seconds
-SLOW_AFTER: Final = 10.0
+TICK: Final = 0.1  # seconds between two lists of the containers where the engine tells no changes
+LONG_TICK: Final = 1.0  # the same where it does
 LOOP: Final = 3  # restarts that make a loop, if the last two came after all others were ready
 THREADS: Final = 4  # besides one for each container
 ENDED: Final = frozenset({"exited", "dead"})
@@ -187,6 +188,9 @@ class _Wait:
         self._threads = threads
         self._told = ready
         self._began = began
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._pause = TICK
 
     async def run(self, deadline: float) -> StackReady:
         try:
@@ -210,19 +214,44 @@ class _Wait:
             raise several.exceptions[0] from None
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
-        """Look at all containers again and again until each is ready; start a proof for each that runs."""
-        while self._missing():
-            await self._look(group)
-            self._note_ready()
-            tasks = [one.task for one in self.found.values() if one.task and not one.task.done()]
-            pause = TICK if time.monotonic() - self._began < SLOW_AFTER else SLOW_TICK
-            if tasks and self._missing():
-                await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        """Look at all containers after each change until each is ready; start a proof for each that runs."""
+        changes = inspection.Changes(self.engine, self.labels)
+        listening = asyncio.get_running_loop().run_in_executor(self._threads, self._listen, changes)
+        try:
+            while self._missing():
+                self._changed.clear()
+                await self._look(group)
                 self._note_ready()
-            elif self._missing():
-                await asyncio.sleep(pause)
-        for one in self.found.values():
-            _stop(one)
+                await self._wait_for_news()
+        finally:
+            changes.close()
+            await asyncio.wait({listening})
+            for one in self.found.values():
+                _stop(one)
+
+    def _listen(self, changes: Iterable[None]) -> None:
+        """Note each change, in a thread; without them there are more lists."""
+        try:
+            for _ in changes:
+                self._pause = LONG_TICK
+                self._loop.call_soon_threadsafe(self._changed.set)
+        except EngineError:
+            self._pause = TICK
+
+    async def _wait_for_news(self) -> None:
+        """Wait until a proof has ended, a container has changed, or some time has passed."""
+        while self._missing() and not self._changed.is_set():
+            proofs = [one.task for one in self.found.values() if one.task and not one.task.done()]
+            changed = asyncio.create_task(self._changed.wait())
+            try:
+                done, _ = await asyncio.wait(
+                    [*proofs, changed], timeout=self._pause, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                changed.cancel()
+            self._note_ready()
+            if not done:
+                return
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         """Look at all containers once; all of them before any is judged, so that a failure can speak of each."""
@@ -268,10 +297,17 @@ class _Wait:
         if state.finished and one.rule.may_end:
             one.how, one.finished = "ended with exit code 0", True
             return
+        self._forget(one)
         one.trouble = _end(state)
         if state.ended:
             raise _FailureError(f"not ready: {one.seen.service} {one.trouble}")
         self._judge_restarts(one, state.restarts)
+
+    def _forget(self, one: _Container) -> None:
+        """Take back what a container has proved: its next run has to prove it again."""
+        _stop(one)
+        one.task = one.how = None
+        self.ready.pop(one.seen.service, None)
 
     def _judge_restarts(self, one: _Container, restarts: int) -> None:
         """Give up a container that has failed twice more although nothing else is missing: nothing will help it."""
