@@ -124,7 +124,7 @@ class SubnetsExhaustedError(PoolExhaustedError):
 
 
 class StillStartingError(PoolExhaustedError):
-    """The lease is another process's until its stack is up; then whoever asks may have it too."""
+    """The lease is another process's until its stack is up; then another process may have it too."""
 
 
 class BookError(StackyardError):

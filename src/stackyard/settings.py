@@ -38,7 +38,7 @@ DEFAULT_SUBNETS: Final = "10.213.0.0/17"
 LONGEST_ANSWER: Final = 3600.0  # seconds that anybody may want to wait for an engine
 PREFIX: Final = "STACKYARD_"
 _LONGEST_PATH: Final = 1024  # characters; with a lease's files it stays below what the system takes
-_LIKE: Final = 0.75  # how much alike two names are, from 0 to 1, for one to be taken for a slip of the other
+_LIKE: Final = 0.75  # how similar two names are, from 0 to 1, for one to be taken for a slip of the other
 # Variables of ours that are no settings: a lease's env file gives them to a stack and its tests, or a program of ours
 # to another one.
 _HANDED: Final = re.compile(
@@ -317,7 +317,8 @@ def _time(name: str, most: float) -> Callable[[str | None], float | None]:
 SETTINGS: Final = (
     Setting(
         "STACKYARD_STATE_DIR", "~/.local/state/stackyard", "a path",
-        "Directory of the lease book and of every lease's files. It must be new, empty or stackyard's own.", _state_dir,
+        "Directory of the lease book and of every lease's files. It must be new, empty or stackyard's own. A relative "
+        "path starts at the current directory.", _state_dir,
     ),
     Setting(
         "STACKYARD_POOL", DEFAULT_POOL, "one or more ranges of ports within 1024-65535, separated by commas",

@@ -1,8 +1,8 @@
 """
 A package index on loopback that is a month ahead: what another index lists, and a newer release of some packages.
 
-It runs inside the bare machine, on nothing but Debian's own Python. The newer releases are whole: whoever takes one has
-installed it, so that what is installed tells whether the lock or the index decided.
+It runs inside the bare machine, on nothing but Debian's own Python. The newer releases are whole: a set-up that takes
+one installs it, so that what is installed tells whether the lock or the index decided.
 """
 
 from __future__ import annotations

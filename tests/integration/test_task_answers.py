@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 class Host:
     """`invoke` as a user runs it, with a lease book of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
-        self.env = os.environ | {"STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "off"}
+        self.root = root or project_root()
+        self.env = os.environ | {
+            "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "off", "PYTHONPATH": f"{self.root}/src",
+        }  # fmt: skip
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own program
@@ -33,7 +37,7 @@ class Host:
         )
 
     def invoke(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "invoke", "-r", str(project_root()), *words)
+        return self.run(sys.executable, "-m", "invoke", "-r", str(self.root), *words)
 
     def json(self, task: str, *words: str, code: int = 0) -> Any:
         done = self.invoke(task, "--json", *words)
@@ -78,6 +82,38 @@ def test_the_answers_about_a_stack_have_their_shapes(host: Host) -> None:
     assert host.json("verify.stack", "mine")["looks"] > 0
     assert host.json("env.capacity")["stacks"] >= 0
     assert host.json("env.down", "mine")["leases"] == [up["lease"]]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, images: dict[str, str]) -> Iterator[Host]:
+    """Tasks of a copy of the checkout, for those that write into it."""
+    assert images
+    root = tmp_path / "checkout"
+    for name in ("src", "compose", "envs", "docs", "scripts"):
+        shutil.copytree(project_root() / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tasks.py", "noxfile.py", "noxw", "pyproject.toml", "requirements.lock"):
+        shutil.copy(project_root() / name, root)
+    host = Host(tmp_path, root)
+    yield host
+    assert host.invoke("cleanup.all", "--yes").returncode == 0
+
+
+def test_what_is_verified_has_its_shape(elsewhere: Host) -> None:
+    for task in ("verify.dockerfiles", "verify.compose"):
+        report = elsewhere.json(task)
+        assert (report["looks"] > 0, report["detections"]) == (True, {})
+    assert elsewhere.json("verify.images", "--flavour", "debian")["files"]
+    assert elsewhere.json("verify.docs") == {"files": ["docs/checks.md"]}
+    everything = elsewhere.json("verify.all", "--flavour", "debian")
+    assert everything["looks"] > 100
+    assert len(everything["detections"]["test"]) >= 4
+
+
+def test_what_is_measured_has_its_shape(elsewhere: Host) -> None:
+    run = elsewhere.json("bench.run", "reset", "--quick", "--rounds", "1")
+    assert (run["suites"], bool(run["results"])) == (["reset"], True)
+    assert [kept["id"] for kept in elsewhere.json("bench.history")] == [run["id"]]
+    assert "reports/index.html" in elsewhere.json("bench.report")["files"]
 
 
 def test_the_lines_that_allocate_prints_start_and_end_a_stack(host: Host) -> None:

@@ -139,10 +139,10 @@ runpy.run_path({str(NOXFILE)!r})
         ("-s tset", "no session 'tset'; did you mean 'test'?"),
         ("-s alpine-tset", "no session 'alpine-tset'; did you mean 'alpine_test'?"),
         ("--sessions lint tset", "no session 'tset'; did you mean 'test'?"),
-        ("test", "name a session with -s: ./noxw -s test"),
-        ("alpine-test", "name a session with -s: ./noxw -s alpine_test"),
-        ("lint types", "name a session with -s: ./noxw -s lint types"),
-        ("dev down", "name a session with -s: ./noxw -s dev -- down"),
+        ("test", "did you mean: ./noxw -s test"),
+        ("alpine-test", "did you mean: ./noxw -s alpine_test"),
+        ("lint types", "did you mean: ./noxw -s lint types"),
+        ("dev down", "did you mean: ./noxw -s dev -- down"),
         ("-s dev down", "no session 'down'; a session's own words follow --: ./noxw -s dev -- down"),
         ("-s test --keep", "nox has no option --keep; a session's own words follow --: ./noxw -s test -- --keep"),
         (
@@ -155,7 +155,7 @@ runpy.run_path({str(NOXFILE)!r})
         ),
         ("--sesion test", "nox has no option --sesion; did you mean --session?"),
         ("--frobnicate", "nox has no option --frobnicate; `./noxw --help` lists nox's options"),
-        ("nonsense", "nox takes no word 'nonsense' here; name a session with -s: ./noxw -s test"),
+        ("nonsense", "nox takes no word 'nonsense' here; name a session after -s: ./noxw -s test"),
         ("-s test -k", "argument -k/--keywords: expected one argument; `./noxw --help` lists nox's options"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -220,6 +222,25 @@ def test_a_book_for_reading_only_refuses_to_write(tmp_path: Path) -> None:
     for write in (lambda: book.acquire(Surroundings()), lambda: book.release(lease), lambda: book.renew(lease.id, 5)):
         with pytest.raises(BookError, match="for reading only"):
             write()
+    LeaseBook(settings).release(lease)
+
+
+def test_a_book_on_a_read_only_file_system_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path / "state")
+    lease = LeaseBook(settings).acquire(Surroundings())
+    opened = os.open
+
+    def read_only(path: str | Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", read_only)
+        patch.setattr("os.access", lambda _path, mode: mode != os.W_OK)
+        assert LeaseBook(settings).leases() == [lease]
+        with pytest.raises(BookError, match=r"book\.lock: Read-only file system"):
+            LeaseBook(settings).release(lease)
     LeaseBook(settings).release(lease)
 
 

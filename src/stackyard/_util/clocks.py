@@ -1,9 +1,9 @@
 """
 The two clocks of a host, and one moment on both.
 
-The wall clock is what people read, and anybody may set it. The boot-time clock counts the seconds since the host was
-started, asleep or awake; nobody can set it, and it begins at 0 with the next boot. Whatever waits or ends goes by the
-boot-time clock, or by `time.monotonic` where one process does all the counting.
+People read the wall clock, and anybody may set it. The boot-time clock counts the seconds since the host was started,
+asleep or awake. No program can set it, and it begins at 0 with the next boot. All waits and deadlines use the
+boot-time clock, or `time.monotonic` where one process does all the counting.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ How much memory of the host one stack takes in all.
 
 What the kernel says is available is read before and after each start, so that everything counts: the services, their
 files on tmpfs, the engine's shims and port proxies, network namespaces, page tables. Whatever else the host does
-meanwhile counts as well; hence several stacks, and a median. The first one also brings the images' pages and the
+meanwhile counts as well; so there are several stacks, and a median. The first one also brings the images' pages and the
 engine's own buffers into memory, which all others share, and is left out.
 """
 

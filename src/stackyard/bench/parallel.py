@@ -199,7 +199,7 @@ def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int =
             for _ in pool.map(work, places):
                 pass
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # interrupted: begin no more of it
+            pool.shutdown(cancel_futures=True)  # interrupted: begin nothing new
             raise
 
 

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
     name, gate, count, folder = arguments
     if name in MODULES:
         importlib.import_module(MODULES[name])
-    print("ready", flush=True)  # noqa: T201 - told to the process that compares
+    print("ready", flush=True)  # noqa: T201 - for the process that compares
     with Path(gate).open(encoding="ascii") as opened:
         fcntl.flock(opened, fcntl.LOCK_SH)
     answer: Any = CONTENDERS[name](int(count), Path(folder))

@@ -3,7 +3,7 @@ Start and removal of the same four services, by stackyard and by others, in turn
 
 Every way starts the same images with the same limits, on ports, a subnet and credentials of its own lease. The lease is
 taken before the clock runs, and what a way leaves behind is removed afterwards. One round uses each way once, in an
-order that changes with each round, so that other work on the machine affects all ways alike. The first round warms up
+order that changes with each round, so that other work on the machine affects all ways equally. The first round warms up
 and does not count.
 """
 

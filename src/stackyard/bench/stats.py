@@ -104,7 +104,7 @@ def mann_whitney(base: Sequence[float], candidate: Sequence[float]) -> float:
     ties = sum(count**3 - count for count in Counter(pooled).values())
     spread = math.sqrt(smaller * larger / 12 * (n + 1 - ties / (n * (n - 1))))
     if spread == 0:
-        return 1.0  # all alike
+        return 1.0  # all equal
     return statistics.NormalDist().cdf(-(u - smaller * larger / 2 - 0.5) / spread)
 
 

@@ -33,7 +33,7 @@ class Binary:
 
     @classmethod
     def parse(cls, data: bytes) -> Binary:
-        """Read one file; never raises, a file nobody can load is a finding like others."""
+        """Read one file; never raises, a file that cannot be loaded is a finding like others."""
         from elftools.common.exceptions import ELFError
         from elftools.construct import ConstructError
         from elftools.elf.elffile import ELFFile

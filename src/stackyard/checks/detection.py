@@ -2,8 +2,8 @@
 How soon trouble shows: services of a throw-away stack are really paused, frozen, starved of memory and killed.
 
 The clock starts before the fault is caused, so what causing it takes counts too, and stops when `Stack.status` shows
-it. What the engine does itself or is told by the kernel, it knows at once. A service that only answers no more (SIGSTOP
-stands for a deadlock) runs on for it; nothing but the health check can tell, and its timing is the time that takes.
+it. The engine knows at once what it does itself and what the kernel reports. If a service only stops answering (SIGSTOP
+stands for a deadlock), it still runs for the engine; only the health check shows it, within its own interval.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def _socket(scene: Scene) -> Seen:
     path = scene.endpoint.socket
     if not path:
         return Seen(fine=True, found=f"not needed for {scene.endpoint.url}")
-    if not os.path.exists(path):  # noqa: PTH110 - a socket nobody may look at is not there either, without an error
+    if not os.path.exists(path):  # noqa: PTH110 - a socket that may not be looked at is not there either, without an error
         fix = typed(Action.INSTALL) if scene.endpoint.standard else scene.endpoint.remedy
         return Seen(fine=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)
@@ -307,7 +307,7 @@ def _labels(scene: Scene, path: str, host: str) -> list[str]:
 
 
 def _skew(told: str, now: float) -> float:
-    """Return how many seconds a time the engine told is ahead of *now*; 0 when it told none."""
+    """Return how many seconds the engine's time is ahead of *now*; 0 when it gave none."""
     try:
         return datetime.fromisoformat(told).timestamp() - now
     except ValueError:

@@ -383,7 +383,7 @@ def remove_data(book: LeaseBook, engine: Engine, environment: Leasable) -> Remov
 
 
 def _at_once(work: Callable[[Lease], Removal], leases: Sequence[Lease]) -> list[Removal]:
-    """Do *work* on a few leases at a time; interrupted, it begins no more of it."""
+    """Do *work* on a few leases at a time; interrupted, it begins nothing new."""
     from concurrent.futures import ThreadPoolExecutor
 
     if not leases:

@@ -1,4 +1,4 @@
-"""Leasing ports and giving them back, for `invoke ports.*` and scripts/allocate_test_ports.py alike."""
+"""Leasing ports and giving them back, for `invoke ports.*` and for scripts/allocate_test_ports.py."""
 
 from __future__ import annotations
 

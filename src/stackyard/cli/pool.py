@@ -71,7 +71,7 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
 
 
 def _await(stacks: WarmStacks, patience: float) -> None:
-    """Wait until every pool has as many stacks as it should, and no more."""
+    """Wait until every pool has exactly as many stacks as it should."""
     from stackyard.reaper.status import PoolStatus
 
     end = time.monotonic() + patience

@@ -184,7 +184,7 @@ def _agree(environment: str, *, yes: bool) -> None:
     Ask before data is deleted.
 
     Raises:
-        Exit: If the answer is no, or nobody can answer.
+        Exit: If the answer is no, or there is no terminal to answer on.
     """
     if not yes and not confirmed(f"delete the data of {environment}?"):
         raise Exit(

@@ -21,7 +21,7 @@ SURVEY_DEADLINE: Final = 2.0  # seconds for each of the three lists that a lost 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """
-    Host ports and networks in use by containers, whoever started them.
+    Host ports and networks in use by containers, also by those of other programs.
 
     Attributes:
         ports: Published host ports.

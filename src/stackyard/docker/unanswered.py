@@ -136,7 +136,7 @@ def settle(lease: Lease, removed: Collection[str], *, engine: str = UNKNOWN) -> 
     Args:
         lease: Whose note.
         removed: `kind name` of everything that was removed.
-        engine: The engine's process, as `process` told it before the engine listed what there was to remove.
+        engine: The engine's process, as `process` returned it before the engine listed what there was to remove.
     """
     with _LOCK:
         before = pending(lease)

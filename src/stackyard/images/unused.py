@@ -1,5 +1,5 @@
 """
-Images of ours that nobody needs any more: no recipe of this tree names them, no lease does, no container uses them.
+Images of ours that nothing needs any longer: no recipe of this tree names them, no lease does, no container uses them.
 
 Ours are images with stackyard's label and names that begin with its repository; another name that somebody gave such
 an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over.
@@ -58,7 +58,7 @@ class Clearance:
     Attributes:
         removed: Names, or ids, that are gone.
         left: The others, each with the engine's reason.
-        freed: Bytes that the engine's layers take less than before, whoever freed them.
+        freed: Bytes that the engine's layers take less than before, also those that another program freed.
     """
 
     removed: tuple[str, ...]

@@ -47,7 +47,7 @@ POLL: Final = 0.05  # seconds between two attempts of the first waiter; the othe
 STARTING: Final = (
     120.0  # seconds to wait until another process has started the stack of the same name; longer than any start
 )
-REST: Final = 60.0  # seconds for which nobody gets a slot after a program took one of its ports
+REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
 
 
 class LeaseBook:

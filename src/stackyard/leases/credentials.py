@@ -35,7 +35,7 @@ class Credentials:
 
     @classmethod
     def new(cls) -> Credentials:
-        """Make credentials nobody has seen."""
+        """Make new credentials."""
         # The source that the standard library's `secrets` reads too, without that module's imports.
         return cls(
             postgres_password=os.urandom(24).hex(),
@@ -53,7 +53,7 @@ def write(directory: Path, credentials: Credentials) -> None:
     """
     Write one file for each secret into *directory* (made with mode 0700 if missing), replacing older ones.
 
-    As root the files belong to the containers' user with mode 0400. Without root nobody can give a file away, so
+    As root the files belong to the containers' user with mode 0400. Without root a process cannot give a file away, so
     they are 0444 and the directory's mode keeps other users out.
 
     Raises:

@@ -110,7 +110,7 @@ def survivor_in(directory: Path, host: str) -> Survivor | None:
 
 
 def _slot(settings: Settings, found: Survivor) -> int | None:
-    """Return the slot of the pool that a lease had; None for a fixed block, which has four ports and no more."""
+    """Return the slot of the pool that a lease had; None for a fixed block, which has only four ports."""
     copied = found.ports.keys().isdisjoint(SERVICES)
     in_pool = copied or found.spare or "websocket" in found.ports
     return slot_number(settings, min((*found.ports.values(), *found.spare))) if in_pool else None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
-REST: Final = 3600.0  # seconds for which nobody gets the slot of a lease that was set aside
+REST: Final = 3600.0  # seconds for which no lease gets the slot of a lease that was set aside
 KEPT: Final = 1000  # rows set aside that are kept
 _LONGEST: Final = 500  # characters of a value that are kept
 _LAST_TICKET: Final = 1 << 53

@@ -147,7 +147,7 @@ class Store:
         """
         if self.read_only and not reading:
             raise BookError(f"{self.file}: is open for reading only")
-        if reading and (not self.exists() or self.read_only):
+        if reading and (not self.exists() or self.read_only or not os.access(self.directory, os.W_OK)):
             return self._look_only(work)
         with self.usable(), self._locked():
             if fresh:
@@ -192,9 +192,9 @@ class Store:
             raise self._explained(error) from error
 
     def _copy(self, target: Transaction) -> None:
-        """Copy the book, under its lock if there is one."""
+        """Copy the book, under its lock if there is one; on a read-only file system no process can take it."""
         with contextlib.ExitStack() as held:
-            if os.path.lexists(self.directory / "book.lock"):
+            if os.access(self.directory / "book.lock", os.W_OK):
                 held.enter_context(self._locked())
             self._check_header()
             held.enter_context(contextlib.closing(self._open())).backup(target)

@@ -113,7 +113,7 @@ def _no_service(template: Mapping[str, Any]) -> str:
 
 
 def _moved_ports(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[int, int]:
-    """Return the new TCP port of each old one; a number that two services publish is nobody's."""
+    """Return the new TCP port of each old one; a number that two services publish has none."""
     found: dict[int, set[int]] = {}
     for old, new in zip(published_ports(before), published_ports(after), strict=False):
         if old.published and new.published and old.protocol == "tcp":

@@ -1,4 +1,4 @@
-"""Where a probe connects to, as whom, and how its failures are told without telling the password."""
+"""Where a probe connects to, as whom, and how its failures are shown without the password."""
 
 from __future__ import annotations
 

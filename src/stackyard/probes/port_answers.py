@@ -75,7 +75,7 @@ async def stays_open(host: str, port: int) -> bool:
     """
     Say whether a server accepts connections behind the engine's port proxy.
 
-    The proxy accepts at once, but closes the connection again at once if it reaches nobody.
+    The proxy accepts at once, but closes the connection again at once if nothing listens behind it.
     """
     try:
         async with Endpoint(url="", host=host, port=port).connect() as (reader, _):

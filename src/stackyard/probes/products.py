@@ -72,7 +72,7 @@ class Product:
         images: What the last part of an image's name looks like.
         variables: Variables that only an image of it sets.
         servers: Programs that are the server, or start it.
-        usual_port: Where it listens unless told otherwise.
+        usual_port: Where it listens by default.
         port_variables: Variables that tell it otherwise.
         port_options: Options of the server that do.
         proof: What the client asks, for a person.

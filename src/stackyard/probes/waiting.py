@@ -6,8 +6,8 @@ passes, the deadline passes, or *stop* gives a reason why waiting is futile, suc
 Whichever it is, every task and socket is gone before the call returns or raises.
 
 Too early a try is not free. The engine's port proxy accepts before the container has its network; the host then asks
-for the container's hardware address, hears nothing, and asks again only a second later, and until then nobody reaches
-that service. Hence *gate*: a service is first tried when its container runs (measured: ready after 1.2 s, not 1.4).
+for the container's hardware address, hears nothing, and asks again only a second later, and until then nothing reaches
+that service. So *gate* holds the first try back until its container runs (measured: ready after 1.2 s, not 1.4).
 """
 
 from __future__ import annotations

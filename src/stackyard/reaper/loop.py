@@ -2,7 +2,7 @@
 The reaper's loop: read the book, start what it needs, write the notice, sleep until something happens.
 
 The reaper ends if there was no lease and no pool for a few seconds, if its state directory is gone, or if it cannot
-read the book for long. If it is told to end, it first removes its warm stacks.
+read the book for long. If it has to end, it first removes its warm stacks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("stackyard")
 LINGER: Final = 5.0  # seconds without a lease or a pool after which it ends
 REFRESH: Final = 30.0  # seconds between two checks if nothing happens
 STRANGE: Final = 4.0  # seconds between two checks of owners in other pid namespaces, which cannot be watched
-FAREWELL: Final = 20.0  # seconds for the removal of the warm stacks when told to end
+FAREWELL: Final = 20.0  # seconds for the removal of the warm stacks at the end
 FAILURES: Final = 5  # times in a row that the book cannot be read before the reaper gives up
 
 

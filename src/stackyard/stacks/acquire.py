@@ -96,7 +96,7 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
             before, under a lease that was asked for again, stays.
     """
     engine.refuse_elsewhere()
-    enabled()  # a wrong setting is told before anything is leased
+    enabled()  # a wrong setting is reported before anything is leased
     keeps, other = environment.data == "volume", ""
     if keeps:
         ttl = math.inf if ttl is None else ttl

@@ -48,7 +48,7 @@ DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller s
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
 REMOVED: Final = "everything that the start made was removed"
 TRIES: Final = 3  # places that are tried while other programs take their ports
-REST: Final = 60.0  # seconds for which nobody gets a slot after a program took one of its ports
+REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
 LABELS: Final = "lease environment host owner created ports subnet memory_mb checkout".split()
 
 

@@ -1,8 +1,7 @@
 """
 A stack: the containers, network and volumes of one environment under one lease.
 
-A start that fails keeps its evidence, removes what it made (unless told to keep it) and says why. How one is made is in
-`starts`.
+A start that fails keeps its evidence, removes what it made (unless it is to be kept) and says why. `start` makes one.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Stack:
         self.holdings = Holdings.of(book.host, lease)
         self.stood_before = False
         self._standing: list[Resource] = []
-        self._fresh = lease.owner.kind != "detached"  # nobody else knows of the lease, and nothing was made for it yet
+        self._fresh = lease.owner.kind != "detached"  # no other process knows the lease, and it has made nothing yet
 
     @classmethod
     def of(cls, lease: Lease, book: LeaseBook, engine: Engine) -> Stack:
@@ -324,7 +323,7 @@ class Stack:
         Make a database for one test: the application's tables, no rows; a `with` block drops it in the end.
 
         Args:
-            name: Small letters, digits and underscores; one that nobody has when left out.
+            name: Small letters, digits and underscores; a new one when left out.
 
         Raises:
             UsageError: If the name cannot be used or is taken.
@@ -357,7 +356,7 @@ async def _unwound_first(work: Coroutine[Any, Any, Startup]) -> Startup:
     """
     Wait for *work*; SIGTERM and SIGHUP end it in order before their handlers run, as asyncio does for Ctrl-C itself.
 
-    A handler that raises in the midst of the event loop would leave a child process that nobody knows of any more.
+    A handler that raises in the midst of the event loop would leave a child process that nothing ends.
     """
     if threading.current_thread() is not threading.main_thread():
         return await work  # signals never get here

@@ -136,10 +136,10 @@ def _about_word(words: Sequence[str], known: Sequence[str]) -> str:
     name = words[0].replace("-", "_")
     near = difflib.get_close_matches(name, known, n=1)
     if not near:
-        return f"nox takes no word '{words[0]}' here; name a session with -s: ./noxw -s test"
+        return f"nox takes no word '{words[0]}' here; name a session after -s: ./noxw -s test"
     rest = [word for word in words[1:] if word.replace("-", "_") in known]
     own = list(words[1 + len(rest) :])
-    return f"name a session with -s: {_typed([near[0], *rest], own)}"
+    return f"did you mean: {_typed([near[0], *rest], own)}"
 
 
 def _after(sessions: Sequence[str], own: Sequence[str]) -> str:

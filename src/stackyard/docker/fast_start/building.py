@@ -38,7 +38,7 @@ async def build(
         blueprint: What.
         began: Monotonic seconds that the steps count from.
         steps: Is given each step's beginning and end in seconds, for example under ``create redis``.
-        started: Told the name of each service whose container has been started.
+        started: Gets the name of each service whose container has been started.
 
     Raises:
         EngineError: If the engine refuses anything; what it has made by then stands.
@@ -86,5 +86,5 @@ async def _to_its_end(work: Callable[[], T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        task.exception()  # the first failure is told; asyncio would print this one as never retrieved
+        task.exception()  # the first failure is reported; asyncio would print this one as never retrieved
         raise

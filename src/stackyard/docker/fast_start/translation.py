@@ -130,7 +130,7 @@ def _stamp(config: dict[str, Any]) -> None:
     Label *config* with a digest of itself, where Compose keeps its own.
 
     Without one, `docker compose exec`, `logs` and `ps` do not see a container. Compose's `up` never makes one that
-    equals it, and so makes the container anew, as it does after any change.
+    equals it, and so makes the container again, as it does after any change.
     """
     text = json.dumps({**config, "Env": sorted(config["Env"])}, sort_keys=True)
     config["Labels"][HASH_LABEL] = f"stackyard-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
