@@ -86,13 +86,13 @@ def _ahead(handle: int, ticket: int | None) -> int:
 
 
 def count(handle: int, first: int, end: int) -> int:
-    """Return how many bytes from *first* up to *end* others have locked."""
+    """Return how many locks others have on bytes from *first* up to *end*; a lock may be on many bytes."""
     found, spans = 0, [(first, end)]
     while spans:
         first, end = spans.pop()
         if first < end and (held := _any_locked(handle, first, end)) is not None:
             found += 1
-            spans += [(first, held), (held + 1, end)]
+            spans += [(first, held[0]), (held[1], end)]
     return found
 
 
@@ -122,15 +122,17 @@ def unlock(handle: int, first: int = 0) -> None:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, 0, first, 0, 0))
 
 
-def _any_locked(handle: int, first: int, end: int) -> int | None:
-    """Return a byte that another description has locked; None if there is none."""
+def _any_locked(handle: int, first: int, end: int) -> tuple[int, int] | None:
+    """Return where a lock of another description begins and ends; None if there is none."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, first, end - first, 0)
     try:
         answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked)
     except OSError:
         return None
-    kind, _, start, _, _ = struct.unpack(_FLOCK, answer)
-    return None if kind == fcntl.F_UNLCK else start
+    kind, _, start, length, _ = struct.unpack(_FLOCK, answer)
+    if kind == fcntl.F_UNLCK:
+        return None
+    return start, start + length if length else end  # 0 stands for all that follow
 
 
 def lock_holder(path: Path) -> str:
