@@ -159,6 +159,8 @@ def lay_out(module: str, folder: Path) -> None:
     source = folder / "mutants" / _source(module)
     meta = source.with_name(f"{source.name}.meta")
     retry(meta)
+    # which tests call which function: mutmut would not look again for old tests that call a new function
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     if not meta.exists():
         source.unlink(missing_ok=True)  # mutmut was ended while it wrote it, and would take it for whole
     for name in SHARED:

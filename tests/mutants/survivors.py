@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,9 @@ from typing import Any, Final
 import yaml
 
 FILE: Final = Path(__file__).with_name("survivors.yml")
+_SQL: Final = re.compile(r'"(?:SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|COMMIT|SAVEPOINT|ROLLBACK)\b')
+_QUOTED: Final = re.compile(r"'[^']*'")  # a text inside a statement; its case counts
+_ENCODING: Final = re.compile(r'\b(?:encoding=|(?:en|de)code\()"(?:ascii|utf-8)"', re.IGNORECASE)
 UNNOTICED: Final = frozenset({"survived", "no tests"})
 
 
@@ -56,7 +60,20 @@ def accepted() -> dict[str, list[dict[str, Any]]]:
 
 def reason(change: Change, known: dict[str, list[dict[str, Any]]]) -> str | None:
     """Return why *change* may survive; None if it may not."""
+    if _differs_in_case(change):
+        return "SQLite reads keywords and names in any case, and Python the names of encodings"
     for entry in known.get(change.function, []):
         if entry["was"] == change.was and entry.get("now", change.now) == change.now:
             return str(entry["reason"])
     return None
+
+
+def _differs_in_case(change: Change) -> bool:
+    """Say whether only the case of a statement in SQL has changed, outside its own texts, or of an encoding's name."""
+    quoted = [_QUOTED.findall(text) for text in (change.was, change.now)]
+    same = change.was.casefold() == change.now.casefold() and quoted[0] == quoted[1]
+    return same and (bool(_SQL.search(change.was)) or _without_encoding(change.was) == _without_encoding(change.now))
+
+
+def _without_encoding(text: str) -> str:
+    return _ENCODING.sub("", text)

@@ -361,6 +361,15 @@ def test_what_is_left_is_an_error_that_names_each_thing() -> None:
         Removal(left=left).check()
 
 
+def test_a_caller_that_has_the_stack_alone_takes_its_volumes_too(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    lease = expired(book)
+    fake_engine.volume("data", lease.id)
+
+    assert removal.remove_locked(book, engine, lease).removed == ["volume data"]
+
+
 def test_only_what_the_plan_lists_is_removed(book: LeaseBook, engine: Engine, fake_engine: FakeEngine) -> None:
     first, second = expired(book), expired(book)
     for lease in (first, second):
@@ -516,7 +525,8 @@ def test_containers_go_off_every_network_and_an_error_of_any_removal_is_raised(
 
 
 def needing(service: str, *, listed: str = "", label: bool = True) -> Any:
-    labels = {"com.docker.compose.depends_on": listed} | ({"com.docker.compose.service": service} if label else {})
+    labels = {"com.docker.compose.depends_on": listed} if listed else {}
+    labels |= {"com.docker.compose.service": service} if label else {}
     return SimpleNamespace(id=service, labels=labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,24 @@ def test_only_a_listed_change_may_survive(function: str, was: str, now: str | No
     entry = {"was": was, "reason": "why"} | ({"now": now} if now else {})
 
     assert survivors.reason(CHANGE, {function: [entry]}) == ("why" if excused else None)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "excused"),
+    [
+        ('db.execute("SELECT a FROM b")', 'db.execute("select a from b")', True),
+        ('db.execute("SELECT a FROM b")', 'db.execute("SELECT c FROM b")', False),
+        ("""db.execute("SELECT a WHERE b='x'")""", """db.execute("SELECT A WHERE B='x'")""", True),
+        ("""db.execute("SELECT a WHERE b='x'")""", """db.execute("SELECT A WHERE B='X'")""", False),
+        ('known = "stale"', 'known = "STALE"', False),
+        ('read(encoding="ascii")', 'read(encoding="ASCII")', True),
+        ('raw.decode("utf-8")', 'raw.decode("UTF-8")', True),
+        ('read("x", encoding="ascii")', 'read("X", encoding="ascii")', False),
+        ('read(encoding="ascii")', "read(encoding=None)", False),
+    ],
+)  # fmt: skip
+def test_the_case_of_sql_and_of_an_encoding_changes_nothing(was: str, now: str, excused: bool) -> None:
+    assert (survivors.reason(replace(CHANGE, was=was, now=now), {}) is not None) is excused
 
 
 @pytest.mark.parametrize(
