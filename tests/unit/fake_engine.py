@@ -69,7 +69,7 @@ class FakeEngine:
                 return 200, [self._row(i, c) for i, c in self.containers.items() if _matches(c["labels"], query)]
             case "GET", ["containers", identity, what]:
                 return self._about(identity, what, query)
-            case "POST", ["containers", identity, "restart" | "start"]:
+            case "POST", ["containers", identity, "restart" | "start" | "stop"]:
                 return (204, None) if identity in self.containers else _missing(identity)
             case "POST", [("containers" | "networks" | "volumes") as kind, "create"]:
                 return self._create(kind, query.get("name", [""])[0], body or {})

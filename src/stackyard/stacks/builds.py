@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
-from stackyard._util import files, process
+from stackyard._util import files, process, state_directory
 from stackyard.errors import CommandError, ImageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def build(
 @contextlib.contextmanager
 def _alone(settings: Settings, owner: str) -> Iterator[Path]:
     """Let one process at a time build for a checkout; give the block the file of its digests."""
+    state_directory.prepare(settings.state_dir)
     folder = settings.state_dir / "builds"
     files.make_folder(folder)
     with FileLock(folder / f"{owner}.lock", mode=0o600):

@@ -1,0 +1,86 @@
+"""Each project whose verdict is "copies": two copies at once beside the user's own, and nothing of them left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.projects.expected import BARE, COPIES
+
+from stackyard._util import process
+from stackyard.docker.ownership import COPY_LABEL, HOST_LABEL
+from stackyard.leases.host_ports import can_bind
+from stackyard.project import Project, published_ports
+from stackyard.stacks import copies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.leases import LeaseBook
+    from stackyard.plan import Address
+
+VARIABLES = {"secrets-and-configs": {"LEDGER_KEY": "k"}}
+# plain Compose cannot start them beside others: they need what is outside the project
+NOT_PLAIN = {"external-network", "named-volumes", "database-folder", "the-engine-s-socket"}
+
+
+def opened(folder: Path, name: str) -> Project:
+    return Project.find(folder, environment=BARE | VARIABLES.get(name, {}))
+
+
+@contextlib.contextmanager
+def the_user_s_own(project: Project, *, possible: bool) -> Iterator[bool]:
+    """Run plain Compose on the same files, if their ports are free on this host."""
+    fixed = [port for entry in published_ports(project.model()) for port in entry.published or ()]
+    if not possible or not all(map(can_bind, fixed)):
+        yield False
+        return
+    words = ["docker", "compose", "--project-name", f"plain-{os.urandom(4).hex()}"]
+    try:
+        process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
+        yield True
+    finally:
+        down = [*words, "down", "--volumes", "--timeout", "0", "--rmi", "local"]
+        process.run(down, deadline=60, env=project.environment, cwd=project.home)
+
+
+def answers(address: Address) -> bool:
+    if address.protocol == "udp":
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+            line.settimeout(5)
+            line.sendto(b"ping", (address.host, address.port))
+            return line.recv(10) == b"ping"
+    with urllib.request.urlopen(address.shown, timeout=5) as reply:  # noqa: S310 - on this host
+        return bool(reply.read() == b"box")
+
+
+def of_copies(engine: Engine, book: LeaseBook) -> list[Any]:
+    return engine.everything([f"{HOST_LABEL}={book.host}", COPY_LABEL])
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_two_copies_run_beside_the_user_s_own_and_leave_nothing(
+    name: str, project: Callable[[str], Path], engine: Engine, book: LeaseBook
+) -> None:
+    found = opened(project(name), name)
+
+    with the_user_s_own(found, possible=name not in NOT_PLAIN), ThreadPoolExecutor() as threads:
+        started = [threads.submit(copies.start, found, book, engine) for _ in range(2)]
+        pair = [one.result() for one in started]
+        everywhere = [address for copy in pair for address in copy.addresses]
+
+        assert len({(address.port, address.protocol) for address in everywhere}) == len(everywhere)
+        assert len(pair[0].addresses) == len(pair[1].addresses) >= (1 if COPIES[name][0] else 0)
+        assert all(map(answers, everywhere))
+        removals = list(threads.map(lambda copy: copy.down(), pair))
+
+    assert [item for removal in removals for item in removal.left] == []
+    assert of_copies(engine, book) == []
+    assert book.leases() == []

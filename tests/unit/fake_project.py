@@ -1,0 +1,90 @@
+"""A Compose project without Docker: a `docker` of our own that renders a model, builds, and fills a made-up engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackyard._util.process import Completed
+from stackyard.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fake_engine import FakeEngine
+
+SHOP = {
+    "services": {
+        "web": {
+            "image": "web", "networks": {"default": None}, "labels": {"own": "1"},
+            "ports": [{"target": 80, "published": "8080", "protocol": "tcp"}],
+        },
+        "db": {"image": "db", "networks": {"default": None}, "volumes": [
+            {"type": "volume", "source": "rows", "target": "/rows"},
+        ]},
+    },
+    "networks": {"default": {"name": "shop_default"}},
+    "volumes": {"rows": {"name": "shop_rows"}},
+}  # fmt: skip
+
+
+class FakeDocker:
+    """
+    Stands in for `process.run`.
+
+    `model` is what Compose renders; `states` are the states of services that do not simply run; `failures` are what the
+    next `up`s write before they fail; `images` are the ids of images by their name.
+    """
+
+    def __init__(self, engine: FakeEngine, model: Mapping[str, Any] = SHOP) -> None:
+        self.engine = engine
+        self.model = model
+        self.states: dict[str, dict[str, Any]] = {}
+        self.failures: list[str] = []
+        self.images: dict[str, str] = {}
+        self.calls: list[list[str]] = []
+        self.started: list[dict[str, Any]] = []
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        self.calls.append([*argv])
+        out, code = "", 0
+        if "config" in argv:
+            project = options["env"].get("COMPOSE_PROJECT_NAME", "shop")
+            out = json.dumps({"name": project, **self.model})
+        elif "build" in argv:
+            self._build(argv)
+        elif "inspect" in argv:
+            out = self.images.get(argv[-1], "") or (argv[-1] if argv[-1] in self.images.values() else "")
+            code = 0 if out else 1
+        elif "up" in argv:
+            self._up(argv)
+        return Completed(argv=tuple(argv), returncode=code, stdout=out, stderr="", seconds=0.0)
+
+    def _build(self, argv: Sequence[str]) -> None:
+        if self.failures:
+            raise CommandError(argv, 1, self.failures.pop(0))
+        model = json.loads(Path(argv[argv.index("--file") + 1]).read_text())
+        for name in argv[argv.index("--quiet") + 1 :]:
+            self.images[model["services"][name]["image"]] = f"sha256:{len(self.calls)}{name}"
+
+    def _up(self, argv: Sequence[str]) -> None:
+        model = json.loads(Path(argv[argv.index("--file") + 1]).read_text())
+        self.started.append(model)
+        project = argv[argv.index("--project-name") + 1]
+        for service, wanted in model["services"].items():
+            row = self.engine.container(service, project, **self.states.get(service, {}))
+            row["labels"] = {
+                **wanted["labels"], "com.docker.compose.project": project, "com.docker.compose.service": service
+            }  # fmt: skip
+        for kind, found in (("networks", self.engine.networks), ("volumes", self.engine.volumes)):
+            for item in (model.get(kind) or {}).values():
+                found[item["name"]] = {
+                    "Name": item["name"], "Id": item["name"], "Labels": item["labels"], "Containers": {}, "IPAM": None
+                }  # fmt: skip
+        if self.failures:
+            raise CommandError(argv, 1, self.failures.pop(0))
+
+    def things(self) -> list[str]:
+        """Return the names of all that the engine holds."""
+        return [*self.engine.containers, *self.engine.networks, *self.engine.volumes]

@@ -1,0 +1,466 @@
+"""Copies of a project: what is started under which lease, what a failure says, and what is left of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_project import SHOP, FakeDocker
+
+from stackyard.cleanup import removal
+from stackyard.docker.in_use import open_book, survivors
+from stackyard.errors import CommandError, ImageError, LeftoversError, NotReadyError, UsageError
+from stackyard.leases.owners import Owner
+from stackyard.project import Project
+from stackyard.settings import Settings
+from stackyard.stacks import copies, readiness
+from stackyard.stacks.copies import Copy, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+    from stackyard.docker import Engine
+    from stackyard.leases import LeaseBook
+
+
+@pytest.fixture
+def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    made = FakeDocker(fake_engine)
+    monkeypatch.setattr("stackyard._util.process.run", made)
+
+    async def ready(*_: Any, **__: Any) -> None: ...
+
+    monkeypatch.setattr(readiness, "wait", ready)
+    return made
+
+
+@pytest.fixture
+def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
+    made = open_book(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}), engine)
+    fake_engine.host = made.host
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "shop"
+    made.mkdir()
+    (made / "compose.yaml").touch()
+    return made
+
+
+@pytest.fixture
+def start(folder: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, free_host: None) -> Callable[..., Copy]:
+    del docker, free_host  # in place
+
+    def begin(**options: Any) -> Copy:
+        return copies.start(Project.find(folder, environment={}), book, engine, **options)
+
+    return begin
+
+
+def test_a_copy_is_started_from_a_model_of_its_own(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    copy = start()
+
+    model = docker.started[0]
+    assert model["services"]["web"]["ports"][0]["published"] == "9500"
+    assert model["networks"]["default"] | {"labels": {}} == {
+        "name": f"{copy.lease.project}_default", "ipam": {"config": [{"subnet": copy.lease.subnet}]}, "labels": {}
+    }  # fmt: skip
+    assert model["volumes"]["rows"]["name"] == f"{copy.lease.project}_rows"
+    assert [(item.service, item.target, item.port) for item in copy.addresses] == [("web", 80, 9500)]
+    assert copy.model == model
+
+
+def test_two_copies_have_nothing_in_common(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    one, two = start(), start()
+
+    assert not {*one.lease.every_port} & {*two.lease.every_port}
+    assert one.lease.subnet != two.lease.subnet
+    names = [{item["name"] for kind in ("networks", "volumes") for item in model[kind].values()}
+             for model in docker.started]  # fmt: skip
+    assert not names[0] & names[1]
+
+
+def test_everything_carries_the_labels_of_lease_and_book(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook
+) -> None:
+    copy = start(name="mine", ttl=600)
+
+    model = docker.started[0]
+    for item in (*model["services"].values(), *model["networks"].values(), *model["volumes"].values()):
+        told = item["labels"]
+        assert (told["stackyard.lease"], told["stackyard.host"]) == (copy.lease.id, book.host)
+        assert (told["stackyard.copy"], told["stackyard.name"]) == ("shop", "mine")
+    assert model["services"]["web"]["labels"]["own"] == "1"
+
+
+def test_a_dollar_in_a_label_is_no_variable(tmp_path: Path, book: LeaseBook, engine: Engine, docker: FakeDocker,
+                                             free_host: None) -> None:  # fmt: skip
+    del free_host
+    folder = tmp_path / "a$b"
+    folder.mkdir()
+    (folder / "compose.yaml").touch()
+
+    copies.start(Project.find(folder, environment={}), book, engine)
+
+    assert docker.started[0]["services"]["web"]["labels"]["stackyard.checkout"] == f"{tmp_path}/a$$b"
+
+
+def test_a_lost_book_is_made_again_from_a_running_copy(
+    start: Callable[..., Copy], book: LeaseBook, engine: Engine
+) -> None:
+    lease = start(ttl=600).lease
+
+    (found,) = survivors(engine, book.host)
+
+    assert (found.id, found.ports, found.subnet, found.project) == (
+        lease.id, dict(lease.ports), lease.subnet, lease.project,
+    )  # fmt: skip
+
+
+def test_the_same_name_gives_the_same_copy_again(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    one, two = start(name="mine", ttl=600), start(name="mine", ttl=600)
+
+    assert one.lease.id == two.lease.id
+    assert two.seconds == 0.0
+    assert len(docker.started) == 1
+
+
+def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(
+    start: Callable[..., Copy], docker: FakeDocker
+) -> None:
+    start(name="mine", ttl=600)
+    docker.model = {**SHOP, "services": {"web": {"image": "web"}}}
+
+    with pytest.raises(UsageError, match="before the project's ports or networks changed"):
+        start(name="mine", ttl=600)
+
+
+def test_a_copy_with_a_time_outlives_its_process_and_one_without_does_not(start: Callable[..., Copy]) -> None:
+    assert start(ttl=600).lease.owner.kind == "detached"
+    assert start().lease.owner == Owner.current()
+
+
+def test_ports_from_variables_get_their_numbers_through_them(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    web = {"image": "web", "ports": [{"target": 80, "published": "8080"}]}
+    template = {"image": "web", "ports": ["${WEB_PORT:-8080}:80"]}
+    given: list[str] = []
+
+    def rendered(argv: list[str], **options: Any) -> Any:
+        if "config" in argv:
+            given.append(options["env"].get("WEB_PORT", ""))
+            port = {"target": 80, "published": given[-1] or "8080"}
+            docker.model = {"services": {"web": template if "--no-interpolate" in argv else {**web, "ports": [port]}}}
+        return FakeDocker.__call__(docker, argv, **options)
+
+    pytest.MonkeyPatch().setattr("stackyard._util.process.run", rendered)
+
+    copy = start()
+
+    assert given == ["", "", "9500"]
+    assert copy.addresses[0].port == 9500
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"Status": "exited", "ExitCode": 3}, "shop did not start: service db ended with exit code 3"),
+        ({"Status": "created", "Error": "no such device"}, "shop did not start: service db cannot start"),
+        ({"Health": {"Status": "unhealthy", "Log": []}}, "shop did not start: service db is unhealthy"),
+    ],
+)
+def test_a_failed_start_names_the_service_and_leaves_nothing(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook, state: dict[str, Any], said: str
+) -> None:
+    docker.states = {"db": state}
+    docker.failures = ["dependency failed to start"]
+
+    with pytest.raises(NotReadyError, match=said) as failed:
+        start()
+
+    assert "web: running" not in str(failed.value)
+    assert docker.things() == []
+    assert book.leases() == []
+
+
+def test_a_refusal_of_compose_is_told_in_its_last_line(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    docker.failures = ["time=x\nno matching manifest for linux/amd64\n"]
+
+    with pytest.raises(NotReadyError, match="shop did not start: no matching manifest for linux/amd64"):
+        start()
+
+
+def test_a_start_past_its_deadline_is_said(start: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch) -> None:
+    def expired(*_: object, **__: object) -> float:
+        raise CommandError(["docker", "compose", "up"], None, "")
+
+    monkeypatch.setattr(copies._Starting, "_up", expired)
+
+    with pytest.raises(NotReadyError, match="it was not up when its time was over"):
+        start()
+
+
+def test_a_service_that_is_not_ready_leaves_nothing(
+    start: Callable[..., Copy], docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        raise NotReadyError("not ready after 1 s: web")
+
+    monkeypatch.setattr(readiness, "wait", never)
+
+    with pytest.raises(NotReadyError, match="shop did not start: not ready after 1 s: web"):
+        start()
+
+    assert docker.things() == []
+
+
+def test_an_interrupt_leaves_nothing(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(readiness, "wait", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+
+    assert docker.things() == []
+    assert book.leases() == []
+
+
+def test_a_stolen_port_gives_the_copy_another_place(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    docker.failures = ["Bind for 127.0.0.1:9500 failed: port is already allocated"]
+    told: list[str] = []
+
+    copy = start(progress=told.append)
+
+    assert copy.addresses[0].port == 9510
+    assert told == ["a leased port or subnet was taken meanwhile; the copy gets another place"]
+    assert len(docker.engine.containers) == 2
+
+
+def test_ports_that_are_stolen_again_and_again_are_an_error(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    docker.failures = ["port is already allocated"] * 3
+
+    with pytest.raises(NotReadyError, match="took the leased ports 3 times"):
+        start()
+
+    assert docker.things() == []
+
+
+def test_a_project_that_needs_what_is_not_there_is_refused_before_anything_starts(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path
+) -> None:
+    docker.model = {"services": {"web": {"image": "web", "env_file": [{"path": f"{folder}/secret.env"}]}}}
+
+    with pytest.raises(UsageError, match=r"services.web.env_file\[0\]: .*secret.env does not exist, create it"):
+        start()
+
+    assert docker.started == []
+
+
+def test_a_project_on_the_host_s_network_is_refused(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook
+) -> None:
+    docker.model = {"services": {"web": {"image": "web", "network_mode": "host"}}}
+
+    with pytest.raises(UsageError, match="uses the host's network"):
+        start()
+
+    assert (docker.started, book.leases()) == ([], [])
+
+
+def test_a_removal_takes_volumes_and_one_off_containers_along(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook
+) -> None:
+    copy = start()
+    docker.engine.container("run")["labels"] = {"com.docker.compose.project": copy.lease.project}
+
+    assert copy.down().left == []
+    assert docker.things() == []
+    assert book.leases() == []
+
+
+def test_a_graceful_removal_asks_first_those_that_no_other_needs(
+    start: Callable[..., Copy], docker: FakeDocker
+) -> None:
+    copy = start()
+    label = {"com.docker.compose.depends_on": "db:service_healthy:true"}
+    (web,) = [key for key in docker.engine.containers if key.startswith("web")]
+    docker.engine.containers[web]["labels"] |= label
+
+    copy.down(graceful=True)
+
+    stops = [line.split("/")[3] for line in docker.engine.requests if line.endswith("/stop")]
+    assert [name.partition("-")[0] for name in stops] == ["web", "db"]
+
+
+def test_services_that_need_each_other_are_stopped_together(
+    start: Callable[..., Copy], docker: FakeDocker, engine: Engine
+) -> None:
+    start()
+    for key, row in docker.engine.containers.items():
+        other = "db" if key.startswith("web") else "web"
+        row["labels"]["com.docker.compose.depends_on"] = f"{other}:service_started:true"
+
+    removal.stop(engine, engine.containers([]))
+
+    assert len([line for line in docker.engine.requests if line.endswith("/stop")]) == 2
+
+
+def test_a_dead_owner_s_copy_goes_with_its_volumes(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook, engine: Engine
+) -> None:
+    lease = start(ttl=600).lease
+    book.transact(lambda db: db.execute("UPDATE leases SET deadline=1 WHERE id=?", (lease.id,)))
+
+    assert removal.sweep(book, engine).left == []
+    assert docker.things() == []
+
+
+def test_what_the_book_does_not_know_any_more_goes_with_its_volumes(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook, engine: Engine
+) -> None:
+    book.release(start().lease)
+
+    removal.sweep(book, engine)
+
+    assert docker.things() == []
+
+
+def test_a_failed_start_that_cannot_be_removed_says_what_is_left(
+    start: Callable[..., Copy], docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "PAUSE", 0)
+    docker.failures = ["broken"]
+    original = docker._up
+
+    def immortal(argv: Any) -> None:
+        try:
+            original(argv)
+        finally:
+            docker.engine.immortal |= {*docker.engine.containers}
+
+    monkeypatch.setattr(docker, "_up", immortal)
+
+    with pytest.raises(LeftoversError, match="container"):
+        start()
+
+
+def test_a_copy_without_its_model_says_so(start: Callable[..., Copy]) -> None:
+    copy = start()
+    (copy.lease.directory / copies.MODEL).unlink()
+
+    with pytest.raises(UsageError, match=r"model.json cannot be read"):
+        _ = copy.addresses
+
+
+def test_the_folder_tells_projects_of_one_name_apart(tmp_path: Path, docker: FakeDocker) -> None:
+    del docker
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "compose.yaml").touch()
+        found.append(Origin.of(Project.find(tmp_path / name, environment={})))
+
+    assert found[0].name != found[1].name
+    assert {origin.name[:5] for origin in found} == {"shop-"}
+
+
+def test_any_name_of_a_project_makes_a_name_for_the_book(tmp_path: Path, docker: FakeDocker) -> None:
+    docker.model = {**SHOP, "name": "Ä" * 50}
+    (tmp_path / "compose.yaml").touch()
+    project = Project.find(tmp_path, environment={})
+
+    assert Origin.of(project).name.startswith("project-")
+
+
+# images
+
+
+def building(folder: Path, **services: Any) -> dict[str, Any]:
+    built = {"build": {"context": str(folder), "dockerfile": "Dockerfile"}}
+    return {"services": {name: {**built, **more} for name, more in services.items()}}
+
+
+def test_an_image_is_built_once_and_the_copies_name_its_id(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path
+) -> None:
+    docker.model = building(folder, web={"image": "shop:dev", "pull_policy": "missing"})
+    docker.model["services"]["shell"] = {"image": "shop:dev"}
+
+    start()
+    start()
+
+    assert len([call for call in docker.calls if "build" in call]) == 1
+    for model in docker.started:
+        assert model["services"]["web"]["image"] == model["services"]["shell"]["image"] == docker.images[
+            next(iter(docker.images))
+        ]  # fmt: skip
+        assert not {"build", "pull_policy"} & {*model["services"]["web"]}
+
+
+def test_equal_services_are_built_once(start: Callable[..., Copy], docker: FakeDocker, folder: Path) -> None:
+    docker.model = building(folder, web={}, worker={})
+
+    start()
+
+    (built,) = [call for call in docker.calls if "build" in call]
+    assert built[built.index("--quiet") + 1 :] == ["web"]
+    assert len({service["image"] for service in docker.started[0]["services"].values()}) == 1
+
+
+def test_a_changed_file_is_a_new_build(start: Callable[..., Copy], docker: FakeDocker, folder: Path) -> None:
+    docker.model = building(folder, web={})
+    start()
+    (folder / "app.py").write_text("print()")
+
+    start()
+
+    assert len([call for call in docker.calls if "build" in call]) == 2
+
+
+@pytest.mark.parametrize("more", [{"pull_policy": "build"}, {"build": {"context": "https://example.org/x.git"}}])
+def test_what_may_have_changed_unseen_is_built_each_time(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, more: dict[str, Any]
+) -> None:
+    docker.model = building(folder, web=more)
+
+    start()
+    start()
+
+    assert len([call for call in docker.calls if "build" in call]) == 2
+
+
+def test_an_image_that_is_gone_is_built_again(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, book: LeaseBook
+) -> None:
+    docker.model = building(folder, web={})
+    start()
+    notes = next((book.settings.state_dir / "builds").glob("*.json"))
+    docker.images.clear()
+
+    start()
+    assert list(json.loads(notes.read_text()).values()) == list(docker.images.values())
+    notes.write_text("[")
+    start()
+
+    assert len([call for call in docker.calls if "build" in call]) == 3
+
+
+def test_a_failed_build_is_told_with_its_last_lines(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, book: LeaseBook
+) -> None:
+    docker.model = building(folder, web={})
+    docker.failures = ["step 1\n\nno such file: app.py\n"]
+
+    with pytest.raises(ImageError, match=r"web: the build failed: step 1\s+no such file: app.py"):
+        start()
+
+    assert book.leases() == []
