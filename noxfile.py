@@ -110,8 +110,8 @@ def unit(session: nox.Session) -> None:
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def projects(session: nox.Session) -> None:
-    """Check other people's Compose projects: small ones with one habit each, and made-up files."""
-    _pytest(session, "projects")
+    """Check other people's Compose projects, small ones with one habit each: two copies at once; and made-up files."""
+    _pytest(session, "projects", *([] if _words(session) else ["-n", "logical", "--dist", "worksteal"]))
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])

@@ -35,7 +35,7 @@ class Echo(socketserver.BaseRequestHandler):
 def serve(kind, port, handler):
     with contextlib.suppress(OSError):
         threading.Thread(target=kind(("0.0.0.0", port), handler).serve_forever, daemon=True).start()
-for port in (53, 80, 81, 82, 443, 514, 3000, 5432, *range(7000, 7004), 8080, 9229, 9230):
+for port in (53, 80, 81, 82, 443, 514, 3000, 5432, *range(7000, 7004), 8000, 8080, 9229, 9230):
     serve(ThreadingHTTPServer, port, Web)
 for port in (53, 514):
     serve(socketserver.ThreadingUDPServer, port, Echo)

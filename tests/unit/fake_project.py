@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-SHOP = {
+SHOP: dict[str, Any] = {
     "services": {
         "web": {
             "image": "web", "networks": {"default": None}, "labels": {"own": "1"},

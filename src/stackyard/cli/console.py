@@ -51,7 +51,12 @@ def namespace() -> Collection:
     return found
 
 
+def program() -> Console:
+    """Return the program."""
+    return Console(version=__version__, namespace=namespace(), name=NAME, binary=NAME, binary_names=[NAME])
+
+
 def main() -> None:
     """Run the command that was typed."""
     streams.guard()
-    Console(version=__version__, namespace=namespace(), name=NAME, binary=NAME, binary_names=[NAME]).run()
+    program().run()

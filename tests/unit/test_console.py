@@ -1,0 +1,314 @@
+"""The console program `stackyard`, as a user types it in a folder with a Compose file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_project import SHOP, FakeDocker
+
+from stackyard._util import process
+from stackyard.cli import console
+from stackyard.errors import CommandError
+from stackyard.stacks import readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+
+@pytest.fixture
+def docker(
+    tmp_path: Path, fake_engine: FakeEngine, free_host: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeDocker]:
+    del free_host
+    made = FakeDocker(fake_engine)
+    folder = tmp_path / "shop"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "compose.yaml").touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(process, "run", made)
+
+    async def ready(*_: Any, **__: Any) -> None: ...
+
+    monkeypatch.setattr(readiness, "wait", ready)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield made
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Typed:
+    """What one command prints and returns."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        self.capture.readouterr()
+        code = 0
+        try:
+            console.program().run(["stackyard", *words])
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        out, err = self.capture.readouterr()
+        return code, out, err.strip()
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "--json")[1])
+
+
+@pytest.fixture
+def typed(docker: FakeDocker, capsys: pytest.CaptureFixture[str]) -> Typed:
+    del docker
+    return Typed(capsys)
+
+
+def test_up_prints_each_port_under_the_user_s_names_and_what_ends_the_copy(typed: Typed) -> None:
+    code, out, _ = typed("up", "--name", "mine", "--ttl", "30m")
+
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "web 80/tcp  http://127.0.0.1:9500"
+    assert lines[2].startswith("ready after ")
+    assert " stays until " in lines[2]
+    assert lines[2].endswith("(30 min)")
+    assert lines[3] == "'stackyard down --name mine' removes it"
+
+
+def test_up_again_finds_the_copy(typed: Typed) -> None:
+    typed("up", "--name", "mine")
+
+    assert "it stood already" in typed("up", "--name", "mine")[1]
+
+
+def test_up_has_a_form_for_programs(typed: Typed) -> None:
+    found = typed.json("up", "-n", "mine")
+
+    assert found["name"] == "mine"
+    assert found["deadline"] > time.time() + 3500
+    assert found["ports"] == [
+        {"service": "web", "target": 80, "protocol": "tcp", "host": "127.0.0.1", "port": 9500,
+         "url": "http://127.0.0.1:9500"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", [".", "deep"])
+def test_the_only_copy_needs_no_name(typed: Typed, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    typed("up")
+    monkeypatch.chdir(folder)
+
+    assert typed("ports")[1] == "web 80/tcp  http://127.0.0.1:9500\n"
+    assert typed("down")[0] == 0
+
+
+def test_down_needs_nothing_of_the_project(typed: Typed, docker: FakeDocker, tmp_path: Path) -> None:
+    typed("up", "--name", "mine")
+    (tmp_path / "shop/compose.yaml").unlink()
+    os.chdir(tmp_path)
+
+    code, out, _ = typed("down", "mine")
+
+    assert (code, docker.things()) == (0, [])
+    assert "4 removed in " in out
+
+
+def test_several_copies_need_a_name(typed: Typed) -> None:
+    typed("up", "--name", "one")
+    typed("up", "--name", "two")
+
+    code, _, error = typed("down")
+
+    assert code == 2
+    assert error.startswith("this project has 2 copies; choose one with --name: one (")
+
+
+def test_down_all_removes_the_copies_of_this_folder_and_no_others(
+    typed: Typed, docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("up", "--name", "one")
+    typed("up", "--name", "two")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/compose.yaml").touch()
+    monkeypatch.chdir(tmp_path / "other")
+    typed("up", "--name", "one")
+
+    monkeypatch.chdir(tmp_path / "shop")
+    assert len(typed.json("down", "--all")["leases"]) == 2
+    assert typed("ps")[1] == "no copies are up\n"
+    assert [row["checkout"] for row in typed.json("ps", "--all")] == [str(tmp_path / "other")]
+    assert len(docker.engine.networks) == 1
+
+
+def test_a_name_of_this_folder_wins_and_an_ambiguous_one_is_refused(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("up", "--name", "one")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/compose.yaml").touch()
+    monkeypatch.chdir(tmp_path / "other")
+    own = typed.json("up", "--name", "one")["lease"]
+
+    assert typed.json("ports", "one")["lease"] == own
+    monkeypatch.chdir(tmp_path)
+    code, _, error = typed("ports", "one")
+    assert code == 2
+    assert error.startswith("several copies have the name 'one'; give the id of one: ")
+    assert typed.json("ports", own)["lease"] == own
+
+
+def test_no_copy_at_all_is_one_line(typed: Typed) -> None:
+    assert typed("down")[2] == "no copy of this folder's project is up; 'stackyard up' starts one"
+    assert typed("down", "x")[2] == "no copy has the name or id 'x'; 'stackyard ps --all' lists all"
+    assert typed("down", "x")[0] == 5
+
+
+def test_all_and_a_name_do_not_go_together(typed: Typed) -> None:
+    assert typed("down", "x", "--all")[0] == 2
+
+
+def test_what_cannot_be_removed_is_named_with_exit_code_8(typed: Typed, docker: FakeDocker) -> None:
+    typed("up")
+    docker.engine.immortal |= {*docker.engine.volumes}
+
+    code, _, error = typed("down")
+
+    assert code == 8
+    assert "1 left: volume " in error
+
+
+def test_ps_shows_the_copies_and_one_copy_s_services(typed: Typed) -> None:
+    typed("up", "--name", "mine")
+
+    assert "mine (" in typed("ps")[1]
+    assert [row["service"] for row in typed.json("ps", "mine")["services"]] == ["db", "web"]
+    assert "running" in typed("ps", "--name", "mine")[1]
+
+
+def test_env_prints_what_a_shell_or_an_env_file_reads(typed: Typed) -> None:
+    typed("up")
+
+    assert "STACKYARD_WEB_URL=http://127.0.0.1:9500" in typed("env")[1].splitlines()
+    assert typed.json("env")["STACKYARD_WEB_80_PORT"] == "9500"
+
+
+def test_a_copy_without_ports_says_so(typed: Typed, docker: FakeDocker) -> None:
+    docker.model = {"services": {"db": SHOP["services"]["db"]}, "volumes": {"rows": {"name": "rows"}}}
+    typed("up", "--name", "mine")
+
+    assert typed("ports")[1] == f"mine ({typed.json('ports')['lease']}) publishes no port\n"
+
+
+def test_logs_show_what_services_wrote(typed: Typed, docker: FakeDocker) -> None:
+    typed("up")
+    for row in docker.engine.containers.values():
+        row["log"] = b"hello\n"
+
+    assert typed("logs", "web")[1] == "hello\n"
+    assert typed("logs", "--tail", "1")[1] == "web | hello\ndb  | hello\n"
+    assert typed("logs", "--follow", "--json")[0] == 2
+
+
+def test_exec_runs_a_command_in_a_service(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def passed(argv: list[str], **_: object) -> int:
+        ran.append(argv)
+        return 3
+
+    monkeypatch.setattr(process, "passthrough", passed)
+    typed("up")
+
+    assert typed("exec", "web", "--", "ls", "a b")[0] == 3
+    assert ran[0][-2:] == ["ls", "a b"]
+    assert typed("exec", "web")[0] == 2
+
+
+def test_run_gives_its_command_a_copy_and_its_addresses(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def passed(argv: list[str], *, env: dict[str, str]) -> int:
+        seen.update(argv=argv, env=env, things=len(docker.things()))
+        return 7
+
+    monkeypatch.setattr(process, "passthrough", passed)
+
+    assert typed("run", "--", "pytest", "-q")[0] == 7
+    assert seen["argv"] == ["pytest", "-q"]
+    assert seen["env"]["STACKYARD_WEB_URL"] == "http://127.0.0.1:9500"
+    assert seen["things"] == 4
+    assert docker.things() == []
+
+
+def test_run_removes_its_copy_when_it_is_told_to_end(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "passthrough", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert typed("run", "--", "sleep", "60")[0] == 143
+    assert docker.things() == []
+
+
+def test_run_names_a_program_that_is_not_there(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(argv: list[str], **_: object) -> int:
+        raise CommandError(argv, 127, "nope: no such program")
+
+    monkeypatch.setattr(process, "passthrough", missing)
+
+    code, _, error = typed("run", "--", "nope")
+
+    assert code == 2
+    assert "nope: no such program" in error
+    assert docker.things() == []
+
+
+def test_run_says_what_it_could_not_remove(typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passed(*_: object, **__: object) -> int:
+        docker.engine.immortal |= {*docker.engine.volumes}
+        return 0
+
+    monkeypatch.setattr(process, "passthrough", passed)
+
+    code, _, error = typed("run", "--", "true")
+
+    assert code == 8
+    assert "left: volume " in error
+
+
+def test_run_needs_a_command(typed: Typed) -> None:
+    assert typed("run") == (2, "", "which command? write it after '--': stackyard run -- pytest -q")
+
+
+def test_check_and_explain_start_nothing(typed: Typed, docker: FakeDocker) -> None:
+    assert "any number of copies can run at once" in typed("check")[1]
+    assert json.loads(typed("explain")[1])["services"]["web"]["ports"][0]["published"] == "9500"
+    assert docker.started == []
+
+
+def test_help_and_errors_name_this_program(typed: Typed) -> None:
+    assert typed("up", "--help")[1].startswith("Usage: stackyard up [options]")
+    assert typed("prots")[2] == "no task 'prots'; did you mean ports? 'stackyard --list' shows all tasks"
+    assert typed("--nope")[2].startswith("stackyard has no option '--nope'")
+
+
+def test_a_service_may_have_the_name_of_a_command(typed: Typed) -> None:
+    typed("up")
+
+    assert "stack" in typed("logs", "env")[2]
+
+
+def test_a_wrong_time_starts_nothing(typed: Typed, docker: FakeDocker) -> None:
+    for words in (("--ttl", "x"), ("--timeout", "x"), ("--queue-timeout", "x")):
+        assert typed("up", *words)[0] == 2
+    assert docker.started == []
