@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
@@ -102,13 +103,12 @@ def launch(  # noqa: PLR0913 - each is a choice of the command line
         ttl = math.inf if ttl is None else ttl
         fixed, other = _own_place(environment, book, engine, fixed, progress)
     outlives = not keeps and (ttl is not None or parallel_id is not None)
-    taken = None
-    if not variables:
-        taken = _warm(environment, book, engine, fixed, parallel_id, outlives=outlives, progress=progress)
-    stack = taken[0] if taken else _place(
-        environment, book, engine, progress=progress, parallel_id=parallel_id, ttl=ttl, fixed=fixed, wait=wait,
-        force=force, attached=outlives, own=variables or {},
+    request = _Request(
+        environment=environment, book=book, engine=engine, fixed=fixed, progress=progress, ttl=ttl,
+        parallel_id=parallel_id, wait=wait, force=force, outlives=outlives, own=variables or {},
     )  # fmt: skip
+    taken = request.warm()
+    stack = taken[0] if taken else request.place()
     if other:
         ports = f"{stack.lease.every_port[0]}-{stack.lease.every_port[-1]}"
         progress(f"the fixed ports of {environment.name} belong to {other}; this stack runs on ports {ports}")
@@ -140,64 +140,68 @@ def _own_place(
     return "never" if other else fixed, other
 
 
-def _warm(
-    environment: Environment,
-    book: LeaseBook,
-    engine: Engine,
-    fixed: Fixed,
-    parallel_id: str | None,
-    *,
-    outlives: bool,
-    progress: Callable[[str], None],
-) -> tuple[Stack, Startup] | None:
-    """Take a warm stack if there is one; its ports are in the pool, so one that needs its fixed ports starts afresh."""
-    if fixed == "only" or not WarmStacks(book).any():
-        return None
-    from stackyard.stacks import warm_stacks
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What `launch` was asked for, as far as it decides which place the stack gets; `launch` explains the fields."""
 
-    taken = warm_stacks.take(environment, book, engine, parallel_id=parallel_id, outlives=outlives, progress=progress)
-    if taken is not None:
-        progress(f"took warm stack {taken[0].lease.id} in slot {taken[0].lease.slot} of the pool")
-    return taken
+    environment: Environment
+    book: LeaseBook
+    engine: Engine
+    fixed: Fixed
+    progress: Callable[[str], None]
+    ttl: float | None
+    parallel_id: str | None
+    wait: float | None
+    force: bool
+    outlives: bool
+    own: Mapping[str, str]
 
+    def warm(self) -> tuple[Stack, Startup] | None:
+        """Take a warm stack if one fits; its ports are in the pool, so it never replaces one on fixed ports."""
+        if self.own or self.fixed == "only" or not WarmStacks(self.book).any():
+            return None
+        from stackyard.stacks import warm_stacks
 
-def _place(
-    environment: Environment, book: LeaseBook, engine: Engine, *, progress: Callable[[str], None], **options: Any
-) -> Stack:
-    """Lease a place for a stack, and remove what a killed start left under the same lease."""
-    lease = _acquire(environment, book, engine, progress=progress, **options)
-    if options["fixed"] == "prefer" and lease.slot is not None:
-        progress(f"the fixed ports of {environment.name} are taken; running in slot {lease.slot} of the pool")
-    if lease.owner.kind == "process" and lease.reused:
-        removal.remove(engine, Holdings.of(book.host, lease), keep_volumes=lease.keeps_data)
-    return Stack(environment, lease, book, engine)
+        taken = warm_stacks.take(
+            self.environment, self.book, self.engine, parallel_id=self.parallel_id, outlives=self.outlives,
+            progress=self.progress,
+        )  # fmt: skip
+        if taken is not None:
+            self.progress(f"took warm stack {taken[0].lease.id} in slot {taken[0].lease.slot} of the pool")
+        return taken
 
+    def place(self) -> Stack:
+        """Lease a place for a stack, and remove what a killed start left under the same lease."""
+        lease = self._lease()
+        if self.fixed == "prefer" and lease.slot is not None:
+            self.progress(
+                f"the fixed ports of {self.environment.name} are taken; running in slot {lease.slot} of the pool"
+            )
+        if lease.owner.kind == "process" and lease.reused:
+            removal.remove(self.engine, Holdings.of(self.book.host, lease), keep_volumes=lease.keeps_data)
+        return Stack(self.environment, lease, self.book, self.engine)
 
-def _acquire(
-    environment: Environment,
-    book: LeaseBook,
-    engine: Engine,
-    *,
-    progress: Callable[[str], None],
-    wait: float | None,
-    own: Mapping[str, str],
-    **options: Any,
-) -> Lease:
-    """Lease a place; a warm stack of another kind gives up its own before anybody has to wait or to go without."""
-    variables, taken = {**prepare_images(environment, progress), **own}, strangers(engine)
-    for _ in range(ROOMS if options["fixed"] != "only" else 0):
-        if not WarmStacks(book).any():
-            break
-        try:
-            return book.acquire(environment, variables=variables, strangers=taken, **options)
-        except StillStartingError:
-            raise
-        except PoolExhaustedError:
-            from stackyard.stacks import warm_stacks
+    def _lease(self) -> Lease:
+        """Lease a place; a warm stack of another kind gives up its own before this waits or fails."""
+        variables = {**prepare_images(self.environment, self.progress), **self.own}
+        for _ in range(ROOMS if self.fixed != "only" else 0):
+            if not WarmStacks(self.book).any():
+                break
+            try:
+                return self._ask(variables)
+            except StillStartingError:
+                raise
+            except PoolExhaustedError:
+                from stackyard.stacks import warm_stacks
 
-            warm_stacks.make_room(book, engine, progress)
-            taken = strangers(engine)
-    return book.acquire(environment, variables=variables, strangers=taken, wait=wait, **options)
+                warm_stacks.make_room(self.book, self.engine, self.progress)
+        return self._ask(variables, wait=self.wait)
+
+    def _ask(self, variables: Mapping[str, str], *, wait: float | None = None) -> Lease:
+        return self.book.acquire(
+            self.environment, parallel_id=self.parallel_id, ttl=self.ttl, fixed=self.fixed, variables=variables,
+            strangers=strangers(self.engine), wait=wait, force=self.force, attached=self.outlives,
+        )  # fmt: skip
 
 
 def start_in_place(
