@@ -98,17 +98,19 @@ def elsewhere(tmp_path: Path, images: dict[str, str]) -> Iterator[Host]:
     assert host.invoke("cleanup.all", "--yes").returncode == 0
 
 
+@pytest.mark.timeout(400)  # 20 s on an idle machine
 def test_what_is_verified_has_its_shape(elsewhere: Host) -> None:
     for task in ("verify.dockerfiles", "verify.compose"):
         report = elsewhere.json(task)
         assert (report["looks"] > 0, report["detections"]) == (True, {})
-    assert elsewhere.json("verify.images", "--flavour", "debian")["files"]
     assert elsewhere.json("verify.docs") == {"files": ["docs/checks.md"]}
     everything = elsewhere.json("verify.all", "--flavour", "debian")
     assert everything["looks"] > 100
+    assert any("sbom" in name for name in everything["files"])
     assert len(everything["detections"]["test"]) >= 4
 
 
+@pytest.mark.timeout(400)  # 10 s on an idle machine
 def test_what_is_measured_has_its_shape(elsewhere: Host) -> None:
     run = elsewhere.json("bench.run", "reset", "--quick", "--rounds", "1")
     assert (run["suites"], bool(run["results"])) == (["reset"], True)

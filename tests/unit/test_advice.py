@@ -8,6 +8,7 @@ import pytest
 import tasks
 
 from stackyard._util.actions import Action
+from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program
 from stackyard.cli.sessions import words
@@ -52,6 +53,15 @@ def test_texts_name_commands() -> None:
 def test_the_front_end_knows_a_command_for_every_action() -> None:
     assert set(COMMANDS) == set(Action)
     assert {item.text for item in ADVICE if item.where == advice.TABLE} >= {"invoke ports.list", "./noxw -s dev"}
+
+
+@pytest.mark.parametrize("line", console.COMMANDS.values())
+def test_every_command_that_the_console_program_offers_exists_with_its_options(line: str) -> None:
+    name, task, *options = line.split()
+    given = console.namespace()[task].get_arguments()
+
+    assert name == console.NAME
+    assert {option.removeprefix("--") for option in options} <= {each for one in given for each in one.names}
 
 
 def test_no_library_module_names_a_command() -> None:

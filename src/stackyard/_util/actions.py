@@ -40,7 +40,8 @@ _commands: dict[Action, str] = {}
 
 
 def offer(commands: Mapping[Action, str]) -> None:
-    """Let texts name *commands*: by action, a command line with `{fact}` where `typed` puts one in."""
+    """Let texts name these *commands* and no others; `typed` fills in what stands in braces, `{name}` for example."""
+    _commands.clear()
     _commands.update(commands)
 
 

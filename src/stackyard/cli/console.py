@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from stackyard._util import streams
+from stackyard._util import actions, streams
+from stackyard._util.actions import Action
 
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
@@ -22,6 +23,12 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 NAME = "stackyard"
+COMMANDS: Final = {
+    Action.CHECK_HOST: f"{NAME} doctor",
+    Action.CLEAN_UP: f"{NAME} cleanup",
+    Action.LEASES: f"{NAME} ps --all",
+    Action.MEND_HOST: f"{NAME} doctor --fix",
+}
 
 
 class Console(Program):
@@ -59,4 +66,5 @@ def program() -> Console:
 def main() -> None:
     """Run the command that was typed."""
     streams.guard()
+    actions.offer(COMMANDS)
     program().run()
