@@ -271,6 +271,26 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     assert world.ended == ["web"]
 
 
+def test_a_container_that_the_engine_could_not_start_is_told_with_the_engines_words(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World([container("web", "created", 128, error="port is already allocated"), container("db", "created")])
+    place = world.place
+
+    def gone(engine: object, identity: str) -> Place:
+        if identity == "db":
+            raise RefusedError("no such container")
+        return place(engine, identity)
+
+    monkeypatch.setattr(world, "place", gone)
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, model(web={}, db={}), deadline=0.05)
+
+    assert "  web: could not be started: port is already allocated" in str(caught.value).splitlines()
+    assert "  db: not started yet" in str(caught.value).splitlines()
+
+
 def test_a_service_that_was_ready_and_ended_while_others_were_missing_is_a_failure(
     wait: Callable[..., StackReady],
 ) -> None:

@@ -347,6 +347,9 @@ class _Wait:
 
     def _report(self, reason: str) -> str:
         """Return the text of a failure: the reason, each service that is not ready, and the log of those to blame."""
+        for one in self.found.values():
+            if one.seen.status == "created" and (error := self._start_error(one)):
+                one.trouble = f"could not be started: {error}"
         broken = [one for one in self.found.values() if one.trouble]
         blamed = broken or [one for one in self.found.values() if one.how is None and one.proof]
         lines = [reason]
@@ -355,6 +358,12 @@ class _Wait:
         resources = [_resource(one) for one in blamed]
         lines += [str(found) for found in collect(self.engine, resources, secrets=self.secrets)]
         return redact("\n".join(lines), [secret for secret in self.secrets if secret])
+
+    def _start_error(self, one: _Container) -> str:
+        try:
+            return inspection.place(self.engine, one.seen.id).state.error
+        except EngineError:
+            return ""
 
     def _lines(self, name: str) -> list[str]:
         own = [one for one in self._own(name) if one.how is None or one.trouble]
