@@ -194,6 +194,22 @@ def test_source_is_importable_wherever_the_tree_is_moved(tree: Path) -> None:
     assert (moved / f".venv/lib/{PYTHON}/site-packages" / link).resolve() == moved / "src"
 
 
+@pytest.mark.parametrize(
+    ("folder", "program"), [("tree", "-P -m stackyard.cli.sessions --no-engine test"), ("", "-P -m nox test")]
+)
+def test_nox_of_the_environment_checks_its_words_beside_noxw_only(tree: Path, folder: str, program: str) -> None:
+    noxw(tree)
+    (tree / "noxfile.py").touch()
+    script = (tree / ".venv/bin/nox").read_text()
+    argv = [sys.executable, "-c", f"import sys; sys.executable = {str(tree / '.venv/bin/python')!r}\n{script}", "test"]
+    calls(tree)
+
+    subprocess.run(argv, cwd=tree.parent / folder, env=environment(tree), check=True)  # noqa: S603 - what noxw wrote
+
+    assert (tree.parent / "calls").read_text() == f"became {program}\n"
+    assert os.access(tree / ".venv/bin/nox", os.X_OK)
+
+
 def test_a_folder_that_is_no_environment_is_left_alone(tree: Path) -> None:
     (tree / ".venv").mkdir()
     (tree / ".venv/thesis.txt").write_text("years of work")
