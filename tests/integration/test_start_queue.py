@@ -170,7 +170,7 @@ def test_a_stack_that_stands_and_a_removal_need_no_turn(host: Host) -> None:
     lease = shown(host.up("mine"))["lease"]
 
     with turn(Settings.load()):
-        assert shown(host.up("mine"))["by"] == "nobody: it stood already"
+        assert shown(host.up("mine"))["by"] == "none: it was running already"
         outcome = host.run("-m", "invoke", "env.down", "--name", lease)
         assert outcome.wait(30) == 0
 

@@ -68,7 +68,7 @@ def test_a_second_start_of_one_stack_asks_what_stands(stack: Stack, tmp_path: Pa
     stack.up()
     made = len(fake_engine.created)
 
-    assert stack.up().by == "nobody: it stood already"
+    assert stack.up().by == "none: it was running already"
     assert len(fake_engine.created) == made
 
 
@@ -102,7 +102,7 @@ def test_a_service_that_waits_to_be_revived_is_not_in_trouble(
     monkeypatch.setattr(Engine, "restart", slowly)
     monkeypatch.setattr("stackyard.probes.waiting.STOP_INTERVAL", 0.001)
 
-    assert standing.up().by == "nobody: it stood already"
+    assert standing.up().by == "none: it was running already"
 
 
 def test_a_start_waits_for_its_turn_and_the_wait_is_no_part_of_it(stack: Stack, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_what_stands_as_it_should_is_not_made_again(
     for service in ended:
         fake_engine.containers[f"{standing.lease.project}-{service}-1"]["state"]["Status"] = "exited"
 
-    assert standing.up().by == "nobody: it stood already"
+    assert standing.up().by == "none: it was running already"
 
     asked = [request for request in fake_engine.requests if request.startswith("POST")]
     assert [request.split("/")[-2:] for request in asked] == [
@@ -195,7 +195,7 @@ def test_a_stack_whose_services_have_all_ended_starts_again_at_the_first_try(
 
     monkeypatch.setattr("stackyard.docker.Engine.restart", slowly)
 
-    assert standing.up().by == "nobody: it stood already"
+    assert standing.up().by == "none: it was running already"
 
 
 def test_one_that_ends_again_after_it_was_started_again_fails_the_start(

@@ -197,7 +197,7 @@ SHAPES: Final[dict[str, Schema]] = {
         deadline=_or_null(_number(f"When the stack ends unless renewed; null if it stays. {MOMENT}")),
         env_file=_text("File with all variables of the stack."),
         urls=_map({"type": "string"}, "URL of each service, with credentials."),
-        by=_text("Who made the containers: engine, compose, pool, or nobody if they ran already."),
+        by=_text("Who made the containers: engine, compose, pool, or none if they ran already."),
         seconds=_number("Until every service had answered its probe."),
         waited_seconds=_number("Waited for its turn to start; not part of seconds."),
         containers_seconds=_number("Until every container was started."), probes=PROBES,

@@ -159,7 +159,7 @@ def listing() -> list[Image]:
 
 @contextlib.contextmanager
 def building(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
-    """Keep every other process from building or removing images; wait for whoever does, after *say* was told."""
+    """Keep every other process from building or removing images; if one does so now, *say* that and wait."""
     with _lock(cache_directory() / "images.lock", say):
         yield
 

@@ -47,7 +47,7 @@ class Startup:
         probes: Until each service's probe passed.
         steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
             ``compose`` if Compose did everything, ``turn``, before 0, if it had to wait for its turn.
-        by: What made the containers: engine; compose, and why; pool for a warm stack; or nobody if all of them
+        by: What made the containers: engine; compose, and why; pool for a warm stack; or none if all of them
             ran already.
         waited: Until its turn came; not part of the other times.
     """
@@ -144,7 +144,7 @@ class Start:
             await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
         elif self._stands(blueprint):
             await asyncio.to_thread(self._revive)
-            self._by = "nobody: it stood already"
+            self._by = "none: it was running already"
         else:
             self._by = "compose: existing containers differ from the model"
             await self._compose_up(limit)
