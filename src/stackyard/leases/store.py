@@ -250,10 +250,12 @@ class Store:
                 self._seen = self._look()
                 if self._seen[0] != inode:
                     raise _BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
-            except BaseException:
+            except BaseException as error:
+                # Ctrl-C may come right after the commit, which then stays, and the files with it
+                undone = db.in_transaction or isinstance(error, sqlite3.Error | _BrokenError)
                 # closing rolls the book back; the files are undone as far as the disk allows
                 self.close()
-                for step in reversed(db.undo):
+                for step in reversed(db.undo if undone else []):
                     with contextlib.suppress(OSError, BookError):
                         step()
                 raise
