@@ -56,6 +56,8 @@ class Collected(PytestRunner):
         for item, following in zip(items, [*items[1:], None], strict=True):
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._session.testsfailed:
+                if reporter := hooks.getplugin("terminalreporter"):  # there is none in the fork of a mutant
+                    reporter.summary_failures()
                 return 1
         for plugin in plugins:
             hooks.unregister(plugin)

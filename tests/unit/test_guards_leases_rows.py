@@ -762,7 +762,7 @@ def test_who_waits_sleeps_for_as_long_as_those_before_need(
     drawn = Mock(return_value=77)
     monkeypatch.setattr(fair_lock, "time", clock)
     monkeypatch.setattr(fair_lock, "_ahead", asked)
-    monkeypatch.setattr(fair_lock, "_grab", lambda _handle: grabs.pop(0))
+    monkeypatch.setattr(fair_lock, "_grab", Mock(side_effect=grabs))
     monkeypatch.setattr(fair_lock, "draw", drawn)
 
     fair_lock.take_lock(9, tmp_path)

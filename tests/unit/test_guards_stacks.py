@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +19,7 @@ from stackyard.errors import UsageError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.stack import Stack, _unwound_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,3 +165,89 @@ def test_a_stack_that_is_not_up_has_no_service_and_says_so(
     fake_engine.container("auth", stack.lease.id)
     with pytest.raises(UsageError, match=r"its services: auth, redis$"):
         stack.container("other")
+
+
+def test_the_websocket_is_asked_as_a_browser_would_ask(stack: Stack) -> None:
+    probe: Any = stack.probes()[-1]
+
+    assert (probe.url, probe.origin) == (
+        stack.lease.url("websocket"), stack.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_a_failed_start_is_cleared_but_for_kept_data(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stack = stack_of(name, book, engine=object())
+    remove = Mock(return_value=removal.Removal(removed=["container a"]))
+    settle = Mock()
+    monkeypatch.setattr(removal, "remove", remove)
+    monkeypatch.setattr("stackyard.docker.unanswered.settle", settle)
+
+    stack._clear()
+
+    remove.assert_called_once_with(stack.engine, stack.holdings, keep_volumes=name == "dev")
+    settle.assert_called_once_with(stack.lease, ["container a"])
+
+
+def test_a_start_knows_what_stands_already(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack._standing = [SimpleNamespace(kind="container")]  # type: ignore[list-item]
+    stack.engine = object()  # type: ignore[assignment]
+    given: list[object] = []
+
+    class Start:
+        def __init__(self, *things: object, standing: object) -> None:
+            given.extend([*things[1:], standing])
+
+        async def run(self, probes: list[object], *, limit: float, trouble: object) -> str:
+            given.extend([len(probes), limit, trouble])
+            return "started"
+
+    monkeypatch.setattr("stackyard.stacks.stack.Start", Start)
+
+    assert asyncio.run(stack._start(7.0)) == "started"  # type: ignore[comparison-overlap]
+    assert given == [stack.lease, stack.engine, stack.book.settings, stack._standing, 5, 7.0, stack._trouble]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_work_in_order_and_then_reaches_its_handler(number: signal.Signals) -> None:
+    events: list[object] = []
+    before = signal.signal(number, lambda told, _frame: events.append(told))
+
+    async def work() -> Any:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0)
+            events.append("ended")
+
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(_unwound_first(work()))
+        assert events == ["ended", number]
+        os.kill(os.getpid(), number)
+        assert events == ["ended", number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_work_without_a_signal_leaves_the_handlers_as_they_were() -> None:
+    async def work() -> Any:
+        return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    during: Any = asyncio.run(_unwound_first(work()))
+
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+    assert [now is not then for now, then in zip(during, before, strict=True)] == [callable(then) for then in before]
+
+
+def test_another_thread_leaves_signals_to_the_main_one() -> None:
+    async def work() -> Any:
+        return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:
+        found: Any = pool.submit(lambda: asyncio.run(_unwound_first(work()))).result()
+    assert found is signal.getsignal(signal.SIGTERM)
