@@ -62,3 +62,18 @@ def test_every_word_has_one_line() -> None:
     words = re.findall(r"^\| ([a-z ,]+) \|", table, re.MULTILINE)[1:]
 
     assert len(words) == len(set(words)) > 10
+
+
+def test_documents_name_only_files_that_exist() -> None:
+    root = FOLDER.parents[1]
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    skipped = {"CHANGELOG.md", "completion_report.md"}  # what was true then
+    named = {
+        (page.name, path)
+        for page in pages
+        if page.name not in skipped
+        for path in re.findall(r"`((?:src/stackyard|tests|scripts)/[a-z0-9_/]+\.py)`", page.read_text(encoding="utf-8"))
+    }
+
+    assert len(named) > 10
+    assert [(page, path) for page, path in sorted(named) if not (root / path).exists()] == []
