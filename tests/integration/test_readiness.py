@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.docker import Engine
-    from stackyard.stacks.readiness import StackReady
+    from stackyard.stacks.readiness import ServiceReady, StackReady
 
 # as the official image does: a private server on a socket while the database is made, then the real one
 DATABASE: Final = """
@@ -81,6 +81,7 @@ class Copy:
         self.file.write_text(json.dumps({"services": services}))
         self.label = f"com.docker.compose.project={self.name}"
         self.model = json.loads(self.compose("config", "--format", "json").stdout)
+        self.logs: dict[str, str] = {}
 
     def compose(self, *words: str) -> process.Completed:
         return process.run(["docker", "compose", "-p", self.name, "-f", str(self.file), *words], deadline=90)
@@ -90,8 +91,13 @@ class Copy:
 
     async def wait(self, *, deadline: float = 90, hints: Mapping[str, Any] | None = None) -> StackReady:
         return await readiness.wait(
-            self.engine, [self.label], self.model, deadline=deadline, hints=parse_hints("ready", hints or {})
-        )
+            self.engine, [self.label], self.model, deadline=deadline, hints=parse_hints("ready", hints or {}),
+            ready=self.keep_log,
+        )  # fmt: skip
+
+    def keep_log(self, one: ServiceReady) -> None:
+        """Keep what a service has written by the moment at which it is ready."""
+        self.logs[one.service] = self.engine.logs(f"{self.name}-{one.service}-1")
 
     async def up(self, *, hints: Mapping[str, Any] | None = None) -> StackReady:
         """Let Compose start everything, and wait at the same time, as a start does."""
@@ -100,9 +106,6 @@ class Copy:
             return await self.wait(hints=hints)
         finally:
             await asyncio.gather(starting, return_exceptions=True)
-
-    def log(self, service: str) -> str:
-        return self.compose("logs", "--no-log-prefix", service).stdout
 
     def down(self) -> None:
         self.compose("down", "--volumes", "--timeout", "0")
@@ -182,12 +185,11 @@ async def test_each_service_is_ready_by_the_rule_that_fits_it(
         ready = await copy.up(hints={"live": {"ws": "/ws"}, "hinted": {"log": "^accepting"}})
 
         found = hows(ready)
-        real = [copy.log(name) for name in ("db", "checked-db")]
     finally:
         copy.down()
     assert found["db"] == ("command", "answered 1")
     assert found["checked-db"] == ("health check", "the command ended with exit code 0")
-    assert all("the real server starts" in log for log in real)
+    assert all("the real server starts" in copy.logs[name] for name in ("db", "checked-db"))
     assert found["cache"][0] == "command"
     assert "NOAUTH" in found["cache"][1]
     assert found["web"] == ("http", "port 8000 listens: HTTP 401")
