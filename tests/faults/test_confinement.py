@@ -84,7 +84,7 @@ def test_no_secret_is_seen_from_outside(yard: Yard, control: Lease) -> None:
         "redis", "id"
     )  # the engine remembers its last 256 events; on a busy host those of the start are gone
     environment = [f"{name}={value}" for name, value in control.variables().items()]
-    events = list(yard.engine.api.events(since=began, until=int(time.time()), decode=True))
+    events = list(yard.engine.api.events(since=began, until=int(time.time()) + 1, decode=True))
     commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     shown = {
         "inspect": json.dumps(inspected(yard, control)),

@@ -127,5 +127,5 @@ def test_what_env_up_has_finished_outlives_it_and_a_sweep(yard: Yard) -> None:
     code, ended, _ = yard.invoke("env.down", "--name", "whole")
 
     assert (up, swept, code) == (0, 0, 0), out + said + ended
-    assert standing == 6
+    assert standing == 5
     assert yard.remains() == CLEAN

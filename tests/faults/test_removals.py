@@ -129,7 +129,7 @@ def test_a_sweep_removes_exactly_what_the_plan_said(yard: Yard, stack: Stack) ->
     rows = json.loads(planned)
     stale = {f"{row['kind']} {row['name']}" for row in rows if row["command"] == "stale" and row["kind"] != "lease"}
     assert code == 0, swept
-    assert len(stale) == 6
+    assert len(stale) == 5
     assert set(json.loads(swept)["removed"]) == stale
     assert {row["why"] for row in rows if row["command"] == "stale"} == {"its owner has ended"}
     assert {row["lease"] for row in rows if row["command"] == "all"} == {stack.lease.id, *yard.spared}
@@ -165,7 +165,7 @@ def test_up_twice_at_once_gives_both_the_same_stack(yard: Yard) -> None:
     code, out, _ = yard.invoke("env.down", "--name", "twice")
 
     assert [end[0] for end in ends] == [0, 0], ends
-    assert len(standing) == 6
+    assert len(standing) == 5
     assert code == 0, out
 
 
@@ -187,5 +187,5 @@ def test_what_only_looks_like_ours_survives_the_removal_of_everything(yard: Yard
     removal = stack.down()
     code, said, _ = yard.invoke("cleanup.stale", "--volumes")
 
-    assert len(removal.removed) == len(found) == 6
+    assert len(removal.removed) == len(found) == 5
     assert code == 0, said  # the fixture proves that nothing else has changed

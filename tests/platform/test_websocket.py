@@ -226,15 +226,16 @@ async def test_an_unauthenticated_client_is_limited_to_64_kib_too(stack: Stack, 
 
 
 async def test_an_open_socket_closes_with_1008_when_its_token_expires(stack: Stack, dial: Dial) -> None:
-    async with dial(stack.token(exp=int(time.time()) + 1)) as line:
+    expires = int(time.time()) + 4
+    async with dial(stack.token(exp=expires)) as line:
         assert await line.ended() == (1008, "token expired")
-        assert time.time() < int(time.time()) + 2
+    assert time.time() >= expires
 
 
 async def test_a_fresh_token_prolongs_an_open_socket_but_not_for_another_user(
     stack: Stack, dial: Dial, alice: Person, bob: Person
 ) -> None:
-    short = stack.token(sub=alice.id, exp=int(time.time()) + 2)
+    short = stack.token(sub=alice.id, exp=int(time.time()) + 20)
     async with dial(short) as line:
         prolonged = await line.ask(type="authenticate", token=alice.access)
         assert prolonged["expires"] > time.time() + 60
