@@ -54,9 +54,12 @@ def the_user_s_own(project: Project, *, possible: bool) -> Iterator[bool]:
 def answers(address: Address) -> bool:
     if address.protocol == "udp":
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
-            line.settimeout(5)
-            line.sendto(b"ping", (address.host, address.port))
-            return line.recv(10) == b"ping"
+            line.settimeout(1)
+            for _ in range(10):  # a datagram may get lost
+                line.sendto(b"ping", (address.host, address.port))
+                with contextlib.suppress(TimeoutError):
+                    return line.recv(10) == b"ping"
+            return False
     with urllib.request.urlopen(address.shown, timeout=5) as reply:  # noqa: S310 - on this host
         return bool(reply.read() == b"box")
 

@@ -312,3 +312,15 @@ def test_a_wrong_time_starts_nothing(typed: Typed, docker: FakeDocker) -> None:
     for words in (("--ttl", "x"), ("--timeout", "x"), ("--queue-timeout", "x")):
         assert typed("up", *words)[0] == 2
     assert docker.started == []
+
+
+def test_a_folder_with_environments_has_their_commands_unless_a_compose_file_is_nearer(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/docker_environments.yaml").touch()
+
+    assert "stackyard up [options]" in typed("up", "--help")[1]
+    monkeypatch.chdir(tmp_path)
+    assert "stackyard up [ENVIRONMENT] [options]" in typed("up", "--help")[1]
+    assert "stackyard reset" in typed("reset", "--help")[1]

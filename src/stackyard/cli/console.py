@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import actions, streams
 from stackyard._util.actions import Action
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from invoke.parser.context import ParserContext
+    from invoke.tasks import Task
 
 try:
     from invoke.collection import Collection
@@ -19,6 +23,7 @@ try:
     from stackyard.cli.parser import read
     from stackyard.cli.program import Program
     from stackyard.errors import UsageError
+    from stackyard.project.project import FILES
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -29,6 +34,7 @@ COMMANDS: Final = {
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",
 }
+ENVIRONMENTS: Final = "envs/docker_environments.yaml"
 
 
 class Console(Program):
@@ -46,21 +52,38 @@ class Console(Program):
             raise UsageError(str(error).replace("'invoke ", f"'{NAME} ").replace("invoke has", f"{NAME} has")) from None
 
 
-def namespace() -> Collection:
-    """Return the commands."""
+def has_environments(folder: Path) -> bool:
+    """Say whether *folder* belongs to a project with environments of its own; a Compose file that is nearer wins."""
+    for place in (folder, *folder.parents):
+        if any((place / name).exists() for name in FILES):
+            return False
+        if (place / ENVIRONMENTS).exists():
+            return True
+    return False
+
+
+def namespace(folder: Path) -> Collection:
+    """Return the commands for *folder*: those of copies, or those of its environments, as `invoke` has them."""
     found = Collection()
-    found.add_task(project.check, name="check")
-    found.add_task(project.explain, name="explain")
-    for name, body in copies.every_task().items():
-        found.add_task(body, name=name)
-    found.add_task(cleanup.stale, name="cleanup")
-    found.add_task(doctor.doctor, name="doctor", default=False)
+    tasks = _of_environments() if has_environments(folder) else copies.every_task()
+    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor}
+    for name, body in {**always, **tasks}.items():
+        found.add_task(body, name=name, default=False)
     return found
+
+
+def _of_environments() -> Mapping[str, Task[Any]]:
+    from stackyard.cli import env, ports
+
+    return {
+        "up": env.up, "down": env.down, "ps": env.status, "ports": ports.show, "logs": env.logs, "exec": env.exec_,
+        "wait": env.wait, "reset": env.reset,
+    }  # fmt: skip
 
 
 def program() -> Console:
     """Return the program."""
-    return Console(version=__version__, namespace=namespace(), name=NAME, binary=NAME, binary_names=[NAME])
+    return Console(version=__version__, namespace=namespace(Path.cwd()), name=NAME, binary=NAME, binary_names=[NAME])
 
 
 def main() -> None:
