@@ -62,10 +62,10 @@ def has_environments(folder: Path) -> bool:
     return False
 
 
-def namespace(folder: Path) -> Collection:
-    """Return the commands for *folder*: those of copies, or those of its environments, as `invoke` has them."""
+def namespace(folder: Path | None = None) -> Collection:
+    """Return the commands of copies; for a *folder* with environments theirs, as `invoke` has them."""
     found = Collection()
-    tasks = _of_environments() if has_environments(folder) else copies.every_task()
+    tasks = _of_environments() if folder and has_environments(folder) else copies.every_task()
     always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor}
     for name, body in {**always, **tasks}.items():
         found.add_task(body, name=name, default=False)
@@ -73,10 +73,10 @@ def namespace(folder: Path) -> Collection:
 
 
 def _of_environments() -> Mapping[str, Task[Any]]:
-    from stackyard.cli import env, ports
+    from stackyard.cli import env, ports, up
 
     return {
-        "up": env.up, "down": env.down, "ps": env.status, "ports": ports.show, "logs": env.logs, "exec": env.exec_,
+        "up": up.up, "down": up.down, "ps": env.status, "ports": ports.show, "logs": env.logs, "exec": env.exec_,
         "wait": env.wait, "reset": env.reset,
     }  # fmt: skip
 
