@@ -412,6 +412,54 @@ def test_a_wrong_value_is_shown_short_and_printable(value: object, text: str) ->
     assert columns.shown(value) == text
 
 
+@pytest.mark.parametrize(
+    ("rule", "words", "good", "bad"),
+    [
+        (lambda: columns._text(3), "1 to 3 printable characters", ["a", "abc"], ["", "abcd", "a\n", 5, None]),
+        (lambda: columns._whole(2, 4), "a whole number from 2 to 4", [2, 4], [1, 5, 3.0, "3", None]),
+        (lambda: columns._whole(0, 1), "a whole number from 0 to 1", [0, 1], [True, False]),
+        (lambda: columns._none_or(columns._whole(2, 4)), "nothing, or a whole number from 2 to 4", [None, 3], [0, ""]),
+    ],
+)  # fmt: skip
+def test_a_rule_accepts_what_it_says(rule: Any, words: str, good: list[object], bad: list[object]) -> None:
+    said, check = rule()
+
+    assert (said, [check(value) for value in good], [check(value) for value in bad]) == (
+        words, [True] * len(good), [False] * len(bad)
+    )  # fmt: skip
+
+
+def test_a_list_of_ports_or_subnets_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports, subnets = ROW[4] + ",spare:11004-11009", "10.0.0.0/28,10.0.0.16/28"
+    for limit, allowed in ((len(ports), True), (len(ports) - 1, False)):
+        monkeypatch.setattr(columns, "_LONGEST_LIST", limit)
+        assert columns._is_block(ports) is allowed
+    for limit, allowed in ((len(subnets), True), (len(subnets) - 1, False)):
+        monkeypatch.setattr(columns, "_LONGEST_LIST", limit)
+        assert columns._are_subnets(subnets) is allowed
+
+
+def test_a_block_of_the_platform_has_a_greatest_size_and_a_copys_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for largest, allowed in ((10, True), (9, False)):
+        monkeypatch.setattr(columns, "LARGEST_BLOCK", largest)
+        assert columns._is_block(ROW[4] + ",spare:11004-11009") is allowed
+        assert columns._is_block("web_80_tcp:11000,spare:11001-11009")
+    assert not columns._is_block("web_80_tcp:11000,postgres:11001")
+
+
+def test_two_subnets_of_a_lease_differ() -> None:
+    assert columns._are_subnets("10.0.0.0/28,10.0.0.16/28")
+    assert not columns._are_subnets("10.0.0.0/28,10.0.0.0/28")
+    assert not columns._are_subnets("10.0.0.0/28,")
+
+
+def test_a_row_has_every_column_and_the_project_of_its_lease() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        columns.fault("ended", (1,))
+    row = [*ROW[:6], "x", *ROW[7:]]
+    assert columns.fault("leases", row) == "project is 'x' and must be stackyard-test-1f0c9b3e"
+
+
 def test_an_id_follows_its_rule_and_a_wrong_one_is_shown_short() -> None:
     assert [names.check_id("a name", text) for text in ("a", "0_-b", "x" * 40)] == ["a", "0_-b", "x" * 40]
     for wrong in ("", "-a", "A", "x" * 41, None, 5):

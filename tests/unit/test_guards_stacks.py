@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -251,3 +252,63 @@ def test_another_thread_leaves_signals_to_the_main_one() -> None:
     with ThreadPoolExecutor() as pool:
         found: Any = pool.submit(lambda: asyncio.run(_unwound_first(work()))).result()
     assert found is signal.getsignal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_start_waits_for_its_turn_unless_the_stack_stands(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    turn, progress = Mock(), Mock()
+    monkeypatch.setattr("stackyard.stacks.stack.turn", turn)
+    monkeypatch.setattr(stack, "_found", lambda: None)
+
+    assert stack._turn(progress, last=last) is turn.return_value
+    turn.assert_called_once_with(stack.book.settings, last=last, progress=progress)
+    stack.stood_before = True
+    with stack._turn(progress, last=last) as waited:
+        assert waited == 0.0
+    assert turn.call_count == 1
+
+
+@pytest.mark.parametrize(("words", "limit"), [({}, None), ({"deadline": 7.0}, 7.0)])
+@pytest.mark.parametrize(("keep", "stood", "kept"), [(False, False, False), (True, False, True), (False, True, True)])
+def test_a_start_looks_at_what_stands_and_keeps_what_it_is_told_to(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, words: Any, limit: float | None, keep: bool, stood: bool, kept: bool
+) -> None:
+    standing: list[Any] = [SimpleNamespace(kind="container")]
+    up, startup = Mock(), Mock()
+    up.return_value = startup
+    monkeypatch.setattr(stack, "_turn", lambda _progress, *, last: contextlib.nullcontext(2.5 if last else 0.5))
+    monkeypatch.setattr(stack, "_found", lambda: standing)
+    monkeypatch.setattr(stack, "_up", up)
+    stack.stood_before, stack._fresh = stood, True
+
+    assert stack.up(keep=keep, last=True, **words) is startup.after.return_value
+
+    up.assert_called_once_with(stack.environment.budget.startup_s if limit is None else limit, keep=kept)
+    startup.after.assert_called_once_with(2.5)
+    assert (stack._standing, stack._fresh) == (standing, False)
+
+
+def test_only_a_fresh_lease_needs_no_list_of_what_stands(stack: Stack) -> None:
+    listed = Mock(return_value=[SimpleNamespace(kind="network")])
+    stack.holdings = SimpleNamespace(everything=listed)  # type: ignore[assignment]
+
+    stack._fresh = True
+    assert (stack._found(), stack.stood_before, listed.call_count) == ([], False, 0)
+    stack._fresh = False
+    assert (stack._found(), stack.stood_before) == (listed.return_value, False)
+    listed.return_value = [SimpleNamespace(kind="network"), SimpleNamespace(kind="container")]
+    stack._found()
+    assert stack.stood_before is True
+    listed.assert_called_with(stack.engine)
+
+
+def test_a_container_without_a_service_is_known_by_its_name(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    fake_engine.host = book.host
+    stack = stack_of("test", book, engine)
+    del fake_engine.container("redis", stack.lease.id)["labels"]["com.docker.compose.service"]
+
+    assert stack.container(f"redis-{stack.lease.id}").id == f"redis-{stack.lease.id}"
