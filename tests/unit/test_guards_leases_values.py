@@ -67,8 +67,10 @@ def test_only_the_process_with_pid_start_boot_and_namespace_of_the_owner_is_the_
 
 def test_an_owner_whose_start_is_unknown_does_not_run(proc: Path) -> None:
     process(proc, 12, ticks=0)
+    process(proc, 13, ticks=1)
 
     assert not replace(OWNER, ticks=0).runs()
+    assert replace(OWNER, ticks=1, pid=13).runs()
     assert Owner(kind="detached", boot="b0").describe() == "detached"
 
 
@@ -125,7 +127,7 @@ def test_a_command_line_is_one_short_line(proc: Path, raw: bytes, text: str) -> 
         ("pid 12 (/usr/bin/python3.11 -m /x/tool --fast)", "pid 12 tool"),
         ("pid 12 (python3 -c import a/b)", "pid 12 python3"), ("pid 12 (bash)", "pid 12 bash"),
         ("pid 12 (node -x)", "pid 12 node"), ("pid 12 (a)\nb)", "pid 12 a)"), ("pid 12 ( )", "pid 12 unknown"),
-        ("pid 12 (sh run -c)", "pid 12 run"), ("by pid 12 (a)", "by pid 12 (a)"),
+        ("pid 12 (sh run -c)", "pid 12 run"), ("pid 12 (shX run)", "pid 12 shX"), ("by pid 12 (a)", "by pid 12 (a)"),
     ],
 )  # fmt: skip
 def test_an_owner_is_named_by_its_program(who: str, short: str) -> None:
@@ -163,6 +165,27 @@ def test_holding_again_lets_the_first_lock_go(tmp_path: Path) -> None:
 
     assert (owners.is_held(tmp_path / "first"), owners.is_held(lock)) == (False, True)
     owners.drop(lock)
+
+
+def test_a_lock_that_appears_in_between_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(Path, "unlink", lambda _self, *, missing_ok: missing_ok)
+
+    with pytest.raises(FileExistsError):
+        owners.hold(tmp_path / "lock")
+    assert tmp_path / "lock" not in owners._held
+
+
+def test_a_fork_lets_the_locks_of_its_parent_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    held = {tmp_path: handle}
+    monkeypatch.setattr(owners, "_held", held)
+    owners.Owner.current()
+    owners._forget()
+
+    assert (held, owners._process.cache_info().currsize) == ({}, 0)
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(handle)
 
 
 def test_what_is_no_plain_file_is_no_lock(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_an_id_is_either_plain_or_refused(text: str) -> None:
 
 
 def test_an_unknown_lease_is_named_with_the_way_to_see_all(book: LeaseBook) -> None:
-    with pytest.raises(LeaseNotFoundError, match=r"'nothing'; 'invoke ports\.list' shows all"):
+    with pytest.raises(LeaseNotFoundError, match=r"'nothing'; list all leases \('invoke ports\.list'\)"):
         book.find("nothing")
 
 
