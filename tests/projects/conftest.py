@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from stackyard._util import process
+from stackyard.cleanup import removal
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.project.environments import Environment
@@ -89,8 +90,10 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def book(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> LeaseBook:
-    """Return a lease book of this test alone."""
+def book(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeaseBook]:
+    """Give a lease book of this test alone; what a failed test leaves under its leases is removed."""
     state = tmp_path_factory.mktemp("state")
     state.chmod(0o700)
-    return open_book(Settings.load({"STACKYARD_STATE_DIR": str(state)}), engine)
+    made = open_book(Settings.load({"STACKYARD_STATE_DIR": str(state)}), engine)
+    yield made
+    removal.sweep(made, engine, everything=True)

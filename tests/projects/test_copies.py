@@ -64,6 +64,13 @@ def answers(address: Address) -> bool:
         return bool(reply.read() == b"box")
 
 
+def forget_images(project: Project) -> None:
+    """Remove the images that the copies were built with: this checkout is of one test alone."""
+    listed = ["docker", "images", "--quiet", f"stackyard-copy/{copies.Origin.of(project).name}"]
+    if images := process.run(listed, deadline=30).stdout.split():
+        process.run(["docker", "image", "rm", "--force", *images], deadline=60)
+
+
 def of_copies(engine: Engine, book: LeaseBook) -> list[Any]:
     return engine.everything([f"{HOST_LABEL}={book.host}", COPY_LABEL])
 
@@ -84,6 +91,7 @@ def test_two_copies_run_beside_the_user_s_own_and_leave_nothing(
         assert all(map(answers, everywhere))
         removals = list(threads.map(lambda copy: copy.down(), pair))
 
+    forget_images(found)
     assert [item for removal in removals for item in removal.left] == []
     assert of_copies(engine, book) == []
     assert book.leases() == []
