@@ -73,7 +73,7 @@ def ci(session: nox.Session) -> int:
     code = _platform("ci", session.posargs) or _platform("alpine-test", session.posargs)
     if code:
         return code
-    session.run(PYTHON, "-m", "invoke", "verify.all")
+    sessions.run_module(session, "invoke", "verify.all")
     projects(session)
     integration(session)
     _faults(session, "-m", "core")
@@ -133,7 +133,7 @@ def _faults(session: nox.Session, *words: str) -> None:
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def verify(session: nox.Session) -> None:
     """Check Dockerfiles, images, the Compose model and a running stack, of both flavours; docs/checks.md explains."""
-    session.run(PYTHON, "-m", "invoke", "verify.all", *session.posargs)
+    sessions.run_module(session, "invoke", "verify.all", *session.posargs)
 
 
 @sessions.session(default=False, tags=["gate"], venv_backend="uv|venv", reuse_venv=True)
@@ -153,7 +153,7 @@ def browser(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["gate"])
 def bare(session: nox.Session) -> None:
     """Run the README's commands on a bare Debian: `-- --full` runs both, `-- --month-later` offers newer packages."""
-    session.run(PYTHON, "-m", "tests.bare", *session.posargs)
+    sessions.run_module(session, "tests.bare", *session.posargs)
 
 
 @sessions.session(default=False, tags=["build server"])
@@ -176,13 +176,13 @@ def matrix(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
     """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
-    session.run(PYTHON, "-m", "stackyard.cli.benchmarks", *session.posargs)
+    sessions.run_module(session, "stackyard.cli.benchmarks", *session.posargs)
 
 
 @sessions.session(default=False, tags=["gate"])
 def mutants(session: nox.Session) -> None:
     """Change the code in small ways and see whether a unit test fails: `-- [MODULE…] [--report]`; hours without one."""
-    session.run(PYTHON, "-m", "tests.mutants", *session.posargs)
+    sessions.run_module(session, "tests.mutants", *session.posargs)
 
 
 def _tool(name: str) -> str:
@@ -202,7 +202,7 @@ def _pytest(session: nox.Session, name: str, *words: str) -> None:
     own = _words(session)
     words = (*payload.folder(Path.cwd(), f"tests/{name}", own), *words)
     try:
-        session.run(PYTHON, "-m", "pytest", *words, f"--junit-xml=reports/junit-{name}.xml", *own)
+        sessions.run_module(session, "pytest", *words, f"--junit-xml=reports/junit-{name}.xml", *own)
     except CommandFailed as failure:
         code, line = payload.verdict(failure.return_code or 1)
         if line:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from stackyard.cli.sessions import words
 from stackyard.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHECKOUT = Path(__file__).parents[2]
 NOXFILE = CHECKOUT / "noxfile.py"
@@ -48,6 +50,10 @@ def late(session):
 @sessions.session()
 def command(session):
     session.run(sys.executable, "-c", "raise SystemExit(7)")
+
+@sessions.session()
+def cleaning(session):
+    sessions.run_module(session, "cleaning")
 
 @sessions.session()
 def broken(session):
@@ -114,6 +120,42 @@ def test_sessions_that_run_in_parallel_still_fail(project: Path) -> None:
     assert (
         run(project, "-m", "stackyard.cli.sessions", "--no-engine", "-j", "2", "-s", "good", "engine").returncode == 1
     )
+
+
+CLEANING = """
+import pathlib, time
+try:
+    pathlib.Path("began").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # longer than the half a second that nox gives by itself
+    pathlib.Path("cleaned").touch()
+    raise
+"""
+
+
+@pytest.mark.parametrize(("sent", "codes"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, -signal.SIGINT})])
+def test_what_a_session_runs_may_clean_up_before_an_interrupted_nox_ends(
+    project: Path, sent: signal.Signals, codes: set[int]
+) -> None:
+    project.joinpath("cleaning.py").write_text(CLEANING)
+    words = [sys.executable, "-m", "stackyard.cli.sessions", "--no-engine", "-s", "cleaning"]
+    env = {"PATH": os.defpath, "HOME": str(project)}
+    with subprocess.Popen(words, cwd=project, env=env, start_new_session=True, stderr=subprocess.PIPE) as nox:  # noqa: S603 - our own
+        until(project.joinpath("began").exists)
+        # Ctrl-C on a terminal reaches all its programs, SIGTERM the one that it is sent to
+        os.killpg(nox.pid, sent) if sent == signal.SIGINT else nox.send_signal(sent)
+        nox.communicate(timeout=60)
+
+    assert nox.returncode in codes
+    assert project.joinpath("cleaned").exists()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_python_without_stackyard_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

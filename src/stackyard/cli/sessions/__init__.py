@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INSIDE: Final = "STACKYARD_NOX_INSIDE"  # holds the id of the process that already reports our exit codes
+CLEAN_UP: Final = 60.0  # seconds that an interrupted program has to remove what it started
 _codes: list[int] = []
 
 
@@ -43,6 +44,11 @@ def session(**options: Any) -> Callable[[Callable[[nox.Session], int | None]], C
         return nox.session(**options)(_noting(function))
 
     return decorate
+
+
+def run_module(running: nox.Session, *words: str) -> None:
+    """Run ``python -m`` *words*, and let it clean up when it is interrupted; nox itself gives it half a second."""
+    running.run(sys.executable, "-m", *words, interrupt_timeout=CLEAN_UP, terminate_timeout=CLEAN_UP)
 
 
 def _noting(function: Callable[[nox.Session], int | None]) -> Callable[[nox.Session], None]:

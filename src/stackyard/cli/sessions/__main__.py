@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +70,8 @@ def run(nox_words: Sequence[str]) -> int:
     sys.argv = ["nox", *nox_words]
     os.environ[sessions.INSIDE] = str(os.getpid())
     sessions.forget()
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt(terminated))
     try:
         nox_main()
     except SystemExit as end:
@@ -78,7 +81,17 @@ def run(nox_words: Sequence[str]) -> int:
     if isinstance(code, str):
         print(code, file=sys.stderr, flush=True)
         code = 1
-    return sessions.exit_code(code or 0)
+    return TERMINATED if terminated.is_set() else sessions.exit_code(code or 0)
+
+
+def _interrupt(terminated: threading.Event) -> None:
+    """Let what a session runs end as after Ctrl-C, so that it removes what it started; by itself nox would leave it."""
+    import psutil
+
+    for child in psutil.Process().children():
+        child.send_signal(signal.SIGINT)
+    terminated.set()
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
