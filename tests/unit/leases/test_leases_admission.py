@@ -48,9 +48,9 @@ def test_leases_book_memory_until_none_is_left(book: LeaseBook, hungry: Surround
 
     assert str(caught.value) == (
         "no memory for another stack of test, which books 286 MiB: 3 leases have booked 858 MiB of 858 MiB (90% "
-        "of all), 954 MiB are available, 858 MiB of them for stacks that are starting. Next: end other stacks "
-        "(invoke ports.list, "
-        "invoke cleanup.stale), wait (--queue-timeout 5m), or start it anyway (--force)"
+        "of all), 954 MiB are available, 858 MiB of them for stacks that are starting. Next: list all leases "
+        "('invoke ports.list') and end some, remove stale stacks ('invoke cleanup.stale'), wait (--queue-timeout 5m), "
+        "or start it anyway (--force)"
     )
     book.release(held[0])
     assert book.acquire(hungry).memory_mb == 300
