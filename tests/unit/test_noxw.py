@@ -210,6 +210,14 @@ def test_nox_of_the_environment_checks_its_words_beside_noxw_only(tree: Path, fo
     assert os.access(tree / ".venv/bin/nox", os.X_OK)
 
 
+def test_the_console_program_is_in_the_environment(tree: Path) -> None:
+    noxw(tree, "-s", "lint")
+
+    program = tree / ".venv/bin/stackyard"
+    assert program.read_text().startswith(f"#!{tree}/.venv/bin/python -P\nfrom stackyard.cli.console import main")
+    assert os.access(program, os.X_OK)
+
+
 def test_a_folder_that_is_no_environment_is_left_alone(tree: Path) -> None:
     (tree / ".venv").mkdir()
     (tree / ".venv/thesis.txt").write_text("years of work")

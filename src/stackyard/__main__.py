@@ -1,0 +1,5 @@
+"""``python -m stackyard``: the console program."""
+
+from stackyard.cli.console import main
+
+main()
