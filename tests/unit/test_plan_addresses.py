@@ -36,6 +36,19 @@ def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) 
     assert [item.shown for item in addresses(model, model)] == [shown]
 
 
+@pytest.mark.parametrize(
+    ("target", "protocol", "shown"),
+    [
+        (3000, "tcp", "http://127.0.0.1:1"),
+        (5432, "tcp", "127.0.0.1:1"),
+        (6379, "tcp", "127.0.0.1:1"),
+        (53, "udp", "127.0.0.1:1"),
+    ],
+)
+def test_only_a_port_that_may_speak_http_is_shown_as_a_link(target: int, protocol: str, shown: str) -> None:
+    assert Address(service="x", target=target, protocol=protocol, host="127.0.0.1", port=1).shown == shown
+
+
 def test_variables_name_service_and_port() -> None:
     def at(service: str, target: int, protocol: str, port: int) -> Address:
         return Address(service=service, target=target, protocol=protocol, host="127.0.0.1", port=port)

@@ -22,7 +22,7 @@ from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer
 from stackyard.probes.proof import Proof, growing, one_line
 from stackyard.probes.rules import Rule
-from stackyard.probes.wanted_ports import Port
+from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

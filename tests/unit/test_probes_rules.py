@@ -11,7 +11,7 @@ from stackyard.errors import UsageError
 from stackyard.probes.hints import Hint, parse_hints
 from stackyard.probes.products import PRODUCTS
 from stackyard.probes.rules import ImageFacts, Rule, choose, conditions, rules_for
-from stackyard.probes.wanted_ports import Port
+from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import published_ports
+from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,8 +42,8 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """What a person uses: a link for TCP, else host and port."""
-        return f"http://{self.where}" if self.protocol == "tcp" else self.where
+        """What a person uses: a link where HTTP may be spoken, else host and port."""
+        return f"http://{self.where}" if Port(self.target, self.protocol).may_be_http else self.where
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Place
     from stackyard.probes.rules import Rule
-    from stackyard.probes.wanted_ports import Port
+    from stackyard.project.spoken_ports import Port
 
 T = TypeVar("T")
 QUICK: Final = 0.02  # seconds between two tries to connect

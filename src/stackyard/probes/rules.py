@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stackyard._util.durations import parsed
 from stackyard.docker.answers import Part
 from stackyard.probes.products import ends_by_itself, product_of
-from stackyard.probes.wanted_ports import Port, exposed_ports, published_ports
 from stackyard.project.model import copies_of
+from stackyard.project.spoken_ports import Port, exposed_ports, published_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
