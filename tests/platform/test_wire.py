@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -74,6 +75,15 @@ def _connect(stack: Stack) -> Iterator[Wire]:
 
 def _get(wire: Wire, path: str = "/healthz", *headers: str, method: str = "GET") -> str:
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {wire.host}", *headers, "", ""])
+
+
+def test_the_server_keeps_an_idle_connection_longer_than_clients_do(wire: Wire) -> None:
+    wire.send(_get(wire))
+    assert wire.answer()[0] == 200
+    time.sleep(5.5)  # httpx and others give up an idle connection after 5 s
+
+    wire.send(_get(wire))
+    assert wire.answer()[0] == 200
 
 
 def test_requests_sent_without_waiting_are_answered_in_order(wire: Wire) -> None:

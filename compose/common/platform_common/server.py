@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("platform")
 
+KEEP_ALIVE: Final = 75  # seconds; longer than clients keep an idle connection, or their next request meets its end
 STOP_LIMIT: Final = 1  # seconds for requests that are being answered
 UNREAD_LIMIT: Final = 30_000  # ms until a client that takes no data is cut off
 MESSAGE_LIMIT: Final = 256 * 1024  # bytes of a WebSocket message; beyond, the connection is cut while it arrives
@@ -50,6 +51,7 @@ def serve(name: str, build: Callable[[Settings], ASGIApp]) -> int:
         build(settings), loop="asyncio", http="httptools", ws="websockets-sansio", ws_max_size=MESSAGE_LIMIT,
         ws_per_message_deflate=False, lifespan="on", interface="asgi3", log_config=None, log_level="warning",
         access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=STOP_LIMIT,
+        timeout_keep_alive=KEEP_ALIVE,
     )  # fmt: skip
     # uvicorn raises the signal again when it has stopped
     signal.signal(signal.SIGTERM, lambda *_: None)
