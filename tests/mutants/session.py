@@ -63,17 +63,12 @@ class Collected(PytestRunner):
             hooks.unregister(plugin)
         return 0
 
-    def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
-        """Run *tests*; those without a mutant here, so that what they import is there for every fork."""
-        run = super().run_tests if mutant_name is None else self._alone
-        return run(mutant_name=mutant_name, tests=tests)
-
     def run_forced_fail(self) -> int:
-        """Run all tests, which fail, in a fork."""
-        return run_in_fork(self._alone, mutant_name=None, tests=[])
+        """Run all tests, which fail."""
+        return run_in_fork(self.run_tests, mutant_name=None, tests=[])
 
-    def _alone(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
-        """Run *tests* without a word and with temporary files of their own."""
+    def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        """Run *tests* in a fork, without a word and with temporary files of their own."""
         quiet = sys.stdout, sys.stderr  # mutmut's; pytest replaces them, and fails a test in which one is left open
         folder = tempfile.mkdtemp()
         os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
@@ -92,12 +87,11 @@ class Forks(ForkRunner):
         self._tests = Collected()
         super().__init__(max_workers=workers, test_runner=self._tests)
 
-    def startup(self) -> None:
-        """Try what is no mutant first: every test must pass in a fork."""
-        super().startup()
+    def run_clean_tests(self, tests: Iterable[str]) -> int:
+        """Try what is no mutant: every test must pass in a fork, in which nothing is changed."""
+        del tests  # all of them; mutmut names none
         self.submit("no.mutant__mutmut_0", list(self._tests.list_all_tests().ids), 600, 600)
-        if self.wait_for_result().exit_code:
-            sys.exit("a test fails in a fork though nothing is changed")
+        return self.wait_for_result().exit_code
 
 
 if __name__ == "__main__":

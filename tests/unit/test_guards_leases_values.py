@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from stackyard.errors import UsageError
+from stackyard.errors import BookError, UsageError
 from stackyard.leases import columns, names, owners, records
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease, Survivor
@@ -235,6 +236,8 @@ def test_a_lost_lease_is_read_from_labels_and_from_variables() -> None:
         ({"parallel_id": "A B"}, replace(SURVIVOR, parallel_id=None)),
         ({"parallel_id": "-", "name": "old"}, replace(SURVIVOR, parallel_id="old")),
         ({"memory_mb": "-"}, replace(SURVIVOR, memory_mb=0)), ({"memory_mb": "-5"}, replace(SURVIVOR, memory_mb=0)),
+        ({"subnet": "10.214.0.0/28,10.214.0.16/28"}, replace(SURVIVOR, subnet="10.214.0.0/28,10.214.0.16/28")),
+        ({"subnet": "10.214.0.0/28,x"}, None),
         ({"owner": "-"}, None), ({"owner": "x"}, None), ({"ports": "-"}, None), ({"ports": "x:1"}, None),
         ({"ports": "postgres:11000,redis:11001,backend:11002"}, None), ({"subnet": "-"}, None),
         ({"subnet": "10.214.0.1/28"}, None), ({"lease": "-"}, None), ({"lease": "../x"}, None),
@@ -353,6 +356,38 @@ def test_only_a_service_of_the_platform_has_a_url(monkeypatch: pytest.MonkeyPatc
     assert [lease_of().url(name) for name in records.SERVICES] == list(records.SERVICES)
     with pytest.raises(UsageError, match=r"no service 'other' in the platform; known: postgres, redis, backend, auth"):
         lease_of().url("other")
+
+
+WHOLE = (
+    "COMPOSE_PROJECT_NAME=p\nSTACKYARD_LEASE=1f0c9b3e\nSTACKYARD_PORTS=a\nSTACKYARD_SUBNET=b\n"
+    "STACKYARD_ALLOWED_ORIGIN=c\n" + "".join(f"STACKYARD_{name.upper()}_URL=u\n" for name in records.SERVICES)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "No such file or directory"), ("no line\n", "has a line that is not NAME=value"),
+        (WHOLE.replace("STACKYARD_ALLOWED_ORIGIN=c\n", ""), "has no STACKYARD_ALLOWED_ORIGIN"),
+        (WHOLE.replace("=c", "="), "has no STACKYARD_ALLOWED_ORIGIN"), ("A=1\n", "has no COMPOSE_PROJECT_NAME"),
+        (WHOLE.replace("1f0c9b3e", "f" * 60), f"belongs to another lease, {'f' * 40!r}"),
+    ],
+)  # fmt: skip
+def test_a_damaged_env_file_says_what_is_wrong_with_it(tmp_path: Path, text: str | None, why: str) -> None:
+    lease = lease_of(directory=tmp_path)
+    if text is not None:
+        (tmp_path / "env").write_text(text)
+
+    with pytest.raises(BookError, match=rf"{re.escape(str(lease.env_file))}.*\b{re.escape(why)}(?!f)"):
+        lease.variables()
+    (tmp_path / "env").write_text(WHOLE)
+    assert lease.variables()["STACKYARD_AUTH_URL"] == "u"
+
+
+def test_an_error_without_a_reason_of_its_own_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records.disk, "read", Mock(side_effect=OSError("odd")))  # type: ignore[attr-defined]
+    with pytest.raises(BookError, match="odd"):
+        lease_of().variables()
 
 
 ROW = (
