@@ -523,7 +523,7 @@ def test_an_id_follows_its_rule_and_a_wrong_one_is_shown_short() -> None:
     for wrong in ("", "-a", "A", "x" * 41, None, 5):
         with pytest.raises(UsageError, match=r"^a name must be 1 to 40 of a-z, 0-9"):
             names.check_id("a name", wrong)
-    with pytest.raises(UsageError, match=rf"got {'.' * 60}$"):
+    with pytest.raises(UsageError, match=r"got 'X{58}'$"):
         names.check_id("a name", "X" * 58)
     with pytest.raises(UsageError, match=r"got 'X{56}\.\.\.$"):
         names.check_id("a name", "X" * 59)
