@@ -38,29 +38,12 @@ SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
 # Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
-# The tests of each module of leases, besides those of guards; every test of a book passes through many modules.
-LEASES: Final = {
-    "requests": "book",
-    "owners": "owners",
-    "recovery": "store",
-    "records": "book",
-    "needs": "book",
-    "repair": "damage",
-    "book": "book context",
-    "store": "store",
-    "staging": "staging",
-    "rows": "book",
-    "columns": "rows",
-    "names": "book",
-    "slots": "book",
-    "host_ports": "host_ports",
-    "admission": "admission",
-    "messages": "book",
-    "context": "context",
-    "fair_lock": "fair_lock",
-    "queue": "book",
-    "warm": "warm",
-}
+LEASES: Final = (
+    "requests owners recovery records needs repair book store staging rows columns names slots host_ports admission "
+    "messages context fair_lock queue warm"
+).split()
+# The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
+BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fair_lock"})
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
@@ -68,9 +51,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "leases.files": ("leases/test_leases_staging.py",),
     "stacks.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
-    **{f"leases.{name}": tuple(f"leases/test_leases_{word}.py" for word in words.split())
-       for name, words in LEASES.items()},
-}  # fmt: skip
+    **{f"leases.{name}": (f"leases/test_leases_{name}.py",) * (name in BESIDES) for name in LEASES},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

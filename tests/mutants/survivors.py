@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 FILE: Final = Path(__file__).with_name("survivors.yml")
-_SQL: Final = re.compile(r'"(?:SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|COMMIT|SAVEPOINT|ROLLBACK)\b')
+_SQL: Final = re.compile(r'"(?:(?:SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|COMMIT|SAVEPOINT|ROLLBACK)\b| AND ")')
 _QUOTED: Final = re.compile(r"'[^']*'")  # a text inside a statement; its case counts
 _ENCODING: Final = re.compile(r'\b(?:encoding=|(?:en|de)code\()"(?:ascii|utf-8)"', re.IGNORECASE)
 UNNOTICED: Final = frozenset({"survived", "no tests"})

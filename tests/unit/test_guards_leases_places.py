@@ -308,7 +308,7 @@ def lay_memory(tmp_path: Path, *, group: str = "0::/a/b\n") -> tuple[Path, Path]
     proc, cgroups = tmp_path / "proc", tmp_path / "cg"
     (proc / "self").mkdir(parents=True)
     (cgroups / "a/b").mkdir(parents=True)
-    (proc / "meminfo").write_text("MemTotal: 9765625 kB\nMemFree: 1 kB\nMemAvailable: 4882812 kB\nBuffers: x\n")
+    (proc / "meminfo").write_text("MemTotal: 9765626 kB\nMemFree: 1 kB\nMemAvailable: 4882812 kB\nBuffers: x\n")
     (proc / "self/cgroup").write_text(group)
     return proc, cgroups
 
@@ -344,6 +344,7 @@ def test_the_limit_of_any_control_group_above_counts(tmp_path: Path, place: str)
 @pytest.mark.parametrize(
     ("most", "used", "found"),
     [("max", "3000000", (10 * GB, 4999)), ("10000000000", "0", (10 * GB, 4999)), ("9999000000", "0", (9999, 4999)),
+     ("10000000000", "9000000000", (10 * GB, 4999)), ("5900000", "0", (5, 6)),
      ("5000000", "7000000", (5, 0)), ("5000000", "x", (10 * GB, 4999)), ("5000000", "5500000", (5, 0)),
      ("5000000", "4999999", (5, 1))],
 )  # fmt: skip
@@ -354,6 +355,14 @@ def test_a_limit_counts_only_below_the_hosts_memory_and_is_never_negative(
     limit(cgroups / "a", most, used)
 
     assert admission.host_memory(proc, cgroups) == Memory(*found)
+
+
+def test_the_group_of_a_process_may_have_any_name(tmp_path: Path) -> None:
+    proc, cgroups = lay_memory(tmp_path, group="0::/Xa\n")
+    (cgroups / "Xa").mkdir()
+    limit(cgroups / "Xa", "5000000")
+
+    assert admission.host_memory(proc, cgroups) == Memory(total_mb=5, available_mb=3)
 
 
 def test_a_limit_without_statistics_is_none(tmp_path: Path) -> None:

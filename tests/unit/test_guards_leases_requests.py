@@ -194,24 +194,26 @@ def test_the_same_process_gets_its_own_lease_again_but_not_while_it_starts_it(bo
         ask(book, parallel_id="a", attached=True)
     again = ask(book, parallel_id="a")
     assert (again.id, again.owner.kind) == (first.id, "detached")
+    assert owners.is_held(again.lock) is False
     held = ask(book, environment=DEV, attached=True)
     assert ask(book, environment=DEV, attached=True).id == held.id
 
 
 def test_a_dead_owners_lease_goes_to_who_asks_for_it(book: LeaseBook) -> None:
     dead = Owner(kind="process", boot="gone", pid=1, ticks=1, namespace=1)
-    first = hand(book, ask(book, parallel_id="a"), dead)
+    first = hand(book, ask(book, parallel_id="a"), dead, removing=True)
 
     again = ask(book, parallel_id="a", attached=True)
 
-    assert (again.id, again.owner) == (first.id, Owner.current())
+    assert (again.id, again.owner, again.removing) == (first.id, Owner.current(), False)
     assert again.variables()["STACKYARD_OWNER"] == Owner.current().label()
     assert owners.is_held(again.lock) is True
 
 
 def test_a_detached_stack_stays_detached_unless_its_boot_is_over(book: LeaseBook) -> None:
     first = ask(book, parallel_id="a")
-    assert ask(book, parallel_id="a", attached=True).owner.kind == "detached"
+    again = ask(book, parallel_id="a", attached=True, ttl=50.0, now=100.0)
+    assert (again.owner.kind, again.deadline) == ("detached", 150.0)
     hand(book, first, Owner(kind="detached", boot="gone"))
     assert ask(book, parallel_id="a", attached=True).owner == Owner.current()
 

@@ -118,6 +118,8 @@ def test_a_lease_takes_its_slot_out_of_the_pool_and_gives_it_back_at_the_end(boo
     def slots() -> list[tuple[Any, ...]]:
         return read(book, "SELECT port, idle FROM slots ORDER BY port")
 
+    two = lease_of(book, 1, ports={"web_80_tcp": 11010}, spare=tuple(range(11011, 11020)))
+    assert rows._span(two) == (11010, 11019)
     write(book, lease_of(book, 1), lease_of(book, 2), lease_of(book, 3, slot=None))
     assert slots() == [(11000, 0), (11010, None), (11020, None), (11030, 0)]
     book.transact(lambda db: rows.delete(db, lease_of(book, 2)))
@@ -227,6 +229,39 @@ def test_a_deadline_of_a_made_up_clock_is_not_compared_with_a_real_one() -> None
     assert rows._deadline(made_up, NOW + 60, "b1", NOW + 70) == NOW + 70
 
 
+def test_a_lease_of_two_slots_takes_and_returns_both(book: LeaseBook) -> None:
+    copy = lease_of(book, 1, ports={"web_80_tcp": 11010}, spare=tuple(range(11011, 11021)))
+    write(book, copy)
+    assert read(book, "SELECT port FROM slots WHERE idle IS NULL ORDER BY port") == [(11010,), (11020,)]
+    book.transact(lambda db: rows.rest(db, copy, 50.0))
+    book.transact(lambda db: rows.delete(db, copy))
+    assert read(book, "SELECT port FROM slots WHERE idle IS NULL OR rests_until=50 ORDER BY port") == [
+        (11010,), (11020,),
+    ]  # fmt: skip
+
+
+def test_a_lease_is_read_with_the_end_that_no_clock_moves(book: LeaseBook) -> None:
+    write(book, lease_of(book, 0, deadline=NOW + 60))
+
+    def work(db: Transaction) -> list[float | None]:
+        db.execute("UPDATE clocks SET ends=?", (NOW + 90,))
+        return [lease.deadline for lease in rows.every(db, book.directory)]
+
+    assert book.transact(work) == [NOW + 90]
+
+
+def test_the_edge_between_the_clocks_is_one_of_the_wall() -> None:
+    edge = 1e9
+    for steady, ends, deadline in (
+        (edge, 5.0, NOW + 60),
+        (5.0, edge, NOW + 60),
+        (edge, edge, NOW),
+        (5.0, 6.0, NOW + 1),
+    ):
+        db: Any = SimpleNamespace(moment=SimpleNamespace(wall=NOW, steady=steady, boot="b1"))
+        assert rows._deadline(db, end, "b1", ends) == deadline
+
+
 def test_the_end_of_a_lease_is_noted_on_the_clock_nobody_sets(book: LeaseBook) -> None:
     def work(db: Transaction) -> list[tuple[Any, ...]]:
         db.moment = db.moment._replace(wall=NOW, steady=100.0)
@@ -270,9 +305,14 @@ def recovered(book: LeaseBook, state: str, survivors: Callable[[], list[Survivor
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def said(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(recovery, "warn", lambda _state, text: lines.append(text))
+
+    def warn(state: Path, text: str) -> None:
+        assert state == book.settings.state_dir
+        lines.append(text)
+
+    monkeypatch.setattr(recovery, "warn", warn)
     return lines
 
 
@@ -372,12 +412,24 @@ def test_a_book_from_a_backup_gets_only_leases_that_it_has_never_known(book: Lea
     assert len(said) == 2
 
 
-def test_a_book_without_a_note_of_recovery_is_done(book: LeaseBook) -> None:
-    def work(db: Transaction) -> bool:
+def test_a_book_is_done_when_the_directories_have_been_read(book: LeaseBook) -> None:
+    def work(db: Transaction) -> list[bool]:
+        states = ("due", "stacks", "done")
+        found = []
+        for state in states:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', ?)", (state,))
+            found.append(recovery.is_done(db))
         db.execute("DELETE FROM meta WHERE key='recovery'")
-        return recovery.is_done(db)
+        return [*found, recovery.is_done(db)]
 
-    assert book.transact(work) is True
+    assert book.transact(work) == [False, True, True, True]
+
+
+def test_data_of_an_environment_whose_name_looks_like_an_id_gets_no_deadline(book: LeaseBook, said: list[str]) -> None:
+    found = survivor(0, id="deadbeef", environment="deadbeef", project="stackyard-deadbeef-deadbeef")
+    assert recovered(book, "stacks", lambda: [found]) == "done"
+    assert [(lease.id, lease.deadline) for lease in book.leases()] == [("deadbeef", None)]
+    assert len(said) == 1
 
 
 def env_of(folder: Path, name: str, *, lease: str | None = None, host: str = "h1", text: str = "") -> None:
@@ -424,6 +476,29 @@ def test_a_sound_book_needs_no_repair(book: LeaseBook) -> None:
     assert read(book, "SELECT * FROM slots") == before
     assert read(book, "SELECT * FROM set_aside") == []
     assert read(book, "SELECT value FROM meta WHERE key='recovery'") == [("stacks",)]
+
+
+def test_a_book_with_a_wrong_lease_looks_for_that_lease_again(book: LeaseBook) -> None:
+    write(book, lease_of(book, 0))
+
+    def work(db: Transaction) -> list[tuple[Any, ...]]:
+        db.execute("UPDATE leases SET subnet='x'")
+        repair.mend(db, book.directory, book.settings)
+        return list(db.execute("SELECT value FROM meta WHERE key='recovery'"))
+
+    assert book.transact(work) == [("due",)]
+
+
+def test_of_several_changed_leases_those_that_clash_are_set_aside(book: LeaseBook) -> None:
+    write(book, *(lease_of(book, number) for number in range(4)))
+
+    told = mended(
+        book, "UPDATE leases SET subnet='10.214.0.240/28' WHERE id IN ('00000001', '00000003')",
+        "UPDATE leases SET subnet='10.214.0.0/28' WHERE id='00000002'",
+    )  # fmt: skip
+
+    assert [lease.id for lease in book.leases()] == ["00000000", "00000001"]
+    assert sum("another lease has the same" in line for line in told) == 2
 
 
 def test_a_wrong_lease_is_set_aside_and_its_slot_rests(book: LeaseBook) -> None:
@@ -535,6 +610,9 @@ def test_a_lease_that_was_changed_into_anothers_place_is_set_aside(book: LeaseBo
 
     assert told[0] == f"a row of leases was set aside, see the table set_aside: {why}"
     assert [lease.id for lease in book.leases()][-1:] == [second.id]
+    assert read(book, "SELECT source, reason FROM set_aside") == [("leases", why)]
+    if "env file" not in why:
+        assert len(book.leases()) == 1
 
 
 def test_a_lease_that_was_changed_and_clashes_with_nothing_stays(book: LeaseBook) -> None:
@@ -623,8 +701,10 @@ def test_a_settled_draft_is_the_leases_directory(book: LeaseBook, kind: str, pre
     if prepared:
         draft.prepare()
 
+    secrets = draft.secrets
     draft.settle(lease, Owner.detached())
 
+    assert draft.secrets is secrets or not prepared
     variables = lease.variables()
     assert (variables["A"], variables["STACKYARD_HOST"], variables["STACKYARD_LEASE"]) == ("1", "h1", lease.id)
     assert variables["STACKYARD_OWNER"] == Owner.detached().label()
