@@ -250,16 +250,12 @@ def test_a_lease_is_read_with_the_end_that_no_clock_moves(book: LeaseBook) -> No
     assert book.transact(work) == [NOW + 90]
 
 
-def test_the_edge_between_the_clocks_is_one_of_the_wall() -> None:
-    edge = 1e9
-    for steady, ends, deadline in (
-        (edge, 5.0, NOW + 60),
-        (5.0, edge, NOW + 60),
-        (edge, edge, NOW),
-        (5.0, 6.0, NOW + 1),
-    ):
-        db: Any = SimpleNamespace(moment=SimpleNamespace(wall=NOW, steady=steady, boot="b1"))
-        assert rows._deadline(db, end, "b1", ends) == deadline
+@pytest.mark.parametrize(
+    ("steady", "ends", "deadline"), [(1e9, 5.0, NOW + 60), (5.0, 1e9, NOW + 60), (1e9, 1e9, NOW), (5.0, 6.0, NOW + 1)]
+)
+def test_the_edge_between_the_clocks_is_one_of_the_wall(steady: float, ends: float, deadline: float) -> None:
+    db: Any = SimpleNamespace(moment=SimpleNamespace(wall=NOW, steady=steady, boot="b1"))
+    assert rows._deadline(db, NOW + 60, "b1", ends) == deadline
 
 
 def test_the_end_of_a_lease_is_noted_on_the_clock_nobody_sets(book: LeaseBook) -> None:
