@@ -163,7 +163,10 @@ def hand(book: LeaseBook, lease: Lease, owner: Owner, **change: Any) -> Lease:
 
 @pytest.mark.parametrize(
     ("name", "removing", "error", "words"),
-    [("a", False, StillStartingError, "belongs to"), ("a", True, PoolExhaustedError, "is being removed by")],
+    [
+        ("a", False, StillStartingError, " belongs to pid 1"),
+        ("a", True, PoolExhaustedError, " is being removed by pid 1"),
+    ],
 )
 def test_a_lease_that_a_living_process_has_is_waited_for(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str, removing: bool, error: type[Exception], words: str
