@@ -318,10 +318,21 @@ def test_a_lease_whose_book_is_lost_in_the_same_moment_leaves_no_directory(book:
     assert [path.name for path in book.directory.iterdir()] == []
 
 
+def test_a_block_that_another_lease_has_is_refused_with_its_name(book: LeaseBook) -> None:
+    first = ask(book, fixed="only")
+    with pytest.raises(PoolExhaustedError, match=rf"port 11934 is leased to lease {first.id} of test"):
+        ask(book, fixed="only")
+
+
+def test_places_in_front_are_left_to_those_who_wait(book: LeaseBook) -> None:
+    assert [ask(book, ahead=1).slot, ask(book).slot] == [1, 0]
+
+
 def test_a_full_pool_names_its_holders(book: LeaseBook) -> None:
-    for _ in range(4):
+    ask(book, ttl=5.0, now=Clock().now - 10)
+    for _ in range(3):
         ask(book)
-    with pytest.raises(PoolExhaustedError, match=r"4 of 4 slots are leased \(0 of them stale\)"):
+    with pytest.raises(PoolExhaustedError, match=r"4 of 4 slots are leased \(1 of them stale\)"):
         ask(book)
     with pytest.raises(PoolExhaustedError, match=r"requests ahead in the queue: 3; held"):
         ask(book, ahead=3)
@@ -374,6 +385,37 @@ def test_a_slot_that_something_else_uses_is_passed_over_and_counted(book: LeaseB
         return found.place().slot, found.busy, found.resting
 
     assert search(book, work, ground) == (1, 1, 0)
+
+
+def test_every_slot_passed_over_is_counted(book: LeaseBook) -> None:
+    def work(found: Search) -> tuple[int | None, int, int]:
+        found.db.execute("UPDATE slots SET rests_until=? WHERE port < 12000", (found.db.moment.wall + 1,))
+        return found.place().slot, found.busy, found.resting
+
+    used = GROUND._replace(taken_ports=frozenset({11000, 11010}))
+    assert search(book, lambda found: (found.place().slot, found.busy, found.resting), used) == (2, 2, 0)
+    assert search(book, work) == (2, 0, 2)
+
+
+def test_networks_of_a_copy_share_no_address_with_others(book: LeaseBook) -> None:
+    def subnet(prefixes: tuple[int, ...], *used: str) -> str:
+        networks = tuple(span(IPv4Network(text)) for text in used)
+        ground = GROUND._replace(networks=networks)
+        return str(search(book, lambda found: found.place(needs=Needs(prefixes=prefixes)).subnet, ground))
+
+    assert subnet((28,), "10.214.0.16/32") == "10.214.0.0/28"
+    assert subnet((28,), "10.214.0.15/32") == "10.214.0.16/28"
+    assert subnet((28,) * 4) == "10.214.0.0/28,10.214.0.16/28,10.214.0.32/28,10.214.0.48/28"
+    with pytest.raises(SubnetsExhaustedError):
+        subnet((31,) * 33)
+    ask(book, needs=Needs(prefixes=(27,)))
+    assert search(book, placed()).subnet == "10.214.0.32/28"
+    pairs: list[tuple[tuple[int, int], tuple[int, int]]] = [
+        ((0, 15), (15, 20)),
+        ((15, 20), (0, 15)),
+        ((0, 9), (10, 15)),
+    ]
+    assert [slots._overlap(one, [other]) for one, other in pairs] == [True, True, False]
 
 
 def test_a_slot_that_rests_is_passed_over_until_its_time_has_come(book: LeaseBook) -> None:

@@ -750,6 +750,7 @@ def handles(tmp_path: Path) -> Iterator[list[int]]:
 
 def test_locked_bytes_are_counted_and_let_go(handles: list[int]) -> None:
     first, second, third = handles
+    os.lseek(first, 100, os.SEEK_SET)
     assert [fair_lock.lock(first, number) for number in (5, 7, 9, 1 << 40)] == [True] * 4
     assert fair_lock.lock(second, 9) is False
     assert fair_lock.lock(second, 10) is True
@@ -761,6 +762,14 @@ def test_locked_bytes_are_counted_and_let_go(handles: list[int]) -> None:
     assert [fair_lock.count(third, 0, 100), fair_lock.count(third, 0, 1 << 41)] == [3, 3]
     fair_lock.unlock(first)
     assert fair_lock.count(third, 0, 1 << 41) == 1
+
+
+def test_every_byte_is_let_go_wherever_the_file_is_read(handles: list[int]) -> None:
+    os.lseek(handles[0], 100, os.SEEK_SET)
+    fair_lock.lock(handles[0], 0)
+    assert fair_lock.count(handles[1], 0, 1) == 1
+    fair_lock.unlock(handles[0])
+    assert fair_lock.count(handles[1], 0, 1000) == 0
 
 
 def test_a_lock_on_many_bytes_counts_once(handles: list[int]) -> None:

@@ -141,6 +141,6 @@ def lock_holder(path: Path) -> str:
     with open("/proc/locks", encoding="ascii") as table:  # noqa: PTH123 - not a file of ours
         for line in table:
             words = line.split()
-            if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+            if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
                 return f"pid {words[4]} ({owners.command_line(int(words[4]))})"
     return "a process that has let go by now"
