@@ -621,6 +621,7 @@ def test_who_waits_is_counted_and_the_dead_are_forgotten(book: LeaseBook) -> Non
             (5, "pool", hidden, now - queue.SILENCE), (6, "pool", hidden, now - queue.SILENCE + 1),
             (7, "block:x", me, now), (8, "pool", me, now), (9, "pool", hidden, now + queue.SILENCE + 1),
             (10, "pool", hidden, now + queue.SILENCE),
+            (11, "pool", replace(hidden, boot="gone"), now),
         ]  # fmt: skip
         db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?)", [(*row[:2], row[2].label(), row[3]) for row in waiting])
         counts = [queue.ahead(db, "pool", 8), queue.ahead(db, "pool", 1), queue.ahead(db, "pool", None)]
