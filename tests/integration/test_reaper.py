@@ -276,20 +276,19 @@ def test_it_ends_when_its_state_directory_is_deleted(yard: Yard, tmp_path: Path)
 
 
 def test_it_keeps_no_pipe_of_its_starter_open(yard: Yard) -> None:
-    script = RUN.replace("time.sleep(600)", "stack.down()")
-    child = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )  # fmt: skip
-    began = time.monotonic()
-    child.communicate(timeout=30)
-    ended = time.monotonic() - began
+    ) as child:  # fmt: skip
+        yard.started(child)
+        pipes = {Path(f"/proc/{child.pid}/fd/{number}").readlink() for number in range(3)}
+        held = {path.readlink() for path in Path(f"/proc/{yard.pid}/fd").iterdir()}
+        apart = os.getsid(yard.pid) != os.getsid(child.pid)
+        child.kill()
 
-    assert child.returncode == 0
-    assert yard.post.is_taken()  # it lingers, yet the pipes have been closed
-    assert ended < 30
-    with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)
+    assert len(pipes) == 3
+    assert not pipes & held
+    assert apart
 
 
 def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
