@@ -49,7 +49,8 @@ def invoke(tmp_path: Path) -> Iterator[list[str]]:
     """Type commands in a state directory of their own; what is left in the end is removed."""
     words = [sys.executable, "-m", "invoke", "-r", str(advice.ROOT)]
     yield words
-    for end in (["env.pool", "--size", "0"], ["cleanup.all", "--yes"], ["reaper.stop"]):
+    dev = ["env.down", "--environment", "dev", "--volumes", "--yes"]  # nothing else removes the data that it keeps
+    for end in (["env.pool", "--size", "0"], dev, ["cleanup.all", "--yes"], ["reaper.stop"]):
         process.run([*words, *end], deadline=DEADLINE, env=environment(tmp_path), check=False)
 
 
