@@ -46,7 +46,9 @@ def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) 
     ],
 )
 def test_only_a_port_that_may_speak_http_is_shown_as_a_link(target: int, protocol: str, shown: str) -> None:
-    assert Address(service="x", target=target, protocol=protocol, host="127.0.0.1", port=1).shown == shown
+    address = Address(service="x", target=target, protocol=protocol, host="127.0.0.1", port=1)
+
+    assert (address.shown, address.url) == (shown, shown if shown.startswith("http") else None)
 
 
 def test_variables_name_service_and_port() -> None:

@@ -114,7 +114,7 @@ def _addressed(copy: Copy) -> list[str]:
 
 
 def _ports(copy: Copy) -> list[dict[str, Any]]:
-    return [{**item.to_json(), "url": item.shown if item.protocol == "tcp" else None} for item in copy.addresses]
+    return [{**item.to_json(), "url": item.url} for item in copy.addresses]
 
 
 def _shown(lease: Lease) -> dict[str, Any]:

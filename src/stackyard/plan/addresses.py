@@ -41,9 +41,14 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def url(self) -> str | None:
+        """The link, where HTTP may be spoken."""
+        return f"http://{self.where}" if Port(self.target, self.protocol).may_be_http else None
+
+    @property
     def shown(self) -> str:
-        """What a person uses: a link where HTTP may be spoken, else host and port."""
-        return f"http://{self.where}" if Port(self.target, self.protocol).may_be_http else self.where
+        """What a person uses: the link, else host and port."""
+        return self.url or self.where
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
