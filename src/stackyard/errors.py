@@ -105,6 +105,11 @@ class CommandError(EngineError):
         self.returncode = returncode
         self.output = output
 
+    @property
+    def lines(self) -> list[str]:
+        """The output's lines that are not empty, without the white space around them."""
+        return [line.strip() for line in self.output.splitlines() if line.strip()]
+
     def __str__(self) -> str:
         import shlex
 

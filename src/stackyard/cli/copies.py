@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,8 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, check_count, identity
+from stackyard.cli.common import answer, identity
+from stackyard.cli.endings import until
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
 from stackyard.errors import LeaseNotFoundError, LeftoversError, UsageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from invoke.tasks import Task
 
     from stackyard.cleanup.removal import Removal
+    from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
@@ -42,23 +43,30 @@ STARTING: Final = {"name": NEW_NAME, "file": FILE, "profile": PROFILE, "timeout"
 
 
 @contextlib.contextmanager
+def _opened() -> Iterator[tuple[LeaseBook, Engine]]:
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+
+    with Engine() as engine:
+        yield open_book(None, engine), engine
+
+
+@contextlib.contextmanager
 def _started(
     name: str, file: Sequence[str] | None, profile: Sequence[str] | None, timeout: str, ttl: float | None,
     wait: str = "",
 ) -> Iterator[Copy]:  # fmt: skip
     """Give a `with` block a ready copy of the project in this folder; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.project import Project
     from stackyard.stacks import copies
 
     deadline = seconds("--timeout", timeout) if timeout else copies.DEADLINE
     patience = seconds("--queue-timeout", wait) if wait else None
     project = Project.find(Path.cwd(), files=file or (), profiles=profile or ())
-    with Engine() as engine:
+    with _opened() as (book, engine):
         yield copies.start(
-            project, open_book(None, engine), engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
+            project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
             progress=_tell,
         )  # fmt: skip
 
@@ -89,22 +97,14 @@ def up(
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
     from stackyard._util.durations import seconds
-
-    lifetime = seconds("--ttl", ttl) if ttl else HOUR
-    with _orderly(), _started(name, file, profile, timeout, lifetime, queue_timeout) as copy:
-        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
-        lines = [*_addressed(copy), "", f"{took}; {_ending(copy.lease)}", f"'{_down(copy.lease)}' removes it"]
-        content = {**_shown(copy.lease), "seconds": copy.seconds, "ports": _ports(copy)}
-        answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
-
-
-@contextlib.contextmanager
-def _orderly() -> Iterator[None]:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: what was started is removed first."""
     from stackyard.cli.flows import orderly_end
 
-    with orderly_end():
-        yield
+    lifetime = seconds("--ttl", ttl) if ttl else HOUR
+    with orderly_end(), _started(name, file, profile, timeout, lifetime, queue_timeout) as copy:
+        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
+        lines = [*_addressed(copy), "", f"{took}; {until(copy.lease)}", f"'{_down(copy.lease)}' removes it"]
+        content = {**_shown(copy.lease), "seconds": copy.seconds, "ports": _ports(copy)}
+        answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
 
 
 def _addressed(copy: Copy) -> list[str]:
@@ -119,15 +119,6 @@ def _ports(copy: Copy) -> list[dict[str, Any]]:
 
 def _shown(lease: Lease) -> dict[str, Any]:
     return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
-
-
-def _ending(lease: Lease) -> str:
-    from stackyard._util.durations import said
-
-    if lease.deadline is None:
-        return f"stays as long as {lease.owner.describe()}"
-    left = max(lease.deadline - time.time(), 0.0)
-    return f"stays until {time.strftime('%H:%M', time.localtime(lease.deadline))} ({said(round(left / 60) * 60 or 1)})"
 
 
 def _down(lease: Lease) -> str:
@@ -170,12 +161,9 @@ def _chosen(book: LeaseBook, name: str) -> Lease:
 
 @contextlib.contextmanager
 def _attached(name: str) -> Iterator[Copy]:
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.stacks.copies import Copy
 
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with _opened() as (book, engine):
         yield Copy(_chosen(book, name), book, engine)
 
 
@@ -197,14 +185,11 @@ def _stack(copy: Copy) -> Stack:
 )
 def down(_c: Context, name: str = "", all: bool = False, graceful: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
     """Remove a copy with its containers, networks and volumes; needs none of the project's files."""
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.stacks.copies import Copy
 
     if name and all:
         raise UsageError("--all removes every copy of the project; leave --all or the name out")
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with _opened() as (book, engine):
         leases = _copies(book) if all else [_chosen(book, name)]
         done = [Copy(lease, book, engine).down(graceful=graceful) for lease in leases]
     _removed(leases, done, as_json=json)
@@ -233,16 +218,13 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], *, as_json: bool)
 def ps(_c: Context, name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
     """List the copies of this folder's project, or the services of one."""
     from stackyard._util.tables import table
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
 
     if name:
         _services(name, as_json=json)
         return
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with _opened() as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else _copies(book)
-    rows = [[lease.title, lease.checkout, _ending(lease)] for lease in leases]
+    rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
     text = table(rows, ["copy", "project", "until"]) if rows else "no copies are up"
     answer([_shown(lease) for lease in leases], text, as_json=json)
 
@@ -292,12 +274,9 @@ def _variables(copy: Copy) -> dict[str, str]:
     words=["service"],
     many=["service"],
     options={
-        "service": options.SERVICE.but(help="Only this service; may be given more than once. All without it."),
+        **options.LOGS,
         "name": NAME,
-        "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
-        "follow": Option(help="Go on showing new lines until Ctrl-C."),
-        "timestamps": Option(help="Begin each line with its time."),
-        "json": options.JSON,
+        "follow": options.LOGS["follow"].but(short=""),
     },
 )
 def logs(
@@ -310,11 +289,9 @@ def logs(
     json: bool = False,
 ) -> None:
     """Show what the services of a copy wrote, all of them or the ones you name."""
-    from stackyard.cli.env import MOST_LINES, show_logs
+    from stackyard.cli.env import count_lines, show_logs
 
-    if follow and json:
-        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
-    lines = check_count("--tail", tail, most=MOST_LINES)
+    lines = count_lines(tail, follow=follow, json=json)
     with _attached(name) as copy:
         show_logs(_stack(copy), list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
 
@@ -359,9 +336,11 @@ def run(
     graceful: bool = False,
 ) -> None:
     """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
+    from stackyard.cli.flows import orderly_end
+
     if not words:
         raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
-    with _orderly(), _started(name, file, profile, timeout, None) as copy:
+    with orderly_end(), _started(name, file, profile, timeout, None) as copy:
         try:
             code = _payload(list(words), _variables(copy))
         finally:

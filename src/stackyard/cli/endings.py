@@ -18,13 +18,19 @@ DATED: Final = 43200.0  # seconds before the end from which its date is printed 
 def ending(book: LeaseBook, lease: Lease) -> str:
     """Say in one line until when the stack under *lease* stays, and what extends that."""
     if lease.deadline is None:
+        return until(lease)
+    return f"{until(lease)}; 'invoke ports.renew --name {handle(book, lease)} --ttl 4h' extends it"
+
+
+def until(lease: Lease) -> str:
+    """Say in a few words until when the stack under *lease* stays."""
+    if lease.deadline is None:
         return f"stays as long as {lease.owner.describe()}" if _is_run(lease) else "stays until you remove it"
     left = lease.deadline - time.time()
-    extends = f"'invoke ports.renew --name {handle(book, lease)} --ttl 4h' extends it"
     if left <= 0:
-        return f"its time is over since {_length(-left)}; the next clean-up removes it; {extends}"
+        return f"its time is over since {_length(-left)}; the next clean-up removes it"
     day = "%H:%M" if left < DATED else "%Y-%m-%d %H:%M"
-    return f"stays until {time.strftime(day, time.localtime(lease.deadline))} ({_length(left)}); {extends}"
+    return f"stays until {time.strftime(day, time.localtime(lease.deadline))} ({_length(left)})"
 
 
 def remind(book: LeaseBook, lease: Lease) -> None:

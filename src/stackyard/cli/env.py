@@ -100,14 +100,7 @@ def _size(size: int | None) -> str:
     klass=Command,
     words=["service"],
     many=["service"],
-    options={
-        "service": options.SERVICE.but(help="Only this service; may be given more than once. All without it."),
-        "name": options.NAME,
-        "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
-        "follow": Option(help="Go on showing new lines until Ctrl-C.", short="f"),
-        "timestamps": Option(help="Begin each line with its time."),
-        "json": options.JSON,
-    },
+    options=dict(options.LOGS),
 )
 def logs(
     _c: Context,
@@ -119,11 +112,21 @@ def logs(
     json: bool = False,
 ) -> None:
     """Show what the services of a stack wrote, all of them or the ones you name."""
-    if follow and json:
-        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
-    lines = check_count("--tail", tail, most=MOST_LINES)
+    lines = count_lines(tail, follow=follow, json=json)
     with attach(name) as stack:
         show_logs(stack, list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
+
+
+def count_lines(tail: str, *, follow: bool, json: bool) -> int:
+    """
+    Return the number of lines that `--tail` asks for.
+
+    Raises:
+        UsageError: If it is none, or if the lines of `--follow` are wanted as JSON.
+    """
+    if follow and json:
+        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
+    return check_count("--tail", tail, most=MOST_LINES)
 
 
 def show_logs(stack: Stack, chosen: list[str], *, tail: int, follow: bool, timestamps: bool, json: bool) -> None:

@@ -52,3 +52,11 @@ YES: Final = Option(help="Do not ask.", short="y")
 DRY_RUN: Final = Option(help="Only show what would be removed.", short="d", old=("plan", "check-only"))
 SERVICE: Final = Option(help="A service of the stack.", value="SERVICE", short="s")
 FLAVOUR: Final = Option(help="Images to use: debian, alpine or all (default: all).", value="FLAVOUR", short="f")
+LOGS: Final = {
+    "service": SERVICE.but(help="Only this service; may be given more than once. All without it."),
+    "name": NAME,
+    "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
+    "follow": Option(help="Go on showing new lines until Ctrl-C.", short="f"),
+    "timestamps": Option(help="Begin each line with its time."),
+    "json": JSON,
+}

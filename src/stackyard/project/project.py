@@ -152,7 +152,7 @@ def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
     """Return Compose's own words as one line of bad input, or as a missing plugin."""
-    lines = [_NOISE.sub("", line.strip()) for line in error.output.splitlines() if line.strip()]
+    lines = [_NOISE.sub("", line) for line in error.lines]
     text = lines[-1] if lines else str(error)
     if found := _MISSING.search(error.output):
         return _MissingVariableError(found[1], (found[2] or "").strip())

@@ -116,8 +116,7 @@ def _build(
 
 
 def _tail(error: CommandError) -> str:
-    lines = [line.strip() for line in error.output.splitlines() if line.strip()]
-    return "\n  ".join(lines[-12:]) or str(error)
+    return "\n  ".join(error.lines[-12:]) or str(error)
 
 
 def tag(owner: str, service: str) -> str:

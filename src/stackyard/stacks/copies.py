@@ -9,6 +9,7 @@ start that fails says why and removes what it made. A removal needs only the lea
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -97,7 +98,7 @@ class Copy:
         self.engine = engine
         self.seconds = seconds
 
-    @property
+    @functools.cached_property
     def model(self) -> dict[str, Any]:
         """
         The model that it was started from.
@@ -333,5 +334,4 @@ def _trouble(state: ContainerState) -> str:
 def _last_line(error: CommandError) -> str:
     if error.returncode is None:
         return "it was not up when its time was over"
-    lines = [line.strip() for line in error.output.splitlines() if line.strip()]
-    return lines[-1] if lines else str(error)
+    return error.lines[-1] if error.lines else str(error)

@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
 from stackyard.docker.records import Resource
 from stackyard.errors import EngineError, NotReadyError, RefusedError
@@ -195,7 +196,8 @@ class _Wait:
     async def run(self, deadline: float) -> StackReady:
         try:
             async with asyncio.timeout(deadline):
-                await self._supervise()
+                async with task_group() as group:
+                    await self._watch(group)
         except TimeoutError:
             reason = f"not ready after {deadline:.3g} s: {', '.join(self._missing())}"
         except _FailureError as error:
@@ -204,14 +206,6 @@ class _Wait:
             ordered = sorted(self.ready.values(), key=lambda one: one.seconds)
             return StackReady(services=tuple(ordered), seconds=max((one.seconds for one in ordered), default=0.0))
         raise NotReadyError(await self._call(lambda: self._report(reason)))
-
-    async def _supervise(self) -> None:
-        """Watch; raise the first error of whatever runs at the same time."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                await self._watch(group)
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         """Look at all containers after each change until each is ready; start a proof for each that runs."""
