@@ -86,10 +86,7 @@ def lint(session: nox.Session) -> None:
     session.run(PYTHON, "-m", "ruff", "check", *SOURCES)
     session.run(PYTHON, "-m", "ruff", "format", "--check", *SOURCES)
     session.run(_tool("hadolint"), *map(str, sorted(Path("compose").rglob("Dockerfile*"))))
-    session.run(
-        _tool("compose-lint"), "check", "--fail-on", "low", "--config", "compose/.compose-lint.yml", "--strict-config",
-        "compose/docker-compose.unified.yml",
-    )  # fmt: skip
+    session.run(PYTHON, "-m", "stackyard.cli.pipelines.composition")
     for schema, workflow in WORKFLOWS.items():
         session.run(_tool("check-jsonschema"), "--builtin-schema", schema, workflow)
     session.run(PYTHON, "-m", "stackyard.cli.pipelines.licences")

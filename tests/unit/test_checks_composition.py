@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tempfile
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_docker import install_docker
@@ -13,9 +15,6 @@ from stackyard.checks.composition import Model, compose_lint, seconds
 from stackyard.checks.records import Spot, examine
 from stackyard.errors import CommandError
 from stackyard.project.environments import Environment, project_root
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LABELS = dict.fromkeys(composition.LABELS, "x")
 SOUND: dict[str, Any] = {
@@ -165,6 +164,17 @@ def test_compose_lint_finds_a_port_on_every_address_and_respects_the_configurati
 
     assert any(spot.found.startswith("CL-0005 web: ") and spot.line == 4 for spot in before)
     assert {spot.found[:7] for spot in before} - {spot.found[:7] for spot in after} == {"CL-0019"}
+
+
+def test_compose_lint_may_complain_of_other_folders_but_not_of_the_one_that_the_project_lies_in() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # to compose-lint all below /dev or /root is sensitive
+        file = Path(folder, "compose.yml")
+        file.write_text("services:\n  web:\n    image: x\n    volumes: ['./own:/own:ro', '/dev/other:/other:ro']\n")
+
+        found = [spot.found for spot in compose_lint(Path(folder), file) if "CL-0013" in spot.found]
+
+    assert len(found) == 1
+    assert "/dev/other" in found[0]
 
 
 def test_compose_lint_on_no_compose_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LINT_DEADLINE: Final = 30.0  # seconds for compose-lint over one file
 GRADED: Final = frozenset({0, 1})  # compose-lint's exit codes for a file it could read
+SENSITIVE: Final = "CL-0013"  # compose-lint's rule on mounts of host paths; its message quotes the path
 MEMORY_CEILING: Final = 2_000_000_000  # bytes all services of one stack may have together
 LABELS: Final = frozenset(
     f"stackyard.{word}" for word in "lease environment host owner created ports subnet".split()
@@ -83,6 +84,9 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
     """
     Let compose-lint look at *file*; what its configuration suppresses with a reason is left out.
 
+    compose-lint calls every folder below /root, /etc and the like sensitive. The project's own files are meant to be
+    mounted wherever its checkout lies, so what it says of paths below *root* is left out too.
+
     Raises:
         CommandError: If it is missing or cannot read the file.
     """
@@ -99,7 +103,7 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
     return [
         Spot(found=f"{row['rule_id']} {row['service']}: {row['message']}", line=row["line"])
         for row in rows
-        if not row["suppressed"]
+        if not row["suppressed"] and not (row["rule_id"] == SENSITIVE and f"'{root.resolve()}/" in row["message"])
     ]
 
 
