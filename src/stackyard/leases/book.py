@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
+ROOMS: Final = 5  # places that one request may have made for it before it waits or fails
 STARTING: Final = (
     120.0  # seconds to wait until another process has started the stack of the same name; longer than any start
 )
@@ -97,6 +98,7 @@ class LeaseBook:
         wait: float | None = None,
         force: bool = False,
         attached: bool = False,
+        make_room: Callable[[], bool] | None = None,
     ) -> Lease:
         """
         Grant a lease, or return the existing one of *parallel_id* or of an environment that keeps its data.
@@ -114,6 +116,8 @@ class LeaseBook:
             force: Grant the lease even if the host has no memory for another stack.
             attached: This process owns a new lease until `renew` detaches it, even with *parallel_id* or *ttl*. Other
                 processes that ask for the same parallel id wait until then.
+            make_room: Is called when no place is free, before this waits or fails, and says whether it has freed one.
+                The request is in the queue by then, so that no later one gets that place.
 
         Raises:
             PoolExhaustedError: If no place or no memory is free; the text names the holders and what to do next.
@@ -131,22 +135,35 @@ class LeaseBook:
         try:
             with self._store.usable():
                 draft.prepare()
-            return self._attend(request, draft, strangers, wait or 0.0)
+            return self._attend(request, draft, strangers, wait or 0.0, make_room)
         finally:
             draft.drop()
 
-    def _attend(self, request: Request, draft: Draft, strangers: Strangers | None, wait: float) -> Lease:
+    def _attend(
+        self,
+        request: Request,
+        draft: Draft,
+        strangers: Strangers | None,
+        wait: float,
+        make_room: Callable[[], bool] | None = None,
+    ) -> Lease:
         """Ask until the request is answered or *wait* seconds have passed; then leave the queue."""
         end = self._steady() + wait
         patience = self._steady() + STARTING
+        rooms = ROOMS if make_room else 0
         ticket: int | None = None
         try:
             while True:
-                ticket, ahead, answer = self._ask(request, draft, strangers, ticket, queued=wait > 0)
+                ticket, ahead, answer = self._ask(
+                    request, draft, strangers, ticket, queued=bool(wait or rooms or ticket)
+                )
                 if isinstance(answer, Lease):
                     return answer
                 if isinstance(answer, StillStartingError):
                     end = max(end, patience)
+                elif make_room and rooms:
+                    rooms = rooms - 1 if make_room() else 0
+                    continue
                 if self._steady() >= end:
                     raise answer
                 self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._steady(), 0.0)))

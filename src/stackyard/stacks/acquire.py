@@ -11,7 +11,7 @@ from stackyard.cleanup import removal
 from stackyard.docker.compose import port_conflict
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
-from stackyard.errors import CommandError, LeaseNotFoundError, PoolExhaustedError, RefusedError, StillStartingError
+from stackyard.errors import CommandError, LeaseNotFoundError, RefusedError
 from stackyard.leases.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
@@ -38,7 +38,6 @@ UNHURRIED: Final = {
     "STACKYARD_HEALTH_INTERVAL": "60s", "STACKYARD_HEALTH_RETRIES": "2",
 }  # fmt: skip
 MOVES: Final = 3  # how often a start whose port or subnet was stolen tries another place
-ROOMS: Final = 5  # warm stacks that one start may push out; a reaper may put new ones in their places
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 
 
@@ -183,25 +182,17 @@ class _Request:
 
     def _lease(self) -> Lease:
         """Lease a place; a warm stack of another kind gives up its own before this waits or fails."""
-        variables = {**prepare_images(self.environment, self.progress), **self.own}
-        for _ in range(ROOMS if self.fixed != "only" else 0):
-            if not WarmStacks(self.book).any():
-                break
-            try:
-                return self._ask(variables)
-            except StillStartingError:
-                raise
-            except PoolExhaustedError:
-                from stackyard.stacks import warm_stacks
-
-                warm_stacks.make_room(self.book, self.engine, self.progress)
-        return self._ask(variables, wait=self.wait)
-
-    def _ask(self, variables: Mapping[str, str], *, wait: float | None = None) -> Lease:
         return self.book.acquire(
-            self.environment, parallel_id=self.parallel_id, ttl=self.ttl, fixed=self.fixed, variables=variables,
-            strangers=strangers(self.engine), wait=wait, force=self.force, attached=self.outlives,
+            self.environment, parallel_id=self.parallel_id, ttl=self.ttl, fixed=self.fixed,
+            variables={**prepare_images(self.environment, self.progress), **self.own},
+            strangers=strangers(self.engine), wait=self.wait, force=self.force, attached=self.outlives,
+            make_room=None if self.fixed == "only" else self._make_room,
         )  # fmt: skip
+
+    def _make_room(self) -> bool:
+        from stackyard.stacks import warm_stacks
+
+        return warm_stacks.make_room(self.book, self.engine, self.progress)
 
 
 def start_in_place(

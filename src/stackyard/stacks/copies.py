@@ -175,7 +175,8 @@ def start(
     outlives = ttl is not None or name is not None
     for last in (*(False,) * (TRIES - 1), True):
         lease = book.acquire(
-            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=strangers(engine), wait=wait, attached=outlives
+            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=strangers(engine), wait=wait, attached=outlives,
+            make_room=lambda: _make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images)
@@ -190,6 +191,12 @@ def start(
             copy.lease = book.renew(copy.lease.id, ttl, detach=True)
         return copy
     raise AssertionError("the last try returns or raises")
+
+
+def _make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
+    from stackyard.stacks import warm_stacks  # only a full pool needs it
+
+    return warm_stacks.make_room(book, engine, progress)
 
 
 class _StolenError(Exception):

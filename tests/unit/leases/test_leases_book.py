@@ -644,6 +644,39 @@ def test_who_does_not_wait_does_not_overtake_those_who_do(
     assert seen[1] == "2"
 
 
+@pytest.mark.parametrize("wait", [None, 5.0])
+def test_the_place_that_a_request_has_made_for_it_goes_to_no_other(
+    book: LeaseBook, make_book: MakeBook, environment: Surroundings, wait: float | None
+) -> None:
+    leases = [book.acquire(environment) for _ in range(4)]
+    refused: list[str] = []
+
+    def make_room() -> bool:
+        book.release(leases[2])
+        with pytest.raises(PoolExhaustedError) as caught:
+            make_book().acquire(environment)
+        refused.append(str(caught.value))
+        return True
+
+    assert book.acquire(environment, wait=wait, make_room=make_room).slot == 2
+    assert ["requests ahead in the queue: 1" in text for text in refused] == [True]
+    assert book._store.run(lambda db: db.execute("SELECT count(*) FROM queue").fetchone()[0]) == 0
+
+
+@pytest.mark.parametrize(("made", "asked"), [([False], 1), ([True] * 9, 5), ([True, False, True], 2)])
+def test_room_is_made_until_there_is_none_or_enough_was_made(
+    book: LeaseBook, environment: Surroundings, made: list[bool], asked: int
+) -> None:
+    for _ in range(4):
+        book.acquire(environment)
+    left = list(made)
+
+    with pytest.raises(PoolExhaustedError, match="4 of 4 slots are leased"):
+        book.acquire(environment, make_room=lambda: left.pop(0))
+    assert len(made) - len(left) == asked
+    assert book._store.run(lambda db: db.execute("SELECT count(*) FROM queue").fetchone()[0]) == 0
+
+
 def test_a_dead_waiter_is_dropped(book: LeaseBook, environment: Surroundings, clock: Clock) -> None:
     gone = replace(owners.Owner.current(), ticks=1).label()
     silent = replace(owners.Owner.current(), namespace=1).label()
