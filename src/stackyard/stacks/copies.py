@@ -132,7 +132,7 @@ class Copy:
         return removal.remove_lease(self.book, self.engine, self.lease, graceful=graceful)
 
 
-def start(
+def start(  # noqa: PLR0913 - each is a choice of a command line or of testcontainers
     project: Project,
     book: LeaseBook,
     engine: Engine,
@@ -141,6 +141,7 @@ def start(
     ttl: float | None = None,
     deadline: float = DEADLINE,
     wait: float | None = None,
+    until_ready: bool = True,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Copy:
     """
@@ -154,6 +155,7 @@ def start(
         ttl: Seconds that the copy stays unless renewed; None: it ends with this process.
         deadline: Seconds until the start has failed.
         wait: Seconds to queue for a place; None does not.
+        until_ready: False returns when the containers have started.
         progress: Is given a line whenever the user should know something.
 
     Raises:
@@ -179,7 +181,7 @@ def start(
             make_room=lambda: _make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
-        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images)
+        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready)
         try:
             copy = starting.run(needs, deadline, progress)
         except _StolenError as stolen:
@@ -213,6 +215,7 @@ class _Starting:
     drawn: Sequence[str]
     given: Mapping[str, Sequence[str]]
     images: Mapping[str, str]
+    until_ready: bool
 
     def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
         lease, book = self.copy.lease, self.copy.book
@@ -260,7 +263,8 @@ class _Starting:
             str(self.project.home), "--file", str(path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
         ]  # fmt: skip
         process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
-        self._ready(model, deadline - (time.monotonic() - began))
+        if self.until_ready:
+            self._ready(model, deadline - (time.monotonic() - began))
         return time.monotonic() - began
 
     def _ready(self, model: Mapping[str, Any], deadline: float) -> None:
