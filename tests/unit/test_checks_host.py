@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 
 from stackyard.checks import host as checks
 from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Removal
 from stackyard.cli import doctor
 from stackyard.errors import EngineError
 from stackyard.host import setup
@@ -290,9 +291,9 @@ def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatc
     done: list[str] = []
     monkeypatch.setattr(setup, "ensure_engine", lambda **_: done.append("engine"))
 
-    def remove_stale() -> removal.Removal:
+    def remove_stale() -> Removal:
         done.append("stale")
-        return removal.Removal()
+        return Removal()
 
     monkeypatch.setattr(removal, "remove_stale", remove_stale)
     examined(monkeypatch, [finding("engine", "fail"), finding("leftovers", "warn")], [finding("engine", "ok")])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
 
 HELD = Holdings(host="h1", lease="l1")
@@ -109,7 +110,7 @@ def test_a_sweep_that_fails_says_so(tmp_path: Path) -> None:
     leases = [book.acquire(Environment.load("test")) for _ in range(removal.SWEEPERS * 3)]
     begun: list[str] = []
 
-    def work(lease: Lease) -> removal.Removal:
+    def work(lease: Lease) -> Removal:
         begun.append(lease.id)
         raise EngineError("the engine has gone")
 

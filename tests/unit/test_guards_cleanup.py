@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import pytest
 
 from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
-from stackyard.cleanup.removal import Leftover, Removal
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import LeaseBook

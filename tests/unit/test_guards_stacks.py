@@ -16,6 +16,7 @@ import pytest
 
 from stackyard._util import process
 from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Removal
 from stackyard.errors import UsageError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
@@ -181,7 +182,7 @@ def test_a_failed_start_is_cleared_but_for_kept_data(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     stack = stack_of(name, book, engine=object())
-    remove = Mock(return_value=removal.Removal(removed=["container a"]))
+    remove = Mock(return_value=Removal(removed=["container a"]))
     settle = Mock()
     monkeypatch.setattr(removal, "remove", remove)
     monkeypatch.setattr("stackyard.docker.unanswered.settle", settle)

@@ -17,6 +17,7 @@ from fake_host import BOOKWORM, VERSION, answering, put_file, put_program
 from unruly_engine import ANSWERS, SLOW, unruly
 
 from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.docker import endpoint
 from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, EngineError
@@ -558,8 +559,8 @@ def test_forbidden_socket_is_known_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("installed")
 def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    left = removal.Leftover(kind="network", name="n1", lease="l1", reason="in use")
-    outcome = removal.Removal(removed=["container c1"], left=[left])
+    left = Leftover(kind="network", name="n1", lease="l1", reason="in use")
+    outcome = Removal(removed=["container c1"], left=[left])
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="26.1.5"))
     monkeypatch.setattr(removal, "remove_stale", lambda: outcome)
 

@@ -1,27 +1,27 @@
 """
 Removal of what is ours (`stackyard.docker.ownership`), and its proof.
 
-Things go by label, never by name, and all at once: each container is first taken off its network, so that the network
-can go while the containers still end; volumes come last. An exit code proves nothing, so every removal ends with a list
-that must be empty; only then is the lease released. What cannot be removed is named with the reason, and its ports and
-subnet stay leased. `plan` lists what `apply` removes.
+Things are found by label, never by name, and removed all at once. Each container is first detached from its network, so
+that the network can be removed while the containers still end; volumes come last. An exit code proves nothing, so every
+removal ends with a list that must be empty; only then is the lease released. What cannot be removed is named with the
+reason, and its ports and subnet stay leased. `plan` lists what `apply` removes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, typed
 from stackyard._util.failpoints import reach
+from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
 from stackyard.docker import networks, unanswered
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
-from stackyard.errors import EngineError, LeftoversError, UsageError
+from stackyard.errors import EngineError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
 
@@ -34,70 +34,10 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 ROUNDS: Final = 5  # a container the engine was still creating appears in a later list
-LONG_ROUNDS: Final = 20  # while the engine refuses nothing: somebody else is removing the same, or it is slow
+LONG_ROUNDS: Final = 20  # while the engine refuses nothing: another program removes the same, or the engine is slow
 WORKERS: Final = 8  # requests at once for one lease
 SWEEPERS: Final = 4  # leases cleaned at once; more gain nothing, the engine removes one after another
 PAUSE: Final = 0.1  # seconds between two rounds, times the rounds before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """
-    One thing that could not be removed.
-
-    Attributes:
-        kind: container, network or volume.
-        name: Its name.
-        lease: The lease it belongs to.
-        reason: The engine's words, or who still uses it.
-    """
-
-    kind: str
-    name: str
-    lease: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
-    """
-    What one clean-up did.
-
-    Attributes:
-        removed: `kind name` of everything removed.
-        left: What is still there, with reasons.
-        leases: Ids of the leases released.
-        seconds: Wall time, the proving list included.
-    """
-
-    removed: list[str] = field(default_factory=list)
-    left: list[Leftover] = field(default_factory=list)
-    leases: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
-
-    def check(self, then: str = "") -> Removal:
-        """
-        Return the record itself.
-
-        Args:
-            then: The command that removes what is left, once it can be removed; by default a clean-up.
-
-        Raises:
-            LeftoversError: If something is left.
-        """
-        if self.left:
-            listed = "; ".join(str(item) for item in self.left)
-            raise LeftoversError(
-                f"{len(self.left)} left after the clean-up: {listed}; then '{then or typed(Action.CLEAN_UP)}'"
-            )
-        return self
 
 
 def remove(
@@ -238,7 +178,7 @@ def _needs(item: Resource) -> set[str]:
 
 
 def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
-    """Do what `remove_lease` does, for a caller that has the stack alone already."""
+    """Do what `remove_lease` does, for a caller that holds the stack's lock already."""
     process = unanswered.process(engine)
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
     coming = unanswered.settle(lease, removal.removed, engine=process)
@@ -296,7 +236,7 @@ def _open_and_sweep(settings: Settings | None, *, everything: bool, keep_volumes
 
 def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_volumes: bool = True) -> Removal:
     """
-    Remove the stacks of dead owners and passed deadlines, and what *book* has lost sight of: what `plan` lists.
+    Remove the stacks of dead owners and passed deadlines, and those that *book* has lost: what `plan` lists.
 
     A living owner's stack is not touched, nor anything of another book, nor the data of an environment that keeps it.
 
@@ -324,13 +264,13 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
 
 def apply(book: LeaseBook, engine: Engine, planned: Sequence[Candidate], *, keep_volumes: bool = True) -> Removal:
     """
-    Remove what *planned* lists, as far as it is still to go: a lease that was renewed meanwhile stays, with all it has.
+    Remove what *planned* lists, unless it has changed: a lease that was renewed meanwhile stays, with all it has.
 
     Args:
         book: Whose leases.
         engine: Where their stacks are.
         planned: What `plan` has returned, or a part of it.
-        keep_volumes: As `plan` was told.
+        keep_volumes: As `plan` got it.
 
     Raises:
         BookError: If the lease book cannot be used.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.cleanup.plan import Candidate
-    from stackyard.cleanup.removal import Removal
     from stackyard.images.unused import Surplus
     from stackyard.leases import LeaseBook
 

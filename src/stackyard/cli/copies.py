@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
     from invoke.tasks import Task
 
-    from stackyard.cleanup.removal import Removal
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks.copies import Copy

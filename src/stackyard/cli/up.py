@@ -20,7 +20,7 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from stackyard.cleanup.removal import Removal
+    from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start import Startup
@@ -133,7 +133,7 @@ def down(
     json: bool = False,
 ) -> None:
     """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
-    from stackyard.cleanup.removal import Removal
+    from stackyard.cleanup.outcome import Removal
 
     if environment and not name and _is_down(environment):
         removal = _data(environment, yes=yes) if volumes else Removal()
@@ -165,7 +165,8 @@ def _is_down(environment: str) -> bool:
 
 def _data(environment: str, *, yes: bool) -> Removal:
     """Remove the data that an environment without a stack keeps."""
-    from stackyard.cleanup.removal import Removal, remove_data
+    from stackyard.cleanup.outcome import Removal
+    from stackyard.cleanup.removal import remove_data
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
     from stackyard.project.environments import Environment

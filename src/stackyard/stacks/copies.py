@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
@@ -119,7 +120,7 @@ class Copy:
         """Where its published ports answer."""
         return [Address(**item) for item in self.model[EXTENSION]["addresses"]]
 
-    def down(self, *, graceful: bool = False) -> removal.Removal:
+    def down(self, *, graceful: bool = False) -> Removal:
         """
         Remove the copy with its volumes, and release the lease when nothing is left.
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import FrameType
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Engine, MemoryUse, Resource
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
@@ -211,7 +212,7 @@ class Stack:
         """True when its data is in a named volume that outlives it."""
         return self.lease.keeps_data
 
-    def down(self, *, volumes: bool = False) -> removal.Removal:
+    def down(self, *, volumes: bool = False) -> Removal:
         """
         Remove the stack at once and release the lease when nothing is left.
 

@@ -16,7 +16,7 @@ from invoke.exceptions import Exit
 from invoke_shell import shaped
 from lease_records import Surroundings
 
-from stackyard.cleanup.removal import Leftover, Removal
+from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import cleanup, leasing, ports
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings

@@ -1,0 +1,69 @@
+"""What one clean-up did: what it removed, and what is left and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stackyard._util.actions import Action, typed
+from stackyard.errors import LeftoversError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """
+    One thing that could not be removed.
+
+    Attributes:
+        kind: container, network or volume.
+        name: Its name.
+        lease: The lease it belongs to.
+        reason: The engine's words, or who still uses it.
+    """
+
+    kind: str
+    name: str
+    lease: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """
+    What one clean-up did.
+
+    Attributes:
+        removed: `kind name` of everything removed.
+        left: What is still there, with reasons.
+        leases: Ids of the leases released.
+        seconds: Wall time, the proving list included.
+    """
+
+    removed: list[str] = field(default_factory=list)
+    left: list[Leftover] = field(default_factory=list)
+    leases: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    def check(self, then: str = "") -> Removal:
+        """
+        Return the record itself.
+
+        Args:
+            then: The command that removes what is left, once it can be removed; by default a clean-up.
+
+        Raises:
+            LeftoversError: If something is left.
+        """
+        if self.left:
+            listed = "; ".join(str(item) for item in self.left)
+            raise LeftoversError(
+                f"{len(self.left)} left after the clean-up: {listed}; then '{then or typed(Action.CLEAN_UP)}'"
+            )
+        return self
