@@ -15,7 +15,7 @@ from testcontainers.core.exceptions import ContainerIsNotRunning, NoSuchPortExpo
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from stackyard._util import process
-from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.docker.in_use import open_book
 from stackyard.errors import LeftoversError, NotReadyError, UsageError
 from stackyard.project import Project
@@ -269,8 +269,8 @@ def test_what_could_not_be_removed_is_said_and_may_be_removed_again(
 ) -> None:
     compose, down = shop(), copies.Copy.down
     compose.start()
-    left = removal.Leftover(kind="volume", name="rows", lease="1", reason="in use")
-    monkeypatch.setattr(copies.Copy, "down", lambda _: removal.Removal(left=[left]))
+    left = Leftover(kind="volume", name="rows", lease="1", reason="in use")
+    monkeypatch.setattr(copies.Copy, "down", lambda _: Removal(left=[left]))
 
     with pytest.raises(LeftoversError, match="volume rows: in use"):
         compose.stop()
