@@ -23,7 +23,7 @@ try:
     from stackyard.cli.parser import read
     from stackyard.cli.program import Program
     from stackyard.errors import UsageError
-    from stackyard.project.project import FILES
+    from stackyard.project.environments.roots import has_environments
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -34,7 +34,6 @@ COMMANDS: Final = {
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",
 }
-ENVIRONMENTS: Final = "envs/docker_environments.yaml"
 
 
 class Console(Program):
@@ -50,16 +49,6 @@ class Console(Program):
             return read(words, self._after(), known or self.parser.contexts, self.collection)
         except UsageError as error:
             raise UsageError(str(error).replace("'invoke ", f"'{NAME} ").replace("invoke has", f"{NAME} has")) from None
-
-
-def has_environments(folder: Path) -> bool:
-    """Say whether *folder* belongs to a project with environments of its own; a Compose file that is nearer wins."""
-    for place in (folder, *folder.parents):
-        if any((place / name).exists() for name in FILES):
-            return False
-        if (place / ENVIRONMENTS).exists():
-            return True
-    return False
 
 
 def namespace(folder: Path | None = None) -> Collection:

@@ -262,11 +262,9 @@ def env(_c: Context, name: str = "", json: bool = False) -> None:
 
 
 def _variables(copy: Copy) -> dict[str, str]:
-    from stackyard.plan import variables
+    from stackyard.running.stack import Stack as Running
 
-    return {
-        "STACKYARD_LEASE": copy.lease.id, "COMPOSE_PROJECT_NAME": copy.lease.project, **variables(copy.addresses)
-    }  # fmt: skip
+    return Running(copy).env
 
 
 @task(

@@ -131,7 +131,7 @@ def count_lines(tail: str, *, follow: bool, json: bool) -> int:
 
 def show_logs(stack: Stack, chosen: list[str], *, tail: int, follow: bool, timestamps: bool, json: bool) -> None:
     """Print what the services *chosen* of *stack* wrote, of all without one."""
-    from stackyard.cli import logs as shown
+    from stackyard.stacks import logs as shown
 
     if follow:
         from stackyard.cli import following

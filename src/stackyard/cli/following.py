@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stackyard._util import streams
-from stackyard.cli.logs import Line, read, service_of, text
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError, RefusedError
+from stackyard.stacks.logs import Line, read, service_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -35,6 +35,18 @@ def project_root() -> Path:
     )
 
 
+def has_environments(folder: Path) -> bool:
+    """Say whether *folder* belongs to a project with environments of its own; a Compose file that is nearer wins."""
+    from stackyard.project.project import FILES
+
+    for place in (folder, *folder.parents):
+        if any((place / name).exists() for name in FILES):
+            return False
+        if (place / ENVIRONMENTS).exists():
+            return True
+    return False
+
+
 def _named(text: str) -> Path:
     root = Path(text)
     if not (root / ENVIRONMENTS).is_file():

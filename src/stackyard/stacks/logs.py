@@ -38,13 +38,14 @@ def read(stack: Stack, services: Sequence[str], *, tail: int) -> list[Line]:
         UsageError: If the stack has no such service.
         EngineError: If the engine does not answer.
     """
-    if services:
-        found = {service: stack.container(service) for service in services}
-    else:
-        found = {service_of(item): item for item in stack.containers()}
+    found = [(service_of(item), item) for item in stack.containers()]
+    for service in services:
+        if service not in dict(found):
+            stack.container(service)  # says which services there are
     lines = [
         Line(at, service, text)
-        for service, container in found.items()
+        for service, container in found
+        if not services or service in services
         for at, _, text in (
             line.partition(" ")
             for line in stack.engine.logs(container.id, tail=tail, timestamps=True).splitlines()

@@ -1,0 +1,159 @@
+"""A stack for as long as a block runs: ``with running() as stack: ...``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, overload
+
+from stackyard._util.actions import Action, how
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
+from stackyard.errors import UsageError
+from stackyard.project import Project
+from stackyard.project.environments import Environment
+from stackyard.project.environments.roots import ENVIRONMENTS, has_environments
+from stackyard.running.stack import Stack
+from stackyard.stacks import copies
+from stackyard.stacks.acquire import launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.stack import Stack as PlatformStack
+
+__all__ = ["Stack", "running"]
+
+
+@overload
+def running(
+    environment: str,
+    *,
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    wait: float | None = None,
+    force: bool = False,
+) -> AbstractContextManager[PlatformStack]: ...
+
+
+@overload
+def running(
+    environment: None = None,
+    *,
+    folder: Path | str | None = None,
+    files: Sequence[Path | str] = (),
+    profiles: Sequence[str] = (),
+    env_files: Sequence[Path | str] = (),
+    variables: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    wait: float | None = None,
+) -> AbstractContextManager[Stack]: ...
+
+
+def running(environment: str | None = None, **options: Any) -> AbstractContextManager[Any]:
+    """
+    Run a stack for this block alone: a copy of the Compose project in the current folder, or one that you name.
+
+    Args:
+        environment: An environment of `envs/docker_environments.yaml`, for a project that has this file; not one that
+            keeps its data. It takes a warm stack if there is one. None means the Compose project.
+        options: What the two signatures above name:
+
+            - folder: Where Compose looks for the project, as it does for `docker compose`: there and in the folders
+              above. By default the current folder.
+            - files: Compose files, instead of those that Compose finds.
+            - profiles: Profiles to enable.
+            - env_files: Env files, instead of `.env`.
+            - variables: Win over the variables of this process when Compose reads the files.
+            - progress: Gets a line for each message to the user; by default there are none.
+            - timeout: Seconds until the start has failed; by default 120, or an environment's budget.
+            - wait: Seconds to queue for a place; None does not wait.
+            - force: Start an environment even if the host has too little memory.
+
+    Raises:
+        StackyardError: If it cannot start; nothing that the start made is left. After the block, `LeftoversError` if
+            something could not be removed.
+    """
+    return _project(**options) if environment is None else _platform(environment, **options)
+
+
+@contextlib.contextmanager
+def _project(
+    *,
+    folder: Path | str | None = None,
+    files: Sequence[Path | str] = (),
+    profiles: Sequence[str] = (),
+    env_files: Sequence[Path | str] = (),
+    variables: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    wait: float | None = None,
+) -> Iterator[Stack]:
+    place, told = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
+    if not files and not told.get("COMPOSE_FILE") and has_environments(place):
+        raise UsageError(f"{place} has environments; name one of {ENVIRONMENTS}, for example running('test')")
+    project = Project.find(
+        place, files=[*map(str, files)], profiles=profiles, env_files=[*map(str, env_files)],
+        environment=told,
+    )  # fmt: skip
+    with Engine() as engine:
+        copy = copies.start(
+            project, open_book(None, engine), engine, deadline=timeout or copies.DEADLINE, wait=wait,
+            progress=progress or _silent,
+        )  # fmt: skip
+        with _removed_after(copy):
+            yield Stack(copy)
+
+
+@contextlib.contextmanager
+def _platform(
+    environment: str,
+    *,
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    wait: float | None = None,
+    force: bool = False,
+) -> Iterator[PlatformStack]:
+    wanted = Environment.load(environment)
+    if wanted.data == "volume":
+        raise UsageError(
+            f"environment {environment} keeps its data, so a block cannot have it alone; "
+            f"{how(Action.START, environment=environment)}"
+        )
+    with Engine() as engine:
+        stack, _ = launch(
+            wanted, open_book(None, engine), engine, fixed="never", progress=progress or _silent, wait=wait,
+            force=force, deadline=timeout,
+        )  # fmt: skip
+        with _removed_after(stack):
+            yield stack
+
+
+def _silent(_line: str) -> None: ...
+
+
+@contextlib.contextmanager
+def _removed_after(stack: Copy | PlatformStack) -> Iterator[None]:
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        # a fork inside the block leaves it too, and must not remove its parent's stack
+        if os.getpid() == pid:
+            stack.down().check()
+
+
+class _Callable(ModuleType):
+    """This module; its name in the package is that of its function, so `stackyard.running()` calls the module."""
+
+    def __call__(self, *words: Any, **options: Any) -> AbstractContextManager[Any]:
+        return running(*words, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
