@@ -14,11 +14,11 @@ testcontainers; the rest of stackyard does not.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from stackyard._util.loops import outside_any_loop
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.docker.records import PROJECT_LABEL
@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from stackyard.stacks.copies import Copy
 
@@ -116,7 +116,7 @@ class DockerCompose(theirs.DockerCompose):
         project = self._project()
         with Engine() as engine:
             book = open_book(None, engine)
-            self._copy = _outside_any_loop(
+            self._copy = outside_any_loop(
                 lambda: copies.start(project, book, engine, deadline=self.timeout, until_ready=self.wait)
             )
 
@@ -125,9 +125,7 @@ class DockerCompose(theirs.DockerCompose):
         if self.wait:
             labels = [f"{PROJECT_LABEL}={copy.lease.project}"]
             with copy.engine as engine:
-                _outside_any_loop(
-                    lambda: asyncio.run(readiness.wait(engine, labels, copy.model, deadline=self.timeout))
-                )
+                outside_any_loop(lambda: asyncio.run(readiness.wait(engine, labels, copy.model, deadline=self.timeout)))
 
     def _project(self) -> Project:
         """Find the project, with the chosen services alone if there are any."""
@@ -236,13 +234,3 @@ def _needed(model: Mapping[str, Any], chosen: Iterable[str]) -> frozenset[str]:
 
 def _listed(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value or []
-
-
-def _outside_any_loop(work: Callable[[], T]) -> T:
-    """Do *work*, which runs an event loop of its own, even if this thread runs one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return work()
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(work).result()

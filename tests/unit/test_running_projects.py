@@ -82,6 +82,22 @@ def test_the_package_offers_the_function_by_the_same_name_before_and_after_its_m
         stackyard.walking  # type: ignore[attr-defined] # noqa: B018
 
 
+async def test_a_block_may_be_inside_an_event_loop(
+    docker: FakeDocker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del folder
+    waited = []
+
+    async def ready(*_: Any, **__: Any) -> None:
+        waited.append(True)
+
+    monkeypatch.setattr(readiness, "wait", ready)
+    with running():
+        assert waited == [True]
+
+    assert docker.things() == []
+
+
 def test_an_error_in_the_block_removes_the_copy_and_is_passed_on(docker: FakeDocker, folder: Path) -> None:
     del folder
     with pytest.raises(ValueError, match="mine"), running():

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
 from stackyard._util.actions import Action, how
+from stackyard._util.loops import outside_any_loop
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import UsageError
@@ -103,10 +104,12 @@ def _project(
         environment=told,
     )  # fmt: skip
     with Engine() as engine:
-        copy = copies.start(
-            project, open_book(None, engine), engine, deadline=timeout or copies.DEADLINE, wait=wait,
-            progress=progress or _silent,
-        )  # fmt: skip
+        book = open_book(None, engine)
+        copy = outside_any_loop(
+            lambda: copies.start(
+                project, book, engine, deadline=timeout or copies.DEADLINE, wait=wait, progress=progress or _silent
+            )
+        )
         with _removed_after(copy):
             yield Stack(copy)
 
@@ -127,9 +130,12 @@ def _platform(
             f"{how(Action.START, environment=environment)}"
         )
     with Engine() as engine:
-        stack, _ = launch(
-            wanted, open_book(None, engine), engine, fixed="never", progress=progress or _silent, wait=wait,
-            force=force, deadline=timeout,
+        book = open_book(None, engine)
+        stack, _ = outside_any_loop(
+            lambda: launch(
+                wanted, book, engine, fixed="never", progress=progress or _silent, wait=wait, force=force,
+                deadline=timeout,
+            )
         )  # fmt: skip
         with _removed_after(stack):
             yield stack

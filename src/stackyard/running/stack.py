@@ -13,7 +13,7 @@ from stackyard.stacks.stack import Stack as AnyStack
 
 if TYPE_CHECKING:
     from stackyard._util.process import Completed
-    from stackyard.cleanup.removal import Removal
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState
     from stackyard.leases import Lease
     from stackyard.stacks.copies import Copy
