@@ -15,7 +15,7 @@ from stackyard.docker.images import labelled
 from stackyard.docker.inside import output
 from stackyard.errors import NotReadyError
 from stackyard.probes import listeners
-from stackyard.probes.hints import parse_hints
+from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class Copy:
 
     async def wait(self, *, deadline: float = 90, hints: Mapping[str, Any] | None = None) -> StackReady:
         return await readiness.wait(
-            self.engine, [self.label], self.model, deadline=deadline, hints=parse_hints("ready", hints or {}),
+            self.engine, [self.label], self.model, deadline=deadline,
+            hints={name: Hint.parse(hint) for name, hint in (hints or {}).items()},
             ready=self.keep_log,
         )  # fmt: skip
 

@@ -78,7 +78,7 @@ class FakeDocker:
                 **wanted["labels"], "com.docker.compose.project": project, "com.docker.compose.service": service
             }  # fmt: skip
         for kind, found in (("networks", self.engine.networks), ("volumes", self.engine.volumes)):
-            for item in (model.get(kind) or {}).values():
+            for item in (made for made in (model.get(kind) or {}).values() if not made.get("external")):
                 found[item["name"]] = {
                     "Name": item["name"], "Id": item["name"], "Labels": item["labels"], "Containers": {}, "IPAM": None
                 }  # fmt: skip

@@ -14,10 +14,12 @@ from fake_project import SHOP, FakeDocker
 from stackyard._util import process
 from stackyard.cli import console
 from stackyard.errors import CommandError
+from stackyard.probes.rules import choose
+from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fake_engine import FakeEngine
@@ -294,6 +296,61 @@ def test_check_and_explain_start_nothing(typed: Typed, docker: FakeDocker) -> No
     assert "any number of copies can run at once" in typed("check")[1]
     assert json.loads(typed("explain")[1])["services"]["web"]["ports"][0]["published"] == "9500"
     assert docker.started == []
+
+
+def test_check_and_explain_say_what_decides_and_when_each_service_is_ready(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "shop/stackyard.toml").write_text('[services.web]\nready = {http = "/healthz"}')
+
+    out, found = typed("check")[1], typed.json("check")
+
+    assert "decided   in stackyard.toml" in out
+    said = " ".join(out.split())
+    assert "web the configuration says http: /healthz: port 80 gives an HTTP answer below 400" in said
+    assert found["configuration"] == "stackyard.toml"
+    assert [(row["service"], row["kind"]) for row in found["ready"]] == [("web", "http"), ("db", "running")]
+    assert json.loads(typed("explain")[1])["x-stackyard"]["ready"]["web"]["path"] == "/healthz"
+
+
+def test_a_start_follows_the_configuration_and_says_how_each_service_proved_usable(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop/stackyard.toml").write_text('timeout = "7m"\n[services.web]\nready = {http = "/healthz"}')
+    asked: dict[str, Any] = {}
+
+    async def ready(*_: Any, deadline: float, hints: Mapping[str, Hint]) -> readiness.StackReady:
+        asked.update(deadline=deadline, hints=hints)
+        rule = choose("web", {}, None, hints["web"])
+        web = readiness.ServiceReady(service="web", rule=rule, seconds=1.5, how="port 80 listens: HTTP 200")
+        return readiness.StackReady(services=(web,), seconds=1.5)
+
+    monkeypatch.setattr(readiness, "wait", ready)
+
+    said = " ".join(typed("up", "--name", "mine")[1].split())
+
+    assert "web 1.50 s port 80 listens: HTTP 200 the configuration says http: /healthz: port 80" in said
+    assert asked["hints"] == {"web": Hint(kind="http", value="/healthz")}
+    assert 400 < asked["deadline"] <= 420
+    assert [row["rule"]["kind"] for row in typed.json("up", "--name", "other")["ready"]] == ["http"]
+
+
+def test_a_shared_network_that_is_not_there_starts_nothing(typed: Typed, docker: FakeDocker, tmp_path: Path) -> None:
+    (tmp_path / "shop/stackyard.toml").write_text('share = {networks = ["default"], volumes = ["rows"]}')
+
+    code, _, error = typed("up")
+
+    assert (code, docker.started, docker.things()) == (2, [], [])
+    assert error.startswith(
+        "shared by the configuration but not there: network shop_default (share.networks: default), volume shop_rows"
+    )
+
+
+def test_a_shared_network_stays_when_the_copy_goes(typed: Typed, docker: FakeDocker, tmp_path: Path) -> None:
+    (tmp_path / "shop/stackyard.toml").write_text('share = {networks = ["default"]}')
+    docker.engine.network("shop_default", "")
+
+    assert typed("up")[0] == 0
+    assert typed("down")[0] == 0
+    assert docker.things() == ["shop_default"]
 
 
 def test_help_and_errors_name_this_program(typed: Typed) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackyard.errors import UsageError
-from stackyard.plan import Answers, Place, Plan, plan, ports, volumes
+from stackyard.errors import ConfigError, UsageError
+from stackyard.plan import Place, Plan, plan, ports, volumes
+from stackyard.project.configuration import Configuration, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,8 @@ def rendered(**services: Model) -> Model:
 
 
 def planned(
-    model: Model, *, template: Model | None = None, usual: Model | None = None, answers: Answers | None = None,
+    model: Model, *, template: Model | None = None, usual: Model | None = None,
+    configuration: Configuration | None = None,
     variables: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None, there: bool = True,
 ) -> Plan:  # fmt: skip
     subnets = itertools.count(0)
@@ -34,7 +36,7 @@ def planned(
         project="copy", ports=itertools.count(9500), variables=variables or {}, tags=tags or {},
         subnet=lambda prefix: IPv4Network((int(IPv4Network("10.0.0.0/8")[0]) + next(subnets) * 2**24, prefix)),
     )  # fmt: skip
-    return plan(template or model, usual or model, model, place, answers, exists=lambda _: there)
+    return plan(template or model, usual or model, model, place, configuration, exists=lambda _: there)
 
 
 def tcp(target: int, published: str = "", **more: str) -> Model:
@@ -179,10 +181,51 @@ def test_networks_with_literal_and_external_names_are_private_in_a_copy() -> Non
 def test_a_shared_network_stays_as_it_is_and_is_named() -> None:
     model = rendered(a={}) | {"networks": {"corp": {"name": "corp-net", "external": True, "ipam": {}}}}
 
-    done = planned(model, answers=Answers(share=frozenset(["corp"])))
+    done = planned(model, configuration=Configuration(share=Share(networks=frozenset(["corp"]))))
 
-    assert done.model["networks"]["corp"] == {"name": "corp-net", "external": True, "ipam": {}}
+    assert done.model["networks"]["corp"] == {"name": "corp-net", "external": True}
     assert done.concerns[0].text == "all copies share network corp-net"
+
+
+def test_what_is_shared_is_the_user_s_own_and_made_by_nobody_else() -> None:
+    model = rendered(a={"volumes": [{"type": "volume", "source": "cache", "target": "/cache"}]})
+    model["volumes"] = {"cache": {"name": "copy_cache", "driver": "local"}, "rows": {"name": "copy_rows"}}
+    usual = copy.deepcopy(model)
+    usual["networks"]["default"]["name"], usual["volumes"]["cache"]["name"] = "shop_default", "shop_cache"
+    share = Share(networks=frozenset(["default"]), volumes=frozenset(["cache"]))
+
+    done = planned(model, usual=usual, configuration=Configuration(share=share))
+
+    assert done.model["networks"]["default"] == {"name": "shop_default", "external": True}
+    assert done.model["volumes"] == {
+        "cache": {"name": "shop_cache", "external": True}, "rows": {"name": "copy_rows"}
+    }  # fmt: skip
+    assert done.verdict == "copies"
+
+
+def test_a_fixed_address_on_a_shared_network_allows_one_copy() -> None:
+    model = rendered(a={"networks": {"lab": {"ipv4_address": "172.28.5.10"}}})
+    model["networks"] = {"lab": {"name": "lab"}}
+
+    done = planned(model, configuration=Configuration(share=Share(networks=frozenset(["lab"]))))
+
+    assert done.verdict == "one at a time"
+    assert "has the address 172.28.5.10 on a shared network" in [item.text for item in done.concerns]
+
+
+def test_a_shared_service_is_named() -> None:
+    done = planned(rendered(a={}), configuration=Configuration(share=Share(services=frozenset(["ldap"]))))
+
+    assert [(item.place, item.text) for item in done.concerns] == [
+        ("services.ldap", "is shared, so no copy starts it")
+    ]  # fmt: skip
+
+
+def test_a_rule_for_a_variable_that_is_not_there_is_refused_with_the_nearest() -> None:
+    decided = Configuration(file="stackyard.toml", rewrite=frozenset(["web.API_ULR", "off.X"]))
+
+    with pytest.raises(ConfigError, match=r"rewrite: no such variable of service web; did you mean 'API_URL'\?"):
+        planned(rendered(web={"environment": {"API_URL": "x"}}), configuration=decided)
 
 
 def test_a_network_without_a_subnet_gets_one_of_the_lease() -> None:
@@ -332,7 +375,7 @@ def test_a_value_that_repeats_a_published_port_is_reported_and_left() -> None:
 def test_a_value_that_the_configuration_names_follows_the_copy(host: str) -> None:
     model = rendered(api={"ports": [tcp(80, "8080")]}, web={"environment": {"API_URL": f"http://{host}:8080/v1"}})
 
-    done = planned(model, answers=Answers(rewrite=frozenset(["web.API_URL"])))
+    done = planned(model, configuration=Configuration(rewrite=frozenset(["web.API_URL"])))
 
     assert done.model["services"]["web"]["environment"]["API_URL"] == f"http://{host}:9500/v1"
     assert done.changes[-1].kind == "value"

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.errors import UsageError
-from stackyard.probes.hints import Hint, parse_hints
 from stackyard.probes.products import PRODUCTS
 from stackyard.probes.rules import ImageFacts, Rule, choose, conditions, rules_for
+from stackyard.project.hints import Hint
 from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
@@ -307,21 +306,21 @@ def test_a_service_may_end_with_0_unless_others_count_on_it(
 def test_a_hint_about_a_port_comes_before_everything_else(
     hint: object, service: Model, kind: str, port: int, says: str
 ) -> None:
-    rule = found(service, APP_WITH_CHECK if kind == "tcp" else None, hint=Hint.parse("x", hint), awaited=COMPLETED)
+    rule = found(service, APP_WITH_CHECK if kind == "tcp" else None, hint=Hint.parse(hint), awaited=COMPLETED)
 
     assert (rule.kind, rule.ports, rule.hinted, rule.may_end) == (kind, (Port(port),), True, False)
     assert says in rule.why
 
 
 def test_a_hint_may_name_a_line_of_the_log() -> None:
-    rule = found({"ports": [tcp(80)]}, hint=Hint.parse("x", {"log": "ready to (serve|work)"}))
+    rule = found({"ports": [tcp(80)]}, hint=Hint.parse({"log": "ready to (serve|work)"}))
 
     assert (rule.kind, rule.pattern) == ("log", "ready to (serve|work)")
     assert rule.why == "the configuration says log: ready to (serve|work): a line of its log must match"
 
 
 def test_a_hint_may_say_that_a_service_ends() -> None:
-    rule = found({"ports": [tcp(80)], "restart": "always"}, hint=Hint.parse("x", {"exit": 0}))
+    rule = found({"ports": [tcp(80)], "restart": "always"}, hint=Hint.parse({"exit": 0}))
 
     assert (rule.kind, rule.may_end) == ("exit 0", True)
     assert "exit: 0" in rule.why
@@ -335,9 +334,21 @@ def test_a_hint_may_say_that_a_service_ends() -> None:
         {"sql": "select 1"}, {"ws": 5}, {"http": "123456/x"},
     ],
 )  # fmt: skip
-def test_a_wrong_hint_is_refused_with_its_place_and_all_forms(wrong: object) -> None:
-    with pytest.raises(UsageError, match=r"^stackyard.toml: ready.web must be http: /path, .*, got "):
-        parse_hints("stackyard.toml: ready", {"web": wrong})
+def test_a_wrong_hint_is_refused_with_all_forms(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r'^must be \{http = "/path"\}, .* or "running"'):
+        Hint.parse(wrong)
+
+
+def test_a_hint_of_a_kind_that_is_not_there_is_told_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'htp' is none of them; did you mean 'http'\? known: exit, "):
+        Hint.parse({"htp": "/"})
+
+
+def test_a_hint_may_say_that_running_is_enough() -> None:
+    rule = found({"ports": [tcp(80)]}, APP_WITH_CHECK, hint=Hint.parse("running"))
+
+    assert (rule.kind, rule.hinted, rule.may_end) == ("running", True, False)
+    assert rule.why == "the configuration says running: it runs for 0.5 s"
 
 
 def test_every_service_with_a_container_gets_a_rule() -> None:

@@ -14,7 +14,7 @@ import pytest
 from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
-from stackyard.probes.hints import Hint
+from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 from stackyard.stacks.readiness import ServiceReady, waits_for
 

@@ -47,8 +47,13 @@ def seconds(what: str, value: object, *, most: float = LONGEST) -> float:
     if found is None or not 0 < found <= most:
         shown = repr(value)
         cut = shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 3]}..."
-        raise UsageError(f"{what} must be a time such as 30s, 5m or 1h30m, above 0 and up to {said(most)}, got {cut}")
+        raise UsageError(f"{what} {rule(most)}, got {cut}")
     return found
+
+
+def rule(most: float) -> str:
+    """Return what a time up to *most* seconds must be, for a message."""
+    return f"must be a time such as 30s, 5m or 1h30m, above 0 and up to {said(most)}"
 
 
 def said(length: float) -> str:
@@ -63,3 +68,6 @@ def said(length: float) -> str:
             count, rest = divmod(whole, size)
             return f"{count} {unit}" + (f" {rest // part} {lower}" if rest >= part else "")
     return f"{whole} s"
+
+
+RULE: Final = rule(LONGEST)

@@ -27,19 +27,16 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
+    from stackyard.project import Project
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
 
 HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
 NEW_NAME: Final = NAME.but(help="Your name for the copy, such as mine. The same name gives the same copy again.")
-FILE: Final = Option(
-    help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
-)
-PROFILE: Final = Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
-STARTING: Final = {"name": NEW_NAME, "file": FILE, "profile": PROFILE, "timeout": TIMEOUT}
+STARTING: Final = {"name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT}
 
 
 @contextlib.contextmanager
@@ -53,17 +50,18 @@ def _opened() -> Iterator[tuple[LeaseBook, Engine]]:
 
 @contextlib.contextmanager
 def _started(
-    name: str, file: Sequence[str] | None, profile: Sequence[str] | None, timeout: str, ttl: float | None,
+    name: str,
+    project: Project,
+    timeout: str,
+    ttl: float | None,
     wait: str = "",
-) -> Iterator[Copy]:  # fmt: skip
-    """Give a `with` block a ready copy of the project in this folder; the engine is closed at the block's end."""
+) -> Iterator[Copy]:
+    """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
-    from stackyard.project import Project
     from stackyard.stacks import copies
 
-    deadline = seconds("--timeout", timeout) if timeout else copies.DEADLINE
+    deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", wait) if wait else None
-    project = Project.find(Path.cwd(), files=file or (), profiles=profile or ())
     with _opened() as (book, engine):
         yield copies.start(
             project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
@@ -77,7 +75,7 @@ def _tell(line: str) -> None:
 
 @task(
     klass=Command,
-    many=["file", "profile"],
+    many=["file", "profile", "env_file"],
     options={
         **STARTING,
         "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
@@ -90,6 +88,7 @@ def up(
     name: str = "",
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
     timeout: str = "",
     ttl: str = "",
     queue_timeout: str = "",
@@ -100,10 +99,18 @@ def up(
     from stackyard.cli.flows import orderly_end
 
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
-    with orderly_end(), _started(name, file, profile, timeout, lifetime, queue_timeout) as copy:
+    with (
+        orderly_end(),
+        _started(name, options.project(file, profile, env_file), timeout, lifetime, queue_timeout) as copy,
+    ):
         took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
-        lines = [*_addressed(copy), "", f"{took}; {until(copy.lease)}", f"'{_down(copy.lease)}' removes it"]
-        content = {**_shown(copy.lease), "seconds": copy.seconds, "ports": _ports(copy)}
+        lines = [
+            *_addressed(copy), "", *_proved(copy), f"{took}; {until(copy.lease)}", f"'{_down(copy.lease)}' removes it",
+        ]  # fmt: skip
+        content = {
+            **_shown(copy.lease), "seconds": copy.seconds, "ports": _ports(copy),
+            "ready": copy.ready and copy.ready.to_json()["services"],
+        }  # fmt: skip
         answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
 
 
@@ -111,6 +118,16 @@ def _addressed(copy: Copy) -> list[str]:
     found = [(item.service, f"{item.target}/{item.protocol}", item.shown) for item in copy.addresses]
     widths = [max((len(row[column]) for row in found), default=0) for column in (0, 1)]
     return [f"{service:<{widths[0]}} {port:<{widths[1]}}  {where}" for service, port, where in found]
+
+
+def _proved(copy: Copy) -> list[str]:
+    """Say how each service proved usable, and by which rule."""
+    from stackyard._util.tables import format_seconds, table
+
+    if copy.ready is None:
+        return []
+    rows = [[one.service, format_seconds(one.seconds), one.how, one.rule.why] for one in copy.ready.services]
+    return [table(rows, ["service", "ready after", "it showed", "rule"]), ""]
 
 
 def _ports(copy: Copy) -> list[dict[str, Any]]:
@@ -321,7 +338,7 @@ def exec_(
 @task(
     klass=Command,
     rest="words",
-    many=["words", "file", "profile"],
+    many=["words", "file", "profile", "env_file"],
     options={**STARTING, "words": Option(help="", value="COMMAND...", hidden=True), "graceful": GRACEFUL},
 )
 def run(
@@ -330,6 +347,7 @@ def run(
     name: str = "",
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
     timeout: str = "",
     graceful: bool = False,
 ) -> None:
@@ -338,7 +356,7 @@ def run(
 
     if not words:
         raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
-    with orderly_end(), _started(name, file, profile, timeout, None) as copy:
+    with orderly_end(), _started(name, options.project(file, profile, env_file), timeout, None) as copy:
         try:
             code = _payload(list(words), _variables(copy))
         finally:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.project import Project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,13 @@ YES: Final = Option(help="Do not ask.", short="y")
 DRY_RUN: Final = Option(help="Only show what would be removed.", short="d", old=("plan", "check-only"))
 SERVICE: Final = Option(help="A service of the stack.", value="SERVICE", short="s")
 FLAVOUR: Final = Option(help="Images to use: debian, alpine or all (default: all).", value="FLAVOUR", short="f")
+PROJECT: Final = {
+    "file": Option(
+        help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
+    ),
+    "profile": Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p"),
+    "env_file": Option(help="An env file, instead of .env; can be repeated.", value="FILE"),
+}  # fmt: skip
 LOGS: Final = {
     "service": SERVICE.but(help="Only this service; may be given more than once. All without it."),
     "name": NAME,
@@ -60,3 +73,14 @@ LOGS: Final = {
     "timestamps": Option(help="Begin each line with its time."),
     "json": JSON,
 }
+
+
+def project(
+    file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, folder: str = "."
+) -> Project:
+    """Return the Compose project of *folder*, with the values of the options `PROJECT`."""
+    from stackyard.project import Project
+
+    return Project.find(
+        Path(folder).absolute(), files=file or (), profiles=profile or (), env_files=env_file or ()
+    )  # fmt: skip

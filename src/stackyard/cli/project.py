@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
@@ -13,13 +12,16 @@ from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
+from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from invoke.context import Context
 
     from stackyard.plan import Preview
+    from stackyard.probes.rules import ImageFacts, Rule
+    from stackyard.project import Project
 
 EXIT_CODES: Final = {"copies": 0, "one at a time": 1, "not possible": 2}
 SAID: Final = {
@@ -29,67 +31,79 @@ SAID: Final = {
 }
 
 
+CHOSEN: Final = {
+    "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"), **options.PROJECT
+}  # fmt: skip
+
+
 @task(
     klass=Command,
     words=["folder"],
-    many=["file", "profile"],
-    options={
-        "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"),
-        "file": Option(
-            help="A Compose file, instead of those that Compose finds; can be repeated.",
-            value="FILE",
-            short="f",
-        ),
-        "profile": Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p"),
-        "json": options.JSON,
-    },
+    many=["file", "profile", "env_file"],
+    options={**CHOSEN, "json": options.JSON},
 )
 def check(
     _c: Context,
     folder: str = ".",
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
     json: bool = False,
 ) -> None:
     """Show what copies of a Compose project would change; exit code 1: one copy at a time, 2: not possible."""
-    from stackyard.plan import Preview
-    from stackyard.project import Project
-
-    project = Project.find(Path(folder).absolute(), files=file or (), profiles=profile or ())
-    preview = Preview.of(project)
-    answer(_data(project.name, preview), _text(project.name, preview), as_json=json)
+    project, preview, rules = _previewed(folder, file, profile, env_file)
+    answer(_data(project, preview, rules), _text(project, preview, rules), as_json=json)
     if code := EXIT_CODES[preview.plan.verdict]:
         raise Exit(code=code)
 
 
-@task(
-    klass=Command,
-    words=["folder"],
-    many=["file", "profile"],
-    options={
-        "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"),
-        "file": Option(
-            help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
-        ),
-        "profile": Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p"),
-    },
-)  # fmt: skip
+@task(klass=Command, words=["folder"], many=["file", "profile", "env_file"], options=CHOSEN)
 def explain(
-    _c: Context, folder: str = ".", file: Sequence[str] | None = None, profile: Sequence[str] | None = None
+    _c: Context,
+    folder: str = ".",
+    file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
 ) -> None:
     """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
     import json
 
+    from stackyard.project.configuration import EXTENSION
+
+    _, preview, rules = _previewed(folder, file, profile, env_file)
+    told = {name: rule.to_json() for name, rule in rules.items()}
+    print(json.dumps({**preview.plan.model, EXTENSION: {"ready": told}}, indent=2))
+
+
+def _previewed(
+    folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None
+) -> tuple[Project, Preview, dict[str, Rule]]:
+    """Return a project, the plan of a made-up copy, and the readiness rule of each service."""
     from stackyard.plan import Preview
-    from stackyard.project import Project
+    from stackyard.probes.rules import rules_for
 
-    project = Project.find(Path(folder).absolute(), files=file or (), profiles=profile or ())
-    print(json.dumps(Preview.of(project).plan.model, indent=2))
+    project = options.project(file, profile, env_file, folder)
+    preview = Preview.of(project)
+    model = preview.plan.model
+    return project, preview, rules_for(model, _facts(project.name, model), project.configuration.ready)
 
 
-def _data(name: str, preview: Preview) -> dict[str, object]:
+def _facts(name: str, model: Mapping[str, Any]) -> dict[str, ImageFacts]:
+    """Return what is known of the images; nothing without an engine, as a look needs none."""
+    from stackyard.docker import Engine
+    from stackyard.stacks.project_images import facts
+
+    try:
+        with Engine() as engine:
+            return facts(engine, {**model, "name": name}) if model else {}
+    except EngineError:
+        return {}
+
+
+def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict[str, object]:
     return {
-        "project": name,
+        "project": project.name,
+        "configuration": project.configuration.file or None,
         "verdict": preview.plan.verdict,
         "services": {
             "running": list(preview.running),
@@ -99,20 +113,23 @@ def _data(name: str, preview: Preview) -> dict[str, object]:
         "ports": preview.ports,
         "changes": [change.to_json() for change in preview.plan.changes],
         "concerns": [concern.to_json() for concern in preview.plan.concerns],
+        "ready": [{"service": name, "kind": rule.kind, "why": rule.why} for name, rule in rules.items()],
     }
 
 
-def _text(name: str, preview: Preview) -> str:
+def _text(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> str:
     from stackyard._util.tables import format_count, table
 
     counts = [f"{len(preview.running)} run"]
     for word, services in (("one-shot", preview.one_shots), ("behind profiles", preview.behind_profiles)):
         counts += [f"{len(services)} {word} ({', '.join(services)})"] if services else []
     head = [
-        f"project   {name}: {SAID[preview.plan.verdict]}",
+        f"project   {project.name}: {SAID[preview.plan.verdict]}",
         f"services  {', '.join(counts)}",
         f"per copy  {format_count(preview.ports, 'leased port')}",
     ]
+    if project.configuration.file:
+        head.append(f"decided   in {project.configuration.where}")
     parts = ["\n".join(head if preview.plan.model else head[:1])]
     if preview.plan.changes:
         rows = [[change.place, change.before, change.after, change.why] for change in preview.plan.changes]
@@ -120,6 +137,8 @@ def _text(name: str, preview: Preview) -> str:
     if preview.plan.concerns:
         noted = [[item.level, item.place, f"{item.text}; {item.advice}"] for item in preview.plan.concerns]
         parts.append(table(noted, ["", "place", "what to know"]))
+    if rules:
+        parts.append(table([[name, rule.why] for name, rule in rules.items()], ["service", "is ready when"]))
     return "\n\n".join(parts)
 
 

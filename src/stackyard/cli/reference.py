@@ -1,5 +1,5 @@
 """
-Writes docs/reference from the tasks, the shapes of their JSON, and the settings; and the environments' JSON Schema.
+Writes docs/reference from the tasks, the shapes of their JSON, and the settings; and the JSON Schemas.
 
 ``python -m stackyard.cli.reference`` runs it.
 A test compares the files with what this makes, so that they cannot lag behind.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard.cli.schemas import SHAPES
 from stackyard.cli.task import Command, dashed, flagged
+from stackyard.project import configuration_file
 from stackyard.project.environments import schema
 from stackyard.settings import SETTINGS
 
@@ -110,7 +111,8 @@ def tasks() -> list[tuple[str, Command]]:
 def write() -> list[Path]:
     """Write the pages and the schema; return their paths."""
     (_root() / FOLDER).mkdir(parents=True, exist_ok=True)
-    texts = {f"{FOLDER}/{name}": text for name, text in pages().items()} | {schema.FILE: schema.for_editors()}
+    texts = {f"{FOLDER}/{name}": text for name, text in pages().items()}
+    texts |= {schema.FILE: schema.for_editors(), configuration_file.SCHEMA: configuration_file.for_editors()}
     for name, text in texts.items():
         (_root() / name).write_text(text, encoding="utf-8")
     return [_root() / name for name in texts]

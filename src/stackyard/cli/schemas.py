@@ -253,7 +253,9 @@ SHAPES: Final[dict[str, Schema]] = {
         type=_text("gauge, counter and so on."), help=_text("What it is."),
     ), "With --once."),
     "project.check": _object(
-        project=_text("The project's name."), verdict=_text("copies, one at a time or not possible."),
+        project=_text("The project's name."),
+        configuration=_or_null(_text("The file with the project's configuration.")),
+        verdict=_text("copies, one at a time or not possible."),
         services=_object(
             running=_texts("Services that run."), one_shot=_texts("Services that end by themselves."),
             behind_profiles=_texts("Services that no enabled profile starts."),
@@ -266,6 +268,9 @@ SHAPES: Final[dict[str, Schema]] = {
         concerns=_list(_object(
             level=_text("careful, asks, one at a time or not possible."), place=_text("Path in the model."),
             text=_text("What it is."), advice=_text("What you can do."),
+        )),
+        ready=_list(_object(
+            service=_text("The service."), kind=_text("What is asked."), why=_text("When it counts as ready, and why."),
         )),
     ),
     "verify.dockerfiles": REPORT,

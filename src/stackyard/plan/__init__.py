@@ -3,8 +3,8 @@
 from stackyard.plan.addresses import Address, addresses, variables
 from stackyard.plan.plan import Place, Plan, plan
 from stackyard.plan.preview import Preview
-from stackyard.plan.records import Answers, Change, Concern, Verdict
+from stackyard.plan.records import Change, Concern, Verdict
 
 __all__ = [
-    "Address", "Answers", "Change", "Concern", "Place", "Plan", "Preview", "Verdict", "addresses", "plan", "variables",
+    "Address", "Change", "Concern", "Place", "Plan", "Preview", "Verdict", "addresses", "plan", "variables",
 ]  # fmt: skip

@@ -48,7 +48,11 @@ class Moved:
 
 
 def isolate(
-    model: dict[str, Any], project: str, subnet: Callable[[int], IPv4Network], shared: frozenset[str]
+    model: dict[str, Any],
+    project: str,
+    subnet: Callable[[int], IPv4Network],
+    shared: frozenset[str],
+    usual: Mapping[str, Any],
 ) -> tuple[list[Change], list[Concern], list[Moved]]:
     """
     Give every network of *model* the copy's name and a subnet of its lease.
@@ -58,13 +62,15 @@ def isolate(
         project: The copy's Compose project name.
         subnet: Leases an IPv4 network of a prefix length.
         shared: Networks that all copies use together.
+        usual: The user's own model: its names are those of what is shared.
     """
     changes: list[Change] = []
     concerns: list[Concern] = []
     moved: list[Moved] = []
     for key, network in (model.get("networks") or {}).items():
         if key in shared:
-            concerns.append(_meeting(key, network))
+            model["networks"][key] = {"name": usual["networks"][key]["name"], "external": True}
+            concerns += _meeting(model, key)
             continue
         _rename(key, network, project, changes)
         moved += _move(model, key, project, subnet, changes)
@@ -72,11 +78,18 @@ def isolate(
     return changes, concerns, moved
 
 
-def _meeting(key: str, network: Mapping[str, Any]) -> Concern:
-    return Concern(
-        level="careful", place=f"networks.{key}", text=f"all copies share network {network.get('name')}",
+def _meeting(model: Mapping[str, Any], key: str) -> Iterator[Concern]:
+    yield Concern(
+        level="careful", place=f"networks.{key}", text=f"all copies share network {model['networks'][key]['name']}",
         advice="names of services of all copies meet there",
     )  # fmt: skip
+    for name, service in model["services"].items():
+        settings = (service.get("networks") or {}).get(key) or {}
+        if fixed := next((settings[word] for word in ADDRESSES if settings.get(word)), None):
+            yield Concern(
+                level="one at a time", place=f"services.{name}.networks.{key}",
+                text=f"has the address {fixed} on a shared network", advice="only one container can have it",
+            )  # fmt: skip
 
 
 def _rename(key: str, network: dict[str, Any], project: str, changes: list[Change]) -> None:

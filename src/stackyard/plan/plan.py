@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard.errors import UsageError
 from stackyard.plan import names, networks, ports, references, services, volumes
-from stackyard.plan.records import Answers, Change, Concern, Verdict
 from stackyard.project import published_ports
+from stackyard.project.configuration import Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from ipaddress import IPv4Network
     from pathlib import Path
+
+    from stackyard.plan.records import Change, Concern, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def plan(
     usual: Mapping[str, Any],
     model: Mapping[str, Any],
     place: Place,
-    answers: Answers | None = None,
+    configuration: Configuration | None = None,
     *,
     exists: Callable[[Path], bool] | None = None,
 ) -> Plan:
@@ -78,30 +80,31 @@ def plan(
         usual: The model as the user's own plain `docker compose` renders it.
         model: The model as Compose renders it under the copy's project name, with the variables of its ports set.
         place: What the copy leased.
-        answers: What the project's configuration decides.
+        configuration: What the project's configuration decides.
         exists: Tells whether a path of the host is there; by default it is looked at.
 
     Raises:
-        UsageError: If the model has no service.
+        UsageError: If the model has no service, or the configuration names a variable that is not there.
     """
     if not model.get("services"):
         raise UsageError(_no_service(template))
-    answers, own = answers or Answers(), copy.deepcopy(dict(model))
+    decided, own = configuration or Configuration(), copy.deepcopy(dict(model))
+    decided.check_variables(own)
     looks = {"exists": exists} if exists else {}
     named, joined = names.free(own, template)
     leased = ports.lease(own, usual, iter(place.ports), place.variables)
-    networked, meeting, moved = networks.isolate(own, place.project, place.subnet, answers.share)
-    stored, mounted = volumes.isolate(own, place.project, answers.share, **looks)
+    networked, meeting, moved = networks.isolate(own, place.project, place.subnet, decided.share.networks, usual)
+    stored, mounted = volumes.isolate(own, place.project, decided.share.volumes, usual, **looks)
     restarted = services.restart_only_after_failures(own)
     services.always_enabled(own)
     checked = services.check_soon(own)
     tagged = services.tag_builds(own, place.tags)
     replaced = references.Replacements(ports=_moved_ports(usual, own), subnets=moved)
-    followed, asked = references.follow(own, replaced, answers.rewrite)
+    followed, asked = references.follow(own, replaced, decided.rewrite)
     return Plan(
         model=own,
         changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *checked, *followed),
-        concerns=(*services.concerns(own), *mounted, *asked, *joined, *meeting),
+        concerns=(*services.concerns(own, decided.share.services), *mounted, *asked, *joined, *meeting),
     )
 
 

@@ -14,7 +14,6 @@ from stackyard.project import copies_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stackyard.plan.records import Answers
     from stackyard.project import Project
 
 FIRST_PORT: Final = 9500  # made up, as all of a preview's place; a start leases its own
@@ -41,13 +40,12 @@ class Preview:
     ports: int = 0
 
     @classmethod
-    def of(cls, project: Project, answers: Answers | None = None) -> Preview:
+    def of(cls, project: Project) -> Preview:
         """
         Plan a copy of *project* at a made-up place.
 
         Args:
             project: The project.
-            answers: What its configuration decides.
 
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
@@ -62,7 +60,7 @@ class Preview:
         model = project.model(name=name, variables=given)
         places = {place: variable for variable, found in variables.items() for place in found}
         place = Place(project=name, ports=numbers, subnet=_Subnets(), variables=places)
-        planned = plan(project.template, usual, model, place, answers)
+        planned = plan(project.template, usual, model, place, project.configuration)
         one_shots = _awaited(usual)
         return cls(
             plan=planned,

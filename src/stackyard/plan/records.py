@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Verdict = Literal["copies", "one at a time", "not possible"]
@@ -55,17 +55,3 @@ class Concern:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """
-    What a project's configuration decides; nothing is needed.
-
-    Attributes:
-        rewrite: Variables whose values follow the copy's ports and addresses, as ``SERVICE.VARIABLE``.
-        share: Networks and volumes of the model that all copies use together.
-    """
-
-    rewrite: frozenset[str] = field(default_factory=frozenset)
-    share: frozenset[str] = field(default_factory=frozenset)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.plan.records import Change, Concern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 ENDLESS: Final = frozenset(["always", "unless-stopped"])  # containers that the engine starts again after a reboot
 FOLLOWER: Final = "on-failure"
@@ -85,8 +85,13 @@ def _tagged(name: str, service: dict[str, Any], before: str, after: str, why: st
     )
 
 
-def concerns(model: Mapping[str, Any]) -> Iterator[Concern]:
-    """Return what two copies would share through the host whatever their networks are."""
+def concerns(model: Mapping[str, Any], shared: Iterable[str] = ()) -> Iterator[Concern]:
+    """Return the services that all copies share, and what two copies would share through the host."""
+    for name in sorted(shared):
+        yield Concern(
+            level="careful", place=f"services.{name}", text="is shared, so no copy starts it",
+            advice="all copies use the one that runs on the shared network",
+        )  # fmt: skip
     for name, service in model["services"].items():
         place = f"services.{name}"
         if service.get("network_mode") == "host":

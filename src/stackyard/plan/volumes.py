@@ -26,7 +26,11 @@ SOCKETS: Final = ("/var/run/docker.sock", "/run/docker.sock")
 
 
 def isolate(
-    model: dict[str, Any], project: str, shared: frozenset[str], exists: Callable[[Path], bool] = Path.exists
+    model: dict[str, Any],
+    project: str,
+    shared: frozenset[str],
+    usual: Mapping[str, Any],
+    exists: Callable[[Path], bool] = Path.exists,
 ) -> tuple[list[Change], list[Concern]]:
     """
     Give every volume of *model* the copy's name, and database folders of the checkout a volume instead.
@@ -35,11 +39,17 @@ def isolate(
         model: The rendered model; it is changed.
         project: The copy's Compose project name.
         shared: Volumes that all copies use together.
+        usual: The user's own model: its names are those of what is shared.
         exists: Tells whether a path of the host is there.
     """
     kept = model.get("volumes") or {}
-    changes = [change for key in kept for change in _rename(key, kept[key], project, shared)]
-    concerns = [_shared(key, kept[key]) for key in kept if key in shared]
+    changes, concerns = list[Change](), list[Concern]()
+    for key in kept:
+        if key in shared:
+            kept[key] = {"name": usual["volumes"][key]["name"], "external": True}
+            concerns.append(_shared(key, kept[key]))
+        else:
+            changes += _rename(key, kept[key], project)
     for name, service in model["services"].items():
         for index, mount in enumerate(service.get("volumes") or ()):
             if mount.get("type") != "bind":
@@ -52,9 +62,7 @@ def isolate(
     return changes, concerns
 
 
-def _rename(key: str, volume: dict[str, Any], project: str, shared: frozenset[str]) -> Iterator[Change]:
-    if key in shared:
-        return
+def _rename(key: str, volume: dict[str, Any], project: str) -> Iterator[Change]:
     own, name, external = f"{project}_{key}", str(volume.get("name") or ""), bool(volume.pop("external", False))
     volume["name"] = own
     if name != own:

@@ -28,8 +28,8 @@ from stackyard.project.spoken_ports import Port, exposed_ports, published_ports
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stackyard.probes.hints import Hint
     from stackyard.probes.products import Product
+    from stackyard.project.hints import Hint
 
 Kind = Literal["health check", "command", "http", "websocket", "tcp", "log", "exit 0", "running"]
 CHECK_TIMEOUT: Final = 30.0  # seconds that a health check may take unless it says otherwise, as with Docker
@@ -219,6 +219,8 @@ class _Choice:
                 return self._told("exit 0", f"{says}: it ends with exit code 0", may_end=True)
             case "tcp":
                 return self._told("tcp", f"{says}: port {port} listens", ports=(port,))
+            case "running":
+                return self._told("running", f"{says}: it runs for {MOMENT:g} s", seconds=MOMENT)
             case "ws":
                 return self._told("websocket", f"{says}: port {port} opens it", ports=(port,), path=hint.value)
         why = f"{says}: port {port} gives an HTTP answer below {HINTED}"

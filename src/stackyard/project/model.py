@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
@@ -72,3 +72,20 @@ def published_ports(model: Mapping[str, Any]) -> Iterator[PublishedPort]:
 def _numbers(published: object) -> range | None:
     found = _RANGE.fullmatch(str(published or ""))
     return range(int(found[1]), int(found[2] or found[1]) + 1) if found and int(found[1]) else None
+
+
+def without(model: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return *model* without the services *names*; services that depend on them no longer do."""
+    services = model.get("services") or {}
+    kept = {name: _independent(service, names) for name, service in services.items() if name not in names}
+    return {**model, "services": kept} if names else dict(model)
+
+
+def _independent(service: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    needed = service.get("depends_on") or {}
+    if not {*needed} & {*names}:
+        return service
+    left = {name: needed[name] for name in needed if name not in names} if isinstance(needed, dict) else [
+        name for name in needed if name not in names
+    ]  # fmt: skip
+    return {**service, "depends_on": left}

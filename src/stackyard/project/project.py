@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard.errors import CommandError, EngineError, UsageError
+from stackyard.project.configuration import Configuration
+from stackyard.project.model import without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,12 +35,14 @@ class Project:
         words: Options that choose files, profiles and env files, as `docker compose` takes them.
         environment: The caller's environment: it decides as it does with plain Compose.
         template: The model before variables are filled in: which variable stands where.
+        configuration: What its configuration decides; services that all copies share are in no model of it.
     """
 
     folder: Path
     words: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     template: Mapping[str, Any] = field(repr=False)
+    configuration: Configuration = field(default_factory=Configuration)
 
     @classmethod
     def find(
@@ -61,14 +65,26 @@ class Project:
             environment: The caller's environment; None takes this process's.
 
         Raises:
-            UsageError: If there is no project, or Compose refuses its files.
+            UsageError: If there is no project, Compose refuses its files, or its configuration is wrong.
             EngineError: If the Compose plugin is missing.
         """
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = {**(os.environ if environment is None else environment), "PWD": str(folder)}  # files may name ${PWD}
         template = _config(words, folder, caller, "--no-interpolate")
-        return cls(folder=folder, words=words, environment=caller, template=template)
+        found = cls(folder=folder, words=words, environment=caller, template=template)
+        return found._configured(Configuration.read(found.home, template))
+
+    def _configured(self, configuration: Configuration) -> Project:
+        """Return the project with its configuration; what the caller chose otherwise stays."""
+        words, template = list(self.words), self.template
+        if "--profile" not in words and not self.environment.get("COMPOSE_PROFILES"):
+            words += [word for profile in configuration.profiles for word in ("--profile", profile)]
+        if configuration.env_files and "--env-file" not in words and not self.environment.get("COMPOSE_ENV_FILES"):
+            words += [word for file in configuration.env_files for word in ("--env-file", file)]
+            template = _config(words, self.folder, self.environment, "--no-interpolate")
+        template = without(template, configuration.share.services)
+        return replace(self, words=tuple(words), template=template, configuration=configuration)
 
     @property
     def name(self) -> str:
@@ -113,7 +129,7 @@ class Project:
                 continue
             if missing:
                 raise UsageError(_missing_text(missing))
-            return model
+            return without(model, self.configuration.share.services)
 
 
 class _MissingVariableError(UsageError):

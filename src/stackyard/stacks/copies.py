@@ -31,7 +31,7 @@ from stackyard.plan import Address, Place, addresses, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.volumes import missing_files
-from stackyard.stacks import builds, diagnostics, readiness
+from stackyard.stacks import builds, diagnostics, readiness, shared
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
     from stackyard.project import Project
+    from stackyard.stacks.readiness import StackReady
 
 MODEL: Final = "model.json"  # in the lease's directory
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
@@ -91,6 +92,7 @@ class Copy:
 
     Attributes:
         seconds: How long its start took; 0 for a copy that stood before.
+        ready: How each service proved usable; None for a copy that stood before.
     """
 
     def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, seconds: float = 0.0) -> None:
@@ -98,6 +100,7 @@ class Copy:
         self.book = book
         self.engine = engine
         self.seconds = seconds
+        self.ready: StackReady | None = None
 
     @functools.cached_property
     def model(self) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     *,
     name: str | None = None,
     ttl: float | None = None,
-    deadline: float = DEADLINE,
+    deadline: float | None = None,
     wait: float | None = None,
     until_ready: bool = True,
     progress: Callable[[str], None] = lambda _line: None,
@@ -154,7 +157,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         engine: Where the copy lives.
         name: The lease's name.
         ttl: Seconds that the copy stays unless renewed; None: it ends with this process.
-        deadline: Seconds until the start has failed.
+        deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
         wait: Seconds to queue for a place; None does not.
         until_ready: False returns when the containers have started.
         progress: Is given a line whenever the user should know something.
@@ -173,7 +176,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     draws = planned_ports.draws(usual, given)
     needs = Needs(
         ports=tuple(port_names((port.service, port.target, port.protocol) for port, _ in draws)),
-        prefixes=tuple(planned_networks.needed(usual)) or Needs().prefixes,
+        prefixes=tuple(planned_networks.needed(usual, project.configuration.share.networks)) or Needs().prefixes,
     )
     outlives = ttl is not None or name is not None
     for last in (*(False,) * (TRIES - 1), True):
@@ -184,7 +187,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready)
         try:
-            copy = starting.run(needs, deadline, progress)
+            copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
         except _StolenError as stolen:
             if last:
                 raise NotReadyError(f"other programs took the leased ports {TRIES} times: {stolen}") from None
@@ -256,6 +259,7 @@ class _Starting:
         began = time.monotonic()
         planned = self._plan()
         _refuse(planned)
+        shared.check(self.copy.engine, planned.model)
         path = self.copy.lease.directory / MODEL
         model = self._labelled(planned.model)
         files.write(path, json.dumps(model).encode())
@@ -271,7 +275,9 @@ class _Starting:
     def _ready(self, model: Mapping[str, Any], deadline: float) -> None:
         """Wait until every service is ready, one-shots included."""
         labels = [f"{PROJECT_LABEL}={self.copy.lease.project}"]
-        asyncio.run(readiness.wait(self.copy.engine, labels, model, deadline=max(deadline, LEAST)))
+        self.copy.ready = asyncio.run(readiness.wait(
+            self.copy.engine, labels, model, deadline=max(deadline, LEAST), hints=self.project.configuration.ready,
+        ))  # fmt: skip
 
     def _plan(self) -> Plan:
         lease = self.copy.lease
@@ -286,7 +292,7 @@ class _Starting:
             tags=self.images,
         )
         model = self.project.model(name=lease.project, variables=variables)
-        return plan(self.project.template, self.usual, model, place)
+        return plan(self.project.template, self.usual, model, place, self.project.configuration)
 
     def _labelled(self, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Put the labels of the lease on everything, and the copy's addresses into the model."""

@@ -8,7 +8,7 @@ After a start, or while one goes on, call `wait`::
         [f"com.docker.compose.project={project}"],  # what all containers of the copy carry, and no others
         model,                                      # the model that they were made from
         deadline=60.0,
-        hints=parse_hints("stackyard.toml: ready", {"web": {"http": "/healthz"}}),  # stackyard.probes.hints
+        hints={"web": Hint.parse({"http": "/healthz"})},  # stackyard.project.hints
         secrets=[password],                         # removed from every message
         ready=lambda one: print(one),               # called as each service becomes ready
     )
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Seen
-    from stackyard.probes.hints import Hint
+    from stackyard.project.hints import Hint
 
 T = TypeVar("T")
 TICK: Final = 0.1  # seconds between two lists of the containers where the engine tells no changes

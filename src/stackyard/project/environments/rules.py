@@ -9,7 +9,7 @@ from stackyard.errors import ConfigError
 from stackyard.settings import SUBNET_PREFIX, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from stackyard.project.environments.yaml_tree import Node
 
@@ -35,9 +35,13 @@ SENTENCE_RULE: Final = "one line of 1 to 200 printable characters"
 PORT_RULE: Final = f"a port number from {PORTS[0]} to {PORTS[-1]}"
 
 
-def mapping(file: str, path: str, node: Any, keys: Iterable[str] | None = None) -> dict[str, Node]:
+def mapping(
+    file: str, path: str, node: Any, keys: Iterable[str] | None = None, *, optional: Collection[str] = ()
+) -> dict[str, Node]:
     """
-    Return *node*, which is at the dotted *path* of *file*, as a mapping; with *keys*, it must have exactly these.
+    Return *node*, which is at the dotted *path* of *file*, as a mapping.
+
+    With *keys* it may have no others, and must have those of them that are not *optional*.
 
     Raises:
         ConfigError: If it is no mapping, or a key is unknown or missing.
@@ -49,7 +53,7 @@ def mapping(file: str, path: str, node: Any, keys: Iterable[str] | None = None) 
         if key not in known:
             raise ConfigError(file, below(path, key), key, f"unknown key{hint(key, known)}")
     for key in known:
-        if key not in node:
+        if key not in node and key not in optional:
             raise ConfigError(file, below(path, key), None, f"missing key; needed here: {', '.join(known)}")
     return node
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
-from stackyard.errors import UsageError
+from stackyard.project.environments.rules import hint as near
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Kind = Literal["http", "ws", "tcp", "log", "exit"]
+Kind = Literal["http", "ws", "tcp", "log", "exit", "running"]
+KINDS: Final = ("http", "ws", "tcp", "log", "exit")
+RUNNING: Final = "running"
+RULE: Final = (
+    'must be {http = "/path"}, {http = "PORT/path"}, {ws = "/path"}, {tcp = PORT}, {log = "REGULAR EXPRESSION"}, '
+    '{exit = 0} or "running"'
+)
 _PATH: Final = re.compile(r"(?:([0-9]{1,5})(?=/))?(/[!-~]*)")
 _HIGHEST: Final = 65535
-_FORMS: Final = "http: /path, http: PORT/path, ws: /path, tcp: PORT, log: regular expression, or exit: 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,38 +40,33 @@ class Hint:
                 return f"tcp: {self.port}"
             case "exit":
                 return "exit: 0"
+            case "running":
+                return RUNNING
         return f"{self.kind}: {self.port or ''}{self.value}"
 
     @classmethod
-    def parse(cls, place: str, given: object) -> Hint:
+    def parse(cls, given: object) -> Hint:
         """
-        Read the hint of one service, a mapping with one entry.
+        Read the hint of one service.
 
         Args:
-            place: Where it stands, for messages.
-            given: For example ``{"http": "/healthz"}`` or ``{"tcp": 5432}``.
+            given: ``"running"``, or a mapping with one entry, such as ``{"http": "/healthz"}`` or ``{"tcp": 5432}``.
 
         Raises:
-            UsageError: If it is anything else.
+            ValueError: If it is anything else; the text is the rule.
         """
+        if given == RUNNING:
+            return cls(kind="running")
         if isinstance(given, dict) and len(given) == 1:
-            found = _read(*next(iter(given.items())))
-            if found is not None:
+            kind, value = next(iter(given.items()))
+            if str(kind) not in KINDS:
+                raise ValueError(f"{RULE}; {kind!r} is none of them{near(str(kind), KINDS)}")
+            if (found := _read(kind, value)) is not None:
                 return found
-        raise UsageError(f"{place} must be {_FORMS}, got {repr(given)[:80]}")
+        raise ValueError(RULE)
 
 
-def parse_hints(place: str, given: Mapping[str, Any]) -> dict[str, Hint]:
-    """
-    Read the hints of several services.
-
-    Raises:
-        UsageError: If one of them is wrong.
-    """
-    return {service: Hint.parse(f"{place}.{service}", hint) for service, hint in given.items()}
-
-
-def _read(kind: object, value: object) -> Hint | None:
+def _read(kind: str, value: object) -> Hint | None:
     text = "" if isinstance(value, bool) else str(value)
     match kind:
         case "http" | "ws":
