@@ -73,7 +73,8 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - env_files: Env files, instead of `.env`.
             - variables: Win over the variables of this process when Compose reads the files.
             - progress: Gets a line for each message to the user; by default there are none.
-            - timeout: Seconds until the start has failed; by default 120, or an environment's budget.
+            - timeout: Seconds until the start has failed; by default the configuration's, else 120, or an environment's
+              budget.
             - wait: Seconds to queue for a place; None does not wait.
             - force: Start an environment even if the host has too little memory.
 
@@ -106,9 +107,7 @@ def _project(
     with Engine() as engine:
         book = open_book(None, engine)
         copy = outside_any_loop(
-            lambda: copies.start(
-                project, book, engine, deadline=timeout or copies.DEADLINE, wait=wait, progress=progress or _silent
-            )
+            lambda: copies.start(project, book, engine, deadline=timeout, wait=wait, progress=progress or _silent)
         )
         with _removed_after(copy):
             yield Stack(copy)
