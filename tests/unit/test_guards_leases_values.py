@@ -16,7 +16,8 @@ import pytest
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import columns, names, owners, records
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import Lease, Survivor
+from stackyard.leases.records import Lease
+from stackyard.leases.survivors import Survivor
 
 OWNER = Owner(kind="process", boot="b0", pid=12, ticks=34, namespace=56)
 PORTS = {"postgres": 11000, "redis": 11001, "backend": 11002, "auth": 11003}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stackyard.docker import ownership
 from stackyard.leases.owners import boot_id
-from stackyard.leases.records import Survivor
+from stackyard.leases.survivors import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

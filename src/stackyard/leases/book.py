@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from stackyard.leases.records import Fixed, Leasable, Strangers, Survivor
+    from stackyard.leases.records import Fixed, Leasable, Strangers
     from stackyard.leases.staging import Draft
     from stackyard.leases.store import Transaction
+    from stackyard.leases.survivors import Survivor
     from stackyard.settings import Settings
 
 T = TypeVar("T")

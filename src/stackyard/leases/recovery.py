@@ -16,8 +16,9 @@ from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.notices import warn
-from stackyard.leases.records import ENV, SERVICES, Lease, Survivor, keeps_data, parse_env
+from stackyard.leases.records import ENV, SERVICES, Lease, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
+from stackyard.leases.survivors import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
