@@ -14,6 +14,8 @@ PAGE: Final = (FOLDER.parents[1] / "docs/architecture.md").read_text(encoding="u
 # Programs have environments made from settings, and settings have times in them: these two share a floor.
 FLOOR: Final = frozenset({"errors", "_util", "settings"})
 
+LONGEST: Final = 400  # lines of a module, which is about one noun
+
 
 def packages() -> set[str]:
     found = (path for path in FOLDER.iterdir() if path.suffix == ".py" or (path.is_dir() and list(path.glob("*.py"))))
@@ -55,6 +57,15 @@ def test_each_package_imports_only_what_stands_above_it() -> None:
             wrong += [f"{path.relative_to(FOLDER)} imports {name}" for name in imported(path) - above]
 
     assert wrong == []
+
+
+def test_no_module_is_long() -> None:
+    lengths = {
+        str(path.relative_to(FOLDER)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in FOLDER.rglob("*.py")
+    }
+
+    assert {name: length for name, length in lengths.items() if length >= LONGEST} == {}
 
 
 def test_every_word_has_one_line() -> None:

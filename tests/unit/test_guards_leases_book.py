@@ -17,9 +17,10 @@ from lease_records import Clock, Surroundings
 
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, StillStartingError, UsageError
-from stackyard.leases import LeaseBook, Survivor, files, owners, queue, schema, store
+from stackyard.leases import LeaseBook, Survivor, files, owners, queue, schema, store, waiting
 from stackyard.leases import book as module
 from stackyard.leases.admission import Memory
+from stackyard.leases.header import BrokenError, inode
 from stackyard.leases.host_ports import Ground
 from stackyard.leases.owners import Owner
 from stackyard.leases.store import Transaction
@@ -128,7 +129,7 @@ def slept(book: LeaseBook, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> lis
         waits.append(round(seconds, 3))
         clock.sleep(seconds)
 
-    monkeypatch.setattr(book, "_sleep", sleep)
+    monkeypatch.setattr(book._waiting, "_sleep", sleep)
     return waits
 
 
@@ -158,10 +159,10 @@ def test_who_does_not_wait_is_answered_at_once(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
 ) -> None:
     answers = Answers((None, 0, FULL))
-    monkeypatch.setattr(book, "_ask", answers)
+    monkeypatch.setattr(book._waiting, "ask", answers)
 
     with pytest.raises(PoolExhaustedError, match="full"):
-        book._attend(Mock(), Mock(), None, 0.0)
+        book._waiting.attend(Mock(), Mock(), None, 0.0)
     assert (answers.asked, slept) == ([(None, False)], [])
 
 
@@ -171,9 +172,9 @@ def test_who_waits_asks_again_with_its_ticket_and_gives_it_back(
     lease = book.acquire(TEST)
     tickets = [book.transact(lambda db: queue.join(db, "pool", None)) for _ in range(2)]
     answers = Answers((tickets[0], 0, FULL), (tickets[0], 3, FULL), (tickets[0], 99, FULL), (tickets[0], 0, lease))
-    monkeypatch.setattr(book, "_ask", answers)
+    monkeypatch.setattr(book._waiting, "ask", answers)
 
-    assert book._attend(Mock(), Mock(), None, 5.0) is lease
+    assert book._waiting.attend(Mock(), Mock(), None, 5.0) is lease
     assert answers.asked == [(None, True)] + [(tickets[0], True)] * 3
     assert slept == [0.05, 0.2, 0.5]
     assert read(book, "SELECT ticket FROM queue") == [(tickets[1],)]
@@ -183,10 +184,10 @@ def test_a_wait_ends_at_its_time_and_the_ticket_goes(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
 ) -> None:
     ticket = book.transact(lambda db: queue.join(db, "pool", None))
-    monkeypatch.setattr(book, "_ask", Answers((ticket, 99, FULL)))
+    monkeypatch.setattr(book._waiting, "ask", Answers((ticket, 99, FULL)))
 
     with pytest.raises(PoolExhaustedError, match="full"):
-        book._attend(Mock(), Mock(), None, 1.2)
+        book._waiting.attend(Mock(), Mock(), None, 1.2)
     assert slept == [0.5, 0.5, 0.2]
     assert read(book, "SELECT ticket FROM queue") == []
 
@@ -194,15 +195,15 @@ def test_a_wait_ends_at_its_time_and_the_ticket_goes(
 def test_a_stack_of_the_same_name_that_starts_is_waited_for(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
 ) -> None:
-    monkeypatch.setattr(book, "_ask", Answers((None, 9, STARTING)))
+    monkeypatch.setattr(book._waiting, "ask", Answers((None, 9, STARTING)))
     with pytest.raises(StillStartingError):
-        book._attend(Mock(), Mock(), None, 0.0)
-    assert sum(slept) == pytest.approx(module.STARTING)
+        book._waiting.attend(Mock(), Mock(), None, 0.0)
+    assert sum(slept) == pytest.approx(waiting.STARTING)
 
     slept.clear()
     with pytest.raises(StillStartingError):
-        book._attend(Mock(), Mock(), None, module.STARTING + 10)
-    assert sum(slept) == pytest.approx(module.STARTING + 10)
+        book._waiting.attend(Mock(), Mock(), None, waiting.STARTING + 10)
+    assert sum(slept) == pytest.approx(waiting.STARTING + 10)
 
 
 @pytest.mark.parametrize("queued", [True, False])
@@ -210,12 +211,12 @@ def test_only_who_waits_gets_a_ticket(book: LeaseBook, queued: bool) -> None:
     request: Any = SimpleNamespace(wanted="pool", answer=Mock(side_effect=FULL))
     book.transact(lambda db: queue.join(db, "pool", None))
 
-    ticket, ahead, answer = book._ask(request, Mock(), None, None, queued=queued)
+    ticket, ahead, answer = book._waiting.ask(request, Mock(), None, None, queued=queued)
 
     assert (ticket is not None, ahead, answer) == (queued, 1, FULL)
     assert len(read(book, "SELECT * FROM queue")) == (2 if queued else 1)
     if ticket is not None:
-        assert book._ask(request, Mock(), None, ticket, queued=True)[0] == ticket
+        assert book._waiting.ask(request, Mock(), None, ticket, queued=True)[0] == ticket
 
 
 def test_a_request_is_answered_at_the_moment_and_on_the_host_of_the_question(
@@ -223,19 +224,19 @@ def test_a_request_is_answered_at_the_moment_and_on_the_host_of_the_question(
 ) -> None:
     lease = book.acquire(TEST)
     ground, draft, strangers = Mock(), Mock(), Mock()
-    monkeypatch.setattr(module, "_survey", lambda given: ground if given is strangers else None)
+    monkeypatch.setattr(waiting, "survey", lambda given: ground if given is strangers else None)
     request: Any = SimpleNamespace(wanted="pool", answer=Mock(return_value=lease))
 
-    assert book._ask(request, draft, strangers, 7, queued=True) == (7, 0, lease)
+    assert book._waiting.ask(request, draft, strangers, 7, queued=True) == (7, 0, lease)
     (call,) = request.answer.mock_calls
     assert call.args[1:] == (draft, ground, clock.now, 0)
 
 
 def test_a_survey_takes_what_an_engine_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     survey = Mock()
-    monkeypatch.setattr(module, "Ground", SimpleNamespace(survey=survey))
-    module._survey(SimpleNamespace(ports=[1], subnets=["x"]))
-    module._survey(None)
+    monkeypatch.setattr(waiting, "Ground", SimpleNamespace(survey=survey))
+    waiting.survey(SimpleNamespace(ports=[1], subnets=["x"]))
+    waiting.survey(None)
 
     assert [call.args for call in survey.mock_calls] == [([1], ["x"]), ()]
 
@@ -462,7 +463,7 @@ def test_capacity_counts_what_is_free_now(book: LeaseBook, monkeypatch: pytest.M
     ground = Ground(kernel_ports=(), taken_ports=frozenset({11015}), networks=(),
                     memory=Memory(total_mb=1000, available_mb=1000))  # fmt: skip
     survey = Mock(return_value=ground)
-    monkeypatch.setattr(module, "_survey", survey)
+    monkeypatch.setattr(module, "survey", survey)
     strangers: Any = object()
 
     found = book.capacity(hungry, strangers=strangers)
@@ -586,7 +587,7 @@ def test_only_a_whole_lease_book_is_opened(
     if error is None:
         assert book._store._check_header() == (file.stat().st_ino, file.stat().st_mtime_ns, 9)
     else:
-        with pytest.raises(store._BrokenError, match=error):
+        with pytest.raises(BrokenError, match=error):
             book._store._check_header()
     assert folder.is_dir()
 
@@ -628,7 +629,7 @@ def test_a_change_is_half_way_while_its_journal_has_a_beginning(
     if half:
         assert book._store._check_header()[2] == 9
     else:
-        with pytest.raises(store._BrokenError):
+        with pytest.raises(BrokenError):
             book._store._check_header()
 
 
@@ -644,12 +645,12 @@ def test_a_new_book_is_private_whole_and_without_an_old_journal(book: LeaseBook,
     assert dict(read(book, "SELECT key, value FROM meta"))["schema"] == str(schema.VERSION)
 
 
-@pytest.mark.parametrize("part", ["connect", "_fill"])
+@pytest.mark.parametrize("part", ["connect", "fill"])
 def test_a_book_that_cannot_be_made_is_one_clear_error(
     book: LeaseBook, folder: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     broken = Mock(side_effect=sqlite3.OperationalError("disk full"))
-    monkeypatch.setattr(sqlite3 if part == "connect" else store, part, broken)
+    monkeypatch.setattr(sqlite3 if part == "connect" else schema, part, broken)
     with pytest.raises(BookError, match=r"book\.sqlite3: cannot be made: disk full"):
         book._store._create()
     assert not (folder / "book.sqlite3").exists()
@@ -674,7 +675,7 @@ def test_a_book_has_the_version_it_names_or_else_the_one_its_tables_show(
             db.execute("CREATE TABLE warm (lease)")
         db.execute(f"PRAGMA user_version={header_version}")
 
-        assert store._version(db, told) == version
+        assert schema.version(db, told) == version
         assert db.execute("PRAGMA user_version").fetchone()[0] == version
         assert dict(db.execute("SELECT key, value FROM meta")) == {"schema": str(version), "other": "7"}
     finally:
@@ -689,7 +690,7 @@ def test_an_error_of_sqlite_is_a_broken_book_or_one_that_cannot_be_used(book: Le
         return book._store._explained(error)
 
     broken = [type(explained(code)) for code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 267)]
-    assert broken == [store._BrokenError] * 3
+    assert broken == [BrokenError] * 3
     for code in (sqlite3.SQLITE_BUSY, None, 0):
         assert type(explained(code)) is BookError
         assert str(explained(code)) == f"{file_of(book)}: why"
@@ -796,9 +797,9 @@ def test_a_journal_that_is_no_plain_file_is_refused(book: LeaseBook) -> None:
 
 def test_the_inode_of_what_is_gone_is_none(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    assert [store._inode(tmp_path / "a"), store._inode(tmp_path / "b")] == [(tmp_path / "a").stat().st_ino, 0]
+    assert [inode(tmp_path / "a"), inode(tmp_path / "b")] == [(tmp_path / "a").stat().st_ino, 0]
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    assert store._inode(tmp_path / "link") == (tmp_path / "link").lstat().st_ino
+    assert inode(tmp_path / "link") == (tmp_path / "link").lstat().st_ino
 
 
 @pytest.mark.parametrize("missing", sorted(schema.KNOWN - {"meta"}))
@@ -807,7 +808,7 @@ def test_a_book_without_one_of_its_tables_is_broken(book: LeaseBook, missing: st
 
     def work(db: Transaction) -> None:
         db.execute(f"DROP TABLE {missing}")
-        with pytest.raises(store._BrokenError, match=f"its table {missing} is missing"):
+        with pytest.raises(BrokenError, match=f"its table {missing} is missing"):
             book._store._mended(db)
         raise UsageError("undo")
 

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from stackyard._util import files as disk
 from stackyard._util.actions import Action, how
 from stackyard._util.clocks import Moment, steady_for
-from stackyard.errors import LeaseNotFoundError, PoolExhaustedError, StillStartingError
-from stackyard.leases import files, messages, owners, queue, rows
+from stackyard.errors import LeaseNotFoundError
+from stackyard.leases import files, messages, owners, rows
 from stackyard.leases.admission import Booked, Capacity
-from stackyard.leases.host_ports import Ground
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
@@ -31,24 +30,19 @@ from stackyard.leases.records import Lease
 from stackyard.leases.requests import Request
 from stackyard.leases.slots import Search
 from stackyard.leases.store import Store
+from stackyard.leases.waiting import Waiting, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from stackyard.leases.records import Fixed, Leasable, Strangers
-    from stackyard.leases.staging import Draft
     from stackyard.leases.store import Transaction
     from stackyard.leases.survivors import Survivor
     from stackyard.settings import Settings
 
 T = TypeVar("T")
 
-POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
-ROOMS: Final = 5  # places that one request may have made for it before it waits or fails
-STARTING: Final = (
-    120.0  # seconds to wait until another process has started the stack of the same name; longer than any start
-)
 REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
 
 
@@ -80,11 +74,11 @@ class LeaseBook:
         self._survivors = survivors
         self._clock = clock
         self._steady = steady or steady_for(clock)
-        self._sleep = sleep
         self._directory = settings.state_dir / "leases"
         self._store = Store(
             settings.state_dir, self._recover, mend=self._mend, now=self._now, read_only=read_only
         )  # fmt: skip
+        self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep)
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
@@ -136,56 +130,9 @@ class LeaseBook:
         try:
             with self._store.usable():
                 draft.prepare()
-            return self._attend(request, draft, strangers, wait or 0.0, make_room)
+            return self._waiting.attend(request, draft, strangers, wait or 0.0, make_room)
         finally:
             draft.drop()
-
-    def _attend(
-        self,
-        request: Request,
-        draft: Draft,
-        strangers: Strangers | None,
-        wait: float,
-        make_room: Callable[[], bool] | None = None,
-    ) -> Lease:
-        """Ask until the request is answered or *wait* seconds have passed; then leave the queue."""
-        end = self._steady() + wait
-        patience = self._steady() + STARTING
-        rooms = ROOMS if make_room else 0
-        ticket: int | None = None
-        try:
-            while True:
-                ticket, ahead, answer = self._ask(
-                    request, draft, strangers, ticket, queued=bool(wait or rooms or ticket)
-                )
-                if isinstance(answer, Lease):
-                    return answer
-                if isinstance(answer, StillStartingError):
-                    end = max(end, patience)
-                elif make_room and rooms:
-                    rooms = rooms - 1 if make_room() else 0
-                    continue
-                if self._steady() >= end:
-                    raise answer
-                self._sleep(min(POLL * (1 + ahead), 10 * POLL, max(end - self._steady(), 0.0)))
-        finally:
-            if ticket is not None:
-                number = ticket
-                self._store.run(lambda db: queue.leave(db, number))
-
-    def _ask(
-        self, request: Request, draft: Draft, strangers: Strangers | None, ticket: int | None, *, queued: bool
-    ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
-        ground = _survey(strangers)
-
-        def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
-            ahead = queue.ahead(db, request.wanted, ticket)
-            try:
-                return ticket, ahead, request.answer(db, draft, ground, db.moment.wall, ahead)
-            except PoolExhaustedError as error:
-                return queue.join(db, request.wanted, ticket) if queued else None, ahead, error
-
-        return self._store.run(work)
 
     @property
     def directory(self) -> Path:
@@ -307,9 +254,8 @@ class LeaseBook:
             if held is None or held.created != lease.created or not self.is_stale(held):
                 return None
             taken = replace(held, owner=Owner.current(), deadline=None, removing=True)
-            with contextlib.suppress(
-                OSError
-            ):  # if no lock can be made, pid and start time show that the process is alive
+            # without a lock, pid and start time show that the process is alive
+            with contextlib.suppress(OSError):
                 disk.make_folder(taken.directory)
                 owners.hold(taken.lock)
             rows.update(db, taken)
@@ -373,7 +319,7 @@ class LeaseBook:
             LeaseNotFoundError: If the lease has ended, or has another owner now.
         """
         check_seconds("rest", rest)
-        ground = _survey(strangers)
+        ground = survey(strangers)
 
         def work(db: Transaction) -> Lease:
             held = rows.one(db, self._directory, lease.id)
@@ -400,7 +346,7 @@ class LeaseBook:
             environment: What the stacks are of.
             strangers: As for *acquire*.
         """
-        ground = _survey(strangers)
+        ground = survey(strangers)
 
         def work(db: Transaction) -> tuple[list[range], int, Booked]:
             search = Search(db=db, settings=self.settings, ground=ground, now=self._clock())
@@ -446,10 +392,6 @@ class LeaseBook:
             from stackyard.leases import recovery
 
             recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
-
-
-def _survey(strangers: Strangers | None) -> Ground:
-    return Ground.survey(strangers.ports, strangers.subnets) if strangers else Ground.survey()
 
 
 def _is_same(held: Lease, lease: Lease) -> bool:

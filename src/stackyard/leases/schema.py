@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
 
 APPLICATION_ID: Final = 0x53594C42  # "SYLB"
 VERSION: Final = 4
@@ -99,3 +102,38 @@ MIGRATIONS: Final[dict[int, str]] = {
     2: _WARM,
     3: "SELECT 1",  # the tables stay; leases may have any ports and several subnets, which version 3 would set aside
 }
+
+
+def fill(connection: sqlite3.Connection) -> None:
+    """Make a new book's tables."""
+    connection.executescript(
+        f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+        f"{TABLES} COMMIT;"
+    )
+    for statement in ADDITIONS.values():
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
+
+
+def version(db: sqlite3.Connection, told: object) -> int:
+    """Return the schema's version: what the book says if that is possible, else what its tables show."""
+    header = db.execute("PRAGMA user_version").fetchone()[0]
+    if told == str(header) and 1 <= header <= VERSION:
+        return int(header)
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if "warm" in tables:
+        shown = 3
+    else:
+        shown = 2 if any(row[1] == "memory_mb" for row in db.execute("PRAGMA table_info(leases)")) else 1
+    db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(shown),))
+    db.execute(f"PRAGMA user_version={shown}")
+    return shown
+
+
+def upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Lead the tables from *version* to the newest one; the caller has begun a transaction."""
+    for step in range(version, VERSION):
+        for statement in MIGRATIONS[step].split(";"):
+            connection.execute(statement)
+        connection.execute("UPDATE meta SET value=? WHERE key='schema'", (str(step + 1),))
+        connection.execute(f"PRAGMA user_version={step + 1}")

@@ -19,43 +19,36 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
-import struct
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard._util import files, state_directory
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError
-from stackyard.leases import owners
+from stackyard.leases import header, owners, schema
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.fair_lock import take_lock
+from stackyard.leases.header import BrokenError, inode
 from stackyard.leases.notices import warn
-from stackyard.leases.schema import ADDITIONS, APPLICATION_ID, KNOWN, MIGRATIONS, TABLES, VERSION
+from stackyard.leases.schema import ADDITIONS, KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from stackyard.leases.header import Look
+
 T = TypeVar("T")
-_Look: TypeAlias = tuple[int, int, int]  # inode, time of the last change in ns, SQLite's own counter of changes
 
 TRIES: Final = 10  # how often one transaction may find the book broken or deleted
-_MAGIC: Final = b"SQLite format 3\0"
-_HEADER: Final = 100  # bytes
 _STATES: Final = ("due", "stacks")
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 _stores: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
-_inherited: Final[
-    list[Transaction | None]
-] = []  # in a fork: kept open, because closing one could undo its parent's work
-
-
-class _BrokenError(Exception):
-    """The file is no longer a lease book; the text says why."""
+# in a fork: kept open, because closing one could undo its parent's work
+_inherited: Final[list[Transaction | None]] = []
 
 
 class Transaction(sqlite3.Connection):
@@ -108,7 +101,7 @@ class Store:
         self._recover = recover
         self._db: Transaction | None = None
         self.mended: list[str] = []
-        self._seen: _Look = (0, 0, 0)  # the state of the open file after the last transaction
+        self._seen: Look = (0, 0, 0)  # the state of the open file after the last transaction
         _stores.add(self)
 
     def close(self) -> None:
@@ -155,13 +148,13 @@ class Store:
             for _ in range(TRIES - 1):
                 try:
                     return self._transact(work)
-                except _BrokenError as error:
+                except BrokenError as error:
                     self._set_aside(str(error))
                 except BadRowError:
                     continue  # the next opening sets it aside
             try:
                 return self._transact(work)
-            except _BrokenError as error:
+            except BrokenError as error:
                 raise BookError(f"{self.file}: {error}, and the new one is too; check the disk") from None
             except BadRowError as error:
                 raise BookError(f"{self.file}: {error}") from None
@@ -172,9 +165,9 @@ class Store:
             try:
                 if os.path.lexists(self.file):
                     return self._read(self._copy, work)
-            except _BrokenError as error:
+            except BrokenError as error:
                 warn(self.directory, f"{self.file}: {error}; the next command that writes replaces it")
-            return self._read(_fill, work)
+            return self._read(schema.fill, work)
 
     def _read(self, fill: Callable[[Transaction], None], work: Callable[[Transaction], T]) -> T:
         """Do *work* on a book in memory that *fill* has filled."""
@@ -228,7 +221,7 @@ class Store:
             try:
                 take_lock(handle, path)
                 # the lock of a file that was deleted in the meantime locks nothing
-                if os.fstat(handle).st_ino == _inode(path):
+                if os.fstat(handle).st_ino == inode(path):
                     yield
                     return
             finally:
@@ -236,7 +229,6 @@ class Store:
 
     def _transact(self, work: Callable[[Transaction], T]) -> T:
         found = self._made()
-        inode = found[0]
         try:
             opened = self._is_to_be_opened(found)
             db = self._connection(opened=opened)
@@ -248,11 +240,11 @@ class Store:
                 db.execute("COMMIT")
                 self._log(told)
                 self._seen = self._look()
-                if self._seen[0] != inode:
-                    raise _BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
+                if self._seen[0] != found[0]:
+                    raise BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
             except BaseException as error:
                 # Ctrl-C may come right after the commit, which then stays, and the files with it
-                undone = db.in_transaction or isinstance(error, sqlite3.Error | _BrokenError)
+                undone = db.in_transaction or isinstance(error, sqlite3.Error | BrokenError)
                 # closing rolls the book back; the files are undone as far as the disk allows
                 self.close()
                 for step in reversed(db.undo if undone else []):
@@ -260,17 +252,17 @@ class Store:
                         step()
                 raise
         except sqlite3.DatabaseError as error:
-            if _inode(self.file) != inode:
-                raise _BrokenError("deleted while in use") from None
+            if inode(self.file) != found[0]:
+                raise BrokenError("deleted while in use") from None
             raise self._explained(error) from error
         return result
 
     def _explained(self, error: sqlite3.DatabaseError) -> Exception:
         """Return the error to raise: the file is broken, or it just cannot be used now."""
         broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
-        return _BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
+        return BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
 
-    def _is_to_be_opened(self, found: _Look) -> bool:
+    def _is_to_be_opened(self, found: Look) -> bool:
         """Say whether there is no open book, or it is not the file that was found."""
         seen = self._seen
         # a program changed the file without SQLite's change counter, so SQLite's cache would hide the change
@@ -285,9 +277,9 @@ class Store:
         self._db.undo.clear()
         return self._db
 
-    def _look(self) -> _Look:
+    def _look(self) -> Look:
         try:
-            return _looks(self.file.stat(), _head(self.file))
+            return header.look(self.file.stat(), header.read(self.file))
         except FileNotFoundError:
             return 0, 0, 0
 
@@ -304,38 +296,21 @@ class Store:
             db.execute(f"PRAGMA {pragma}")
         return db
 
-    def _made(self) -> _Look:
+    def _made(self) -> Look:
         """Return the state of the file; make it if it is missing."""
         if not os.path.lexists(self.file):
             self._create()
             return self._look()
         return self._check_header()
 
-    def _check_header(self) -> _Look:
+    def _check_header(self) -> Look:
         """Check the header before SQLite does, which accepts an empty file and changes one that it then cannot read."""
-        found = self.file.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise BookError(f"{self.file}: the lease book must be a plain file that belongs to you; move this one away")
-        header = _head(self.file)
-        if len(header) < _HEADER or not header.startswith(_MAGIC):
-            raise _BrokenError("not a database")
-        version, application = struct.unpack(">I4xI", header[60:72])
-        if application != APPLICATION_ID:
-            raise _BrokenError("a database, but not a lease book")
-        if version > VERSION:
-            raise BookError(
-                f"{self.file}: written by a newer stackyard (schema {version}, this one knows up to {VERSION}); "
-                "upgrade this one, or set another STACKYARD_STATE_DIR"
-            )
-        pages, size = struct.unpack(">I", header[28:32])[0], struct.unpack(">H", header[16:18])[0]
-        if pages * (65536 if size == 1 else size) != found.st_size and not self._is_half_way():
-            raise _BrokenError(f"cut off: {found.st_size} bytes of {pages * size}")
-        return _looks(found, header)
+        return header.check(self.file, half_way=self._is_half_way)
 
     def _is_half_way(self) -> bool:
         """Say whether a change has begun and not ended; SQLite then undoes it with the journal."""
         try:
-            return _head(self._journal)[:1].strip(b"\0") != b""
+            return header.read(self._journal)[:1].strip(b"\0") != b""
         except FileNotFoundError:
             return False
 
@@ -345,15 +320,10 @@ class Store:
         fresh.unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         try:
-            connection = sqlite3.connect(fresh, isolation_level=None)
+            with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                schema.fill(connection)
         except sqlite3.DatabaseError as error:
             raise BookError(f"{self.file}: cannot be made: {error}") from None
-        try:
-            _fill(connection)
-        except sqlite3.DatabaseError as error:
-            raise BookError(f"{self.file}: cannot be made: {error}") from None
-        finally:
-            connection.close()
         # SQLite would apply the journal of a lost book to the new one
         self._journal.unlink(missing_ok=True)
         fresh.rename(self.file)
@@ -362,8 +332,8 @@ class Store:
         """Upgrade and repair the book; return one line for each fault."""
         meta = dict(db.execute("SELECT key, value FROM meta"))
         if "schema" not in meta:
-            raise _BrokenError("its schema row is missing")
-        self._migrate(db, _version(db, meta["schema"]))
+            raise BrokenError("its schema row is missing")
+        schema.upgrade(db, schema.version(db, meta["schema"]))
         if meta.get("boot") != owners.boot_id():
             self._begin_boot(db)
         told = self._mended(db) if opened else []
@@ -376,14 +346,14 @@ class Store:
     @staticmethod
     def _begin_boot(db: Transaction) -> None:
         if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise _BrokenError(verdict)
+            raise BrokenError(verdict)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
         db.execute("UPDATE slots SET rests_until=0")  # the boot-time clock has started again at 0
 
     def _mended(self, db: Transaction) -> list[str]:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         if missing := KNOWN - tables:
-            raise _BrokenError(f"its table {min(missing)} is missing")
+            raise BrokenError(f"its table {min(missing)} is missing")
         for statement in (ADDITIONS[name] for name in ADDITIONS if name not in tables):
             db.execute(statement)
         return self._mend(db)
@@ -392,14 +362,6 @@ class Store:
         self.mended = told
         for line in told:
             warn(self.directory, f"{self.file}: {line}")
-
-    @staticmethod
-    def _migrate(connection: Transaction, version: int) -> None:
-        for step in range(version, VERSION):
-            for statement in MIGRATIONS[step].split(";"):
-                connection.execute(statement)
-            connection.execute("UPDATE meta SET value=? WHERE key='schema'", (str(step + 1),))
-            connection.execute(f"PRAGMA user_version={step + 1}")
 
     def _set_aside(self, why: str) -> None:
         self.close()
@@ -415,32 +377,6 @@ class Store:
         warn(
             self.directory, f"{self.file}: {why}; kept as {kept.name}, and a new one was made from what is still known"
         )
-
-
-def _fill(connection: sqlite3.Connection) -> None:
-    """Make a new book's tables."""
-    connection.executescript(
-        f"PRAGMA synchronous=OFF; BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-        f"{TABLES} COMMIT;"
-    )
-    for statement in ADDITIONS.values():
-        connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
-
-
-def _version(db: Transaction, told: object) -> int:
-    """Return the schema's version: what the book says if that is possible, else what its tables show."""
-    header = db.execute("PRAGMA user_version").fetchone()[0]
-    if told == str(header) and 1 <= header <= VERSION:
-        return int(header)
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-    if "warm" in tables:
-        version = 3
-    else:
-        version = 2 if any(row[1] == "memory_mb" for row in db.execute("PRAGMA table_info(leases)")) else 1
-    db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(version),))
-    db.execute(f"PRAGMA user_version={version}")
-    return version
 
 
 def _text(raw: bytes) -> str | bytes:
@@ -459,23 +395,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _inode(path: Path) -> int:
-    """Return the inode of *path*; 0 if it is gone."""
-    try:
-        return path.lstat().st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def _looks(found: os.stat_result, header: bytes) -> _Look:
-    return found.st_ino, found.st_mtime_ns, int.from_bytes(header[24:28], "big")
-
-
-def _head(file: Path) -> bytes:
-    handle = files.open_plain(file, os.O_RDONLY)
-    try:
-        return os.read(handle, _HEADER)
-    finally:
-        os.close(handle)

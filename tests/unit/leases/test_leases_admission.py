@@ -100,7 +100,7 @@ def test_a_waiter_gets_the_memory_that_is_given_back(
         while held:
             book.release(held.pop())
 
-    monkeypatch.setattr(book, "_sleep", give_back)
+    monkeypatch.setattr(book._waiting, "_sleep", give_back)
 
     assert book.acquire(hungry, wait=10).memory_mb == 300
 

@@ -616,7 +616,7 @@ def test_a_waiter_gets_the_slot_that_is_given_back(
         if clock.now > 1_800_000_001:
             book.release(held[3])
 
-    waiter._sleep = sleep
+    waiter._waiting._sleep = sleep
 
     assert waiter.acquire(environment, wait=5).slot == 3
 
@@ -638,7 +638,7 @@ def test_who_does_not_wait_does_not_overtake_those_who_do(
             book.release(held[2])
             seen.append(str(book.acquire(environment).slot))
 
-    waiter._sleep = sleep
+    waiter._waiting._sleep = sleep
 
     assert waiter.acquire(environment, wait=5).slot == 1
     assert seen[1] == "2"

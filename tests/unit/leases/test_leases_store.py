@@ -13,6 +13,7 @@ import pytest
 from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
 from stackyard.leases import LeaseBook, Survivor, owners, schema, store
+from stackyard.leases.header import BrokenError
 from stackyard.leases.records import parse_ports
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def test_an_older_book_is_brought_up_step_by_step(
 ) -> None:
     lease = book.acquire(environment)
     version = schema.VERSION
-    monkeypatch.setattr(store, "VERSION", version + 2)
+    monkeypatch.setattr(schema, "VERSION", version + 2)
     steps = {version: "CREATE TABLE one (x)", version + 1: "CREATE TABLE two (x); INSERT INTO two VALUES (7)"}
-    monkeypatch.setattr(store, "MIGRATIONS", steps)
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
 
     assert book.find(lease.id) == lease
 
@@ -200,7 +201,7 @@ def test_an_older_book_is_brought_up_step_by_step(
         assert db.execute("SELECT x FROM two").fetchone() == (7,)
         assert db.execute("SELECT value FROM meta WHERE key='schema'").fetchone() == (str(version + 2),)
         db.executescript(f"DROP TABLE one; DROP TABLE two; UPDATE meta SET value='{version}' WHERE key='schema'")  # noqa: S608 - a number
-        db.execute(f"PRAGMA user_version={schema.VERSION}")
+        db.execute(f"PRAGMA user_version={version}")
     db.close()
 
 
@@ -209,8 +210,9 @@ def test_a_migration_that_fails_changes_nothing(
 ) -> None:
     book.acquire(environment)
     before = file.read_bytes()
-    monkeypatch.setattr(store, "VERSION", schema.VERSION + 1)
-    monkeypatch.setattr(store, "MIGRATIONS", {schema.VERSION: "CREATE TABLE one (x); CREATE TABLE one (x)"})
+    version = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", version + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", {version: "CREATE TABLE one (x); CREATE TABLE one (x)"})
 
     with pytest.raises(BookError, match="already exists"):
         book.leases()
@@ -367,7 +369,7 @@ def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monke
     book._store.run(lambda _db: None)
 
     def find_broken(*_: object, **__: object) -> None:
-        raise store._BrokenError("unreadable")
+        raise BrokenError("unreadable")
 
     monkeypatch.setattr(store.Store, "_check_content", find_broken)
 
@@ -508,7 +510,7 @@ def test_unreadable_files_of_lost_leases_are_passed_over(
 
 def test_a_book_is_never_left_half_made(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book = make_book()
-    monkeypatch.setattr(store, "TABLES", schema.TABLES + "nonsense;")
+    monkeypatch.setattr(schema, "TABLES", schema.TABLES + "nonsense;")
     with pytest.raises(BookError, match="cannot be made"):
         book._store.run(lambda _db: None)
     monkeypatch.undo()

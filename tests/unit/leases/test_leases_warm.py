@@ -358,10 +358,10 @@ def test_who_asks_for_a_starting_stack_waits_until_it_is_up(
     waited = clock() - began
 
     def detach(_seconds: float) -> None:
-        monkeypatch.setattr(book, "_sleep", clock.sleep)
+        monkeypatch.setattr(book._waiting, "_sleep", clock.sleep)
         book.renew(lease.id, 60, detach=True)
 
-    monkeypatch.setattr(book, "_sleep", detach)
+    monkeypatch.setattr(book._waiting, "_sleep", detach)
     again = book.acquire(environment, parallel_id="mine", attached=True)
 
     assert waited >= 120

@@ -210,7 +210,7 @@ def test_who_waits_for_a_starting_stack_pushes_nobody_out(
     me = Owner.current()
     monkeypatch.setattr(Owner, "current", lambda: replace(me, pid=1))
     monkeypatch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: False)
-    monkeypatch.setattr("stackyard.leases.book.STARTING", 0.0)
+    monkeypatch.setattr("stackyard.leases.waiting.STARTING", 0.0)
 
     with pytest.raises(PoolExhaustedError, match="belongs to pid"):
         start(parallel_id="mine", fixed="never")
