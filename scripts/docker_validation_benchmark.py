@@ -52,7 +52,8 @@ def validate(options: argparse.Namespace) -> int:
     Raises:
         StackyardError: If something cannot be measured at all.
     """
-    run = measure(SUITES, plan_of(options))
+    plan = plan_of(options)
+    run = measure(["all"] if plan.depth == "full" else SUITES, plan)
     print(json.dumps(run.to_json(), indent=2) if options.json else outputs.text(run))
     return broken(run)
 

@@ -13,7 +13,7 @@ from fake_docker import install_docker
 
 from stackyard.bench import borrowed, claims, host_memory, parallel, peers, pools, requirements, resets, startup, suites
 from stackyard.bench.harness import Arena
-from stackyard.bench.methods import Own, Plain, Rival, Round, description, starters, steps_of
+from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.bench.options import Plan
 from stackyard.bench.records import Findings, Step
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
@@ -242,6 +242,25 @@ def test_what_a_library_raises_is_one_clear_error(tmp_path: Path, monkeypatch: p
         Rival(name="pytest-docker", subject="theirs").take(standing(tmp_path))
 
 
+def test_the_drop_in_s_memory_is_that_of_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"a": 3, "b": 4}
+
+    @contextmanager
+    def block(_: Mapping[str, Any]) -> Iterator[None]:
+        yield
+
+    def copy(given: Mapping[str, Any]) -> Any:
+        made = block(given)
+        made.get_containers = lambda: [SimpleNamespace(ID=key) for key in sizes]  # type: ignore[attr-defined]
+        return made
+
+    monkeypatch.setitem(peers.RIVALS, "drop-in", copy)
+    stack = standing(tmp_path)
+    stack.engine.memory = lambda key: SimpleNamespace(used=sizes[key])
+
+    assert DropIn().take(stack).memory == 7
+
+
 def test_testcontainers_works_without_its_reaper_and_on_this_host() -> None:
     from testcontainers.core.config import testcontainers_config as config
 
@@ -278,6 +297,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in (
         "testcontainers", "testcontainers.compose", "testcontainers.core", "testcontainers.core.network",
         "testcontainers.core.container", "testcontainers.core.wait_strategies", "pytest_docker", "pytest_docker.plugin",
+        "stackyard.testcontainers",
     ):  # fmt: skip
         module = types.ModuleType(name)
         module.__getattr__ = lambda attribute: lambda *_a, **_k: getattr(Recorder(notes), attribute)()  # type: ignore[method-assign]
@@ -295,7 +315,7 @@ GIVEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "entered"), [("testcontainers-compose", 1), ("testcontainers", 5), ("pytest-docker", 1)]
+    ("name", "entered"), [("testcontainers-compose", 1), ("testcontainers", 5), ("pytest-docker", 1), ("drop-in", 1)]
 )
 def test_every_rival_starts_and_removes_what_it_started(name: str, entered: int, libraries: list[str]) -> None:
     with peers.RIVALS[name](GIVEN):

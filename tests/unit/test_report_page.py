@@ -422,6 +422,38 @@ def test_the_first_screen_says_how_fast_how_many_and_what_is_left() -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "note", "good"),
+    [
+        (1.0, "1.6 times as fast as docker compose up --wait", True),
+        (2.0, "1.2 times as long as docker compose up --wait", False),
+    ],
+)
+def test_the_first_screen_says_how_long_a_typed_command_takes(typed: float, note: str, good: bool) -> None:
+    facts = measured(*typed_commands(typed))
+
+    assert [(tile.figure, tile.label, tile.note, tile.anchor, tile.good) for tile in glance.tiles(facts)] == [
+        (f"{typed:.2f} s", "invoke env.up, the whole command", note, "commands", good)
+    ]
+    assert glance.tiles(measured(*typed_commands(typed)[:1])) == []
+
+
+def typed_commands(seconds: float) -> list[Result]:
+    return [
+        made.result("commands", "env-up", seconds, subject="invoke env.up", what="start"),
+        made.result("commands", "compose-up", 1.6, subject="docker compose up --wait", what="start"),
+    ]
+
+
+def test_the_commands_of_stackyard_have_its_colour_and_the_others_do_not() -> None:
+    (part,) = sections.sections(measured(*typed_commands(1.0)))
+
+    own, other = part.groups[0].lines
+    assert (own.own, other.own) == (True, False)
+    assert "peer" in str(other.plot)
+    assert "peer" not in str(own.plot)
+
+
+@pytest.mark.parametrize(
     ("own", "peer", "text"),
     [
         (0.5, 1.4, "2.8 times as fast as"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start import Startup
 
@@ -77,6 +78,10 @@ class Starter(abc.ABC):
             StackyardError: If that fails.
         """
 
+    def memory(self, stack: Stack) -> int | None:
+        """Return the bytes that all containers of this way use now; None if one cannot be read."""
+        return used(stack.engine, [item.id for item in stack.engine.containers(stack.labels)])
+
     @contextlib.contextmanager
     def surroundings(self, variables: Mapping[str, str]) -> Iterator[None]:
         """Yield where this way may run; *variables* are the health checks' timing of the environment's env file."""
@@ -95,7 +100,7 @@ class Starter(abc.ABC):
             began = time.perf_counter()
             steps = self.up(stack)
             ready = time.perf_counter()
-            memory = used(stack)
+            memory = self.memory(stack)
             ending = time.perf_counter()
             self.down(stack)
             return Round(up=ready - began, down=time.perf_counter() - ending, memory=memory, steps=steps)
@@ -152,7 +157,7 @@ class Rival(Starter):
     Another library; its import is not counted.
 
     Attributes:
-        name: Its key in `rivals.RIVALS`.
+        name: Its key in `peers.RIVALS`.
         subject: Its name for a reader.
     """
 
@@ -193,9 +198,22 @@ class Rival(Starter):
             raise NotReadyError(f"{self.subject}: {type(error).__name__}: {error}") from error
 
 
-def used(stack: Stack) -> int | None:
-    """Return the bytes that all containers of *stack* use now, of any tool; None if one cannot be read."""
-    found = [stack.engine.memory(item.id) for item in stack.engine.containers(stack.labels)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIn(Rival):
+    """stackyard's drop-in for testcontainers' DockerCompose; its copy has a lease of its own."""
+
+    name: str = "drop-in"
+    subject: str = "stackyard.testcontainers, DockerCompose"
+
+    def memory(self, stack: Stack) -> int | None:
+        """Return the bytes that the copy's containers use now; None if one cannot be read."""
+        standing: Any = self._standing[stack.lease.id]
+        return used(stack.engine, [item.ID for item in standing.get_containers()])
+
+
+def used(engine: Engine, containers: Sequence[str]) -> int | None:
+    """Return the bytes that *containers* use now; None if one cannot be read, or there are none."""
+    found = [engine.memory(identity) for identity in containers]
     return sum(use.used for use in found if use) if found and all(found) else None
 
 
@@ -222,7 +240,8 @@ def starters(*, few: bool = False) -> list[Starter]:
         "testcontainers": ("testcontainers, single containers", "testcontainers"),
         "pytest-docker": ("pytest-docker", "pytest_docker"),
     }
-    more = [Rival(name=name, subject=subject) for name, (subject, module) in others.items() if peers.available(module)]
+    more: list[Starter] = [DropIn()] if peers.available() else []
+    more += [Rival(name=name, subject=subject) for name, (subject, module) in others.items() if peers.available(module)]
     return [Own(), Plain(), *whole(), *([] if few else more)]
 
 

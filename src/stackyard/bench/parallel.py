@@ -151,7 +151,7 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
             _say_ready(say, crowd, way)
             crowd.host_bytes = free - _available()
             crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
-            _each(_look, crowd.places)
+            _each(lambda place: _look(place, way), crowd.places)
         finally:
             crowd.wall_down = _timed(lambda _: _each(lambda place: _down(place, way), crowd.places))
     crowd.left = leftovers(arena, crowd, leases)
@@ -234,9 +234,9 @@ def _stack(place: Place) -> Stack:
     return place.stack
 
 
-def _look(place: Place) -> None:
+def _look(place: Place, way: Starter | None) -> None:
     with contextlib.suppress(StackyardError):
-        place.memory = methods.used(place.stack) if place.stack else None
+        place.memory = (way or methods.Own()).memory(place.stack) if place.stack else None
 
 
 def _down(place: Place, way: Starter | None) -> None:

@@ -1,8 +1,8 @@
 """
 Other libraries that start and remove the same four services, each used as its own documentation does.
 
-testcontainers' containers and its DockerCompose, and what pytest-docker's fixture does: every one with its own way to
-wait and its own removal. None of them is imported before it is used.
+testcontainers' containers and its DockerCompose, what pytest-docker's fixture does, and stackyard's drop-in for
+testcontainers' class: every one with its own way to wait and its own removal. None is imported before it is used.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MODULES: Final = {
     "testcontainers-compose": ("testcontainers.compose",),
     "testcontainers": ("testcontainers.core.container", "testcontainers.core.network", "docker.types"),
     "pytest-docker": ("pytest_docker.plugin",),
+    "drop-in": ("stackyard.testcontainers",),
 }
 
 
@@ -55,7 +56,16 @@ def load(name: str) -> None:
 
 def testcontainers_compose(given: Mapping[str, Any]) -> AbstractContextManager[Any]:
     """Use testcontainers' DockerCompose, which runs `docker compose up --wait`."""
-    made: AbstractContextManager[Any] = importlib.import_module("testcontainers.compose").DockerCompose(
+    return _compose("testcontainers.compose", given)
+
+
+def drop_in(given: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Use stackyard's class of the same name, as a suite does that has changed one import."""
+    return _compose("stackyard.testcontainers", given)
+
+
+def _compose(module: str, given: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    made: AbstractContextManager[Any] = importlib.import_module(module).DockerCompose(
         str(Path(given["file"]).parent), compose_file_name=given["file"], env_file=given["env_file"]
     )
     return made
@@ -114,6 +124,7 @@ RIVALS: Final[dict[str, Callable[[Mapping[str, Any]], AbstractContextManager[Any
     "testcontainers-compose": testcontainers_compose,
     "testcontainers": testcontainers,
     "pytest-docker": pytest_docker,
+    "drop-in": drop_in,
 }
 
 

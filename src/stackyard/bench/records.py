@@ -37,7 +37,7 @@ class Result:
     One quantity of one subject.
 
     Attributes:
-        suite: What measured it: startup, cleanup, parallel, services, leases, footprint, pool, reset or requirements.
+        suite: What measured it: one of the suites, such as startup or parallel.
         row: Its name within the suite, the same from run to run: what history is compared by.
         subject: Whose figure it is, in a reader's words: `stackyard`, `docker compose up --wait`, `postgres`.
         what: The quantity, in a reader's words: `start-up`, `memory now`.

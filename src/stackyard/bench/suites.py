@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # suite: the module that measures it
 MODULES: Final = {
     "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "claims",
-    "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed", "requirements": "requirements",
+    "commands": "commands", "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed",
+    "requirements": "requirements",
 }  # fmt: skip
 USUAL: Final[dict[Depth, tuple[str, ...]]] = {
     "quick": ("startup", "cleanup", "services", "parallel", "requirements"),

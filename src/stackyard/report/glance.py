@@ -58,7 +58,7 @@ def tiles(facts: Facts) -> list[Tile]:
     """Return the answers that the newest runs give; those that were not measured are missing."""
     return [
         *_raced(facts, "startup", "until a stack is ready"), *_raced(facts, "cleanup", "until it is gone"),
-        *_crowd(facts), *_left(facts), *_memory(facts),
+        *_typed(facts), *_crowd(facts), *_left(facts), *_memory(facts),
     ]  # fmt: skip
 
 
@@ -75,6 +75,19 @@ def _raced(facts: Facts, suite: str, label: str) -> Iterator[Tile]:
     yield Tile(
         figure=quantity(own.median, own.unit), label=label, note=_joined(notes), anchor=suite,
         good=not any("times as long" in note for note in notes),
+    )  # fmt: skip
+
+
+def _typed(facts: Facts) -> Iterator[Tile]:
+    """Yield what a person waits for who types a command."""
+    rows = {row.row: row for row in facts.results("commands")}
+    own, peer = rows.get("env-up"), rows.get("compose-up")
+    if own is None or peer is None or not own.median or not peer.median:
+        return
+    note = f"{compared(own.median, peer.median)} {peer.subject}"
+    yield Tile(
+        figure=quantity(own.median, own.unit), label=f"{own.subject}, the whole command", note=note, anchor="commands",
+        good="times as long" not in note,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ SUITES: Final = {
     "startup": ("Start-up", "Each tool starts the same four services, in turn, until all of them answer."),
     "cleanup": ("Clean-up", "Each tool removes them again, until the engine lists nothing of them."),
     "parallel": ("Many stacks at once", "Stacks that are started together on this one machine."),
+    "commands": ("Whole commands", "What a person types, from Enter to the prompt: Python's own start is part of it."),
     "services": ("Services", "Each service by itself: how soon it is ready, what it uses, how fast it answers."),
     "footprint": ("Memory of a stack", "The memory that the machine gives for one more stack."),
     "pool": ("Warm pool", "A run takes a stack that is ready instead of starting one."),
@@ -37,6 +38,7 @@ BEFORE_STEPS: Final = frozenset(
     {"startup", "cleanup", "parallel"}
 )  # what a reader looks for comes before the waterfall
 OWN: Final = "stackyard"
+OWN_COMMANDS: Final = ("invoke ", "stackyard ", "./noxw ")
 BESIDE: Final = {"s": "as long", "bytes": "as much"}  # what follows a peer's figure in multiples of stackyard's
 FORMER_OWN: Final = "stacks at once"  # stackyard's name in earlier runs of many stacks
 FORMER_LIMIT: Final = "memory limit"  # a row of earlier runs that repeats what others are held to
@@ -250,17 +252,22 @@ def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result
 def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
     peers = len({row.subject for row in rows}) > 1
     base = next((row.median for row in rows if peers and row.subject == OWN), None)
-    bars = [_bar(row, kind, compared=base is not None) for row in rows]
+    bars = [_bar(row, kind, compared=peers and any(map(is_own, rows))) for row in rows]
     longest = figures.top(bars)
     ends = [row.target or longest if kind == "share" else longest for row in rows]
     heads, cells = _columns(kind, rows, base)
     return Group(
         title=what, kind=kind, columns=heads,
         lines=tuple(
-            Line(label=label, plot=figures.bar(bar, end, _spoken(row)), own=peers and row.subject == OWN, cells=texts)
+            Line(label=label, plot=figures.bar(bar, end, _spoken(row)), own=peers and is_own(row), cells=texts)
             for row, bar, end, label, texts in zip(rows, bars, ends, _labels(rows), cells, strict=True)
         ),
     )  # fmt: skip
+
+
+def is_own(row: Result) -> bool:
+    """Tell whether a figure is stackyard's: its subject says so, or is one of its commands."""
+    return row.subject == OWN or (row.suite == "commands" and row.subject.startswith(OWN_COMMANDS))
 
 
 def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
@@ -268,7 +275,7 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
     if kind == "spread":
         marks = [place for place in (row.p95, row.p99) if place is not None]
         return figures.Bar(value=row.median or 0.0, limit=limit, marks=marks)
-    tone = "peer" if compared and row.subject != OWN else "own"
+    tone = "peer" if compared and not is_own(row) else "own"
     return figures.Bar(value=row.median or 0.0, low=row.low, high=row.high, limit=limit, tone=tone)
 
 

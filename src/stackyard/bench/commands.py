@@ -1,0 +1,223 @@
+"""
+Suite commands: whole commands, from Enter to the prompt, beside what a person types without stackyard.
+
+Python's own start, imports and output are part of each time. All start the same four services, one after another, in
+an order that changes with each round. The first round warms up and does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard._util import process
+from stackyard._util.tables import format_seconds
+from stackyard.bench.harness import Arena
+from stackyard.bench.methods import PATIENCE, as_written, prove_gone
+from stackyard.bench.records import Findings, Result
+from stackyard.errors import StackyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stackyard.bench.options import Depth, Plan
+    from stackyard.stacks.stack import Stack
+
+    Seconds = dict[str, float]  # by row
+
+ROUNDS: Final[dict[Depth, int]] = {"quick": 2, "default": 5, "full": 10}
+SESSIONS: Final = {"test": "test", "alpine-test": "alpine_test"}  # environments whose tests a session runs
+TEST: Final = "test_a_wrong_method_is_answered_with_a_right_one"  # one quick test of tests/platform
+STAY: Final = "10m"  # how long a stack may outlive a benchmark that was killed
+LONGEST: Final = 240  # characters of a failure in a result
+START, REMOVAL, TESTED = "start, the whole command", "removal, the whole command", "start, one test, removal"
+# row: whose figure it is, and of what
+ROWS: Final = {
+    "env-up": ("invoke env.up", START),
+    "up": ("stackyard up", START),
+    "compose-up": ("docker compose up --wait", START),
+    "env-down": ("invoke env.down", REMOVAL),
+    "down": ("stackyard down", REMOVAL),
+    "compose-down": ("docker compose down -v", REMOVAL),
+    "session": ("./noxw -s test", TESTED),
+    "by-hand": ("docker compose up --wait, pytest, down -v", TESTED),
+}
+PAIRS: Final = (
+    ("env-up", "compose-up"), ("up", "compose-up"), ("env-down", "compose-down"), ("down", "compose-down"),
+    ("session", "by-hand"),
+)  # fmt: skip
+
+
+def measure(plan: Plan) -> Findings:
+    """
+    Time commands of stackyard and those that do the same without it.
+
+    Raises:
+        StackyardError: If there is no engine, no image or no place; a command that fails is counted as failed.
+    """
+    rounds = plan.rounds or ROUNDS[plan.depth]
+    taken: dict[str, list[float | StackyardError]] = defaultdict(list)
+    with Arena.open(plan.environment, plan.say) as arena:
+        ways = WAYS if plan.environment in SESSIONS else WAYS[:3]
+        for number in range(rounds + 1):
+            shift = number % len(ways)
+            for rows, way in (*ways[shift:], *ways[:shift]):
+                found = _attempt(arena, way, rows)
+                for row, outcome in found.items():
+                    plan.say(f"round {number} of {rounds}: {ROWS[row][0]}: {_told(outcome)}")
+                    if number:
+                        taken[row].append(outcome)
+    results = [_result(row, taken[row], plan) for row in ROWS if row in taken]
+    return Findings(results=(*results, *_ratios(results, plan)))
+
+
+def _attempt(
+    arena: Arena, way: Callable[[Arena], Seconds], rows: Sequence[str]
+) -> dict[str, float | StackyardError]:  # fmt: skip
+    try:
+        return {**way(arena)}
+    except StackyardError as error:
+        return dict.fromkeys(rows, error)
+
+
+def _told(outcome: float | StackyardError) -> str:
+    return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
+
+
+def with_invoke(arena: Arena) -> Seconds:
+    """Start and remove a stack by the tasks of this project."""
+    name, invoke = _name(), [sys.executable, "-m", "invoke"]
+    up = [*invoke, "env.up", "--environment", arena.environment.name, "--name", name, "--ttl", STAY]
+    root = arena.environment.root
+    started, removed = _both(up, [*invoke, "env.down", "--name", name], cwd=root)
+    return {"env-up": started, "env-down": removed}
+
+
+def with_console(arena: Arena) -> Seconds:
+    """Start and remove a copy of the same services as of anybody's project: a folder with a Compose file."""
+    name, program = _name(), [sys.executable, "-m", "stackyard"]
+    with arena.stack() as stack, _folder(stack) as folder:
+        up = [*program, "up", "--name", name, "--ttl", STAY]
+        started, removed = _both(up, [*program, "down", "--name", name], cwd=folder)
+    return {"up": started, "down": removed}
+
+
+def with_compose(arena: Arena) -> Seconds:
+    """Start and remove the same folder by plain Compose."""
+    with arena.stack() as stack, _folder(stack) as folder:
+        compose = ["docker", "compose"]
+        started, removed = _both([*compose, "up", "--wait"], [*compose, "down", "--volumes"], cwd=folder)
+        prove_gone(stack)
+    return {"compose-up": started, "compose-down": removed}
+
+
+def with_session(arena: Arena) -> Seconds:
+    """Run one test by this project's session; the reports of earlier runs stay."""
+    environment = arena.environment
+    words = [str(environment.root / "noxw"), "-s", SESSIONS[environment.name], "--", "-q", "-k", TEST]
+    with _kept(environment.root / "reports", environment.name):
+        return {"session": _seconds(words, cwd=environment.root)}
+
+
+def by_hand(arena: Arena) -> Seconds:
+    """Run the same test between `docker compose up --wait` and `down`."""
+    root = arena.environment.root
+    pytest = [sys.executable, "-m", "pytest", "tests/platform", "-q", "-k", TEST]
+    with arena.stack() as stack, _folder(stack) as folder:
+        told = {key: value for key, value in stack.lease.variables().items() if key.startswith("STACKYARD_")}
+        began = time.perf_counter()
+        process.run(["docker", "compose", "up", "--wait"], deadline=PATIENCE, cwd=folder)
+        process.run(pytest, deadline=PATIENCE, env=told, cwd=root)
+        process.run(["docker", "compose", "down", "--volumes"], deadline=PATIENCE, cwd=folder)
+        took = time.perf_counter() - began
+        prove_gone(stack)
+    return {"by-hand": took}
+
+
+# the rows of each way, and the way
+WAYS: Final[tuple[tuple[tuple[str, ...], Callable[[Arena], Seconds]], ...]] = (
+    (("env-up", "env-down"), with_invoke),
+    (("up", "down"), with_console),
+    (("compose-up", "compose-down"), with_compose),
+    (("session",), with_session),
+    (("by-hand",), by_hand),
+)
+
+
+def _name() -> str:
+    return f"bench-{secrets.token_hex(4)}"
+
+
+def _both(up: Sequence[str], down: Sequence[str], *, cwd: Path) -> tuple[float, float]:
+    """Time the command that starts and the one that removes; the latter runs also after an interrupt."""
+    with contextlib.ExitStack() as undo:
+        undo.callback(process.run, down, deadline=PATIENCE, cwd=cwd, check=False)
+        started = _seconds(up, cwd=cwd)
+        removed = _seconds(down, cwd=cwd)
+        undo.pop_all()
+    return started, removed
+
+
+def _seconds(argv: Sequence[str], *, cwd: Path) -> float:
+    return process.run(argv, deadline=PATIENCE, cwd=cwd).seconds
+
+
+@contextlib.contextmanager
+def _folder(stack: Stack) -> Iterator[Path]:
+    """Yield a folder with a Compose file that needs no variables: a project of its own, on the lease's ports."""
+    words = stack.compose.command("config", "--format", "json")
+    model: dict[str, Any] = json.loads(process.run(words, deadline=PATIENCE, env=as_written(stack)).stdout)
+    for service in model["services"].values():
+        service.pop("profiles", None)  # a rendered model has the enabled services alone
+    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as made:
+        Path(made, "compose.yaml").write_text(json.dumps(model), encoding="utf-8")
+        yield Path(made)
+
+
+@contextlib.contextmanager
+def _kept(folder: Path, environment: str) -> Iterator[None]:
+    """Leave the reports of an environment's last run as they were."""
+
+    def found() -> set[Path]:
+        return {*folder.glob(f"{environment}*.json"), *folder.glob(f"junit-{environment}*.xml")}
+
+    with tempfile.TemporaryDirectory() as aside:
+        before = {path: shutil.copy2(path, aside) for path in found()}
+        try:
+            yield
+        finally:
+            for path in found() - set(before):
+                path.unlink()
+            for path, copy in before.items():
+                shutil.copy2(copy, path)
+
+
+def _result(row: str, outcomes: Sequence[float | StackyardError], plan: Plan) -> Result:
+    subject, what = ROWS[row]
+    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    good = [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    return Result.of(
+        good, suite="commands", row=row, subject=subject, what=what, unit="s", failed=len(bad),
+        reason=bad[0][:LONGEST] if bad else "", command=plan.command("commands"),
+    )  # fmt: skip
+
+
+def _ratios(results: Sequence[Result], plan: Plan) -> Iterator[Result]:
+    """Hold each command of stackyard's beside its counterpart of the same round; above 1 stackyard is slower."""
+    found = {result.row: result for result in results}
+    for own, other in PAIRS:
+        mine, theirs = found.get(own), found.get(other)
+        if mine and theirs and mine.n == theirs.n and mine.n:
+            yield Result.of(
+                [one / two for one, two in zip(mine.samples, theirs.samples, strict=True)], suite="commands",
+                row=f"ratio-{own}", subject=mine.subject, what=f"as a share of {theirs.subject}", unit="x",
+                command=plan.command("commands"),
+            )  # fmt: skip
