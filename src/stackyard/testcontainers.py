@@ -14,6 +14,7 @@ testcontainers; the rest of stackyard does not.
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,6 +26,7 @@ from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import UsageError
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import Project
+from stackyard.project.configuration import Configuration
 from stackyard.stacks import copies, readiness
 
 try:
@@ -75,11 +77,12 @@ class DockerCompose(theirs.DockerCompose):
     copy.
 
     Args:
-        timeout: Seconds until a start has failed.
+        timeout: Seconds until a start has failed; None takes the project's configuration, else 120.
     """
 
-    timeout: float = copies.DEADLINE
+    timeout: float | None = None
     _copy: Copy | None = field(default=None, init=False, repr=False, compare=False)
+    _configuration: Configuration = field(default_factory=Configuration, init=False, repr=False, compare=False)
 
     @property
     def compose_command_property(self) -> list[str]:
@@ -114,6 +117,7 @@ class DockerCompose(theirs.DockerCompose):
             quiet = ["--quiet"] if self.quiet_pull else []
             self._run_command(cmd=[*self.compose_command_property, "pull", *quiet])
         project = self._project()
+        self._configuration = project.configuration
         with Engine() as engine:
             book = open_book(None, engine)
             self._copy = outside_any_loop(
@@ -122,10 +126,13 @@ class DockerCompose(theirs.DockerCompose):
 
     def _start_again(self, copy: Copy) -> None:
         self._run_command(cmd=[*self.compose_command_property, "start"])
-        if self.wait:
-            labels = [f"{PROJECT_LABEL}={copy.lease.project}"]
-            with copy.engine as engine:
-                outside_any_loop(lambda: asyncio.run(readiness.wait(engine, labels, copy.model, deadline=self.timeout)))
+        if not self.wait:
+            return
+        labels = [f"{PROJECT_LABEL}={copy.lease.project}"]
+        deadline, hints = self.timeout or self._configuration.timeout or copies.DEADLINE, self._configuration.ready
+        with copy.engine as engine:
+            work = functools.partial(readiness.wait, engine, labels, copy.model, deadline=deadline, hints=hints)
+            outside_any_loop(lambda: asyncio.run(work()))
 
     def _project(self) -> Project:
         """Find the project, with the chosen services alone if there are any."""
@@ -209,8 +216,9 @@ class Part(Project):
         services = _needed(wider.model(), chosen)
         template = {**project.template, "services": {name: listed[name] for name in listed if name in services}}
         return cls(
-            folder=project.folder, words=words, environment=project.environment, template=template, services=services
-        )
+            folder=project.folder, words=words, environment=project.environment, template=template,
+            configuration=project.configuration, services=services,
+        )  # fmt: skip
 
     def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the rendered model without the other services."""

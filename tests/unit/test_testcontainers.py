@@ -218,6 +218,20 @@ def test_a_stopped_copy_may_be_started_again_without_waiting(
     assert waits == []
 
 
+def test_the_project_s_configuration_counts_for_each_start(
+    shop: Callable[..., DockerCompose], docker: FakeDocker, waits: list[float], tmp_path: Path
+) -> None:
+    del docker  # in place
+    (tmp_path / "shop" / "stackyard.toml").write_text('timeout = "9s"\n')
+
+    with shop(services=["web"]) as compose:
+        compose.stop(down=False)
+        compose.start()
+
+    assert 8 < waits[0] <= 9
+    assert waits[1] == 9
+
+
 def test_wait_strategies_ask_the_copy_s_ports(
     shop: Callable[..., DockerCompose], monkeypatch: pytest.MonkeyPatch
 ) -> None:
