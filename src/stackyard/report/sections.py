@@ -38,7 +38,7 @@ BEFORE_STEPS: Final = frozenset(
     {"startup", "cleanup", "parallel"}
 )  # what a reader looks for comes before the waterfall
 OWN: Final = "stackyard"
-OWN_COMMANDS: Final = ("invoke ", "stackyard ", "./noxw ")
+BY_HAND: Final = frozenset({"compose-up", "compose-down", "by-hand"})  # what one types without stackyard
 BESIDE: Final = {"s": "as long", "bytes": "as much"}  # what follows a peer's figure in multiples of stackyard's
 FORMER_OWN: Final = "stacks at once"  # stackyard's name in earlier runs of many stacks
 FORMER_LIMIT: Final = "memory limit"  # a row of earlier runs that repeats what others are held to
@@ -266,8 +266,8 @@ def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
 
 
 def is_own(row: Result) -> bool:
-    """Tell whether a figure is stackyard's: its subject says so, or is one of its commands."""
-    return row.subject == OWN or (row.suite == "commands" and row.subject.startswith(OWN_COMMANDS))
+    """Tell whether a figure is stackyard's, or one of its commands'."""
+    return row.subject == OWN or (row.suite == "commands" and row.row not in BY_HAND)
 
 
 def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
