@@ -19,10 +19,13 @@ from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fake_engine import FakeEngine
+
+
+REAL_RUN = process.run
 
 
 @pytest.fixture
@@ -45,6 +48,16 @@ def docker(
     yield made
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def real_git(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let git answer for itself."""
+
+    def run(argv: Sequence[str], **options: Any) -> Any:
+        return REAL_RUN(argv, **options) if argv[0] == "git" else docker(argv, **options)
+
+    monkeypatch.setattr(process, "run", run)
 
 
 class Typed:
@@ -164,6 +177,103 @@ def test_a_name_of_this_folder_wins_and_an_ambiguous_one_is_refused(
     assert code == 2
     assert error.startswith("several copies have the name 'one'; give the id of one: ")
     assert typed.json("ports", own)["lease"] == own
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Callable[..., None]:
+    """Run git in a folder; first of all make the project a repository on branch `main`."""
+    told = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+
+    def run(folder: Path, *words: str) -> None:
+        REAL_RUN(["git", "-C", str(folder), *told, *words], deadline=20)
+
+    run(tmp_path / "shop", "init", "-q", "-b", "main")
+    run(tmp_path / "shop", "commit", "-q", "--allow-empty", "-m", "first")
+    return run
+
+
+def test_a_copy_is_named_after_its_branch_and_every_command_means_it(
+    typed: Typed, tmp_path: Path, git: Callable[..., None], real_git: None
+) -> None:
+    del real_git
+    typed("up")
+    git(tmp_path / "shop", "checkout", "-q", "-b", "feature/login")
+    copy = typed.json("up")
+
+    assert copy["name"] == "feature-login"
+    assert typed.json("up")["lease"] == copy["lease"]
+    for command in (["ports"], ["logs"], ["down"]):
+        found = typed.json(*command)
+        assert (found.get("leases") or [found])[0]["name"] == "feature-login"
+    assert typed.json("env")["STACKYARD_LEASE"] == typed.json("ps")[0]["lease"]
+    assert [row["name"] for row in typed.json("ps")] == ["main"]
+
+
+def test_run_has_a_copy_of_its_own_on_a_branch_too(
+    typed: Typed, git: Callable[..., None], real_git: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del git, real_git
+    seen: list[str] = []
+
+    def passed(_: object, *, env: dict[str, str]) -> int:
+        seen.append(env["STACKYARD_LEASE"])
+        return 0
+
+    monkeypatch.setattr(process, "passthrough", passed)
+    up = typed.json("up")["lease"]
+
+    assert typed("run", "--", "true")[0] == 0
+    assert seen != [up]
+    assert [row["lease"] for row in typed.json("ps")] == [up]
+
+
+def test_a_worktree_inside_the_checkout_has_a_copy_of_its_own(
+    typed: Typed, tmp_path: Path, git: Callable[..., None], real_git: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del real_git
+    main = typed.json("up")
+    inside = tmp_path / "shop/.trees/agent-1"
+    git(tmp_path / "shop", "worktree", "add", "-q", "-b", "x", str(inside))
+    monkeypatch.chdir(inside)
+
+    assert typed("down")[::2] == (5, "no copy of this folder's project is up; 'stackyard up' starts one")
+    code, _, error = typed("down", "main")
+    assert (code, error) == (
+        5, f"no copy of this folder's project has the name 'main'; give an id to use {main['lease']} of {tmp_path}/shop"
+    )  # fmt: skip
+    (inside / "compose.yaml").touch()
+    own = typed.json("up")
+    assert (own["name"], own["checkout"]) == ("agent-1", str(inside))
+    monkeypatch.chdir(tmp_path / "shop")
+    assert typed.json("down")["leases"][0]["lease"] == main["lease"]
+    assert typed("down")[0] == 5
+    assert typed.json("down", own["lease"])["leases"][0]["lease"] == own["lease"]
+
+
+def test_a_copy_of_a_file_in_a_folder_below_is_found_from_where_it_was_started(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop/deploy").mkdir()
+    (tmp_path / "shop/deploy/staging.yml").touch()
+    copy = typed.json("up", "--file", "deploy/staging.yml")
+
+    assert copy["checkout"] == f"{tmp_path}/shop/deploy"
+    assert typed.json("ports")["lease"] == copy["lease"]
+    (tmp_path / "shop/deploy/compose.yaml").touch()  # now it is a project that is nearer to others
+    assert typed("down")[0] == 5
+    monkeypatch.chdir("deploy")
+    assert typed("down")[0] == 0
+
+
+def test_a_project_in_a_folder_above_is_not_meant_where_a_nearer_one_has_no_copy(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("up")
+    (tmp_path / "shop/deep/compose.yaml").touch()
+    monkeypatch.chdir("deep")
+
+    assert typed("down")[0] == 5
+    assert typed("down", "--all")[1].startswith("nothing: 0 removed")
 
 
 def test_no_copy_at_all_is_one_line(typed: Typed) -> None:

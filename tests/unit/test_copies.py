@@ -131,6 +131,19 @@ def test_the_same_name_gives_the_same_copy_again(start: Callable[..., Copy], doc
     assert len(docker.started) == 1
 
 
+def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
+    start: Callable[..., Copy], docker: FakeDocker
+) -> None:
+    start(name="mine", ttl=600)
+    told: list[str] = []
+    start(name="mine", ttl=600, progress=told.append)
+    docker.model = {**SHOP, "services": {**SHOP["services"], "db": {**SHOP["services"]["db"], "image": "db:2"}}}
+
+    assert told == []
+    start(name="mine", ttl=600, progress=told.append)
+    assert told == [copies.CHANGED]
+
+
 def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(
     start: Callable[..., Copy], docker: FakeDocker
 ) -> None:

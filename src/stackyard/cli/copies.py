@@ -12,11 +12,12 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
+from stackyard.cli.chosen import chosen, of_this_folder
 from stackyard.cli.common import answer, identity
 from stackyard.cli.endings import until
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
-from stackyard.errors import LeaseNotFoundError, LeftoversError, UsageError
+from stackyard.errors import LeftoversError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 
 HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
-NEW_NAME: Final = NAME.but(help="Your name for the copy, such as mine. The same name gives the same copy again.")
+NEW_NAME: Final = NAME.but(
+    help="Your name for the copy, such as mine (default: the git worktree's, or the branch's). "
+    "The same name gives the same copy again."
+)
+OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
 STARTING: Final = {"name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT}
@@ -97,12 +102,11 @@ def up(
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
     from stackyard._util.durations import seconds
     from stackyard.cli.flows import orderly_end
+    from stackyard.project.git_names import default_name
 
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
-    with (
-        orderly_end(),
-        _started(name, options.project(file, profile, env_file), timeout, lifetime, queue_timeout) as copy,
-    ):
+    project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
+    with orderly_end(), _started(name, project, timeout, lifetime, queue_timeout) as copy:
         took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
         lines = [
             *_addressed(copy), "", *_proved(copy), f"{took}; {until(copy.lease)}", f"'{_down(copy.lease)}' removes it",
@@ -142,46 +146,12 @@ def _down(lease: Lease) -> str:
     return f"stackyard down --name {lease.parallel_id or lease.id}"
 
 
-def _copies(book: LeaseBook) -> list[Lease]:
-    """Return the copies of the project in this folder or one above, oldest first."""
-    here = Path.cwd().resolve()
-    folders = {str(folder) for folder in (here, *here.parents)}
-    return [lease for lease in book.leases() if lease.is_copy and lease.checkout in folders]
-
-
-def _chosen(book: LeaseBook, name: str) -> Lease:
-    """
-    Return the copy that a command means: of this folder first, then of any.
-
-    Raises:
-        UsageError: If it is not clear which.
-        LeaseNotFoundError: If there is none.
-    """
-    here = _copies(book)
-    if not name:
-        if len(here) == 1:
-            return here[0]
-        listed = ", ".join(lease.title for lease in here)
-        if here:
-            raise UsageError(f"this project has {len(here)} copies; choose one with --name: {listed}")
-        raise LeaseNotFoundError("no copy of this folder's project is up; 'stackyard up' starts one")
-    everywhere = [lease for lease in book.leases() if lease.is_copy]
-    for leases in (here, everywhere):
-        found = [lease for lease in leases if name in {lease.id, lease.parallel_id}]
-        if len(found) > 1:
-            listed = ", ".join(f"{lease.id} of {lease.checkout}" for lease in found)
-            raise UsageError(f"several copies have the name {name!r}; give the id of one: {listed}")
-        if found:
-            return found[0]
-    raise LeaseNotFoundError(f"no copy has the name or id {name!r}; 'stackyard ps --all' lists all")
-
-
 @contextlib.contextmanager
 def _attached(name: str) -> Iterator[Copy]:
     from stackyard.stacks.copies import Copy
 
     with _opened() as (book, engine):
-        yield Copy(_chosen(book, name), book, engine)
+        yield Copy(chosen(book, name), book, engine)
 
 
 def _stack(copy: Copy) -> Stack:
@@ -207,7 +177,7 @@ def down(_c: Context, name: str = "", all: bool = False, graceful: bool = False,
     if name and all:
         raise UsageError("--all removes every copy of the project; leave --all or the name out")
     with _opened() as (book, engine):
-        leases = _copies(book) if all else [_chosen(book, name)]
+        leases = of_this_folder(book) if all else [chosen(book, name)]
         done = [Copy(lease, book, engine).down(graceful=graceful) for lease in leases]
     _removed(leases, done, as_json=json)
 
@@ -240,7 +210,7 @@ def ps(_c: Context, name: str = "", all: bool = False, json: bool = False) -> No
         _services(name, as_json=json)
         return
     with _opened() as (book, _):
-        leases = [lease for lease in book.leases() if lease.is_copy] if all else _copies(book)
+        leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
     text = table(rows, ["copy", "project", "until"]) if rows else "no copies are up"
     answer([_shown(lease) for lease in leases], text, as_json=json)
@@ -339,7 +309,12 @@ def exec_(
     klass=Command,
     rest="words",
     many=["words", "file", "profile", "env_file"],
-    options={**STARTING, "words": Option(help="", value="COMMAND...", hidden=True), "graceful": GRACEFUL},
+    options={
+        **STARTING,
+        "name": OWN_NAME,
+        "words": Option(help="", value="COMMAND...", hidden=True),
+        "graceful": GRACEFUL,
+    },
 )
 def run(
     _c: Context,

@@ -52,6 +52,10 @@ LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up a
 REMOVED: Final = "everything that the start made was removed"
 TRIES: Final = 3  # places that are tried while other programs take their ports
 REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
+CHANGED: Final = (
+    "the project has changed since this copy was started, and the copy still runs its earlier state; end the copy and "
+    "start it again to run the new one"
+)
 LABELS: Final = "lease environment host owner created ports subnet memory_mb checkout".split()
 
 
@@ -229,6 +233,8 @@ class _Starting:
             if lease.reused:
                 self._compare(needs)
                 if Holdings.of(book.host, lease).containers(self.copy.engine):
+                    if _core(self._labelled(self._plan().model)) != _core(self.copy.model):
+                        progress(CHANGED)
                     return self.copy
             try:
                 self.copy.seconds = self._up(deadline)
@@ -327,6 +333,18 @@ class _Starting:
         if rest:
             book.quarantine(lease.id, REST)
         removal.remove_locked(book, self.copy.engine, lease).check("the next clean-up")
+
+
+def _core(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a user writes of a copy's model; labels and the like belong to one start."""
+    return {
+        kind: {
+            key: {word: value for word, value in (item or {}).items() if word != "labels"}
+            for key, item in found.items()
+        }
+        for kind in ("services", "networks", "volumes")
+        if (found := model.get(kind))
+    }
 
 
 def _refuse(planned: Plan) -> None:

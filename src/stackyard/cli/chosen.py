@@ -1,0 +1,109 @@
+"""Which copy a command means: by its name, by its id, or by the folder that the command is typed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackyard.errors import LeaseNotFoundError, UsageError
+from stackyard.project.project import FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.leases import Lease, LeaseBook
+
+
+def of_this_folder(book: LeaseBook) -> list[Lease]:
+    """
+    Return the copies of the project that this folder belongs to, oldest first.
+
+    It is the nearest project at or above the folder, within one checkout: a git worktree may lie inside another.
+    """
+    found = _copies(book)
+    for folder in _above():
+        if own := [lease for lease in found if lease.checkout == str(folder)]:
+            return own
+    return []
+
+
+def chosen(book: LeaseBook, name: str) -> Lease:
+    """
+    Return the copy that a command means.
+
+    A name means a copy of this folder's project: a copy of another checkout may have the same. An id means any copy.
+    Without either it is the only copy of the project, or the one named after its git worktree or branch.
+
+    Raises:
+        UsageError: If it is not clear which.
+        LeaseNotFoundError: If there is none.
+    """
+    here = of_this_folder(book) or _below(book)
+    if not name:
+        return _unnamed(here)
+    everywhere = _copies(book)
+    if by_id := [lease for lease in everywhere if lease.id == name]:
+        return by_id[0]
+    named = [lease for lease in everywhere if lease.parallel_id == name]
+    own = [lease for lease in here if lease in named] or ([] if _belongs_to_a_project() else named)
+    if len(own) == 1:
+        return own[0]
+    listed = ", ".join(f"{lease.id} of {lease.checkout}" for lease in named)
+    if own:
+        raise UsageError(f"several copies have the name {name!r}; give the id of one: {listed}")
+    if named:
+        raise LeaseNotFoundError(f"no copy of this folder's project has the name {name!r}; give an id to use {listed}")
+    raise LeaseNotFoundError(f"no copy has the name or id {name!r}; 'stackyard ps --all' lists all")
+
+
+def _unnamed(here: Sequence[Lease]) -> Lease:
+    from stackyard.project.git_names import default_name
+
+    if len(here) == 1:
+        return here[0]
+    if not here:
+        raise LeaseNotFoundError("no copy of this folder's project is up; 'stackyard up' starts one")
+    name = default_name(Path.cwd())
+    if name and (usual := [lease for lease in here if lease.parallel_id == name]):
+        return usual[0]
+    listed = ", ".join(lease.title for lease in here)
+    raise UsageError(f"this project has {len(here)} copies; choose one with --name: {listed}")
+
+
+def _copies(book: LeaseBook) -> list[Lease]:
+    return [lease for lease in book.leases() if lease.is_copy]
+
+
+def _above() -> list[Path]:
+    """Return this folder and those above it, up to the nearest with a Compose file or the top of the checkout."""
+    here, found = Path.cwd().resolve(), []
+    for folder in (here, *here.parents):
+        found.append(folder)
+        if _has_compose_file(folder) or (folder / ".git").exists():
+            break
+    return found
+
+
+def _below(book: LeaseBook) -> list[Lease]:
+    """
+    Return the copies of projects below this folder, which `--file deploy/compose.yml` may have named from here.
+
+    A project that Compose would find by itself does not count where this folder has one, nor does another checkout.
+    """
+    here, own = Path.cwd().resolve(), _has_compose_file(Path.cwd())
+    return [
+        lease for lease in _copies(book)
+        if (folder := Path(lease.checkout or "/")).is_relative_to(here)
+        and not any((between / ".git").exists() for between in (folder, *folder.parents) if between.is_relative_to(here)
+                    and between != here)
+        and not (own and _has_compose_file(folder))
+    ]  # fmt: skip
+
+
+def _belongs_to_a_project() -> bool:
+    top = _above()[-1]
+    return _has_compose_file(top) or (top / ".git").exists()
+
+
+def _has_compose_file(folder: Path) -> bool:
+    return any((folder / name).exists() for name in FILES)
