@@ -359,6 +359,17 @@ def test_only_a_service_of_the_platform_has_a_url(monkeypatch: pytest.MonkeyPatc
         lease_of().url("other")
 
 
+def test_the_urls_of_a_stack_come_from_one_look_at_its_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {f"STACKYARD_{name.upper()}_URL": name for name in records.SERVICES}
+    look = Mock(return_value=given)
+    monkeypatch.setattr(Lease, "variables", look)
+
+    assert lease_of().urls() == {name: name for name in records.SERVICES}
+    look.assert_called_once_with()
+    with pytest.raises(UsageError, match=r"is not of the platform, so it has no URLs of its services"):
+        lease_of(ports={"web_80_tcp": 9500}).urls()
+
+
 WHOLE = (
     "COMPOSE_PROJECT_NAME=p\nSTACKYARD_LEASE=1f0c9b3e\nSTACKYARD_PORTS=a\nSTACKYARD_SUBNET=b\n"
     "STACKYARD_ALLOWED_ORIGIN=c\n" + "".join(f"STACKYARD_{name.upper()}_URL=u\n" for name in records.SERVICES)

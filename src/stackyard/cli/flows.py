@@ -325,7 +325,8 @@ def dev_remove_data(environment: Environment, book: LeaseBook, engine: Engine, *
 
 def access_table(lease: Lease) -> str:
     """Return a table of every service's URL, credentials included: it is for the owner's own terminal."""
-    rows = [[service, lease.url(service)] for service in ADDRESSED]
+    urls = lease.urls()
+    rows = [[service, urls[service]] for service in ADDRESSED]
     return tables.table([*rows, ["variables", str(lease.env_file)]], ["service", "URL"])
 
 

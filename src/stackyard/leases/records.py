@@ -247,7 +247,20 @@ class Lease:
         """
         if service not in SERVICES or self.is_copy:
             raise UsageError(f"no service {service!r} in the platform; known: {', '.join(SERVICES)}")
-        return self.variables()[f"STACKYARD_{service.upper()}_URL"]
+        return self.urls()[service]
+
+    def urls(self) -> dict[str, str]:
+        """
+        Return the URL of every service of the platform, as *url* does; the env file is read once for all.
+
+        Raises:
+            UsageError: If it is the lease of a copy, whose addresses are in its model.
+            BookError: If the env file cannot be read.
+        """
+        if self.is_copy:
+            raise UsageError(f"lease {self.title} is not of the platform, so it has no URLs of its services")
+        found = self.variables()
+        return {service: found[f"STACKYARD_{service.upper()}_URL"] for service in SERVICES}
 
     def to_json(self) -> dict[str, Any]:
         """Return the lease as JSON values: moments in seconds since 1970, memory in bytes, no secrets."""

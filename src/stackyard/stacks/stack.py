@@ -111,10 +111,9 @@ class Stack:
         from stackyard.probes import WebSocketProbe, probe_for
 
         # the WebSocket answers only known origins; a browser would send this one
-        websocket = WebSocketProbe(
-            url=self.lease.url("websocket"), origin=self.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
-        )
-        return [*(probe_for(service, self.lease.url(service)) for service in PROBED), websocket]
+        urls, origin = self.lease.urls(), self.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
+        websocket = WebSocketProbe(url=urls["websocket"], origin=origin)
+        return [*(probe_for(service, urls[service]) for service in PROBED), websocket]
 
     def up(
         self,
@@ -316,7 +315,8 @@ class Stack:
         with alone(self.lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
-            urls = {service: self.lease.url(service) for service in PROBED}
+            known = self.lease.urls()
+            urls = {service: known[service] for service in PROBED}
             return resets.reset(urls.pop("postgres"), urls.pop("redis"), urls)
 
     def database(self, name: str | None = None) -> Database:
