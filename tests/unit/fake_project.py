@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.process import Completed
 from stackyard.errors import CommandError
+from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fake_engine import FakeEngine
+
+    from stackyard.plan import Address
 
 SHOP: dict[str, Any] = {
     "services": {
@@ -88,3 +92,8 @@ class FakeDocker:
     def things(self) -> list[str]:
         """Return the names of all that the engine holds."""
         return [*self.engine.containers, *self.engine.networks, *self.engine.volumes]
+
+
+async def spoken(found: Sequence[Address], *_: object) -> list[Address]:
+    """Stand in for `stackyard.probes.spoken.spoken`: whatever may speak HTTP does."""
+    return [replace(one, scheme="http" if Port(one.target, one.protocol).may_be_http else "") for one in found]

@@ -9,12 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_project import SHOP, FakeDocker
+from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard._util import process
 from stackyard.cli import console
 from stackyard.errors import CommandError
 from stackyard.probes.rules import choose
+from stackyard.probes.spoken import spoken as real_spoken
 from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 
@@ -44,6 +45,7 @@ def docker(
     async def ready(*_: Any, **__: Any) -> None: ...
 
     monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield made
     for number, handler in before.items():
@@ -91,11 +93,12 @@ def test_up_prints_each_port_under_the_user_s_names_and_what_ends_the_copy(typed
 
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "web 80/tcp  http://127.0.0.1:9500"
-    assert lines[2].startswith("ready after ")
-    assert " stays until " in lines[2]
-    assert lines[2].endswith("(30 min)")
-    assert lines[3] == "'stackyard down --name mine' removes it"
+    assert lines[0].split() == "service port in a browser for programs".split()
+    assert lines[2].split() == ["web", "80/tcp", "http://mine.localhost:9500", "http://127.0.0.1:9500"]
+    assert lines[-2].startswith("ready after ")
+    assert " stays until " in lines[-2]
+    assert lines[-2].endswith("(30 min)")
+    assert lines[-1] == "'stackyard down --name mine' removes it"
 
 
 def test_up_again_finds_the_copy(typed: Typed) -> None:
@@ -111,7 +114,7 @@ def test_up_has_a_form_for_programs(typed: Typed) -> None:
     assert found["deadline"] > time.time() + 3500
     assert found["ports"] == [
         {"service": "web", "target": 80, "protocol": "tcp", "host": "127.0.0.1", "port": 9500,
-         "url": "http://127.0.0.1:9500"},
+         "url": "http://127.0.0.1:9500", "browser": "http://mine.localhost:9500"},
     ]  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def test_the_only_copy_needs_no_name(typed: Typed, monkeypatch: pytest.MonkeyPat
     typed("up")
     monkeypatch.chdir(folder)
 
-    assert typed("ports")[1] == "web 80/tcp  http://127.0.0.1:9500\n"
+    assert "http://127.0.0.1:9500" in typed("ports")[1]
     assert typed("down")[0] == 0
 
 
@@ -308,7 +311,26 @@ def test_env_prints_what_a_shell_or_an_env_file_reads(typed: Typed) -> None:
     typed("up")
 
     assert "STACKYARD_WEB_URL=http://127.0.0.1:9500" in typed("env")[1].splitlines()
+    assert "export STACKYARD_WEB_URL=http://127.0.0.1:9500" in typed("env", "--format", "shell")[1].splitlines()
     assert typed.json("env")["STACKYARD_WEB_80_PORT"] == "9500"
+    assert typed("env", "--format", "fish")[::2] == (2, "--format must be dotenv or shell, got 'fish'")
+
+
+def test_a_password_is_printed_for_programs_and_not_for_people(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": "se$$cret/", "POSTGRES_DB": "rows"}
+    db = {"image": "postgres:16", "environment": environment, "ports": [{"target": 5432, "protocol": "tcp"}]}
+    docker.model = {"services": {"db": db}}
+    monkeypatch.setattr("stackyard.stacks.copies.spoken", real_spoken)
+    typed("up")
+
+    out = typed("ports")[1]
+
+    assert out.splitlines()[0].split() == "service port for programs".split()
+    assert out.splitlines()[2].split() == ["db", "5432/tcp", "postgresql://127.0.0.1:9500/rows"]
+    url = "postgresql://app:se%24cret%2F@127.0.0.1:9500/rows"
+    assert typed.json("env")["STACKYARD_DB_URL"] == typed.json("ports")["ports"][0]["url"] == url
 
 
 def test_a_copy_without_ports_says_so(typed: Typed, docker: FakeDocker) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_project import SHOP, FakeDocker
+from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import open_book, survivors
@@ -35,6 +35,7 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDock
     async def ready(*_: Any, **__: Any) -> None: ...
 
     monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
     return made
 
 

@@ -23,12 +23,12 @@ def test_ports_have_the_user_s_names_and_the_copy_s_numbers() -> None:
     found = addresses(usual, model)
 
     assert found == [Address(service="web", target=8080, protocol="tcp", host="127.0.0.1", port=9500)]
-    assert found[0].shown == "http://127.0.0.1:9500"
+    assert found[0].shown == "127.0.0.1:9500"
 
 
 @pytest.mark.parametrize(
     ("host", "shown"),
-    [("0.0.0.0", "http://127.0.0.1:9500"), ("::", "http://[::1]:9500"), ("10.0.0.7", "http://10.0.0.7:9500")],  # noqa: S104 - in a file
+    [("0.0.0.0", "127.0.0.1:9500"), ("::", "[::1]:9500"), ("10.0.0.7", "10.0.0.7:9500")],  # noqa: S104 - in a file
 )
 def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) -> None:
     model = published("web", (80, "9500", host))
@@ -36,32 +36,58 @@ def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) 
     assert [item.shown for item in addresses(model, model)] == [shown]
 
 
+def at(service: str, target: int, port: int, **more: str) -> Address:
+    return Address(**{"protocol": "tcp", "host": "127.0.0.1"} | more, service=service, target=target, port=port)  # type: ignore[arg-type] # texts
+
+
+def test_a_program_gets_the_password_and_a_person_does_not() -> None:
+    db = at("db", 5432, 1, scheme="postgresql", login="app:x", path="/rows")
+
+    assert (db.url, db.shown, db.browser("mine")) == (
+        "postgresql://app:x@127.0.0.1:1/rows", "postgresql://127.0.0.1:1/rows", ""
+    )  # fmt: skip
+    assert "app:x" not in repr(db)
+    assert Address(**db.kept()) == db
+
+
+def test_what_is_spoken_where_nobody_knows_has_no_url() -> None:
+    game = at("game", 7777, 1)
+
+    assert (game.url, game.shown, game.browser("mine")) == (None, "127.0.0.1:1", "")
+
+
 @pytest.mark.parametrize(
-    ("target", "protocol", "shown"),
+    ("name", "host", "scheme", "link"),
     [
-        (3000, "tcp", "http://127.0.0.1:1"),
-        (5432, "tcp", "127.0.0.1:1"),
-        (6379, "tcp", "127.0.0.1:1"),
-        (53, "udp", "127.0.0.1:1"),
+        ("mine", "127.0.0.1", "http", "http://mine.localhost:1"),
+        ("agent_7", "::1", "https", "https://agent-7.localhost:1"),
+        ("mine", "10.0.0.7", "http", "http://10.0.0.7:1"),
+        ("_", "127.0.0.1", "http", "http://127.0.0.1:1"),
     ],
 )
-def test_only_a_port_that_may_speak_http_is_shown_as_a_link(target: int, protocol: str, shown: str) -> None:
-    address = Address(service="x", target=target, protocol=protocol, host="127.0.0.1", port=1)
-
-    assert (address.shown, address.url) == (shown, shown if shown.startswith("http") else None)
+def test_a_browser_gets_a_name_of_the_copy_s_own(name: str, host: str, scheme: str, link: str) -> None:
+    assert at("web", 80, 1, host=host, scheme=scheme).browser(name) == link
 
 
 def test_variables_name_service_and_port() -> None:
-    def at(service: str, target: int, protocol: str, port: int) -> Address:
-        return Address(service=service, target=target, protocol=protocol, host="127.0.0.1", port=port)
-
-    found = variables([at("my-web", 80, "tcp", 1), at("my-web", 80, "tcp", 2), at("dns", 53, "udp", 3)])
+    http = {"scheme": "http"}
+    found = variables([at("my-web", 80, 1, **http), at("my-web", 80, 2, **http), at("dns", 53, 3, protocol="udp")])
 
     assert found == {
         "STACKYARD_MY_WEB_80_PORT": "1", "STACKYARD_MY_WEB_HOST": "127.0.0.1", "STACKYARD_MY_WEB_PORT": "1",
+        "STACKYARD_MY_WEB_ADDRESS": "127.0.0.1:1", "STACKYARD_MY_WEB_80_URL": "http://127.0.0.1:1",
         "STACKYARD_MY_WEB_URL": "http://127.0.0.1:1", "STACKYARD_MY_WEB_80_PORT_2": "2",
         "STACKYARD_DNS_53_UDP_PORT": "3", "STACKYARD_DNS_HOST": "127.0.0.1", "STACKYARD_DNS_PORT": "3",
+        "STACKYARD_DNS_ADDRESS": "127.0.0.1:3",
     }  # fmt: skip
+
+
+def test_the_url_of_a_service_is_that_of_its_first_port_that_has_one() -> None:
+    told = variables([at("mq", 5671, 1), at("mq", 5672, 2, scheme="amqp"), at("mq", 15672, 3, scheme="http")])
+
+    assert (told["STACKYARD_MQ_ADDRESS"], told["STACKYARD_MQ_URL"]) == ("127.0.0.1:1", "amqp://127.0.0.1:2")
+    assert told["STACKYARD_MQ_15672_URL"] == "http://127.0.0.1:3"
+    assert "STACKYARD_MQ_5671_URL" not in told
 
 
 def test_places_that_share_a_variable_share_a_port_and_replicas_share_none() -> None:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_project import SHOP, FakeDocker
+from fake_project import SHOP, FakeDocker, spoken
 
 import stackyard
 from stackyard.errors import LeftoversError, UsageError
@@ -38,6 +38,7 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     async def ready(*_: Any, **__: Any) -> None: ...
 
     monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
     return made
 
 

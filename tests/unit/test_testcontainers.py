@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_project import SHOP, FakeDocker
+from fake_project import SHOP, FakeDocker, spoken
 from testcontainers import compose as theirs
 from testcontainers.core.exceptions import ContainerIsNotRunning, NoSuchPortExposed
 from testcontainers.core.wait_strategies import HttpWaitStrategy
@@ -70,6 +70,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(deadline)
 
     monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
     return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
 
+FORMATS: Final = {"dotenv": "", "shell": "export "}  # what stands before each variable
 HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
 NEW_NAME: Final = NAME.but(
@@ -119,9 +120,16 @@ def up(
 
 
 def _addressed(copy: Copy) -> list[str]:
-    found = [(item.service, f"{item.target}/{item.protocol}", item.shown) for item in copy.addresses]
-    widths = [max((len(row[column]) for row in found), default=0) for column in (0, 1)]
-    return [f"{service:<{widths[0]}} {port:<{widths[1]}}  {where}" for service, port, where in found]
+    """Say where each published port answers: for a browser, and for programs."""
+    from stackyard._util.tables import table
+
+    name = copy.lease.parallel_id or copy.lease.id
+    rows = [[item.service, f"{item.target}/{item.protocol}", item.browser(name), item.shown] for item in copy.addresses]
+    if not rows:
+        return []
+    browsers = any(row[2] for row in rows)
+    shown = rows if browsers else [[*row[:2], row[3]] for row in rows]
+    return [table(shown, ["service", "port", *(["in a browser"] if browsers else []), "for programs"])]
 
 
 def _proved(copy: Copy) -> list[str]:
@@ -135,7 +143,8 @@ def _proved(copy: Copy) -> list[str]:
 
 
 def _ports(copy: Copy) -> list[dict[str, Any]]:
-    return [{**item.to_json(), "url": item.url} for item in copy.addresses]
+    name = copy.lease.parallel_id or copy.lease.id
+    return [{**item.to_json(), "browser": item.browser(name) or None} for item in copy.addresses]
 
 
 def _shown(lease: Lease) -> dict[str, Any]:
@@ -240,12 +249,23 @@ def ports(_c: Context, name: str = "", json: bool = False) -> None:
         answer({**_shown(copy.lease), "ports": _ports(copy)}, text, as_json=json)
 
 
-@task(klass=Command, words=["name"], options={"name": NAME, "json": options.JSON})
-def env(_c: Context, name: str = "", json: bool = False) -> None:
-    """Print the variables that tell programs where a copy answers, for a shell or an env file."""
+@task(
+    klass=Command,
+    words=["name"],
+    options={
+        "name": NAME,
+        "format": Option(help="dotenv for an env file (the default), or shell for eval.", value="FORMAT", short="f"),
+        "json": options.JSON,
+    },
+)
+def env(_c: Context, name: str = "", format: str = "dotenv", json: bool = False) -> None:  # noqa: A002 - the option's name
+    """Print the variables that tell programs where a copy answers, with the passwords of the project's own services."""
+    if format not in FORMATS:
+        raise UsageError(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     with _attached(name) as copy:
         told = _variables(copy)
-        answer(told, "\n".join(f"{key}={shlex.quote(value)}" for key, value in told.items()), as_json=json)
+        answer(told, "\n".join(f"{FORMATS[format]}{key}={shlex.quote(value)}" for key, value in told.items()),
+               as_json=json)  # fmt: skip
 
 
 def _variables(copy: Copy) -> dict[str, str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import published_ports
-from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+LOOPBACKS: Final = (LOOPBACK, "::1")
 EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}  # noqa: S104 - where a program connects to it
 
 
@@ -27,6 +27,9 @@ class Address:
         protocol: tcp, udp or sctp.
         host: The host's address to connect to.
         port: The host's port.
+        scheme: What a URL begins with, such as http or postgresql; empty if that is not known.
+        login: User and password as a URL has them; may be empty.
+        path: The URL's path, such as a database; may be empty.
     """
 
     service: str
@@ -34,6 +37,9 @@ class Address:
     protocol: str
     host: str
     port: int
+    scheme: str = ""
+    login: str = field(default="", repr=False)
+    path: str = ""
 
     @property
     def where(self) -> str:
@@ -42,17 +48,36 @@ class Address:
 
     @property
     def url(self) -> str | None:
-        """The link, where HTTP may be spoken."""
-        return f"http://{self.where}" if Port(self.target, self.protocol).may_be_http else None
+        """The whole URL for a program, password included; None where it is not known what is spoken."""
+        return f"{self.scheme}://{self.login and f'{self.login}@'}{self.where}{self.path}" if self.scheme else None
 
     @property
     def shown(self) -> str:
-        """What a person uses: the link, else host and port."""
-        return self.url or self.where
+        """What a person may see: the URL without user and password, else host and port."""
+        return f"{self.scheme}://{self.where}{self.path}" if self.scheme else self.where
+
+    def browser(self, name: str) -> str:
+        """
+        Return the link for a browser; empty if it does not speak HTTP.
+
+        Browsers resolve every name that ends in `.localhost` to loopback, and keep the cookies of two such names apart.
+
+        Args:
+            name: The copy's name or id.
+        """
+        if not self.scheme.startswith("http"):
+            return ""
+        host = re.sub(r"[^a-z0-9-]+", "-", name).strip("-")
+        return f"{self.scheme}://{host}.localhost:{self.port}" if host and self.host in LOOPBACKS else self.shown
+
+    def kept(self) -> dict[str, Any]:
+        """Return the record as plain data from which it can be made again."""
+        return asdict(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
+        """Return what programs need of it."""
+        words = ("service", "target", "protocol", "host", "port", "url")
+        return {word: getattr(self, word) for word in words}
 
 
 def addresses(usual: Mapping[str, Any], model: Mapping[str, Any]) -> list[Address]:
@@ -76,7 +101,9 @@ def variables(found: Iterable[Address]) -> dict[str, str]:
     Return the variables that tell a program where a copy answers.
 
     ``STACKYARD_WEB_80_PORT`` is the host port of port 80 of service `web` (``…_53_UDP_PORT`` for UDP, ``…_80_PORT_2``
-    for its second container); ``STACKYARD_WEB_HOST``, ``…_PORT`` and ``…_URL`` are of its first port.
+    for its second container), ``STACKYARD_WEB_80_URL`` its URL if it is known what is spoken there.
+    ``STACKYARD_WEB_HOST``, ``…_PORT`` and ``…_ADDRESS`` (``HOST:PORT``) are of the service's first port, and
+    ``STACKYARD_WEB_URL`` is the URL of the first port that has one.
     """
     told: dict[str, str] = {}
     for address in found:
@@ -88,9 +115,13 @@ def variables(found: Iterable[Address]) -> dict[str, str]:
             number += 1
         told[key] = str(address.port)
         if f"{service}_HOST" not in told:
-            told |= {f"{service}_HOST": address.host, f"{service}_PORT": str(address.port)}
-        if address.protocol == "tcp":
-            told.setdefault(f"{service}_URL", f"http://{address.where}")
+            told |= {
+                f"{service}_HOST": address.host, f"{service}_PORT": str(address.port),
+                f"{service}_ADDRESS": address.where,
+            }  # fmt: skip
+        if address.url:
+            told.setdefault(f"{service}_{address.target}_URL", address.url)
+            told.setdefault(f"{service}_URL", address.url)
     return told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,11 +23,13 @@ class HttpAnswer:
         status: The HTTP status; 0 without one.
         other: Whether something answered in another protocol.
         said: What came, for a person.
+        silent: Whether the connection stayed open and nothing came in time.
     """
 
     status: int
     other: bool
     said: str
+    silent: bool = False
 
 
 async def get(host: str, port: int, path: str, *, limit: float) -> HttpAnswer:
@@ -37,7 +40,7 @@ async def get(host: str, port: int, path: str, *, limit: float) -> HttpAnswer:
             writer.write(request.encode())
             line = await reader.readline()
     except TimeoutError:
-        return HttpAnswer(0, other=False, said=f"no HTTP answer within {limit:g} s")
+        return HttpAnswer(0, other=False, said=f"no HTTP answer within {limit:g} s", silent=True)
     except (OSError, ValueError) as error:  # ValueError: a line without an end
         return HttpAnswer(0, other=isinstance(error, ValueError), said=describe(error))
     found = _STATUS.match(line)
@@ -58,6 +61,19 @@ async def opens_websocket(host: str, port: int, path: str, *, limit: float) -> s
             return ""
     except (OSError, WebSocketException, TimeoutError, EOFError) as error:
         return describe(error)
+
+
+async def speaks_tls(host: str, port: int, *, limit: float) -> bool:
+    """Say whether a TLS handshake succeeds, whatever the certificate; never raises."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a test's certificate is its own
+    try:
+        async with asyncio.timeout(limit):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except (OSError, TimeoutError):  # a failed handshake is one, too
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def accepts(host: str, port: int, *, limit: float) -> bool | None:

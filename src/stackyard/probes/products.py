@@ -12,6 +12,7 @@ import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +64,31 @@ exec "$client" -q ping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """
+    Who may log in to a server, by the variables that tell its image; of several names the first that is set counts.
+
+    Attributes:
+        user: Variables that name the user.
+        password: Variables that hold the password.
+        usual: The user if no variable names one; empty if there is none then.
+    """
+
+    user: tuple[str, ...] = ()
+    password: tuple[str, ...] = ()
+    usual: str = ""
+
+    def login(self, variables: Mapping[str, str]) -> str:
+        """Return user and password as a URL has them; empty if nobody is known, or only a file names the user."""
+        user = _first(self.user, variables) or (
+            "" if any(f"{name}_FILE" in variables for name in self.user) else self.usual
+        )
+        password = _first(self.password, variables)
+        quoted = f"{quote(user, safe='')}:{quote(password, safe='')}" if password else quote(user, safe="")
+        return quoted if user or (password and not self.user) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """
     One database or broker.
@@ -78,6 +104,9 @@ class Product:
         proof: What the client asks, for a person.
         script: Shell script that asks; empty if a listener is proof enough.
         sets_itself_up: Whether a new database is first filled by a private server that must not count.
+        scheme: What a URL of it begins with; empty if clients take no URL.
+        accounts: Who may log in; the first that is known counts.
+        databases: Variables that name the database.
     """
 
     title: str
@@ -90,6 +119,9 @@ class Product:
     proof: str = ""
     script: str = ""
     sets_itself_up: bool = False
+    scheme: str = ""
+    accounts: tuple[Account, ...] = ()
+    databases: tuple[str, ...] = ()
 
     def port(self, words: Sequence[str], variables: Mapping[str, str]) -> int:
         """Return the port that it listens on, given what it is started with."""
@@ -102,6 +134,15 @@ class Product:
         named = (variables.get(name, "") for name in self.port_variables)
         return next((int(text) for text in named if text.isdecimal()), self.usual_port)
 
+    def login(self, variables: Mapping[str, str]) -> str:
+        """Return user and password as a URL of the server has them, as its container's variables say; may be empty."""
+        return next((login for account in self.accounts if (login := account.login(variables))), "")
+
+    def path(self, variables: Mapping[str, str]) -> str:
+        """Return the path of a URL of the server: its database; may be empty."""
+        name = _first(self.databases, variables)
+        return f"/{quote(name, safe='')}" if name else ""
+
     def runs(self, service: Mapping[str, Any], words: Sequence[str]) -> bool:
         """Say whether the service runs the server, not a client or something else of the same image."""
         if not service.get("entrypoint") and not service.get("command"):
@@ -112,6 +153,10 @@ class Product:
         return bool(started & self.servers) or words[0].endswith(".conf")
 
 
+def _first(names: Sequence[str], variables: Mapping[str, str]) -> str:
+    return next((variables[name] for name in names if variables.get(name)), "")
+
+
 PRODUCTS: Final = (
     Product(
         title="PostgreSQL", usual_port=5432, sets_itself_up=True,
@@ -120,6 +165,11 @@ PRODUCTS: Final = (
         servers=frozenset({"postgres", "docker-entrypoint.sh", "postmaster", "pg_ctl", "run.sh"}),
         port_variables=("PGPORT", "POSTGRESQL_PORT_NUMBER"), port_options=("-p", "--port", "port"),
         proof="the query `select 1` as its configured user, over TCP", script=_START + _POSTGRES,
+        scheme="postgresql", databases=("POSTGRES_DB", "POSTGRESQL_DATABASE", "POSTGRES_USER", "POSTGRESQL_USERNAME"),
+        accounts=(Account(
+            user=("POSTGRES_USER", "POSTGRESQL_USERNAME"), password=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
+            usual="postgres",
+        ),),
     ),
     Product(
         title="MariaDB or MySQL", usual_port=3306, sets_itself_up=True,
@@ -128,6 +178,11 @@ PRODUCTS: Final = (
         servers=frozenset({"mysqld", "mariadbd", "mysqld_safe", "docker-entrypoint.sh", "run.sh"}),
         port_variables=("MYSQL_TCP_PORT",), port_options=("--port", "-P"),
         proof="`mysqladmin ping` over TCP", script=_START + _MYSQL,
+        scheme="mysql", databases=("MYSQL_DATABASE", "MARIADB_DATABASE"),
+        accounts=(
+            Account(user=("MYSQL_USER", "MARIADB_USER"), password=("MYSQL_PASSWORD", "MARIADB_PASSWORD")),
+            Account(password=("MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"), usual="root"),
+        ),
     ),
     Product(
         title="Redis or Valkey", usual_port=6379,
@@ -136,6 +191,7 @@ PRODUCTS: Final = (
         servers=frozenset({"redis-server", "valkey-server", "keydb-server", "docker-entrypoint.sh", "run.sh"}),
         port_variables=("REDIS_PORT_NUMBER", "VALKEY_PORT_NUMBER"),
         proof="PING", script=_START + _REDIS,
+        scheme="redis", accounts=(Account(password=("REDIS_PASSWORD", "VALKEY_PASSWORD")),),
     ),
     Product(
         title="MongoDB", usual_port=27017, sets_itself_up=True,
@@ -143,12 +199,16 @@ PRODUCTS: Final = (
         variables=frozenset({"MONGO_VERSION", "MONGO_MAJOR"}),
         servers=frozenset({"mongod", "mongos", "docker-entrypoint.sh", "run.sh"}),
         port_variables=("MONGODB_PORT_NUMBER",), proof="the command `ping`", script=_START + _MONGO,
+        scheme="mongodb",
+        accounts=(Account(user=("MONGO_INITDB_ROOT_USERNAME",), password=("MONGO_INITDB_ROOT_PASSWORD",)),),
     ),
     Product(
         title="RabbitMQ", usual_port=5672, images=re.compile(r"rabbitmq|.*-rabbitmq"),
         variables=frozenset({"RABBITMQ_VERSION"}), servers=frozenset({"rabbitmq-server", "docker-entrypoint.sh"}),
         port_variables=("RABBITMQ_NODE_PORT",), port_options=(),
         proof="`rabbitmq-diagnostics ping`", script=_START + _RABBIT,
+        scheme="amqp", databases=("RABBITMQ_DEFAULT_VHOST",),
+        accounts=(Account(user=("RABBITMQ_DEFAULT_USER",), password=("RABBITMQ_DEFAULT_PASS",)),),
     ),
     # it answers as soon as it listens, and its images have no client
     Product(

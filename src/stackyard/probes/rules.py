@@ -150,6 +150,20 @@ def rules_for(
     }  # fmt: skip
 
 
+def recognised(
+    service: Mapping[str, Any], image: ImageFacts | None = None
+) -> tuple[Product, Port, dict[str, str]] | None:
+    """
+    Return the product that a service runs, the port it listens on, and the variables of its container.
+
+    Args:
+        service: Its part of the model.
+        image: What its image says; None if that is not known.
+    """
+    choice = _Choice("", service, image or ImageFacts(), {})
+    return choice.product and (choice.product, choice.port_of(choice.product), choice.variables())
+
+
 def conditions(model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return for each service who waits for it, and with which condition of `depends_on`."""
     found: dict[str, dict[str, str]] = {}
@@ -258,24 +272,24 @@ class _Choice:
 
     def _gate(self) -> Port | None:
         """Return the port whose listener proves that a database does not run only for its own first set-up."""
-        return self._port_of(self.product) if self.product and self.product.sets_itself_up else None
+        return self.port_of(self.product) if self.product and self.product.sets_itself_up else None
 
     def _gated(self, gate: Port | None) -> str:
         if gate is None or self.product is None:
             return ""
         return f"; run once port {gate} listens, because {self.product.title} first sets itself up in private"
 
-    def _port_of(self, product: Product) -> Port:
-        return Port(product.port(self.words, self._variables()))
+    def port_of(self, product: Product) -> Port:
+        return Port(product.port(self.words, self.variables()))
 
-    def _variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         own = {name: _plain(str(value)) for name, value in (self.service.get("environment") or {}).items()}
         return {**self.image.environment, **own}
 
     def _client(self) -> Rule | None:
         if self.product is None:
             return None
-        port, because = self._port_of(self.product), f"no health check, and it is {self.product.title}"
+        port, because = self.port_of(self.product), f"no health check, and it is {self.product.title}"
         if not self.product.script:
             return self._rule("tcp", f"{because}: port {port} listens", ports=(port,), may_end=False)
         host = "" if self.product.sets_itself_up and not self.loopback else "127.0.0.1"

@@ -25,6 +25,7 @@ class PublishedPort:
         host_ip: The host address the file gives; empty if it gives none.
         published: Host ports that the file gives, from the first to the last; None if it gives none.
         count: Host ports that the copy needs: one for each container of the service.
+        spoken: What the file says is spoken on it (`app_protocol`); usually empty.
     """
 
     service: str
@@ -34,6 +35,7 @@ class PublishedPort:
     host_ip: str
     published: range | None
     count: int
+    spoken: str = ""
 
     @property
     def place(self) -> str:
@@ -66,6 +68,7 @@ def published_ports(model: Mapping[str, Any]) -> Iterator[PublishedPort]:
                 host_ip=str(entry.get("host_ip") or ""),
                 published=_numbers(entry.get("published")),
                 count=count,
+                spoken=str(entry.get("app_protocol") or ""),
             )
 
 

@@ -121,19 +121,21 @@ class Stack:
         """
         return self.address(service, target, protocol, number=number).port
 
-    def url(self, service: str, target: int | None = None, *, scheme: str = "http") -> str:
+    def url(self, service: str, target: int | None = None, *, scheme: str | None = None) -> str:
         """
         Return the URL of a published port of *service*, without a slash at its end.
 
         Args:
             service: A service of the Compose file.
             target: The container's port; None means the first one that the service publishes.
-            scheme: What stands before ``://``.
+            scheme: What stands before ``://``; None means what is spoken there, with user, password and database if the
+                service's own variables hold them, and http where that is not known.
 
         Raises:
             UsageError: As `address` does.
         """
-        return f"{scheme}://{self.address(service, target).where}"
+        found = self.address(service, target)
+        return f"{scheme}://{found.where}" if scheme else found.url or f"http://{found.where}"
 
     def logs(self, service: str | None = None, *, tail: int = EVERY_LINE) -> str:
         """

@@ -19,6 +19,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import files, process
+from stackyard._util.loops import outside_any_loop
 from stackyard.cleanup import removal
 from stackyard.docker.compose import port_conflict
 from stackyard.docker.in_use import strangers
@@ -31,7 +32,8 @@ from stackyard.plan import Address, Place, addresses, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.volumes import missing_files
-from stackyard.stacks import builds, diagnostics, readiness, shared
+from stackyard.probes.spoken import spoken
+from stackyard.stacks import builds, diagnostics, project_images, readiness, shared
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -124,8 +126,21 @@ class Copy:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where its published ports answer."""
-        return [Address(**item) for item in self.model[EXTENSION]["addresses"]]
+        """Where its published ports answer, and what is spoken there."""
+        told = self.model[EXTENSION]
+        found = [Address(**item) for item in told["addresses"]]
+        return found if told.get("spoken") else self._spoken(found)
+
+    def _spoken(self, found: list[Address]) -> list[Address]:
+        images = project_images.facts(self.engine, self.model, {item.service for item in found})
+        return outside_any_loop(lambda: asyncio.run(spoken(found, self.model, images)))
+
+    def keep_addresses(self) -> None:
+        """Note what is spoken on each port, so that no later command asks again."""
+        told = {"addresses": [item.kept() for item in self.addresses], "spoken": True}
+        model = {**self.model, EXTENSION: {**self.model[EXTENSION], **told}}
+        files.write(self.lease.directory / MODEL, json.dumps(model).encode())
+        del self.model
 
     def down(self, *, graceful: bool = False) -> Removal:
         """
@@ -238,6 +253,8 @@ class _Starting:
                     return self.copy
             try:
                 self.copy.seconds = self._up(deadline)
+                if self.until_ready:
+                    self.copy.keep_addresses()
             except CommandError as error:
                 stolen = port_conflict(error)
                 why = str(error) if stolen else self._explained(_last_line(error))
@@ -315,7 +332,7 @@ class _Starting:
         for name in self.images:
             model["services"][name].pop("build", None)
             model["services"][name].pop("pull_policy", None)
-        found = [address.to_json() for address in addresses(self.usual, model)]
+        found = [address.kept() for address in addresses(self.usual, model)]
         return model | {EXTENSION: {"addresses": found, "project": self.project.name}}
 
     def _explained(self, reason: str) -> str:

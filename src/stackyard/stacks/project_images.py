@@ -9,20 +9,27 @@ from stackyard.errors import RefusedError
 from stackyard.probes.rules import ImageFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from stackyard.docker import Engine
 
 
-def facts(engine: Engine, model: Mapping[str, Any]) -> dict[str, ImageFacts]:
+def facts(engine: Engine, model: Mapping[str, Any], services: Collection[str] | None = None) -> dict[str, ImageFacts]:
     """
     Return what the images of *model* say, by service; a service whose image is not here is left out.
+
+    Args:
+        engine: Where the images are.
+        model: A rendered model.
+        services: Only these; None means all.
 
     Raises:
         EngineError: If the engine does not answer.
     """
     found = {}
     for name, service in model["services"].items():
+        if services is not None and name not in services:
+            continue
         try:
             answer = inspection.image(engine, reference(model, name, service))
         except RefusedError:
