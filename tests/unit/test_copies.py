@@ -74,7 +74,8 @@ def test_a_copy_is_started_from_a_model_of_its_own(start: Callable[..., Copy], d
     }  # fmt: skip
     assert model["volumes"]["rows"]["name"] == f"{copy.lease.project}_rows"
     assert [(item.service, item.target, item.port) for item in copy.addresses] == [("web", 80, 9500)]
-    assert copy.model == model
+    assert {**copy.model, "x-stackyard": None} == {**model, "x-stackyard": None}
+    assert [item.url for item in copy.addresses] == ["http://127.0.0.1:9500"]
 
 
 def test_two_copies_have_nothing_in_common(start: Callable[..., Copy], docker: FakeDocker) -> None:

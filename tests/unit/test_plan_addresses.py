@@ -37,7 +37,7 @@ def test_an_address_is_one_that_a_program_can_connect_to(host: str, shown: str) 
 
 
 def at(service: str, target: int, port: int, **more: str) -> Address:
-    return Address(**{"protocol": "tcp", "host": "127.0.0.1"} | more, service=service, target=target, port=port)  # type: ignore[arg-type] # texts
+    return Address(**{"protocol": "tcp", "host": "127.0.0.1"} | more, service=service, target=target, port=port)
 
 
 def test_a_program_gets_the_password_and_a_person_does_not() -> None:

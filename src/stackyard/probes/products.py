@@ -79,7 +79,7 @@ class Account:
     usual: str = ""
 
     def login(self, variables: Mapping[str, str]) -> str:
-        """Return user and password as a URL has them; empty if nobody is known, or only a file names the user."""
+        """Return user and password as a URL has them; empty if no variable tells them."""
         user = _first(self.user, variables) or (
             "" if any(f"{name}_FILE" in variables for name in self.user) else self.usual
         )

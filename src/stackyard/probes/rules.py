@@ -161,7 +161,7 @@ def recognised(
         image: What its image says; None if that is not known.
     """
     choice = _Choice("", service, image or ImageFacts(), {})
-    return choice.product and (choice.product, choice.port_of(choice.product), choice.variables())
+    return (choice.product, choice.port_of(choice.product), choice.variables()) if choice.product else None
 
 
 def conditions(model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
