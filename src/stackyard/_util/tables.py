@@ -237,8 +237,8 @@ def _terminal() -> int | None:
 
 
 def _are_figures(cells: Sequence[str]) -> bool:
-    told = [cell for cell in cells if cell not in {"", NOTHING}]
-    return bool(told) and all(FIGURE.fullmatch(cell) for cell in told)
+    filled = [cell for cell in cells if cell not in {"", NOTHING}]
+    return bool(filled) and all(FIGURE.fullmatch(cell) for cell in filled)
 
 
 def _widths(columns: Sequence[Sequence[str]], width: int | None) -> list[int]:

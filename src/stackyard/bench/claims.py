@@ -52,8 +52,8 @@ def results(found: Mapping[str, Any], command: str) -> Iterator[Result]:
     )  # fmt: skip
 
 
-def _cost(row: str, what: str, told: Mapping[str, Any], command: str) -> Result:
+def _cost(row: str, what: str, figures: Mapping[str, Any], command: str) -> Result:
     return Result(
-        suite="leases", row=row, subject="stackyard", what=what, unit=told["unit"], median=told["median"],
-        p95=told["p95"], p99=told["p99"], reason=f"{told['n']} samples, not kept", command=command,
+        suite="leases", row=row, subject="stackyard", what=what, unit=figures["unit"], median=figures["median"],
+        p95=figures["p95"], p99=figures["p99"], reason=f"{figures['n']} samples, not kept", command=command,
     )  # fmt: skip

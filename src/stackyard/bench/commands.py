@@ -132,10 +132,10 @@ def by_hand(arena: Arena) -> Seconds:
     root = arena.environment.root
     pytest = [sys.executable, "-m", "pytest", "tests/platform", "-q", "-k", TEST]
     with arena.stack() as stack, _folder(stack) as folder:
-        told = {key: value for key, value in stack.lease.variables().items() if key.startswith("STACKYARD_")}
+        given = {key: value for key, value in stack.lease.variables().items() if key.startswith("STACKYARD_")}
         began = time.perf_counter()
         process.run(["docker", "compose", "up", "--wait"], deadline=PATIENCE, cwd=folder)
-        process.run(pytest, deadline=PATIENCE, env=told, cwd=root)
+        process.run(pytest, deadline=PATIENCE, env=given, cwd=root)
         process.run(["docker", "compose", "down", "--volumes"], deadline=PATIENCE, cwd=folder)
         took = time.perf_counter() - began
         prove_gone(stack)

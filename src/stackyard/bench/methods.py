@@ -247,12 +247,13 @@ def starters(*, few: bool = False) -> list[Starter]:
 
 def steps_of(startup: Startup) -> tuple[Step, ...]:
     """Return the steps of a start, from its wait for a turn on, and each service's way to its probe's pass."""
-    told = dict(startup.steps) | {
+    taken = dict(startup.steps) | {
         f"ready {service}": (_started(startup, service), took) for service, took in startup.probes.items()
     }
-    first = min([0.0, *(begin for begin, _ in told.values())])
+    first = min([0.0, *(begin for begin, _ in taken.values())])
     return tuple(
-        Step(name=name, begin=round(begin - first, 4), end=round(end - first, 4)) for name, (begin, end) in told.items()
+        Step(name=name, begin=round(begin - first, 4), end=round(end - first, 4))
+        for name, (begin, end) in taken.items()
     )
 
 

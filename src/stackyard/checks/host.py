@@ -277,10 +277,10 @@ def _ports(_: Scene) -> Seen:
     }
     taken = [port for port in sorted(fixed) if port not in own and not can_bind(port)]
     holders = port_holders(taken) if taken else {}
-    told = [f"{port} ({fixed[port]}): {short(holders.get(port, 'another user or a container'))}" for port in taken]
+    used = [f"{port} ({fixed[port]}): {short(holders.get(port, 'another user or a container'))}" for port in taken]
     ours = sorted(set(own.values()))
     free = f"all {len(fixed)} free" + (f" except those of our own {', '.join(ours)}" if ours else "")
-    return Seen(fine=not taken, found="; ".join(told) or free)
+    return Seen(fine=not taken, found="; ".join(used) or free)
 
 
 def _leftovers(scene: Scene) -> Seen:
@@ -306,10 +306,10 @@ def _labels(scene: Scene, path: str, host: str) -> list[str]:
     return [labels.get("stackyard.lease", "") for labels in found if labels.get("stackyard.host") == host]
 
 
-def _skew(told: str, now: float) -> float:
+def _skew(reported: str, now: float) -> float:
     """Return how many seconds the engine's time is ahead of *now*; 0 when it gave none."""
     try:
-        return datetime.fromisoformat(told).timestamp() - now
+        return datetime.fromisoformat(reported).timestamp() - now
     except ValueError:
         return 0.0
 

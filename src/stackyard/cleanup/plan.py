@@ -103,8 +103,8 @@ def _restored(
     book: LeaseBook, found: Sequence[Resource], lost: dict[str, ownership.Holdings], *, everything: bool
 ) -> tuple[list[Lease], dict[str, ownership.Holdings]]:
     """Enter what a book from a backup has never known; return its leases, and what is lost all the same."""
-    told = (Survivor.from_labels(item.labels, host=book.host) for item in found)
-    survivors = {survivor.id: survivor for survivor in told if survivor is not None and survivor.id in lost}
+    shown = (Survivor.from_labels(item.labels, host=book.host) for item in found)
+    survivors = {survivor.id: survivor for survivor in shown if survivor is not None and survivor.id in lost}
     leases, known = book.restore(survivors.values())
     spared = {lease.id for lease in leases} | (set() if everything else known)
     return leases, {lease: holdings for lease, holdings in lost.items() if lease not in spared}

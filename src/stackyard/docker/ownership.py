@@ -242,7 +242,7 @@ def lost(host: str, found: Iterable[Resource], known: Iterable[str]) -> dict[str
         lease = lease_of(item.labels, host)
         if not lease or lease in ids:
             continue
-        told = Holdings.named(host, item.labels.get(ENVIRONMENT_LABEL, ""), lease)
-        if lease not in holdings or item.labels.get(PROJECT_LABEL) == told.project:
-            holdings[lease] = told
+        named = Holdings.named(host, item.labels.get(ENVIRONMENT_LABEL, ""), lease)
+        if lease not in holdings or item.labels.get(PROJECT_LABEL) == named.project:
+            holdings[lease] = named
     return dict(sorted(holdings.items()))

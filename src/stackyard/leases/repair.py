@@ -63,13 +63,13 @@ def _bad_rows(db: Transaction, table: str) -> list[str]:
     names, keys = list(columns.RULES[table]), _KEYS[table]
     kinds = ", ".join(f"typeof({key})" for key in keys)
     found = db.execute(f"SELECT {', '.join(names)}, {kinds} FROM {table}").fetchall()  # noqa: S608 - constant names
-    told = []
+    faults = []
     for row in found:
         if why := columns.fault(table, row[: len(names)]):
             key = [value for name, kind in zip(keys, row[len(names) :], strict=True)
                    for value in (row[names.index(name)], kind)]  # fmt: skip
-            told.append(_set_aside(db, table, key, why))
-    return told
+            faults.append(_set_aside(db, table, key, why))
+    return faults
 
 
 def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str:
@@ -103,19 +103,19 @@ def _conflicting(db: Transaction, directory: Path, settings: Settings) -> list[s
     if not changed:
         return []
     taken = {claim for lease in leases if lease not in changed for claim in rows.claims(lease)}
-    told = []
+    faults = []
     for lease in changed:
         if taken & set(rows.claims(lease)):
-            told.append(
+            faults.append(
                 _set_aside(
                     db, "leases", (lease.id, "text"), "another lease has the same ports, subnet, project or name"
                 )
             )
         elif _differs(lease, settings):
-            told.append(_set_aside(db, "leases", (lease.id, "text"), "its env file has other values"))
+            faults.append(_set_aside(db, "leases", (lease.id, "text"), "its env file has other values"))
         else:
             taken |= set(rows.claims(lease))
-    return told
+    return faults
 
 
 def _written_claims(db: Transaction) -> dict[str, set[tuple[str, str]]]:

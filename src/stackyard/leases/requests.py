@@ -106,8 +106,8 @@ class Request:
         """The variables of the environment's env file, and the checkout they are of."""
         root = str(self.environment.root)
         # left out if no env file can hold the path: it only tells a person where the stack comes from
-        told = {CHECKOUT: root} if root.isprintable() and "'" not in root else {}
-        return {**self.environment.variables, **told}
+        checkout = {CHECKOUT: root} if root.isprintable() and "'" not in root else {}
+        return {**self.environment.variables, **checkout}
 
     @property
     def _stable_id(self) -> str:
@@ -190,7 +190,7 @@ class Request:
         # a rebuilt book would take a directory that is left behind for a lease
         db.undo.append(lambda: files.discard(files.remove(lease.directory)))
         db.undo.append(lambda: owners.drop(lease.lock))
-        draft.settle(lease, told=Owner.detached() if self.attached else owner)
+        draft.settle(lease, named=Owner.detached() if self.attached else owner)
         return lease
 
     def _owner(self) -> Owner:

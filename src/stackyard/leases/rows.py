@@ -214,15 +214,15 @@ def checked(lease: Lease) -> Lease:
 def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
     *values, boot, ends = row
     columns.check("leases", values)
-    told = dict(zip(_NAMES, values, strict=True))
-    block, who = parse_ports(told["ports"]), Owner.parse(told["owner"])
+    found = dict(zip(_NAMES, values, strict=True))
+    block, who = parse_ports(found["ports"]), Owner.parse(found["owner"])
     assert block is not None  # noqa: S101 - the check has read both
     assert who is not None  # noqa: S101 - as above
-    told |= {
-        "ports": block[0], "owner": who, "removing": bool(told["removing"]),
-        "deadline": _deadline(db, told["deadline"], boot, ends),
+    found |= {
+        "ports": block[0], "owner": who, "removing": bool(found["removing"]),
+        "deadline": _deadline(db, found["deadline"], boot, ends),
     }  # fmt: skip
-    return Lease(**told, spare=block[1], directory=directory / told["id"])
+    return Lease(**found, spare=block[1], directory=directory / found["id"])
 
 
 def _deadline(db: Transaction, deadline: float | None, boot: object, ends: object) -> float | None:

@@ -115,10 +115,10 @@ def fill(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO meta VALUES ('schema', ?), ('recovery', 'due')", (str(VERSION),))
 
 
-def version(db: sqlite3.Connection, told: object) -> int:
+def version(db: sqlite3.Connection, named: object) -> int:
     """Return the schema's version: what the book says if that is possible, else what its tables show."""
     header = db.execute("PRAGMA user_version").fetchone()[0]
-    if told == str(header) and 1 <= header <= VERSION:
+    if named == str(header) and 1 <= header <= VERSION:
         return int(header)
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     if "warm" in tables:

@@ -92,7 +92,7 @@ class Draft:
         owners.hold(made / LOCK)
         return made
 
-    def settle(self, lease: Lease, told: Owner) -> None:
+    def settle(self, lease: Lease, named: Owner) -> None:
         """
         Make the draft the directory of *lease*, with its env file, in one step; prepare it first if it is missing.
 
@@ -100,7 +100,7 @@ class Draft:
 
         Args:
             lease: What it becomes.
-            told: The owner that the env file, and so the containers' labels, name.
+            named: The owner that the env file, and so the containers' labels, name.
 
         Raises:
             UsageError: If a variable cannot be written.
@@ -110,7 +110,7 @@ class Draft:
         made = self.directory
         if made is None or not made.is_dir():
             made = self.prepare()
-        shown = lease if told is lease.owner else replace(lease, owner=told)
+        shown = lease if named is lease.owner else replace(lease, owner=named)
         files.append(made / ENV, files.own_text(shown, self.secrets, self.host))
         try:
             made.rename(lease.directory)

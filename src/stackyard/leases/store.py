@@ -235,10 +235,10 @@ class Store:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 db.moment = self._now()
-                told = self._check_content(db, opened=opened)
+                faults = self._check_content(db, opened=opened)
                 result = work(db)
                 db.execute("COMMIT")
-                self._log(told)
+                self._log(faults)
                 self._seen = self._look()
                 if self._seen[0] != found[0]:
                     raise BrokenError("deleted while in use")  # noqa: TRY301 - undone like any other failure
@@ -336,12 +336,12 @@ class Store:
         schema.upgrade(db, schema.version(db, meta["schema"]))
         if meta.get("boot") != owners.boot_id():
             self._begin_boot(db)
-        told = self._mended(db) if opened else []
-        if told:
+        faults = self._mended(db) if opened else []
+        if faults:
             meta = dict(db.execute("SELECT key, value FROM meta"))
         if (state := meta.get("recovery", "done")) != "done":
             self._recover(db, state if state in _STATES else "due")
-        return told
+        return faults
 
     @staticmethod
     def _begin_boot(db: Transaction) -> None:
@@ -358,9 +358,9 @@ class Store:
             db.execute(statement)
         return self._mend(db)
 
-    def _log(self, told: list[str]) -> None:
-        self.mended = told
-        for line in told:
+    def _log(self, faults: list[str]) -> None:
+        self.mended = faults
+        for line in faults:
             warn(self.directory, f"{self.file}: {line}")
 
     def _set_aside(self, why: str) -> None:

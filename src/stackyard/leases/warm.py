@@ -220,9 +220,9 @@ class WarmStacks:
         rows.rename(db, taken)
         rows.update(db, taken)
         others, host = files.given(held), self.book.host
-        told = Owner.detached() if outlives else taken.owner
+        named = Owner.detached() if outlives else taken.owner
         db.undo.append(lambda: files.write(replace(held, owner=Owner.detached()), others, {}, host))
-        files.write(replace(taken, owner=told), others, {}, host)
+        files.write(replace(taken, owner=named), others, {}, host)
         return taken
 
 

@@ -54,7 +54,7 @@ def _serve(settings: Settings, post: Post) -> None:
             post.notice.unlink(missing_ok=True)
             post.leave()
             # a command that saw the lock held just before this relies on this reaper
-            if master.watch.told or master.idle() or not post.take(patience=0.0):
+            if master.watch.ending or master.idle() or not post.take(patience=0.0):
                 return
     finally:
         master.watch.close()

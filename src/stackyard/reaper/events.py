@@ -35,7 +35,7 @@ class Watch:
         clock: Monotonic seconds.
 
     Attributes:
-        told: Whether a signal has asked this process to end.
+        ending: Whether a signal has asked this process to end.
     """
 
     def __init__(self, book: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         self._processes: dict[Owner, int] = {}
         self._seen = self._look()
-        self.told = False
+        self.ending = False
         self._wake, self._alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._wake, selectors.EVENT_READ)
 
@@ -60,7 +60,7 @@ class Watch:
         """From now on only note signals that end a process, and wake up when a child process ends."""
 
         def note(number: int, _frame: FrameType | None) -> None:
-            self.told = self.told or number in ENDING
+            self.ending = self.ending or number in ENDING
 
         for number in (*ENDING, signal.SIGCHLD):
             signal.signal(number, note)

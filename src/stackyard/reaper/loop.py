@@ -76,12 +76,12 @@ class Reaper:
 
     def serve(self) -> None:
         """Work until there is nothing left to do, or until a signal says to end."""
-        while not self.watch.told and self._post.is_mine():
+        while not self.watch.ending and self._post.is_mine():
             pause = self._turn()
             if pause is None:
                 return
             self.watch.wait(pause)
-        if self.watch.told and self._post.is_mine():
+        if self.watch.ending and self._post.is_mine():
             self._say_farewell()
 
     def idle(self) -> bool:

@@ -108,9 +108,9 @@ def _crowd(facts: Facts) -> Iterator[Tile]:
     if ready is None or ready.at is None:
         return
     bad = int(failed.median or 0) if failed else 0
-    told = format_count(bad, "stack") + " failed" if bad else "none failed"
+    failures = format_count(bad, "stack") + " failed" if bad else "none failed"
     yield Tile(
-        figure=f"{ready.at:g} at once", label=f"all ready after {quantity(ready.median, ready.unit)}", note=told,
+        figure=f"{ready.at:g} at once", label=f"all ready after {quantity(ready.median, ready.unit)}", note=failures,
         anchor="parallel", good=not bad,
     )  # fmt: skip
 

@@ -185,8 +185,8 @@ def _details(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str
 
 def _filled(known: Iterable[Column], rows: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row; a column in which no row has anything is left out."""
-    told = [(head, [cell(row) for row in rows]) for head, cell in known]
-    kept = [(head, texts) for head, texts in told if set(texts) - {"", NOTHING} and not _says_nothing(head, texts)]
+    full = [(head, [cell(row) for row in rows]) for head, cell in known]
+    kept = [(head, texts) for head, texts in full if set(texts) - {"", NOTHING} and not _says_nothing(head, texts)]
     return tuple(head for head, _ in kept), list(zip(*(texts for _, texts in kept), strict=True))
 
 

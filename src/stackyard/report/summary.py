@@ -76,11 +76,11 @@ def junit(facts: Facts) -> str:
 
 def _case(row: Result) -> TestCase:
     measured = f"{figure(row)} measured, {promise(row)} promised"
-    told = "\n".join(filter(None, [measured, row.reason, f"measured by: {row.command}"]))
+    details = "\n".join(filter(None, [measured, row.reason, f"measured by: {row.command}"]))
     return case(
         "requirements",
         row.what,
         failure=measured if row.verdict == "FAIL" else "",
         skipped=row.reason or "not measured" if row.verdict is None else "",
-        text=told,
+        text=details,
     )

@@ -45,8 +45,8 @@ def comparable(facts: Facts) -> list[Run]:
 
 
 def _course(row: Result, values: Sequence[float]) -> str:
-    told = ", ".join(quantity(value, row.unit) for value in values[-TOLD:])
-    return f"{sections.name(row)}, {promise(row)}, {len(values)} runs: {told}"
+    shown = ", ".join(quantity(value, row.unit) for value in values[-TOLD:])
+    return f"{sections.name(row)}, {promise(row)}, {len(values)} runs: {shown}"
 
 
 def _values(runs: Sequence[Run], row: Result) -> list[float]:

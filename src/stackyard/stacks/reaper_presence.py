@@ -157,14 +157,14 @@ class Post:
             Whether it has ended, or none was running.
         """
         end = clock() + patience
-        told: Owner | None = None
+        announced: Owner | None = None
         while self.is_taken():
             who = notice.process if (notice := self.read()) else None
             runs = who is not None and who.runs()
-            if told is not None and (who != told or not runs):
+            if announced is not None and (who != announced or not runs):
                 return True
-            if told is None and who is not None and runs:
-                told = who
+            if announced is None and who is not None and runs:
+                announced = who
                 _terminate(who)
             if clock() >= end:
                 return False

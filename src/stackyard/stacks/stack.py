@@ -376,5 +376,5 @@ async def _unwound_first(work: Coroutine[Any, Any, Startup]) -> Startup:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for told in came:
-            signal.raise_signal(told)
+        for seen in came:
+            signal.raise_signal(seen)

@@ -207,7 +207,7 @@ def test_told_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hands
     master.stacks.want(Pool(root=project, environment="test", size=2))
     offer(master, project)
     master._turn()
-    master.watch.told = True
+    master.watch.ending = True
 
     def sweep(_seconds: float) -> bool:
         for lease in master.book.stale():

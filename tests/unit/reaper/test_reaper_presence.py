@@ -260,10 +260,10 @@ def test_a_signal_wakes_and_is_remembered(watch: Watch) -> None:
         watch.listen()
         signal.raise_signal(signal.SIGCHLD)
         assert watch.wait(5)
-        assert not watch.told
+        assert not watch.ending
         signal.raise_signal(signal.SIGTERM)
         assert watch.wait(5)
-        assert watch.told
+        assert watch.ending
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():
