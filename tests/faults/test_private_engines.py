@@ -178,7 +178,7 @@ def test_a_service_whose_shim_dies_is_shown_and_can_be_removed(post: Outpost) ->
     assert code == 0, out
 
 
-def test_images_of_ours_that_nobody_needs_go_and_no_others(post: Outpost) -> None:
+def test_images_of_ours_that_no_one_needs_go_and_no_others(post: Outpost) -> None:
     api = post.engine.api
     for name, label in (("stackyard/redis:debian-000000000000", "stackyard.image=redis"), ("theirs/redis:1", "x=y")):
         repository, tag = name.split(":")

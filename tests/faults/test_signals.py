@@ -40,7 +40,7 @@ def start_slow(yard: Yard, command: list[str] | None = None) -> subprocess.Popen
         pytest.param(signal.SIGHUP, 143, id="SIGHUP"),
     ],
 )
-def test_a_run_told_to_end_cleans_up_first(yard: Yard, number: signal.Signals, code: int) -> None:
+def test_a_run_asked_to_end_cleans_up_first(yard: Yard, number: signal.Signals, code: int) -> None:
     child = start_slow(yard)
 
     os.kill(child.pid, number)
@@ -99,7 +99,7 @@ def test_a_run_whose_reader_goes_away_ends_and_cleans_up(yard: Yard) -> None:
     assert yard.remains() == CLEAN
 
 
-def test_a_run_told_to_end_while_it_starts_cleans_up(yard: Yard) -> None:
+def test_a_run_asked_to_end_while_it_starts_cleans_up(yard: Yard) -> None:
     child = yard.flow()
     until(yard.standing)
 

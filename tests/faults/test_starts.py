@@ -59,7 +59,7 @@ def test_a_service_that_accepts_and_never_answers_fails_at_the_deadline(yard: Ya
     assert yard.standing() == []
 
 
-def test_a_service_whose_health_check_gives_up_is_told_from_a_slow_one(yard: Yard) -> None:
+def test_a_service_whose_health_check_gives_up_is_not_taken_for_a_slow_one(yard: Yard) -> None:
     check = {
         "test": ["CMD", "python3", "-c", "raise SystemExit('no')"],
         "interval": "200ms",
@@ -134,7 +134,7 @@ def test_a_slow_dependency_is_waited_for(yard: Yard) -> None:
     assert answer.status_code == 200
 
 
-def test_a_bridge_that_cannot_be_made_is_told_in_the_engine_s_words(yard: Yard) -> None:
+def test_a_bridge_that_cannot_be_made_is_reported_in_the_engine_s_words(yard: Yard) -> None:
     network = {"driver_opts": {"com.docker.network.bridge.name": "lo"}}
     stack = changed(yard.stack(), {}, network=network)
 

@@ -287,7 +287,7 @@ def immutable(book: LeaseBook) -> Iterator[Path]:
     run("chattr", "-i", str(file))
 
 
-def test_a_book_nobody_may_write_is_one_clear_error_and_is_left_alone(
+def test_a_book_no_one_may_write_is_one_clear_error_and_is_left_alone(
     book: LeaseBook, environment: Environment, immutable: Path
 ) -> None:
     before = immutable.read_bytes()
@@ -301,7 +301,7 @@ def test_a_book_nobody_may_write_is_one_clear_error_and_is_left_alone(
     assert not list(immutable.parent.glob("*.corrupt-*"))
 
 
-def test_a_directory_nobody_may_write_is_one_clear_error(book: LeaseBook, environment: Environment) -> None:
+def test_a_directory_no_one_may_write_is_one_clear_error(book: LeaseBook, environment: Environment) -> None:
     lease = book.acquire(environment, ttl=60)
     folder = book.settings.state_dir / "leases"
     if run("chattr", "+i", str(folder)).returncode != 0:
@@ -376,7 +376,7 @@ def test_a_book_works_on_other_file_systems(
         run("umount", "--lazy", str(tmp_path / "base"))
 
 
-def test_a_foreign_program_that_takes_every_block_is_told_from_leases(
+def test_a_foreign_program_that_takes_every_block_is_not_taken_for_leases(
     variables: dict[str, str], environment: Environment
 ) -> None:
     book = LeaseBook(Settings.load(variables | {"STACKYARD_POOL": "11800-11819"}))

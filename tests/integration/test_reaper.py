@@ -317,7 +317,7 @@ def test_a_warm_stack_is_taken_used_once_and_replaced(yard: Yard) -> None:
     assert (outcome.left, outcome.leases) == ([], warm)
 
 
-def test_a_warm_stack_has_credentials_nobody_else_has(yard: Yard) -> None:
+def test_a_warm_stack_has_credentials_no_other_has(yard: Yard) -> None:
     yard.fill(2)
     one, two = yard.launch(), yard.launch()
 

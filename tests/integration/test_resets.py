@@ -134,7 +134,7 @@ def test_a_reset_empties_every_database_of_redis(stack: Stack) -> None:
     asyncio.run(use())
 
 
-def test_open_websockets_are_told_and_closed(stack: Stack) -> None:
+def test_open_websockets_are_reported_and_closed(stack: Stack) -> None:
     async def use() -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             token = await log_in(client, stack.lease)

@@ -157,7 +157,7 @@ def test_a_command_interrupted_while_it_waits_ends_at_once_and_leaves_nothing(ho
     assert (host.containers(), host.book.leases()) == ([], [])
 
 
-def test_a_wait_of_over_a_second_is_told(host: Host) -> None:
+def test_a_wait_of_over_a_second_is_reported(host: Host) -> None:
     with turn(Settings.load()):
         child = host.up("mine")
         assert child.stderr is not None

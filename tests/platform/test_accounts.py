@@ -92,7 +92,7 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same(auth: httpx.Client, 
     assert set(wrong.headers) == set(unknown.headers)
 
 
-def test_too_many_attempts_at_one_name_are_refused_for_a_while_and_nobody_else_is_hit(
+def test_too_many_attempts_at_one_name_are_refused_for_a_while_and_no_one_else_is_hit(
     auth: httpx.Client, crowd: Crowd, alice: Person, problem_of: Problem, store: redis.Redis
 ) -> None:
     name = f"target-{secrets.token_hex(6)}"

@@ -71,7 +71,7 @@ def test_every_change_makes_the_cached_pages_worthless(
     assert _page(backend, alice, thread) == ([], "miss")
 
 
-def test_whoever_writes_reads_what_they_wrote(
+def test_each_writer_reads_what_they_wrote(
     backend: httpx.Client, alice: Person, bob: Person, new_thread: NewThread, write: Write
 ) -> None:
     thread = new_thread(alice, shared=True)

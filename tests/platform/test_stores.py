@@ -32,7 +32,7 @@ def test_redis_serves_the_application_with_its_password(stack: Stack) -> None:
         assert client.ping()
 
 
-def test_redis_answers_noauth_to_whoever_does_not_log_in(stack: Stack) -> None:
+def test_redis_answers_noauth_to_a_client_that_does_not_log_in(stack: Stack) -> None:
     where = urlsplit(stack.redis)
     with socket.create_connection((where.hostname, where.port), timeout=5) as connection:
         connection.sendall(b"GET anything\r\n")
@@ -75,7 +75,7 @@ async def test_postgresql_refuses_a_wrong_password(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("user", ["postgres", "root", "nobody"])
-async def test_postgresql_lets_nobody_but_the_application_in_over_tcp(stack: Stack, user: str) -> None:
+async def test_postgresql_lets_only_the_application_in_over_tcp(stack: Stack, user: str) -> None:
     for password in ("", "postgres", urlsplit(stack.postgres).password):
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             await _postgres(stack, user=user, password=password, database="postgres")

@@ -115,7 +115,7 @@ def test_a_token_is_hs256_lives_at_most_15_minutes_and_belongs_to_this_stack(sta
     assert claims["sub"] == alice.id
 
 
-def test_a_well_signed_token_of_nobody_opens_nothing(
+def test_a_well_signed_token_of_no_one_opens_nothing(
     stack: Stack, auth: httpx.Client, backend: httpx.Client, refusal: bytes
 ) -> None:
     headers = {"Authorization": f"Bearer {stack.token()}"}

@@ -133,7 +133,7 @@ async def test_two_clients_of_different_users_hear_a_new_message_of_a_shared_thr
         assert (heard[0]["message"]["id"], heard[0]["message"]["body"]) == (number, "to all")
 
 
-async def test_a_change_and_the_end_of_a_thread_are_told_too(
+async def test_a_change_and_the_end_of_a_thread_are_reported_too(
     backend: httpx.Client, dial: Dial, alice: Person, new_thread: NewThread, write: Write
 ) -> None:
     thread = new_thread(alice)

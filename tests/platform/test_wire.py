@@ -111,7 +111,7 @@ def test_head_is_answered_like_get_without_the_body(wire: Wire) -> None:
     assert answers[1] == (*answers[0][:2], b"")
 
 
-def test_a_client_that_asks_whether_to_go_on_is_told_to(wire: Wire, alice: Person) -> None:
+def test_a_client_that_asks_whether_to_go_on_may_go_on(wire: Wire, alice: Person) -> None:
     body = json.dumps({"title": "late"})
     token = f"Authorization: Bearer {alice.access}"
     wire.send(_get(wire, "/threads", token, f"Content-Length: {len(body)}", "Expect: 100-continue", method="POST"))

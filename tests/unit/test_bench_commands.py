@@ -285,7 +285,7 @@ def test_an_unknown_suite_is_one_line_and_exit_code_two(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_told_to_end_it_unwinds_without_a_traceback(
+def test_asked_to_end_it_unwinds_without_a_traceback(
     number: signal.Signals, code: int, measured: list[Any], monkeypatch: pytest.MonkeyPatch, history: History
 ) -> None:
     def interrupted(*_: object) -> Run:
@@ -328,7 +328,7 @@ def test_the_report_alone_measures_nothing(
     assert capsys.readouterr().err.splitlines()[-1] == "error: --completion needs --report"
 
 
-def test_the_task_measures_what_it_is_told(
+def test_the_task_measures_what_it_is_asked_to(
     measured: list[tuple[tuple[str, ...], Plan]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(bench.run, names=["startup,pool"], full=True, parallel="7", json=True)

@@ -28,7 +28,7 @@ TEN = tuple(1.0 + n / 100 for n in range(10))
 DOCS = Path("docs/benchmarks.md")
 
 
-def test_a_result_tells_what_its_samples_can_and_no_more() -> None:
+def test_a_result_tells_what_its_samples_can_and_not_more() -> None:
     few, many = result("startup", "x", *TEN[:4]), result("startup", "x", *(TEN * 2))
 
     assert (few.n, few.median, few.low, few.p95) == (4, 1.015, None, None)
@@ -282,7 +282,7 @@ def test_a_report_that_a_run_wrote_is_no_change_of_the_tree(tmp_path: Path, monk
     assert machine.changed()
 
 
-def test_a_commit_is_told_only_where_git_knows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_commit_is_reported_only_where_git_knows_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert machine.commit("--help") is None
     assert machine.commit("nonsense") is None
     monkeypatch.setattr(machine, "project_root", lambda: tmp_path)

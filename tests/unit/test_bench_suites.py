@@ -187,7 +187,7 @@ def modelled(tmp_path: Path) -> Any:
     return SimpleNamespace(compose=compose, lease=lease, environment=SimpleNamespace(variables=FILE))
 
 
-def test_a_rival_is_told_all_but_credentials(tmp_path: Path) -> None:
+def test_a_rival_is_given_all_but_credentials(tmp_path: Path) -> None:
     told = description(modelled(tmp_path))
 
     assert told["services"]["postgres"] == {
@@ -404,7 +404,7 @@ def test_listening_ports_are_the_kernels() -> None:
         assert server.getsockname()[1] in parallel._listening()
 
 
-def test_an_interrupted_crowd_begins_no_more_and_removes_what_stands(
+def test_an_interrupted_crowd_begins_nothing_new_and_removes_what_stands(
     arena: FakeArena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowded(arena, monkeypatch)

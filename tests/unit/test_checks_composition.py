@@ -141,7 +141,7 @@ def test_an_image_by_digest_and_an_environment_that_restarts_are_fine() -> None:
     assert found(kept) == []
 
 
-def test_what_compose_lint_says_is_told_with_its_line() -> None:
+def test_what_compose_lint_says_is_reported_with_its_line() -> None:
     assert found(replace(model(), lint=[Spot(found="CL-0005 redis: bound", line=3)])) == [
         ("compose-lint", "CL-0005 redis: bound")
     ]

@@ -256,7 +256,7 @@ def test_all_environments_are_rendered_without_a_name(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_a_missing_image_is_told_before_anything_starts_unless_it_may_be_built() -> None:
+def test_a_missing_image_is_reported_before_anything_starts_unless_it_may_be_built() -> None:
     with pytest.raises(ImageError, match=r"stackyard/auth:alpine-0 is missing; build .*'invoke images\.build"):
         Verifier(build=False).images(("alpine",))
 

@@ -318,7 +318,7 @@ def test_all_asks_first(shell: Shell, fake_engine: FakeEngine, monkeypatch: pyte
     assert fake_engine.containers == {}
 
 
-def test_all_with_yes_keeps_data_volumes_unless_told(shell: Shell, fake_engine: FakeEngine) -> None:
+def test_all_with_yes_keeps_data_volumes_unless_asked(shell: Shell, fake_engine: FakeEngine) -> None:
     for options in ([], ["--volumes"]):
         lease = add_lease(fake_engine)
         fake_engine.volume("data", lease.id)

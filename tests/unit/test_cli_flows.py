@@ -307,7 +307,7 @@ def test_the_removal_of_data_can_be_agreed_to_beforehand(yard: Yard, fake_engine
     assert fake_engine.volumes == fake_engine.containers == {}
 
 
-def test_a_second_checkout_has_a_dev_of_its_own_in_the_pool_and_is_told(
+def test_a_second_checkout_has_a_dev_of_its_own_in_the_pool_and_says_so(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert flows.dev([]) == 0
@@ -473,7 +473,7 @@ def test_a_limit_that_is_none_is_refused_before_anything_starts(yard: Yard, monk
     assert not yard.folder.joinpath("state", "leases").exists()
 
 
-def test_a_service_that_died_meanwhile_is_told(
+def test_a_service_that_died_meanwhile_is_reported(
     yard: Yard, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plain = flows._payload
@@ -496,7 +496,7 @@ def test_a_payload_that_cannot_be_started_is_no_time_out(yard: Yard, monkeypatch
     assert yard.report()["outcome"] == "failed"
 
 
-def test_a_run_told_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_asked_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
     install_docker(yard.folder, f"kill -TERM {os.getpid()}; exec sleep 60")
 
     with pytest.raises(SystemExit) as caught:

@@ -383,7 +383,7 @@ def test_run_gives_its_command_a_copy_and_its_addresses(
     assert docker.things() == []
 
 
-def test_run_removes_its_copy_when_it_is_told_to_end(
+def test_run_removes_its_copy_when_it_is_asked_to_end(
     typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "passthrough", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))

@@ -203,7 +203,7 @@ def test_a_failed_start_names_the_service_and_leaves_nothing(
     assert book.leases() == []
 
 
-def test_a_refusal_of_compose_is_told_in_its_last_line(start: Callable[..., Copy], docker: FakeDocker) -> None:
+def test_a_refusal_of_compose_is_reported_in_its_last_line(start: Callable[..., Copy], docker: FakeDocker) -> None:
     docker.failures = ["time=x\nno matching manifest for linux/amd64\n"]
 
     with pytest.raises(NotReadyError, match="shop did not start: no matching manifest for linux/amd64"):
@@ -469,7 +469,7 @@ def test_an_image_that_is_gone_is_built_again(
     assert len([call for call in docker.calls if "build" in call]) == 3
 
 
-def test_a_failed_build_is_told_with_its_last_lines(
+def test_a_failed_build_is_reported_with_its_last_lines(
     start: Callable[..., Copy], docker: FakeDocker, folder: Path, book: LeaseBook
 ) -> None:
     docker.model = building(folder, web={})

@@ -79,7 +79,7 @@ def test_what_is_no_compose_file_is_one_line(tmp_path: Path, text: str | None) -
         ("No such image", False),
     ],
 )
-def test_stolen_ports_and_subnets_are_told_from_other_failures(output: str, expected: bool) -> None:
+def test_stolen_ports_and_subnets_are_not_taken_for_other_failures(output: str, expected: bool) -> None:
     assert port_conflict(CommandError(["docker"], 1, output)) is expected
 
 

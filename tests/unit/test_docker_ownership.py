@@ -304,11 +304,11 @@ def test_a_name_that_others_can_have_makes_nothing_ours(environment: str) -> Non
     ("lease", "environment", "kept"),
     [("1f0c9b3e", "test", False), ("dev-3fa92c", "dev", True), ("dev", "dev", True), ("dev-3fa92c", "", True)],
 )
-def test_data_is_told_by_the_lease_whatever_other_labels_say(lease: str, environment: str, kept: bool) -> None:
+def test_data_is_known_by_the_lease_whatever_other_labels_say(lease: str, environment: str, kept: bool) -> None:
     assert Holdings.named("h1", environment, lease).keeps_data is kept
 
 
-def test_containers_are_told_with_their_lease(book: LeaseBook) -> None:
+def test_containers_are_reported_with_their_lease(book: LeaseBook) -> None:
     lease, *_ = leases_of(book)
     world = World(
         [

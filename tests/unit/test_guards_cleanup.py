@@ -73,7 +73,7 @@ def test_only_the_removal_of_everything_takes_everything_and_volumes_go_only_if_
     ("words", "everything", "keep"),
     [({}, False, True), ({"everything": True}, True, True), ({"keep_volumes": False}, False, False)],
 )
-def test_a_sweep_spares_the_living_and_volumes_unless_told_otherwise(
+def test_a_sweep_spares_the_living_and_volumes_unless_asked_otherwise(
     book: LeaseBook,
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,

@@ -258,7 +258,7 @@ def test_the_edge_between_the_clocks_is_one_of_the_wall(steady: float, ends: flo
     assert rows._deadline(db, NOW + 60, "b1", ends) == deadline
 
 
-def test_the_end_of_a_lease_is_noted_on_the_clock_nobody_sets(book: LeaseBook) -> None:
+def test_the_end_of_a_lease_is_noted_on_the_clock_no_one_sets(book: LeaseBook) -> None:
     def work(db: Transaction) -> list[tuple[Any, ...]]:
         db.moment = db.moment._replace(wall=NOW, steady=100.0)
         rows._note_end(db, lease_of(book, 0, deadline=NOW + 60))

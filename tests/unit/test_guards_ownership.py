@@ -194,7 +194,7 @@ class Row:
 
 
 @pytest.mark.parametrize(("lost", "names"), [(False, ["mine", "added"]), (True, ["mine", "added", "lost", "bare"])])
-def test_containers_of_lost_leases_are_told_only_if_wanted(lost: bool, names: list[str]) -> None:
+def test_containers_of_lost_leases_are_reported_only_if_wanted(lost: bool, names: list[str]) -> None:
     gone = {HOST_LABEL: "h1", LEASE_LABEL: "aaaaaaaa"}
     shelf = Shelf(
         thing("mine", **MINE), thing("added", **PROJECT), thing("lost", **gone | {ENVIRONMENT_LABEL: "old"}),

@@ -53,7 +53,7 @@ def stack(book: LeaseBook) -> Stack:
         ("test", {}, False), ("test", {"volumes": True}, False),
     ],
 )  # fmt: skip
-def test_down_takes_kept_data_only_if_told_to(
+def test_down_takes_kept_data_only_if_asked_to(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str, words: dict[str, bool], kept: bool
 ) -> None:
     stack = stack_of(name, book, engine=object())
@@ -65,7 +65,7 @@ def test_down_takes_kept_data_only_if_told_to(
     assert given == [book, stack.engine, stack.lease, kept]
 
 
-def test_a_reset_takes_kept_data_only_if_told_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_takes_kept_data_only_if_asked_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
     monkeypatch.setattr("stackyard.stacks.resets.reset", lambda *words: done.append(words))
     stack = stack_of("dev", book)
@@ -273,7 +273,7 @@ def test_a_start_waits_for_its_turn_unless_the_stack_stands(
 
 @pytest.mark.parametrize(("words", "limit"), [({}, None), ({"deadline": 7.0}, 7.0)])
 @pytest.mark.parametrize(("keep", "stood", "kept"), [(False, False, False), (True, False, True), (False, True, True)])
-def test_a_start_looks_at_what_stands_and_keeps_what_it_is_told_to(
+def test_a_start_looks_at_what_stands_and_keeps_what_it_is_asked_to(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, words: Any, limit: float | None, keep: bool, stood: bool, kept: bool
 ) -> None:
     standing: list[Any] = [SimpleNamespace(kind="container")]

@@ -199,7 +199,7 @@ def test_podman_is_called_by_its_name_and_never_new_enough() -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_no_socket_is_told_from_a_socket_nobody_serves() -> None:
+def test_no_socket_is_not_taken_for_a_socket_no_one_serves() -> None:
     found = Endpoint.find()
     missing = found.knock().state
     with answering(Path(found.socket)):
@@ -330,9 +330,7 @@ def test_user_with_sudo_goes_through_it(host: Machine) -> None:
 
 
 @pytest.mark.parametrize("sudo", ["", "exit 1"])
-def test_user_without_root_is_told_the_command_to_run(
-    host: Machine, sudo: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_without_root_learns_the_command_to_run(host: Machine, sudo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if sudo:
         put_program(host.base, "sudo", sudo)
     else:
@@ -436,7 +434,7 @@ def test_engine_that_died_and_was_not_waited_for_is_dead(host: Machine, state: s
 
 
 @pytest.mark.usefixtures("installed")
-def test_engine_that_was_ending_is_started_anew(host: Machine, said: list[str], clock: Callable[[], float]) -> None:
+def test_engine_that_was_ending_is_started_again(host: Machine, said: list[str], clock: Callable[[], float]) -> None:
     put_file(host.base, "var/run/docker.pid", "12")
     put_file(host.base, "proc/12/stat", "12 (dockerd) S 1")
 
@@ -652,7 +650,7 @@ def test_person_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch, typed: s
     assert screen.getvalue() == "noxw: install? [y/N] "
 
 
-def test_nobody_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_one_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
 
     assert setup.ask_on_terminal("install?") is False

@@ -62,7 +62,7 @@ def test_a_person_is_asked_first(host: Machine) -> None:
     assert not (host.base / "bin/chromium").exists()
 
 
-def test_a_system_without_apt_is_told_to_help_itself(host: Machine) -> None:
+def test_a_system_without_apt_has_to_help_itself(host: Machine) -> None:
     with pytest.raises(StackyardError, match=r"no Chromium on Debian GNU/Linux 12 \(bookworm\)"):
         browser.ensure(host, consent=True)
 
@@ -75,14 +75,14 @@ def test_ubuntus_stand_in_is_not_installed(host: Machine) -> None:
         browser.ensure(host, consent=True)
 
 
-def test_a_package_that_brings_no_program_is_told(host: Machine) -> None:
+def test_a_package_that_brings_no_program_is_reported(host: Machine) -> None:
     apt(host)
 
     with pytest.raises(StackyardError, match="apt installed chromium, but none of"):
         browser.ensure(host, consent=True)
 
 
-def test_apts_failure_is_told(host: Machine) -> None:
+def test_apts_failure_is_reported(host: Machine) -> None:
     put_program(host.base, "apt-get", "echo no network; exit 100")
 
     with pytest.raises(CommandError, match="no network"):

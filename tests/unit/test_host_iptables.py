@@ -70,7 +70,7 @@ def test_a_machine_that_lacks_a_program_or_the_kernel_s_tables_keeps_the_newer_o
     assert [refused, iptables.legacy_folder(host)] == [None, None]
 
 
-def test_the_engine_s_tables_are_told_by_the_chain_it_makes(host: Machine) -> None:
+def test_the_engine_s_tables_are_known_by_the_chain_it_makes(host: Machine) -> None:
     put_program(host.base, "iptables-nft", "exit 1")
 
     assert iptables.engines(host) == "iptables-legacy"

@@ -94,5 +94,5 @@ def test_a_failure_is_one_line_and_its_exit_code(words: dict[str, str], code: in
     ("seconds", "text"),
     [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")],
 )
-def test_an_age_is_told_in_the_largest_unit_of_which_there_are_two(seconds: float, text: str) -> None:
+def test_an_age_is_reported_in_the_largest_unit_of_which_there_are_two(seconds: float, text: str) -> None:
     assert _age(seconds) == text

@@ -248,7 +248,7 @@ def test_official_images_are_pinned_by_the_digest_the_registry_gave(image_yard: 
     assert "--build-arg BASE=python@sha256:python:3.13-slim-trixie" in "\n".join(image_yard.calls)
 
 
-def test_a_pull_that_is_refused_is_told_in_the_engines_words(image_yard: Yard) -> None:
+def test_a_pull_that_is_refused_is_reported_in_the_engines_words(image_yard: Yard) -> None:
     image_yard.digests["redis:8-trixie"] = "sha256:1"
     (image_yard.state / "no-pull").touch()
     for name in ("postgres:17-trixie", "python:3.13-slim-trixie"):

@@ -330,7 +330,7 @@ def test_secrets_are_never_written_through_a_link(tmp_path: Path) -> None:
     book.release(lease.id)
 
 
-def test_a_directory_in_the_way_of_a_new_lease_is_told_and_stays(tmp_path: Path) -> None:
+def test_a_directory_in_the_way_of_a_new_lease_is_reported_and_stays(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "state")
     book = LeaseBook(settings)
     book.tidy()

@@ -132,7 +132,7 @@ def test_no_time_between_two_looks_gives_no_figure(
 
 
 @pytest.mark.parametrize("status", [404, 409, 500])
-def test_a_container_that_goes_away_during_the_look_is_told_as_missing(
+def test_a_container_that_goes_away_during_the_look_is_shown_as_missing(
     watcher: Watcher, fake_engine: FakeEngine, lease: Lease, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     answer = fake_engine.answer

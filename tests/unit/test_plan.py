@@ -187,7 +187,7 @@ def test_a_shared_network_stays_as_it_is_and_is_named() -> None:
     assert done.concerns[0].text == "all copies share network corp-net"
 
 
-def test_what_is_shared_is_the_user_s_own_and_made_by_nobody_else() -> None:
+def test_what_is_shared_is_the_user_s_own_and_made_by_no_one_else() -> None:
     model = rendered(a={"volumes": [{"type": "volume", "source": "cache", "target": "/cache"}]})
     model["volumes"] = {"cache": {"name": "copy_cache", "driver": "local"}, "rows": {"name": "copy_rows"}}
     usual = copy.deepcopy(model)

@@ -50,7 +50,7 @@ def test_a_program_gets_the_password_and_a_person_does_not() -> None:
     assert Address(**db.kept()) == db
 
 
-def test_what_is_spoken_where_nobody_knows_has_no_url() -> None:
+def test_what_is_spoken_where_no_one_knows_has_no_url() -> None:
     game = at("game", 7777, 1)
 
     assert (game.url, game.shown, game.browser("mine")) == (None, "127.0.0.1:1", "")

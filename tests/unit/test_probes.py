@@ -186,7 +186,7 @@ async def test_websocket_passes_on_the_expected_answer() -> None:
     assert seen == ["/ws", None, {"type": "ping"}]
 
 
-async def test_websocket_sends_origin_and_message_as_told() -> None:
+async def test_websocket_sends_origin_and_message_as_given() -> None:
     seen: list[object] = []
 
     async def handler(connection: ServerConnection) -> None:

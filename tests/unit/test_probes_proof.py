@@ -95,7 +95,7 @@ def test_pauses_between_commands_grow_from_50_to_500_ms() -> None:
     assert first[-1] == 0.5
 
 
-def test_an_answer_is_told_in_one_bounded_line() -> None:
+def test_an_answer_is_reported_in_one_bounded_line() -> None:
     assert one_line(" a\n\n b ") == "a b"
     assert one_line("x" * 1000) == "x" * 200 + "…"
 
@@ -316,7 +316,7 @@ def test_tables_that_this_host_does_not_see_are_read_inside(container: Container
     assert container.asked == [listeners.READ_INSIDE, ("psql",)]
 
 
-def test_tables_that_nobody_can_read_leave_it_to_the_client(container: Container, prove: Callable[..., str]) -> None:
+def test_tables_that_no_one_can_read_leave_it_to_the_client(container: Container, prove: Callable[..., str]) -> None:
     container.tables = [None]
     container.commands = [(126, "no cat"), (1, "not yet"), (0, "1")]
 
@@ -331,7 +331,7 @@ def test_a_port_is_ready_when_it_listens(container: Container, prove: Callable[.
     assert prove.proof.last == ""  # type: ignore[attr-defined]
 
 
-def test_a_port_that_only_the_container_itself_reaches_is_told() -> None:
+def test_a_port_that_only_the_container_itself_reaches_is_reported() -> None:
     engine: Any = SimpleNamespace(endpoint=Endpoint())
     made = Proof(engine, "abc", Rule(service="web", kind="tcp", why="", ports=(Port(1883),)), ThreadPoolExecutor())
 
@@ -623,7 +623,7 @@ async def server(answer: bytes | None, *, close: bool = True) -> AsyncIterator[i
         (b"", 0, False),
     ],
 )
-async def test_an_http_answer_is_told_from_other_protocols(answer: bytes, status: int, *, other: bool) -> None:
+async def test_an_http_answer_is_not_taken_for_other_protocols(answer: bytes, status: int, *, other: bool) -> None:
     async with server(answer) as port:
         found = await port_answers.get("127.0.0.1", port, "/", limit=5)
 
@@ -637,7 +637,7 @@ async def test_a_silent_server_is_waited_for_only_so_long() -> None:
     assert found == HttpAnswer(0, other=False, said="no HTTP answer within 0.05 s")
 
 
-async def test_nobody_there_is_no_answer() -> None:
+async def test_no_one_there_is_no_answer() -> None:
     async with server(b"") as port:
         pass
 
@@ -664,7 +664,7 @@ async def test_an_address_without_a_host_tells_nothing(monkeypatch: pytest.Monke
     assert await port_answers.accepts("192.0.2.1", 80, limit=5) is None
 
 
-async def test_a_websocket_opens_or_the_reason_is_told() -> None:
+async def test_a_websocket_opens_or_the_reason_is_reported() -> None:
     from websockets.asyncio.server import serve
 
     async def handle(socket: Any) -> None:

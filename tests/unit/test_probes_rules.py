@@ -339,7 +339,7 @@ def test_a_wrong_hint_is_refused_with_all_forms(wrong: object) -> None:
         Hint.parse(wrong)
 
 
-def test_a_hint_of_a_kind_that_is_not_there_is_told_the_nearest() -> None:
+def test_a_hint_of_a_kind_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'htp' is none of them; did you mean 'http'\? known: exit, "):
         Hint.parse({"htp": "/"})
 
@@ -436,7 +436,7 @@ def test_without_a_host_the_containers_own_name_is_asked(clients: Path) -> None:
 
 
 @pytest.mark.parametrize("product", [product for product in PRODUCTS if product.script], ids=lambda one: one.title)
-def test_an_image_without_the_client_is_told_by_127(product: Any) -> None:
+def test_an_image_without_the_client_is_known_by_127(product: Any) -> None:
     present = "psql mysqladmin mariadb-admin redis-cli valkey-cli keydb-cli mongosh mongo rabbitmq-diagnostics".split()
     script = f"command() {{ false; }}\n{product.script}"
     done = subprocess.run(["/bin/sh", "-c", script, "ready", "h", "1"], capture_output=True, text=True, check=False)  # noqa: S603 - our own script

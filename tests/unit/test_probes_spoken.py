@@ -124,5 +124,5 @@ def test_a_server_that_wants_tls_has_its_scheme(tmp_path: Path) -> None:
     assert served(answering(b""), 8443, context) == "https://127.0.0.1:PORT"
 
 
-def test_a_port_that_nobody_serves_has_no_url() -> None:
+def test_a_port_that_no_one_serves_has_no_url() -> None:
     assert told({}, 80) is None

@@ -200,7 +200,7 @@ async def test_a_cancelled_wait_leaves_no_task() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_failure_is_told_in_one_printable_line() -> None:
+async def test_a_failure_is_reported_in_one_printable_line() -> None:
     probe = Scripted(failures=[ValueError("two\nlines\tand " + "much " * 100)] * 10_000)
 
     with pytest.raises(NotReadyError) as caught:

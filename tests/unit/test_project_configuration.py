@@ -143,7 +143,7 @@ def test_two_configurations_are_an_error_that_names_both(tmp_path: Path) -> None
         ('[services."we b"]', "services: a name must be letters, digits .*, got 'we b'"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place_and_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_is_reported_with_its_place_and_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "stackyard.toml").write_text(text)
 
     with pytest.raises(UsageError, match=says) as wrong:
@@ -153,7 +153,7 @@ def test_a_mistake_is_told_with_its_place_and_what_is_allowed(tmp_path: Path, te
     assert str(wrong.value).startswith("stackyard.toml")
 
 
-def test_a_mistake_below_a_table_is_told_with_the_table(tmp_path: Path) -> None:
+def test_a_mistake_below_a_table_is_reported_with_the_table(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.stackyard.services.web]\nready = 1")
 
     with pytest.raises(ConfigError, match=r"^pyproject.toml: tool.stackyard.services.web.ready: must be "):

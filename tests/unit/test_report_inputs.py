@@ -52,7 +52,7 @@ def test_a_line_that_is_no_run_is_refused(line: str) -> None:
         read_run(line)
 
 
-def test_a_bad_line_is_told_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_bad_line_is_reported_and_costs_no_other(tmp_path: Path) -> None:
     root = made.lay_out(tmp_path, [made.run(0, made.startup(0.75)), made.run(1, made.startup(0.5))])
     history = root / "reports/history.jsonl"
     first, second = history.read_text().splitlines()
@@ -99,7 +99,7 @@ def test_an_environments_report_is_read_with_its_troubles(tmp_path: Path) -> Non
     assert (test.seconds, test.rows[1]["verdict"], test.when.timestamp()) == (9.5, "OVER", made.WRITTEN)
 
 
-def test_a_run_in_the_pool_is_told_as_its_environments_with_the_slot(tmp_path: Path) -> None:
+def test_a_run_in_the_pool_is_shown_as_its_environments_with_the_slot(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     write_json(tmp_path / "reports/alpine-test-slot7.json", made.run_report(environment="alpine-test").to_json())
 
@@ -145,7 +145,7 @@ def test_a_report_in_mebibytes_is_read_as_bytes(tmp_path: Path) -> None:
         {"leftovers": 5},
     ],
 )
-def test_a_report_that_is_none_is_left_out_and_told(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_report_that_is_none_is_left_out_and_named(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/test.json").write_text(json.dumps(made.run_report().to_json() | change))
 
@@ -182,7 +182,7 @@ def test_verify_is_counted_without_what_is_waived(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("log", [[], {"runs": []}, {"runs": [{"results": 3}]}, made.sarif_log({"level": "odd"}), 7])
-def test_a_log_that_is_no_sarif_is_left_out_and_told(tmp_path: Path, log: Any) -> None:
+def test_a_log_that_is_no_sarif_is_left_out_and_named(tmp_path: Path, log: Any) -> None:
     made.lay_out(tmp_path)
     write_json(tmp_path / "reports/verify.sarif", log)
 

@@ -58,7 +58,7 @@ def of(root: Path) -> Outline:
     return Outline(page.html(gather(root)))
 
 
-def test_all_four_files_are_written_and_told(tmp_path: Path) -> None:
+def test_all_four_files_are_written_and_named(tmp_path: Path) -> None:
     made.lay_out(tmp_path, [made.run(0, made.everything())])
 
     paths = write(tmp_path)

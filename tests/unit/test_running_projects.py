@@ -174,7 +174,7 @@ def test_a_container_too_many_is_named(stack: Stack) -> None:
             stack.port("pair", number=number)
 
 
-def test_programs_are_told_by_variables(stack: Stack) -> None:
+def test_programs_learn_addresses_from_variables(stack: Stack) -> None:
     told = stack.env
 
     assert told["STACKYARD_WEB_URL"] == stack.url("web")

@@ -78,7 +78,7 @@ def test_a_set_up_that_fails_ends_with_its_exit_code(project: ModuleType, monkey
     assert caught.value.code == 3
 
 
-def test_an_old_python_is_told_in_one_line(project: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_python_is_reported_in_one_line(project: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
 
     with pytest.raises(SystemExit) as caught:

@@ -56,7 +56,7 @@ def test_a_command_that_never_ends_is_not_waited_for_without_end(lease: Lease) -
         pass
 
 
-def test_a_lease_that_was_released_meanwhile_is_told(book: LeaseBook, lease: Lease) -> None:
+def test_a_lease_that_was_released_meanwhile_is_reported(book: LeaseBook, lease: Lease) -> None:
     first = alone(lease)
     first.__enter__()
 

@@ -271,7 +271,7 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     assert world.ended == ["web"]
 
 
-def test_a_container_that_the_engine_could_not_start_is_told_with_the_engines_words(
+def test_a_container_that_the_engine_could_not_start_is_reported_with_the_engines_words(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World([container("web", "created", 128, error="port is already allocated"), container("db", "created")])

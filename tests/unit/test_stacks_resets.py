@@ -86,7 +86,7 @@ def redis_url(server: Answering) -> str:
     return f"redis://app:pw@127.0.0.1:{server.port}/0"
 
 
-def test_a_reset_leaves_what_the_template_has_and_nobodys_own_database_changed(
+def test_a_reset_leaves_what_the_template_has_and_no_own_database_changed(
     server: FakePostgres, redis: Answering
 ) -> None:
     done = resets.reset(URL, redis_url(redis))
@@ -212,7 +212,7 @@ def test_a_stack_resets_its_own_stores_and_asks_its_own_services(
     assert asked == [(stack.lease.url("postgres"), stack.lease.url("redis"), services)]
 
 
-def test_data_that_is_kept_is_reset_only_when_told_so(lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_kept_is_reset_only_when_asked_to(lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(resets, "reset", lambda *urls: asked.append(urls))
     stack = stack_of("dev", lease_book)

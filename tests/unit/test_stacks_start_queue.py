@@ -167,7 +167,7 @@ def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Pat
             assert waited > 3 + start_queue.COURTESY - start_queue.LOOK
 
 
-def test_who_stands_far_behind_looks_less_often_and_nobody_more_than_twenty_times_a_second(tmp_path: Path) -> None:
+def test_who_stands_far_behind_looks_less_often_and_no_one_more_than_twenty_times_a_second(tmp_path: Path) -> None:
     def naps(before: int) -> set[float]:
         clock = Clock()
         with contextlib.ExitStack() as line, turn(settings(tmp_path)):
@@ -186,7 +186,7 @@ def test_who_goes_last_lets_those_pass_who_come_later(tmp_path: Path) -> None:
     assert order_of(tmp_path, ["warm", "run"], last="warm") == ["run", "warm"]
 
 
-def test_a_long_wait_is_told_after_a_second_and_again_every_minute(tmp_path: Path) -> None:
+def test_a_long_wait_is_reported_after_a_second_and_again_every_minute(tmp_path: Path) -> None:
     told: list[tuple[float, str]] = []
     clock = Clock()
     with (
@@ -291,7 +291,7 @@ def test_off_is_no_limit_and_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_there_are_no_such_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_no_such_locks_no_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(22, "Invalid argument")
 

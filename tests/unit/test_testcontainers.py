@@ -182,7 +182,7 @@ def test_images_are_pulled_before_the_start_if_asked_for(shop: Callable[..., Doc
     assert asked.calls == [["docker", "compose", "pull", "--quiet"], ["docker", "compose", "pull"]]
 
 
-def test_a_start_waits_for_every_service_unless_told_not_to(
+def test_a_start_waits_for_every_service_unless_asked_not_to(
     shop: Callable[..., DockerCompose], waits: list[float]
 ) -> None:
     with shop(wait=False):

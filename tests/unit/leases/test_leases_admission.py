@@ -56,7 +56,7 @@ def test_leases_book_memory_until_none_is_left(book: LeaseBook, hungry: Surround
     assert book.acquire(hungry).memory_mb == 300
 
 
-def test_force_asks_nobody_for_memory(book: LeaseBook, hungry: Surroundings, host: list[Memory]) -> None:
+def test_force_asks_no_one_for_memory(book: LeaseBook, hungry: Surroundings, host: list[Memory]) -> None:
     host.append(Memory(total_mb=100, available_mb=1))
 
     assert book.acquire(hungry, force=True).memory_mb == 300

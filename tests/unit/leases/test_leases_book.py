@@ -315,7 +315,7 @@ def test_a_taken_fixed_block_names_the_lease_and_process_that_has_it(
     assert "envs/docker_environments.yaml" in str(caught.value)
 
 
-def test_a_lease_is_told_by_its_name_and_id(book: LeaseBook, environment: Surroundings) -> None:
+def test_a_lease_is_known_by_its_name_and_id(book: LeaseBook, environment: Surroundings) -> None:
     held = book.acquire(environment, parallel_id="mine", fixed="only", attached=True)
 
     with pytest.raises(PoolExhaustedError) as caught:

@@ -116,7 +116,7 @@ def test_a_deadline_comes_when_its_time_is_over_and_not_before(ttl: float, pause
 @given(PAUSES)
 @example([(0.0, HOUR)])
 @example([(59.0, -HOUR), (2.0, 0.0)])
-def test_a_slot_rests_as_long_as_it_was_told_to(pauses: list[tuple[float, float]]) -> None:
+def test_a_slot_rests_as_long_as_it_was_asked_to(pauses: list[tuple[float, float]]) -> None:
     clocks = Clocks()
     world = World(clocks)
     lease = world.book.acquire(Surroundings())

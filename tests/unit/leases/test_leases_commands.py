@@ -195,7 +195,7 @@ def test_a_lease_with_containers_is_not_released(fake_engine: FakeEngine, script
     assert lease.env_file.is_file()
 
 
-def test_without_an_engine_a_release_says_that_nobody_looked(
+def test_without_an_engine_a_release_says_that_no_one_looked(
     fake_engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports.allocate(Context(), name="job-1")
@@ -368,7 +368,7 @@ def test_the_script_allocates_checks_and_releases(
     assert script("--parallel-id", "job-1", "--release") == 5
 
 
-def test_the_scripts_plain_call_writes_all_that_compose_needs_for_nobody_else(
+def test_the_scripts_plain_call_writes_all_that_compose_needs_for_no_one_else(
     script: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert script("--parallel-id", "test-1") == 0

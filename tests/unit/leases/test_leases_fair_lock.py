@@ -113,7 +113,7 @@ def test_a_ticket_ends_with_its_process(path: Path, onlooker: int) -> None:
         fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
-def test_an_old_ticket_holds_nobody_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_ticket_holds_no_one_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with path.open("r+") as theirs, path.open("r+") as ours:
         fair_lock.draw(theirs.fileno())
         monkeypatch.setattr(fair_lock, "COURTESY", 0.0)
@@ -136,5 +136,5 @@ def test_where_there_are_no_tickets_the_lock_alone_decides(path: Path, monkeypat
             fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
-def test_a_lock_nobody_holds_has_no_holder(path: Path) -> None:
+def test_a_lock_no_one_holds_has_no_holder(path: Path) -> None:
     assert fair_lock.lock_holder(path) == "a process that has let go by now"

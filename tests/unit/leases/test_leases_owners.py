@@ -57,7 +57,7 @@ def test_an_owner_lives_exactly_as_long_as_its_process(tmp_path: Path) -> None:
     assert owner.describe() == f"pid {child.pid}, which has ended"
 
 
-def test_a_killed_process_nobody_waited_for_is_dead(tmp_path: Path) -> None:
+def test_a_killed_process_no_one_waited_for_is_dead(tmp_path: Path) -> None:
     child, owner = start_holder(tmp_path / "lock")
     try:
         child.kill()
@@ -178,7 +178,7 @@ def test_a_subprocess_inherits_no_lock(tmp_path: Path) -> None:
     "label",
     ["", "plain", "detached:", "detached:1:x", "process:x", "process:1:2:x", "process:1:2:3:4:b", "process:a:2:3:b"],
 )
-def test_a_label_that_no_owner_wrote_is_nobody(label: str) -> None:
+def test_a_label_that_no_owner_wrote_is_no_one(label: str) -> None:
     assert Owner.parse(label) is None
 
 

@@ -61,7 +61,7 @@ def empty_tables(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, empty, overwrite_start, overwrite_all, replace_by_foreign, empty_tables])
-def test_a_broken_book_is_kept_aside_and_made_anew_with_its_leases(
+def test_a_broken_book_is_kept_aside_and_made_again_with_its_leases(
     damage: Callable[[Path], None],
     book: LeaseBook,
     file: Path,
@@ -265,7 +265,7 @@ def test_a_damaged_index_is_found_by_the_check(book: LeaseBook, file: Path, envi
     assert "claims_of" in book.check()
 
 
-def test_a_row_that_nobody_wrote_so_is_set_aside_and_its_lease_found_again(
+def test_a_row_that_no_one_wrote_so_is_set_aside_and_its_lease_found_again(
     book: LeaseBook, environment: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, other = book.acquire(environment), book.acquire(environment)
@@ -493,7 +493,7 @@ def test_a_survivor_with_an_unreadable_creation_time_is_just_old() -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "postgres:0", "postgres:65536", "mail:25", "spare:1", "spare:1-x", "redis:-1"]
 )
-def test_ports_that_nobody_wrote_so_are_not_read(text: str) -> None:
+def test_ports_that_no_one_wrote_so_are_not_read(text: str) -> None:
     assert parse_ports(text) is None
 
 

@@ -147,7 +147,7 @@ def test_a_lease_that_ended_meanwhile_is_not_offered(
     assert not stacks.any()
 
 
-def test_a_warm_stack_outlives_whoever_made_it_but_not_its_reaper(
+def test_a_warm_stack_outlives_the_process_that_made_it_but_not_its_reaper(
     stacks: WarmStacks, warm: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered = warm()
@@ -183,7 +183,7 @@ def test_stacks_of_another_boot_are_not_handed_out(
     assert stacks.take(ROOT, "test", PRINT) is None
 
 
-def test_a_retired_stack_is_stale_at_once_and_nobodys(stacks: WarmStacks, warm: Callable[..., Lease]) -> None:
+def test_a_retired_stack_is_stale_at_once_and_belongs_to_no_one(stacks: WarmStacks, warm: Callable[..., Lease]) -> None:
     old, new = warm(fingerprint="0" * 64), warm()
 
     retired = stacks.retire(lambda item: item.fingerprint != PRINT)
@@ -193,7 +193,9 @@ def test_a_retired_stack_is_stale_at_once_and_nobodys(stacks: WarmStacks, warm: 
     assert [item.lease.id for item in stacks.inventory().warm] == [new.id]
 
 
-def test_a_stack_given_up_belongs_to_whoever_removes_it(stacks: WarmStacks, warm: Callable[..., Lease]) -> None:
+def test_a_stack_given_up_belongs_to_the_process_that_removes_it(
+    stacks: WarmStacks, warm: Callable[..., Lease]
+) -> None:
     offered = warm()
 
     given = stacks.give_up()

@@ -203,7 +203,7 @@ def test_the_pool_of_a_project_that_is_gone_ends(master: Reaper, hands: Hands, t
     assert master.idle()
 
 
-def test_told_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
+def test_asked_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     offer(master, project)
     master._turn()

@@ -40,7 +40,7 @@ def test_of_two_only_one_becomes_the_reaper(place: Post, settings: Settings) -> 
     assert not other.is_taken()
 
 
-def test_a_lock_that_was_made_anew_is_not_mine(place: Post) -> None:
+def test_a_lock_that_was_made_again_is_not_mine(place: Post) -> None:
     assert place.is_mine()
     place.lock.unlink()
     place.lock.touch()
@@ -56,7 +56,7 @@ def test_a_broken_notice_is_none(place: Post, text: str) -> None:
     assert Status.read(place) == Status(running=True)
 
 
-def test_a_long_log_is_begun_anew(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_begun_again(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reaper_presence, "LOG_LIMIT", 10)
     for expected in (6, 12, 6):
         handle = place.open_log()
@@ -66,7 +66,7 @@ def test_a_long_log_is_begun_anew(place: Post, monkeypatch: pytest.MonkeyPatch) 
     assert place.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_nobody_has_to_be_dismissed_from_an_empty_post(settings: Settings) -> None:
+def test_no_one_has_to_be_dismissed_from_an_empty_post(settings: Settings) -> None:
     assert Post(settings.state_dir).dismiss(patience=0)
 
 
@@ -105,7 +105,7 @@ def test_who_follows_a_dismissed_one_is_left_alone(
     assert new[0].poll() is None
 
 
-def test_the_notice_of_a_reused_pid_gets_nobody_killed(place: Post) -> None:
+def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
     owner = Owner.current()
     notice = Notice(owner=replace(owner, ticks=owner.ticks - 1).label(), code="0.1", since=0.0)
     place.tell(notice)
@@ -286,7 +286,7 @@ def test_a_child_is_started_with_its_output_in_a_file(tmp_path: Path) -> None:
         process.start(["no-such-program"], output=2)
 
 
-def test_a_detached_program_is_nobodys_child_and_in_a_session_of_its_own(tmp_path: Path) -> None:
+def test_a_detached_program_is_no_one_s_child_and_in_a_session_of_its_own(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = "import os; print(os.getppid(), os.getsid(0), os.getcwd(), sorted(os.listdir('/proc/self/fd')))"
     with log.open("wb") as output:

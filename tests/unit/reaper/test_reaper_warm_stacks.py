@@ -201,7 +201,7 @@ def test_a_run_is_refused_once_no_warm_stack_is_left_to_push_out(
         start(fixed="never")
 
 
-def test_who_waits_for_a_starting_stack_pushes_nobody_out(
+def test_who_waits_for_a_starting_stack_pushes_no_one_out(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, environment: Environment,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
