@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STATS = {"memory_stats": {"usage": 30 << 20, "limit": 96 << 20, "stats": {"inactive_file": 10 << 20, "anon": 8 << 20}}}
 
+BEGAN = 1767225600  # 2026-01-01, when the first line of each log was written
+
 
 @dataclass
 class FakeEngine:
@@ -107,7 +109,9 @@ class FakeEngine:
         inspected = {"Id": identity, "Config": {"Labels": row["labels"], "Tty": True}, "State": row["state"]}
         log = row["log"]
         if query.get("timestamps") == ["1"]:
-            log = b"".join(b"2026-01-01T00:00:%02d.0Z %s" % line for line in enumerate(log.splitlines(keepends=True)))
+            since = int(query.get("since", ["0"])[0])
+            written = enumerate(log.splitlines(keepends=True))
+            log = b"".join(b"2026-01-01T00:00:%02d.0Z %s" % line for line in written if BEGAN + line[0] >= since)
         return 200, {"json": inspected, "logs": log, "stats": row["stats"]}[what]
 
     def _create(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:

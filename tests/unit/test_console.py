@@ -350,6 +350,28 @@ def test_logs_show_what_services_wrote(typed: Typed, docker: FakeDocker) -> None
     assert typed("logs", "--follow", "--json")[0] == 2
 
 
+def test_logs_may_begin_at_a_moment(typed: Typed, docker: FakeDocker) -> None:
+    typed("up")
+    for row in docker.engine.containers.values():
+        row["log"] = b"first\nsecond\n"
+
+    assert typed("logs", "web", "--since", "2026-01-01T00:00:01+00:00")[1] == "second\n"
+    assert typed("logs", "web", "--since", "10m")[1] == ""
+    assert typed("logs", "web", "--tail", "all")[1] == "first\nsecond\n"
+    for words in (("--since", "yesterday"), ("--tail", "0x1"), ("--since", "10m", "--tail", "x")):
+        assert typed("logs", *words)[0] == 2
+
+
+def test_logs_follow_with_the_letter_that_others_use(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("stackyard.cli.following.follow", lambda *_, **how: asked.append(how))
+    typed("up")
+
+    typed("logs", "-f", "--tail", "5")
+
+    assert asked == [{"tail": 5, "since": 0, "timestamps": False}]
+
+
 def test_exec_runs_a_command_in_a_service(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 

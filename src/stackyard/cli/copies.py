@@ -281,24 +281,25 @@ def _variables(copy: Copy) -> dict[str, str]:
     options={
         **options.LOGS,
         "name": NAME,
-        "follow": options.LOGS["follow"].but(short=""),
     },
 )
 def logs(
     _c: Context,
     service: Sequence[str] | None = None,
     name: str = "",
-    tail: str = "100",
+    tail: str = "",
+    since: str = "",
     follow: bool = False,
     timestamps: bool = False,
     json: bool = False,
 ) -> None:
     """Show what the services of a copy wrote, all of them or the ones you name."""
-    from stackyard.cli.env import count_lines, show_logs
+    from stackyard.cli.env import show_logs
+    from stackyard.cli.log_lines import chosen_lines
 
-    lines = count_lines(tail, follow=follow, json=json)
+    lines = chosen_lines(tail, since, follow=follow, json=json)
     with _attached(name) as copy:
-        show_logs(_stack(copy), list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
+        show_logs(_stack(copy), list(service or ()), lines, follow=follow, timestamps=timestamps, json=json)
 
 
 @task(

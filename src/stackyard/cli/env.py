@@ -10,8 +10,9 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, attach, check_count, identity
+from stackyard.cli.common import answer, attach, identity
 from stackyard.cli.endings import ending, remind
+from stackyard.cli.log_lines import chosen_lines
 from stackyard.cli.options import Option
 from stackyard.cli.pool import pool
 from stackyard.cli.task import Command
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from stackyard.cli.log_lines import Lines
     from stackyard.docker import ContainerState
     from stackyard.stacks.stack import Stack
 
-MOST_LINES: Final = 100_000
 MEMORY: Final = ("memory_bytes", "limit_bytes")
 
 
@@ -106,30 +107,19 @@ def logs(
     _c: Context,
     service: Sequence[str] | None = None,
     name: str = "",
-    tail: str = "100",
+    tail: str = "",
+    since: str = "",
     follow: bool = False,
     timestamps: bool = False,
     json: bool = False,
 ) -> None:
     """Show what the services of a stack wrote, all of them or the ones you name."""
-    lines = count_lines(tail, follow=follow, json=json)
+    lines = chosen_lines(tail, since, follow=follow, json=json)
     with attach(name) as stack:
-        show_logs(stack, list(service or ()), tail=lines, follow=follow, timestamps=timestamps, json=json)
+        show_logs(stack, list(service or ()), lines, follow=follow, timestamps=timestamps, json=json)
 
 
-def count_lines(tail: str, *, follow: bool, json: bool) -> int:
-    """
-    Return the number of lines that `--tail` asks for.
-
-    Raises:
-        UsageError: If it is none, or if the lines of `--follow` are wanted as JSON.
-    """
-    if follow and json:
-        raise UsageError("--follow prints lines as they come, so there is no JSON of it; leave --follow or --json out")
-    return check_count("--tail", tail, most=MOST_LINES)
-
-
-def show_logs(stack: Stack, chosen: list[str], *, tail: int, follow: bool, timestamps: bool, json: bool) -> None:
+def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, timestamps: bool, json: bool) -> None:
     """Print what the services *chosen* of *stack* wrote, of all without one."""
     from stackyard.stacks import logs as shown
 
@@ -137,9 +127,9 @@ def show_logs(stack: Stack, chosen: list[str], *, tail: int, follow: bool, times
         from stackyard.cli import following
 
         remind(stack.book, stack.lease)
-        following.follow(stack, chosen, tail=tail, timestamps=timestamps)
+        following.follow(stack, chosen, tail=lines.tail, since=lines.since, timestamps=timestamps)
         return
-    found = shown.read(stack, chosen, tail=tail)
+    found = shown.read(stack, chosen, tail=lines.tail, since=lines.since)
     if json:
         answer(identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True)
     else:

@@ -140,15 +140,17 @@ def _seconds(at: str) -> int:
         return 0
 
 
-def follow(stack: Stack, services: Sequence[str], *, tail: int, timestamps: bool) -> None:
+def follow(stack: Stack, services: Sequence[str], *, tail: int, since: int = 0, timestamps: bool) -> None:
     """
-    Print the last *tail* lines of each service and then new ones, until Ctrl-C or until no container runs.
+    Print the last *tail* lines of each service, those since *since*, and then new ones.
+
+    It ends with Ctrl-C, or when no container runs any more.
 
     Raises:
         UsageError: If the stack has no such service.
         EngineError: If the engine does not answer.
     """
-    shown = read(stack, services, tail=tail)
+    shown = read(stack, services, tail=tail, since=since)
     width = max((len(service_of(item)) for item in stack.containers()), default=0)
     prefix = len(services) != 1
     following = Following(stack, services, shown)

@@ -68,7 +68,13 @@ PROJECT: Final = {
 LOGS: Final = {
     "service": SERVICE.but(help="Only this service; may be given more than once. All without it."),
     "name": NAME,
-    "tail": Option(help="Number of last lines of each service (default: 100).", value="LINES", short="t"),
+    "tail": Option(
+        help="Number of last lines of each service, or all (default: 100; with --since all).", value="LINES", short="t"
+    ),
+    "since": Option(
+        help="Only lines from this moment on: a time ago such as 10m, or a moment such as 2026-11-28T14:30.",
+        value="TIME",
+    ),
     "follow": Option(help="Go on showing new lines until Ctrl-C.", short="f"),
     "timestamps": Option(help="Begin each line with its time."),
     "json": JSON,

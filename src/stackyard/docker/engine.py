@@ -229,10 +229,20 @@ class Engine:
         with self._plain_errors(f"inspecting container {container[:40]}"):
             return ContainerState.from_inspect(self.api.inspect_container(container))
 
-    def logs(self, container: str, *, tail: int = 50, timestamps: bool = False) -> str:
-        """Return the last *tail* lines a container wrote to both of its streams, each after its time if asked."""
+    def logs(self, container: str, *, tail: int = 50, since: int = 0, timestamps: bool = False) -> str:
+        """
+        Return the last *tail* lines a container wrote to both of its streams, each after its time if asked.
+
+        Args:
+            container: Its id.
+            tail: How many lines.
+            since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
+            timestamps: Whether each line begins with its time.
+        """
         with self._plain_errors(f"reading the log of container {container[:40]}"):
-            raw = self.api.logs(container, stdout=True, stderr=True, tail=tail, timestamps=timestamps)
+            raw = self.api.logs(
+                container, stdout=True, stderr=True, tail=tail, since=since or None, timestamps=timestamps
+            )
         return bytes(raw).decode(errors="replace")
 
     def memory(self, container: str) -> MemoryUse | None:

@@ -30,9 +30,15 @@ class Line:
     text: str
 
 
-def read(stack: Stack, services: Sequence[str], *, tail: int) -> list[Line]:
+def read(stack: Stack, services: Sequence[str], *, tail: int, since: int = 0) -> list[Line]:
     """
     Return the last *tail* lines of each of *services*, of all without one, oldest first.
+
+    Args:
+        stack: Their stack.
+        services: Which of its services.
+        tail: How many lines of each.
+        since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
 
     Raises:
         UsageError: If the stack has no such service.
@@ -48,7 +54,7 @@ def read(stack: Stack, services: Sequence[str], *, tail: int) -> list[Line]:
         if not services or service in services
         for at, _, text in (
             line.partition(" ")
-            for line in stack.engine.logs(container.id, tail=tail, timestamps=True).splitlines()
+            for line in stack.engine.logs(container.id, tail=tail, since=since, timestamps=True).splitlines()
         )
     ]  # fmt: skip
     return sorted(lines, key=lambda line: line.at)
