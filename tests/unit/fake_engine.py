@@ -30,6 +30,7 @@ class FakeEngine:
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     immortal: set[str] = field(default_factory=set)
     broken: bool = False
@@ -81,6 +82,8 @@ class FakeEngine:
                 return 200, self.networks[identity]
             case "POST", ["networks", identity, "disconnect"]:
                 return self._disconnect(identity, (body or {})["Container"])
+            case "GET", ["images", *name, "json"] if "/".join(name) in self.images:
+                return 200, self.images["/".join(name)]
             case "GET", ["volumes"]:
                 return 200, {"Volumes": [v for v in self.volumes.values() if _matches(v["Labels"], query)]}
             case "DELETE", [("containers" | "networks" | "volumes") as kind, identity]:

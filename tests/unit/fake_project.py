@@ -38,14 +38,17 @@ class FakeDocker:
     Stands in for `process.run`.
 
     `model` is what Compose renders; `states` are the states of services that do not simply run; `failures` are what the
-    next `up`s write before they fail; `images` are the ids of images by their name.
+    next `up`s write before they fail, `pull_failures` what the next pulls do; `images` are the ids of images by their
+    name.
     """
 
     def __init__(self, engine: FakeEngine, model: Mapping[str, Any] = SHOP) -> None:
         self.engine = engine
+        engine.images |= {name: {} for name in ("web", "db", "db:2")}
         self.model = model
         self.states: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
+        self.pull_failures: list[str] = []
         self.images: dict[str, str] = {}
         self.calls: list[list[str]] = []
         self.started: list[dict[str, Any]] = []
@@ -58,6 +61,8 @@ class FakeDocker:
             out = json.dumps({"name": project, **self.model})
         elif "build" in argv:
             self._build(argv)
+        elif argv[1] == "pull" and self.pull_failures:
+            raise CommandError(argv, 1, self.pull_failures.pop(0))
         elif "inspect" in argv:
             out = self.images.get(argv[-1], "") or (argv[-1] if argv[-1] in self.images.values() else "")
             code = 0 if out else 1

@@ -133,6 +133,63 @@ def test_the_same_name_gives_the_same_copy_again(start: Callable[..., Copy], doc
     assert len(docker.started) == 1
 
 
+def of_images(docker: FakeDocker, **services: dict[str, Any]) -> None:
+    docker.model = {"services": {name: {"networks": {"default": None}} | service for name, service in services.items()},
+                    "networks": SHOP["networks"]}  # fmt: skip
+
+
+def test_an_image_that_is_not_there_is_pulled_before_the_start(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    of_images(docker, web={"image": "new:1", "pull_policy": "if_not_present"}, db={"image": "db"},
+              arm={"image": "new:2", "platform": "linux/arm64"}, off={"image": "other", "scale": 0})  # fmt: skip
+    told: list[str] = []
+
+    start(progress=told.append)
+
+    pulls = sorted(words[2:] for words in docker.calls if words[1] == "pull")
+    assert pulls == [["--quiet", "--platform", "linux/arm64", "new:2"], ["--quiet", "new:1"]]
+    assert told == ["pulling new:1, new:2"]
+    assert "pull_policy" not in docker.started[0]["services"]["web"]
+
+
+def test_an_image_is_pulled_again_if_the_file_wants_that_and_not_if_it_is_built_here(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path
+) -> None:
+    of_images(docker, web={"image": "own", "build": {"context": str(folder)}}, worker={"image": "own"},
+              db={"image": "db", "pull_policy": "always"})  # fmt: skip
+
+    start()
+
+    assert [words[2:] for words in docker.calls if words[1] == "pull"] == [["--quiet", "db"]]
+
+
+def test_a_missing_image_is_one_line_that_names_service_image_and_what_to_do(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook
+) -> None:
+    of_images(docker, web={"image": "corp/web:1"}, worker={"image": "corp/web:1"}, db={"image": "db"})
+    docker.pull_failures = ["time=x\nError response from daemon: no such host\n"]
+
+    with pytest.raises(ImageError) as failed:
+        start()
+
+    assert str(failed.value) == (
+        "services web, worker: image corp/web:1 is not on this engine and cannot be pulled (Error response from "
+        "daemon: no such host); build it, correct its name in the Compose file, or log in to its registry with 'docker login'"
+    )
+    assert failed.value.exit_code == 6
+    assert (docker.started, book.leases()) == ([], [])
+
+
+def test_an_image_that_must_not_be_pulled_is_not(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    of_images(docker, web={"image": "corp/web:1", "pull_policy": "never"}, db={"image": "new"})
+
+    with pytest.raises(
+        ImageError, match=r"^service web: image corp/web:1 is not .* its pull_policy is never; build it"
+    ):
+        start()
+
+    assert not [words for words in docker.calls if words[1] == "pull"]
+
+
 def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
     start: Callable[..., Copy], docker: FakeDocker
 ) -> None:

@@ -128,14 +128,19 @@ def registry_digest(reference: str, *, deadline: float) -> str | None:
         return None
 
 
-def pull(reference: str) -> None:
+def pull(reference: str, *, platform: str = "") -> None:
     """
     Let the engine pull one image by its name or digest, with the mirrors and credentials it is configured for.
+
+    Args:
+        reference: Name or digest.
+        platform: Such as ``linux/arm64``; empty for the engine's own.
 
     Raises:
         CommandError: If it cannot, or takes longer than 20 minutes.
     """
-    process.run(["docker", "pull", "--quiet", reference], deadline=BUILD_DEADLINE)
+    chosen = ["--platform", platform] if platform else []
+    process.run(["docker", "pull", "--quiet", *chosen, reference], deadline=BUILD_DEADLINE)
 
 
 def build(

@@ -191,6 +191,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
     usual, origin = project.model(), Origin.of(project)
     images = builds.build(project, usual, origin.name, book.settings, progress)
+    project_images.pull(engine, usual, progress)
     given = planned_ports.single_variables(project.template, usual)
     draws = planned_ports.draws(usual, given)
     needs = Needs(
@@ -329,9 +330,10 @@ class _Starting:
             for key, item in (model.get(kind) or {}).items():
                 if not (item or {}).get("external"):
                     model[kind][key] = {**(item or {}), "labels": {**((item or {}).get("labels") or {}), **labels}}
-        for name in self.images:
-            model["services"][name].pop("build", None)
-            model["services"][name].pop("pull_policy", None)
+        for name, service in model["services"].items():
+            service.pop("pull_policy", None)  # all images are here by now
+            if name in self.images:
+                service.pop("build", None)
         found = [address.kept() for address in addresses(self.usual, model)]
         return model | {EXTENSION: {"addresses": found, "project": self.project.name}}
 

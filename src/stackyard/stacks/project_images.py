@@ -1,17 +1,87 @@
-"""The images of a project's services: what the engine knows of them."""
+"""The images of a project's services: what the engine knows of them, and pulling those that are not there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stackyard.docker import inspection
-from stackyard.errors import RefusedError
+from stackyard.docker import images, inspection
+from stackyard.docker.engine import each
+from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
 from stackyard.probes.rules import ImageFacts
+from stackyard.project import copies_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from stackyard.docker import Engine
+
+WAY_OUT: Final = "build it, correct its name in the Compose file, or log in to its registry with 'docker login'"
+
+
+class Wanted(NamedTuple):
+    """
+    An image that services need.
+
+    Attributes:
+        name: As the Compose file has it.
+        platform: The platform that the file asks for; empty for the engine's own.
+    """
+
+    name: str
+    platform: str
+
+
+def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], None]) -> None:
+    """
+    Pull the images of services without a `build` that are not here, or that the file wants pulled each time.
+
+    Args:
+        engine: Where they have to be.
+        model: The user's own rendered model.
+        progress: Is given a line before a pull.
+
+    Raises:
+        ImageError: If one is not there and cannot be pulled; names services and images, each in one line.
+        EngineError: If the engine does not answer.
+    """
+    services = {name: service for name, service in model["services"].items() if copies_of(service)}
+    built = {service.get("image") for service in services.values() if service.get("build")}
+    wanted: dict[Wanted, list[str]] = {}
+    never: dict[Wanted, list[str]] = {}
+    for name, service in services.items():
+        image = Wanted(str(service.get("image") or ""), str(service.get("platform") or ""))
+        policy = service.get("pull_policy")
+        if service.get("build") or not image.name or image.name in built:
+            continue
+        if policy == "always" or not _is_here(engine, image.name):
+            (never if policy == "never" else wanted).setdefault(image, []).append(name)
+    failures = [_missing(image, names, "and its pull_policy is never") for image, names in never.items()]
+    if wanted and not failures:
+        progress(f"pulling {', '.join(sorted(image.name for image in wanted))}")
+        failures = list(map(str, each(lambda item: _pull(*item), list(wanted.items()))))
+    if failures:
+        raise ImageError("\n".join(failures))
+
+
+def _is_here(engine: Engine, name: str) -> bool:
+    try:
+        inspection.image(engine, name)
+    except RefusedError:
+        return False
+    return True
+
+
+def _pull(image: Wanted, names: list[str]) -> None:
+    try:
+        images.pull(image.name, platform=image.platform)
+    except CommandError as error:
+        why = error.lines[-1] if error.lines else str(error)
+        raise EngineError(_missing(image, names, f"and cannot be pulled ({why})")) from None
+
+
+def _missing(image: Wanted, names: list[str], why: str) -> str:
+    noun = "service" if len(names) == 1 else "services"
+    return f"{noun} {', '.join(names)}: image {image.name} is not on this engine {why}; {WAY_OUT}"
 
 
 def facts(engine: Engine, model: Mapping[str, Any], services: Collection[str] | None = None) -> dict[str, ImageFacts]:
