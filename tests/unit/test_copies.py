@@ -173,7 +173,8 @@ def test_a_missing_image_is_one_line_that_names_service_image_and_what_to_do(
 
     assert str(failed.value) == (
         "services web, worker: image corp/web:1 is not on this engine and cannot be pulled (Error response from "
-        "daemon: no such host); build it, correct its name in the Compose file, or log in to its registry with 'docker login'"
+        "daemon: no such host); build it, correct its name in the Compose file, "
+        "or log in to its registry with 'docker login'"
     )
     assert failed.value.exit_code == 6
     assert (docker.started, book.leases()) == ([], [])
