@@ -3,11 +3,11 @@ Change the code in small ways, one at a time, and see whether a unit test fails.
 
 The words are modules, such as `cleanup.plan` or `leases.files`; without any it takes all that stand in front of a
 loss, and that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries
-again only what survived, and the functions that have changed. `--again` tries everything, as is needed after a test
-has gone.
+again only what survived without a reason, and the functions that have changed. `--again` tries everything, as is needed
+after a test has gone.
 
 A change that no test notices, and that `survivors.yml` does not list with a reason, fails the run. So does a module in
-which fewer than 90 % are noticed.
+which fewer than 90 % are noticed. Changes that leave the program the same do not count.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.mutants.survivors import UNNOTICED, Change, accepted, reason
+from tests.mutants.survivors import SAME, UNNOTICED, Change, accepted, reason
 
 from stackyard._util import process
 from stackyard.errors import CommandError, StackyardError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 ROOT: Final = Path(__file__).parents[2]
 WORK: Final = ROOT / ".cache" / "mutants"
 LEAST: Final = 90.0  # per cent
 SHARED: Final = ("src", "tests", "compose", "envs")
 NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
-SURVIVED: Final = (0, 5, 33)  # mutmut's codes for the two below
 # Texts for people, and what only the log gets: other tests read them, and a change of them loses nothing.
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
@@ -70,9 +69,14 @@ class Verdict:
         return sum(self.counts[name] for name in NOTICED)
 
     @property
+    def same(self) -> int:
+        """How many leave the program as it is, so that no test can notice them."""
+        return sum(why == SAME for _, why in self.listed)
+
+    @property
     def share(self) -> float:
-        """Per cent noticed of those that have been run."""
-        run = self.noticed + sum(self.counts[name] for name in UNNOTICED)
+        """Per cent noticed of those that have been run and change the program."""
+        run = self.noticed + sum(self.counts[name] for name in UNNOTICED) - self.same
         return 100.0 * self.noticed / run if run else 0.0
 
     @property
@@ -88,7 +92,8 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.module}: {self.counts.total()} mutants, {self.noticed} killed ({self.share:.1f} %), "
-            f"{len(self.listed)} survived with a reason, {len(self.unlisted)} without, {self.not_run} not run"
+            f"{self.same} are the same program, {len(self.listed) - self.same} survived with a reason, "
+            f"{len(self.unlisted)} without, {self.not_run} not run"
         )
 
 
@@ -141,27 +146,27 @@ def lay_out(module: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "mutants" / _source(module)
     meta = source.with_name(f"{source.name}.meta")
-    retry(meta)
+    if meta.exists() and source.exists():
+        retry(meta, [mutant for mutant, _, why in _survivors(_states(folder)) if why is None])
     # which tests call which function: mutmut would not look again for old tests that call a new function
     (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     if not meta.exists():
         source.unlink(missing_ok=True)  # mutmut was ended while it wrote it, and would take it for whole
     for name in SHARED:
         link = folder / name
-        if not link.is_symlink():
+        if link.resolve() != ROOT / name:  # verdicts may come from another worktree
+            link.unlink(missing_ok=True)
             link.symlink_to(ROOT / name)
     text = (ROOT / "pyproject.toml").read_text() + settings(module)
     if not (folder / "pyproject.toml").exists() or (folder / "pyproject.toml").read_text() != text:
         (folder / "pyproject.toml").write_text(text)
 
 
-def retry(meta: Path) -> None:
-    """Forget which mutants survived: a test may have been written since."""
-    if not meta.exists():
-        return
+def retry(meta: Path, mutants: Collection[str]) -> None:
+    """Forget the verdicts on *mutants*: a test may have been written since."""
     data = json.loads(meta.read_text())
     codes = data["exit_code_by_key"]
-    data["exit_code_by_key"] = {name: code if code not in SURVIVED else None for name, code in codes.items()}
+    data["exit_code_by_key"] = {name: None if name in mutants else code for name, code in codes.items()}
     meta.write_text(json.dumps(data))
 
 
@@ -188,21 +193,33 @@ def settings(module: str) -> str:
 
 
 def _read(module: str, folder: Path) -> Verdict:
-    """Ask mutmut for the verdicts, and compare the survivors with the list."""
-    found: dict[str, tuple[str, str]] = {}
-    if (folder / "mutants").exists():
-        command = [sys.executable, "-m", "tests.mutants.verdicts"]
-        found = json.loads(process.run(command, deadline=300, cwd=folder, env=_environment()).stdout)
-    known, listed, unlisted = accepted(), list[tuple[Change, str]](), list[Change]()
-    for mutant, diff in ((mutant, diff) for mutant, (state, diff) in found.items() if state in UNNOTICED):
-        change = Change.of(mutant, diff)
-        why = reason(change, known)
+    """Compare the survivors with the list."""
+    found = _states(folder)
+    listed, unlisted = list[tuple[Change, str]](), list[Change]()
+    for _, change, why in _survivors(found):
         if why is None:
             unlisted.append(change)
         else:
             listed.append((change, why))
     counts = Counter(state for state, _ in found.values())
     return Verdict(module=module, counts=counts, listed=listed, unlisted=unlisted)
+
+
+def _states(folder: Path) -> dict[str, tuple[str, str]]:
+    """Ask mutmut for the state of each mutant, and for what it changes if no test has noticed it."""
+    if not (folder / "mutants").exists():
+        return {}
+    command = [sys.executable, "-m", "tests.mutants.verdicts"]
+    return dict(json.loads(process.run(command, deadline=300, cwd=folder, env=_environment()).stdout))
+
+
+def _survivors(found: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Change, str | None]]:
+    """Return each mutant that no test has noticed, what it changes, and why it may survive; None if it may not."""
+    known = accepted()
+    for mutant, (state, diff) in found.items():
+        if state in UNNOTICED:
+            change = Change.of(mutant, diff)
+            yield mutant, change, reason(change, known)
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,7 @@ _SQL: Final = re.compile(r'"(?:(?:SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|COMMI
 _QUOTED: Final = re.compile(r"'[^']*'")  # a text inside a statement; its case counts
 _ENCODING: Final = re.compile(r'\b(?:encoding=|(?:en|de)code\()"(?:ascii|utf-8)"', re.IGNORECASE)
 UNNOTICED: Final = frozenset({"survived", "no tests"})
+SAME: Final = "SQLite reads keywords and names in any case, and Python the names of encodings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def accepted() -> dict[str, list[dict[str, Any]]]:
 def reason(change: Change, known: dict[str, list[dict[str, Any]]]) -> str | None:
     """Return why *change* may survive; None if it may not."""
     if _differs_in_case(change):
-        return "SQLite reads keywords and names in any case, and Python the names of encodings"
+        return SAME
     for entry in known.get(change.function, []):
         if entry["was"] == change.was and entry.get("now", change.now) == change.now:
             return str(entry["reason"])

@@ -574,6 +574,7 @@ def folder(book: LeaseBook) -> Path:
     [
         (header(), 4096, None), (header(size=1, pages=2), 131072, None), (header(version=1), 4096, None),
         (header(), 4097, "cut off: 4097 bytes of 4096"), (header(pages=2), 4096, "cut off: 4096 bytes of 8192"),
+        (header(size=1, pages=2), 65536, "cut off: 65536 bytes of 131072"),
         (header()[:99], 99, "not a database"), (b"", 0, "not a database"),
         (header(magic=b"X" * 16), 4096, "not a database"),
         (header(application=5), 4096, "a database, but not a lease book"),

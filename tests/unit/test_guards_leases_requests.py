@@ -361,6 +361,13 @@ def test_a_pool_is_cut_into_whole_blocks(settings: Settings) -> None:
     assert slots.pool_key(settings) == "11000-11024,12000-12019/10"
 
 
+def test_no_block_leaves_its_pool_and_slots_are_counted_through_all_pools() -> None:
+    settings = Settings.load({"STACKYARD_POOL": "11000-11018,12000-12009,13000-13009"})
+
+    assert [block.start for block in slots.blocks(settings)] == [11000, 12000, 13000]
+    assert [slots.slot_number(settings, port) for port in (11000, 11010, 12000, 13000)] == [0, None, 1, 2]
+
+
 def test_free_slots_come_in_order_but_those_in_front_are_left_to_others(book: LeaseBook) -> None:
     assert [search(book, placed(leave)).slot for leave in range(4)] == [
         0,

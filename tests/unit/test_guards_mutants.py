@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.mutants import survivors
-from tests.mutants.__main__ import MODULES, ROOT, Verdict, retry, settings
+from tests.mutants.__main__ import MODULES, ROOT, Verdict, lay_out, retry, settings
 from tests.mutants.survivors import Change
 
 if TYPE_CHECKING:
@@ -85,14 +85,31 @@ def test_a_module_passes_with_nine_of_ten_noticed_all_run_and_no_survivor_unlist
     assert verdict.passed is passed
 
 
-def test_survivors_are_tried_again_and_the_killed_are_not(tmp_path: Path) -> None:
-    meta = tmp_path / "cleanup.py.meta"
-    retry(meta)
-    meta.write_text(json.dumps({"exit_code_by_key": {"a": 0, "b": 1, "c": 33, "d": None, "e": 36}, "other": 1}))
-    retry(meta)
+def test_a_change_that_leaves_the_program_the_same_does_not_count() -> None:
+    listed = [(CHANGE, survivors.SAME)] * 8
+    verdict = Verdict(
+        module="queue", counts=Counter(killed=9, survived=9), listed=[*listed, (CHANGE, "why")], unlisted=[]
+    )
 
-    codes = {"a": None, "b": 1, "c": None, "d": None, "e": 36}
+    assert (verdict.same, verdict.share, verdict.passed) == (8, 90.0, True)
+    assert "8 are the same program, 1 survived with a reason, 0 without" in str(verdict)
+
+
+def test_only_the_mutants_that_are_named_are_tried_again(tmp_path: Path) -> None:
+    meta = tmp_path / "cleanup.py.meta"
+    meta.write_text(json.dumps({"exit_code_by_key": {"a": 0, "b": 1, "c": 33, "d": None, "e": 0}, "other": 1}))
+    retry(meta, ["a", "c"])
+
+    codes = {"a": None, "b": 1, "c": None, "d": None, "e": 0}
     assert json.loads(meta.read_text()) == {"exit_code_by_key": codes, "other": 1}
+
+
+def test_the_code_of_this_checkout_is_tried_wherever_earlier_verdicts_were_made(tmp_path: Path) -> None:
+    (tmp_path / "src").symlink_to(tmp_path)
+    for _ in range(2):
+        lay_out("cleanup.plan", tmp_path)
+        assert (tmp_path / "src").readlink() == ROOT / "src"
+        assert (tmp_path / "tests").readlink() == ROOT / "tests"
 
 
 def test_every_listed_line_still_stands_in_its_module_with_a_reason() -> None:

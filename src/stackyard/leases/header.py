@@ -57,8 +57,9 @@ def check(file: Path, *, half_way: Callable[[], bool]) -> Look:
             "upgrade this one, or set another STACKYARD_STATE_DIR"
         )
     pages, size = struct.unpack(">I", header[28:32])[0], struct.unpack(">H", header[16:18])[0]
-    if pages * (65536 if size == 1 else size) != found.st_size and not half_way():
-        raise BrokenError(f"cut off: {found.st_size} bytes of {pages * size}")
+    whole = pages * (65536 if size == 1 else size)
+    if whole != found.st_size and not half_way():
+        raise BrokenError(f"cut off: {found.st_size} bytes of {whole}")
     return look(found, header)
 
 
