@@ -291,6 +291,29 @@ def test_a_start_looks_at_what_stands_and_keeps_what_it_is_asked_to(
     assert (stack._standing, stack._fresh) == (standing, False)
 
 
+def test_a_new_stack_is_of_the_environment_that_is_given_and_nothing_of_it_stands(book: LeaseBook) -> None:
+    environment = Environment.load("test")
+    stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, Mock())
+
+    assert stack.environment is environment
+    assert stack.stood_before is False
+    assert stack._standing == []
+
+
+@pytest.mark.parametrize(("words", "last"), [({}, False), ({"last": False}, False), ({"last": True}, True)])
+def test_a_start_goes_last_only_if_told_to_and_says_what_it_waits_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, words: dict[str, bool], last: bool
+) -> None:
+    turn, progress = Mock(return_value=contextlib.nullcontext(0.0)), Mock()
+    monkeypatch.setattr(stack, "_turn", turn)
+    monkeypatch.setattr(stack, "_found", list)
+    monkeypatch.setattr(stack, "_up", Mock())
+
+    stack.up(progress=progress, **words)
+
+    turn.assert_called_once_with(progress, last=last)
+
+
 def test_only_a_fresh_lease_needs_no_list_of_what_stands(stack: Stack) -> None:
     listed = Mock(return_value=[SimpleNamespace(kind="network")])
     stack.holdings = SimpleNamespace(everything=listed)  # type: ignore[assignment]
