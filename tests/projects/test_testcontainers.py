@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import subprocess
+import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,8 @@ from testcontainers.core.exceptions import ContainerIsNotRunning
 from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 from tests.projects.test_copies import of_copies, the_user_s_own
 
+from stackyard._util import process
+from stackyard.cleanup import removal
 from stackyard.errors import NotReadyError
 from stackyard.project import Project
 from stackyard.testcontainers import DockerCompose
@@ -32,7 +37,8 @@ services:
     ports: ["8080:80", "8081:81"]
     volumes: ["rows:/rows"]
     depends_on: [db]
-  db: {image: box, command: [sh, -c, "echo db has begun; exec httpd"]}
+    stop_grace_period: 100ms
+  db: {image: box, stop_grace_period: 100ms, command: [sh, -c, "echo db has begun; exec httpd"]}
   other: {image: box, profiles: [more]}
 volumes: {rows: {}}
 """
@@ -61,21 +67,24 @@ def answer(compose: Any, port: int) -> bytes:
         return bytes(reply.read())
 
 
-def test_two_at_once_beside_the_user_s_own_see_only_their_own(two: Path, engine: Engine) -> None:
-    own = Project.find(two)
-    with the_user_s_own(own, possible=True), ThreadPoolExecutor() as threads:
-        pair = [DockerCompose(two), DockerCompose(two)]
+def test_two_at_once_beside_the_user_s_own_see_only_their_own(two: Path, engine: Engine, book: LeaseBook) -> None:
+    pair = [DockerCompose(two), DockerCompose(two)]
+    with (
+        the_user_s_own(Project.find(two), possible=True),
+        contextlib.ExitStack() as undo,
+        ThreadPoolExecutor() as threads,
+    ):
+        for compose in pair:
+            undo.callback(compose.stop)
         [*threads.map(DockerCompose.start, pair)]
-        standing = len(engine.containers([]))
         names = [{item.Name for item in compose.get_containers()} for compose in pair]
 
         assert [len(found) for found in names] == [2, 2]
         assert not names[0] & names[1]
         assert {answer(compose, port) for compose in pair for port in (80, 81)} == {b"box"}
         pair[0].stop()
-        assert len(engine.containers([])) <= standing - 2
+        assert {item.name for item in of_copies(engine, book) if item.kind == "container"} == names[1]
         assert answer(pair[1], 80) == b"box"
-        pair[1].stop()
 
 
 def test_commands_logs_containers_and_configuration_are_the_copy_s(two: Path) -> None:
@@ -146,3 +155,19 @@ def test_an_async_test_may_use_it(two: Path) -> None:
             return answer(compose, 80)
 
     assert asyncio.run(inside()) == b"box"
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_clean_up(
+    two: Path, book: LeaseBook, engine: Engine
+) -> None:
+    code = (
+        "import os, signal; from stackyard.testcontainers import DockerCompose; "
+        f"DockerCompose({str(two)!r}).start(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    env = {"STACKYARD_STATE_DIR": str(book.settings.state_dir), "STACKYARD_REAPER": "off"}
+
+    done = process.run([sys.executable, "-c", code], deadline=120, env=env, check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    assert len(of_copies(engine, book)) >= 4
+    assert removal.sweep(book, engine).left == []
