@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import sqlite3
 import stat
 import struct
@@ -446,6 +448,17 @@ def test_a_lease_that_cannot_move_stays(book: LeaseBook, monkeypatch: pytest.Mon
     assert [found.slot for found in book.leases()] == [0]
 
 
+def test_a_moved_lease_of_an_earlier_version_has_the_ports_of_a_new_one(book: LeaseBook) -> None:
+    lease = book.acquire(TEST)
+    ports = "postgres:11000,redis:11001,backend:11002,auth:11003,websocket:11004,spare:11005-11009"
+    book.transact(lambda db: db.execute("UPDATE leases SET ports=?", (ports,)))
+    assert "websocket" in book.leases()[0].ports
+
+    moved = book.move(lease)
+
+    assert (list(moved.ports), moved.spare[0]) == (list(lease.ports), lease.spare[0] + 10)
+
+
 def test_a_moved_copy_keeps_its_ports_and_networks(book: LeaseBook) -> None:
     lease = book.acquire(TEST, needs=module.Needs(ports=("web_80_tcp",), prefixes=(28, 27)))  # type: ignore[attr-defined]
 
@@ -479,6 +492,12 @@ def test_a_check_says_what_was_mended(book: LeaseBook) -> None:
     book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
     assert book.check().startswith("mended: lease ")
     assert book.check() == "ok"
+    other = book.acquire(TEST, ttl=50)
+    book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
+    mended = "and its claims differed; its claims were written again"
+    found = sorted(lease.id for lease in book.leases())
+    assert other.id in found
+    assert book.check() == f"mended: lease {found[0]} {mended}; lease {found[1]} {mended}"
 
 
 def test_only_directories_of_no_lease_are_tidied_and_only_in_a_book_that_is_whole(book: LeaseBook) -> None:
@@ -493,16 +512,32 @@ def test_only_directories_of_no_lease_are_tidied_and_only_in_a_book_that_is_whol
     assert list(book.directory.iterdir()) == [lease.directory]
 
 
+def test_no_directory_is_left_over_until_the_leases_of_a_lost_book_are_back(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.transact(lambda _db: None)
+    monkeypatch.setattr("stackyard.leases.recovery.is_done", lambda _db: False)
+    left = book.directory / "00000001"
+    left.mkdir(parents=True)
+    (left / "owner.lock").touch()
+
+    assert (book.tidy(), left.is_dir()) == (0, True)
+    monkeypatch.undo()
+    assert (book.tidy(), left.is_dir()) == (1, False)
+
+
+SURVIVOR = Survivor(
+    id="00000001", environment="test", project="stackyard-test-00000001", subnet="10.214.0.0/28",
+    ports=dict(zip(("postgres", "redis", "backend", "auth"), range(11000, 11004), strict=True)),
+    spare=(11004,), owner=Owner.detached(), created=1.5,
+)  # fmt: skip
+
+
 def test_a_book_is_restored_from_what_runs(book: LeaseBook) -> None:
-    survivor = Survivor(
-        id="00000001", environment="test", project="stackyard-test-00000001", subnet="10.214.0.0/28",
-        ports=dict(zip(("postgres", "redis", "backend", "auth"), range(11000, 11004), strict=True)),
-        spare=(11004,), owner=Owner.detached(), created=1.5,
-    )  # fmt: skip
     book.acquire(TEST, ttl=50)
     book.release(book.leases()[0])
 
-    leases, known = book.restore([survivor])
+    leases, known = book.restore([SURVIVOR])
     assert ([lease.id for lease in leases], known) == (["00000001"], {"00000001"})
 
 
@@ -529,6 +564,22 @@ def test_a_book_that_is_only_read_writes_nothing(make: Callable[..., LeaseBook])
         with pytest.raises(BookError, match="is open for reading only"):
             work()
     assert {path: path.stat().st_mtime_ns for path in book.settings.state_dir.rglob("*")} == before
+
+
+def test_capacity_a_check_and_a_restored_list_write_nothing_into_a_book_that_is_only_read(
+    make: Callable[..., LeaseBook],
+) -> None:
+    make().acquire(TEST, ttl=50)
+    book = make(read_only=True)
+    state = book.settings.state_dir
+    before = {path: path.stat().st_mtime_ns for path in state.rglob("*")}
+
+    assert (book.capacity(TEST).slots, book.check()) == (2, "ok")
+    assert book.find(book.leases()[0].id) == book.leases()[0]
+    assert (
+        len(book.restore([replace(SURVIVOR, ports={"web_80_tcp": 11010}, spare=(), subnet="10.214.0.32/28")])[0]) == 2
+    )
+    assert {path: path.stat().st_mtime_ns for path in state.rglob("*")} == before
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
@@ -618,7 +669,8 @@ def test_what_is_no_plain_file_of_ours_is_no_book(
 
 
 @pytest.mark.parametrize(
-    ("journal", "half"), [(None, False), (b"", False), (b"\0" * 50, False), (b"\xd9\xd5", True), (b"\0x", False)]
+    ("journal", "half"),
+    [(None, False), (b"", False), (b"\0" * 50, False), (b"\xd9\xd5", True), (b"\0x", False), (b"X", True)],
 )
 def test_a_change_is_half_way_while_its_journal_has_a_beginning(
     book: LeaseBook, folder: Path, journal: bytes | None, half: bool
@@ -692,6 +744,7 @@ def test_an_error_of_sqlite_is_a_broken_book_or_one_that_cannot_be_used(book: Le
 
     broken = [type(explained(code)) for code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 267)]
     assert broken == [BrokenError] * 3
+    assert str(explained(sqlite3.SQLITE_CORRUPT)) == "why"
     for code in (sqlite3.SQLITE_BUSY, None, 0):
         assert type(explained(code)) is BookError
         assert str(explained(code)) == f"{file_of(book)}: why"
@@ -714,9 +767,77 @@ def test_a_broken_book_is_kept_aside_with_its_journal(
     kept = sorted(path.name for path in folder.iterdir() if "corrupt" in path.name)
     assert [name.endswith("-journal") for name in kept].count(True) == 1
     assert len(kept) == 3
-    assert all(name.startswith("book.sqlite3.corrupt-20") for name in kept)
+    assert all(re.fullmatch(r"book\.sqlite3\.corrupt-20\d{6}T\d{6}Z-[0-9a-f]{4}(-journal)?", name) for name in kept)
     assert said[0].endswith("book.sqlite3: gone already; a new one was made from what is still known")
     assert "why; kept as book.sqlite3.corrupt-20" in said[1]
+
+
+def test_a_broken_book_is_named_by_universal_time(
+    book: LeaseBook, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "book.sqlite3").write_text("a")
+    clock = Mock()
+    clock.strftime.side_effect = lambda _form, moment: f"at {moment}"
+    clock.gmtime.return_value = "noon"
+    monkeypatch.setattr(store, "time", clock)
+    monkeypatch.setattr(store, "warn", Mock())
+
+    book._store._set_aside("why")
+    assert [path.name[:-5] for path in folder.iterdir()] == ["book.sqlite3.corrupt-at noon"]
+
+
+def test_a_broken_book_that_is_only_read_is_said_to_be_broken_and_stays(
+    book: LeaseBook, make: Callable[..., LeaseBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.transact(lambda _db: None)
+    said, file = Mock(), file_of(book)
+    monkeypatch.setattr(store, "warn", said)
+    file.write_text("a")
+
+    assert make(read_only=True).leases() == []
+    told = f"{file}: not a database; the next command that writes replaces it"
+    said.assert_called_once_with(file.parent, told)
+    assert file.read_text() == "a"
+
+
+def test_a_book_that_is_only_read_is_mended_in_memory_and_says_what_sqlite_says(
+    book: LeaseBook, make: Callable[..., LeaseBook]
+) -> None:
+    lease = book.acquire(TEST, ttl=50)
+    book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
+    looking = make(read_only=True)
+
+    assert looking.check().startswith(f"mended: lease {lease.id} and its claims differed")
+    assert looking.leases() == [lease]
+    with pytest.raises(BookError, match=r"book\.sqlite3: no such table: nowhere$"):
+        looking.transact(lambda db: db.execute("SELECT * FROM nowhere"), reading=True)
+
+
+def test_a_book_is_copied_under_its_lock_if_there_is_one(
+    make: Callable[..., LeaseBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make().transact(lambda _db: None)
+    book, locked = make(read_only=True), Mock(side_effect=contextlib.nullcontext)
+    monkeypatch.setattr(book._store, "_locked", locked)
+
+    book.leases()
+    assert locked.call_count == 1
+    (book.settings.state_dir / "book.lock").unlink()
+    book.leases()
+    assert locked.call_count == 1
+
+
+def test_a_fork_keeps_what_its_parent_has_open_and_opens_the_book_itself(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(store, "_inherited", kept)
+    monkeypatch.setattr(store, "_stores", [book._store])
+    opened = book.transact(lambda db: db)
+
+    store._forget()
+    assert (kept, book._store._db) == ([opened], None)
+    opened.close()
 
 
 def test_work_that_fails_is_undone_last_step_first(book: LeaseBook) -> None:

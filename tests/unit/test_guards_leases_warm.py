@@ -101,6 +101,11 @@ def test_an_offered_stack_is_the_keepers_and_known_with_its_making(warm: WarmSta
     assert warm.any() is True
 
 
+def test_to_look_for_warm_stacks_makes_no_book(warm: WarmStacks) -> None:
+    assert (warm.any(), warm.inventory().leases) == (False, [])
+    assert not warm.book.settings.state_dir.exists()
+
+
 @pytest.mark.parametrize("wrong", ["gone", "created", "owner", "keeper"])
 def test_what_is_not_this_processs_lease_is_not_offered(warm: WarmStacks, wrong: str) -> None:
     made = warm.book.acquire(TEST)
