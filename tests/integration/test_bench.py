@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.bench import containers, gate, parallel, requirements, startup, suites
+from stackyard.bench import commands, containers, gate, parallel, requirements, startup, suites
 from stackyard.bench.harness import Arena
 from stackyard.bench.history import History
-from stackyard.bench.methods import Own, Plain, Rival, Round
+from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round
 from stackyard.bench.options import Plan
 
 if TYPE_CHECKING:
@@ -93,6 +93,26 @@ def test_testcontainers_starts_and_removes_the_same_project() -> None:
         assert taken.memory is not None
         assert 20 << 20 < taken.memory < 200 << 20
         assert arena.engine.everything(stack.labels) == []
+
+
+def test_the_drop_in_starts_and_removes_a_copy_of_the_same_project() -> None:
+    with Arena.open("test", print) as arena, arena.stack() as stack:
+        leases = len(arena.book.leases())
+        taken = DropIn().take(stack)
+
+        assert taken.memory is not None
+        assert 20 << 20 < taken.memory < 200 << 20
+        assert len(arena.book.leases()) == leases
+
+
+def test_whole_commands_are_timed_on_both_sides_and_leave_nothing() -> None:
+    with Arena.open("test", print) as arena:
+        leases = len(arena.book.leases())
+        taken = {row: seconds for _, way in commands.WAYS[:3] for row, seconds in way(arena).items()}
+
+        assert set(taken) == {"env-up", "env-down", "up", "down", "compose-up", "compose-down"}
+        assert all(seconds > 0 for seconds in taken.values())
+        assert len(arena.book.leases()) == leases
 
 
 def test_stacks_at_once_keep_every_promise_and_leave_nothing() -> None:

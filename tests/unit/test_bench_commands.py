@@ -192,6 +192,10 @@ def test_a_run_is_printed_with_the_machine_first_and_what_was_missed_last() -> N
     assert lines[-1] == "missed: stackyard, stackyard: 1.04 s, target 1 s; ./noxw -s bench -- startup"
 
 
+def test_a_run_of_figures_without_targets_says_so() -> None:
+    assert outputs.text(run(result("commands", "env-up", 1.0))).endswith("none of these figures has a target")
+
+
 def test_a_crowd_is_listed_stack_by_stack_when_all_of_it_stood() -> None:
     rows = [result("parallel", f"{row}-2", value, 2.0, at=2) for row, value in
             (("start", 1.5), ("memory", 110 << 20), ("removal", 0.25))]  # fmt: skip

@@ -128,6 +128,8 @@ def _bar(step: Step, end: float) -> str:
 def verdict(run: Run) -> str:
     """Return how many of the measured targets were met, and each that was missed with the command that measures it."""
     aimed = [result for result in run.results if result.verdict]
+    if not any(result.target is not None for result in run.results):
+        return "none of these figures has a target"
     open_ = sum(result.target is not None and result.verdict is None for result in run.results)
     lines = [
         f"{len(aimed) - len(run.failures)} of {format_count(len(aimed), 'measured target')} met"
