@@ -6,10 +6,11 @@ import pytest
 
 from stackyard import settings
 from stackyard.cli import reference
+from stackyard.cli.schemas import CONSOLE
 from stackyard.project.environments import project_root
 
 
-@pytest.mark.parametrize("name", ["commands.md", "json.md", "settings.md"])
+@pytest.mark.parametrize("name", ["commands.md", "json.md", "settings.md", "stackyard.md"])
 def test_a_page_is_what_the_code_says(name: str) -> None:
     file = project_root() / reference.FOLDER / name
 
@@ -31,3 +32,17 @@ def test_sessions_and_tasks_are_all_there() -> None:
     for name, task in reference.tasks():
         assert f"### {name}\n" in page
         assert all(f"`{flag}" in page for flag in task.flags())
+
+
+def test_the_console_program_s_commands_and_options_are_all_there() -> None:
+    page = reference.console_page()
+
+    assert {"check", "up", "run", "doctor"} < {name for name, _ in reference.commands()}
+    for name, task in reference.commands():
+        assert f"### stackyard {name}\n" in page
+        assert f"`stackyard {name}{task.pattern()} [options]`" in page
+        assert all(f"`{flag}" in page for flag in task.flags())
+
+
+def test_each_command_of_the_console_program_with_json_has_a_shape() -> None:
+    assert {name for name, task in reference.commands() if "--json" in task.flags()} == set(CONSOLE)

@@ -8,11 +8,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard._util import process
 from stackyard.cli import console
+from stackyard.cli.schemas import CONSOLE
 from stackyard.errors import CommandError
 from stackyard.probes.rules import choose
 from stackyard.probes.spoken import spoken as real_spoken
@@ -79,7 +81,9 @@ class Typed:
         return code, out, err.strip()
 
     def json(self, *words: str) -> Any:
-        return json.loads(self(*words, "--json")[1])
+        found = json.loads(self(*words, "--json")[1])
+        jsonschema.validate(found, CONSOLE[words[0]])
+        return found
 
 
 @pytest.fixture

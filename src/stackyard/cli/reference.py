@@ -12,7 +12,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stackyard.cli.schemas import SHAPES
+from stackyard.cli import console
+from stackyard.cli.schemas import CONSOLE, SHAPES
 from stackyard.cli.task import Command, dashed, flagged
 from stackyard.project import configuration_file
 from stackyard.project.environments import schema
@@ -30,6 +31,13 @@ WRITTEN: Final = "<!-- Written by `python -m stackyard.cli.reference`; change th
 OPENING: Final = (
     "Every `invoke` task takes `--help` (`-h`) and `--json` (`-j`) after its name. Times are written `30s`, `5m`, "
     "`1h30m`, `250ms` or plain seconds. Words in `[...]` may be left out: where there is only one lease, it is the one."
+)
+PROGRAM: Final = (
+    "It works in any folder with a Compose file ([your-project.md](../your-project.md)). Each command takes `--help` "
+    "(`-h`). Words in `[...]` may be left out: a command without a name means the only copy of this folder's project, "
+    "or the one named after the git worktree or branch. In a folder with `envs/docker_environments.yaml` and no nearer "
+    "Compose file, `up`, `down`, `ps`, `ports`, `logs` and `exec` are the tasks of the environments "
+    "([commands.md](commands.md)), and there are `wait` and `reset`."
 )
 SESSIONS: Final = "Run one with `./noxw -s NAME`; its own options stand after `--`."
 KEYS: Final = (
@@ -55,7 +63,10 @@ EXIT_CODES: Final = (
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its name."""
-    return {"commands.md": commands_page(), "json.md": json_page(), "settings.md": settings_page()}
+    return {
+        "commands.md": commands_page(), "stackyard.md": console_page(), "json.md": json_page(),
+        "settings.md": settings_page(),
+    }  # fmt: skip
 
 
 def commands_page() -> str:
@@ -66,15 +77,35 @@ def commands_page() -> str:
     parts += _table(("task", "what it does"), [(f"[`{n}`](#{_anchor(n)})", _summary(t)) for n, t in tasks()])
     for name, task in tasks():
         parts += ["", *_task(name, task)]
-    parts += ["", "## Exit codes", "", *_table(("code", "meaning"), EXIT_CODES)]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *_exit_codes()]) + "\n"
+
+
+def console_page() -> str:
+    """Return the page of the console program."""
+    found = commands()
+    parts = ["# The program `stackyard`", WRITTEN, "", PROGRAM, ""]
+    parts += _table(("command", "what it does"), [(f"[`{n}`](#stackyard-{n})", _summary(t)) for n, t in found])
+    for name, task in found:
+        parts += ["", *_task(name, task, program=console.NAME)]
+    return "\n".join([*parts, *_exit_codes()]) + "\n"
+
+
+def _exit_codes() -> list[str]:
+    return ["", "## Exit codes", "", *_table(("code", "meaning"), EXIT_CODES)]
+
+
+def commands() -> list[tuple[str, Command]]:
+    """Return every command of the console program in a folder with a Compose file."""
+    found = console.namespace()
+    return [(name, cast("Command", found[name])) for name in sorted(found.task_names)]
 
 
 def json_page() -> str:
     """Return the page of the shapes of all answers in JSON."""
     parts = ["# JSON", WRITTEN, "", KEYS]
-    for name in sorted(SHAPES):
-        parts += ["", f"## {name}", *_shape(SHAPES[name])]
+    shapes = {**SHAPES, **{f"{console.NAME} {name}": shape for name, shape in CONSOLE.items()}}
+    for name in sorted(shapes):
+        parts += ["", f"## {name}", *_shape(shapes[name])]
     return "\n".join(parts) + "\n"
 
 
@@ -130,14 +161,17 @@ def _anchor(name: str) -> str:
     return name.replace(".", "")
 
 
-def _task(name: str, task: Command) -> list[str]:
+def _task(name: str, task: Command, *, program: str = "invoke") -> list[str]:
     rows = [
         (_spelt(parameter, option), option.help, ", ".join(f"`{flagged(old)}`" for old in option.old))
         for parameter, option in task.options.items()
         if not option.hidden
     ]
-    usage = f"`invoke {name}{task.pattern()} [options]`"
-    return [f"### {name}", _summary(task), "", usage, "", *_table(("option", "what it does", "old names"), rows)]
+    usage = f"`{program} {name}{task.pattern()} [options]`"
+    head = name if program == "invoke" else f"{program} {name}"
+    columns = 3 if program == "invoke" else 2  # the program has no old names
+    table = _table(("option", "what it does", "old names")[:columns], [row[:columns] for row in rows])
+    return [f"### {head}", _summary(task), "", usage, "", *table]
 
 
 def _spelt(parameter: str, option: Option) -> str:

@@ -293,3 +293,46 @@ SHAPES: Final[dict[str, Schema]] = {
     ),
     "reaper.stop": _object(stopped=_flag("Whether it ran.")),
 }  # fmt: skip
+
+COPY: Final = {
+    **IDENTITY,
+    "project": _text("Compose project."),
+    "checkout": _text("Directory of the project that it is of."),
+    "deadline": SHAPES["env.status"]["properties"]["deadline"],
+}
+ADDRESSES: Final = _list(_object(
+    service=_text("The service."), target=_count("The container's port."), protocol=_text("tcp, udp or sctp."),
+    host=_text("The host's address."), port=_count("The host's port."),
+    url=_or_null(_text("The URL for programs, password included; null where it is not known what is spoken.")),
+    browser=_or_null(_text("The link for a browser; null where no HTTP is spoken.")),
+), "Where each published port answers.")  # fmt: skip
+# what the console program prints for copies of a project; the other commands are those of SHAPES
+CONSOLE: Final = {
+    "check": SHAPES["project.check"],
+    "up": _object(
+        **COPY, seconds=_number("How long the start took; 0 for a copy that stood already."), ports=ADDRESSES,
+        ready={
+            **_list(_object(
+                service=_text("The service."), rule=_object(kind=_text("What was asked."), why=_text("The reason.")),
+                seconds=_number("Until it was ready."), how=_text("What it showed."),
+            ), "How each service proved usable; null for a copy that stood already."),
+            "type": ["array", "null"],
+        },
+    ),
+    "down": _object(leases=_list(_object(**COPY), "The copies."), removals=_list(REMOVAL, "One for each copy.")),
+    "ps": {"anyOf": [
+        _list(_object(**COPY)),
+        _object(
+            **COPY,
+            services=_list(_object(
+                **{key: SERVICE["properties"][key] for key in ("service", "status", "health", "exit_code", "restarts")}
+            )),
+        ) | {"description": "With a name:"},
+    ]},
+    "ports": _object(**COPY, ports=ADDRESSES),
+    "env": _map({"type": "string"}, "Each variable with its value."),
+    "logs": SHAPES["env.logs"],
+    "exec": SHAPES["env.exec"],
+    "cleanup": SHAPES["cleanup.stale"],
+    "doctor": SHAPES["doctor"],
+}  # fmt: skip
