@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from lease_records import Clock, Surroundings
 from stackyard.errors import BookError, PoolExhaustedError
 from stackyard.leases import LeaseBook, alease, context, files, lease, owners
 from stackyard.leases.owners import Owner
-from stackyard.leases.warm import Pool, Warm, WarmStacks
+from stackyard.leases.store import Transaction
+from stackyard.leases.warm import Pool, Warm, WarmStacks, _unlock
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ def test_a_warm_stack_fits_the_pool_of_its_root_and_environment(warm: WarmStacks
 def test_an_offered_stack_is_the_keepers_and_known_with_its_making(warm: WarmStacks, clock: Clock) -> None:
     assert warm.any() is False
     made = warm.book.acquire(TEST, ttl=50, attached=True)
+    assert warm.book.renew(made.id, 50).deadline == clock.now + 50
     assert warm.offer(made, root=ROOT, fingerprint="f1", keeper=KEEPER) is True
 
     found = warm.inventory()
@@ -131,6 +134,28 @@ def test_an_offer_that_fails_leaves_the_lease_with_its_owner(warm: WarmStacks, m
         warm.offer(made, root=ROOT, fingerprint="f1", keeper=KEEPER)
     assert owners.is_held(made.lock) is True
     monkeypatch.undo()
+
+
+def test_an_offer_that_is_not_committed_gives_the_lock_back(warm: WarmStacks, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = warm.book.acquire(TEST)
+
+    def execute(db: Transaction, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("full")
+        return sqlite3.Connection.execute(db, statement, *values)
+
+    monkeypatch.setattr(Transaction, "execute", execute)
+    with pytest.raises(BookError, match="full"):
+        warm.offer(made, root=ROOT, fingerprint="f1", keeper=KEEPER)
+    monkeypatch.undo()
+    assert (owners.is_held(made.lock), warm.any()) == (True, False)
+
+
+def test_a_lock_that_is_gone_is_let_go_all_the_same(book: LeaseBook) -> None:
+    made = book.acquire(TEST)
+    made.lock.unlink()
+    _unlock(made)
+    assert (made.lock in owners._held, (made.directory / "keeper.lock").exists()) == (False, False)
 
 
 def test_the_oldest_stack_that_fits_is_taken(warm: WarmStacks, clock: Clock) -> None:
@@ -310,10 +335,12 @@ def test_the_book_of_this_host_and_an_environment_by_name_are_the_default(
     monkeypatch.setattr(context, "LeaseBook", made)
     monkeypatch.setattr(Settings, "load", lambda: "settings")
 
+    book.settings = replace(book.settings, root=ROOT)
+
     opened, held = context._acquire("ci", None, {"parallel_id": "a"})
     assert (opened, held.parallel_id) == (book, "a")
     made.assert_called_once_with("settings")
-    loaded.assert_called_once_with("ci", book.settings.root)
+    loaded.assert_called_once_with("ci", ROOT)
     assert context._acquire(TEST, book, {})[1].environment == "test"
     assert made.call_count == 1
 
