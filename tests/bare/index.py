@@ -110,7 +110,7 @@ def serve(port: int, upstream: str, newer: list[Newer]) -> _Server:
 
 
 def main(words: list[str]) -> None:
-    """Serve for ever."""
+    """Serve until the process ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("upstream", help="address of the index that this one stands in front of")

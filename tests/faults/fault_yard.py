@@ -104,7 +104,7 @@ class Yard:
         return [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", *words]
 
     def start(self, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        # whoever runs the tests in the background of a shell has SIGINT ignored, and a child inherits that
+        # a shell that runs the tests in the background ignores SIGINT, and a child inherits that
         words = [*self.around, "env", "--default-signal=INT", *command]
         return subprocess.Popen(  # noqa: S603 - our own words
             words, cwd=self.root, env=os.environ | dict(env or {}), text=True, start_new_session=True,

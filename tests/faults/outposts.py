@@ -88,7 +88,7 @@ def _lay_out_untouchable(made: Outpost) -> None:
 
 
 def age_boot(state: Path) -> None:
-    """Make every lease of the book one of an earlier boot, as it is after the machine was started anew."""
+    """Make every lease of the book one of an earlier boot, as it is after a restart of the machine."""
     import sqlite3
 
     from stackyard.leases.owners import boot_id

@@ -130,7 +130,7 @@ class PrivateEngine:
         psutil.wait_procs(found, timeout=PATIENCE)
 
     def remains(self) -> list[psutil.Process]:
-        """List the shims of this engine and all below them: nobody else's name its containerd's socket."""
+        """List the shims of this engine and all below them: no others name its containerd's socket."""
         shims, below = self.shims(), []
         for shim in shims:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Notes of whoever made the containers: a hash of one's own, by which `up` sees what has changed since; two that nothing
-# reads; and the files, which differ by the override that frees services from their conditions.
+# Notes of the program that made the containers: a hash of its own, by which `up` sees what has changed since; two that
+# nothing reads; and the files, which differ by the override that frees services from their conditions.
 NOTES = {
     f"com.docker.compose.{name}" for name in ("config-hash", "image", "version", "project.config_files")
 }  # fmt: skip

@@ -277,7 +277,7 @@ again.wait()
 
 @pytest.fixture
 def immutable(book: LeaseBook) -> Iterator[Path]:
-    """The book's file as nobody, root included, may change it."""
+    """The book's file, which no user may change, root included."""
     book.leases()
     book._store.close()
     file = book.settings.state_dir / "book.sqlite3"

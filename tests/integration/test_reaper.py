@@ -98,7 +98,7 @@ class Yard:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep the reaper from doing anything; nobody is in the book when it stops, so it holds no lock of it."""
+        """Keep the reaper from doing anything; it is not in the book when it stops, so it holds no lock of it."""
         pid = self.pid
         self.book.transact(lambda _: os.kill(pid, signal.SIGSTOP))
         try:

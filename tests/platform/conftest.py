@@ -1,8 +1,8 @@
 """
 What every test of the platform starts from.
 
-The platform is reached through STACKYARD_* variables alone. People are registered once and shared; whoever restarts
-PostgreSQL, whose data may be gone then, tells the crowd, and the next test that needs a person registers them anew.
+The platform is reached through STACKYARD_* variables alone. People are registered once and shared; a test that restarts
+PostgreSQL, whose data may be gone then, tells the crowd, and the next test that needs a person registers them again.
 """
 
 from __future__ import annotations

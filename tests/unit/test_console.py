@@ -108,7 +108,7 @@ def test_up_prints_each_port_under_the_user_s_names_and_what_ends_the_copy(typed
 def test_up_again_finds_the_copy(typed: Typed) -> None:
     typed("up", "--name", "mine")
 
-    assert "it stood already" in typed("up", "--name", "mine")[1]
+    assert "it was running already" in typed("up", "--name", "mine")[1]
 
 
 def test_up_has_a_form_for_programs(typed: Typed) -> None:

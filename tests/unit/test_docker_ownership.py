@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Kind = Literal["container", "network", "volume"]
-# whose a thing is: a lease of this book, a lease this book has lost, or nobody's of ours
+# whose a thing is: a lease of this book, a lease this book has lost, or none of ours
 OURS = ("labelled", "renamed", "unlabelled in our project", "lease label alone in our project")
 LOST = ("lost", "lost data")
 FOREIGN = (

@@ -335,7 +335,7 @@ def test_the_memory_of_a_host_is_what_the_kernel_tells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["a/b", "a", ""])
 def test_the_limit_of_any_control_group_above_counts(tmp_path: Path, place: str) -> None:
     proc, cgroups = lay_memory(tmp_path, group="1:name=x:/q\n0::/a/b\n")
-    limit(tmp_path, "1000000")  # above the tree: nobody's
+    limit(tmp_path, "1000000")  # above the tree: no limit of ours
     limit(cgroups / place, "5000000")
 
     assert admission.host_memory(proc, cgroups) == Memory(total_mb=5, available_mb=3)

@@ -30,7 +30,7 @@ NAMELESS: dict[str, Any] = {
 
 @pytest.fixture
 def outdated(image_yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Images of two services that have been built anew since, and one that lost its name."""
+    """Images of two services that have been built again since, and one that lost its name."""
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "book"))
     old = images.ensure("debian", source="packages")
     for changed in ("redis/Dockerfile", "auth/auth_service/app.py"):

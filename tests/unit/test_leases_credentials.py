@@ -1,4 +1,4 @@
-"""Credentials: fresh, strong, and in files nobody else can read."""
+"""Credentials: fresh, strong, and in files that no other user can read."""
 
 from __future__ import annotations
 

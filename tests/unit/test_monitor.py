@@ -447,7 +447,7 @@ def test_an_export_serves_until_it_is_interrupted(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "_wait_for_ever", interrupt)
+    monkeypatch.setattr(commands, "_wait_without_end", interrupt)
     commands.export(Context(), listen="127.0.0.1:0")
 
     assert re.fullmatch(r"serving http://127\.0\.0\.1:\d+/metrics; Ctrl-C ends it\n", capsys.readouterr().out)

@@ -24,7 +24,7 @@ class Scripted:
 
 
 class Never:
-    """A probe nobody answers."""
+    """A probe that gets no answer."""
 
     service = "never"
 

@@ -315,7 +315,7 @@ def test_another_program_than_docker_is_refused(shop: Callable[..., DockerCompos
 
 @pytest.fixture
 def linked(docker: FakeDocker) -> FakeDocker:
-    """Let the shop have a service that needs another, one that nobody needs, and one of a profile."""
+    """Let the shop have a service that needs another, one that none needs, and one of a profile."""
     web = {**SHOP["services"]["web"], "depends_on": {"db": {"condition": "service_started"}}}
     other = {"image": "mail", "ports": [{"target": 25, "published": "2525", "protocol": "tcp"}]}
     docker.model = {**SHOP, "services": {**SHOP["services"], "web": web, "mail": other,

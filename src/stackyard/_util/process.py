@@ -273,7 +273,7 @@ def passthrough(
         argv: Program and arguments; never goes through a shell.
         env: Variables on top of the inherited ones.
         cwd: Working directory.
-        deadline: Seconds until it is ended with all it started; None waits for ever.
+        deadline: Seconds until it is ended with all it started; None sets no limit.
         inherit: Give it the caller's whole environment, not only the allow-listed part.
 
     Raises:

@@ -108,7 +108,7 @@ def up(
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
     with orderly_end(), _started(name, project, timeout, lifetime, queue_timeout) as copy:
-        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it stood already"
+        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it was running already"
         lines = [
             *_addressed(copy), "", *_proved(copy), f"{took}; {until(copy.lease)}", f"'{_down(copy.lease)}' removes it",
         ]  # fmt: skip

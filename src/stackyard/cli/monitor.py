@@ -79,10 +79,10 @@ def export(_c: Context, listen: str = "127.0.0.1:9464", once: bool = False, json
             return
         with exports.serving(collector, listen) as url, contextlib.suppress(KeyboardInterrupt):
             print(f"serving {url}; Ctrl-C ends it", flush=True)
-            _wait_for_ever()
+            _wait_without_end()
 
 
-def _wait_for_ever() -> None:
+def _wait_without_end() -> None:
     threading.Event().wait()
 
 

@@ -113,7 +113,7 @@ def run(
         words: pytest's words.
         stem: Ending of the JUnit report's name; without it no report is written.
         env: Variables on top of the inherited ones.
-        deadline: Seconds until pytest is ended with all it started; None waits for ever.
+        deadline: Seconds until pytest is ended with all it started; None sets no limit.
 
     Raises:
         CommandError: If Python cannot be started or runs past *deadline*.

@@ -310,12 +310,12 @@ ADDRESSES: Final = _list(_object(
 CONSOLE: Final = {
     "check": SHAPES["project.check"],
     "up": _object(
-        **COPY, seconds=_number("How long the start took; 0 for a copy that stood already."), ports=ADDRESSES,
+        **COPY, seconds=_number("How long the start took; 0 for a copy that was running already."), ports=ADDRESSES,
         ready={
             **_list(_object(
                 service=_text("The service."), rule=_object(kind=_text("What was asked."), why=_text("The reason.")),
                 seconds=_number("Until it was ready."), how=_text("What it showed."),
-            ), "How each service proved usable; null for a copy that stood already."),
+            ), "How each service proved usable; null for a copy that was running already."),
             "type": ["array", "null"],
         },
     ),

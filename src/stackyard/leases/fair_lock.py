@@ -28,7 +28,7 @@ COURTESY: Final = 2.0  # seconds for which a ticket counts: longer than any wait
 _STEP: Final = 0.0004  # seconds for which one transaction holds the lock, about; the third waiter tries again after two
 _SHORTEST: Final = 0.0002  # seconds between two attempts of the first waiter: twice the delay of a sleep
 _LONGEST: Final = 0.02  # seconds between them once something is probably wrong
-_FLOCK: Final = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
+_FLOCK: Final = "hhqqi"  # struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid
 
 
 def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:

@@ -291,7 +291,7 @@ def _expect(fact: bool, otherwise: str) -> None:
 
 
 async def _greet_postgres(endpoint: Endpoint) -> None:
-    """Make sure that a PostgreSQL server answers: its client spins for ever on some answers of anything else."""
+    """Make sure that a PostgreSQL server answers: its client spins without end on some answers of anything else."""
     async with endpoint.connect() as (reader, writer):
         writer.write(SSL_REQUEST)
         answer = await reader.readexactly(1)

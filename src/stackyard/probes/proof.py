@@ -332,7 +332,7 @@ class Proof:
 
 
 def growing() -> Iterator[float]:
-    """Yield the seconds between one command and the next, for ever."""
+    """Yield the seconds between one command and the next, without end."""
     pause = FIRST
     while True:
         yield pause

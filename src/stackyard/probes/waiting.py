@@ -96,7 +96,7 @@ async def wait_until_ready(
 
 
 def start_pauses() -> Iterator[float]:
-    """Yield how many seconds to wait before each next try of a service whose container has just started, for ever."""
+    """Yield, without end, the seconds to wait before each next try of a service whose container has just started."""
     return itertools.chain([FIRST_PAUSE], SHORT_PAUSES, itertools.repeat(PAUSE))
 
 

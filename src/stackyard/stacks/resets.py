@@ -24,7 +24,7 @@ from stackyard.stacks.databases import create, drop, maintenance, run, seclude
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+NO_SERVICES: Final[Mapping[str, str]] = MappingProxyType({})
 LIVE: Final = "app"
 NEXT: Final = "app_next"
 OLD: Final = "app_old"
@@ -54,7 +54,7 @@ class Reset:
     emptied: float
 
 
-def reset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY) -> Reset:
+def reset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> Reset:
     """
     Reset PostgreSQL's database `app` and Redis to the state after the start.
 
@@ -73,7 +73,7 @@ def reset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY) -> Re
     return run(areset(postgres, redis, services))
 
 
-async def areset(postgres: str, redis: str, services: Mapping[str, str] = NOBODY) -> Reset:
+async def areset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> Reset:
     """Reset as *reset* does, inside an event loop."""
     began = time.monotonic()
     marks: list[float] = []

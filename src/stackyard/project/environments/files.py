@@ -48,7 +48,7 @@ def _read_bytes(path: Path, shown: str, limit: int) -> bytes:
 
 
 def _open_now(path: str, flags: int) -> int:
-    # without O_NONBLOCK, opening a FIFO without a writer would wait for ever
+    # without O_NONBLOCK, opening a FIFO without a writer would never return
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
