@@ -1,21 +1,27 @@
-"""The fixtures for other people's suites: what cannot work is said in one line, without a traceback."""
+"""The pytest plugin without an engine: it is not noticed where no test uses it, and says in one line what is wrong."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from xml.etree import ElementTree as ET
 
 import pytest
+from fake_install import install
 
 from stackyard._util import process
 from stackyard.project.environments import project_root
+from stackyard.pytest_plugin.docker import Services
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard._util.process import Completed
+    from stackyard.running import Stack
 
+INI = "[pytest]\naddopts = -p no:docker\nasyncio_default_fixture_loop_scope = function\n"
+HEAVY = "docker stackyard.running stackyard.docker stackyard.leases stackyard.project msgspec requests sqlite3"
 SUITE = "def test_one(stack): pass\ndef test_two(stack): pass\n"
 
 
@@ -27,11 +33,27 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(suite: Path, *words: str, root: Path | None = None) -> Completed:
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Make somebody else's project, in which the plugin is what pip install makes of it."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (tmp_path / "tmp").mkdir()
+    install(tmp_path / "installed")
+    (folder / "compose.yaml").write_text("services: {web: {image: web, ports: ['80']}}\n")
+    (folder / "pytest.ini").write_text(INI)
+    return folder
+
+
+def run(suite: Path, *words: str, root: Path | None = None, own: bool = False) -> Completed:
     env = {
-        "STACKYARD_ROOT": str(root or project_root()), "STACKYARD_STATE_DIR": str(suite / "state"),
-        "STACKYARD_REAPER": "off", "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"],
+        "STACKYARD_STATE_DIR": str(suite / "state"), "STACKYARD_REAPER": "off", "TMPDIR": str(suite.parent / "tmp"),
+        "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"],
     }  # fmt: skip
+    if own:
+        env["PYTHONPATH"] = str(suite.parent / "installed")
+    else:
+        env |= {"STACKYARD_ROOT": str(root or project_root()), "TMPDIR": str(suite)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     return process.run(command, deadline=60, env=env, cwd=suite, check=False)
 
@@ -41,9 +63,12 @@ def run(suite: Path, *words: str, root: Path | None = None) -> Completed:
     [
         (
             "--stack-environment=tset",
-            "argument --stack-environment: unknown environment 'tset'; did you mean 'test'? known: ",
+            "argument --stackyard-environment/--stack-environment: unknown environment 'tset'; did you mean 'test'? ",
         ),
-        ("--stack-wait=soon", "argument --stack-wait: the value must be a time such as 30s, 5m or 1h30m, "),
+        (
+            "--stack-wait=soon",
+            "argument --stackyard-wait/--stack-wait: the value must be a time such as 30s, 5m or 1h30m, ",
+        ),
     ],
 )
 def test_a_wrong_option_ends_pytest_before_any_test(suite: Path, word: str, message: str) -> None:
@@ -70,3 +95,233 @@ def test_a_missing_project_is_one_line_too(suite: Path) -> None:
 
     assert f"stackyard: STACKYARD_ROOT is '{suite}/nowhere'" in done.stdout
     assert "def stack(" not in done.stdout
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_suite_that_uses_no_stack_does_not_notice_the_plugin(shop: Path, workers: str) -> None:
+    (shop / "test_mine.py").write_text(
+        f"import sys\ndef test_light(): assert [name for name in {HEAVY!r}.split() if name in sys.modules] == []\n"
+    )
+
+    done = run(shop, "-n", workers, "-p", "no:hypothesispytest", own=True)
+
+    assert "1 passed" in done.stdout, done.stdout
+    assert not (shop / "state").exists()
+    assert [*(shop.parent / "tmp").glob("stackyard*")] == []
+
+
+def test_a_stranger_s_project_gets_no_fixture_with_a_name_that_others_may_use(shop: Path) -> None:
+    (shop / "test_mine.py").write_text("def test_mine(database): pass\n")
+
+    done = run(shop, own=True)
+
+    assert "fixture 'database' not found" in done.stdout
+    assert " stack, " in done.stdout
+    assert "docker_services" not in done.stdout
+
+
+@pytest.mark.parametrize("named", ["option", "conftest"])
+def test_the_plugin_may_be_named_twice(shop: Path, named: str) -> None:
+    (shop / "test_mine.py").write_text("def test_mine(): pass\n")
+    if named == "conftest":
+        (shop / "conftest.py").write_text('pytest_plugins = ["stackyard.pytest_plugin"]\n')
+
+    done = run(shop, *(["-p", "stackyard.pytest_plugin"] if named == "option" else []), own=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plugin_can_be_switched_off(shop: Path) -> None:
+    (shop / "test_mine.py").write_text(SUITE)
+
+    done = run(shop, "-p", "no:stackyard.pytest_plugin", own=True)
+
+    assert "fixture 'stack' not found" in done.stdout
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("scope", ["run", "worker", "test"])
+def test_a_stack_that_cannot_start_fails_each_test_in_one_line_in_each_scope(
+    shop: Path, scope: str, workers: str
+) -> None:
+    (shop / "test_mine.py").write_text(SUITE)
+
+    done = run(shop, f"--stackyard-scope={scope}", "-n", workers, own=True)
+
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "2 errors" in done.stdout
+    assert "ERROR test_mine.py::test_two - Failed: stackyard: " in done.stdout
+    assert "site-packages" not in done.stdout
+    assert [*(shop.parent / "tmp").glob("stackyard*")] == []
+
+
+@pytest.mark.parametrize(
+    ("ini", "scope"), [("", "session"), ("stackyard_scope = worker", "session"), ("stackyard_scope = test", "function")]
+)
+def test_the_configuration_says_whose_the_stack_is(shop: Path, ini: str, scope: str) -> None:
+    (shop / "pytest.ini").write_text(f"{INI}{ini}\n")
+    (shop / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture(scope='session')\ndef stack_per_test(): return 1\n"
+        "@pytest.fixture(scope='session')\ndef mine(stack): pass\n"
+    )
+    (shop / "test_mine.py").write_text("def test_mine(mine): pass\n")
+
+    done = run(shop, own=True)
+
+    mismatch = "ScopeMismatch: You tried to access the function scoped fixture stack"
+    assert (mismatch in done.stdout) is (scope == "function")
+
+
+@pytest.mark.parametrize(
+    ("ini", "said"),
+    [
+        ("stackyard_scope = session", "stackyard_scope must be one of run, worker, test, got 'session'"),
+        ("stackyard_timeout = soon", "stackyard_timeout: the value must be a time such as 30s, 5m or 1h30m, "),
+    ],
+)
+def test_a_wrong_configuration_ends_pytest_in_one_line(shop: Path, ini: str, said: str) -> None:
+    (shop / "pytest.ini").write_text(f"{INI}{ini}\n")
+
+    done = run(shop, own=True)
+
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {said}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_scope_is_refused_with_the_right_ones(shop: Path) -> None:
+    done = run(shop, "--stackyard-scope=session", own=True)
+
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "argument --stackyard-scope: invalid choice: 'session' (choose from" in done.stderr
+
+
+def test_a_folder_without_a_compose_file_is_named(shop: Path) -> None:
+    (shop / "compose.yaml").unlink()
+    (shop / "test_mine.py").write_text(SUITE)
+
+    done = run(shop, own=True)
+
+    assert f"stackyard: {shop}: no Compose file here or above; " in done.stdout
+
+
+def test_a_reset_of_a_stack_that_other_workers_use_is_refused(suite: Path) -> None:
+    (suite / "conftest.py").write_text(
+        'import pytest\npytest_plugins = ["stackyard.pytest_plugin"]\n'
+        "@pytest.fixture(scope='session')\ndef stack(): return 1\n"
+    )
+    (suite / "test_mine.py").write_text("def test_mine(clean_stack): pass\n")
+
+    done = run(suite, "-n", "1", "--stackyard-scope", "run")
+
+    assert "clean_stack deletes data that tests of other workers use; choose --stackyard-scope worker" in done.stdout
+
+
+def test_the_fixtures_of_pytest_docker_are_there_for_those_who_ask(shop: Path) -> None:
+    (shop / "pytest.ini").write_text(INI.replace("-p no:docker", "-p stackyard.pytest_plugin.docker -p no:docker"))
+    (shop / "test_mine.py").write_text(
+        "def test_one(docker_ip, docker_compose_file):\n"
+        "    assert (docker_ip, docker_compose_file) == ('127.0.0.1', [])\n"
+        "def test_two(docker_services): pass\n"
+    )
+
+    done = run(shop, own=True)
+
+    assert "1 passed, 1 error" in done.stdout, done.stdout
+    assert "ERROR test_mine.py::test_two - Failed: stackyard: " in done.stdout
+
+
+def test_they_are_not_mixed_with_those_of_pytest_docker(shop: Path) -> None:
+    (shop / "pytest.ini").write_text(INI.replace("-p no:docker", "-p stackyard.pytest_plugin.docker"))
+
+    done = run(shop, own=True)
+
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "have fixtures of the same names; add '-p no:docker' to addopts" in done.stderr
+
+
+FAKE = """
+import contextlib
+from types import SimpleNamespace
+import pytest
+from stackyard.plan import Address
+from stackyard.running.stack import Stack
+from stackyard.running.wanted import Wanted
+from stackyard.stacks import diagnostics
+
+class Fake(Stack):
+    lease = SimpleNamespace(id="l1", title="mine (l1)")
+    engine = None
+    addresses = [Address(service="web", target=80, protocol="tcp", host="127.0.0.1", port=9500),
+                 Address(service="db", target=53, protocol="udp", host="127.0.0.1", port=9501)]
+    def __init__(self): pass
+    def containers(self): return []
+
+@contextlib.contextmanager
+def run(self, progress):
+    progress("waiting for a turn")
+    yield Fake()
+
+Wanted.run = run
+diagnostics.collect = lambda *_, **__: ["web: running", "db: exited, exit code 3"]
+"""
+
+
+def test_reports_have_the_addresses_of_each_test_and_the_logs_at_the_first_failure(shop: Path) -> None:
+    (shop / "conftest.py").write_text(FAKE)
+    (shop / "test_mine.py").write_text(
+        "def test_plain(): pass\ndef test_passes(stack): pass\n"
+        "def test_fails(stack): assert 0\ndef test_fails_too(stack): assert 0\n"
+        "def test_mine(stack_per_test): assert 0\n"
+    )
+
+    done = run(shop, "--junit-xml=report.xml", "-o", "junit_logging=system-out", own=True)
+
+    cases = {case.get("name"): case for case in ET.parse(shop / "report.xml").iter("testcase")}  # noqa: S314
+    found = {name: [(item.get("name"), item.get("value")) for item in case.iter("property")]
+             for name, case in cases.items()}  # fmt: skip
+    expected = [("stackyard lease", "l1"), ("stackyard web 80/tcp", "http://127.0.0.1:9500"),
+                ("stackyard db 53/udp", "127.0.0.1:9501")]  # fmt: skip
+    assert found == {name: [] if name == "test_plain" else expected for name in cases}
+    assert len(found) == 5
+    with_logs = [name for name, case in cases.items() if "exit code 3" in (case.findtext("system-out") or "")]
+    assert with_logs == ["test_fails", "test_mine"]
+    assert done.stdout.count("Captured stdout of the services of stack mine (l1)") == 2
+    assert "stackyard: waiting for a turn" in done.stdout
+
+
+def test_an_engine_that_has_gone_spoils_no_report(shop: Path) -> None:
+    (shop / "conftest.py").write_text(
+        f"{FAKE}\nfrom stackyard.errors import EngineError\n"
+        "def collect(*_, **__): raise EngineError('no answer')\ndiagnostics.collect = collect\n"
+    )
+    (shop / "test_mine.py").write_text("def test_fails(stack): assert 0\n")
+
+    done = run(shop, own=True)
+
+    assert "the services could not be asked: no answer" in done.stdout
+    assert "1 failed" in done.stdout
+
+
+def test_services_answer_as_those_of_pytest_docker_do(shop: Path) -> None:
+    (shop / "conftest.py").write_text(FAKE)
+    (shop / "pytest.ini").write_text(INI.replace("-p no:docker", "-p stackyard.pytest_plugin.docker -p no:docker"))
+    (shop / "test_mine.py").write_text(
+        "def test_mine(docker_services):\n    assert docker_services.port_for('web', 80) == 9500\n    assert 0\n"
+    )
+
+    done = run(shop, own=True)
+
+    assert "exit code 3" in done.stdout  # the logs of the stack behind it
+    assert "    assert 0" in done.stdout
+
+
+def test_a_check_is_repeated_until_it_succeeds_or_its_time_is_over() -> None:
+    answers, times = iter([False, None, 1]), iter(range(100))
+    services = Services(cast("Stack", None))
+
+    services.wait_until_responsive(lambda: next(answers), timeout=5, pause=0, clock=lambda: next(times))
+
+    assert list(answers) == []
+    with pytest.raises(TimeoutError, match=r"the check of wait_until_responsive did not succeed in 1\.5 s"):
+        services.wait_until_responsive(lambda: 0, timeout=1.5, pause=0, clock=lambda: next(times))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from stackyard._util.actions import Action, how
 from stackyard._util.loops import outside_any_loop
+from stackyard.cleanup import removal
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import UsageError
@@ -61,6 +62,8 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
     """
     Run a stack for this block alone: a copy of the Compose project in the current folder, or one that you name.
 
+    Before a copy starts, the stacks of processes that were killed are removed.
+
     Args:
         environment: An environment of `envs/docker_environments.yaml`, for a project that has this file; not one that
             keeps its data. It takes a warm stack if there is one. None means the Compose project.
@@ -105,10 +108,10 @@ def _project(
         environment=told,
     )  # fmt: skip
     with Engine() as engine:
-        book = open_book(None, engine)
-        copy = outside_any_loop(
-            lambda: copies.start(project, book, engine, deadline=timeout, wait=wait, progress=progress or _silent)
-        )
+        book, tell = open_book(None, engine), progress or _silent
+        for item in removal.sweep(book, engine).left:
+            tell(f"left by a run that was killed: {item}")
+        copy = outside_any_loop(lambda: copies.start(project, book, engine, deadline=timeout, wait=wait, progress=tell))
         with _removed_after(copy):
             yield Stack(copy)
 

@@ -14,7 +14,7 @@ from stackyard.stacks.stack import Stack as AnyStack
 if TYPE_CHECKING:
     from stackyard._util.process import Completed
     from stackyard.cleanup.outcome import Removal
-    from stackyard.docker import ContainerState
+    from stackyard.docker import ContainerState, Resource
     from stackyard.leases import Lease
     from stackyard.stacks.copies import Copy
 
@@ -28,11 +28,15 @@ class Stack:
 
     Args:
         copy: The copy.
+
+    Attributes:
+        engine: The engine that it is on.
     """
 
     def __init__(self, copy: Copy) -> None:
         self._copy = copy
         self._stack = AnyStack.of(copy.lease, copy.book, copy.engine)
+        self.engine = copy.engine
 
     def __repr__(self) -> str:
         return f"<stack {self.lease.title} of {self.lease.environment}>"
@@ -168,6 +172,10 @@ class Stack:
         if not command:
             raise UsageError(f"which command? stack.exec({service!r}, 'ls', '/') runs one")
         return self._stack.exec_output(service, shlex.join(command), deadline=timeout)
+
+    def containers(self) -> list[Resource]:
+        """Return its containers, running or not."""
+        return self._stack.containers()
 
     def status(self) -> list[ContainerState]:
         """Return the state of each container, sorted by service."""

@@ -1,0 +1,67 @@
+"""Which stack a test gets, and where it comes from; imported when the first test asks for one."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stackyard._util.durations import seconds
+from stackyard.pytest_plugin import RUN, has_environments, in_one_line
+from stackyard.pytest_plugin.reports import Reports
+from stackyard.running.shared import Run
+from stackyard.running.wanted import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pytest
+
+
+@contextlib.contextmanager
+def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = ()) -> Iterator[Any]:
+    """
+    Give a ready stack to a `with` block.
+
+    Args:
+        config: Its options say which.
+        shared: All processes of the run use it together; without it, it is removed after the block.
+        files: Compose files, instead of those of the options.
+    """
+    wanted, run = _wanted(config, files), _run(config)
+    reports = Reports.of(config)
+    with in_one_line():
+        if run is None or not shared:
+            if run is not None:
+                run.use()
+            with wanted.run(_tell) as stack, reports.watching(stack):
+                yield stack
+        else:
+            with run.share(wanted) as stack, reports.watching(stack, lambda: run.is_first_failure(wanted)):
+                yield stack
+
+
+def _wanted(config: pytest.Config, files: Sequence[str]) -> Wanted:
+    option, ini = config.getoption, config.getini
+    timeout = ini("stackyard_timeout")
+    here = config.invocation_params.dir
+    named = [str(here / file) for file in option("--stackyard-file") or ()] or [*map(str, ini("stackyard_files"))]
+    environment = (option("--stackyard-environment") or "test") if not files and has_environments(config) else ""
+    return Wanted(
+        folder=str(config.rootpath),
+        environment=environment,
+        files=tuple(files or named),
+        profiles=tuple(option("--stackyard-profile") or ini("stackyard_profiles")),
+        timeout=option("--stackyard-timeout") or (seconds("stackyard_timeout", timeout) if timeout else None),
+        wait=option("--stackyard-wait"),
+    )
+
+
+def _run(config: pytest.Config) -> Run | None:
+    """Return the run that this process is a worker of; None if it runs all tests itself."""
+    told = getattr(config, "workerinput", {}).get(RUN)
+    return Run(**told) if told else None
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"stackyard: {line}\n")

@@ -1,0 +1,185 @@
+"""
+The process that keeps the stack of one run: `python -m stackyard.running.keeper FOLDER/KEY`, started by `shared`.
+
+It ends, and removes the stack, when it is asked to or when the run's main process has ended. An end that comes during
+the start breaks the start off, as Ctrl-C does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.errors import StackyardError
+from stackyard.leases.owners import Owner, start_ticks
+from stackyard.running.shared import near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST: Final = 100  # bytes of a question
+LOOK: Final = 1.0  # seconds
+POKE: Final = 0.1  # seconds
+PATIENCE: Final = 10.0  # seconds in which a question has come
+
+
+class Keeper:
+    """
+    The keeper of one stack.
+
+    Args:
+        base: Path of its files, without their endings.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._asked: dict[str, Any] = json.loads(base.with_suffix(".json").read_text(encoding="utf-8"))
+        self._answer: dict[str, Any] = {"error": "the run has ended"}
+        self._ready, self._interrupted = threading.Event(), threading.Event()
+        self._over = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler may write to it, whatever the program does
+        self._failures = 0
+        self._orphaned = self._leaving = False
+        self._left: list[str] = []
+        self._ends: list[socket.socket] = []
+
+    def run(self) -> None:
+        """Keep the stack until the run is over."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._leave())
+        signal.signal(signal.SIGUSR2, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with self._bound() as door:
+            with contextlib.suppress(KeyboardInterrupt):  # the end came before the stack was ready
+                for work in (self._watch, lambda: self._open(door)):
+                    threading.Thread(target=work, daemon=True).start()
+                self._keep()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._interrupted.set()
+            with contextlib.suppress(StackyardError):
+                _release()
+            self._ready.set()
+            for line in self._ends:
+                _send(line, {"left": self._left})
+        if self._orphaned:
+            shutil.rmtree(self._base.parent, ignore_errors=True)
+
+    def _keep(self) -> None:
+        """Start the stack, wait for the end, and remove it."""
+        from stackyard.running.wanted import Wanted
+
+        asked = self._asked["wanted"]
+        wanted = Wanted(**{**asked, "files": tuple(asked["files"]), "profiles": tuple(asked["profiles"])})
+        try:
+            with wanted.run(print) as stack:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                self._interrupted.set()
+                state = str(stack.lease.directory.parent.parent)
+                self._offer({"lease": stack.lease.id, "state": state, "seconds": getattr(stack, "seconds", 0.0)})
+        except StackyardError as error:
+            if self._ready.is_set():
+                self._left = [str(error)]
+            else:
+                self._offer({"error": str(error)})
+
+    def _offer(self, answer: dict[str, Any]) -> None:
+        """Give *answer* to all who ask, until the end."""
+        self._answer = answer
+        self._ready.set()
+        while not select.select([self._over], [], [], LOOK)[0]:
+            pass  # a signal that another thread got is handled between two looks
+
+    def _leave(self) -> None:
+        os.eventfd_write(self._over, 1)
+        if not self._leaving and not self._ready.is_set():
+            self._leaving = True  # a second interrupt would break off the removal
+            threading.Thread(target=self._interrupt, daemon=True).start()
+
+    def _interrupt(self) -> None:
+        """Break off the start; a thread runs this."""
+        main = threading.main_thread().ident or 0
+        signal.pthread_kill(main, signal.SIGINT)
+        while not self._interrupted.wait(POKE):
+            # a system call that began between the signal and its handler goes on until another signal comes
+            signal.pthread_kill(main, signal.SIGUSR2)
+
+    def _watch(self) -> None:
+        """Leave when the main process ends; a thread runs this."""
+        pid = self._asked["pid"]
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            if start_ticks(pid) == self._asked["ticks"]:
+                select.select([handle], [], [])
+        self._orphaned = True
+        self._leave()
+
+    @contextlib.contextmanager
+    def _bound(self) -> Iterator[socket.socket]:
+        path = self._base.with_suffix(".sock")
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as door:
+            with near(self._base) as name:
+                door.bind(name)
+            door.listen(64)
+            try:
+                yield door
+            finally:
+                path.unlink(missing_ok=True)
+                door.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a question
+
+    def _open(self, door: socket.socket) -> None:
+        """Answer everybody; a thread runs this."""
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = door.accept()
+                threading.Thread(target=self._serve, args=(line,), daemon=True).start()
+
+    def _serve(self, line: socket.socket) -> None:
+        """Answer one question; a thread runs this."""
+        line.settimeout(PATIENCE)
+        try:
+            asked = line.recv(LONGEST).decode(errors="replace").strip()
+        except OSError:
+            asked = ""
+        if asked == "end":
+            self._ends.append(line)
+            self._leave()
+            return
+        if asked == "stack":
+            self._ready.wait()
+            _send(line, self._answer)
+        elif asked == "failure":
+            self._failures += 1
+            _send(line, {"first": self._failures == 1})
+        line.close()
+
+
+def _send(line: socket.socket, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        line.sendall(json.dumps(answer).encode())
+        line.close()
+
+
+def _release() -> None:
+    """Remove what this process still has a lease of: a start that was broken off at the last moment."""
+    from stackyard.cleanup import removal
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+
+    with Engine() as engine:
+        book = open_book(None, engine)
+        for lease in book.leases():
+            if lease.owner == Owner.current():
+                removal.remove_lease(book, engine, lease)
+
+
+if __name__ == "__main__":
+    Keeper(Path(sys.argv[1])).run()

@@ -1,0 +1,184 @@
+"""
+One stack for several processes of one run, such as the workers of pytest-xdist.
+
+A process of its own, the keeper, starts the stack and owns its lease. So a worker that is killed takes nothing from the
+others, and the stack is removed when the run's main process ends, in whatever way. The processes of a run meet in a
+folder that the main process names; the first one that wants a stack makes it. A keeper listens there on a Unix socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
+
+from stackyard._util import process
+from stackyard.errors import StackyardError
+from stackyard.leases.owners import start_ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stackyard.running.wanted import Wanted
+
+STARTED: Final = 30.0  # seconds until a new keeper listens
+POLL: Final = 0.02
+PREFIX: Final = "stackyard-run-"
+NOT_THERE: Final = (FileNotFoundError, ConnectionRefusedError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """
+    One run of several processes.
+
+    Attributes:
+        folder: Where they meet: ``stackyard-run-PID-`` and a random word, in the folder for temporary files.
+        pid: The main process; its stacks end with it.
+    """
+
+    folder: str
+    pid: int
+
+    def use(self) -> Path:
+        """Note that a process of the run wants a stack; return the folder, which only this user can read."""
+        folder = Path(self.folder)
+        if not folder.exists():
+            _forget_killed(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    @contextlib.contextmanager
+    def share(self, wanted: Wanted) -> Iterator[Any]:
+        """
+        Give the run's stack of this kind to a `with` block; the first process has it started, the others wait.
+
+        Raises:
+            StackyardError: If it cannot start.
+        """
+        from stackyard.docker import Engine
+        from stackyard.docker.in_use import open_book
+        from stackyard.running.stack import Stack
+        from stackyard.settings import Settings
+        from stackyard.stacks.copies import Copy
+        from stackyard.stacks.stack import Stack as PlatformStack
+
+        answer = self._stack(self.use() / wanted.key, wanted)
+        with Engine() as engine:
+            book = open_book(Settings.load({**os.environ, "STACKYARD_STATE_DIR": answer["state"]}), engine)
+            lease = book.find(answer["lease"])
+            if wanted.environment:
+                yield PlatformStack.of(lease, book, engine)
+            else:
+                yield Stack(Copy(lease, book, engine, seconds=answer["seconds"]))
+
+    def _stack(self, base: Path, wanted: Wanted) -> dict[str, Any]:
+        with FileLock(base.with_suffix(".lock")):
+            if not _listens(base):
+                self._start(base, wanted)
+        answer = ask(base, "stack")
+        if "error" in answer:
+            raise StackyardError(answer["error"])
+        return answer
+
+    def _start(self, base: Path, wanted: Wanted) -> None:
+        """
+        Start the keeper of a stack, and wait until it listens.
+
+        Raises:
+            StackyardError: If it does not.
+        """
+        asked = {"pid": self.pid, "ticks": start_ticks(self.pid) or 0, "wanted": asdict(wanted)}
+        base.with_suffix(".json").write_text(json.dumps(asked), encoding="utf-8")
+        log = base.with_suffix(".log")
+        with log.open("wb") as output:
+            words = [sys.executable, "-m", "stackyard.running.keeper", str(base)]
+            process.detach(words, output=output.fileno(), env=os.environ)
+        end = time.monotonic() + STARTED
+        while not _listens(base):
+            if time.monotonic() > end:
+                raise StackyardError(f"the process that keeps the stack of this run did not start: {_last_line(log)}")
+            time.sleep(POLL)
+
+    def is_first_failure(self, wanted: Wanted) -> bool:
+        """Say whether no other process has asked this about the same stack."""
+        return bool(ask(Path(self.folder) / wanted.key, "failure").get("first"))
+
+    def end(self) -> list[str]:
+        """
+        Have every stack of the run removed.
+
+        Returns:
+            What could not be removed.
+        """
+        left = []
+        for path in sorted(Path(self.folder).glob("*.sock")):
+            with contextlib.suppress(StackyardError):  # it has ended by itself, and its lease with it
+                left += ask(path.with_suffix(""), "end").get("left", [])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return left
+
+
+def _forget_killed(place: Path) -> None:
+    """Remove the folders of runs whose main process was killed."""
+    for folder in place.glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and start_ticks(int(pid)) is None and not any(folder.glob("*.sock")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def ask(base: Path, what: str) -> dict[str, Any]:
+    """
+    Ask a keeper: for its ``stack``, whether a ``failure`` is the first one, or for its ``end``.
+
+    Raises:
+        StackyardError: If it is not there, or ends before it answers.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as line, near(base) as path:
+            line.connect(path)
+            line.sendall(f"{what}\n".encode())
+            text = b"".join(iter(lambda: line.recv(65536), b""))
+    except OSError:
+        text = b""
+    if not text:
+        why = _last_line(base.with_suffix(".log"))
+        raise StackyardError(f"the process that keeps the stack of this run has ended: {why}")
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def _listens(base: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as line, near(base) as path:
+            line.connect(path)
+    except NOT_THERE:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def near(base: Path) -> Iterator[str]:
+    """Give a short name of the socket: the kernel takes no more than 107 bytes."""
+    folder = os.open(base.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{base.name}.sock"
+    finally:
+        os.close(folder)
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

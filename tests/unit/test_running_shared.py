@@ -1,0 +1,282 @@
+"""One stack for several processes: who starts it, who gets it, what ends it, and what is left then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stackyard.errors import LeftoversError, NotReadyError, StackyardError
+from stackyard.leases.owners import start_ticks
+from stackyard.running import keeper, shared
+from stackyard.running.keeper import Keeper
+from stackyard.running.shared import Run, ask
+from stackyard.running.wanted import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WANTED = Wanted(folder="/shop")
+STACK = SimpleNamespace(lease=SimpleNamespace(id="l1", directory=Path("/state/leases/l1")), seconds=1.5)
+ANSWER = {"lease": "l1", "state": "/state", "seconds": 1.5}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    # longer than a name of a Unix socket may be
+    folder = tmp_path / ("run-" + "x" * 120)
+    folder.mkdir()
+    return folder / WANTED.key
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let a stack be a word in a list."""
+    words: list[str] = []
+
+    @contextlib.contextmanager
+    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+        words.append("up")
+        try:
+            yield STACK
+        finally:
+            words.append("down")
+
+    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(keeper, "_release", lambda: words.append("released"))
+    return words
+
+
+def interrupt(number: signal.Signals) -> None:
+    # the kernel may give a signal for the process to a thread that Python does not wake from its sleep
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def keep(
+    base: Path, work: Callable[[], None] | None = None, *, pid: int | None = None, ticks: int | None = None
+) -> None:
+    """Run a keeper while *work* is done by a thread."""
+    alive = os.getpid() if pid is None else pid
+    since = start_ticks(alive) if ticks is None else ticks
+    asked = {"pid": alive, "ticks": since, "wanted": {"folder": "/shop", "files": [], "profiles": []}}
+    base.with_suffix(".json").write_text(json.dumps(asked))
+    failed: list[BaseException] = []
+
+    def busy() -> None:
+        try:
+            while work and not shared._listens(base):
+                time.sleep(0.01)
+            if work:
+                work()
+        except BaseException as error:  # noqa: BLE001 - the test gets it
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=busy)
+    kept = Keeper(base)
+    thread.start()
+    kept.run()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def test_all_who_ask_get_the_same_stack_and_the_end_removes_it(base: Path, log: list[str]) -> None:
+    def work() -> None:
+        assert [ask(base, "stack") for _ in range(3)] == [ANSWER] * 3
+        assert ask(base, "end") == {"left": []}
+
+    keep(base, work)
+
+    assert log == ["up", "down", "released"]
+    assert not base.with_suffix(".sock").exists()
+
+
+def test_only_the_first_failure_is_the_first(base: Path, log: list[str]) -> None:
+    del log  # in place
+
+    def work() -> None:
+        run = Run(folder=str(base.parent), pid=os.getpid())
+        assert [run.is_first_failure(WANTED) for _ in range(3)] == [True, False, False]
+        ask(base, "end")
+
+    keep(base, work)
+
+
+def test_a_start_that_fails_tells_all_who_ask_why(base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
+    del log  # in place
+
+    def run(_wanted: Wanted, _progress: object) -> Any:
+        raise NotReadyError("service db ended with exit code 3")
+
+    monkeypatch.setattr(Wanted, "run", run)
+
+    def work() -> None:
+        assert [ask(base, "stack") for _ in range(2)] == [{"error": "service db ended with exit code 3"}] * 2
+        assert ask(base, "end") == {"left": []}
+
+    keep(base, work)
+
+
+def test_what_cannot_be_removed_is_told_to_the_main_process(
+    base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    del log  # in place
+
+    @contextlib.contextmanager
+    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+        yield STACK
+        raise LeftoversError("1 left")
+
+    monkeypatch.setattr(Wanted, "run", run)
+    left: list[str] = []
+
+    def work() -> None:
+        ask(base, "stack")
+        left.extend(Run(folder=str(base.parent), pid=os.getpid()).end())
+
+    keep(base, work)
+
+    assert left == ["1 left"]
+    assert not base.parent.exists()
+
+
+@pytest.mark.parametrize("how", ["end", "SIGTERM", "SIGHUP"])
+def test_an_end_breaks_off_a_start(base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str], how: str) -> None:
+    starting = threading.Event()
+
+    @contextlib.contextmanager
+    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+        try:
+            starting.set()
+            for _ in range(600):  # a signal from outside may come just before the program begins to sleep
+                time.sleep(60 if how == "end" else 0.1)
+            yield STACK
+        finally:
+            log.append("undone")
+
+    monkeypatch.setattr(Wanted, "run", run)
+
+    def work() -> None:
+        starting.wait()
+        if how == "end":
+            assert ask(base, "end") == {"left": []}
+        else:
+            interrupt(signal.Signals[how])
+
+    keep(base, work)
+
+    assert log == ["undone", "released"]
+
+
+def test_ctrl_c_during_the_removal_changes_nothing(base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
+    @contextlib.contextmanager
+    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+        yield STACK
+        interrupt(signal.SIGINT)
+        log.append("down")
+
+    monkeypatch.setattr(Wanted, "run", run)
+
+    def work() -> None:
+        ask(base, "stack")
+        ask(base, "end")
+
+    keep(base, work)
+
+    assert log == ["down", "released"]
+
+
+def test_the_end_of_the_main_process_is_the_end_of_the_stack_and_of_the_run_s_folder(
+    base: Path, log: list[str]
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as main:  # noqa: S607 - any sleep
+
+        def work() -> None:
+            ask(base, "stack")
+            main.kill()
+            main.wait()
+
+        keep(base, work, pid=main.pid)
+
+    assert log == ["up", "down", "released"]
+    assert not base.parent.exists()
+
+
+def test_another_process_with_the_main_process_s_number_is_not_it(base: Path, log: list[str]) -> None:
+    keep(base, ticks=1)
+
+    assert log[-1] == "released"
+
+
+def test_a_keeper_that_is_gone_is_named_with_its_last_words(base: Path) -> None:
+    base.with_suffix(".log").write_text("Traceback\nMemoryError\n\n")
+
+    with pytest.raises(StackyardError, match=r"keeps the stack of this run has ended: MemoryError$"):
+        ask(base, "stack")
+    base.with_suffix(".log").unlink()
+    with pytest.raises(StackyardError, match=r"has ended: it said nothing$"):
+        ask(base, "stack")
+
+
+def test_a_keeper_that_does_not_start_is_named_with_its_last_words(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "STARTED", 0.0)
+
+    def detach(_words: object, *, output: int, env: object) -> None:
+        del env
+        os.write(output, b"no module named stackyard\n")
+
+    monkeypatch.setattr("stackyard._util.process.detach", detach)
+
+    with (
+        pytest.raises(StackyardError, match="this run did not start: no module named stackyard"),
+        Run(folder=str(base.parent), pid=os.getpid()).share(WANTED),
+    ):
+        pass
+
+
+def test_a_run_forgets_the_folders_of_runs_that_were_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:  # noqa: S607 - any true
+        gone.wait()
+    killed, kept, alive, other = (
+        tmp_path / name
+        for name in (
+            f"stackyard-run-{gone.pid}-a",
+            f"stackyard-run-{gone.pid}-b",
+            "stackyard-run-1-c",
+            "stackyard-run-x-d",
+        )
+    )
+    for folder in (killed, kept, alive, other):
+        folder.mkdir()
+    (kept / "1.sock").touch()  # its keeper is still at the removal
+
+    made = Run(folder=str(tmp_path / "stackyard-run-1-new"), pid=1).use()
+
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert [folder.exists() for folder in (killed, kept, alive, other)] == [False, True, True, True]
+
+
+def test_stacks_of_one_run_are_told_apart_by_what_they_are_made_of() -> None:
+    kinds = [WANTED, Wanted(folder="/shop", files=("a",)), Wanted(folder="/shop", profiles=("a",)), Wanted(folder="/x")]
+
+    assert len({wanted.key for wanted in kinds}) == len(kinds)
+    assert Wanted(folder="/shop", timeout=3.0, wait=5.0).key == WANTED.key
