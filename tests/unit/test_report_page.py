@@ -437,6 +437,18 @@ def test_the_first_screen_says_how_long_a_typed_command_takes(typed: float, note
     assert glance.tiles(measured(*typed_commands(typed)[:1])) == []
 
 
+def test_ratios_of_commands_stand_beside_their_times_and_are_not_drawn_again() -> None:
+    ratios = [
+        made.result("commands", f"ratio-{row}", 0.5, unit="x", subject=row, what="as a share of it")
+        for row in ("env-up", "up")
+    ]
+
+    (part,) = sections.sections(measured(*typed_commands(1.0), *ratios))
+
+    assert [group.title for group in part.groups] == ["start"]
+    assert len(part.details) == 4
+
+
 def typed_commands(seconds: float) -> list[Result]:
     return [
         made.result("commands", "env-up", seconds, subject="invoke env.up", what="start"),
@@ -448,7 +460,8 @@ def test_the_commands_of_stackyard_have_its_colour_and_the_others_do_not() -> No
     (part,) = sections.sections(measured(*typed_commands(1.0)))
 
     own, other = part.groups[0].lines
-    assert (own.own, other.own) == (True, False)
+    assert part.groups[0].columns == ("median", "beside docker compose up --wait")
+    assert (own.own, own.cells[1], other.own, other.cells[1]) == (True, "0.62x as long", False, "")
     assert "peer" in str(other.plot)
     assert "peer" not in str(own.plot)
 

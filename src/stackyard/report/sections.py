@@ -210,8 +210,9 @@ def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
         for unit in dict.fromkeys(row.unit for row in results if row.median):
             yield _lines("", kind, [row for row in results if row.unit == unit and row.median and row.at is None])
         return
-    for (what, _unit), rows in _by_quantity(row for row in results if row.at is None).items():
-        if len(rows) > 1:
+    for (what, unit), rows in _by_quantity(row for row in results if row.at is None).items():
+        # a ratio of two commands stands beside their times
+        if len(rows) > 1 and not (rows[0].suite == "commands" and unit == "x"):
             limited = rows[0].suite in LIMITED and all(row.target for row in rows)
             yield _lines(what, "share" if limited else "bars", rows)
     placed = [row for row in results if row.at is not None]
@@ -251,7 +252,7 @@ def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result
 
 def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
     peers = len({row.subject for row in rows}) > 1
-    base = next((row.median for row in rows if peers and row.subject == OWN), None)
+    base = next(filter(_is_base, rows), None) if peers else None
     bars = [_bar(row, kind, compared=peers and any(map(is_own, rows))) for row in rows]
     longest = figures.top(bars)
     ends = [row.target or longest if kind == "share" else longest for row in rows]
@@ -279,12 +280,18 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
     return figures.Bar(value=row.median or 0.0, low=row.low, high=row.high, limit=limit, tone=tone)
 
 
-def _columns(kind: Kind, rows: Sequence[Result], base: float | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _is_base(row: Result) -> bool:
+    """Tell whether others are set beside a figure: stackyard's, or that of what one types without it."""
+    return row.subject == OWN or (row.suite == "commands" and row.row in BY_HAND)
+
+
+def _columns(kind: Kind, rows: Sequence[Result], base: Result | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and the cells of each row of a figure."""
     judged: list[Column] = [("promised", promise), ("verdict", lambda row: row.verdict or "")]
     most = max(row.median or 0.0 for row in rows)  # its unit is everybody's
+    beside = f"beside {base.subject if base else OWN}"
     known: dict[Kind, list[Column]] = {
-        "bars": [("95 % interval", interval), (f"beside {OWN}", lambda row: _beside(row, base)), *judged],
+        "bars": [("95 % interval", interval), (beside, lambda row: _beside(row, base)), *judged],
         "share": [
             ("limit", lambda row: promise(row).removeprefix("at most ")),
             ("used", lambda row: f"{(row.median or 0.0) / (row.target or 1.0):.0%}"),
@@ -326,11 +333,12 @@ def _labels(rows: Sequence[Result]) -> list[str]:
     ]
 
 
-def _beside(row: Result, base: float | None) -> str:
-    """Say how a peer's figure stands to stackyard's own; nothing for that itself."""
-    if row.subject == OWN or base is None:
+def _beside(row: Result, base: Result | None) -> str:
+    """Say how a figure stands to the one that others are set beside; nothing for that itself."""
+    if base is None or row.subject == base.subject:
         return ""
-    return f"{ratio(row.median, base)} {BESIDE[row.unit]}" if row.unit in BESIDE else ratio(row.median, base)
+    times = ratio(row.median, base.median)
+    return f"{times} {BESIDE[row.unit]}" if row.unit in BESIDE else times
 
 
 def _spoken(row: Result) -> str:
