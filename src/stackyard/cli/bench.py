@@ -40,7 +40,7 @@ NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
         "parallel": Option(help="Stacks at once (default: 10; quick: 3; full: 50).", value="STACKS", short="p"),
         "rounds": Option(help="How often each start is measured (default: 10; quick: 3).", value="TIMES", short="r"),
         "quick": Option(help="Take about a minute.", short="q"),
-        "full": Option(help="Measure everything; takes some minutes.", short="f"),
+        "full": Option(help="Measure everything; takes some twenty minutes.", short="f"),
         "json": options.JSON,
     },
 )  # fmt: skip
