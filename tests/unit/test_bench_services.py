@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from fake_arena import FakeArena
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
@@ -334,18 +335,28 @@ def test_what_a_host_does_not_tell_is_none_with_a_reason(arena: FakeArena, monke
     assert "redis-memory" not in rows
 
 
-def test_a_load_that_fails_is_a_note_and_the_others_go_on(arena: FakeArena, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (NotReadyError("redis refused\nAUTH"), "redis refused AUTH"),
+        (OSError("no route"), "OSError: no route"),
+        (ConnectionClosedError(None, None), "ConnectionClosedError: no close frame received or sent"),
+    ],
+)
+def test_a_load_that_fails_is_a_note_and_the_others_go_on(
+    arena: FakeArena, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
     loaded(monkeypatch, arena)
     monkeypatch.setattr(services, "sight", lambda *_: usage(1))
 
     def refuse(*_: object) -> Any:
-        raise NotReadyError("redis refused\nAUTH")
+        raise error
 
     monkeypatch.setattr(loads, "store", refuse)
 
     found = services.measure(Plan(depth="quick"))
 
-    assert found.notes == ("the load on Redis failed: redis refused AUTH",)
+    assert found.notes == (f"the load on Redis failed: {told}",)
     assert found.find("services", "auth-logins") is not None
 
 

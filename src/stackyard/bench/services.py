@@ -208,8 +208,9 @@ def _load(stack: Stack, plan: Plan, taken: Samples, notes: list[str]) -> str:
         plan.say(f"services: {name}")
         try:
             part()
-        except (StackyardError, OSError) as error:
-            notes.append(f"the load on {name} failed: {' '.join(str(error).split())[:240]}")
+        except Exception as error:  # noqa: BLE001 - each client library raises what it likes
+            kind = "" if isinstance(error, StackyardError) else f"{type(error).__name__}: "
+            notes.append(f"the load on {name} failed: {kind}{' '.join(str(error).split())[:240]}")
     return tool
 
 
