@@ -81,9 +81,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--parallel", type=count(500), help="stacks at once (default: 10, quick: 3, full: 50)")
     depth = made.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_const", dest="depth", const="quick", help="about a minute")
-    depth.add_argument(
-        "--full", action="store_const", dest="depth", const="full", help="everything: twenty minutes"
-    )
+    depth.add_argument("--full", action="store_const", dest="depth", const="full", help="everything: twenty minutes")
     made.add_argument("--json", action="store_true", help="print JSON; progress goes to standard error")
     made.set_defaults(depth="default")
 
