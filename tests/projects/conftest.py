@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -17,49 +18,17 @@ from stackyard.stacks.acquire import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from stackyard.leases import LeaseBook
 
 BOX: Final = "stackyard-test/box"
-# Answers HTTP on every port that a project here publishes, and UDP beside it; a port that is taken is left out, because
-# two containers may share a network.
-SERVE: Final = """
-import contextlib, socketserver, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Web(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(b"box")
-    def log_message(self, *_): pass
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self): self.request[1].sendto(self.request[0], self.client_address)
-def serve(kind, port, handler):
-    with contextlib.suppress(OSError):
-        threading.Thread(target=kind(("0.0.0.0", port), handler).serve_forever, daemon=True).start()
-for port in (53, 80, 81, 82, 443, 514, 3000, 5432, *range(7000, 7004), 8000, 8080, 9229, 9230):
-    serve(ThreadingHTTPServer, port, Web)
-for port in (53, 514):
-    serve(socketserver.ThreadingUDPServer, port, Echo)
-while True:
-    time.sleep(60)
-"""
-DOCKERFILE: Final = """FROM {base}
-USER 0
-HEALTHCHECK NONE
-ENTRYPOINT []
-COPY serve.py /serve.py
-RUN printf '#!/bin/sh\\nexec python3 -u /serve.py\\n' >/bin/httpd && chmod 755 /bin/httpd
-CMD ["httpd"]
-"""
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("box")
+def box() -> str:
     base = prepare_images(Environment.load("alpine-test"), print)["STACKYARD_IMAGE_BACKEND"]
-    (folder / "serve.py").write_text(SERVE)
-    (folder / "Dockerfile").write_text(DOCKERFILE.format(base=base))
-    process.run(["docker", "build", "--quiet", "--tag", BOX, str(folder)], deadline=300)
+    folder = Path(__file__).with_name("box")
+    process.run(["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", BOX, str(folder)], deadline=300)
     return BOX
 
 

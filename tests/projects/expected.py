@@ -24,7 +24,7 @@ COPIES: Final[dict[str, tuple[int, set[str]]]] = {
     "database-folder": (0, {"volume"}),
     "relative-paths/my shop": (0, set()),
     "one-build-tag": (0, set()),
-    "one-shots": (0, {"health"}),
+    "one-shots": (0, set()),
     "env-files": (0, set()),
     "include": (1, {"port", "name"}),
     "profiles": (0, set()),
@@ -32,6 +32,9 @@ COPIES: Final[dict[str, tuple[int, set[str]]]] = {
     "secrets-and-configs": (0, set()),
     "joins-a-named-container": (1, {"port", "name"}),
     "the-engine-s-socket": (1, {"port"}),
+    "five-services": (3, {"port"}),
+    "slow-health-checks": (1, {"port"}),
+    "many-keys": (2, {"port", "restart"}),
 }
 # the caller's environment decides as it does with plain Compose, so these tests have one of their own
 BARE: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

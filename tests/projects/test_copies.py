@@ -13,7 +13,9 @@ import pytest
 from tests.projects.expected import BARE, COPIES
 
 from stackyard._util import process
+from stackyard.docker.compose import port_conflict
 from stackyard.docker.ownership import COPY_LABEL, HOST_LABEL
+from stackyard.errors import CommandError
 from stackyard.leases.host_ports import can_bind
 from stackyard.project import Project, published_ports
 from stackyard.stacks import copies
@@ -44,11 +46,21 @@ def the_user_s_own(project: Project, *, possible: bool) -> Iterator[bool]:
         return
     words = ["docker", "compose", "--project-name", f"plain-{os.urandom(4).hex()}"]
     try:
-        process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
-        yield True
+        yield _is_up(project, words)
     finally:
         down = [*words, "down", "--volumes", "--timeout", "0", "--rmi", "local"]
         process.run(down, deadline=60, env=project.environment, cwd=project.home)
+
+
+def _is_up(project: Project, words: list[str]) -> bool:
+    """Start the user's own; another program of this host may take one of its fixed ports after they were looked at."""
+    try:
+        process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
+    except CommandError as error:
+        if not port_conflict(error):
+            raise
+        return False
+    return True
 
 
 def answers(address: Address) -> bool:

@@ -14,7 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from pathlib import Path
 
-STATS = {"memory_stats": {"usage": 30 << 20, "limit": 96 << 20, "stats": {"inactive_file": 10 << 20, "anon": 8 << 20}}}
+STATS = {
+    "memory_stats": {"usage": 30 << 20, "limit": 96 << 20, "stats": {"inactive_file": 10 << 20, "anon": 8 << 20}},
+    "cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000}},
+}
 
 BEGAN = 1767225600  # 2026-01-01, when the first line of each log was written
 
@@ -37,6 +40,7 @@ class FakeEngine:
     host: str = "h1"
     requests: list[str] = field(default_factory=list)
     created: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    archives: dict[str, bytes] = field(default_factory=dict)
 
     def container(self, service: str, lease: str = "l1", **changes: Any) -> dict[str, Any]:
         identity = f"{service}-{lease}"
@@ -58,7 +62,7 @@ class FakeEngine:
         labels = {"stackyard.lease": lease, "stackyard.host": self.host}
         self.volumes[name] = {"Name": name, "Labels": labels}
 
-    def answer(  # noqa: C901, PLR0911 - a table of routes
+    def answer(  # noqa: C901, PLR0911, PLR0912 - a table of routes
         self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any] | None = None
     ) -> tuple[int, Any]:
         self.requests.append(f"{method} {path}")
@@ -76,6 +80,8 @@ class FakeEngine:
                 return (204, None) if identity in self.containers else _missing(identity)
             case "POST", [("containers" | "networks" | "volumes") as kind, "create"]:
                 return self._create(kind, query.get("name", [""])[0], body or {})
+            case "PUT", ["containers", identity, "archive"]:
+                return (200, None) if identity in self.containers else _missing(identity)
             case "GET", ["networks"]:
                 return 200, [n for n in self.networks.values() if _matches(n["Labels"], query)]
             case "GET", ["networks", identity]:
@@ -168,7 +174,10 @@ def serve(engine: FakeEngine, path: Path) -> _Server:
         def _handle(self) -> None:
             address = urlsplit(self.path)
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = json.loads(sent) if sent else None
+            packed = self.command == "PUT"
+            if packed:
+                engine.archives[address.path.split("/")[-2]] = sent
+            asked = json.loads(sent) if sent and not packed else None
             status, content = engine.answer(self.command, address.path, parse_qs(address.query), asked)
             body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
@@ -178,7 +187,7 @@ def serve(engine: FakeEngine, path: Path) -> _Server:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - names http.server looks for
+        do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - names http.server looks for
 
         def address_string(self) -> str:
             return "unix"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard._util import process
+from stackyard.cleanup import removal
 from stackyard.cli import console
 from stackyard.cli.schemas import CONSOLE
 from stackyard.errors import CommandError
@@ -167,6 +169,31 @@ def test_down_all_removes_the_copies_of_this_folder_and_no_others(
     assert typed("ps")[1] == "no copies are up\n"
     assert [row["checkout"] for row in typed.json("ps", "--all")] == [str(tmp_path / "other")]
     assert len(docker.engine.networks) == 1
+
+
+def test_down_all_removes_several_copies_at_once(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("up", "--name", "one")
+    typed("up", "--name", "two")
+    together = threading.Barrier(2, timeout=10)
+    plain = removal.remove_lease
+
+    def remove(*arguments: Any, **options: Any) -> Any:
+        together.wait()  # breaks if one is removed only after another
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(removal, "remove_lease", remove)
+
+    assert typed("down", "--all")[0] == 0
+    assert docker.things() == []
+
+
+def test_up_says_why_compose_made_a_copy(typed: Typed) -> None:
+    first = typed("up", "--name", "one")[1]
+
+    assert "made by compose: the whole start (STACKYARD_START) is left to Compose" in first
+    assert typed.json("up", "--name", "one")["by"] == "none: it stood already"
 
 
 def test_a_name_of_this_folder_wins_and_an_ambiguous_one_is_refused(
@@ -475,7 +502,7 @@ def test_a_start_follows_the_configuration_and_says_how_each_service_proved_usab
     (tmp_path / "shop/stackyard.toml").write_text('timeout = "7m"\n[services.web]\nready = {http = "/healthz"}')
     asked: dict[str, Any] = {}
 
-    async def ready(*_: Any, deadline: float, hints: Mapping[str, Hint]) -> readiness.StackReady:
+    async def ready(*_: Any, deadline: float, hints: Mapping[str, Hint], **__: Any) -> readiness.StackReady:
         asked.update(deadline=deadline, hints=hints)
         rule = choose("web", {}, None, hints["web"])
         web = readiness.ServiceReady(service="web", rule=rule, seconds=1.5, how="port 80 listens: HTTP 200")

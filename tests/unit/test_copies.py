@@ -16,6 +16,7 @@ from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.copies import Copy, Origin
+from stackyard.stacks.readiness import StackReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDock
     made = FakeDocker(fake_engine)
     monkeypatch.setattr("stackyard._util.process.run", made)
 
-    async def ready(*_: Any, **__: Any) -> None: ...
+    async def ready(*_: Any, **__: Any) -> StackReady:
+        return StackReady(services=(), seconds=0.0)
 
     monkeypatch.setattr(readiness, "wait", ready)
     monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
@@ -41,7 +43,9 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDock
 
 @pytest.fixture
 def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
-    made = open_book(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}), engine)
+    # what Compose is given is easier to look at than what the engine is; test_copy_start.py has the engine's way
+    settings = Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_START": "compose"})
+    made = open_book(settings, engine)
     fake_engine.host = made.host
     return made
 

@@ -181,6 +181,12 @@ def test_memory_leaves_out_the_cache_the_kernel_may_drop(fake_engine: FakeEngine
     assert engine.memory("redis-l1") == MemoryUse(used=20 << 20, anonymous=8 << 20, limit=96 << 20)
 
 
+def test_processor_time_is_told_in_seconds(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("redis")
+
+    assert engine.processor_seconds("redis-l1") == 1.5
+
+
 def test_memory_of_an_older_cgroup_reads_the_totals() -> None:
     stats = {"total_inactive_file": 1, "inactive_file": 9, "total_rss": 3, "total_shmem": 4}
 

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
-from pathlib import Path
+import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_compose import install_compose, model
 
 from stackyard.docker.compose import Compose
-from stackyard.docker.fast_start import render, templates, translate
-from stackyard.docker.fast_start.translation import nanoseconds
+from stackyard.docker.fast_start import FilePlan, Source, templates, translate
+from stackyard.docker.fast_start.building import packed
+from stackyard.docker.fast_start.keys import nanoseconds
+from stackyard.docker.fast_start.templates import render
 from stackyard.errors import EngineError, UnsupportedModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stackyard.docker.fast_start import Blueprint
 
 VARIABLES = {
@@ -28,14 +34,17 @@ VARIABLES = {
 }
 
 
+SOURCE = Source(files="/p/compose/c.yml", folder="/p/compose", env_files="/state/env", ordered=False)
+
+
 def made_of(**changes: Any) -> dict[str, Any]:
     """Return the request for the service auth."""
     (found,) = (plan for plan in blueprint_of(model(**changes)).containers if plan.service == "auth")
     return dict(found.config)
 
 
-def blueprint_of(rendered: dict[str, Any]) -> Blueprint:
-    return translate(rendered, file=Path("/p/compose/c.yml"), env_file=Path("/state/env"))
+def blueprint_of(rendered: dict[str, Any], **source: Any) -> Blueprint:
+    return translate(rendered, replace(SOURCE, **source))
 
 
 def test_networks_and_containers_carry_composes_labels_and_their_own() -> None:
@@ -74,7 +83,90 @@ def test_a_volume_is_made_only_when_a_service_mounts_it() -> None:
         ("tmpfs", ["/tmp:size=16m,mode=1777"], "Tmpfs", {"/tmp": "size=16m,mode=1777"}),
         ("ulimits", {"nofile": 4096}, "Ulimits", [{"Name": "nofile", "Soft": 4096, "Hard": 4096}]),
         ("ulimits", {"core": {"soft": 0, "hard": 1}}, "Ulimits", [{"Name": "core", "Soft": 0, "Hard": 1}]),
+        ("ulimits", {"core": {"hard": 1}}, "Ulimits", [{"Name": "core", "Soft": 0, "Hard": 1}]),
         ("logging", {"driver": "local"}, "LogConfig", {"Type": "local", "Config": {}}),
+        ("privileged", True, "Privileged", True),
+        ("ipc", "host", "IpcMode", "host"),
+        ("pid", "host", "PidMode", "host"),
+        ("sysctls", {"net.core.somaxconn": "1024"}, "Sysctls", {"net.core.somaxconn": "1024"}),
+        ("group_add", [10], "GroupAdd", ["10"]),
+        ("mem_swappiness", "10", "MemorySwappiness", 10),
+        ("security_opt", ["no-new-privileges:true"], "SecurityOpt", ["no-new-privileges:true"]),
+        ("deploy", {"resources": {"limits": {"cpus": 0.5, "memory": "1024", "pids": 20}}}, "Memory", 1024),
+        ("deploy", {"resources": {"limits": {"cpus": "0.5"}}}, "NanoCpus", 500_000_000),
+        ("deploy", {"resources": {"limits": {"pids": 20}}}, "PidsLimit", 20),
+        ("deploy", {"resources": {"reservations": {"cpus": 1, "memory": "5"}}}, "MemoryReservation", 5),
+        (
+            "deploy",
+            {"restart_policy": {"condition": "any", "max_attempts": 3}},
+            "RestartPolicy",
+            {"Name": "always", "MaximumRetryCount": 3},
+        ),
+        (
+            "devices",
+            ["/dev/a", "/dev/b:/dev/c:r"],
+            "Devices",
+            [
+                {"PathOnHost": "/dev/a", "PathInContainer": "/dev/a", "CgroupPermissions": "rwm"},
+                {"PathOnHost": "/dev/b", "PathInContainer": "/dev/c", "CgroupPermissions": "r"},
+            ],
+        ),
+        (
+            "devices",
+            [{"source": "/dev/a"}],
+            "Devices",
+            [{"PathOnHost": "/dev/a", "PathInContainer": "/dev/a", "CgroupPermissions": "rwm"}],
+        ),
+        ("network_mode", "host", "NetworkMode", "host"),
+        (
+            "volumes",
+            [
+                {
+                    "type": "bind",
+                    "source": "/none",
+                    "target": "/x",
+                    "read_only": True,
+                    "bind": {"create_host_path": True, "selinux": "z", "propagation": "rslave"},
+                },
+            ],
+            "Binds",
+            ["/none:/x:ro,z,rslave"],
+        ),
+        (
+            "volumes",
+            [{"type": "bind", "source": "/", "target": "/x", "bind": {"propagation": "rslave"}}],
+            "Mounts",
+            [{"Target": "/x", "Type": "bind", "Source": "/", "BindOptions": {"Propagation": "rslave"}}],
+        ),
+        (
+            "volumes",
+            [{"type": "tmpfs", "target": "/x", "tmpfs": {"size": "16", "mode": 511}}],
+            "Mounts",
+            [{"Target": "/x", "Type": "tmpfs", "TmpfsOptions": {"SizeBytes": 16, "Mode": 511}}],
+        ),
+        (
+            "volumes",
+            [{"type": "volume", "target": "/x", "consistency": "cached", "volume": {"nocopy": True}}],
+            "Mounts",
+            [
+                {
+                    "Target": "/x",
+                    "Type": "volume",
+                    "Consistency": "cached",
+                    "VolumeOptions": {"NoCopy": True, "Subpath": ""},
+                }
+            ],
+        ),
+        (
+            "links",
+            ["redis:cache"],
+            "Links",
+            [
+                f"@COMPOSE_PROJECT_NAME@-redis-1:{name}"
+                for name in ("cache", "redis-1", "@COMPOSE_PROJECT_NAME@-redis-1")
+            ],
+        ),
+        ("external_links", ["old", "other:new"], "Links", ["old:old", "other:new"]),
         (
             "ports",
             [{"mode": "ingress", "host_ip": "127.0.0.1", "target": 8000, "published": "9503", "protocol": "tcp"}],
@@ -105,6 +197,186 @@ def test_a_key_becomes_what_compose_makes_of_it(key: str, value: Any, host: str,
     assert made_of(**{key: value})["HostConfig"][host] == expected
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "name", "expected"),
+    [
+        ("tty", True, "Tty", True),
+        ("stdin_open", True, "OpenStdin", True),
+        ("domainname", "x.y", "Domainname", "x.y"),
+        ("entrypoint", [], "Entrypoint", []),
+        ("command", ["echo", "$$HOME"], "Cmd", ["echo", "$HOME"]),
+        ("environment", {"PRICE": "$$5", "BARE": None}, "Env", ["PRICE=$5", "BARE"]),
+        ("expose", ["3000", "4000-4001/udp"], "ExposedPorts", {"3000": {}, "4000-4001/udp": {}}),
+        ("healthcheck", {"disable": True}, "Healthcheck", {"Test": ["NONE"]}),
+    ],
+)
+def test_a_key_of_the_container_itself_becomes_what_compose_makes_of_it(
+    key: str, value: Any, name: str, expected: Any
+) -> None:
+    assert made_of(**{key: value})[name] == expected
+
+
+def test_the_restart_policy_of_deploy_wins() -> None:
+    made = made_of(deploy={"restart_policy": {"condition": "none"}}, restart="always")
+
+    assert made["HostConfig"]["RestartPolicy"]["Name"] == "no"
+
+
+def test_keys_that_change_no_container_are_passed_over() -> None:
+    ignored = {"attach": False, "develop": {"watch": []}, "x-own": 1, "scale": 1, "pull_policy": "missing", "gpus": []}
+
+    changed, plain = made_of(**ignored), made_of()
+
+    assert changed == plain
+
+
+def test_a_container_is_on_each_of_its_networks_the_first_by_priority_then_name() -> None:
+    other = {"name": "other", "ipam": {}}
+    rendered = model(mac_address="02:42:ac:11:00:99", networks={
+        "b": {"ipv4_address": "10.0.0.5", "ipv6_address": "fd00::5", "aliases": ["q"]}, "a": {"mac_address": "02:1"},
+        "platform": {"priority": 5},
+    })  # fmt: skip
+    rendered["networks"] |= {"a": {**other, "name": "net-a"}, "b": {**other, "name": "net-b"}}
+
+    body = blueprint_of(rendered).containers[2].config
+
+    platform = "@COMPOSE_PROJECT_NAME@_platform"
+    ends = body["NetworkingConfig"]["EndpointsConfig"]
+    assert (body["HostConfig"]["NetworkMode"], [*ends]) == (platform, [platform, "net-a", "net-b"])
+    assert (ends[platform]["MacAddress"], ends["net-a"]["MacAddress"]) == ("02:42:ac:11:00:99", "02:1")
+    assert ends["net-b"]["IPAMConfig"] == {"IPv4Address": "10.0.0.5", "IPv6Address": "fd00::5", "LinkLocalIPs": None}
+    assert ends["net-b"]["Aliases"] == ["@COMPOSE_PROJECT_NAME@-auth-1", "auth", "q"]
+
+
+def test_a_network_has_what_the_model_says_of_it() -> None:
+    rendered = model()
+    rendered["networks"]["platform"] |= {
+        "driver_opts": {"mtu": 1400}, "enable_ipv6": True, "attachable": True, "internal": True,
+        "ipam": {"driver": "own", "config": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "ip_range": "10.0.0.0/25",
+                                              "aux_addresses": {"h": "10.0.0.9"}}]},
+    }  # fmt: skip
+
+    (found,) = blueprint_of(rendered).networks
+
+    assert (found.options, found.ipv6, found.attachable, found.internal) == ({"mtu": "1400"}, True, True, True)
+    assert found.ipam_driver == "own"
+    assert found.pools == [{"iprange": "10.0.0.0/25", "gateway": "10.0.0.1", "aux_addresses": {"h": "10.0.0.9"}}]
+
+
+def test_networks_and_volumes_that_no_service_uses_are_not_made() -> None:
+    rendered = model()
+    rendered["networks"]["spare"] = {"name": "spare"}
+
+    assert [plan.name for plan in blueprint_of(rendered).networks] == ["@COMPOSE_PROJECT_NAME@_platform"]
+
+
+def test_what_is_external_is_used_and_not_made() -> None:
+    rendered = model(volumes=[{"type": "volume", "source": "data", "target": "/data"}])
+    rendered["networks"]["platform"] = {"name": "company", "external": True}
+    rendered["volumes"]["data"] = {"name": "ledger", "external": True}
+
+    made = blueprint_of(rendered)
+
+    assert (made.networks, made.volumes) == ([], [])
+    host = made.containers[2].config["HostConfig"]
+    assert (host["NetworkMode"], host["Mounts"][0]["Source"]) == ("company", "ledger")
+
+
+def test_each_container_of_a_service_has_a_number_and_a_port_of_its_own() -> None:
+    port = {"target": 80, "published": "9500-9502", "host_ip": "127.0.0.1"}
+
+    plans = [plan for plan in blueprint_of(model(scale=3, ports=[port])).containers if plan.service == "auth"]
+
+    assert [plan.name[-6:] for plan in plans] == ["auth-1", "auth-2", "auth-3"]
+    assert [plan.label for plan in plans] == ["auth", "auth-2", "auth-3"]
+    assert [plan.config["Labels"]["com.docker.compose.container-number"] for plan in plans] == ["1", "2", "3"]
+    bound = [plan.config["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"] for plan in plans]
+    assert bound == ["9500", "9501", "9502"]
+
+
+def test_a_service_without_a_container_is_not_made() -> None:
+    assert "auth" not in {plan.service for plan in blueprint_of(model(scale=0)).containers}
+
+
+def test_a_container_may_join_the_namespaces_of_another_service() -> None:
+    plan = blueprint_of(model(networks=None, network_mode="service:redis", pid="service:redis")).containers[2]
+
+    assert plan.joins == {"NetworkMode": "redis", "PidMode": "redis"}
+    assert "NetworkingConfig" not in plan.config
+
+
+def test_a_service_waits_as_depends_on_says() -> None:
+    waits = {
+        "redis": {"condition": "service_healthy", "restart": True, "required": True},
+        "postgres": {"condition": "service_completed_successfully"},
+        "absent": {"condition": "service_started", "required": False},
+    }
+
+    ordered = blueprint_of(model(depends_on=waits), ordered=True)
+    free = blueprint_of(model(depends_on=waits))
+
+    assert ordered.conditions == {
+        "auth": {"redis": "service_healthy", "postgres": "service_completed_successfully"}
+    }  # fmt: skip
+    label = "com.docker.compose.depends_on"
+    assert ordered.containers[2].config["Labels"][label].startswith("redis:service_healthy:true,postgres:service_com")
+    assert (free.conditions, free.containers[2].config["Labels"][label]) == ({}, "")
+
+
+def test_a_condition_on_a_service_that_has_no_container_is_compose_s_to_judge() -> None:
+    waits = {"absent": {"condition": "service_healthy", "required": True}}
+
+    with pytest.raises(UnsupportedModelError, match=r"services\.auth\.depends_on\.absent"):
+        blueprint_of(model(depends_on=waits), ordered=True)
+
+
+def test_labels_tell_what_compose_would_note() -> None:
+    made = blueprint_of(model(platform="linux/amd64"), version="2.26.1", images={"stackyard/any:1": "sha256:1"})
+
+    plan = made.containers[2]
+    labels = plan.config["Labels"]
+    assert (labels["com.docker.compose.version"], labels["com.docker.compose.image"]) == ("2.26.1", "sha256:1")
+    assert labels["com.docker.compose.project.environment_file"] == "/state/env"
+    assert made.networks[0].labels["com.docker.compose.version"] == "2.26.1"
+    assert plan.platform == "linux/amd64"
+    without = blueprint_of(model(), env_files="").containers[2].config["Labels"]
+    assert "com.docker.compose.project.environment_file" not in without
+
+
+def test_secrets_and_configs_that_are_no_files_are_copied_in() -> None:
+    rendered = model(
+        secrets=[{"source": "key"}, {"source": "word", "target": "/own/word"}],
+        configs=[{"source": "motd", "target": "etc/motd", "mode": 288}, {"source": "ini"}, {"source": "empty"}],
+    )
+    rendered["secrets"]["word"] = {"name": "w", "environment": "WORD"}
+    rendered["configs"] = {
+        "motd": {"content": "hi $$x"}, "ini": {"file": "/p/ini"}, "empty": {"content": ""}
+    }  # fmt: skip
+
+    plan = blueprint_of(rendered, variables={"WORD": "secret"}).containers[2]
+
+    assert plan.files == [
+        FilePlan(path="/own/word", content="secret", mode=0o444),
+        FilePlan(path="/etc/motd", content="hi $x", mode=0o440),
+    ]
+    assert [mount["Target"] for mount in plan.config["HostConfig"]["Mounts"]] == ["/ini", "/run/secrets/key"]
+    assert "secret" not in repr(plan.files)
+
+
+def test_a_container_that_nothing_can_be_copied_into_is_left_to_compose() -> None:
+    rendered = model(configs=[{"source": "motd"}], read_only=True) | {"configs": {"motd": {"content": "hi"}}}
+
+    with pytest.raises(UnsupportedModelError, match=r"services\.auth\.read_only"):
+        blueprint_of(rendered)
+
+
+def test_copied_files_are_packed_from_the_container_s_root() -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed([FilePlan(path="/etc/motd", content="hi", mode=0o440)]))) as archive:
+        (entry,) = archive.getmembers()
+        assert (entry.name, entry.mode, entry.uid) == ("etc/motd", 0o440, 0)
+        assert archive.extractfile(entry).read() == b"hi"  # type: ignore[union-attr]
+
+
 def test_names_of_hosts_are_given_as_the_engine_has_them() -> None:
     assert made_of(extra_hosts=["a=127.0.0.1", "b=::1"])["HostConfig"]["ExtraHosts"] == ["a:127.0.0.1", "b:::1"]
 
@@ -122,21 +394,28 @@ def test_health_checks_count_in_nanoseconds() -> None:
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"deploy": {"replicas": 2}}, "services.auth.deploy"),
-        ({"environment": {"HOME": None}}, "services.auth.environment.HOME"),
-        ({"networks": {"platform": None, "other": None}}, "services.auth.networks"),
-        ({"networks": None, "network_mode": "host"}, "services.auth.network_mode"),
-        ({"networks": None, "network_mode": "service:redis"}, "services.auth.network_mode"),
-        ({"links": ["redis"]}, "services.auth.links"),
-        ({"networks": {"platform": {"ipv4_address": "10.0.0.1"}}}, "services.auth.networks.platform.ipv4_address"),
-        ({"ports": [{"target": 80}]}, "services.auth.ports"),
+        ({"gpus": "all"}, "services.auth.gpus"),
+        ({"image": None, "provider": {"type": "model"}}, "services.auth.image"),
+        ({"env_file": [{"path": "x"}]}, "services.auth.env_file"),
+        ({"volumes_from": ["redis"]}, "services.auth.volumes_from"),
+        ({"blkio_config": {"weight": 300}}, "services.auth.blkio_config"),
+        (
+            {"deploy": {"resources": {"reservations": {"devices": [{}]}}}},
+            "services.auth.deploy.resources.reservations.devices",
+        ),
+        ({"networks": None}, "services.auth.networks"),
+        ({"networks": None, "network_mode": "service:none"}, "services.auth.network_mode"),
+        ({"networks": {"platform": {"gw_priority": 1}}}, "services.auth.networks.platform.gw_priority"),
         ({"ports": [{"target": 80, "published": "80-90"}]}, "services.auth.ports"),
-        ({"ports": [{"target": 80, "published": "80", "name": "web"}]}, "services.auth.ports.name"),
+        ({"ports": [{"target": 80, "published": "80", "new": "web"}]}, "services.auth.ports.new"),
         ({"pull_policy": "always"}, "services.auth.pull_policy"),
         ({"secrets": [{"source": "key", "uid": "7"}]}, "services.auth.secrets.uid"),
-        ({"volumes": [{"type": "bind", "source": "/", "target": "/x"}]}, "services.auth.volumes"),
+        ({"security_opt": ["seccomp=profile.json"]}, "services.auth.security_opt"),
+        ({"volumes": [{"type": "bind", "source": "/none", "target": "/x"}]}, "services.auth.volumes.bind"),
+        ({"volumes": [{"type": "volume", "source": "data", "target": "/x/"}]}, "services.auth.volumes"),
+        ({"volumes": [{"type": "npipe", "source": "data", "target": "/x"}]}, "services.auth.volumes"),
         ({"stop_grace_period": "soon"}, "duration"),
-        ({"healthcheck": {"disable": True}}, "services.auth.healthcheck.disable"),
+        ({"healthcheck": {"probe": True}}, "services.auth.healthcheck.probe"),
     ],
 )
 def test_what_is_not_fully_understood_is_named_and_left_to_compose(changes: dict[str, Any], place: str) -> None:
@@ -150,24 +429,22 @@ def test_what_is_not_fully_understood_is_named_and_left_to_compose(changes: dict
 @pytest.mark.parametrize(
     ("part", "change", "place"),
     [
-        ("networks", {"platform": {"name": "n", "external": True}}, "networks.platform.external"),
-        ("networks", {"platform": {"name": "n", "ipam": {"driver": "x"}}}, "networks.platform.ipam.driver"),
-        ("configs", {"c": {"content": "x"}}, "configs"),
-        ("secrets", {"key": {"environment": "KEY"}}, "secrets.key.environment"),
+        ("networks", {"platform": {"name": "n", "ipam": {"options": {"a": "b"}}}}, "networks.platform.ipam.options"),
+        ("volumes", {"data": {"name": "d", "driver_opts": {"o": "bind"}}}, "volumes.data.driver_opts.o"),
+        ("models", {"m": {"model": "x"}}, "models"),
+        ("secrets", {"key": {"driver": "x"}}, "secrets.key.driver"),
+        ("secrets", {"key": {"environment": "KEY"}}, "secrets.key"),
+        ("secrets", {"key": {"name": "k"}}, "secrets.key"),
     ],
 )
 def test_parts_beside_the_services_are_as_strict(part: str, change: dict[str, Any], place: str) -> None:
-    rendered = model(secrets=[{"source": "key"}]) | {part: change}
+    mounts = [{"type": "volume", "source": "data", "target": "/data"}]
+    rendered = model(secrets=[{"source": "key"}], volumes=mounts) | {part: change}
 
     with pytest.raises(UnsupportedModelError) as caught:
         blueprint_of(rendered)
 
     assert caught.value.place == place
-
-
-def test_a_secret_without_a_file_is_left_to_compose() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"services\.auth\.secrets"):
-        blueprint_of(model(secrets=[{"source": "key"}]) | {"secrets": {"key": {"name": "k"}}})
 
 
 @pytest.mark.parametrize("text", ["", "5", "5x", "s5"])

@@ -339,6 +339,16 @@ def test_a_copy_does_not_come_back_after_a_reboot(policy: str) -> None:
     assert planned(rendered(a={"restart": policy})).model["services"]["a"]["restart"] == "on-failure"
 
 
+@pytest.mark.parametrize(("policy", "kept"), [("any", "on-failure"), ("none", "none")])
+def test_neither_does_one_whose_deployment_says_so(policy: str, kept: str) -> None:
+    made = planned(rendered(a={"deploy": {"restart_policy": {"condition": policy}}}))
+
+    assert made.model["services"]["a"]["deploy"]["restart_policy"] == {"condition": kept}
+    assert [change.place for change in made.changes if change.kind == "restart"] == (
+        ["services.a.deploy.restart_policy"] if kept != policy else []
+    )
+
+
 def test_what_is_built_here_gets_its_own_tag_and_others_follow_it() -> None:
     model = rendered(
         migrate={"image": "app:local", "build": {"context": "."}},

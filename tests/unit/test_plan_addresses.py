@@ -148,15 +148,15 @@ def test_a_shared_network_is_not_leased() -> None:
 def test_a_service_without_a_health_check_of_its_own_is_left_alone(health: Model | None) -> None:
     model: Model = {"services": {"web": {"healthcheck": health}}}
 
-    assert check_soon(model) == []
+    check_soon(model)
+
     assert model["services"]["web"]["healthcheck"] == health
 
 
 def test_a_health_check_runs_soon() -> None:
     model: Model = {"services": {"web": {"healthcheck": {"test": ["CMD", "true"], "interval": "30s"}}}}
 
-    changes = check_soon(model)
+    check_soon(model)
 
     assert model["services"]["web"]["healthcheck"]["start_interval"] == "100ms"
     assert model["services"]["web"]["healthcheck"]["interval"] == "30s"
-    assert [change.place for change in changes] == ["services.web.healthcheck.start_interval"]

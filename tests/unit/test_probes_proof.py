@@ -116,9 +116,16 @@ class Container:
         self.published = {"8000/tcp": ("127.0.0.1", 18000)}
         self.address = "172.17.0.2"
         self.started_at = "2020-01-01T00:00:00.123456789Z"
+        self.used: list[Any] = [EngineError("not measured")]
 
     def read(self, *_: object) -> Any:
         return take(self.tables)
+
+    def seconds(self, _container: str) -> float:
+        used = take(self.used)
+        if isinstance(used, Exception):
+            raise used
+        return float(used)
 
     def place(self, *_: object) -> Place:
         status = take(self.states)
@@ -183,11 +190,11 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Container:  # noqa: C901 - two
 
 
 @pytest.fixture
-def prove(container: Container) -> Iterator[Callable[..., str]]:  # noqa: ARG001 - it stands for the engine
+def prove(container: Container) -> Iterator[Callable[..., str]]:
     threads = ThreadPoolExecutor(max_workers=4)
 
     def run(kind: Any, *, url: str = "unix:///x", **rule: Any) -> str:
-        engine: Any = SimpleNamespace(endpoint=Endpoint(url=url))
+        engine: Any = SimpleNamespace(endpoint=Endpoint(url=url), processor_seconds=container.seconds)
         made = Proof(engine, "abc", Rule(service="web", kind=kind, why="", **rule), threads)
         run.proof = made  # type: ignore[attr-defined]
         return asyncio.run(made.run())
@@ -422,6 +429,19 @@ def test_a_published_port_that_nothing_uses_is_given_up_after_a_while(
     how = prove("tcp", ports=(Port(1883), Port(8883)))
 
     assert how == "port 1883 listens; port 8883 does not listen after 0.01 s more"
+
+
+def test_a_published_port_that_nothing_uses_is_given_up_when_the_container_is_idle(
+    container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container.tables = [{Listener("tcp", 1883, loopback=False)}]
+    container.used = [1.0, 2000.0, EngineError("gone"), 2000.0, 4000.0, 4000.0]
+    monkeypatch.setattr(proof, "QUIET", 0.001)
+
+    how = prove("tcp", ports=(Port(1883), Port(8883)))
+
+    assert how == "port 1883 listens; port 8883 does not listen, and the container is idle"
+    assert container.used == [4000.0]
 
 
 def test_a_published_port_that_answers_badly_is_not_given_up(

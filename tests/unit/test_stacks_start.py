@@ -54,11 +54,11 @@ def test_the_engine_makes_a_fresh_stack_and_every_step_is_timed(
 def test_a_model_the_engine_cannot_make_is_left_to_compose(
     stack: Stack, tmp_path: Path, fake_engine: FakeEngine
 ) -> None:
-    calls = install_compose(tmp_path, model(deploy={"replicas": 2}))
+    calls = install_compose(tmp_path, model(gpus="all"))
 
     startup = stack.up()
 
-    assert startup.by == "compose: services.auth.deploy is left to Compose"
+    assert startup.by == "compose: services.auth.gpus is left to Compose"
     assert "at-once.yml" in calls.read_text()
     assert fake_engine.created == []
 

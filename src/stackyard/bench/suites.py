@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # suite: the module that measures it
 MODULES: Final = {
     "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "claims",
-    "commands": "commands", "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed",
+    "commands": "commands", "projects": "projects", "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed",
     "requirements": "requirements",
 }  # fmt: skip
 USUAL: Final[dict[Depth, tuple[str, ...]]] = {

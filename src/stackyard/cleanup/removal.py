@@ -161,6 +161,17 @@ def remove_lease(
         return remove_locked(book, engine, lease, keep_volumes=keep_volumes)
 
 
+def remove_leases(book: LeaseBook, engine: Engine, leases: Sequence[Lease], *, graceful: bool = False) -> list[Removal]:
+    """
+    Do what `remove_lease` does for each of *leases*, a few at a time; return what each removal did, in their order.
+
+    Raises:
+        EngineError: If the engine cannot list; the leases of what is left are kept then.
+        StackyardError: If another command does not come to its end.
+    """
+    return _at_once(lambda lease: remove_lease(book, engine, lease, graceful=graceful), leases)
+
+
 def stop(engine: Engine, containers: Sequence[Resource]) -> None:
     """Ask containers to end, first those that no other one needs; each gets its own grace period."""
     left = list(containers)

@@ -32,8 +32,8 @@ NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
     many=["names"],
     options={
         "names": Option(
-            help="What to measure: startup, cleanup, services, parallel, leases, commands, footprint, reset, pool, "
-            "requirements or all; several with spaces or commas between. The usual ones without it.",
+            help="What to measure: startup, cleanup, services, parallel, leases, commands, projects, footprint, reset, "
+            "pool, requirements or all; several with spaces or commas between. The usual ones without it.",
             value="SUITE", short="n",
         ),
         "environment": options.ENVIRONMENT.but(help="Environment whose stacks are started (default: test)."),

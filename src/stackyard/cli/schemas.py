@@ -318,6 +318,9 @@ CONSOLE: Final = {
             ), "How each service proved usable; null for a copy that was running already."),
             "type": ["array", "null"],
         },
+        by=_text("Who made the containers: engine; compose, and why; or none if they ran already."),
+        critical_path=_texts("The services that made the start as long as it was, each waiting for the one before."),
+        started=_map(_number("Until all its containers were started."), "Each service, if the engine made it."),
     ),
     "down": _object(leases=_list(_object(**COPY), "The copies."), removals=_list(REMOVAL, "One for each copy.")),
     "ps": {"anyOf": [

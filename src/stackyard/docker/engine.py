@@ -179,21 +179,31 @@ class Engine:
         with self._plain_errors(f"creating network {plan.name}", changes=True):
             from docker.types import IPAMConfig, IPAMPool
 
-            ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet) for subnet in plan.subnets])
+            more = plan.pools or [{}] * len(plan.subnets)
+            pools = [IPAMPool(subnet=subnet, **pool) for subnet, pool in zip(plan.subnets, more, strict=True)]
             self.api.create_network(
-                plan.name, driver=plan.driver, ipam=ipam, labels=dict(plan.labels), internal=plan.internal
-            )
+                plan.name, driver=plan.driver, options=dict(plan.options), labels=dict(plan.labels),
+                ipam=IPAMConfig(driver=plan.ipam_driver, pool_configs=pools), internal=plan.internal,
+                enable_ipv6=plan.ipv6, attachable=plan.attachable,
+            )  # fmt: skip
 
     def create_volume(self, plan: VolumePlan) -> None:
         """Make a named volume; one that is there stays as it is."""
         with self._plain_errors(f"creating volume {plan.name}", changes=True):
-            self.api.create_volume(plan.name, labels=dict(plan.labels))
+            self.api.create_volume(plan.name, plan.driver, dict(plan.options) or None, dict(plan.labels))
 
     def create_container(self, plan: ContainerPlan) -> str:
         """Make a container and return its id; it does not run yet."""
         with self._plain_errors(f"creating container {plan.name}", changes=True):
-            answer = self.api.create_container_from_config(plan.config, plan.name)  # type: ignore[no-untyped-call]
+            answer = self.api.create_container_from_config(  # type: ignore[no-untyped-call]
+                plan.config, plan.name, platform=plan.platform or None
+            )
             return Part(answer).text("Id")
+
+    def copy_into(self, container: str, archive: bytes) -> None:
+        """Unpack a tar *archive* at the root of a container, running or not."""
+        with self._plain_errors(f"copying files into container {container[:40]}", changes=True):
+            self.api.put_archive(container, "/", archive)
 
     def start(self, container: str) -> None:
         """Start a container by its id; one that runs already is left alone."""
@@ -249,6 +259,12 @@ class Engine:
         """Measure a container's memory now; None when it does not run."""
         with self._plain_errors(f"measuring container {container[:40]}"):
             return MemoryUse.from_stats(self.api.stats(container, stream=False, one_shot=True))
+
+    def processor_seconds(self, container: str) -> float:
+        """Return the processor time that a running container has used since its start."""
+        with self._plain_errors(f"measuring container {container[:40]}"):
+            usage = Part(self.api.stats(container, stream=False, one_shot=True)).get("cpu_stats").get("cpu_usage")
+            return usage.whole("total_usage") / 1e9
 
     def restart(self, container: str, *, grace: int = 3) -> None:
         """

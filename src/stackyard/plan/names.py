@@ -64,6 +64,9 @@ def _join_services(model: dict[str, Any], owners: Mapping[str, str], changes: li
                 continue
             if target in owners:
                 service[key] = f"service:{owners[target]}"
+                # as Compose does where the file itself says service:NAME
+                implied = {"condition": "service_started", "restart": True, "required": True}
+                service["depends_on"] = {owners[target]: implied, **(service.get("depends_on") or {})}
                 changes.append(Change(
                     kind="name", place=place, before=value, after=service[key], why="the container has no fixed name",
                 ))  # fmt: skip

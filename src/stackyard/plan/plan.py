@@ -97,13 +97,12 @@ def plan(
     stored, mounted = volumes.isolate(own, place.project, decided.share.volumes, usual, **looks)
     restarted = services.restart_only_after_failures(own)
     services.always_enabled(own)
-    checked = services.check_soon(own)
     tagged = services.tag_builds(own, place.tags)
     replaced = references.Replacements(ports=_moved_ports(usual, own), subnets=moved)
     followed, asked = references.follow(own, replaced, decided.rewrite)
     return Plan(
         model=own,
-        changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *checked, *followed),
+        changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *followed),
         concerns=(*services.concerns(own, decided.share.services), *mounted, *asked, *joined, *meeting),
     )
 

@@ -9,7 +9,7 @@ from stackyard.plan.records import Change, Concern
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ENDLESS: Final = frozenset(["always", "unless-stopped"])  # containers that the engine starts again after a reboot
+ENDLESS: Final = frozenset(["always", "any", "unless-stopped"])  # started again after a reboot
 FOLLOWER: Final = "on-failure"
 SOON: Final = "100ms"
 START_PERIOD: Final = "10m0s"  # longer than any start; it ends with the first check that passes
@@ -19,41 +19,43 @@ def restart_only_after_failures(model: dict[str, Any]) -> list[Change]:
     """Let no container come back after a reboot: its copy would have no owner then."""
     changes = []
     for name, service in model["services"].items():
-        before = service.get("restart")
-        if before in ENDLESS:
-            service["restart"] = FOLLOWER
-            changes.append(Change(
-                kind="restart", place=f"services.{name}.restart", before=before, after=FOLLOWER,
-                why="a copy does not come back after a reboot",
-            ))  # fmt: skip
+        policy = (service.get("deploy") or {}).get("restart_policy") or {}
+        for holder, key, place in ((service, "restart", "restart"), (policy, "condition", "deploy.restart_policy")):
+            before = holder.get(key)
+            if before in ENDLESS:
+                holder[key] = FOLLOWER
+                changes.append(Change(
+                    kind="restart", place=f"services.{name}.{place}", before=before, after=FOLLOWER,
+                    why="a copy does not come back after a reboot",
+                ))  # fmt: skip
     return changes
 
 
-def check_soon(model: dict[str, Any]) -> list[Change]:
+def check_soon(model: dict[str, Any]) -> None:
     """
     Let the engine run the health checks of the file every tenth of a second until they first pass.
 
-    A condition then costs milliseconds instead of an interval. A failure before that does not count, so a slow service
-    is not given up on; the start has its own deadline.
+    Only a start by Compose needs this: a condition then costs milliseconds instead of an interval. A failure before
+    that does not count, so a slow service is not given up on; the start has its own deadline.
     """
-    changes = []
-    for name, service in model["services"].items():
+    for service in model["services"].values():
         health = service.get("healthcheck") or {}
-        if not health.get("test") or health.get("disable") or health["test"] == ["NONE"]:
-            continue
-        before = str(health.get("start_interval") or "none")
-        health |= {"start_interval": SOON, "start_period": START_PERIOD}
-        changes.append(Change(
-            kind="health", place=f"services.{name}.healthcheck.start_interval", before=before, after=SOON,
-            why="the start waits for it",
-        ))  # fmt: skip
-    return changes
+        if health.get("test") and not health.get("disable") and health["test"] != ["NONE"]:
+            health |= {"start_interval": SOON, "start_period": START_PERIOD}
 
 
 def always_enabled(model: dict[str, Any]) -> None:
-    """Forget profiles: the model has only what the chosen ones enable, and their words must not be needed again."""
+    """
+    Forget profiles: the model has only what the chosen ones enable, and their words must not be needed again.
+
+    Compose passes over a dependency that is not required and not enabled, but refuses a model which names it.
+    """
     for service in model["services"].values():
         service.pop("profiles", None)
+        waits = service.get("depends_on") or {}
+        for name in waits.keys() - model["services"].keys():
+            if not waits[name].get("required", True):
+                del waits[name]
 
 
 def tag_builds(model: dict[str, Any], tags: Mapping[str, str]) -> list[Change]:

@@ -41,6 +41,8 @@ KNOCK: Final = 0.5  # seconds for one of these
 FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first pause, the longest, and how pauses grow
 LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
 PATIENCE: Final = 10.0  # seconds for ports that need not be there: see `_ports`
+QUIET: Final = 1.0  # seconds over which a container's processor time is measured
+IDLE: Final = 0.05  # part of one processor that a container which has nothing more to start stays below
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
 OTHER_PATIENCE: Final = 1.0  # seconds for one elsewhere
 HAS_NO_PROGRAM: Final = frozenset({126, 127})
@@ -89,6 +91,7 @@ class Proof:
         self._next_tables = 0.0
         self._blind = False  # whether the tables cannot be read at all
         self._asked: dict[Port, float] = {}
+        self._measured: tuple[float, float] | None = None  # a moment, and the processor seconds used until then
 
     async def run(self) -> str:
         """Ask until the container has proved itself, however long that takes; return how, for a person."""
@@ -207,8 +210,9 @@ class Proof:
         """
         Ask the rule's ports until enough of them have proved themselves.
 
-        Where each port is wanted, one that does not listen is given up `PATIENCE` seconds after the first has proved
-        itself: files publish ports that nothing uses. Where none is insisted on, running that long is enough.
+        Where each port is wanted, one that does not listen is given up once another has proved itself and the
+        container has been idle for `QUIET` seconds, or after `PATIENCE` seconds: files publish ports that nothing uses.
+        Where none is insisted on, running for `PATIENCE` seconds is enough.
         """
         began, first = time.monotonic(), None
         while True:
@@ -220,12 +224,29 @@ class Proof:
             first = now if good and first is None else first
             if good and not (missing and self.rule.strict):
                 return "; ".join(good)
-            if now - (first or began) >= PATIENCE and not any(answer.listens for answer in missing):
-                if good:
-                    return "; ".join([*good, f"{self.last} after {PATIENCE:g} s more"])
-                if not self.rule.strict:
-                    return f"has run for {PATIENCE:g} s; {self.last}"
+            if not any(answer.listens for answer in missing):
+                if good and await self._is_idle(now):
+                    return "; ".join([*good, f"{self.last}, and the container is idle"])
+                if now - (first or began) >= PATIENCE:
+                    if good:
+                        return "; ".join([*good, f"{self.last} after {PATIENCE:g} s more"])
+                    if not self.rule.strict:
+                        return f"has run for {PATIENCE:g} s; {self.last}"
             await asyncio.sleep(self._look)
+
+    async def _is_idle(self, now: float) -> bool:
+        """Say whether the container has used next to no processor time for a while."""
+        since, before = self._measured or (now, 0.0)
+        if self._measured and now - since < QUIET:
+            return False
+        try:
+            used = await self._call(lambda: self.engine.processor_seconds(self.container))
+        except EngineError:
+            self._measured = None
+            return False
+        idle = self._measured is not None and used - before < IDLE * (now - since)
+        self._measured = (now, used)
+        return idle
 
     async def _asked_all(self) -> list[Answer]:
         try:

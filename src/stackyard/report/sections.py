@@ -28,6 +28,7 @@ SUITES: Final = {
     "parallel": ("Many stacks at once", "Stacks that are started together on this one machine."),
     "commands": ("Whole commands", "What a person types, from Enter to the prompt: Python's own start is part of it."),
     "services": ("Services", "Each service by itself: how soon it is ready, what it uses, how fast it answers."),
+    "projects": ("Other people's projects", "Whole commands that start and remove Compose projects of any kind."),
     "footprint": ("Memory of a stack", "The memory that the machine gives for one more stack."),
     "pool": ("Warm pool", "A run takes a stack that is ready instead of starting one."),
     "reset": ("Reset", "A used stack gets its first state back, without a restart."),

@@ -2,7 +2,7 @@
 A copy of a Compose project: the project's containers, networks and volumes once more, under a lease.
 
 The way of one copy: Compose renders the project's model; the images are built; the lease book grants ports, subnets and
-a project name; `plan` isolates the model for them; Compose starts that model; the copy is ready when each service is. A
+a project name; `plan` isolates the model for them; `copy_start` starts it; the copy is ready when each service is. A
 start that fails says why and removes what it made. A removal needs only the lease: everything carries its labels.
 """
 
@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stackyard._util import files, process
+from stackyard._util import files
 from stackyard._util.loops import outside_any_loop
 from stackyard.cleanup import removal
 from stackyard.docker.compose import port_conflict
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import COPY_LABEL, Holdings
-from stackyard.docker.records import PROJECT_LABEL
-from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.needs import LONGEST_SLUG, Needs, port_names
 from stackyard.leases.stack_lock import alone
 from stackyard.plan import Address, Place, addresses, plan
@@ -33,7 +32,8 @@ from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.volumes import missing_files
 from stackyard.probes.spoken import spoken
-from stackyard.stacks import builds, diagnostics, project_images, readiness, shared
+from stackyard.stacks import builds, diagnostics, project_images, shared
+from stackyard.stacks.copy_start import CopyStart, CopyStartup
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Engine
+    from stackyard.errors import EngineError
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
     from stackyard.project import Project
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 MODEL: Final = "model.json"  # in the lease's directory
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
-LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
 REMOVED: Final = "everything that the start made was removed"
 TRIES: Final = 3  # places that are tried while other programs take their ports
 REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
@@ -97,16 +97,24 @@ class Copy:
         engine: The engine it lives on.
 
     Attributes:
-        seconds: How long its start took; 0 for a copy that stood before.
-        ready: How each service proved usable; None for a copy that stood before.
+        startup: How its start went.
     """
 
-    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, seconds: float = 0.0) -> None:
+    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine) -> None:
         self.lease = lease
         self.book = book
         self.engine = engine
-        self.seconds = seconds
-        self.ready: StackReady | None = None
+        self.startup = CopyStartup(seconds=0.0, by="none: it stood already")
+
+    @property
+    def seconds(self) -> float:
+        """How long its start took; 0 for a copy that stood before."""
+        return self.startup.seconds
+
+    @property
+    def ready(self) -> StackReady | None:
+        """How each service proved usable; None for a copy that stood before."""
+        return self.startup.ready
 
     @functools.cached_property
     def model(self) -> dict[str, Any]:
@@ -253,10 +261,10 @@ class _Starting:
                         progress(CHANGED)
                     return self.copy
             try:
-                self.copy.seconds = self._up(deadline)
+                self.copy.startup = self._up(deadline)
                 if self.until_ready:
                     self.copy.keep_addresses()
-            except CommandError as error:
+            except (CommandError, RefusedError) as error:
                 stolen = port_conflict(error)
                 why = str(error) if stolen else self._explained(_last_line(error))
                 self._undo(rest=stolen)
@@ -278,30 +286,16 @@ class _Starting:
                 "choose another name"
             )
 
-    def _up(self, deadline: float) -> float:
-        """Plan, start and wait; return the seconds that it took."""
+    def _up(self, deadline: float) -> CopyStartup:
+        """Plan, start and wait."""
         began = time.monotonic()
         planned = self._plan()
         _refuse(planned)
         shared.check(self.copy.engine, planned.model)
-        path = self.copy.lease.directory / MODEL
-        model = self._labelled(planned.model)
-        files.write(path, json.dumps(model).encode())
-        words = [
-            "docker", "compose", "--project-name", self.copy.lease.project, "--project-directory",
-            str(self.project.home), "--file", str(path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
-        ]  # fmt: skip
-        process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
-        if self.until_ready:
-            self._ready(model, deadline - (time.monotonic() - began))
-        return time.monotonic() - began
-
-    def _ready(self, model: Mapping[str, Any], deadline: float) -> None:
-        """Wait until every service is ready, one-shots included."""
-        labels = [f"{PROJECT_LABEL}={self.copy.lease.project}"]
-        self.copy.ready = asyncio.run(readiness.wait(
-            self.copy.engine, labels, model, deadline=max(deadline, LEAST), hints=self.project.configuration.ready,
-        ))  # fmt: skip
+        lease, settings = self.copy.lease, self.copy.book.settings
+        model, path = self._labelled(planned.model), lease.directory / MODEL
+        starting = CopyStart(self.project, lease, self.copy.engine, settings, model, path, began=began)
+        return starting.run(deadline, until_ready=self.until_ready)
 
     def _plan(self) -> Plan:
         lease = self.copy.lease
@@ -386,7 +380,9 @@ def _trouble(state: ContainerState) -> str:
     return f"service {state.service} cannot start" if state.status == "created" and state.error else ""
 
 
-def _last_line(error: CommandError) -> str:
+def _last_line(error: EngineError) -> str:
+    if not isinstance(error, CommandError):
+        return str(error)
     if error.returncode is None:
         return "it was not up when its time was over"
     return error.lines[-1] if error.lines else str(error)

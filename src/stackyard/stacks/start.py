@@ -167,7 +167,8 @@ class Start:
 
     async def _blueprint(self, limit: float) -> Blueprint | None:
         """Return what the engine has to make; if Compose has to do it, note the reason and return None."""
-        from stackyard.docker.fast_start import render, translate
+        from stackyard.docker.fast_start import Source, translate
+        from stackyard.docker.fast_start.templates import render
 
         if self.settings.start == "compose":
             self._by = "compose: STACKYARD_START says so"
@@ -177,7 +178,11 @@ class Start:
                 self.compose, self.lease.variables(), self.settings.state_dir / "models", deadline=limit
             )  # fmt: skip
             self._steps["render"] = (0.0, time.monotonic() - self._began)
-            return translate(model, file=self.compose.file, env_file=self.compose.env_file)
+            file = self.compose.file
+            source = Source(
+                files=str(file), folder=str(file.parent), env_files=str(self.compose.env_file), ordered=False
+            )
+            return translate(model, source)
         except UnsupportedModelError as error:
             self._by = f"compose: {error}"
         return None

@@ -1,0 +1,172 @@
+"""
+Suite projects: anybody's Compose projects, started and removed by whole commands, beside plain Compose.
+
+The projects are folders of this repository's tests. Each round starts and removes each project once by `stackyard up`
+and `stackyard down`, and once by `docker compose up --detach --wait` and `docker compose down --volumes`, in an order
+that changes with each round. The first round warms up and does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard._util import process
+from stackyard._util.tables import format_seconds
+from stackyard.bench.records import Findings, Result
+from stackyard.errors import LeftoversError, StackyardError
+from stackyard.project.environments import Environment, project_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stackyard.bench.options import Depth, Plan
+
+    Round = dict[str, float]  # seconds by row
+
+ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 7, "full": 15}
+PATIENCE: Final = 180.0  # seconds that one command may take
+STAY: Final = "10m"  # how long a copy may outlive a benchmark that was killed
+FOLDER: Final = "tests/projects"
+BOX: Final = "stackyard-bench/box"  # the one image of the projects
+LONGEST: Final = 240  # characters of a failure in a result
+# project: the share of plain Compose's time that its removal may take; less where its processes ignore SIGTERM
+PROJECTS: Final = {"five-services": 0.05, "slow-health-checks": 0.6, "literal-container-name": 0.05, "replicas": 0.05}
+START: Final = 0.33  # the share that a start may take
+WHAT: Final = {"up": "start, the whole command", "down": "removal, the whole command"}
+SUBJECTS: Final = {
+    "": {"up": "stackyard up", "down": "stackyard down"},
+    "compose-": {"up": "docker compose up -d --wait", "down": "docker compose down -v"},
+}  # fmt: skip
+
+
+def measure(plan: Plan) -> Findings:
+    """
+    Time both ways for each project.
+
+    Raises:
+        StackyardError: If there is no engine or no image; a command that fails is counted as failed.
+    """
+    _build_box(plan)
+    rounds = plan.rounds or ROUNDS[plan.depth]
+    taken: dict[str, list[float | StackyardError]] = defaultdict(list)
+    paths: dict[str, Counter[str]] = defaultdict(Counter)
+    for number in range(rounds + 1):
+        for name in PROJECTS:
+            ways = (_by_stackyard, _by_compose) if number % 2 else (_by_compose, _by_stackyard)
+            for way in ways:
+                for row, outcome in _attempt(way, name, paths[name]).items():
+                    plan.say(f"round {number} of {rounds}: {row} of {name}: {_told(outcome)}")
+                    if number:
+                        taken[f"{name}-{row}"].append(outcome)
+    results = [_result(name, prefix, what, taken[f"{name}-{prefix}{what}"], plan)
+               for name in PROJECTS for what in WHAT for prefix in SUBJECTS]  # fmt: skip
+    notes = tuple(f"{name}: {_path(found)}" for name, found in paths.items())
+    return Findings(results=(*results, *_ratios(results, plan)), notes=notes)
+
+
+def _build_box(plan: Plan) -> None:
+    from stackyard.stacks.acquire import prepare_images
+
+    base = prepare_images(Environment.load("alpine-test"), plan.say)["STACKYARD_IMAGE_BACKEND"]
+    words = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", BOX]
+    process.run([*words, str(project_root() / FOLDER / "box")], deadline=PATIENCE)
+
+
+def _attempt(
+    way: Callable[[Path, Counter[str]], Round], name: str, path: Counter[str]
+) -> dict[str, float | StackyardError]:
+    prefix = "" if way is _by_stackyard else "compose-"
+    try:
+        with _copied(name) as folder:
+            return {f"{prefix}{row}": seconds for row, seconds in way(folder, path).items()}
+    except StackyardError as error:
+        return {f"{prefix}{row}": error for row in WHAT}
+
+
+@contextmanager
+def _copied(name: str) -> Iterator[Path]:
+    """Yield a copy of a project's folder that names the image which is here."""
+    with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as made:
+        folder = Path(made, name)
+        shutil.copytree(project_root() / FOLDER / name, folder)
+        for file in folder.glob("*.yaml"):
+            file.write_text(file.read_text().replace("image: box", f"image: {BOX}"))
+        yield folder
+
+
+def _by_stackyard(folder: Path, path: Counter[str]) -> Round:
+    name, program = f"bench-{secrets.token_hex(4)}", [sys.executable, "-m", "stackyard"]
+    up = [*program, "up", "--name", name, "--ttl", STAY, "--json"]
+    started, removed = _both(up, [*program, "down", "--name", name], folder)
+    path[_shown(json.loads(started.stdout))] += 1
+    return {"up": started.seconds, "down": removed.seconds}
+
+
+def _shown(startup: dict[str, Any]) -> str:
+    """Say which way was used, and what held the start up: each service of its critical path and when it was ready."""
+    ready = {one["service"]: one["seconds"] for one in startup["ready"]}
+    steps = [f"{service} {ready[service]:.1f} s" for service in startup["critical_path"]]
+    own = {service: ready[service] - startup["started"].get(service, 0.0) for service in startup["critical_path"]}
+    held = max(own, key=lambda service: own[service]) if own else "nothing"
+    return f"by {startup['by']}; {' -> '.join(steps)}; {held} held it up"
+
+
+def _path(found: Counter[str]) -> str:
+    """Return what the last round showed, and whether the other rounds were alike."""
+    return next(reversed(found), "no start succeeded")
+
+
+def _by_compose(folder: Path, _path: Counter[str]) -> Round:
+    project = f"bench-{secrets.token_hex(4)}"
+    compose = ["docker", "compose", "--project-name", project]
+    started, removed = _both([*compose, "up", "--detach", "--wait"], [*compose, "down", "--volumes"], folder)
+    listed = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
+    if left := process.run(listed, deadline=PATIENCE).stdout.split():
+        raise LeftoversError(f"docker compose down left {len(left)} containers")
+    return {"up": started.seconds, "down": removed.seconds}
+
+
+def _both(up: Sequence[str], down: Sequence[str], folder: Path) -> tuple[process.Completed, process.Completed]:
+    """Run the command that starts and the one that removes; the latter runs also after an interrupt."""
+    with ExitStack() as undo:
+        undo.callback(process.run, down, deadline=PATIENCE, cwd=folder, check=False)
+        started = process.run(up, deadline=PATIENCE, cwd=folder)
+        removed = process.run(down, deadline=PATIENCE, cwd=folder)
+        undo.pop_all()
+    return started, removed
+
+
+def _told(outcome: float | StackyardError) -> str:
+    return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
+
+
+def _result(name: str, prefix: str, what: str, outcomes: Sequence[float | StackyardError], plan: Plan) -> Result:
+    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    good = [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    return Result.of(
+        good, suite="projects", row=f"{name}-{prefix}{what}", subject=f"{SUBJECTS[prefix][what]}, {name}",
+        what=WHAT[what], unit="s", failed=len(bad), reason=bad[0][:LONGEST] if bad else "",
+        command=plan.command("projects"),
+    )  # fmt: skip
+
+
+def _ratios(results: Sequence[Result], plan: Plan) -> Iterator[Result]:
+    """Hold each command beside plain Compose's of the same round; above 1 stackyard is slower."""
+    found = {result.row: result for result in results}
+    for name, removal in PROJECTS.items():
+        for what, target in (("up", START), ("down", removal)):
+            mine, theirs = found[f"{name}-{what}"], found[f"{name}-compose-{what}"]
+            if mine.n == theirs.n and mine.n:
+                shares = [one / two for one, two in zip(mine.samples, theirs.samples, strict=True)]
+                yield Result.of(
+                    shares, suite="projects", row=f"ratio-{name}-{what}", subject=mine.subject, target=target,
+                    what=f"as a share of {SUBJECTS['compose-'][what]}", unit="x", command=plan.command("projects"),
+                )  # fmt: skip

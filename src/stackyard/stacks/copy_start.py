@@ -1,0 +1,248 @@
+"""
+The start of a copy's containers, from the model of its plan.
+
+The engine is asked directly: everything is created at once, and each service starts as soon as its conditions in
+`depends_on` hold, which stackyard finds out by its own checks and not by the engine's intervals. A model that is not
+fully understood goes to `docker compose up`; `CopyStartup.by` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from stackyard._util import files, process
+from stackyard._util.task_group import task_group
+from stackyard.docker import inspection
+from stackyard.docker.endpoint import client_settings
+from stackyard.docker.fast_start import Source, build, plugin, translate
+from stackyard.docker.fast_start.records import COMPLETED, STARTED
+from stackyard.docker.records import PROJECT_LABEL
+from stackyard.docker.unanswered import Asking
+from stackyard.errors import RefusedError, UnsupportedModelError
+from stackyard.plan.services import check_soon
+from stackyard.probes.rules import conditions
+from stackyard.stacks import readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.docker.fast_start import Blueprint
+    from stackyard.leases import Lease
+    from stackyard.project import Project
+    from stackyard.settings import Settings
+    from stackyard.stacks.readiness import ServiceReady, StackReady
+
+LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
+PLATFORM: Final = "DOCKER_DEFAULT_PLATFORM"
+ENGINE: Final = "engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyStartup:
+    """
+    The times of one start, in seconds from its begin.
+
+    Attributes:
+        seconds: Until the last service was ready.
+        by: What made the containers: engine, or compose and why.
+        ready: How each service proved usable; None where the start did not wait for that.
+        started: Until each service's containers had been started; empty if Compose started them.
+        waits: What each service waited for: another service, and the condition of `depends_on`.
+    """
+
+    seconds: float
+    by: str
+    ready: StackReady | None = None
+    started: Mapping[str, float] = field(default_factory=dict)
+    waits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def critical_path(self) -> list[str]:
+        """The services that made the start as long as it was: the last to be ready, and what it waited for longest."""
+        proved = {one.service: one.seconds for one in self.ready.services} if self.ready else {}
+        path = [*proved][-1:]
+        while path and (waits := self.waits.get(path[0])):
+            held = {
+                other: self.started.get(other, 0.0) if condition == STARTED else proved[other]
+                for other, condition in waits.items() if other in proved
+            }  # fmt: skip
+            if not held:
+                break
+            path.insert(0, max(held, key=lambda other: held[other]))
+        return path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {
+            "seconds": self.seconds, "by": self.by, "critical_path": self.critical_path, "started": dict(self.started),
+            "ready": self.ready and self.ready.to_json()["services"],
+        }  # fmt: skip
+
+
+class CopyStart:
+    """
+    One start of everything in *model* under *lease*.
+
+    Args:
+        project: The project.
+        lease: The copy's lease.
+        engine: Where it starts.
+        settings: Which way of starting is allowed.
+        model: The copy's model; its file in the lease's folder is written here.
+        path: That file.
+        began: Monotonic seconds that all times count from.
+    """
+
+    def __init__(
+        self, project: Project, lease: Lease, engine: Engine, settings: Settings, model: dict[str, Any], path: Path,
+        *, began: float,
+    ) -> None:  # fmt: skip
+        self.project = project
+        self.lease = lease
+        self.engine = engine
+        self.settings = settings
+        self.model = model
+        self.path = path
+        self._began = began
+        self._started: dict[str, float] = {}
+
+    def run(self, deadline: float, *, until_ready: bool = True) -> CopyStartup:
+        """
+        Make, start and prove everything.
+
+        Args:
+            deadline: Seconds that all of it may take.
+            until_ready: Whether to wait until each service is ready; conditions of `depends_on` are kept in any case.
+
+        Raises:
+            NotReadyError: If a service failed, or was not ready in time.
+            CommandError: If Compose failed.
+            EngineError: If the engine refused something or did not answer.
+        """
+        by, ready = ENGINE, None
+        try:
+            blueprint = self._blueprint()
+        except UnsupportedModelError as error:
+            by = f"compose: {error}"
+            self._compose_up(deadline)
+            if until_ready:
+                ready = asyncio.run(self._proved(deadline))
+        else:
+            files.write(self.path, json.dumps(self.model).encode())
+            ready = asyncio.run(self._built(blueprint, deadline, until_ready=until_ready))
+        waits = {name: _waits(self.model, name) for name in self.model["services"]}
+        seconds = time.monotonic() - self._began
+        return CopyStartup(seconds=seconds, by=by, ready=ready, started=self._started, waits=waits)
+
+    # the engine's way
+
+    def _blueprint(self) -> Blueprint:
+        """Return the requests to the engine; raise UnsupportedModelError if Compose has to do the start."""
+        if self.settings.start == "compose":
+            raise UnsupportedModelError("the whole start (STACKYARD_START)", "compose")
+        self._refuse_defaults()
+        with ThreadPoolExecutor() as threads:
+            version = threads.submit(plugin.version, self.settings.state_dir)
+            images = self._images(threads)
+            source = Source(
+                files=str(self.path), folder=str(self.project.home), env_files=",".join(_env_files(self.project)),
+                version=version.result(), images=images, variables=self.project.environment,
+            )  # fmt: skip
+        return translate(self.model, source)
+
+    def _refuse_defaults(self) -> None:
+        """Leave to Compose what the docker command adds to containers without being asked in the model."""
+        if client_settings(self.project.environment).get("proxies"):
+            raise UnsupportedModelError("proxies (config.json of the docker command)", None)
+        named = [self.project.home / ".env", *map(self.project.folder.joinpath, _env_files(self.project))]
+        texts = [path.read_text(errors="replace") for path in named if path.is_file()]
+        if self.project.environment.get(PLATFORM) or any(PLATFORM in text for text in texts):
+            raise UnsupportedModelError(PLATFORM, None)
+
+    def _images(self, threads: ThreadPoolExecutor) -> dict[str, str]:
+        """Return the id of each image; one that the engine lacks is Compose's to pull."""
+        wanted = {(spec["image"], spec.get("platform", "")): name
+                  for name, spec in self.model["services"].items() if spec.get("image")}  # fmt: skip
+        found = threads.map(lambda pair: self._image(pair[0]), wanted)
+        ids = {}
+        for ((image, platform), name), answer in zip(wanted.items(), found, strict=True):
+            if answer is None or not _fits(answer, platform):
+                which = f"{image} for {platform}" if platform else image
+                raise UnsupportedModelError(f"services.{name}.image ({which} is not on this engine)", image)
+            ids[image] = str(answer.get("Id") or "")
+        return ids
+
+    def _image(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return inspection.image(self.engine, name)
+        except RefusedError:
+            return None
+
+    async def _built(self, blueprint: Blueprint, deadline: float, *, until_ready: bool) -> StackReady | None:
+        """Build and prove at the same time: what is proved lets others start."""
+        ready = {name: asyncio.Event() for name in self.model["services"]}
+
+        async def proven(service: str, _condition: str) -> None:
+            await ready[service].wait()
+
+        asking = cast("Engine", Asking(self.engine, self.lease))
+        building = build(asking, blueprint, began=self._began, steps={}, started=self._note_started, proven=proven)
+        asked = {condition for found in blueprint.conditions.values() for condition in found.values()}
+        if not until_ready and asked <= {STARTED}:
+            await building
+            return None
+        async with task_group() as group:
+            proving = group.create_task(self._proved(deadline, lambda one: ready[one.service].set()))
+            await building
+            if not until_ready:
+                proving.cancel()
+        return proving.result() if until_ready else None
+
+    def _note_started(self, service: str) -> None:
+        self._started[service] = round(time.monotonic() - self._began, 3)
+
+    async def _proved(self, deadline: float, ready: Callable[[ServiceReady], object] | None = None) -> StackReady:
+        left = max(deadline - (time.monotonic() - self._began), LEAST)
+        # a hint says when a service is usable; those that wait for its end wait for just that
+        ends = {name for name, found in conditions(self.model).items() if COMPLETED in found.values()}
+        hints = {name: hint for name, hint in self.project.configuration.ready.items() if name not in ends}
+        return await readiness.wait(
+            self.engine, [f"{PROJECT_LABEL}={self.lease.project}"], self.model, deadline=left, hints=hints,
+            ready=ready, began=self._began,
+        )  # fmt: skip
+
+    # Compose's way
+
+    def _compose_up(self, deadline: float) -> None:
+        check_soon(self.model)  # here the engine's own checks decide when a condition holds
+        files.write(self.path, json.dumps(self.model).encode())
+        words = [
+            "docker", "compose", *(word for file in _env_files(self.project) for word in ("--env-file", file)),
+            "--project-name", self.lease.project, "--project-directory", str(self.project.home),
+            "--file", str(self.path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
+        ]  # fmt: skip
+        process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
+
+
+def _env_files(project: Project) -> Sequence[str]:
+    """Return the env files that were named; Compose finds `.env` by itself."""
+    pairs = zip(project.words[::2], project.words[1::2], strict=True)
+    return [str(project.folder / value) for option, value in pairs if option == "--env-file"]
+
+
+def _fits(image: Mapping[str, Any], platform: str) -> bool:
+    """Say whether an image is of a platform such as ``linux/arm64/v8``; a part that is not given fits."""
+    own = [str(image.get(key) or "") for key in ("Os", "Architecture", "Variant")]
+    wanted = platform.split("/") if platform else []
+    return all(part == found for part, found in zip(wanted, own, strict=False))
+
+
+def _waits(model: Mapping[str, Any], name: str) -> dict[str, str]:
+    return {other: found[name] for other, found in conditions(model).items() if name in found}

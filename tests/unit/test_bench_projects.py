@@ -1,0 +1,99 @@
+"""Suite projects with a `docker` and a `stackyard` of our own making: what is timed, compared and said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stackyard._util.process import Completed
+from stackyard.bench import projects, suites
+from stackyard.bench.options import Plan
+from stackyard.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+READY = [{"service": "db", "seconds": 2.0}, {"service": "web", "seconds": 3.5}]
+STARTUP = {"by": "engine", "critical_path": ["db", "web"], "started": {"db": 0.5, "web": 2.1}, "ready": READY}
+
+
+class Programs:
+    """Stands in for `process.run`: notes each command, and takes as long as it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.seconds = {"stackyard up": 1.0, "stackyard down": 0.5, "compose up": 4.0, "compose down": 10.0}
+        self.broken = ""
+        self.left = ""
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        self.calls.append([*argv])
+        own = "stackyard" in argv
+        name = f"{'stackyard' if own else 'compose'} {'up' if 'up' in argv else 'down'}"
+        if name == self.broken:
+            raise CommandError(argv, 7, "not ready: web")
+        out = json.dumps(STARTUP) if name == "stackyard up" else self.left if "ps" in argv else ""
+        return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr="", seconds=self.seconds[name])
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
+    made = Programs()
+    for name in projects.PROJECTS:
+        folder = tmp_path / "tests" / "projects" / name
+        folder.mkdir(parents=True)
+        (folder / "compose.yaml").write_text("services: {web: {image: box}}\n")
+    monkeypatch.setattr("stackyard._util.process.run", made)
+    monkeypatch.setattr(projects, "project_root", lambda: tmp_path)
+    monkeypatch.setattr("stackyard.stacks.acquire.prepare_images", lambda *_: {"STACKYARD_IMAGE_BACKEND": "base"})
+    return made
+
+
+def test_both_ways_are_timed_and_compared(programs: Programs) -> None:
+    found = projects.measure(Plan(rounds=2))
+
+    rows = {result.row: result for result in found.results}
+    assert rows["five-services-up"].samples == (1.0, 1.0)
+    assert rows["ratio-five-services-up"].median == 0.25
+    assert (rows["ratio-five-services-up"].verdict, rows["ratio-five-services-down"].verdict) == ("PASS", "PASS")
+    assert rows["ratio-slow-health-checks-down"].target == 0.6
+    assert found.notes[0] == "five-services: by engine; db 2.0 s -> web 3.5 s; db held it up"
+    assert len([call for call in programs.calls if "--wait" in call]) == 3 * len(projects.PROJECTS)
+
+
+def test_a_way_that_fails_is_counted_and_still_removed(programs: Programs) -> None:
+    programs.broken = "compose up"
+
+    found = projects.measure(Plan(rounds=1))
+
+    rows = {result.row: result for result in found.results}
+    assert (rows["five-services-compose-up"].n, rows["five-services-compose-up"].failed) == (0, 1)
+    assert "not ready: web" in rows["five-services-compose-up"].reason
+    assert "ratio-five-services-up" not in rows
+    assert len([call for call in programs.calls if "--volumes" in call]) == 2 * len(projects.PROJECTS)
+
+
+def test_a_start_without_success_says_so(programs: Programs) -> None:
+    programs.broken = "stackyard up"
+
+    assert projects.measure(Plan(rounds=1)).notes[0] == "five-services: no start succeeded"
+
+
+def test_what_compose_leaves_is_no_good_sample(programs: Programs) -> None:
+    programs.left = "abc\n"
+    told: list[str] = []
+
+    projects.measure(Plan(rounds=1, say=told.append))
+
+    assert any("docker compose down left 1 containers" in line for line in told)
+
+
+def test_the_projects_are_started_with_an_image_that_is_here(programs: Programs) -> None:
+    del programs
+    with projects._copied("five-services") as folder:
+        assert (folder / "compose.yaml").read_text() == f"services: {{web: {{image: {projects.BOX}}}}}\n"
+
+    assert suites.MODULES["projects"] == "projects"
