@@ -34,7 +34,7 @@ async def spoken(found: Sequence[Address], model: Mapping[str, Any], images: Map
         (port.service, port.protocol, number): Port(port.target, port.protocol, port.spoken)
         for port in published_ports(model) for number in port.published or ()
     }  # fmt: skip
-    asked = [(one, ports[one.service, one.protocol, one.port]) for one in found]
+    asked = [(one, ports.get((one.service, one.protocol, one.port)) or Port(one.target, one.protocol)) for one in found]
     return [*await asyncio.gather(*(_spoken(one, port, model, images) for one, port in asked))]
 
 
