@@ -70,6 +70,7 @@ class Run:
         from stackyard.running.stack import Stack
         from stackyard.settings import Settings
         from stackyard.stacks.copies import Copy
+        from stackyard.stacks.copy_start import CopyStartup
         from stackyard.stacks.stack import Stack as PlatformStack
 
         answer = self._stack(self.use() / wanted.key, wanted)
@@ -79,7 +80,8 @@ class Run:
             if wanted.environment:
                 yield PlatformStack.of(lease, book, engine)
             else:
-                yield Stack(Copy(lease, book, engine, seconds=answer["seconds"]))
+                startup = CopyStartup(seconds=answer["seconds"], by="none: another process started it")
+                yield Stack(Copy(lease, book, engine, startup=startup))
 
     def _stack(self, base: Path, wanted: Wanted) -> dict[str, Any]:
         with FileLock(base.with_suffix(".lock")):

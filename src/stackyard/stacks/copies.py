@@ -95,16 +95,17 @@ class Copy:
         lease: Its lease.
         book: Where the lease is released once nothing is left.
         engine: The engine it lives on.
+        startup: How its start went, if another process started it just now.
 
     Attributes:
         startup: How its start went.
     """
 
-    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine) -> None:
+    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, startup: CopyStartup | None = None) -> None:
         self.lease = lease
         self.book = book
         self.engine = engine
-        self.startup = CopyStartup(seconds=0.0, by="none: it stood already")
+        self.startup = startup or CopyStartup(seconds=0.0, by="none: it stood already")
 
     @property
     def seconds(self) -> float:
