@@ -208,6 +208,47 @@ def test_a_stack_of_the_same_name_that_starts_is_waited_for(
     assert sum(slept) == pytest.approx(waiting.STARTING + 10)
 
 
+@pytest.mark.parametrize(
+    ("ticket", "makes", "calls", "asked"),
+    [
+        (None, [True] * 9, waiting.ROOMS, [(None, True)] * waiting.ROOMS + [(None, False)]),
+        (None, [True, False], 2, [(None, True)] * 2 + [(None, False)]),
+        (7, [False], 1, [(None, True), (7, True)]),
+    ],
+)
+def test_room_is_made_a_few_times_before_a_request_fails(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float], ticket: int | None, makes: list[bool],
+    calls: int, asked: list[tuple[int | None, bool]],
+) -> None:  # fmt: skip
+    answers, make_room = Answers((ticket, 0, FULL)), Mock(side_effect=makes)
+    monkeypatch.setattr(book._waiting, "ask", answers)
+
+    with pytest.raises(PoolExhaustedError, match="full"):
+        book._waiting.attend(Mock(), Mock(), None, 0.0, make_room)
+    assert (answers.asked, make_room.call_count, slept) == (asked, calls, [])
+
+
+def test_no_room_is_made_for_a_stack_that_starts_already(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    lease, make_room = book.acquire(TEST), Mock()
+    monkeypatch.setattr(book._waiting, "ask", Answers((None, 0, STARTING), (None, 0, lease)))
+
+    assert book._waiting.attend(Mock(), Mock(), None, 0.0, make_room) is lease
+    assert (make_room.call_count, slept) == (0, [0.05])
+
+
+def test_each_question_is_about_the_request_its_draft_and_what_an_engine_has(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, words = book.acquire(TEST), (Mock(), Mock(), Mock())
+    ask = Mock(return_value=(None, 0, lease))
+    monkeypatch.setattr(book._waiting, "ask", ask)
+
+    assert book._waiting.attend(*words, 0.0) is lease
+    ask.assert_called_once_with(*words, None, queued=False)
+
+
 @pytest.mark.parametrize("queued", [True, False])
 def test_only_who_waits_gets_a_ticket(book: LeaseBook, queued: bool) -> None:
     request: Any = SimpleNamespace(wanted="pool", answer=Mock(side_effect=FULL))
