@@ -47,9 +47,10 @@ def web() -> Iterator[tuple[str, list[str]]]:
         def answer(self, status: int, body: str = "") -> None:
             asked.append(f"{self.command} {self.path} {body}".strip())
             self.send_response(status)
-            self.send_header("Content-Length", "2")
+            content = b'{"access_token": "t0ken"}'
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -142,20 +143,41 @@ def test_a_refusal_of_redis_never_tells_the_password(
     assert "hidden" not in str(caught.value)
 
 
-def test_websocket_messages_are_timed(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def websocket(greeting: str, seen: list[str | None]) -> Iterator[str]:
+    """A server that greets, answers each message with pong, and notes who came."""
+
     def answer(line: ServerConnection) -> None:
+        seen.append(line.request.headers.get("Authorization") if line.request else None)
+        line.send(greeting)
         for _ in line:
             line.send('{"type":"pong"}')
 
     with serve_websocket(answer, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        port = server.socket.getsockname()[1]
-        taken = loads.messages(leased(tmp_path, websocket=f"ws://127.0.0.1:{port}/ws"), 3)
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
         server.shutdown()
         thread.join()
 
+
+def test_websocket_messages_are_timed_for_a_user_who_is_known(tmp_path: Path, web: tuple[str, list[str]]) -> None:
+    (url, asked), seen = web, list[str | None]()
+
+    with websocket('{"type":"authenticated"}', seen) as address:
+        taken = loads.messages(leased(tmp_path, websocket=address, auth=url), 3)
+
     assert len(taken) == 3
+    assert [line.split()[1] for line in asked] == ["/register", "/login"]
+    assert seen == ["Bearer t0ken"]
+
+
+def test_a_websocket_that_does_not_greet_its_user_is_refused(tmp_path: Path, web: tuple[str, list[str]]) -> None:
+    with (
+        websocket("hello", []) as address,
+        pytest.raises(NotReadyError, match="must greet its user"),
+    ):
+        loads.messages(leased(tmp_path, websocket=address, auth=web[0]), 3)
 
 
 class Postgres:

@@ -156,13 +156,26 @@ def _request(connection: http.client.HTTPConnection, path: str) -> float:
 
 
 def messages(lease: Lease, count: int) -> list[float]:
-    """Return the seconds of each of *count* WebSocket messages and its answer, one after another."""
+    """
+    Return the seconds of each of *count* WebSocket messages and its answer, one after another, of a user who is known.
+
+    Raises:
+        NotReadyError: If the account or its login is refused, or the service does not greet the user.
+    """
     from websockets.sync.client import connect
     from websockets.typing import Origin
 
     origin = Origin(lease.variables()["STACKYARD_ALLOWED_ORIGIN"])
+    # the service closes a connection that nobody has authenticated within 3 s
+    headers = {"Authorization": f"Bearer {_token(lease.url('auth'), 'bench-websocket')}"}
     taken = []
-    with connect(lease.url("websocket"), origin=origin, compression=None, proxy=None, open_timeout=PATIENCE) as line:
+    with connect(
+        lease.url("websocket"), origin=origin, additional_headers=headers, compression=None, proxy=None,
+        open_timeout=PATIENCE,
+    ) as line:  # fmt: skip
+        greeting = str(line.recv(timeout=PATIENCE))
+        if '"authenticated"' not in greeting:
+            raise NotReadyError(f"the WebSocket must greet its user first, got {greeting[:60]!r}")
         for _ in range(count):
             began = time.perf_counter()
             line.send('{"type":"ping"}')
@@ -182,6 +195,13 @@ def logins(url: str, seconds: float) -> float:
         return sum(pool.map(lambda client: _logins(url, f"bench-{client}", seconds), range(CLIENTS))) / seconds
 
 
+def _token(url: str, name: str) -> str:
+    """Make an account, log it in and return its access token."""
+    account = {"name": name, "password": PASSWORD}
+    _post(url, "/register", account, http.client.CREATED)
+    return str(_post(url, "/login", account, http.client.OK).get("access_token", ""))
+
+
 def _logins(url: str, name: str, seconds: float) -> int:
     account = {"name": name, "password": PASSWORD}
     _post(url, "/register", account, http.client.CREATED)
@@ -192,14 +212,17 @@ def _logins(url: str, name: str, seconds: float) -> int:
     return count
 
 
-def _post(url: str, path: str, content: dict[str, str], wanted: int) -> None:
+def _post(url: str, path: str, content: dict[str, str], wanted: int) -> dict[str, Any]:
+    """Return the answer's fields."""
     where = urlsplit(url)
     connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=PATIENCE)
     try:
         connection.request("POST", path, json.dumps(content), {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read()
     finally:
         connection.close()
     if answer.status != wanted:
         raise NotReadyError(f"POST {path} must be answered with {wanted}, got {answer.status}")
+    fields: dict[str, Any] = json.loads(body)
+    return fields
