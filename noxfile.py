@@ -114,7 +114,8 @@ def projects(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
-    _pytest(session, "integration")
+    spread = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
+    _pytest(session, "integration", *([] if _words(session) else spread))
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
