@@ -216,6 +216,19 @@ def test_the_kernels_counters_are_read_from_either_kind_of_control_group(tmp_pat
     assert read(7, "abc") == (None, None)
 
 
+def test_the_kernels_counters_are_read_by_a_stackyard_that_runs_in_a_container_itself(tmp_path: Path) -> None:
+    """With old control groups a container's own group is the root of what it sees; the kernel names groups in full."""
+    process, here, mounted = tmp_path / "proc/7", tmp_path / "proc/self", tmp_path / "cgroup/memory"
+    for folder in (process, here, mounted / "docker/abc"):
+        folder.mkdir(parents=True)
+    (process / "cgroup").write_text("4:memory:/docker/outer/docker/abc\n")
+    (here / "mountinfo").write_text(f"315 310 0:33 /docker/outer {mounted} rw,nosuid - cgroup cgroup rw,memory\n")
+    (mounted / "docker/abc/memory.max_usage_in_bytes").write_text("4096\n")
+    (mounted / "docker/abc/memory.oom_control").write_text("oom_kill 2\n")
+
+    assert counters(7, "abc", proc=tmp_path / "proc", cgroups=tmp_path / "cgroup") == (4096, 2)
+
+
 def test_metrics_name_the_service_and_hold_no_credential(watcher: Watcher, lease: Lease) -> None:
     labels = {"environment": "test", "lease": lease.id, "service": "redis"}
     text = exports.text(StackCollector(watcher))

@@ -120,9 +120,20 @@ def counters(
     # a host may have both; then memory is the old one's
     for name, group in sorted(((row[1], row[2]) for row in rows if row[1] in {"", "memory"}), reverse=True):
         root, peak, events = V1 if name else V2
-        folder = cgroups / root / group.lstrip("/")
+        below = group.removeprefix(_mounted(proc, cgroups / root) + "/")
+        folder = cgroups / root / below.lstrip("/")
         return _number(folder / peak), _number(folder / events, "oom_kill")
     return None, None
+
+
+def _mounted(proc: Path, folder: Path) -> str:
+    """Return which control group is mounted at *folder*: in a container of an old kernel, the container's own."""
+    try:
+        lines = (proc / "self" / "mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    found = [words[3] for line in lines if (words := line.split())[4:5] == [str(folder)]]
+    return found[-1].rstrip("/") if found else ""
 
 
 def _number(file: Path, word: str = "") -> int | None:
