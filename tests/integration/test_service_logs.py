@@ -100,5 +100,7 @@ def test_a_service_logs_what_it_waits_for_once_and_each_request_that_failed_for_
     log = _log(_container(stack, "auth"))
     assert failed == [503] * 5
     assert len(re.findall(r" WARNING POST /login 503 [0-9]+ ms$", log, re.MULTILINE)) == 5
-    assert log.count(" WARNING waiting for postgres at postgres:5432: connection refused") == 1
+    reasons = re.findall(r" WARNING waiting for postgres at postgres:5432: (.+)$", log, re.MULTILINE)
+    assert reasons  # refused, or without a name: the engine forgets it soon after the stop
+    assert len(set(reasons)) == len(reasons)
     assert log.count(" INFO connected to postgres at postgres:5432") == 2

@@ -186,7 +186,8 @@ def test_a_machine_that_reaches_only_its_mirror_gets_exactly_the_lock(
     if uv_from == "PATH":
         put_uv(tree, downloads)
     elif uv_from == "the pip of this Python":
-        packages = program.parents[1] / "lib" / PYTHON / "site-packages"
+        ask = "import site; print(site.getsitepackages()[-1])"  # Debian's Python has other folders than python.org's
+        packages = Path(process.run([str(program), "-c", ask], deadline=20).stdout.strip())
         packages.mkdir()
         (packages / "pip").symlink_to(Path(pip.__file__).parent)
 
