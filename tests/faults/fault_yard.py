@@ -85,7 +85,7 @@ class Yard:
         """Lease a place; nothing is started."""
         environment = Environment.load("test")
         lease = self.book.acquire(
-            environment, variables=self.references, strangers=strangers(self.engine), **words
+            environment, variables=self.references, strangers=lambda: strangers(self.engine), **words
         )  # fmt: skip
         return Stack(environment, lease, self.book, self.engine)
 

@@ -33,7 +33,7 @@ engine = Engine()
 book, environment = open_book(None, engine), Environment.load("test")
 seen = strangers(engine)
 for _ in range(int(sys.argv[2])):
-    lease = book.acquire(environment, strangers=seen)
+    lease = book.acquire(environment, strangers=lambda: seen)
     labels = {"stackyard.lease": lease.id, "stackyard.host": book.host}
     ipam = {"Driver": "default", "Config": [{"Subnet": lease.subnet}]}  # the engine's own pools end after thirty
     engine.api.create_network(lease.project, labels=labels, ipam=ipam)

@@ -47,7 +47,7 @@ def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], S
     made: list[Stack] = []
 
     def make() -> Stack:
-        lease = book.acquire(environment, variables=images, strangers=strangers(engine))
+        lease = book.acquire(environment, variables=images, strangers=lambda: strangers(engine))
         made.append(Stack(environment, lease, book, engine))
         return made[-1]
 

@@ -48,7 +48,9 @@ def both(
             monkeypatch.setenv("STACKYARD_POOL_SUBNETS", f"10.220.{len(stacks)}.0/28")
             monkeypatch.setenv("STACKYARD_START", way)
             book = open_book(Settings.load(), engine)
-            lease = book.acquire(environment, variables=images, strangers=strangers(engine), ttl=600, force=True)
+            lease = book.acquire(
+                environment, variables=images, strangers=lambda: strangers(engine), ttl=600, force=True
+            )
             stacks.append(Stack(environment, lease, book, engine))
         try:
             yield stacks[0], stacks[1]

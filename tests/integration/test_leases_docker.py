@@ -69,7 +69,9 @@ def test_sixty_stacks_networks_stand_where_the_engines_own_pools_end_at_thirty(e
     assert 0 < len(engine.networks([CONTROL])) <= NETWORKS // 2 + 1
 
     environment = Environment.load("test")
-    leases = [book.acquire(environment, ttl=600, strangers=strangers(engine), force=True) for _ in range(NETWORKS)]
+    leases = [
+        book.acquire(environment, ttl=600, strangers=lambda: strangers(engine), force=True) for _ in range(NETWORKS)
+    ]
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda lease: make_network(engine, lease, book.host), leases))

@@ -48,7 +48,7 @@ def running(images: dict[str, str]) -> Iterator[Running]:
         book = open_book(None, engine)
         # Compose waits for health checks, and a lease's own begin after most runs are over
         soon = {"STACKYARD_HEALTH_START_INTERVAL": "250ms"}
-        lease = book.acquire(environment, variables=images | soon, strangers=strangers(engine))
+        lease = book.acquire(environment, variables=images | soon, strangers=lambda: strangers(engine))
         stack = Stack(environment, lease, book, engine)
         keys = credentials.read(lease.secrets_dir)
         try:

@@ -35,7 +35,7 @@ from stackyard.docker.in_use import open_book, strangers
 environment = Environment.load("test")
 engine = Engine()
 book = open_book(None, engine)
-lease = book.acquire(environment, variables=prepare_images(environment, print), strangers=strangers(engine))
+lease = book.acquire(environment, variables=prepare_images(environment, print), strangers=lambda: strangers(engine))
 Stack(environment, lease, book, engine).up()
 print("up", lease.id, flush=True)
 time.sleep(600)

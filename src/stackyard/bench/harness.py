@@ -72,5 +72,5 @@ class Arena:
         Raises:
             PoolExhaustedError: If there is no place for it.
         """
-        lease = self.book.acquire(self.environment, variables=self.images, strangers=strangers(self.engine))
+        lease = self.book.acquire(self.environment, variables=self.images, strangers=lambda: strangers(self.engine))
         return Stack(self.environment, lease, self.book, self.engine)

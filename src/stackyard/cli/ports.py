@@ -64,7 +64,7 @@ def allocate(
     found = Environment.load(environment, book.settings.root)
     lease = book.acquire(
         found, parallel_id=name or made_up({lease.parallel_id for lease in book.leases()}), ttl=lifetime,
-        wait=patience, strangers=strangers(), force=force,
+        wait=patience, strangers=strangers, force=force,
     )  # fmt: skip
     command = start_command(found.compose_file, lease.env_file)
     down = f"invoke env.down --name {handle(book, lease)}"

@@ -89,7 +89,7 @@ class LeaseBook:
         fixed: Fixed = "never",
         variables: Mapping[str, str] | None = None,
         needs: Needs | None = None,
-        strangers: Strangers | None = None,
+        strangers: Callable[[], Strangers | None] | None = None,
         wait: float | None = None,
         force: bool = False,
         attached: bool = False,
@@ -106,7 +106,7 @@ class LeaseBook:
             fixed: When to use the environment's own ports and subnet: never, if they are free, or only these.
             variables: More variables for the env file, such as image references.
             needs: Ports and networks of a copy of a Compose project; None for a stack of the platform.
-            strangers: Ports and networks an engine has that the kernel does not show.
+            strangers: Looks at the ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Grant the lease even if the host has no memory for another stack.
             attached: This process owns a new lease until `renew` detaches it, even with *parallel_id* or *ttl*. Other

@@ -21,6 +21,7 @@ POLL: Final = 0.05  # seconds between two attempts of the first waiter; the othe
 ROOMS: Final = 5  # places that one request may have made for it before it waits or fails
 # seconds to wait until another process has started the stack of the same name; longer than any start
 STARTING: Final = 120.0
+FRESH: Final = 0.5  # seconds for which a waiter trusts what the engine said of ports and networks in use
 
 
 class Waiting:
@@ -42,7 +43,7 @@ class Waiting:
         self,
         request: Request,
         draft: Draft,
-        strangers: Strangers | None,
+        strangers: Callable[[], Strangers | None] | None,
         wait: float,
         make_room: Callable[[], bool] | None = None,
     ) -> Lease:
@@ -52,7 +53,8 @@ class Waiting:
         Args:
             request: What is asked.
             draft: The files of a new lease.
-            strangers: Ports and networks an engine has that the kernel does not show.
+            strangers: Looks at the ports and networks an engine has that the kernel does not show; is called again
+                while this waits, because a place becomes free when its stack has gone from the engine.
             wait: Seconds.
             make_room: As for `LeaseBook.acquire`.
 
@@ -64,17 +66,19 @@ class Waiting:
         patience = self._steady() + STARTING
         rooms = ROOMS if make_room else 0
         ticket: int | None = None
+        looked = -FRESH
+        seen: Strangers | None = None
         try:
             while True:
-                ticket, ahead, answer = self.ask(
-                    request, draft, strangers, ticket, queued=bool(wait or rooms or ticket)
-                )
+                if strangers and self._steady() >= looked + FRESH:
+                    seen, looked = strangers(), self._steady()
+                ticket, ahead, answer = self.ask(request, draft, seen, ticket, queued=bool(wait or rooms or ticket))
                 if isinstance(answer, Lease):
                     return answer
                 if isinstance(answer, StillStartingError):
                     end = max(end, patience)
                 elif make_room and rooms:
-                    rooms = rooms - 1 if make_room() else 0
+                    rooms, looked = rooms - 1 if make_room() else 0, -FRESH
                     continue
                 if self._steady() >= end:
                     raise answer

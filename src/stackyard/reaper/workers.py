@@ -95,7 +95,9 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
     stacks = WarmStacks(book)
     if old := retire_others(environment, stacks, fingerprint):
         log.info("%d warm stacks of %s are out of date", old, environment.name)
-    lease = book.acquire(environment, ttl=math.inf, variables=variables, strangers=strangers(engine), attached=True)
+    lease = book.acquire(
+        environment, ttl=math.inf, variables=variables, strangers=lambda: strangers(engine), attached=True
+    )
     stack = Stack(environment, lease, book, engine)
     offered = False
     try:

@@ -185,7 +185,7 @@ class _Request:
         return self.book.acquire(
             self.environment, parallel_id=self.parallel_id, ttl=self.ttl, fixed=self.fixed,
             variables={**prepare_images(self.environment, self.progress), **self.own},
-            strangers=strangers(self.engine), wait=self.wait, force=self.force, attached=self.outlives,
+            strangers=lambda: strangers(self.engine), wait=self.wait, force=self.force, attached=self.outlives,
             make_room=None if self.fixed == "only" else self._make_room,
         )  # fmt: skip
 

@@ -210,8 +210,8 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     outlives = ttl is not None or name is not None
     for last in (*(False,) * (TRIES - 1), True):
         lease = book.acquire(
-            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=strangers(engine), wait=wait, attached=outlives,
-            make_room=lambda: _make_room(book, engine, progress),
+            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
+            attached=outlives, make_room=lambda: _make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready)

@@ -332,14 +332,14 @@ def test_a_program_on_a_fixed_port_is_named(book: LeaseBook, environment: Surrou
 
 def test_an_engine_that_has_a_fixed_port_or_subnet_is_named(book: LeaseBook, environment: Surroundings) -> None:
     with pytest.raises(PoolExhaustedError, match=r"port 11934 \(postgres\) is published by another container"):
-        book.acquire(environment, fixed="only", strangers=Engine(ports=frozenset({11934})))
+        book.acquire(environment, fixed="only", strangers=lambda: Engine(ports=frozenset({11934})))
     with pytest.raises(PoolExhaustedError, match=r"subnet 10\.214\.255\.16/28 overlaps"):
-        book.acquire(environment, fixed="only", strangers=Engine(subnets=("10.214.255.0/24",)))
+        book.acquire(environment, fixed="only", strangers=lambda: Engine(subnets=("10.214.255.0/24",)))
 
 
 def test_ports_and_subnets_of_an_engine_are_passed_over(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(
-        environment, strangers=Engine(ports=frozenset({11009}), subnets=("10.214.0.16/28", "10.214.0.32/28"))
+        environment, strangers=lambda: Engine(ports=frozenset({11009}), subnets=("10.214.0.16/28", "10.214.0.32/28"))
     )
 
     assert lease.slot == 1
@@ -619,6 +619,39 @@ def test_a_waiter_gets_the_slot_that_is_given_back(
     waiter._waiting._sleep = sleep
 
     assert waiter.acquire(environment, wait=5).slot == 3
+
+
+def test_a_waiter_looks_again_at_what_the_engine_has_published(
+    book: LeaseBook, make_book: MakeBook, environment: Surroundings, clock: Clock
+) -> None:
+    held = [book.acquire(environment) for _ in range(4)]
+    published = {port for lease in held for port in lease.every_port}
+    waiter = make_book()
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > 1_800_000_001:
+            book.release(held[3])
+            published.difference_update(held[3].every_port)
+
+    waiter._waiting._sleep = sleep
+    began = clock.now
+
+    lease = waiter.acquire(environment, wait=5, strangers=lambda: Engine(ports=frozenset(published)))
+    assert lease.slot == 3
+    assert clock.now - began < 2
+
+
+def test_room_that_was_made_is_seen_at_once(book: LeaseBook, environment: Surroundings) -> None:
+    held = [book.acquire(environment) for _ in range(4)]
+    published = {port for lease in held for port in lease.every_port}
+
+    def make_room() -> bool:
+        published.difference_update(held[2].every_port)
+        return book.release(held[2])
+
+    given = book.acquire(environment, make_room=make_room, strangers=lambda: Engine(ports=frozenset(published)))
+    assert given.slot == 2
 
 
 def test_who_does_not_wait_does_not_overtake_those_who_do(
