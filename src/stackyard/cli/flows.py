@@ -8,7 +8,6 @@ returns, whatever happens, and reports how long each part took. The dev flow lea
 from __future__ import annotations
 
 import contextlib
-import logging
 import shlex
 import signal
 import sys
@@ -17,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import tables
+from stackyard._util import chatter, tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
 ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
-# nox prints whatever any library logs
-CHATTY: Final = ("docker", "urllib3", "asyncio", "websockets", "stackyard")
 TERMINATED: Final = 143
 BRIEF: Final = 120  # characters of an error that the report has as its reason
 
@@ -338,8 +335,7 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
     """Handle SIGTERM and SIGHUP like Ctrl-C: the run removes its stack before it ends."""
-    for library in CHATTY:
-        logging.getLogger(library).setLevel(logging.WARNING)
+    chatter.quiet()
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

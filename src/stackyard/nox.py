@@ -1,0 +1,45 @@
+"""For a project's own noxfile.py: ``with stackyard.nox.stack(session) as env: session.run("pytest")``."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from stackyard._util import chatter
+from stackyard.running import Stack, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import nox
+
+__all__ = ["stack"]
+
+
+@contextlib.contextmanager
+def stack(session: nox.Session, environment: str | None = None, **options: Any) -> Iterator[dict[str, str]]:
+    """
+    Run a stack while a block of a session runs; all that the session runs in the block gets its addresses as variables.
+
+    Args:
+        session: The session of nox.
+        environment: An environment, for a project that has environments; None means the Compose project.
+        options: As for `stackyard.running`: ``folder``, ``files``, ``profiles``, ``timeout`` and so on.
+
+    Yields:
+        The variables, for programs that the session does not start.
+
+    Raises:
+        StackyardError: As `stackyard.running` does.
+    """
+    chatter.quiet()
+    wanted: Any = running  # which of its signatures is meant is the caller's choice
+    with wanted(environment, **{"progress": session.log, **options}) as made:
+        told = made.env if isinstance(made, Stack) else dict(made.lease.variables())
+        before = dict(session.env)
+        session.env.update(told)
+        try:
+            yield told
+        finally:
+            session.env.clear()
+            session.env.update(before)
