@@ -166,7 +166,7 @@ def messages(lease: Lease, count: int) -> list[float]:
     from websockets.typing import Origin
 
     origin = Origin(lease.variables()["STACKYARD_ALLOWED_ORIGIN"])
-    # the service closes a connection that nobody has authenticated within 3 s
+    # the service closes a connection without a user after 3 s
     headers = {"Authorization": f"Bearer {_token(lease.url('auth'), 'bench-websocket')}"}
     taken = []
     with connect(
