@@ -193,7 +193,7 @@ def test_up_says_why_compose_made_a_copy(typed: Typed) -> None:
     first = typed("up", "--name", "one")[1]
 
     assert "made by compose: the whole start (STACKYARD_START) is left to Compose" in first
-    assert typed.json("up", "--name", "one")["by"] == "none: it stood already"
+    assert typed.json("up", "--name", "one")["by"] == "none: it was running already"
 
 
 def test_a_name_of_this_folder_wins_and_an_ambiguous_one_is_refused(

@@ -105,7 +105,7 @@ class Copy:
         self.lease = lease
         self.book = book
         self.engine = engine
-        self.startup = startup or CopyStartup(seconds=0.0, by="none: it stood already")
+        self.startup = startup or CopyStartup(seconds=0.0, by="none: it was running already")
 
     @property
     def seconds(self) -> float:
