@@ -151,6 +151,7 @@ def browser(session: nox.Session) -> None:
 @sessions.session(default=False, tags=["gate"])
 def bare(session: nox.Session) -> None:
     """Run the README's commands on a bare Debian: `-- --full` runs both, `-- --month-later` offers newer packages."""
+    session.env["PYTHONPATH"] = "compose/images"  # the builder of images makes the machine
     sessions.run_module(session, "tests.bare", *session.posargs)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from image_builder import debian
 from stackyard._util import process
-from stackyard.images import debian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from image_builder.builds import Builder
 from stackyard import images
 from stackyard._util.process import run
 from stackyard.docker.images import registry_digest
 from stackyard.errors import ImageError
 from stackyard.images import recipes, sources
-from stackyard.images.builds import Builder
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:

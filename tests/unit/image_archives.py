@@ -10,8 +10,8 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from image_builder.elf import HEADER, SEGMENT
 from stackyard.checks.archives import Image, read
-from stackyard.images.elf import HEADER, SEGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from image_builder import alpine
+from image_builder.apk import select
 from stackyard.errors import ImageError
-from stackyard.images import alpine
-from stackyard.images.apk import select
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_host import put_program
 
+from image_builder import contexts, debian
+from image_builder.wheels import fetch, load_pins
 from stackyard.errors import ImageError
-from stackyard.images import contexts, debian
-from stackyard.images.wheels import fetch, load_pins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
+from image_builder.elf import HEADER, SEGMENT, slim
 from stackyard._util.process import run
 from stackyard.errors import ImageError
-from stackyard.images.elf import HEADER, SEGMENT, slim
 
 LOAD, NOTE, STACK = 1, 4, 0x6474E551
 SYMBOLS: Final = b"symbols" * 1000

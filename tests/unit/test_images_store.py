@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from image_builder import order
 from stackyard import images
 from stackyard.docker import Engine
-from stackyard.errors import ImageError, UsageError
-from stackyard.images.store import is_as_named
+from stackyard.errors import EngineError, ImageError, UsageError
+from stackyard.images.builder import missing_tools
+from stackyard.images.recipes import service_recipes
+from stackyard.images.store import building, is_as_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -329,8 +332,66 @@ def test_the_perl_modules_a_bare_host_lacks_are_fetched_and_not_installed(image_
 
 
 def test_what_takes_longest_is_begun_first(image_yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.images.store.WORKERS", 1)  # two would race to be noted first
+    monkeypatch.setattr(order, "WORKERS", 1)  # two would race to be noted first
+    recipes = service_recipes(image_yard.root, "debian", "packages")
 
-    images.ensure("debian", source="packages")
+    order.build(image_yard.root, "debian", recipes.values(), {}, lambda _line: None)
 
     assert image_yard.builds()[:2] == ["base-postgres-debian", "postgres"]
+
+
+def test_a_project_without_a_builder_is_told_so(image_yard: Yard) -> None:
+    program = image_yard.root / "compose/images"
+    (program / "__main__.py").unlink()
+
+    with pytest.raises(ImageError) as caught:
+        images.ensure("debian", source="packages")
+
+    wanted = ", ".join(images.references("debian", "packages").values())
+    assert str(caught.value) == f"no such image: {wanted}; {program}, which would build it, is not there"
+
+
+def test_a_builder_that_fails_without_saying_why_shows_its_last_lines(image_yard: Yard) -> None:
+    program = image_yard.root / "compose/images"
+    (program / "__main__.py").write_text("raise RuntimeError('out of luck')\n")
+
+    with pytest.raises(ImageError, match=r"(?s)^\S+/compose/images failed:\n.*RuntimeError: out of luck$"):
+        images.ensure("debian", source="packages")
+
+
+def test_an_engine_that_fails_the_builder_keeps_its_kind(image_yard: Yard) -> None:
+    program = image_yard.root / "compose/images"
+    (program / "__main__.py").write_text("print('step'); print('error: the engine is away\\n  sorry'); exit(3)\n")
+    lines: list[str] = []
+
+    with pytest.raises(EngineError, match=r"^the engine is away\n  sorry$"):
+        images.ensure("debian", source="packages", progress=lines.append)
+    assert lines == ["step"]
+
+
+def test_a_builder_that_is_stopped_ends_and_leaves_no_files(image_yard: Yard) -> None:
+    def stop(line: str) -> None:
+        if "building from" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        images.ensure("debian", source="packages", progress=stop)
+
+    assert not list(image_yard.folder.glob("stackyard-images-*"))
+    with building():  # the lock is free
+        pass
+
+
+def test_what_the_builder_needs_of_the_host_is_listed_where_there_is_one(
+    image_yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", str(image_yard.folder / "bin"))
+    tools = image_yard.root / "compose/images/tools.json"
+
+    assert missing_tools(image_yard.root) == {"gpgv": "gpgv", "tar": "tar", "newuidmap": "uidmap"}
+    tools.write_text("[]")
+    with pytest.raises(ImageError, match=r"tools\.json: cannot be read as the builder's list of tools"):
+        missing_tools(image_yard.root)
+    tools.unlink()
+    assert missing_tools(image_yard.root) == {}

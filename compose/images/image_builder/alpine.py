@@ -1,8 +1,8 @@
 """
 The Alpine base: the root file system of a real Alpine Linux, read from a disk image without mounting it.
 
-The disk image comes in a wheel as qcow2 with one ext4 file system. Of its packages those stay that a container
-needs; apk's own database says which files go, and is rewritten to match, so that `apk audit` finds nothing amiss.
+The disk image comes in a wheel, as qcow2 with one ext4 file system. Only the packages that a container needs are kept.
+apk's own database says which files belong to the others; it is rewritten to match, so that `apk audit` finds no fault.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import tarfile
 import zipfile
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from image_builder.apk import Selection, select
 from stackyard.errors import ImageError
-from stackyard.images.apk import Selection, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT: Final = ("alpine-baselayout", "alpine-keys", "alpine-release", "apk-tools", "busybox", "busybox-binsh")
 DATABASES: Final = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
-# A container's engine fills these, or nothing in them outlives a boot.
+# The engine fills these in a container, or their content is lost at each boot.
 EMPTY: Final = {
     "/proc": 0o555, "/sys": 0o555, "/dev": 0o755, "/run": 0o755, "/tmp": 0o1777,  # noqa: S108 - a path in the image
     "/var/cache/apk": 0o755, "/var/log": 0o755,
@@ -57,7 +57,7 @@ def make_root(tar: Path, wheel: Path) -> None:
 
 
 def _readers() -> tuple[Any, Any]:
-    """Return dissect's classes for a disk and for its file system. Their licence, AGPL-3.0, keeps them optional."""
+    """Return dissect's classes for a disk and for its file system; its licence is AGPL-3.0, so nothing else uses it."""
     try:
         from dissect.extfs import ExtFS  # type: ignore[import-untyped]
         from dissect.hypervisor.disk.qcow2 import QCow2  # type: ignore[import-untyped]
@@ -78,7 +78,7 @@ def _file_system(disk: Any, extfs: Any) -> Any:
 
 
 def _offsets(disk: Any) -> Iterator[int]:
-    """Where a file system may begin: at the start of the disk, or of a partition in its MBR table."""
+    """Give the offsets at which a file system may begin: the disk's start and each partition's in its MBR table."""
     yield 0
     disk.seek(MBR_TABLE)
     table = disk.read(4 * 16)
@@ -121,7 +121,7 @@ class _Partition(io.RawIOBase):
 
 
 class _Copier:
-    """Copies a tree of the disk's file system into a tar file, less what the selection drops."""
+    """Copies a tree of the disk's file system into a tar file, without the files that the selection drops."""
 
     def __init__(self, output: tarfile.TarFile, selection: Selection) -> None:
         self._output = output
@@ -152,7 +152,7 @@ class _Copier:
         elif stat.S_ISLNK(mode):
             entry.type, entry.linkname = tarfile.SYMTYPE, node.link
         elif not stat.S_ISREG(mode):
-            return None  # devices and sockets: the engine makes those a container needs
+            return None  # devices and sockets: the engine makes those that a container needs
         elif node.inum in self._linked:
             entry.type, entry.linkname = tarfile.LNKTYPE, self._linked[node.inum]
         elif node.inode.i_links_count > 1:

@@ -1,4 +1,4 @@
-"""Alpine's database of installed packages: which files belong to the packages that stay, and which go."""
+"""Alpine's database of installed packages: which packages stay, and which files belong to the others."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Package:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """
-    The packages to keep and what follows from it.
+    The packages to keep, and what follows from that.
 
     Attributes:
-        packages: Names of the packages kept, the asked for and what they need.
+        packages: Names of the packages that stay: those asked for and all that they need.
         dropped: Absolute paths of every file of the other packages.
         database: The database without the other packages.
     """

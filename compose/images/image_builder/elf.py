@@ -1,10 +1,9 @@
 """
-Programs and libraries without what no loader reads: symbols for linkers and debuggers, and the table of sections.
+Removes from programs and libraries what no loader reads: the symbols for linkers and debuggers, and the section table.
 
-A loader goes by program headers alone. So the ranges of the file they name stay and are moved together, each at an
-offset that agrees with the old one modulo its alignment; but for the headers nothing in a file refers to an offset.
-This works on any host, where `strip` would be one more program to have, and one that often knows only its own system's
-format.
+A loader reads only the program headers. So the ranges of the file that they name are kept and moved together, each to
+an offset that equals the old one modulo its alignment. Nothing else in a file refers to an offset. This works on any
+host; `strip` would be one more program to install, and it often knows only its own system's format.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class _Segment(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """Bytes to keep, and what their offset must stay the same modulo of."""
+    """Bytes to keep; their offset stays the same modulo *align*."""
 
     start: int
     end: int
@@ -90,7 +89,7 @@ def _slimmed(data: bytes) -> bytes:
 
 
 def _merged(ranges: Iterable[_Range]) -> list[_Range]:
-    """Join what overlaps or touches, under the strictest of their alignments."""
+    """Join ranges that overlap or touch; the joined range has the strictest of their alignments."""
     merged: list[_Range] = []
     for item in sorted(ranges):
         if merged and item.start <= merged[-1].end:
@@ -102,7 +101,7 @@ def _merged(ranges: Iterable[_Range]) -> list[_Range]:
 
 
 def _places(ranges: Sequence[_Range]) -> list[int]:
-    """Return each range's new offset: the first one after the range before it that its alignment allows."""
+    """Return each range's new offset: the first after the previous range that its alignment allows."""
     places = []
     end = 0
     for item in ranges:

@@ -219,12 +219,16 @@ def _plugin(scene: Scene, name: str, words: Sequence[str], oldest: tuple[int, ..
 
 def _building(scene: Scene) -> Seen:
     """Check the tools that a build from packages needs; existing images and a registry do not need them."""
-    from stackyard.images.debian import missing_tools
+    from stackyard.images.builder import missing_tools
+    from stackyard.project.environments import project_root
     from stackyard.settings import Settings
 
     if Settings.load().image_source == "registry":
         return Seen(fine=True, found="not needed with STACKYARD_IMAGE_SOURCE=registry")
-    missing = missing_tools()
+    try:
+        missing = missing_tools(project_root())
+    except UsageError:  # no platform here, so no images of its own
+        return Seen(fine=True, found="not needed here")
     if not missing:
         return Seen(fine=True, found="all there")
     instead = "set STACKYARD_IMAGE_SOURCE=registry where the engine reaches one"

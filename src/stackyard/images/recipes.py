@@ -1,9 +1,8 @@
 """
 What each image is made of, and the name that follows from it.
 
-A recipe's content is the hash of everything that goes in: files, arguments, the source of this package's own
-builders, and the contents of the recipes below it. The tag carries that hash, so an image with the right tag is the
-right image.
+A recipe's content is the hash of everything that goes in: files, arguments, the source of the project's builder, and
+the contents of the recipes below it. The tag carries that hash, so an image with the right tag is the right image.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ Source = Literal["registry", "packages"]
 FLAVOURS: Final = ("debian", "alpine")
 SOURCES: Final[tuple[Source, ...]] = ("packages", "registry")
 PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
-HERE: Final = Path(__file__).parent
-MAKERS: Final = (HERE / "contexts.py", HERE / "elf.py")  # what makes a material
+BUILDER: Final = "images/image_builder"
+MAKERS: Final = (f"{BUILDER}/contexts.py", f"{BUILDER}/elf.py")  # what makes a material
 
 # Official images; which digest a tag means is asked when it is pulled, and kept as a label.
 OFFICIAL: Final = {
@@ -132,9 +131,9 @@ def service_recipes(root: Path, flavour: str, source: Source) -> dict[str, Recip
     """
     if flavour not in FLAVOURS:
         raise ImageError(f"no images of flavour {flavour!r}; known are {', '.join(FLAVOURS)}")
-    yard = _Yard(root, flavour, source)
+    made = _Recipes(root, flavour, source)
     try:
-        return {service: yard.service(service) for service in SERVICES}
+        return {service: made.service(service) for service in SERVICES}
     except OSError as error:
         raise ImageError(f"{error.filename}: an image needs this file: {error.strerror}") from None
 
@@ -157,13 +156,14 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-class _Yard:
+class _Recipes:
     """Makes the recipes of one flavour and source; bases that several images share are one object."""
 
     def __init__(self, root: Path, flavour: str, source: Source) -> None:
         self._compose = root / "compose"
         self._flavour = flavour
         self._source: Source = source
+        self._makers = [self._compose / part for part in MAKERS]
 
     def service(self, name: str) -> Recipe:
         base = "python" if name in PYTHON_SERVICES else name
@@ -173,7 +173,7 @@ class _Yard:
             dockerfile = self._compose / "service/Dockerfile"
         inner = [self._compose / part for part in CONTEXT_FILES[name]]
         scripts = DEBIAN_SCRIPTS.get(name, ("closure", "lean-python")) if self._flavour == "debian" else ()
-        python = [self._compose / "requirements.lock", *MAKERS] if name in PYTHON_SERVICES else []
+        python = [self._compose / "requirements.lock", *self._makers] if name in PYTHON_SERVICES else []
         return Recipe(
             name=name, flavour=self._flavour, source=self._source, dockerfile=dockerfile, context=self._compose,
             files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *python),
@@ -183,7 +183,7 @@ class _Yard:
             material="packages" if name in PYTHON_SERVICES else None,
         )  # fmt: skip
 
-    @functools.cache  # noqa: B019 - a yard lives as long as one call of service_recipes
+    @functools.cache  # noqa: B019 - it lives as long as one call of service_recipes
     def base(self, name: str) -> Recipe:
         folder = self._compose / "base"
         if self._flavour == "debian":
@@ -199,7 +199,7 @@ class _Yard:
         if material is None:
             bases.append(("BUILDER", self.system("debian")))
         else:
-            files += [folder / "wheels.json", folder / "lean-python", *MAKERS]
+            files += [folder / "wheels.json", folder / "lean-python", *self._makers]
         return self._base(name, dockerfile, tuple(files), bases=tuple(bases), material=material)
 
     def _base(
@@ -219,7 +219,8 @@ class _Yard:
 
     @functools.cache  # noqa: B019 - as above
     def system(self, flavour: str) -> Recipe:
+        builder = self._compose / BUILDER
         if flavour == "debian":
-            return Recipe(name="base-debian", flavour="debian", source="packages", files=(HERE / "debian.py",))
-        files = (HERE / "alpine.py", HERE / "apk.py", self._compose / "base/wheels.json")
+            return Recipe(name="base-debian", flavour="debian", source="packages", files=(builder / "debian.py",))
+        files = (builder / "alpine.py", builder / "apk.py", self._compose / "base/wheels.json")
         return Recipe(name="base-alpine", flavour="alpine", source="packages", files=files)

@@ -1,40 +1,33 @@
 """
-The images of the platform: which there should be, which there are, and building what is missing.
+The images of the platform: which there should be, which there are, and which are missing.
 
-Every image carries its content in its tag and in a label. Where the two agree the image is right, and an unchanged tree
-builds nothing: `ensure` then costs one call to the engine. What is missing is built from the bottom up, two at a time,
-under a lock that keeps a second process from building the same thing.
+Every image carries its content in its tag and in a label. If the two agree, the image is the right one, and an
+unchanged tree builds nothing: `ensure` then costs one call to the engine. The project's builder builds what is missing,
+under a lock, so that two processes do not build the same image.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 
 from stackyard.docker.engine import Engine
 from stackyard.docker.images import EngineImage, labelled
-from stackyard.images import names
-from stackyard.images.builds import Builder
-from stackyard.images.recipes import SOURCES, Recipe, everything, service_recipes
+from stackyard.images import builder, names
+from stackyard.images.recipes import SOURCES, Recipe, service_recipes
 from stackyard.images.sources import cache_directory, resolve_source
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 
-WORKERS: Final = 2  # images built at once
 _CONTENT: Final = re.compile(r"^stackyard/[^:]+:(?:[a-z]+-)?([0-9a-f]{12})$")  # the hash in a name of ours
-# What takes longest, or holds up what does; measured: all else fits beside these.
-FIRST: Final = ("base-debian", "base-redis-alpine", "base-postgres-debian", "postgres")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +77,7 @@ def ensure(
     take_names: bool | None = None,
 ) -> dict[str, str]:
     """
-    Build whatever image of *flavour* is missing and return the reference of each service's image.
+    Let the project's builder build the images of *flavour* that are missing; return each service's reference.
 
     With `auto`, images that exist already are used whatever their source; the registry is asked only before a build.
 
@@ -104,16 +97,15 @@ def ensure(
     where = root or project_root()
     say = progress or (lambda _line: None)
     with Engine() as engine:
-        known = _known(engine, say)
-        ready = found = _ready(where, flavour, source, known)
+        there = known(engine, say)
+        ready = found = _ready(where, flavour, source, there)
         if ready is None:
-            recipes = service_recipes(where, flavour, resolve_source(source))
-            with building(say):
-                known = _known(engine)
-                _build(where, flavour, _missing(recipes.values(), known), say)
-            ready = recipes
-            known = _known(engine)
-        kept = names.give(engine, ready.values(), known, root=where, take=bool(take_names))
+            origin = resolve_source(source)
+            ready = service_recipes(where, flavour, origin)
+            missing = [recipe.reference for recipe in ready.values() if recipe.reference not in there]
+            builder.build(where, flavour, origin, say, missing=missing)
+            there = known(engine)
+        kept = names.give(engine, ready.values(), there, root=where, take=bool(take_names))
     if found is None or take_names is not None:
         for name, owner in kept.items():
             say(f"{name} stays the image of {owner}, where plain docker compose uses it")
@@ -137,11 +129,11 @@ def present(
         ImageError: If the flavour is unknown or a file is missing.
         UsageError: If *source* is wrong.
     """
-    known = _known(engine)
-    ready = _ready(root or project_root(), flavour, source, known)
+    there = known(engine)
+    ready = _ready(root or project_root(), flavour, source, there)
     if ready is None:
         return None
-    return {service: (recipe.reference, known[recipe.reference]) for service, recipe in ready.items()}
+    return {service: (recipe.reference, there[recipe.reference]) for service, recipe in ready.items()}
 
 
 def listing() -> list[Image]:
@@ -185,63 +177,35 @@ def is_as_named(reference: str, labels: Mapping[str, str]) -> bool:
     return told is None or labels.get("stackyard.content", "").startswith(told[1])
 
 
-def _known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> dict[str, str]:
-    """Every name of a stackyard image, and the id it stands for; one that now stands for another image is not known."""
-    known: dict[str, str] = {}
+def known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> dict[str, str]:
+    """
+    Return every name of a stackyard image that has the content it names, with the engine's id of the image.
+
+    Args:
+        engine: Where they are looked for, in one call.
+        say: Gets a line for each name that stands for another image.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    found: dict[str, str] = {}
     for row in labelled(engine, "stackyard.image"):
         for name in row.references:
             if is_as_named(name, row.labels):
-                known[name] = row.id
+                found[name] = row.id
             else:
                 content = row.labels.get("stackyard.content", "")[:12] or "unknown"
                 say(f"image {name} is another one by now (its content is {content}), and counts as missing")
-    return known
+    return found
 
 
-def _ready(root: Path, flavour: str, source: str, known: Mapping[str, str]) -> dict[str, Recipe] | None:
+def _ready(root: Path, flavour: str, source: str, there: Mapping[str, str]) -> dict[str, Recipe] | None:
     candidates = SOURCES if source == "auto" else (resolve_source(source),)
     for candidate in candidates:
         recipes = service_recipes(root, flavour, candidate)
-        if all(recipe.reference in known for recipe in recipes.values()):
+        if all(recipe.reference in there for recipe in recipes.values()):
             return recipes
     return None
-
-
-def _missing(recipes: Iterable[Recipe], known: Mapping[str, str]) -> dict[str, Recipe]:
-    """Return the recipes to build by reference: those without an image, and below them whatever they stand on."""
-    return {recipe.reference: recipe for recipe in everything(recipes, known)}
-
-
-def _build(root: Path, flavour: str, missing: Mapping[str, Recipe], say: Callable[[str], None]) -> None:
-    """Build in order of dependence, two at once; the first failure stops what has not begun."""
-    order = TopologicalSorter(
-        {name: {base.reference for _, base in recipe.bases} & missing.keys() for name, recipe in missing.items()}
-    )
-    order.prepare()
-    with tempfile.TemporaryDirectory(prefix="stackyard-images-") as work, ThreadPoolExecutor(WORKERS) as pool:
-        Path(work).chmod(0o755)  # see debian.make_root; nothing in it is secret
-        builder = Builder(root=root, cache=cache_directory() / "wheels", flavour=flavour, work=Path(work), say=say)
-        running: dict[Future[None], str] = {}
-        ready: list[str] = []
-        try:
-            while order.is_active():
-                # chosen when a worker is free: what became ready meanwhile may be more urgent
-                ready = sorted([*ready, *order.get_ready()], key=lambda name: _rank(missing[name]))
-                while ready and len(running) < WORKERS:
-                    name = ready.pop(0)
-                    running[pool.submit(builder.build, missing[name])] = name
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    order.done(running.pop(future))
-        except BaseException:
-            builder.cancel()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _rank(recipe: Recipe) -> int:
-    return FIRST.index(recipe.name) if recipe.name in FIRST else len(FIRST)
 
 
 @contextlib.contextmanager
