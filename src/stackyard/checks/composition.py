@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import process
+from stackyard._util import extras, process
 from stackyard._util.tables import format_bound, format_size
 from stackyard.checks.patterns import secrets_in
 from stackyard.checks.records import Spot, check
@@ -18,6 +16,7 @@ from stackyard.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from stackyard.project.environments import Environment
 
@@ -88,15 +87,13 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
     mounted wherever its checkout lies, so what it says of paths below *root* is left out too.
 
     Raises:
-        CommandError: If it is missing or cannot read the file.
+        UsageError: If it is missing.
+        CommandError: If it cannot read the file.
     """
-    program = str(Path(sys.executable).with_name("compose-lint"))
     config = file.parent / ".compose-lint.yml"
     words = ["--config", str(config), "--strict-config"] if config.exists() else []
-    done = process.run(
-        [program, "check", "--format", "json", "--no-env", *words, str(file)], deadline=LINT_DEADLINE, cwd=root,
-        check=False,
-    )  # fmt: skip
+    command = [extras.program("compose-lint"), "check", "--format", "json", "--no-env", *words, str(file)]
+    done = process.run(command, deadline=LINT_DEADLINE, cwd=root, check=False)
     if done.returncode not in GRADED:
         raise CommandError(done.argv, done.returncode, done.stderr or done.stdout)
     rows = json.loads(done.stdout)["findings"]

@@ -7,18 +7,17 @@ import io
 import json
 import re
 import shlex
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import process
+from stackyard._util import extras, process
 from stackyard.checks.patterns import is_secret_name
 from stackyard.checks.records import Spot, check
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from stackyard.checks.records import Severity
 
@@ -102,8 +101,8 @@ def read_all(root: Path, files: Sequence[Path] | None = None) -> list[Dockerfile
         files: Which; None takes every Dockerfile below `compose/`.
 
     Raises:
-        UsageError: If one cannot be read.
-        CommandError: If hadolint is missing.
+        UsageError: If one cannot be read, or hadolint is missing.
+        CommandError: If hadolint fails.
     """
     paths = sorted((root / "compose").rglob("Dockerfile*")) if files is None else list(files)
     lint = _hadolint(root, paths)
@@ -127,11 +126,8 @@ def _read(root: Path, path: Path, lint: Sequence[Spot]) -> Dockerfile:
 def _hadolint(root: Path, paths: Sequence[Path]) -> dict[str, list[Spot]]:
     if not paths:
         return {}
-    # beside our own interpreter, whatever PATH says
-    program = str(Path(sys.executable).with_name("hadolint"))
-    done = process.run(
-        [program, "--format", "json", "--no-fail", *map(str, paths)], deadline=LINT_DEADLINE, cwd=root
-    )  # fmt: skip
+    words = [extras.program("hadolint"), "--format", "json", "--no-fail", *map(str, paths)]
+    done = process.run(words, deadline=LINT_DEADLINE, cwd=root)
     found: dict[str, list[Spot]] = {}
     for row in json.loads(done.stdout or "[]"):
         spot = Spot(found=f"{row['code']}: {row['message']}", line=row["line"], severity=LEVELS.get(row["level"]))

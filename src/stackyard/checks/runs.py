@@ -120,7 +120,7 @@ class Verifier:
 
         Raises:
             UsageError: If one cannot be read.
-            CommandError: If hadolint is missing.
+            CommandError: If hadolint fails.
         """
         for item in dockerfiles.read_all(self.root):
             self._outcomes += examine(dockerfiles.CHECKS, item, item.path)
@@ -131,7 +131,7 @@ class Verifier:
 
         Raises:
             UsageError: If one cannot be read.
-            CommandError: If hadolint is missing.
+            CommandError: If hadolint fails.
         """
         changed = []
         for item in dockerfiles.read_all(self.root):

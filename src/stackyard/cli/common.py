@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
-from stackyard._util import streams
+from stackyard._util import extras, streams
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ WIDTH: Final = 60  # columns of a wrong value that a message shows
 
 
 def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
-    """Turn a StackyardError of *body* into Invoke's Exit with its message and exit code, and Ctrl-C into its own."""
+    """
+    Turn a StackyardError of *body* into Invoke's Exit with its message and exit code, and Ctrl-C into its own.
+
+    A package that is missing because an extra is not installed counts as such an error.
+    """
 
     @functools.wraps(body)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -36,6 +40,10 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
             result = body(*args, **kwargs)
         except StackyardError as error:
             raise Exit(str(error), code=streams.settle(error.exit_code)) from None
+        except ModuleNotFoundError as error:
+            if (missing := extras.explained(error)) is None:
+                raise
+            raise Exit(str(missing), code=streams.settle(missing.exit_code)) from None
         except Exit:
             streams.settle()
             raise

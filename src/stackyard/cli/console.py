@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import actions, streams
+from stackyard._util import actions, extras, streams
 from stackyard._util.actions import Action
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ try:
     from stackyard.project.environments.roots import has_environments
 except KeyboardInterrupt:
     sys.exit(130)
+except ModuleNotFoundError as error:
+    if (missing := extras.explained(error)) is None:
+        raise
+    print(missing, file=sys.stderr)
+    sys.exit(missing.exit_code)
 
 NAME = "stackyard"
 COMMANDS: Final = {

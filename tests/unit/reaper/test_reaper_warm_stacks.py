@@ -408,7 +408,7 @@ def test_the_images_that_are_there_are_named_without_building(monkeypatch: pytes
     from stackyard.images import store
 
     names = {f"stackyard/{service}:debian-1": f"sha256:{service}" for service in ("postgres", "redis")}
-    monkeypatch.setattr(store, "_known", lambda _engine: names)
+    monkeypatch.setattr(store, "known", lambda _engine: names)
     recipes = {name.split("/")[1].split(":")[0]: type("Recipe", (), {"reference": name}) for name in names}
     monkeypatch.setattr(store, "_ready", lambda *_: recipes)
 
