@@ -38,7 +38,7 @@ FOLDER: Final = "tests/projects"
 BOX: Final = "stackyard-bench/box"  # the one image of the projects
 LONGEST: Final = 240  # characters of a failure in a result
 # project: the share of plain Compose's time that its removal may take; less where its processes ignore SIGTERM
-PROJECTS: Final = {"five-services": 0.05, "slow-health-checks": 0.6, "literal-container-name": 0.05, "replicas": 0.05}
+PROJECTS: Final = {"five-services": 0.05, "slow-health-checks": 0.6, "static-addresses": 0.05, "replicas": 0.05}
 START: Final = 0.33  # the share that a start may take
 WHAT: Final = {"up": "start, the whole command", "down": "removal, the whole command"}
 SUBJECTS: Final = {
