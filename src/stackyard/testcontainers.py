@@ -17,13 +17,14 @@ import asyncio
 import functools
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard._util.loops import outside_any_loop
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.docker.records import PROJECT_LABEL
-from stackyard.errors import UsageError
+from stackyard.errors import NotReadyError, UsageError
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import Project
 from stackyard.project.configuration import Configuration
@@ -100,7 +101,8 @@ class DockerCompose(theirs.DockerCompose):
 
         Raises:
             UsageError: If no copy of the project can run, or an argument is wrong.
-            NotReadyError: If a service failed; the text says which, and its last lines. Nothing is left then.
+            NotReadyError: If a service failed; the text says which, and its last lines. Nothing is left then, except
+                of a copy that was only stopped.
             StackyardError: If anything else on the way fails.
         """
         if self._copy is None:
@@ -125,7 +127,11 @@ class DockerCompose(theirs.DockerCompose):
             )
 
     def _start_again(self, copy: Copy) -> None:
-        self._run_command(cmd=[*self.compose_command_property, "start"])
+        try:
+            self._run_command(cmd=[*self.compose_command_property, "start"])
+        except CalledProcessError as error:
+            why = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise NotReadyError(f"copy {copy.lease.title} could not be started again: {why}") from None
         if not self.wait:
             return
         labels = [f"{PROJECT_LABEL}={copy.lease.project}"]

@@ -119,6 +119,8 @@ def test_wait_strategies_of_testcontainers_find_the_copy(two: Path) -> None:
 
 
 def test_volumes_stay_while_the_copy_is_only_stopped(two: Path) -> None:
+    # any program may take the ports of stopped containers
+    (two / "compose.override.yaml").write_text("services: {web: {ports: !reset []}}")
     compose = DockerCompose(two, keep_volumes=True)
     with compose:
         compose.exec_in_container(["sh", "-c", "echo 1 >/rows/kept"], "web")

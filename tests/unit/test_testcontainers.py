@@ -36,14 +36,17 @@ ROW = {"ID": "1", "Name": "shop-web-1", "Service": "web", "State": "running", "E
 
 
 class Asked:
-    """Stands in for the `docker compose` that testcontainers runs: `answers` by command."""
+    """Stands in for the `docker compose` that testcontainers runs: `answers` by command, `failures` come first."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.failures: list[str] = []
         self.answers = {"ps": json.dumps(ROW), "logs": "web-1  | hello\n", "exec": "done\n", "config": "{}"}
 
     def __call__(self, cmd: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         self.calls.append(cmd)
+        if self.failures:
+            raise subprocess.CalledProcessError(1, cmd, b"", self.failures.pop().encode())
         said = next((text for word, text in self.answers.items() if word in cmd), "")
         return subprocess.CompletedProcess(cmd, 0, said.encode(), b"")
 
@@ -206,6 +209,20 @@ def test_containers_that_were_only_stopped_are_started_again(
 
     assert asked.words() == ["stop", "start", "stop", "start"]
     assert len(waits) == 3
+    assert docker.things() == []
+
+
+def test_a_stopped_copy_that_cannot_start_again_says_why_and_stays(
+    shop: Callable[..., DockerCompose], asked: Asked, docker: FakeDocker
+) -> None:
+    with shop() as compose:
+        compose.stop(down=False)
+        asked.failures = ["web-1 Starting\nBind for 127.0.0.1:9500 failed: port is already allocated\n"]
+        with pytest.raises(NotReadyError, match=r"could not be started again: Bind for 127.0.0.1:9500 failed: port is"):
+            compose.start()
+        assert docker.things() != []
+        compose.start()
+
     assert docker.things() == []
 
 
