@@ -437,6 +437,15 @@ def test_the_first_screen_says_how_long_a_typed_command_takes(typed: float, note
     assert glance.tiles(measured(*typed_commands(typed)[:1])) == []
 
 
+def test_the_commands_that_start_other_people_s_projects_have_its_colour_too() -> None:
+    rows = [("shop-up", "stackyard up, shop"), ("shop-compose-up", "docker compose up -d --wait, shop")]
+    results = [made.result("projects", row, 1.0, subject=subject, what="start") for row, subject in rows]
+
+    (part,) = sections.sections(measured(*results))
+
+    assert [line.own for line in part.groups[0].lines] == [True, False]
+
+
 def test_ratios_of_commands_stand_beside_their_times_and_are_not_drawn_again() -> None:
     ratios = [
         made.result("commands", f"ratio-{row}", 0.5, unit="x", subject=row, what="as a share of it")

@@ -39,6 +39,7 @@ BEFORE_STEPS: Final = frozenset(
     {"startup", "cleanup", "parallel"}
 )  # what a reader looks for comes before the waterfall
 OWN: Final = "stackyard"
+COMMANDS: Final = frozenset({"commands", "projects"})  # suites whose subjects are commands
 BY_HAND: Final = frozenset({"compose-up", "compose-down", "by-hand"})  # what one types without stackyard
 BESIDE: Final = {"s": "as long", "bytes": "as much"}  # what follows a peer's figure in multiples of stackyard's
 FORMER_OWN: Final = "stacks at once"  # stackyard's name in earlier runs of many stacks
@@ -269,7 +270,7 @@ def _lines(what: str, kind: Kind, rows: Sequence[Result]) -> Group:
 
 def is_own(row: Result) -> bool:
     """Tell whether a figure is stackyard's, or one of its commands'."""
-    return row.subject == OWN or (row.suite == "commands" and row.row not in BY_HAND)
+    return row.subject == OWN or (row.suite in COMMANDS and row.row not in BY_HAND and "-compose-" not in row.row)
 
 
 def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
