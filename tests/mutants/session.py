@@ -2,7 +2,8 @@
 mutmut with one pytest session for all mutants: ``python -m tests.mutants.session run --max-children N``.
 
 mutmut starts pytest for each mutant, and pytest reads and collects the same tests each time: a third of a second. Here
-pytest collects once, and each mutant's tests run in a fork of that session.
+pytest collects once, and each mutant's tests run in a fork of that session. The test that noticed the last mutant runs
+first, because it often notices the next one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mutmut.__main__
@@ -39,6 +41,8 @@ class Collected(PytestRunner):
             config.hook.pytest_sessionstart(session=self._session)
             config.hook.pytest_collection(session=self._session)
         self._items = {item.nodeid: item for item in self._session.items}
+        self._noticed = Path("noticed").absolute()  # the tests that failed, in the order of the mutants
+        self._noticed.touch()
 
     def list_all_tests(self) -> ListAllTestsResult:
         """Return the names of the collected tests."""
@@ -49,7 +53,9 @@ class Collected(PytestRunner):
         from tests.mutants.quick import is_guard  # pytest loads it as a plugin first
 
         named = [self._items[word] for word in params if word in self._items]  # the quickest first
-        items = sorted(named, key=lambda item: not is_guard(item)) or list(self._items.values())
+        last = {name: number for number, name in enumerate(self._noticed.read_text().splitlines(), 1)}
+        order = sorted(named, key=lambda item: (not is_guard(item), -last.get(item.nodeid, 0)))
+        items = order or list(self._items.values())
         hooks = self._session.config.pluginmanager
         for plugin in plugins:
             hooks.register(plugin)
@@ -58,6 +64,8 @@ class Collected(PytestRunner):
             if self._session.testsfailed:
                 if reporter := hooks.getplugin("terminalreporter"):  # there is none in the fork of a mutant
                     reporter.summary_failures()
+                with self._noticed.open("a") as file:
+                    file.write(f"{item.nodeid}\n")
                 return 1
         for plugin in plugins:
             hooks.unregister(plugin)

@@ -103,6 +103,18 @@ def test_a_wait_is_a_time(book: LeaseBook) -> None:
     with pytest.raises(UsageError, match=r"^wait must be"):
         book.acquire(TEST, wait=-1)
     assert not book.settings.state_dir.exists()
+    assert book.acquire(TEST, wait=1.5).slot == 0
+
+
+@pytest.mark.parametrize(("words", "wait"), [({}, 0.0), ({"wait": 5.0}, 5.0)])
+def test_a_request_waits_as_long_as_it_is_told_to_and_may_have_room_made(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, words: dict[str, float], wait: float
+) -> None:
+    attend, strangers, make_room = Mock(), Mock(), Mock()
+    monkeypatch.setattr(book._waiting, "attend", attend)
+
+    assert book.acquire(TEST, strangers=strangers, make_room=make_room, **words) is attend.return_value
+    assert attend.mock_calls[0].args[2:] == (strangers, wait, make_room)
 
 
 def test_a_lease_leaves_no_draft(book: LeaseBook) -> None:
@@ -491,9 +503,9 @@ def test_a_lease_that_cannot_move_stays(book: LeaseBook, monkeypatch: pytest.Mon
 
 def test_a_moved_lease_of_an_earlier_version_has_the_ports_of_a_new_one(book: LeaseBook) -> None:
     lease = book.acquire(TEST)
-    ports = "postgres:11000,redis:11001,backend:11002,auth:11003,websocket:11004,spare:11005-11009"
+    ports = "postgres:11000,redis:11001,backend:11002,auth:11003,spare:11004-11009"
     book.transact(lambda db: db.execute("UPDATE leases SET ports=?", (ports,)))
-    assert "websocket" in book.leases()[0].ports
+    assert "websocket" not in book.leases()[0].ports
 
     moved = book.move(lease)
 
@@ -665,6 +677,8 @@ def folder(book: LeaseBook) -> Path:
     ("raw", "length", "error"),
     [
         (header(), 4096, None), (header(size=1, pages=2), 131072, None), (header(version=1), 4096, None),
+        (header(size=32768, pages=2), 65536, None),
+        (header(pages=1 << 31), 4096, f"cut off: 4096 bytes of {1 << 43}"),
         (header(), 4097, "cut off: 4097 bytes of 4096"), (header(pages=2), 4096, "cut off: 4096 bytes of 8192"),
         (header(size=1, pages=2), 65536, "cut off: 65536 bytes of 131072"),
         (header()[:99], 99, "not a database"), (b"", 0, "not a database"),
@@ -685,9 +699,10 @@ def test_only_a_whole_lease_book_is_opened(
     assert folder.is_dir()
 
 
-def test_a_newer_book_is_refused(book: LeaseBook, folder: Path) -> None:
-    (folder / "book.sqlite3").write_bytes(header(version=schema.VERSION + 1).ljust(4096, b"\0"))
-    with pytest.raises(BookError, match=rf"newer stackyard \(schema {schema.VERSION + 1}, this one knows up to"):
+@pytest.mark.parametrize("version", [schema.VERSION + 1, 1 << 31])
+def test_a_newer_book_is_refused(book: LeaseBook, folder: Path, version: int) -> None:
+    (folder / "book.sqlite3").write_bytes(header(version=version).ljust(4096, b"\0"))
+    with pytest.raises(BookError, match=rf"newer stackyard \(schema {version}, this one knows up to"):
         book._store._check_header()
 
 
