@@ -108,7 +108,7 @@ def test_a_wait_is_a_time(book: LeaseBook) -> None:
 
 @pytest.mark.parametrize(("words", "wait"), [({}, 0.0), ({"wait": 5.0}, 5.0)])
 def test_a_request_waits_as_long_as_it_is_told_to_and_may_have_room_made(
-    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, words: dict[str, float], wait: float
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, words: Any, wait: float
 ) -> None:
     attend, strangers, make_room = Mock(), Mock(), Mock()
     monkeypatch.setattr(book._waiting, "attend", attend)
@@ -253,12 +253,12 @@ def test_no_room_is_made_for_a_stack_that_starts_already(
 def test_each_question_is_about_the_request_its_draft_and_what_an_engine_has(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease, words = book.acquire(TEST), (Mock(), Mock(), Mock())
+    lease, request, draft, look = book.acquire(TEST), Mock(), Mock(), Mock()
     ask = Mock(return_value=(None, 0, lease))
     monkeypatch.setattr(book._waiting, "ask", ask)
 
-    assert book._waiting.attend(*words, 0.0) is lease
-    ask.assert_called_once_with(*words, None, queued=False)
+    assert book._waiting.attend(request, draft, look, 0.0) is lease
+    ask.assert_called_once_with(request, draft, look.return_value, None, queued=False)
 
 
 @pytest.mark.parametrize("queued", [True, False])
