@@ -240,6 +240,23 @@ def test_room_is_made_a_few_times_before_a_request_fails(
     assert (answers.asked, make_room.call_count, slept) == (asked, calls, [])
 
 
+def test_who_waits_looks_at_the_engine_again_after_a_while_and_when_room_was_made(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    ask = Mock(return_value=(None, 4, FULL))
+    monkeypatch.setattr(book._waiting, "ask", ask)
+
+    def seen(wait: float, *make_room: object) -> list[object]:
+        ask.reset_mock()
+        with pytest.raises(PoolExhaustedError, match="full"):
+            book._waiting.attend(Mock(), Mock(), Mock(side_effect="abcdefgh"), wait, *make_room)  # type: ignore[arg-type]
+        return [call.args[2] for call in ask.mock_calls]
+
+    assert seen(1.2) == ["a", "a", "b", "b", "c", "c"]
+    assert slept[:2] == [0.25, 0.25]
+    assert seen(0.0, Mock(side_effect=[True, False])) == ["a", "b", "c"]
+
+
 def test_no_room_is_made_for_a_stack_that_starts_already(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, slept: list[float]
 ) -> None:
