@@ -252,7 +252,8 @@ from stackyard.stacks import diagnostics
 class Fake(Stack):
     lease = SimpleNamespace(id="l1", title="mine (l1)")
     engine = None
-    addresses = [Address(service="web", target=80, protocol="tcp", host="127.0.0.1", port=9500),
+    addresses = [Address(service="web", target=80, protocol="tcp", host="127.0.0.1", port=9500, scheme="http",
+                         login="me:secret"),
                  Address(service="db", target=53, protocol="udp", host="127.0.0.1", port=9501)]
     def __init__(self): pass
     def containers(self): return []
@@ -284,6 +285,7 @@ def test_reports_have_the_addresses_of_each_test_and_the_logs_at_the_first_failu
                 ("stackyard db 53/udp", "127.0.0.1:9501")]  # fmt: skip
     assert found == {name: [] if name == "test_plain" else expected for name in cases}
     assert len(found) == 5
+    assert "secret" not in (shop / "report.xml").read_text()
     with_logs = [name for name, case in cases.items() if "exit code 3" in (case.findtext("system-out") or "")]
     assert with_logs == ["test_fails", "test_mine"]
     assert done.stdout.count("Captured stdout of the services of stack mine (l1)") == 2
@@ -325,3 +327,19 @@ def test_a_check_is_repeated_until_it_succeeds_or_its_time_is_over() -> None:
     assert list(answers) == []
     with pytest.raises(TimeoutError, match=r"the check of wait_until_responsive did not succeed in 1\.5 s"):
         services.wait_until_responsive(lambda: 0, timeout=1.5, pause=0, clock=lambda: next(times))
+
+
+def test_the_evidence_of_a_failed_start_is_shown_once(shop: Path) -> None:
+    (shop / "conftest.py").write_text(
+        "from stackyard.errors import NotReadyError\nfrom stackyard.running.wanted import Wanted\n"
+        "def run(*_): raise NotReadyError('shop did not start\\ndb: exited, exit code 3\\n  | no such table')\n"
+        "Wanted.run = run\n"
+    )
+    (shop / "test_mine.py").write_text(SUITE)
+
+    done = run(shop, "-n0", own=True)
+
+    assert "2 errors" in done.stdout
+    assert done.stdout.count("stackyard: shop did not start") == 4  # each test's error, and its line in the summary
+    assert done.stdout.count("| no such table") == 1
+    assert "Captured stdout of the start of the stack: setup" in done.stdout

@@ -26,6 +26,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._firsts: dict[int, Callable[[], bool]] = {}
+        self._evidence = ""
 
     @classmethod
     def of(cls, config: pytest.Config) -> Reports:
@@ -50,6 +51,22 @@ class Reports:
         finally:
             self._firsts.pop(id(stack), None)
 
+    @contextlib.contextmanager
+    def first_in_full(self) -> Iterator[None]:
+        """
+        Shorten an error of a `with` block to its first line; the next report of a failure has the rest.
+
+        A stack that did not start fails each test that needs it, and the evidence of each service is long.
+
+        Raises:
+            StackyardError: The short one.
+        """
+        try:
+            yield
+        except StackyardError as error:
+            reason, _, self._evidence = str(error).partition("\n")
+            raise StackyardError(reason) from None
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -60,20 +77,26 @@ class Reports:
             item.user_properties += [entry for stack in used for entry in properties(stack)]
         report = yield
         if report.failed:
+            if self._evidence:
+                _add(item, call.when, report, "stdout of the start of the stack:", self._evidence)
+                self._evidence = ""
             for stack in used:
                 first = self._firsts[id(stack)]
                 self._firsts[id(stack)] = _never
                 if _asked(first):
-                    # for this report, and for that of the teardown, from which JUnit files take captured output
-                    title, text = f"{SECTION} {stack.lease.title}:", evidence(stack)
-                    item.add_report_section(call.when, title, text)
-                    report.sections.append((f"Captured {title} {call.when}", text))
+                    _add(item, call.when, report, f"{SECTION} {stack.lease.title}:", evidence(stack))
         return report
 
     def _used(self, funcargs: Mapping[str, Any]) -> list[Any]:
         """Return the stacks among the values of a test's fixtures, each once."""
         values = (value.stack if isinstance(value, Services) else value for value in funcargs.values())
         return [*{id(value): value for value in values if id(value) in self._firsts}.values()]
+
+
+def _add(item: pytest.Item, when: str, report: pytest.TestReport, title: str, text: str) -> None:
+    """Add a section to this report, and to that of the teardown, from which JUnit files take captured output."""
+    item.add_report_section(when, title, text)
+    report.sections.append((f"Captured {title} {when}", text))
 
 
 def _never() -> bool:

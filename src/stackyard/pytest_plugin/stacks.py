@@ -30,7 +30,7 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = ()) -> 
     """
     wanted, run = _wanted(config, files), _run(config)
     reports = Reports.of(config)
-    with in_one_line():
+    with in_one_line(), reports.first_in_full():
         if run is None or not shared:
             if run is not None:
                 run.use()
