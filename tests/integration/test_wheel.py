@@ -106,6 +106,13 @@ def test_the_public_names_are_there(environment: Path) -> None:
     run([str(environment / "bin/python"), "-P", "-c", EVERY_NAME], deadline=60, cwd=environment)
 
 
+def test_pytest_finds_the_plugin(environment: Path) -> None:
+    asked = "from importlib.metadata import entry_points; print([*entry_points(group='pytest11')])"
+    answer = run([str(environment / "bin/python"), "-P", "-c", asked], deadline=60, cwd=environment)
+
+    assert "value='stackyard.pytest_plugin'" in answer.stdout
+
+
 def test_the_program_says_what_it_would_change_or_what_it_needs(environment: Path, extra: str, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
     words = [str(environment / "bin/stackyard"), "check"]
