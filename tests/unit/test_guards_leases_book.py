@@ -117,6 +117,18 @@ def test_a_request_waits_as_long_as_it_is_told_to_and_may_have_room_made(
     assert attend.mock_calls[0].args[2:] == (strangers, wait, make_room)
 
 
+def test_a_book_keeps_the_files_of_leases_in_one_folder_and_waits_with_the_clock_it_was_given(
+    make: Callable[..., LeaseBook], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, before = make(), clock.now
+    assert book.directory == book.settings.state_dir / "leases"
+    monkeypatch.setattr(book._waiting, "ask", Mock(return_value=(None, 0, FULL)))
+
+    with pytest.raises(PoolExhaustedError, match="full"):
+        book.acquire(TEST, wait=5.0)
+    assert clock.now == pytest.approx(before + 5.0)
+
+
 def test_a_lease_leaves_no_draft(book: LeaseBook) -> None:
     lease = book.acquire(TEST)
     assert [path.name for path in book.directory.iterdir()] == [lease.id]
