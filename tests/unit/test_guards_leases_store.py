@@ -13,7 +13,7 @@ import pytest
 
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import owners, store
+from stackyard.leases import owners, schema, store
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.header import BrokenError
 from stackyard.leases.store import Store, Transaction
@@ -277,3 +277,29 @@ def test_a_book_that_is_read_is_read_from_its_file(book: Store) -> None:
     book._look_only = look  # type: ignore[method-assign]
 
     assert book.run(lambda db: dict(db.execute("SELECT key, value FROM meta"))["word"], reading=True) == "word"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, schema.VERSION])
+def test_a_book_of_an_earlier_version_becomes_one_of_this_version(version: int) -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None, factory=Transaction)
+    try:
+        schema.fill(db)
+        new = {"schema": str(schema.VERSION), "recovery": "due"}
+        assert dict(db.execute("SELECT key, value FROM meta")) == new
+        tables = "SELECT sql FROM sqlite_master WHERE type='table' AND name IN ('warm', 'pools') ORDER BY name"
+        made = db.execute(tables).fetchall()
+        for statement in ("DROP TABLE warm", "DROP TABLE pools") * (version < 3):
+            db.execute(statement)
+        for statement in ("ALTER TABLE leases DROP COLUMN memory_mb",) * (version < 2):
+            db.execute(statement)
+        db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(version),))
+        db.execute(f"PRAGMA user_version={version}")
+
+        schema.upgrade(db, version)
+
+        assert dict(db.execute("SELECT key, value FROM meta")) == new
+        assert db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+        assert db.execute(tables).fetchall() == made
+        assert ("memory_mb", 1, "0") in [(row[1], row[3], row[4]) for row in db.execute("PRAGMA table_info(leases)")]
+    finally:
+        db.close()
