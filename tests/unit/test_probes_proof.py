@@ -654,7 +654,7 @@ async def test_a_silent_server_is_waited_for_only_so_long() -> None:
     async with server(None, close=False) as port:
         found = await port_answers.get("127.0.0.1", port, "/", limit=0.05)
 
-    assert found == HttpAnswer(0, other=False, said="no HTTP answer within 0.05 s")
+    assert found == HttpAnswer(0, other=False, said="no HTTP answer within 0.05 s", silent=True)
 
 
 async def test_no_one_there_is_no_answer() -> None:
