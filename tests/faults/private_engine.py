@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,12 @@ from stackyard.docker.images import export
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# what `ip link set lo up` asks the kernel; a small Debian has no `ip`
+LOOPBACK_UP = """
+import fcntl, socket, struct
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
+fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+"""
 SIZE = "900m"  # of the tmpfs: four Debian images unpacked, and room for a stack
 PATIENCE = 30.0  # seconds for dockerd to answer; it takes 2 to 4
 
@@ -62,7 +69,7 @@ class PrivateEngine:
         self._start("holder", "unshare", "--net", "sleep", "infinity")
         own = Path("/proc/self/ns/net").readlink()
         _until(lambda: Path(f"/proc/{self.children['holder'].pid}/ns/net").readlink() != own)
-        run(*self.inside("ip", "link", "set", "lo", "up"))
+        run(*self.inside(sys.executable, "-c", LOOPBACK_UP))
         self._start_containerd()
 
     def _start_containerd(self) -> None:
