@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from stackyard.checks.composition import compose_lint
-from stackyard.errors import StackyardError, VerifyError
+from stackyard.cli.pipelines import linting
 
 FILE: Final = Path("compose/docker-compose.unified.yml")
 
@@ -22,13 +22,8 @@ def main(root: Path) -> int:
     """Check the Compose file of the project at *root*; print what compose-lint finds."""
     spots = compose_lint(root, root / FILE)
     lines = [f"{FILE}:{spot.line}: {spot.found}" for spot in spots]
-    print("\n".join(lines) or f"compose-lint: {FILE} is clean")
-    return VerifyError.exit_code if lines else 0
+    return linting.show(lines, clean=f"compose-lint: {FILE} is clean")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(Path.cwd()))
-    except StackyardError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(linting.run(main))

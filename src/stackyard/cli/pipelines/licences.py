@@ -13,7 +13,6 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from license_expression import (  # type: ignore[import-untyped]
@@ -25,11 +24,13 @@ from license_expression import (  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stackyard.errors import StackyardError, UsageError, VerifyError
+from stackyard.cli.pipelines import linting
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.metadata import PackageMetadata
+    from pathlib import Path
 
     Reader = Callable[[str], PackageMetadata]
 
@@ -185,13 +186,8 @@ def main(root: Path) -> int:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     pins = {str(pin): pin for lock in sorted(root.glob(LOCKS)) for pin in locked(lock.read_text(encoding="utf-8"))}
     lines = findings(pins.values(), project)
-    print("\n".join(lines) or f"licences: all {len(pins)} locked packages are allowed")
-    return VerifyError.exit_code if lines else 0
+    return linting.show(lines, clean=f"licences: all {len(pins)} locked packages are allowed")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(Path.cwd()))
-    except StackyardError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(linting.run(main))
