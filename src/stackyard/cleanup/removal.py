@@ -24,6 +24,7 @@ from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
 from stackyard.errors import EngineError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
+from stackyard.leases.warm import WarmStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,6 +160,20 @@ def remove_lease(
         if graceful:
             stop(engine, Holdings.of(book.host, lease).containers(engine))
         return remove_locked(book, engine, lease, keep_volumes=keep_volumes)
+
+
+def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
+    """
+    Remove the oldest warm stack, so that another run gets its place; False if there is none.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    lease = WarmStacks(book).give_up()
+    if lease is None:
+        return False
+    progress(f"removing warm stack {lease.title} of {lease.environment}, because this start needs its place")
+    return not remove_lease(book, engine, lease).left
 
 
 def remove_leases(book: LeaseBook, engine: Engine, leases: Sequence[Lease], *, graceful: bool = False) -> list[Removal]:

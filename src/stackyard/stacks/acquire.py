@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.failpoints import reach
@@ -182,17 +183,13 @@ class _Request:
 
     def _lease(self) -> Lease:
         """Lease a place; a warm stack of another kind gives up its own before this waits or fails."""
+        room = partial(removal.make_room, self.book, self.engine, self.progress)
         return self.book.acquire(
             self.environment, parallel_id=self.parallel_id, ttl=self.ttl, fixed=self.fixed,
             variables={**prepare_images(self.environment, self.progress), **self.own},
             strangers=lambda: strangers(self.engine), wait=self.wait, force=self.force, attached=self.outlives,
-            make_room=None if self.fixed == "only" else self._make_room,
+            make_room=None if self.fixed == "only" else room,
         )  # fmt: skip
-
-    def _make_room(self) -> bool:
-        from stackyard.stacks import warm_stacks
-
-        return warm_stacks.make_room(self.book, self.engine, self.progress)
 
 
 def start_in_place(

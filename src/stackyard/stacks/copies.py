@@ -211,7 +211,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     for last in (*(False,) * (TRIES - 1), True):
         lease = book.acquire(
             origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
-            attached=outlives, make_room=lambda: _make_room(book, engine, progress),
+            attached=outlives, make_room=lambda: removal.make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready)
@@ -226,12 +226,6 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
             copy.lease = book.renew(copy.lease.id, ttl, detach=True)
         return copy
     raise AssertionError("the last try returns or raises")
-
-
-def _make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
-    from stackyard.stacks import warm_stacks  # only a full pool needs it
-
-    return warm_stacks.make_room(book, engine, progress)
 
 
 class _StolenError(Exception):

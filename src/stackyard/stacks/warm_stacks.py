@@ -1,5 +1,5 @@
 """
-Taking a warm stack instead of starting one, and removing a warm stack if another run needs its place.
+Taking a warm stack instead of starting one.
 
 Every probe asks a taken stack once before it is returned, because the engine may have been restarted since it was made.
 If it does not answer, it is removed and the next one is taken.
@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stackyard import images
-from stackyard.cleanup import removal
 from stackyard.errors import NotReadyError
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
@@ -89,20 +88,6 @@ def retire_others(environment: Environment, stacks: WarmStacks, wanted: str) -> 
     """Mark the warm stacks of *environment* with another fingerprint than *wanted* for removal; return how many."""
     where = (environment.root, environment.name)
     return len(stacks.retire(lambda warm: (warm.root, warm.lease.environment) == where and warm.fingerprint != wanted))
-
-
-def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) -> bool:
-    """
-    Remove the oldest warm stack, so that another run gets its place; False if there is none.
-
-    Raises:
-        EngineError: If the engine does not answer.
-    """
-    lease = WarmStacks(book).give_up()
-    if lease is None:
-        return False
-    progress(f"removing warm stack {lease.title} of {lease.environment}, because this start needs its place")
-    return not removal.remove_lease(book, engine, lease).left
 
 
 def _ask(stack: Stack, progress: Callable[[str], None]) -> Mapping[str, float] | None:

@@ -13,6 +13,7 @@ from fake_docker import install_docker
 from fake_probes import Answering, Silent, replace_probes
 
 from stackyard import images
+from stackyard.cleanup import removal
 from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.leases import Lease, LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
@@ -218,7 +219,7 @@ def test_who_waits_for_a_starting_stack_pushes_no_one_out(
 
 
 def test_there_is_no_room_to_make_without_a_warm_stack(book: LeaseBook, engine: Engine) -> None:
-    assert not warm_stacks.make_room(book, engine, print)
+    assert not removal.make_room(book, engine, print)
 
 
 def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
