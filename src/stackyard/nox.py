@@ -35,11 +35,11 @@ def stack(session: nox.Session, environment: str | None = None, **options: Any) 
     chatter.quiet()
     wanted: Any = running  # which of its signatures is meant is the caller's choice
     with wanted(environment, **{"progress": session.log, **options}) as made:
-        told = made.env if isinstance(made, Stack) else dict(made.lease.variables())
+        variables = made.env if isinstance(made, Stack) else dict(made.lease.variables())
         before = dict(session.env)
-        session.env.update(told)
+        session.env.update(variables)
         try:
-            yield told
+            yield variables
         finally:
             session.env.clear()
             session.env.update(before)

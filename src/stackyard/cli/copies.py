@@ -278,8 +278,8 @@ def env(_c: Context, name: str = "", format: str = "dotenv", json: bool = False)
     if format not in FORMATS:
         raise UsageError(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     with _attached(name) as copy:
-        told = _variables(copy)
-        answer(told, "\n".join(f"{FORMATS[format]}{key}={shlex.quote(value)}" for key, value in told.items()),
+        variables = _variables(copy)
+        answer(variables, "\n".join(f"{FORMATS[format]}{key}={shlex.quote(value)}" for key, value in variables.items()),
                as_json=json)  # fmt: skip
 
 
@@ -380,12 +380,12 @@ def run(
     done.check("stackyard cleanup")
 
 
-def _payload(words: list[str], told: Mapping[str, str]) -> int:
+def _payload(words: list[str], variables: Mapping[str, str]) -> int:
     from stackyard._util import process
     from stackyard.errors import CommandError
 
     try:
-        return process.passthrough(words, env=told)
+        return process.passthrough(words, env=variables)
     except CommandError as error:
         raise UsageError(str(error)) from None
 

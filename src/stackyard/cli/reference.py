@@ -72,7 +72,7 @@ def pages() -> dict[str, str]:
 def commands_page() -> str:
     """Return the page of all sessions, tasks, options and exit codes."""
     parts = ["# Commands", WRITTEN, "", OPENING, "", "## Sessions", SESSIONS, ""]
-    parts += _table(("session", "what it does"), [(f"`{name}`", told) for name, told in sessions()])
+    parts += _table(("session", "what it does"), [(f"`{name}`", purpose) for name, purpose in sessions()])
     parts += ["", "## Tasks", ""]
     parts += _table(("task", "what it does"), [(f"[`{n}`](#{_anchor(n)})", _summary(t)) for n, t in tasks()])
     for name, task in tasks():
@@ -122,9 +122,9 @@ def sessions() -> list[tuple[str, str]]:
     found = []
     for node in ast.parse((_root() / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(each) for each in node.decorator_list):
-            told = (ast.get_docstring(node) or "").partition("\n")[0]
+            summary = (ast.get_docstring(node) or "").partition("\n")[0]
             if not node.name.startswith("_"):
-                found.append((node.name, told))
+                found.append((node.name, summary))
     return found
 
 
@@ -188,9 +188,9 @@ def _shape(schema: dict[str, Any]) -> list[str]:
     if "anyOf" in schema:
         first, second = schema["anyOf"]
         return [*_shape(first), "", second["description"], *_shape(second | {"description": ""})]
-    told = [schema["description"]] if schema.get("description") else []
+    about = [schema["description"]] if schema.get("description") else []
     kind = "A list of objects:" if schema["type"] == "array" else "An object:"
-    return [*told, kind, "", *_table(("key", "type", "meaning"), list(_keys(schema, "")))]
+    return [*about, kind, "", *_table(("key", "type", "meaning"), list(_keys(schema, "")))]
 
 
 def _keys(schema: dict[str, Any], above: str) -> Iterator[tuple[str, str, str]]:

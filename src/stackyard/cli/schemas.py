@@ -12,47 +12,47 @@ from typing import Any, Final
 Schema = dict[str, Any]
 
 
-def _plain(kind: str, told: str) -> Schema:
-    return {"type": kind, "description": told}
+def _plain(kind: str, meaning: str) -> Schema:
+    return {"type": kind, "description": meaning}
 
 
-def _text(told: str) -> Schema:
-    return _plain("string", told)
+def _text(meaning: str) -> Schema:
+    return _plain("string", meaning)
 
 
-def _count(told: str) -> Schema:
-    return _plain("integer", told)
+def _count(meaning: str) -> Schema:
+    return _plain("integer", meaning)
 
 
-def _number(told: str) -> Schema:
-    return _plain("number", told)
+def _number(meaning: str) -> Schema:
+    return _plain("number", meaning)
 
 
-def _flag(told: str) -> Schema:
-    return _plain("boolean", told)
+def _flag(meaning: str) -> Schema:
+    return _plain("boolean", meaning)
 
 
 def _or_null(schema: Schema) -> Schema:
     return schema | {"type": [schema["type"], "null"]}
 
 
-def _list(of: Schema, told: str = "") -> Schema:
-    return {"type": "array", "items": of, "description": told}
+def _list(of: Schema, meaning: str = "") -> Schema:
+    return {"type": "array", "items": of, "description": meaning}
 
 
-def _texts(told: str) -> Schema:
-    return _list({"type": "string"}, told)
+def _texts(meaning: str) -> Schema:
+    return _list({"type": "string"}, meaning)
 
 
-def _map(of: Schema, told: str) -> Schema:
-    return {"type": "object", "additionalProperties": of, "description": told}
+def _map(of: Schema, meaning: str) -> Schema:
+    return {"type": "object", "additionalProperties": of, "description": meaning}
 
 
-def _object(told: str = "", /, **keys: Schema) -> Schema:
+def _object(meaning: str = "", /, **keys: Schema) -> Schema:
     """Return the shape of an object that has exactly *keys*."""
     return {
         "type": "object", "properties": keys, "required": list(keys), "additionalProperties": False,
-        "description": told,
+        "description": meaning,
     }  # fmt: skip
 
 

@@ -105,24 +105,24 @@ def variables(found: Iterable[Address]) -> dict[str, str]:
     ``STACKYARD_WEB_HOST``, ``…_PORT`` and ``…_ADDRESS`` (``HOST:PORT``) are of the service's first port, and
     ``STACKYARD_WEB_URL`` is the URL of the first port that has one.
     """
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for address in found:
         service = f"STACKYARD_{_word(address.service)}"
         kind = "" if address.protocol == "tcp" else f"_{address.protocol.upper()}"
         name = f"{service}_{address.target}{kind}_PORT"
         number = 1
-        while (key := name if number == 1 else f"{name}_{number}") in told:
+        while (key := name if number == 1 else f"{name}_{number}") in variables:
             number += 1
-        told[key] = str(address.port)
-        if f"{service}_HOST" not in told:
-            told |= {
+        variables[key] = str(address.port)
+        if f"{service}_HOST" not in variables:
+            variables |= {
                 f"{service}_HOST": address.host, f"{service}_PORT": str(address.port),
                 f"{service}_ADDRESS": address.where,
             }  # fmt: skip
         if address.url:
-            told.setdefault(f"{service}_{address.target}_URL", address.url)
-            told.setdefault(f"{service}_URL", address.url)
-    return told
+            variables.setdefault(f"{service}_{address.target}_URL", address.url)
+            variables.setdefault(f"{service}_URL", address.url)
+    return variables
 
 
 def _word(service: str) -> str:

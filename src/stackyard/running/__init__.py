@@ -100,12 +100,12 @@ def _project(
     timeout: float | None = None,
     wait: float | None = None,
 ) -> Iterator[Stack]:
-    place, told = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
-    if not files and not told.get("COMPOSE_FILE") and has_environments(place):
+    place, caller = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
+    if not files and not caller.get("COMPOSE_FILE") and has_environments(place):
         raise UsageError(f"{place} has environments; name one of {ENVIRONMENTS}, for example running('test')")
     project = Project.find(
         place, files=[*map(str, files)], profiles=profiles, env_files=[*map(str, env_files)],
-        environment=told,
+        environment=caller,
     )  # fmt: skip
     with Engine() as engine:
         book, tell = open_book(None, engine), progress or _silent

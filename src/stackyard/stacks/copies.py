@@ -136,9 +136,9 @@ class Copy:
     @property
     def addresses(self) -> list[Address]:
         """Where its published ports answer, and what is spoken there."""
-        told = self.model[EXTENSION]
-        found = [Address(**item) for item in told["addresses"]]
-        return found if told.get("spoken") else self._spoken(found)
+        kept = self.model[EXTENSION]
+        found = [Address(**item) for item in kept["addresses"]]
+        return found if kept.get("spoken") else self._spoken(found)
 
     def _spoken(self, found: list[Address]) -> list[Address]:
         images = project_images.facts(self.engine, self.model, {item.service for item in found})
@@ -146,8 +146,8 @@ class Copy:
 
     def keep_addresses(self) -> None:
         """Note what is spoken on each port, so that no later command asks again."""
-        told = {"addresses": [item.kept() for item in self.addresses], "spoken": True}
-        model = {**self.model, EXTENSION: {**self.model[EXTENSION], **told}}
+        kept = {"addresses": [item.kept() for item in self.addresses], "spoken": True}
+        model = {**self.model, EXTENSION: {**self.model[EXTENSION], **kept}}
         files.write(self.lease.directory / MODEL, json.dumps(model).encode())
         del self.model
 
@@ -309,9 +309,9 @@ class _Starting:
 
     def _labelled(self, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Put the labels of the lease on everything, and the copy's addresses into the model."""
-        told = self.copy.lease.variables()
-        words = {word: told.get(f"STACKYARD_{word.upper()}", "") for word in LABELS}
-        words |= {"name": told.get("STACKYARD_PARALLEL_ID", "")}
+        variables = self.copy.lease.variables()
+        words = {word: variables.get(f"STACKYARD_{word.upper()}", "") for word in LABELS}
+        words |= {"name": variables.get("STACKYARD_PARALLEL_ID", "")}
         labels = {f"stackyard.{word}": value.replace("$", "$$") for word, value in words.items() if value}
         labels[COPY_LABEL] = self.project.name
         model = dict(planned)
@@ -332,8 +332,8 @@ class _Starting:
         found = diagnostics.collect(self.copy.engine, containers, secrets=())
         troubled = [(item, why) for item in found if (why := _trouble(item.state))]
         head = f"{self.project.name} did not start: {troubled[0][1] if troubled else reason}"
-        told = [str(item) for item, _ in troubled] or [str(item) for item in found]
-        return "\n".join([head, *told, REMOVED])
+        lines = [str(item) for item, _ in troubled] or [str(item) for item in found]
+        return "\n".join([head, *lines, REMOVED])
 
     def _undo(self, *, rest: bool = False) -> None:
         """Remove what the start made, and end the lease."""
