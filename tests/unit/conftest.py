@@ -58,6 +58,15 @@ def engine(fake_engine: FakeEngine) -> Iterator[Engine]:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make the folder of a project named shop; its Compose file is empty, because a fake Compose renders it."""
+    made = tmp_path / "shop"
+    made.mkdir()
+    (made / "compose.yaml").touch()
+    return made
+
+
+@pytest.fixture
 def image_yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("STACKYARD_START", "compose")  # a `docker` of a few lines renders no model

@@ -51,14 +51,6 @@ def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "shop"
-    made.mkdir()
-    (made / "compose.yaml").touch()
-    return made
-
-
-@pytest.fixture
 def start(folder: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, free_host: None) -> Callable[..., Copy]:
     del docker, free_host  # in place
 

@@ -74,14 +74,6 @@ def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "shop"
-    made.mkdir()
-    (made / "compose.yaml").touch()
-    return made
-
-
-@pytest.fixture
 def start(
     folder: Path, tmp_path: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, free_host: None
 ) -> Callable[..., Copy]:
