@@ -37,6 +37,8 @@ DEFAULT_BLOCK: Final = "10"
 DEFAULT_SUBNETS: Final = "10.213.0.0/17"
 LONGEST_ANSWER: Final = 3600.0  # seconds that anybody may want to wait for an engine
 PREFIX: Final = "STACKYARD_"
+SITE_RULE: Final = "local, context:NAME or swarm"
+_SITE: Final = re.compile(r"local|swarm|context:[a-zA-Z0-9][a-zA-Z0-9_.+-]*")  # names as docker takes them
 _LONGEST_PATH: Final = 1024  # characters; with a lease's files it stays below what the system takes
 _LIKE: Final = 0.75  # how similar two names are, from 0 to 1, for one to be taken for a slip of the other
 # Variables of ours that are no settings: a lease's env file gives them to a stack and its tests, or a program of ours
@@ -89,6 +91,7 @@ class Settings:
         engine_timeout: Seconds that a command waits for an engine in all (``STACKYARD_ENGINE_TIMEOUT``); None for the
             default.
         payload_timeout: Seconds that a run's tests may take (``STACKYARD_PAYLOAD_TIMEOUT``); None without a limit.
+        site: Where copies run (``STACKYARD_SITE``): local, context:NAME or swarm.
     """
 
     state_dir: Path
@@ -102,6 +105,7 @@ class Settings:
     reaper: Switch = "on"
     engine_timeout: float | None = None
     payload_timeout: float | None = None
+    site: str = "local"
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -128,6 +132,7 @@ class Settings:
             "POOL_SUBNETS": self.subnets, "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
             "STARTS_AT_ONCE": self.starts_at_once, "REAPER": self.reaper,
             "ENGINE_TIMEOUT": self.engine_timeout, "PAYLOAD_TIMEOUT": self.payload_timeout,
+            "SITE": self.site,
         }  # fmt: skip
         return {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
 
@@ -305,6 +310,22 @@ def _starts_at_once(text: str | None) -> int | StartLimit:
     return number
 
 
+def check_site(name: str, text: str) -> str:
+    """
+    Return the *text* of an option or a setting that names a site.
+
+    Raises:
+        UsageError: If it names none; the text begins with *name*.
+    """
+    if _SITE.fullmatch(text):
+        return text
+    raise UsageError(f"{name} must be {SITE_RULE}, got {text[:60]!r}")
+
+
+def _site(text: str | None) -> str:
+    return check_site("STACKYARD_SITE", text or "local")
+
+
 def _root(text: str | None) -> Path | None:
     return _path("STACKYARD_ROOT", text) if text else None
 
@@ -365,6 +386,10 @@ SETTINGS: Final = (
     Setting(
         "STACKYARD_PAYLOAD_TIMEOUT", "no limit", "a time such as 90s or 10m, up to 30d",
         "How long the tests of a run may take.", _time("STACKYARD_PAYLOAD_TIMEOUT", LONGEST),
+    ),
+    Setting(
+        "STACKYARD_SITE", "local", SITE_RULE,
+        "Where copies run: on this host's engine, on the engine of a Docker context, or on a Docker Swarm.", _site,
     ),
 )  # fmt: skip
 NAMES: Final = frozenset(item.name for item in SETTINGS)

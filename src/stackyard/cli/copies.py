@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.cli import options
+from stackyard.cli import copy_output, options
 from stackyard.cli.chosen import chosen, of_this_folder
-from stackyard.cli.common import answer, identity
+from stackyard.cli.common import answer
 from stackyard.cli.endings import until
 from stackyard.cli.options import Option
+from stackyard.cli.site import at
 from stackyard.cli.task import Command
 from stackyard.errors import LeftoversError, UsageError
 
@@ -44,15 +45,17 @@ NEW_NAME: Final = NAME.but(
 )
 OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
+SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
 GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
-STARTING: Final = {"name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT}
+STARTING: Final = {"name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE}
 
 
 @contextlib.contextmanager
-def _opened() -> Iterator[tuple[LeaseBook, Engine]]:
+def _opened(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
 
+    at(site)
     with Engine() as engine:
         yield open_book(None, engine), engine
 
@@ -64,6 +67,8 @@ def _started(
     timeout: str,
     ttl: float | None,
     wait: str = "",
+    *,
+    site: str = "",
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
@@ -71,7 +76,7 @@ def _started(
 
     deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", wait) if wait else None
-    with _opened() as (book, engine):
+    with _opened(site) as (book, engine):
         yield copies.start(
             project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
             progress=_tell,
@@ -98,7 +103,7 @@ def _tell(line: str) -> None:
         "json": options.JSON,
     },
 )
-def up(
+def up(  # noqa: PLR0913, PLR0917 - each is an option
     _c: Context,
     name: str = "",
     file: Sequence[str] | None = None,
@@ -107,6 +112,7 @@ def up(
     timeout: str = "",
     ttl: str = "",
     queue_timeout: str = "",
+    site: str = "",
     json: bool = False,
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
@@ -117,63 +123,21 @@ def up(
     _import_early()
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
-    with orderly_end(), _started(name, project, timeout, lifetime, queue_timeout) as copy:
+    with orderly_end(), _started(name, project, timeout, lifetime, queue_timeout, site=site) as copy:
         took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it was running already"
         lines = [
-            *_addressed(copy), "", *_proved(copy), *_by_compose(copy), f"{took}; {until(copy.lease)}",
-            f"'{_down(copy.lease)}' removes it",
+            *copy_output.addressed(copy), "", *copy_output.proved(copy), *copy_output.by_compose(copy),
+            f"{took}; {until(copy.lease)}", f"'{copy_output.removal_of(copy.lease)}' removes it",
         ]  # fmt: skip
-        content = {**_shown(copy.lease), "ports": _ports(copy), **copy.startup.to_json()}
+        content = {**copy_output.identified(copy.lease), "ports": copy_output.ports(copy), **copy.startup.to_json()}
         answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
 
 
-def _addressed(copy: Copy) -> list[str]:
-    """Say where each published port answers: for a browser, and for programs."""
-    from stackyard._util.tables import table
-
-    name = copy.lease.parallel_id or copy.lease.id
-    rows = [[item.service, f"{item.target}/{item.protocol}", item.browser(name), item.shown] for item in copy.addresses]
-    if not rows:
-        return []
-    browsers = any(row[2] for row in rows)
-    shown = rows if browsers else [[*row[:2], row[3]] for row in rows]
-    return [table(shown, ["service", "port", *(["in a browser"] if browsers else []), "for programs"])]
-
-
-def _proved(copy: Copy) -> list[str]:
-    """Say how each service proved usable, and by which rule."""
-    from stackyard._util.tables import format_seconds, table
-
-    if copy.ready is None:
-        return []
-    rows = [[one.service, format_seconds(one.seconds), one.how, one.rule.why] for one in copy.ready.services]
-    return [table(rows, ["service", "ready after", "it showed", "rule"]), ""]
-
-
-def _by_compose(copy: Copy) -> list[str]:
-    """Say why a start went through Compose, which is slower."""
-    by = copy.startup.by
-    return [f"made by {by}"] if by.startswith("compose") else []
-
-
-def _ports(copy: Copy) -> list[dict[str, Any]]:
-    name = copy.lease.parallel_id or copy.lease.id
-    return [{**item.to_json(), "browser": item.browser(name) or None} for item in copy.addresses]
-
-
-def _shown(lease: Lease) -> dict[str, Any]:
-    return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
-
-
-def _down(lease: Lease) -> str:
-    return f"stackyard down --name {lease.parallel_id or lease.id}"
-
-
 @contextlib.contextmanager
-def _attached(name: str) -> Iterator[Copy]:
+def _attached(name: str, site: str) -> Iterator[Copy]:
     from stackyard.stacks.copies import Copy
 
-    with _opened() as (book, engine):
+    with _opened(site) as (book, engine):
         yield Copy(chosen(book, name), book, engine)
 
 
@@ -190,17 +154,25 @@ def _stack(copy: Copy) -> Stack:
         "name": NAME,
         "all": Option(help="All copies of this folder's project.", short="a"),
         "graceful": GRACEFUL,
+        "site": SITE,
         "json": options.JSON,
     },
 )
-def down(_c: Context, name: str = "", all: bool = False, graceful: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+def down(
+    _c: Context,
+    name: str = "",
+    all: bool = False,  # noqa: A002 - the option's name
+    graceful: bool = False,
+    site: str = "",
+    json: bool = False,
+) -> None:
     """Remove a copy with its containers, networks and volumes; needs none of the project's files."""
     from stackyard.cleanup import removal
 
     if name and all:
         raise UsageError("--all removes every copy of the project; leave --all or the name out")
     began = time.monotonic()
-    with _opened() as (book, engine):
+    with _opened(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
         done = removal.remove_leases(book, engine, leases, graceful=graceful)
     _removed(leases, done, time.monotonic() - began, as_json=json)
@@ -210,8 +182,11 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, a
     left = [item for removal in done for item in removal.left]
     removed = sum(len(removal.removed) for removal in done)
     text = f"{', '.join(lease.title for lease in leases) or 'nothing'}: {removed} removed in {took:.2f} s"
-    answer({"leases": [_shown(lease) for lease in leases], "removals": [item.to_json() for item in done]}, text,
-           as_json=as_json)  # fmt: skip
+    content = {
+        "leases": [copy_output.identified(lease) for lease in leases],
+        "removals": [item.to_json() for item in done],
+    }
+    answer(content, text, as_json=as_json)
     if left:
         listed = "; ".join(map(str, left))
         raise LeftoversError(f"{len(left)} left: {listed}; then 'stackyard cleanup'")
@@ -223,30 +198,31 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, a
     options={
         "name": NAME.but(help="Show the services of this copy; without a name, the copies."),
         "all": Option(help="Copies of all projects, not only of this folder's.", short="a"),
+        "site": SITE,
         "json": options.JSON,
     },
 )
-def ps(_c: Context, name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """List the copies of this folder's project, or the services of one."""
     from stackyard._util.tables import table
 
     if name:
-        _services(name, as_json=json)
+        _services(name, site, as_json=json)
         return
-    with _opened() as (book, _):
+    with _opened(site) as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
     text = table(rows, ["copy", "project", "until"]) if rows else "no copies are up"
-    answer([_shown(lease) for lease in leases], text, as_json=json)
+    answer([copy_output.identified(lease) for lease in leases], text, as_json=json)
 
 
-def _services(name: str, *, as_json: bool) -> None:
+def _services(name: str, site: str, *, as_json: bool) -> None:
     from stackyard._util.tables import table
 
-    with _attached(name) as copy:
+    with _attached(name, site) as copy:
         states = _stack(copy).status()
         rows = [[state.service, state.status, state.health, state.exit_code, state.restarts] for state in states]
-        content = _shown(copy.lease) | {
+        content = copy_output.identified(copy.lease) | {
             "services": [
                 {"service": state.service, "status": state.status, "health": state.health,
                  "exit_code": state.exit_code, "restarts": state.restarts}
@@ -256,12 +232,12 @@ def _services(name: str, *, as_json: bool) -> None:
         answer(content, table(rows, ["service", "status", "health", "exit code", "restarts"]), as_json=as_json)
 
 
-@task(klass=Command, words=["name"], options={"name": NAME, "json": options.JSON})
-def ports(_c: Context, name: str = "", json: bool = False) -> None:
+@task(klass=Command, words=["name"], options={"name": NAME, "site": SITE, "json": options.JSON})
+def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> None:
     """Show where each published port of a copy answers."""
-    with _attached(name) as copy:
-        text = "\n".join(_addressed(copy)) or f"{copy.lease.title} publishes no port"
-        answer({**_shown(copy.lease), "ports": _ports(copy)}, text, as_json=json)
+    with _attached(name, site) as copy:
+        text = "\n".join(copy_output.addressed(copy)) or f"{copy.lease.title} publishes no port"
+        answer({**copy_output.identified(copy.lease), "ports": copy_output.ports(copy)}, text, as_json=json)
 
 
 @task(
@@ -270,14 +246,15 @@ def ports(_c: Context, name: str = "", json: bool = False) -> None:
     options={
         "name": NAME,
         "format": Option(help="dotenv for an env file (the default), or shell for eval.", value="FORMAT", short="f"),
+        "site": SITE,
         "json": options.JSON,
     },
 )
-def env(_c: Context, name: str = "", format: str = "dotenv", json: bool = False) -> None:  # noqa: A002 - the option's name
+def env(_c: Context, name: str = "", format: str = "dotenv", site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """Print the variables that tell programs where a copy answers, with the passwords of the project's own services."""
     if format not in FORMATS:
         raise UsageError(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
-    with _attached(name) as copy:
+    with _attached(name, site) as copy:
         variables = _variables(copy)
         answer(variables, "\n".join(f"{FORMATS[format]}{key}={shlex.quote(value)}" for key, value in variables.items()),
                as_json=json)  # fmt: skip
@@ -296,6 +273,7 @@ def _variables(copy: Copy) -> dict[str, str]:
     options={
         **options.LOGS,
         "name": NAME,
+        "site": SITE,
     },
 )
 def logs(
@@ -306,6 +284,7 @@ def logs(
     since: str = "",
     follow: bool = False,
     timestamps: bool = False,
+    site: str = "",
     json: bool = False,
 ) -> None:
     """Show what the services of a copy wrote, all of them or the ones you name."""
@@ -313,7 +292,7 @@ def logs(
     from stackyard.cli.log_lines import chosen_lines
 
     lines = chosen_lines(tail, since, follow=follow, json=json)
-    with _attached(name) as copy:
+    with _attached(name, site) as copy:
         show_logs(_stack(copy), list(service or ()), lines, follow=follow, timestamps=timestamps, json=json)
 
 
@@ -326,18 +305,24 @@ def logs(
         "service": options.SERVICE.but(help="A service of the copy; not needed if there is only one."),
         "words": Option(help="", value="COMMAND...", hidden=True),
         "name": NAME,
+        "site": SITE,
         "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
     },
 )
 def exec_(
-    _c: Context, service: str = "", words: Sequence[str] | None = None, name: str = "", json: bool = False
+    _c: Context,
+    service: str = "",
+    words: Sequence[str] | None = None,
+    name: str = "",
+    site: str = "",
+    json: bool = False,
 ) -> None:
     """Run a command inside a service's container, on this terminal: exec db -- psql -U postgres."""
     from stackyard.cli.env import run_inside
 
     if not words:
         raise UsageError("which command? write it after '--': stackyard exec web -- ls /")
-    with _attached(name) as copy:
+    with _attached(name, site) as copy:
         run_inside(_stack(copy), service, shlex.join(words), json=json)
 
 
@@ -360,6 +345,7 @@ def run(
     profile: Sequence[str] | None = None,
     env_file: Sequence[str] | None = None,
     timeout: str = "",
+    site: str = "",
     graceful: bool = False,
 ) -> None:
     """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
@@ -368,7 +354,8 @@ def run(
     if not words:
         raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
     _import_early()
-    with orderly_end(), _started(name, options.project(file, profile, env_file), timeout, None) as copy:
+    project = options.project(file, profile, env_file)
+    with orderly_end(), _started(name, project, timeout, None, site=site) as copy:
         try:
             code = _payload(list(words), _variables(copy))
         finally:

@@ -58,6 +58,10 @@ YES: Final = Option(help="Do not ask.", short="y")
 DRY_RUN: Final = Option(help="Only show what would be removed.", short="d", old=("plan", "check-only"))
 SERVICE: Final = Option(help="A service of the stack.", value="SERVICE", short="s")
 FLAVOUR: Final = Option(help="Images to use: debian, alpine or all (default: all).", value="FLAVOUR", short="f")
+SITE: Final = Option(
+    help="Where the copy runs: local, context:NAME (the engine of a Docker context) or swarm (default: local).",
+    value="SITE",
+)  # fmt: skip
 PROJECT: Final = {
     "file": Option(
         help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
