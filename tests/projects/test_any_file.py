@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackyard.errors import StackyardError
-from stackyard.plan import Preview
+from stackyard.plan import Preview, exclusive
 from stackyard.project import Project
 
 BARE = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -74,6 +74,10 @@ def test_every_file_gets_a_verdict_or_one_line(content: dict[str, Any]) -> None:
 
 def _said(folder: Path) -> str:
     try:
-        return Preview.of(Project.find(folder, environment=BARE)).plan.verdict
+        project = Project.find(folder, environment=BARE)
+        verdict = Preview.of(project).plan.verdict
     except StackyardError as refused:
         return str(refused)
+    claimed = verdict == "not possible" or exclusive(project.model(), frozenset())
+    assert bool(claimed) == (verdict != "copies"), "a lease claims what only one copy can have"
+    return verdict

@@ -10,7 +10,7 @@ from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import open_book, survivors
-from stackyard.errors import CommandError, ImageError, LeftoversError, NotReadyError, UsageError
+from stackyard.errors import CommandError, ImageError, LeftoversError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.project import Project
 from stackyard.settings import Settings
@@ -334,15 +334,19 @@ def test_a_project_that_needs_what_is_not_there_is_refused_before_anything_start
     assert docker.started == []
 
 
-def test_a_project_on_the_host_s_network_is_refused(
+def test_one_copy_at_a_time_has_the_host_s_network(
     start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook
 ) -> None:
     docker.model = {"services": {"web": {"image": "web", "network_mode": "host"}}}
 
-    with pytest.raises(UsageError, match="uses the host's network"):
-        start()
+    first = start(name="first")
+    with pytest.raises(PoolExhaustedError, match="the host's network, and lease first"):
+        start(name="second")
 
-    assert (docker.started, book.leases()) == ([], [])
+    assert docker.started[0]["services"]["web"]["labels"]["stackyard.exclusive"] == "host-network"
+    assert [lease.id for lease in book.leases()] == [first.lease.id]
+    first.down()
+    assert start(name="second").lease.exclusive == ("host-network",)
 
 
 def test_a_removal_takes_volumes_and_one_off_containers_along(

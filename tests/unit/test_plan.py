@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackyard.errors import ConfigError, UsageError
-from stackyard.plan import Place, Plan, plan, ports, volumes
+from stackyard.plan import Place, Plan, exclusive, plan, ports, volumes
 from stackyard.project.configuration import Configuration, Share
 
 if TYPE_CHECKING:
@@ -207,9 +207,12 @@ def test_a_fixed_address_on_a_shared_network_allows_one_copy() -> None:
     model = rendered(a={"networks": {"lab": {"ipv4_address": "172.28.5.10"}}})
     model["networks"] = {"lab": {"name": "lab"}}
 
-    done = planned(model, configuration=Configuration(share=Share(networks=frozenset(["lab"]))))
+    shared = frozenset(["lab"])
+    done = planned(model, configuration=Configuration(share=Share(networks=shared)))
 
     assert done.verdict == "one at a time"
+    assert exclusive(model, shared) == ("address:172.28.5.10@lab",)
+    assert exclusive(model, frozenset()) == ()
     assert "has the address 172.28.5.10 on a shared network" in [item.text for item in done.concerns]
 
 
@@ -364,9 +367,11 @@ def test_what_is_built_here_gets_its_own_tag_and_others_follow_it() -> None:
 
 
 def test_the_host_s_network_allows_one_copy_at_a_time() -> None:
-    done = planned(rendered(a={"network_mode": "host", "networks": None}))
+    model = rendered(a={"network_mode": "host", "networks": None})
+    done = planned(model)
 
     assert done.verdict == "one at a time"
+    assert exclusive(model, frozenset()) == ("host-network",)
     assert done.concerns[0].place == "services.a.network_mode"
 
 

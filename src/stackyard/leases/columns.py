@@ -11,7 +11,7 @@ import math
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from stackyard.leases.names import ID, ID_RULE
+from stackyard.leases.names import EXCLUSIVE, ID, ID_RULE
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import is_whole, parse_ports, ports_text, project_name
 from stackyard.settings import LARGEST_BLOCK
@@ -120,6 +120,12 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
     "pools": {"root": _PATH, "environment": _ID, "size": _whole(1, 10**6)},
     "warm": {"lease": _ID, "root": _PATH, "fingerprint": _text(200), "since": _TIME},
     "ended": {"number": _COUNT, "lease": _ID},
+    "exclusive": {
+        "what": (
+            "a word such as host-network", lambda value: isinstance(value, str) and bool(EXCLUSIVE.fullmatch(value))
+        ),
+        "lease": _ID,
+    },
     "clocks": {
         "lease": _ID, "wall": _TIME, "boot": _text(100),
         "ends": (f"seconds up to {_LATEST:.0f}", lambda value: _moment(abs(value)) if type(value) is float else False),

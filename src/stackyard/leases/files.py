@@ -30,8 +30,8 @@ OWN: Final = frozenset(
     [
         "COMPOSE_PROJECT_NAME",
         *(f"STACKYARD_{word}" for word in (
-            "LEASE PARALLEL_ID ENVIRONMENT HOST OWNER CREATED PORTS SUBNET MEMORY_MB SECRETS_DIR JWT_KEY JWT_ISSUER "
-            "JWT_AUDIENCE ALLOWED_ORIGIN"
+            "LEASE PARALLEL_ID ENVIRONMENT HOST OWNER CREATED PORTS SUBNET MEMORY_MB EXCLUSIVE SECRETS_DIR JWT_KEY "
+            "JWT_ISSUER JWT_AUDIENCE ALLOWED_ORIGIN"
         ).split()),
         *(f"STACKYARD_{service.upper()}_{word}" for service in SERVICES for word in ("PORT", "URL")),
         *(f"STACKYARD_SPARE_PORT_{number}" for number in range(1, LARGEST_BLOCK - len(SERVICES) + 1)),
@@ -131,6 +131,7 @@ def _told(lease: Lease, host: str) -> dict[str, str]:
         "STACKYARD_PORTS": ports_text(lease.ports, lease.spare),
         "STACKYARD_SUBNET": lease.subnet,
         "STACKYARD_MEMORY_MB": str(lease.memory_mb),
+        **({"STACKYARD_EXCLUSIVE": ",".join(lease.exclusive)} if lease.exclusive else {}),
     }
 
 

@@ -53,6 +53,27 @@ def kept(lease: Lease) -> str:
     return f"lease {lease.title} of {lease.environment} {doing} {who}; wait until that ends ({QUEUE})"
 
 
+def exclusive(what: str, holder: Lease) -> str:
+    """Say who has something that only one copy can have."""
+    return (
+        f"only one copy at a time can have {_in_words(what)}, and {describe(holder)} has it; end that copy first, or "
+        f"wait ({QUEUE})"
+    )
+
+
+def waited_for(what: str, ahead: int) -> str:
+    """Say that others wait for something that only one copy can have."""
+    return (
+        f"only one copy at a time can have {_in_words(what)}, and others wait for it (requests ahead in the queue: "
+        f"{ahead}); wait ({QUEUE})"
+    )
+
+
+def _in_words(what: str) -> str:
+    kind, _, rest = what.partition(":")
+    return "the host's network" if kind == "host-network" else f"the {kind} {rest}"
+
+
 def fixed(environment: str, obstacle: str) -> str:
     """Say why an environment cannot have its own ports."""
     return (

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 ID_RULE: Final = "1 to 40 of a-z, 0-9, '_' and '-', the first a letter or digit"
+# what only one copy can have: a kind, and after a colon which
+EXCLUSIVE: Final = re.compile(r"[a-z][a-z-]{0,30}(:[A-Za-z0-9:._@-]{1,400})?", re.ASCII)
 _FIRST: Final = "amber brave brisk calm clear coral early fair green keen light lively mild neat quick quiet".split()
 _SECOND: Final = "acorn badger birch brook cedar crane finch heron lark maple otter pine raven river robin wren".split()
 _TRIES: Final = 20  # of 250 names; a book with more leases than that gives a number instead

@@ -57,10 +57,12 @@ class Needs:
     Attributes:
         ports: Names of its host ports, each once.
         prefixes: Prefix length of each of its IPv4 networks.
+        exclusive: Words for what only one lease of the book can have, such as ``host-network``.
     """
 
     ports: tuple[str, ...] = ()
     prefixes: tuple[int, ...] = (SUBNET_PREFIX,)
+    exclusive: tuple[str, ...] = ()
 
     def blocks(self, size: int) -> int:
         """Return how many consecutive blocks of *size* ports hold its ports; at least one, which is its slot."""

@@ -111,6 +111,7 @@ class Lease:
         deadline: When it ends unless renewed, in seconds since 1970; None if only its owner ends it.
         removing: Whether its owner took it over to remove its stack.
         memory_mb: MB (1,000,000 bytes) of the host's memory that it books.
+        exclusive: Words for what no other lease can have at the same time, such as ``host-network``.
         directory: Where its files are, mode 0700.
         reused: Whether `LeaseBook.acquire` returned a lease that was there before the call. No clock tells this: the
             wall clock may be set at any time.
@@ -129,6 +130,7 @@ class Lease:
     deadline: float | None
     removing: bool = False
     memory_mb: int = 0
+    exclusive: tuple[str, ...] = ()
     directory: Path = field(repr=False)
     reused: bool = field(default=False, repr=False, compare=False)
 

@@ -136,6 +136,7 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             if found.owner.kind == "detached" and not keeps_data(found.id, found.environment)
             else None,
             memory_mb=found.memory_mb,
+            exclusive=found.exclusive,
             directory=directory / found.id,
         )
         db.execute("SAVEPOINT entry")

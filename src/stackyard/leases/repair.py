@@ -30,7 +30,7 @@ _LAST_TICKET: Final = 1 << 53
 _KEYS: Final[Mapping[str, Sequence[str]]] = {
     "leases": ("id",), "claims": ("kind", "value"), "slots": ("pool", "port"), "queue": ("ticket",),
     "pools": ("root", "environment"), "warm": ("lease",), "ended": ("number",),
-    "clocks": ("lease",),
+    "clocks": ("lease",), "exclusive": ("what",),
 }  # fmt: skip
 
 
@@ -49,7 +49,10 @@ def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
     leased = _leased_slots(db)
     bad = {table: _bad_rows(db, table) for table in columns.RULES}
     bad["leases"] += _conflicting(db, directory, settings)
-    bad["claims"] += _write_claims(db, rows.every(db, directory))
+    leases = rows.every(db, directory)
+    bad["claims"] += _write_claims(db, leases)
+    if bad["exclusive"]:
+        _claim_again(db, leases, settings)
     _free_slots(db, leased - _leased_slots(db))
     if bad["slots"]:
         _enter_slots(db, settings)
@@ -142,6 +145,14 @@ def _write_claims(db: Transaction, leases: Sequence[Lease]) -> list[str]:
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", new)
     changed = {lease for _, lease in set(wanted.items()) ^ set(written.items())}
     return [f"lease {lease} and its claims differed; its claims were written again" for lease in sorted(changed)]
+
+
+def _claim_again(db: Transaction, leases: Sequence[Lease], settings: Settings) -> None:
+    """Write the exclusive claims again that the env files of *leases* name; no other lease's is taken."""
+    for lease in leases:
+        known = recovery.survivor_in(lease.directory, settings.host)
+        new = [(what, lease.id) for what in (known.exclusive if known else ())]
+        db.executemany("INSERT OR IGNORE INTO exclusive (what, lease) VALUES (?, ?)", new)
 
 
 def _leased_slots(db: Transaction) -> set[str]:

@@ -62,7 +62,9 @@ class Request:
 
     @property
     def wanted(self) -> str:
-        """What the request queues for: the pool, or an environment's own block."""
+        """What the request queues for: the pool, an environment's own block, or what only one copy can have."""
+        if self.needs is not None and self.needs.exclusive:
+            return "exclusive"
         return f"block:{self.environment.name}" if self.fixed == "only" else "pool"
 
     def draft(self) -> Draft:
@@ -94,6 +96,7 @@ class Request:
         held = self._existing(db)
         if held is not None:
             return self._again(db, held, now)
+        self._claim(db, ahead)
         self._admit(db, ground, now, ahead)
         return self._grant(db, draft, self._place(db, ground, now, ahead), now)
 
@@ -137,6 +140,14 @@ class Request:
         _hold(again)
         rows.update(db, again)
         return again
+
+    def _claim(self, db: Transaction, ahead: int) -> None:
+        """Raise if another lease has something that only one can have, or others wait for it."""
+        wanted = self.needs.exclusive if self.needs else ()
+        if held := rows.holder(db, self.directory, wanted):
+            raise PoolExhaustedError(messages.exclusive(*held))
+        if wanted and ahead:
+            raise PoolExhaustedError(messages.waited_for(wanted[0], ahead))
 
     def _admit(self, db: Transaction, ground: Ground, now: float, ahead: int) -> None:
         """Raise if there is no memory for the stack."""
@@ -184,6 +195,7 @@ class Request:
             created=now,
             deadline=self._deadline(now, owner),
             memory_mb=self.environment.reserve_mb,
+            exclusive=self.needs.exclusive if self.needs else (),
             directory=self.directory / identifier,
         )
         rows.insert(db, lease)

@@ -12,7 +12,7 @@ from stackyard.leases.records import Lease, parse_ports, ports_text
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from stackyard.leases.store import Transaction
@@ -23,7 +23,8 @@ _NAMES: Final = tuple(columns.RULES["leases"])
 _COLUMNS: Final = ", ".join(_NAMES)
 # A deadline is stored on the boot-time clock too, unless a stackyard that does not know this has written it since.
 _LEASES: Final = (
-    f"SELECT {', '.join(f'leases.{name}' for name in _NAMES)}, clocks.boot, clocks.ends FROM leases"  # noqa: S608 - constants
+    f"SELECT {', '.join(f'leases.{name}' for name in _NAMES)}, clocks.boot, clocks.ends,"  # noqa: S608 - constants
+    " (SELECT group_concat(what, char(10)) FROM exclusive WHERE exclusive.lease=leases.id) FROM leases"
     " LEFT JOIN clocks ON clocks.lease=leases.id AND clocks.wall=leases.deadline"
 )
 
@@ -103,6 +104,8 @@ def insert(db: Transaction, lease: Lease) -> None:
     db.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", _row(lease))  # noqa: S608 - constant columns
     rows = [(kind, value, lease.id) for kind, value in claims(lease)]
     db.executemany("INSERT INTO claims (kind, value, lease) VALUES (?, ?, ?)", rows)
+    own = [(what, lease.id) for what in lease.exclusive]
+    db.executemany("INSERT INTO exclusive (what, lease) VALUES (?, ?)", own)
     db.execute("DELETE FROM ended WHERE lease=?", (lease.id,))
     if lease.slot is not None:
         db.execute("UPDATE slots SET idle=NULL WHERE port BETWEEN ? AND ?", _span(lease))
@@ -152,6 +155,15 @@ def delete(db: sqlite3.Connection, lease: Lease) -> None:
             " WHERE port BETWEEN ? AND ? AND idle IS NULL",
             _span(lease),
         )
+
+
+def holder(db: Transaction, directory: Path, exclusive: Iterable[str]) -> tuple[str, Lease] | None:
+    """Return the first of *exclusive* that a lease has, and the lease; None if all are free."""
+    for what in exclusive:
+        row = db.execute("SELECT lease FROM exclusive WHERE what=?", (what,)).fetchone()
+        if row and (lease := one(db, directory, row[0])):
+            return what, lease
+    return None
 
 
 def has_ended(db: sqlite3.Connection, identifier: str) -> bool:
@@ -212,7 +224,7 @@ def checked(lease: Lease) -> Lease:
 
 
 def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
-    *values, boot, ends = row
+    *values, boot, ends, exclusive = row
     columns.check("leases", values)
     found = dict(zip(_NAMES, values, strict=True))
     block, who = parse_ports(found["ports"]), Owner.parse(found["owner"])
@@ -221,8 +233,16 @@ def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
     found |= {
         "ports": block[0], "owner": who, "removing": bool(found["removing"]),
         "deadline": _deadline(db, found["deadline"], boot, ends),
+        "exclusive": _exclusive(found["id"], exclusive or ""),
     }  # fmt: skip
     return Lease(**found, spare=block[1], directory=directory / found["id"])
+
+
+def _exclusive(lease: str, text: str) -> tuple[str, ...]:
+    found = text.split("\n") if text else []
+    for what in found:
+        columns.check("exclusive", (what, lease))
+    return tuple(sorted(found))
 
 
 def _deadline(db: Transaction, deadline: float | None, boot: object, ends: object) -> float | None:

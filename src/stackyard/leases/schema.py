@@ -70,8 +70,9 @@ CREATE TABLE queue (
 
 # Tables that an older stackyard with the same version ignores, so that both can share a book. They are made when a book
 # without them is opened. clocks holds the end of a lease on the boot-time clock, valid as long as wall is its deadline;
-# set_aside keeps the rows that could not be used. ended holds the last leases that were released: a book from a backup
-# does not know the stacks of later leases, and must not take them for leftovers.
+# exclusive holds what only one copy can have, such as the host's network; set_aside keeps the rows that could not be
+# used. ended holds the last leases that were released: a book from a backup does not know the stacks of later leases,
+# and must not take them for leftovers.
 ADDITIONS: Final[dict[str, str]] = {
     "clocks": """
 CREATE TABLE clocks (
@@ -92,6 +93,11 @@ CREATE TABLE ended (
     number INTEGER PRIMARY KEY,
     lease TEXT NOT NULL UNIQUE
 )""",
+    "exclusive": """
+CREATE TABLE exclusive (
+    what TEXT PRIMARY KEY,
+    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE
+) WITHOUT ROWID""",
 }
 KNOWN: Final = frozenset({"meta", "leases", "claims", "slots", "queue", "pools", "warm"})
 

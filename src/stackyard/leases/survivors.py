@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
-from stackyard.leases.names import ID
+from stackyard.leases.names import EXCLUSIVE, ID
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import is_whole, parse_ports, project_name
 
@@ -32,6 +32,7 @@ class Survivor:
     created: float
     parallel_id: str | None = None
     memory_mb: int = 0
+    exclusive: tuple[str, ...] = ()
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, str], *, host: str) -> Survivor | None:
@@ -76,6 +77,7 @@ class Survivor:
             created=_seconds(words.get("created", "")),
             parallel_id=name if ID.fullmatch(name := words.get("parallel_id", words.get("name", ""))) else None,
             memory_mb=int(memory) if (memory := words.get("memory_mb", "")).isdecimal() else 0,
+            exclusive=tuple(filter(EXCLUSIVE.fullmatch, words.get("exclusive", "").split(","))),
         )
 
 

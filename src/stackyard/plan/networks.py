@@ -78,6 +78,11 @@ def isolate(
     return changes, concerns, moved
 
 
+def fixed_address(settings: Mapping[str, Any]) -> str:
+    """Return the address that a service asks for on a network; empty if it takes any."""
+    return next((str(settings[word]) for word in ADDRESSES if settings.get(word)), "")
+
+
 def _meeting(model: Mapping[str, Any], key: str) -> Iterator[Concern]:
     yield Concern(
         level="careful", place=f"networks.{key}", text=f"all copies share network {model['networks'][key]['name']}",
@@ -85,7 +90,7 @@ def _meeting(model: Mapping[str, Any], key: str) -> Iterator[Concern]:
     )  # fmt: skip
     for name, service in model["services"].items():
         settings = (service.get("networks") or {}).get(key) or {}
-        if fixed := next((settings[word] for word in ADDRESSES if settings.get(word)), None):
+        if fixed := fixed_address(settings):
             yield Concern(
                 level="one at a time", place=f"services.{name}.networks.{key}",
                 text=f"has the address {fixed} on a shared network", advice="only one container can have it",

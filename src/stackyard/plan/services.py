@@ -99,7 +99,7 @@ def concerns(model: Mapping[str, Any], shared: Iterable[str] = ()) -> Iterator[C
         if service.get("network_mode") == "host":
             yield Concern(
                 level="one at a time", place=f"{place}.network_mode", text="uses the host's network",
-                advice="its ports are the host's own, so only one copy can run",
+                advice="its ports are the host's own, so only one copy can run at a time",
             )  # fmt: skip
         for key in ("pid", "ipc", "uts", "userns_mode"):
             if service.get(key) == "host":

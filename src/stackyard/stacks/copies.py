@@ -27,7 +27,7 @@ from stackyard.docker.ownership import COPY_LABEL, Holdings
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.needs import LONGEST_SLUG, Needs, port_names
 from stackyard.leases.stack_lock import alone
-from stackyard.plan import Address, Place, addresses, plan
+from stackyard.plan import Address, Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.volumes import missing_files
@@ -58,7 +58,7 @@ CHANGED: Final = (
     "the project has changed since this copy was started, and the copy still runs its earlier state; end the copy and "
     "start it again to run the new one"
 )
-LABELS: Final = "lease environment host owner created ports subnet memory_mb checkout".split()
+LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +206,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     needs = Needs(
         ports=tuple(port_names((port.service, port.target, port.protocol) for port, _ in draws)),
         prefixes=tuple(planned_networks.needed(usual, project.configuration.share.networks)) or Needs().prefixes,
+        exclusive=exclusive(usual, project.configuration.share.networks),
     )
     outlives = ttl is not None or name is not None
     for last in (*(False,) * (TRIES - 1), True):
@@ -275,7 +276,8 @@ class _Starting:
     def _compare(self, needs: Needs) -> None:
         """Raise if the lease of an earlier start is not what the project needs now."""
         lease = self.copy.lease
-        if tuple(lease.ports) != needs.ports or lease.prefixes != needs.prefixes:
+        kept = Needs(ports=tuple(lease.ports), prefixes=lease.prefixes, exclusive=lease.exclusive)
+        if kept != needs:
             raise UsageError(
                 f"copy {lease.title} was started before the project's ports or networks changed; end it first, or "
                 "choose another name"
@@ -357,12 +359,12 @@ def _core(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse(planned: Plan) -> None:
     """
-    Refuse what cannot run beside anything.
+    Refuse what cannot run.
 
     Raises:
         UsageError: If the plan says so.
     """
-    if found := [item for item in planned.concerns if item.level in {"not possible", "one at a time"}]:
+    if found := [item for item in planned.concerns if item.level == "not possible"]:
         raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
 
 

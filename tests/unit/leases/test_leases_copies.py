@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -15,9 +16,10 @@ from stackyard.leases import LeaseBook, Survivor, schema
 from stackyard.leases.needs import Needs, PortName, port_names
 
 if TYPE_CHECKING:
-    from lease_records import MakeBook
+    from lease_records import Clock, MakeBook
 
 SHOP = Surroundings(name="shop-0a1b2c", root=Path("/srv/shop"), variables={})
+ALONE = Needs(exclusive=("address:10.0.0.9@lan", "host-network"))
 WEB = Needs(ports=("web_80_tcp", "web_443_tcp", "dns_53_udp"))
 
 
@@ -135,14 +137,16 @@ def test_a_lost_book_is_made_again_from_the_files_of_copies(make_book: MakeBook)
 
 def test_a_lost_book_is_made_again_from_the_labels_of_copies(make_book: MakeBook) -> None:
     first = make_book()
-    lease = first.acquire(SHOP, needs=Needs(ports=WEB.ports, prefixes=(28, 24)), ttl=600, parallel_id="mine")
+    lease = first.acquire(
+        SHOP, needs=Needs(ports=WEB.ports, prefixes=(28, 24), exclusive=ALONE.exclusive), ttl=600, parallel_id="mine"
+    )
     told = {f"stackyard.{name.removeprefix('STACKYARD_').lower()}": text for name, text in lease.variables().items()}
 
     found = Survivor.from_labels(told, host=first.host)
 
     assert found is not None
     assert (found.ports, found.spare, found.subnet) == (lease.ports, lease.spare, lease.subnet)
-    assert (found.project, found.parallel_id) == (lease.project, "mine")
+    assert (found.project, found.parallel_id, found.exclusive) == (lease.project, "mine", ALONE.exclusive)
 
 
 def test_a_book_of_the_version_before_is_read_on(make_book: MakeBook, environment: Surroundings) -> None:
@@ -172,3 +176,73 @@ def test_the_same_target_again_gets_a_number() -> None:
     assert port_names([("web", 80, "tcp"), ("web", 80, "udp"), ("web", 80, "tcp")]) == [
         "web_80_tcp", "web_80_udp", "web_80_tcp_2",
     ]  # fmt: skip
+
+
+def test_what_only_one_copy_can_have_is_refused_to_the_next_with_the_name_of_its_holder(book: LeaseBook) -> None:
+    held = book.acquire(SHOP, needs=ALONE, parallel_id="first")
+
+    with pytest.raises(
+        PoolExhaustedError, match=r"the host's network, and lease first \(.*end that copy first, or wait"
+    ):
+        book.acquire(SHOP, needs=Needs(exclusive=("host-network",)))
+    with pytest.raises(PoolExhaustedError, match=r"can have the address 10\.0\.0\.9@lan"):
+        book.acquire(SHOP, needs=Needs(exclusive=("address:10.0.0.9@lan",)))
+    assert held.exclusive == ALONE.exclusive
+    assert book.find("first") == held
+    assert book.acquire(SHOP, needs=WEB).exclusive == ()
+
+
+def test_what_only_one_copy_can_have_is_free_again_with_its_lease(book: LeaseBook) -> None:
+    book.release(book.acquire(SHOP, needs=ALONE))
+
+    assert book.acquire(SHOP, needs=ALONE).exclusive == ALONE.exclusive
+
+
+def test_the_same_name_gets_its_exclusive_copy_again(book: LeaseBook) -> None:
+    first = book.acquire(SHOP, needs=ALONE, parallel_id="first")
+
+    assert book.acquire(SHOP, needs=ALONE, parallel_id="first").id == first.id
+
+
+def test_who_waits_for_what_only_one_copy_can_have_is_not_overtaken_and_holds_up_no_other(
+    book: LeaseBook, clock: Clock
+) -> None:
+    held, said = book.acquire(SHOP, needs=ALONE), list[str]()
+
+    def meanwhile(_seconds: float) -> None:
+        book.acquire(SHOP, needs=WEB)
+        book.release(held)
+        with pytest.raises(PoolExhaustedError, match="others wait for it") as refused:
+            book.acquire(SHOP, needs=ALONE)
+        said.append(str(refused.value))
+
+    waiting = LeaseBook(book.settings, clock=clock, sleep=meanwhile)
+    assert waiting.acquire(SHOP, needs=ALONE, wait=5).exclusive == ALONE.exclusive
+    assert len(said) == 1
+
+
+def test_a_move_keeps_what_only_one_copy_can_have(book: LeaseBook) -> None:
+    moved = book.move(book.acquire(SHOP, needs=ALONE))
+
+    assert moved.exclusive == ALONE.exclusive
+    with pytest.raises(PoolExhaustedError, match="only one copy at a time"):
+        book.acquire(SHOP, needs=ALONE)
+
+
+def test_a_lost_book_knows_from_a_lease_s_files_what_only_it_can_have(book: LeaseBook, make_book: MakeBook) -> None:
+    held = book.acquire(SHOP, needs=ALONE, parallel_id="first")
+    (book.settings.state_dir / "book.sqlite3").unlink()
+
+    rebuilt = make_book()
+
+    assert rebuilt.find("first").exclusive == held.exclusive
+    with pytest.raises(PoolExhaustedError, match="only one copy at a time"):
+        rebuilt.acquire(SHOP, needs=ALONE)
+
+
+def test_a_damaged_exclusive_claim_is_written_again_from_the_lease_s_files(book: LeaseBook) -> None:
+    held = book.acquire(SHOP, needs=ALONE, parallel_id="first")
+    with contextlib.closing(sqlite3.connect(book.settings.state_dir / "book.sqlite3")) as db, db:
+        db.execute("UPDATE exclusive SET what='not, a word' WHERE what='host-network'")
+
+    assert book.find("first").exclusive == held.exclusive
