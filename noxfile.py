@@ -2,7 +2,7 @@
 The flows and the gates.
 
 Flows start real stacks: dev, test, alpine_test, ci.
-Gates check the tree: lint, types, unit, projects, integration, faults, verify, browser.
+Gates check the tree: lint, types, unit, projects, integration, swarm, faults, verify, browser.
 Others: bench measures, mutants tests the tests, matrix writes the build servers' jobs.
 
 Every session runs in the environment that `./noxw` made from requirements.lock. What follows `--` goes to pytest,
@@ -116,6 +116,12 @@ def integration(session: nox.Session) -> None:
     """Run the tests that start real containers and many processes."""
     spread = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
     _pytest(session, "integration", *([] if _words(session) else spread))
+
+
+@sessions.session(default=False, tags=["gate"])
+def swarm(session: nox.Session) -> None:
+    """Run copies on a Docker Swarm of three nodes, which the session makes as privileged containers and removes."""
+    _pytest(session, "swarm")
 
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])

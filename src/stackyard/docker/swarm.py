@@ -1,0 +1,302 @@
+"""A Docker Swarm through one of its managers: its services, tasks, nodes, networks, configs and secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stackyard.docker.answers import Part
+from stackyard.docker.engine import plain_errors
+from stackyard.errors import EngineError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from docker.api import APIClient
+
+    from stackyard.docker import Engine
+
+Kind = Literal["service", "network", "config", "secret"]
+KINDS: Final[tuple[Kind, ...]] = ("service", "network", "config", "secret")  # the order in which they can be removed
+SERVICE_LABEL: Final = "stackyard.swarm.service"
+ENDED: Final = frozenset({"failed", "rejected", "orphaned", "shutdown", "remove"})
+CONFLICT: Final = 409
+GONE: Final = 404
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """
+    Something that the Swarm holds.
+
+    Attributes:
+        kind: What it is.
+        id: The Swarm's id.
+        name: Its name.
+        labels: All its labels.
+        version: The version that a change must name; 0 for a network.
+    """
+
+    kind: Kind
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    version: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """
+    One container of a service, from the wish to its end.
+
+    Attributes:
+        service: The service's name in the Compose file.
+        slot: Which of the service's replicas it is.
+        state: new, pending, assigned, preparing, starting, running, complete, failed, rejected, orphaned and the like.
+        desired: The state that the Swarm wants it to have.
+        reason: Why it is not further, or why it ended; may be empty.
+        exit_code: Of its container; 0 while it runs.
+        node: The id of its node; empty while it has none.
+        container: The id of its container; empty while it has none.
+        created: When it was made, as RFC 3339.
+        since: When it got this state, as RFC 3339.
+        ports: Ports of the node, by port and protocol of the container.
+    """
+
+    service: str
+    slot: int
+    state: str
+    desired: str
+    reason: str
+    exit_code: int
+    node: str
+    container: str
+    created: str
+    since: str
+    ports: Mapping[tuple[int, str], int]
+
+    @property
+    def failed(self) -> bool:
+        """True when it ended and had not done what it had to do."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """
+    One engine of the Swarm.
+
+    Attributes:
+        id: The Swarm's id.
+        name: Its host name.
+        address: Where its ports answer.
+        state: ready, down, unknown or disconnected.
+        availability: active, pause or drain.
+    """
+
+    id: str
+    name: str
+    address: str
+    state: str
+    availability: str
+
+
+class Swarm:
+    """
+    The Swarm that an engine manages.
+
+    Args:
+        engine: One of its managers.
+
+    Raises:
+        EngineError: From every method, when the engine is away, too slow, or refuses.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def api(self) -> APIClient:
+        """The engine's client."""
+        return self.engine.api
+
+    def now(self) -> str:
+        """
+        Return the manager's time, as RFC 3339: one clock for all who use the Swarm.
+
+        Raises:
+            EngineError: If the engine manages no Swarm.
+        """
+        with plain_errors("asking the engine about its Swarm"):
+            answer = Part(self.api.info())
+            manages = answer.get("Swarm").truth("ControlAvailable", default=False)
+            time = answer.text("SystemTime")
+        if not manages:
+            where = self.engine.endpoint.where
+            raise EngineError(f"the engine at {where} manages no Swarm; 'docker swarm init' there, or name a manager")
+        return time
+
+    def nodes(self) -> list[Node]:
+        """List all nodes."""
+        with plain_errors("listing nodes"):
+            return [_node(row) for row in Part(self.api.nodes()).items()]
+
+    def tasks(self, label: str) -> list[Task]:
+        """List the tasks of services that carry *label*, as ``key=value``, the oldest first."""
+        with plain_errors("listing tasks"):
+            rows = Part(self.api.tasks(filters={"label": [label]})).items()  # type: ignore[no-untyped-call]
+            return sorted((_task(row) for row in rows), key=lambda task: task.created)
+
+    def labelled(self, kind: Kind, label: str) -> list[Item]:
+        """List what carries *label*: ``key`` or ``key=value``."""
+        ask = {
+            "service": self.api.services, "network": self.api.networks, "config": self.api.configs,
+            "secret": self.api.secrets,
+        }[kind]  # fmt: skip
+        with plain_errors(f"listing {kind}s"):
+            return [_item(kind, row) for row in Part(ask(filters={"label": [label]})).items()]  # type: ignore[operator]
+
+    def everything(self, label: str) -> list[Item]:
+        """List services, networks, configs and secrets with *label*, in the order in which they can be removed."""
+        return [item for kind in KINDS for item in self.labelled(kind, label)]
+
+    def create_service(self, name: str, spec: Mapping[str, Any]) -> str:
+        """
+        Make a service and return its id.
+
+        Args:
+            name: Its name.
+            spec: ``TaskTemplate``, ``Labels``, ``Mode`` and ``EndpointSpec``, as the Engine API has them.
+        """
+        with plain_errors(f"creating service {name}", changes=True):
+            answer = self.api.create_service(  # type: ignore[no-untyped-call]
+                spec["TaskTemplate"], name=name, labels=spec["Labels"], mode=spec["Mode"],
+                endpoint_spec=spec["EndpointSpec"],
+            )  # fmt: skip
+            return Part(answer).text("ID")
+
+    def create_network(self, name: str, labels: Mapping[str, str], *, internal: bool = False) -> str:
+        """Make an overlay network and return its id; the Swarm chooses a subnet that no other network of it has."""
+        with plain_errors(f"creating network {name}", changes=True):
+            answer = self.api.create_network(
+                name, driver="overlay", labels=dict(labels), internal=internal, scope="swarm"
+            )
+            return Part(answer).text("Id")
+
+    def create_config(self, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
+        """Make a config and return its id; None if there is one of that name."""
+        return self._create("config", name, content, labels)
+
+    def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
+        """Make a secret and return its id; None if there is one of that name."""
+        return self._create("secret", name, content, labels)
+
+    def _create(self, kind: Kind, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
+        import docker.errors
+
+        make = self.api.create_config if kind == "config" else self.api.create_secret
+        with plain_errors(f"creating {kind} {name}", changes=True):
+            try:
+                return Part(make(name, content, dict(labels))).text("ID")
+            except docker.errors.APIError as error:
+                if error.status_code != CONFLICT:
+                    raise
+                return None
+
+    def content(self, config: str) -> tuple[Item, bytes]:
+        """
+        Return a config and what it holds.
+
+        Raises:
+            RefusedError: If there is none with this id or name.
+        """
+        import base64
+
+        with plain_errors(f"reading config {config[:64]}"):
+            row = Part(self.api.inspect_config(config))  # type: ignore[no-untyped-call]
+            return _item("config", row), base64.b64decode(row.get("Spec").text("Data", ""))
+
+    def relabel(self, config: Item, labels: Mapping[str, str]) -> bool:
+        """
+        Give a config other labels, if nobody has changed it since it was read; say whether it was done.
+
+        The Swarm compares the version, so of two that write at once one gets False.
+        """
+        try:
+            with plain_errors(f"changing config {config.name}", changes=True):
+                found = self.api.inspect_config(config.id)  # type: ignore[no-untyped-call]
+                # the library has no call for this
+                answer = self.api._post_json(  # type: ignore[attr-defined]  # noqa: SLF001
+                    self.api._url("/configs/{0}/update", config.id),  # type: ignore[attr-defined]  # noqa: SLF001
+                    data={**found["Spec"], "Labels": dict(labels)}, params={"version": config.version},
+                )  # fmt: skip
+                answer.raise_for_status()
+        except RefusedError as error:
+            if "out of sequence" in str(error) or "not found" in str(error):
+                return False
+            raise
+        return True
+
+    def remove(self, item: Item) -> None:
+        """Remove one thing; already gone is success."""
+        import docker.errors
+
+        take = {
+            "service": self.api.remove_service, "network": self.api.remove_network, "config": self.api.remove_config,
+            "secret": self.api.remove_secret,
+        }[item.kind]  # fmt: skip
+        with plain_errors(f"removing {item}", changes=True):
+            try:
+                take(item.id)
+            except docker.errors.NotFound:
+                return
+
+    def logs(self, service: str, *, tail: int, timestamps: bool = False) -> list[str]:
+        """Return the last *tail* lines that a service's containers wrote, each after its time if asked."""
+        with plain_errors(f"reading the log of service {service}"):
+            raw = self.api.service_logs(service, stdout=True, stderr=True, tail=str(tail), timestamps=timestamps)
+            content = raw if isinstance(raw, bytes) else b"".join(raw)
+        return content.decode(errors="replace").splitlines()
+
+
+def _item(kind: Kind, row: Part) -> Item:
+    if kind == "network":
+        return Item(kind=kind, id=row.text("Id"), name=row.text("Name"), labels=row.get("Labels").texts())
+    spec = row.get("Spec")
+    return Item(
+        kind=kind, id=row.text("ID"), name=spec.text("Name"), labels=spec.get("Labels").texts(),
+        version=row.get("Version").whole("Index"),
+    )  # fmt: skip
+
+
+def _task(row: Part) -> Task:
+    status, labels = row.get("Status"), row.get("Spec").get("ContainerSpec").get("Labels").texts()
+    inside = status.get("ContainerStatus") if status.get("ContainerStatus").value else Part({})
+    open_ports = _entries(status.get("PortStatus"))
+    return Task(
+        service=labels.get(SERVICE_LABEL, ""), slot=row.whole("Slot", 0), state=status.text("State"),
+        desired=row.text("DesiredState"), reason=status.text("Err", ""), exit_code=inside.whole("ExitCode", 0),
+        node=row.text("NodeID", ""), container=inside.text("ContainerID", ""), created=row.text("CreatedAt"),
+        since=status.text("Timestamp"),
+        ports={(port.whole("TargetPort"), port.text("Protocol")): port.whole("PublishedPort") for port in open_ports},
+    )  # fmt: skip
+
+
+def _entries(status: Part) -> Sequence[Part]:
+    if not status.value:
+        return ()
+    return [port for port in status.get("Ports").items() if port.get("PublishedPort").value]
+
+
+def _node(row: Part) -> Node:
+    status, manager = row.get("Status"), row.get("ManagerStatus")
+    address = status.text("Addr", "")
+    if address in {"", "0.0.0.0"} and manager.value:  # noqa: S104 - what a manager may say of itself
+        address = manager.text("Addr").rpartition(":")[0]
+    return Node(
+        id=row.text("ID"), name=row.get("Description").text("Hostname"), address=address, state=status.text("State"),
+        availability=row.get("Spec").text("Availability"),
+    )  # fmt: skip
