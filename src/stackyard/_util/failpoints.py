@@ -19,9 +19,11 @@ VARIABLE: Final = "STACKYARD_CRASH_AT"
 # off the network, the removal runs. release: everything is removed, the lease is still in the book. report: the lease
 # is released, no report is written.
 Checkpoint = Literal["lease", "network", "create", "start", "probe", "test", "remove", "release", "report"]
+# its containers and volumes are removed, and not made again yet
+OfReset = Literal["reset"]
 
 
-def reach(name: Checkpoint) -> None:
+def reach(name: Checkpoint | OfReset) -> None:
     """Die here if `STACKYARD_CRASH_AT` says so."""
     if os.environ.get(VARIABLE) == name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -17,6 +17,7 @@ from invoke.tasks import task
 from stackyard.cli import copy_output, options
 from stackyard.cli.chosen import chosen, of_this_folder
 from stackyard.cli.common import answer
+from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
 from stackyard.cli.options import Option
 from stackyard.cli.site import at
@@ -69,6 +70,7 @@ def _started(
     wait: str = "",
     *,
     site: str = "",
+    resettable: bool = False,
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
@@ -79,7 +81,7 @@ def _started(
     with _opened(site) as (book, engine):
         yield copies.start(
             project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
-            progress=_tell,
+            resettable=resettable, progress=_tell,
         )  # fmt: skip
 
 
@@ -100,6 +102,7 @@ def _tell(line: str) -> None:
         **STARTING,
         "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
         "queue_timeout": options.QUEUE_TIMEOUT.but(old=()),
+        "resettable": RESETTABLE,
         "json": options.JSON,
     },
 )
@@ -113,6 +116,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     ttl: str = "",
     queue_timeout: str = "",
     site: str = "",
+    resettable: bool = False,
     json: bool = False,
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
@@ -123,7 +127,10 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     _import_early()
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
-    with orderly_end(), _started(name, project, timeout, lifetime, queue_timeout, site=site) as copy:
+    with (
+        orderly_end(),
+        _started(name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable) as copy,
+    ):
         took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it was running already"
         lines = [
             *copy_output.addressed(copy), "", *copy_output.proved(copy), *copy_output.by_compose(copy),
@@ -379,4 +386,5 @@ def _payload(words: list[str], variables: Mapping[str, str]) -> int:
 
 def every_task() -> Mapping[str, Task[Any]]:
     """Return the tasks by the names that users type."""
-    return {"up": up, "down": down, "ps": ps, "ports": ports, "env": env, "logs": logs, "exec": exec_, "run": run}
+    return {"up": up, "down": down, "ps": ps, "ports": ports, "env": env, "logs": logs, "exec": exec_, "run": run,
+            "reset": reset}  # fmt: skip

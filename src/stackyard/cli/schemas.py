@@ -336,6 +336,13 @@ CONSOLE: Final = {
     "env": _map({"type": "string"}, "Each variable with its value."),
     "logs": SHAPES["env.logs"],
     "exec": SHAPES["env.exec"],
+    "reset": _object(
+        **COPY, seconds=_number("Until each service was ready again."),
+        services=_list(_object(
+            service=_text("The service."), driver=_text("postgresql, redis, volumes; or none."),
+            seconds=_number("How long that took."), what=_text("What was done, or why nothing."),
+        )),
+    ),
     "cleanup": SHAPES["cleanup.stale"],
     "doctor": SHAPES["doctor"],
 }  # fmt: skip

@@ -32,12 +32,20 @@ first() {
   echo "the image has no $1" >&2; exit 127
 }
 """
-_POSTGRES: Final = """
+# each of these two finds the client and logs in; what it is asked follows
+POSTGRES_LOGIN: Final = f"""{_START}
 client=$(first psql) || exit
-user=$(value POSTGRES_USER) user=${user:-$(value POSTGRESQL_USERNAME)} user=${user:-postgres}
-password=$(value POSTGRES_PASSWORD) password=${password:-$(value POSTGRESQL_PASSWORD)}
-database=$(value POSTGRES_DB) database=${database:-$(value POSTGRESQL_DATABASE)}
+user=$(value POSTGRES_USER) user=${{user:-$(value POSTGRESQL_USERNAME)}} user=${{user:-postgres}}
+password=$(value POSTGRES_PASSWORD) password=${{password:-$(value POSTGRESQL_PASSWORD)}}
+database=$(value POSTGRES_DB) database=${{database:-$(value POSTGRESQL_DATABASE)}}
 export PGPASSWORD="$password" PGCONNECT_TIMEOUT=3
+"""
+REDIS_LOGIN: Final = f"""{_START}
+client=$(first redis-cli valkey-cli keydb-cli) || exit
+password=$(value REDIS_PASSWORD) password=${{REDISCLI_AUTH:-${{password:-$(value VALKEY_PASSWORD)}}}}
+[ -z "$password" ] || export REDISCLI_AUTH="$password"
+"""
+_POSTGRES: Final = """
 exec "$client" -X -w -h "$host" -p "$port" -U "$user" -d "${database:-$user}" -Atc 'select 1'
 """
 _MYSQL: Final = """
@@ -45,9 +53,6 @@ client=$(first mariadb-admin mysqladmin) || exit
 exec "$client" --connect-timeout=3 --protocol=tcp -h "$host" -P "$port" ping
 """
 _REDIS: Final = """
-client=$(first redis-cli valkey-cli keydb-cli) || exit
-password=$(value REDIS_PASSWORD) password=${REDISCLI_AUTH:-${password:-$(value VALKEY_PASSWORD)}}
-[ -z "$password" ] || export REDISCLI_AUTH="$password"
 answer=$("$client" -h "$host" -p "$port" ping 2>&1)
 echo "$answer"
 case $answer in *PONG*|*NOAUTH*) exit 0;; esac
@@ -164,7 +169,7 @@ PRODUCTS: Final = (
         variables=frozenset({"PGDATA", "PG_MAJOR", "POSTGRES_VERSION"}),
         servers=frozenset({"postgres", "docker-entrypoint.sh", "postmaster", "pg_ctl", "run.sh"}),
         port_variables=("PGPORT", "POSTGRESQL_PORT_NUMBER"), port_options=("-p", "--port", "port"),
-        proof="the query `select 1` as its configured user, over TCP", script=_START + _POSTGRES,
+        proof="the query `select 1` as its configured user, over TCP", script=POSTGRES_LOGIN + _POSTGRES,
         scheme="postgresql", databases=("POSTGRES_DB", "POSTGRESQL_DATABASE", "POSTGRES_USER", "POSTGRESQL_USERNAME"),
         accounts=(Account(
             user=("POSTGRES_USER", "POSTGRESQL_USERNAME"), password=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
@@ -190,7 +195,7 @@ PRODUCTS: Final = (
         variables=frozenset({"REDIS_VERSION", "VALKEY_VERSION"}),
         servers=frozenset({"redis-server", "valkey-server", "keydb-server", "docker-entrypoint.sh", "run.sh"}),
         port_variables=("REDIS_PORT_NUMBER", "VALKEY_PORT_NUMBER"),
-        proof="PING", script=_START + _REDIS,
+        proof="PING", script=REDIS_LOGIN + _REDIS,
         scheme="redis", accounts=(Account(password=("REDIS_PASSWORD", "VALKEY_PASSWORD")),),
     ),
     Product(

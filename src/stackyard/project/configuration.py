@@ -58,6 +58,7 @@ class Configuration:
         profiles: Profiles to enable, unless the caller chooses others.
         env_files: Env files instead of `.env`, unless the caller chooses others; absolute paths.
         timeout: Seconds until a start has failed; None for the default.
+        reset: Whether copies keep the state of their data after the start, so that they can go back to it.
         rewrite: Variables whose values follow the copy's ports and addresses, as ``SERVICE.VARIABLE``.
         share: What all copies use together.
         ready: How services prove usable, by service.
@@ -68,6 +69,7 @@ class Configuration:
     profiles: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
     timeout: float | None = None
+    reset: bool = False
     rewrite: frozenset[str] = frozenset()
     share: Share = field(default_factory=Share)
     ready: Mapping[str, Hint] = field(default_factory=dict)
@@ -96,7 +98,8 @@ class Configuration:
         from stackyard.project.configuration_file import Keys
 
         keys = shapes.convert(file, node, Keys, path=place)
-        made = cls(file=file, place=place, rewrite=frozenset(keys.rewrite), profiles=tuple(keys.profiles), share=Share(
+        made = cls(file=file, place=place, rewrite=frozenset(keys.rewrite), profiles=tuple(keys.profiles),
+                   reset=keys.reset, share=Share(
             networks=frozenset(keys.share.networks), volumes=frozenset(keys.share.volumes),
             services=frozenset(keys.share.services),
         ))  # fmt: skip

@@ -75,6 +75,7 @@ class Keys(Struct, frozen=True, forbid_unknown_fields=True):
     rewrite: Annotated[list[Variable], Meta(description="must be a list of variables, as SERVICE.VARIABLE")] = field(
         default_factory=list
     )
+    reset: Annotated[bool, Meta(description="must be true or false")] = False
     share: Share = field(default_factory=Share)
     services: dict[Name, Service] = field(default_factory=dict)
 

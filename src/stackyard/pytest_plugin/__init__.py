@@ -2,7 +2,8 @@
 The pytest plugin: fixtures that give tests a copy of the project's Compose stack. pip install is enough to have them.
 
 `stack` is one stack for the run, for each worker of pytest-xdist or for each test, as `--stackyard-scope` says;
-`stack_per_test` is always a test's own. A project that has environments gets `clean_stack` and `database`, too.
+`stack_per_test` is always a test's own. `clean_stack` is `stack`, whose data is reset after the test. A project that
+has environments gets `database`, too.
 Nothing is imported, made or asked until a test uses a fixture, so projects without stacks pay nothing.
 """
 
@@ -116,7 +117,9 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give a ready copy of the project: `stack.url("web")`, `stack.port("web", 80)`; removed at its scope's end."""
     from stackyard.pytest_plugin.stacks import given
 
-    with given(request.config, shared=scope_of(request.config) == "run") as made:
+    shared = scope_of(request.config) == "run"
+    resettable = any("clean_stack" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    with given(request.config, shared=shared, resettable=resettable) as made:
         yield made
 
 
@@ -127,6 +130,20 @@ def stack_per_test(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     with given(request.config, shared=False) as made:
         yield made
+
+
+@pytest.fixture
+def clean_stack(stack: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Give the fixture `stack`; its data is brought back to the state after the start when the test is over."""
+    if scope_of(request.config) == "run" and hasattr(request.config, "workerinput"):
+        pytest.fail(
+            "stackyard: clean_stack deletes data that tests of other workers use; "
+            "choose --stackyard-scope worker or test",
+            pytrace=False,
+        )
+    yield stack
+    with in_one_line():
+        stack.reset()
 
 
 def _environment(name: str) -> str:

@@ -6,27 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.pytest_plugin import in_one_line, scope_of
+from stackyard.pytest_plugin import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stackyard.stacks.databases import Database
     from stackyard.stacks.stack import Stack
-
-
-@pytest.fixture
-def clean_stack(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Give the fixture `stack`; its data is brought back to the state after the start when the test is over."""
-    if scope_of(request.config) == "run" and hasattr(request.config, "workerinput"):
-        pytest.fail(
-            "stackyard: clean_stack deletes data that tests of other workers use; "
-            "choose --stackyard-scope worker or test",
-            pytrace=False,
-        )
-    yield stack
-    with in_one_line():
-        stack.reset()
 
 
 @pytest.fixture

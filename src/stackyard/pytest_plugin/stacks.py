@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.durations import seconds
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = ()) -> Iterator[Any]:
+def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), resettable: bool = False) -> Iterator[Any]:
     """
     Give a ready stack to a `with` block.
 
@@ -27,8 +28,9 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = ()) -> 
         config: Its options say which.
         shared: All processes of the run use it together; without it, it is removed after the block.
         files: Compose files, instead of those of the options.
+        resettable: Whether the stack keeps the state of its data, to go back to it.
     """
-    wanted, run = _wanted(config, files), _run(config)
+    wanted, run = replace(_wanted(config, files), resettable=resettable), _run(config)
     reports = Reports.of(config)
     with in_one_line(), reports.first_in_full():
         if run is None or not shared:

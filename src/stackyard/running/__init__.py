@@ -55,6 +55,7 @@ def running(
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
     wait: float | None = None,
+    resettable: bool = False,
 ) -> AbstractContextManager[Stack]: ...
 
 
@@ -79,6 +80,8 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - timeout: Seconds until the start has failed; by default the configuration's, else 120, or an environment's
               budget.
             - wait: Seconds to queue for a place; None does not wait.
+            - resettable: Keep the state of the copy's data, for `stack.reset()`; the configuration may say so, too. An
+              environment's stack can always be reset.
             - force: Start an environment even if the host has too little memory.
 
     Raises:
@@ -89,7 +92,7 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
 
 
 @contextlib.contextmanager
-def _project(
+def _project(  # noqa: PLR0913 - as the second signature above
     *,
     folder: Path | str | None = None,
     files: Sequence[Path | str] = (),
@@ -99,6 +102,7 @@ def _project(
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
     wait: float | None = None,
+    resettable: bool = False,
 ) -> Iterator[Stack]:
     place, caller = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
     if not files and not caller.get("COMPOSE_FILE") and has_environments(place):
@@ -111,7 +115,9 @@ def _project(
         book, tell = open_book(None, engine), progress or _silent
         for item in removal.sweep(book, engine).left:
             tell(f"left by a run that was killed: {item}")
-        copy = outside_any_loop(lambda: copies.start(project, book, engine, deadline=timeout, wait=wait, progress=tell))
+        copy = outside_any_loop(lambda: copies.start(
+            project, book, engine, deadline=timeout, wait=wait, resettable=resettable, progress=tell
+        ))  # fmt: skip
         with _removed_after(copy):
             yield Stack(copy)
 

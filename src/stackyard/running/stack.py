@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stackyard.docker import ContainerState, Resource
     from stackyard.leases import Lease
     from stackyard.stacks.copies import Copy
+    from stackyard.stacks.data.records import Reset
 
 EVERY_LINE: Final = 1_000_000  # lines of one service
 DEADLINE: Final = 60.0  # seconds that a command inside a service may take
@@ -180,6 +181,20 @@ class Stack:
     def status(self) -> list[ContainerState]:
         """Return the state of each container, sorted by service."""
         return self._stack.status()
+
+    def reset(self, *services: str) -> Reset:
+        """
+        Bring its data back to the state after the start; return what was done with each service, and how long it took.
+
+        Args:
+            services: Only these, and those that share volumes with them; none means all.
+
+        Raises:
+            UsageError: If it was not started as resettable, or has no such service.
+            NotReadyError: If a service is not usable afterwards.
+            StackyardError: If a database or the engine refuses.
+        """
+        return self._copy.reset(*services)
 
     def down(self, *, graceful: bool = False) -> Removal:
         """

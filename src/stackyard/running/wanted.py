@@ -28,6 +28,7 @@ class Wanted:
         profiles: Profiles to enable.
         timeout: Seconds until the start has failed; None takes the usual time.
         wait: Seconds to queue for a place; None does not wait.
+        resettable: Whether a copy keeps the state of its data, even if the configuration does not say so.
     """
 
     folder: str
@@ -36,6 +37,7 @@ class Wanted:
     profiles: tuple[str, ...] = ()
     timeout: float | None = None
     wait: float | None = None
+    resettable: bool = False
 
     @property
     def key(self) -> str:
@@ -57,7 +59,7 @@ class Wanted:
             return running(self.environment, progress=progress, timeout=self.timeout, wait=self.wait)
         return running(
             folder=self.folder, files=self.files, profiles=self.profiles, progress=progress, timeout=self.timeout,
-            wait=self.wait,
+            wait=self.wait, resettable=self.resettable,
         )  # fmt: skip
 
 

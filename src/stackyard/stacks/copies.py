@@ -34,6 +34,7 @@ from stackyard.plan.volumes import missing_files
 from stackyard.probes.spoken import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared
 from stackyard.stacks.copy_start import CopyStart, CopyStartup
+from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
     from stackyard.project import Project
+    from stackyard.stacks.data.records import Reset
     from stackyard.stacks.readiness import StackReady
 
 MODEL: Final = "model.json"  # in the lease's directory
@@ -151,6 +153,10 @@ class Copy:
         files.write(self.lease.directory / MODEL, json.dumps(model).encode())
         del self.model
 
+    def reset(self, *services: str, deadline: float = DEADLINE) -> Reset:
+        """Bring its data back to the state after the start, as `resetting.reset` does."""
+        return resetting.reset(self, services, deadline)
+
     def down(self, *, graceful: bool = False) -> Removal:
         """
         Remove the copy with its volumes, and release the lease when nothing is left.
@@ -174,6 +180,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     deadline: float | None = None,
     wait: float | None = None,
     until_ready: bool = True,
+    resettable: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Copy:
     """
@@ -188,6 +195,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
         wait: Seconds to queue for a place; None does not.
         until_ready: False returns when the containers have started.
+        resettable: Keep the state of its data for `Copy.reset`; the configuration may say so, too.
         progress: Is given a line whenever the user should know something.
 
     Raises:
@@ -215,7 +223,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
             attached=outlives, make_room=lambda: removal.make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
-        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready)
+        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready, resettable)
         try:
             copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
         except _StolenError as stolen:
@@ -244,6 +252,7 @@ class _Starting:
     given: Mapping[str, Sequence[str]]
     images: Mapping[str, str]
     until_ready: bool
+    resettable: bool
 
     def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
         lease, book = self.copy.lease, self.copy.book
@@ -260,6 +269,8 @@ class _Starting:
                 self.copy.startup = self._up(deadline)
                 if self.until_ready:
                     self.copy.keep_addresses()
+                if self.until_ready and (self.resettable or self.project.configuration.reset):
+                    keeping.keep(self.copy, self.project.configuration.ready, deadline)
             except (CommandError, RefusedError) as error:
                 stolen = port_conflict(error)
                 why = str(error) if stolen else self._explained(_last_line(error))

@@ -1,0 +1,81 @@
+"""`stackyard reset`: a copy's data as it was right after the start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from invoke.tasks import task
+
+from stackyard.cli import options
+from stackyard.cli.chosen import chosen
+from stackyard.cli.common import answer, identity
+from stackyard.cli.options import Option
+from stackyard.cli.site import at
+from stackyard.cli.task import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from invoke.context import Context
+
+    from stackyard.leases import Lease
+    from stackyard.stacks.data.records import Reset
+
+RESETTABLE: Final = Option(
+    help="Keep the state of the data once the copy is ready, so that reset can go back to it (or: reset = true in the "
+    "configuration)."
+)  # fmt: skip
+
+
+@task(
+    klass=Command,
+    words=["service"],
+    many=["service"],
+    options={
+        "service": options.SERVICE.but(
+            help="Only this service, and those that share volumes with it; can be repeated."
+        ),
+        "name": options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=()),
+        "timeout": options.TIMEOUT.but(
+            help="Give up if the services are not ready again after this time (default: 2m).", short=""
+        ),
+        "site": options.SITE.but(help=options.SITE.help.replace("runs:", "is:")),
+        "json": options.JSON,
+    },
+)
+def reset(
+    _c: Context,
+    service: Sequence[str] | None = None,
+    name: str = "",
+    timeout: str = "",
+    site: str = "",
+    json: bool = False,
+) -> None:
+    """Bring the data of a copy back to its state right after the start; says by which driver, and how long it took."""
+    from stackyard._util.durations import seconds
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+    from stackyard.stacks.copies import DEADLINE, Copy
+
+    deadline = seconds("--timeout", timeout) if timeout else DEADLINE
+    at(site)
+    with Engine() as engine:
+        book = open_book(None, engine)
+        copy = Copy(chosen(book, name), book, engine)
+        done = copy.reset(*(service or ()), deadline=deadline)
+        answer({**_shown(copy.lease), **done.to_json()}, _text(copy.lease.title, done), as_json=json)
+
+
+def _shown(lease: Lease) -> dict[str, Any]:
+    return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
+
+
+def _text(title: str, done: Reset) -> str:
+    from stackyard._util.tables import format_seconds, table
+
+    rows = [
+        [one.service, one.driver, "-" if one.driver == "none" else format_seconds(one.seconds), one.what]
+        for one in done.services
+    ]
+    head = ["service", "driver", "took", "what was done"]
+    return f"{table(rows, head)}\n\n{title} is as after its start; the reset took {done.seconds:.2f} s"

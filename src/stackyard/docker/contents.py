@@ -1,0 +1,128 @@
+"""What stands in a container's folders, read and written as archives by the engine itself: no image needs a program."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.docker.answers import Part
+from stackyard.docker.engine import plain_errors
+from stackyard.docker.time_limit import allowing
+from stackyard.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from stackyard.docker.engine import Engine
+
+LONGEST: Final = 600.0  # seconds that one archive may take
+JOINED: Final = "container:"  # begins the namespace of another container, by its id
+NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
+
+
+def save(engine: Engine, container: str, path: str, file: Path) -> None:
+    """
+    Write what stands at *path* of a container to *file*, as a tar archive.
+
+    Raises:
+        RefusedError: If there is no such path.
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors(f"reading {path} of container {container[:40]}"), allowing(quiet=True):
+        pieces, _ = engine.api.get_archive(container, path)
+        with file.open("wb") as output:
+            output.writelines(pieces)
+
+
+def restore(engine: Engine, container: str, path: str, file: Path) -> None:
+    """
+    Unpack *file*, a tar archive, in the folder *path* of a container.
+
+    Raises:
+        EngineError: If the engine refuses or does not answer.
+    """
+    doing = f"writing {path} of container {container[:40]}"
+    with plain_errors(doing, changes=True), allowing(alone=LONGEST), file.open("rb") as archive:
+        engine.api.put_archive(container, path, archive)
+
+
+@contextlib.contextmanager
+def paused(engine: Engine, container: str) -> Iterator[None]:
+    """Let no process of a running container do anything for a `with` block."""
+    doing = f"pausing container {container[:40]}"
+    with plain_errors(doing, changes=True):
+        engine.api.pause(container)
+    try:
+        yield
+    finally:
+        with plain_errors(doing, changes=True):
+            engine.api.unpause(container)
+
+
+def inspected(engine: Engine, container: str) -> Mapping[str, Any]:
+    """
+    Return what the engine says of a container.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors(f"inspecting container {container[:40]}"):
+        found: Mapping[str, Any] = engine.api.inspect_container(container)
+        return found
+
+
+def volume(engine: Engine, name: str) -> Mapping[str, Any] | None:
+    """
+    Return what the engine says of a volume; None if there is none of this name.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    try:
+        with plain_errors(f"inspecting volume {name[:60]}"):
+            found: Mapping[str, Any] = engine.api.inspect_volume(name)
+            return found
+    except RefusedError:
+        return None
+
+
+def joined(answer: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the containers whose namespaces or volumes a container shares, from its inspection."""
+    host = Part(answer).get("HostConfig")
+    found = [mode.removeprefix(JOINED) for key in NAMESPACES if (mode := host.text(key, "")).startswith(JOINED)]
+    return [*found, *(word.partition(":")[0] for word in host.get("VolumesFrom").words())]
+
+
+def body(answer: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Return the request that makes a container again, from its inspection.
+
+    Args:
+        answer: What the engine says of it.
+        names: Names of containers by their ids; other containers are referred to by name, because ids change.
+    """
+    identity, config, host = str(answer["Id"])[:12], dict(answer["Config"]), dict(answer["HostConfig"])
+    if config.get("Hostname") == identity:
+        config.pop("Hostname")
+    config.pop("MacAddress", None)
+    for key in NAMESPACES:
+        if (mode := str(host.get(key) or "")).startswith(JOINED):
+            host[key] = JOINED + names.get(mode.removeprefix(JOINED), mode.removeprefix(JOINED))
+    host["VolumesFrom"] = [_named(word, names) for word in host.get("VolumesFrom") or ()]
+    if str(host.get("NetworkMode")).startswith(JOINED):
+        return {**{key: value for key, value in config.items() if key not in {"Hostname", "ExposedPorts"}},
+                "HostConfig": host}  # fmt: skip
+    ends = {
+        network: {
+            **{key: end[key] for key in ("IPAMConfig", "Links", "DriverOpts") if end.get(key)},
+            "Aliases": [alias for alias in end.get("Aliases") or () if alias != identity],
+        }
+        for network, end in (answer["NetworkSettings"].get("Networks") or {}).items()
+    }  # fmt: skip
+    return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": ends}}
+
+
+def _named(word: str, names: Mapping[str, str]) -> str:
+    identity, colon, mode = word.partition(":")
+    return f"{names.get(identity, identity)}{colon}{mode}"

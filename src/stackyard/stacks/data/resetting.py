@@ -1,0 +1,179 @@
+"""
+Bringing a copy's data back to its state right after the start.
+
+PostgreSQL and Redis do it in place. Containers that write to volumes are removed with these volumes and made again:
+what they kept elsewhere is gone, too. Every other service goes on running. At last each service must prove usable, and
+one that ended because its connection was cut is started again. Each step may be repeated, so a reset mends what a
+killed one left.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from stackyard._util.failpoints import reach
+from stackyard.docker import contents, inside
+from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
+from stackyard.docker.ownership import Holdings
+from stackyard.docker.unanswered import Asking
+from stackyard.errors import LeaseNotFoundError, StackyardError, UsageError
+from stackyard.leases.stack_lock import alone
+from stackyard.stacks import project_images
+from stackyard.stacks.data import scripts
+from stackyard.stacks.data.choice import Seen, together
+from stackyard.stacks.data.keeping import LONGEST, client_words, last_line
+from stackyard.stacks.data.proving import Prover
+from stackyard.stacks.data.records import Note, Reset, ServiceReset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stackyard.docker import Engine
+    from stackyard.probes.rules import ImageFacts
+    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.data.records import Driver, Kept
+
+SCRIPTS: Final[Mapping[Driver, str]] = {"postgresql": scripts.POSTGRES_RESET, "redis": scripts.REDIS_RESET}
+DONE: Final[Mapping[Driver, str]] = {
+    "postgresql": "its databases are as after the start",
+    "redis": "it is empty",
+    "volumes": "its containers and volumes were made again",
+}
+
+
+def reset(copy: Copy, services: Sequence[str], deadline: float) -> Reset:
+    """
+    Bring the data of a copy back.
+
+    Args:
+        copy: The copy.
+        services: Only these, and those that share volumes with them; none means all.
+        deadline: Seconds until the services must be ready again.
+
+    Raises:
+        UsageError: If the copy keeps no state, or has no such service.
+        NotReadyError: If a service is not usable afterwards.
+        StackyardError: If a database refuses.
+        EngineError: If the engine refuses or does not answer; the next reset repeats what is missing.
+    """
+    with alone(copy.lease) as still_leased:
+        if not still_leased:
+            raise LeaseNotFoundError(f"lease {copy.lease.id} was ended by another command; start again")
+        return _Resetting(copy, Note.read(copy.lease)).run(services, deadline)
+
+
+class _Resetting:
+    def __init__(self, copy: Copy, note: Note) -> None:
+        self.engine = copy.engine
+        self.lease = copy.lease
+        self.model = copy.model
+        self.holdings = Holdings.of(copy.book.host, copy.lease)
+        self.note = note
+        self.prover = Prover(engine=copy.engine, lease=copy.lease, model=copy.model, hints=note.hints)
+
+    def run(self, services: Sequence[str], deadline: float) -> Reset:
+        began = time.monotonic()
+        chosen = self._chosen(services)
+        again = [one for one in chosen if one.driver == "volumes"]
+        names = sorted({one.service for one in chosen if one.driver in SCRIPTS})
+        images = project_images.facts(self.engine, self.model, names)
+        with ThreadPoolExecutor(max_workers=len(names) + 1) as threads:
+            made = threads.submit(self._make_again, again)
+            done = [*threads.map(lambda name: self._in_place(name, chosen, images), names), *made.result()]
+        self.prover.wait_again({one.name: one.service for one in self.note.containers if one.runs}, deadline)
+        done += [ServiceReset(service=one.service, driver="none", seconds=0.0, what=one.why)
+                 for one in chosen if one.driver == "none"]  # fmt: skip
+        order = [*self.model["services"]]
+        listed = {one.service: one for one in sorted(done, key=lambda one: order.index(one.service))}
+        return Reset(seconds=time.monotonic() - began, services=tuple(listed.values()))
+
+    def _chosen(self, services: Sequence[str]) -> list[Kept]:
+        known = {one.service for one in self.note.containers}
+        for name in services:
+            if name not in known:
+                raise UsageError(f"no data of a service {name!r} is kept; known: {', '.join(sorted(known))}")
+        made = [
+            Seen(service=one.service, name=one.name, folders=one.folders, joins=one.joins)
+            for one in self.note.containers if one.driver == "volumes"
+        ]  # fmt: skip
+        wanted = {*services} | together({*services}, made) if services else known
+        return [one for one in self.note.containers if one.service in wanted]
+
+    # in place
+
+    def _in_place(self, name: str, chosen: Sequence[Kept], images: Mapping[str, ImageFacts]) -> ServiceReset:
+        began = time.monotonic()
+        mine = [one for one in chosen if one.service == name]
+        for one in mine:
+            self._start(one)
+            words = client_words(SCRIPTS[one.driver], self.model["services"][name], images.get(name))
+            code, text = inside.output(self.engine, one.name, *words, deadline=LONGEST)
+            if code:
+                raise StackyardError(f"service {name} was not reset: {last_line(text) or f'exit code {code}'}")
+        driver = mine[0].driver
+        return ServiceReset(service=name, driver=driver, seconds=time.monotonic() - began, what=DONE[driver])
+
+    def _start(self, one: Kept) -> None:
+        """Start a container again that has ended since."""
+        if self.engine.state(one.name).status != "running":
+            self.engine.start(one.name)
+            self.prover.wait({one.service}, LONGEST)
+
+    # made again
+
+    def _make_again(self, containers: Sequence[Kept]) -> list[ServiceReset]:
+        began = time.monotonic()
+        self._remove(containers)
+        reach("reset")
+        asking = cast("Engine", Asking(self.engine, self.lease))
+        for name in {folder.volume for one in containers for folder in one.folders if folder.own} & {
+            *self.note.volumes
+        }:
+            asking.create_volume(_volume_plan(name, self.note.volumes[name]))
+        for one in containers:
+            asking.create_container(ContainerPlan(service=one.service, name=one.name, config=one.body))
+            for path, file in one.archives.items():
+                contents.restore(self.engine, one.name, path.rstrip("/") or "/", self.lease.directory / file)
+        self._start_in_order([one for one in containers if one.runs])
+        took = time.monotonic() - began
+        return [ServiceReset(service=one.service, driver="volumes", seconds=took, what=f"{one.why}: {DONE['volumes']}")
+                for one in containers]  # fmt: skip
+
+    def _remove(self, containers: Sequence[Kept]) -> None:
+        """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""
+        names = {one.name for one in containers}
+        volumes = _own(containers) & {*self.note.volumes}
+        found = self.holdings.everything(self.engine)
+        for item in found:
+            if item.kind == "container" and item.name in names:
+                self.engine.remove(item)
+        for item in found:
+            if item.kind == "volume" and item.name in volumes:
+                self.engine.remove(item)
+
+    def _start_in_order(self, containers: Sequence[Kept]) -> None:
+        """Start each service once those that it depends on are usable again."""
+        left = {one.service for one in containers}
+        while left:
+            free = {
+                name for name in left if not left & {*(self.model["services"][name].get("depends_on") or ())}
+            } or left
+            for one in containers:
+                if one.service in free:
+                    self.engine.start(one.name)
+            left -= free
+            if left:
+                self.prover.wait(free, LONGEST)
+
+
+def _own(containers: Sequence[Kept]) -> set[str]:
+    """Return the names of the volumes of *containers* that belong to the copy alone."""
+    return {folder.volume for one in containers for folder in one.folders if folder.own}
+
+
+def _volume_plan(name: str, answer: Mapping[str, Any]) -> VolumePlan:
+    return VolumePlan(
+        name=name, labels=answer.get("Labels") or {}, driver=answer.get("Driver"), options=answer.get("Options") or {}
+    )

@@ -1,0 +1,188 @@
+"""Resetting copies with real PostgreSQL, Redis and a volume: a test's changes are gone, and what was there is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.projects.expected import BARE
+
+from stackyard._util import process
+from stackyard.project import Project
+from stackyard.project.environments import Environment
+from stackyard.running.stack import Stack
+from stackyard.stacks import copies
+from stackyard.stacks.acquire import prepare_images
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.leases import LeaseBook
+
+# a superuser that owns two databases, and one that only owns its own, as the platform's; both images in one project
+COMPOSE = """
+services:
+  db:
+    image: {postgres}
+    environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: secret}}
+    entrypoint:
+      - sh
+      - -c
+      - |
+        [ -e "$$PGDATA/PG_VERSION" ] || cp -R /usr/share/stackyard/seed "$$PGDATA"
+        : > /tmp/quiet.conf
+        echo "ALTER ROLE app SUPERUSER PASSWORD '$$POSTGRES_PASSWORD'" \\
+          | postgres --single -D "$$PGDATA" app > /dev/null
+        exec postgres -D "$$PGDATA" -c config_file=/etc/postgresql/postgresql.conf
+    healthcheck: {{disable: true}}
+    volumes: ["rows:/var/lib/postgresql"]
+  small:
+    image: {postgres}
+    environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD_FILE: /run/secrets/word}}
+    secrets: [word]
+    tmpfs: ["/var/lib/postgresql:uid=10001,gid=10001,mode=0700"]
+  cache:
+    image: {redis}
+    entrypoint: [redis-server, --save, ""]
+    healthcheck: {{disable: true}}
+  files:
+    image: box
+    command: [sh, -c, "[ -e /rows/first ] || echo first > /rows/first; exec httpd"]
+    volumes: ["uploads:/rows"]
+    ports: ["8000:80"]
+  fill: {{image: box, command: [sh, -c, "echo filled > /rows/filled"], volumes: ["uploads:/rows"]}}
+  web:
+    image: box
+    ports: ["8001:80"]
+    depends_on: {{fill: {{condition: service_completed_successfully}}, db: {{condition: service_started}}}}
+volumes: {{rows: {{}}, uploads: {{}}}}
+secrets: {{word: {{file: ./word}}}}
+"""
+ENTRY = "from stackyard.cli.console import main; main()"
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    return prepare_images(Environment.load("alpine-test"), print)
+
+
+@pytest.fixture
+def shop(images: dict[str, str], box: str, tmp_path: Path) -> Project:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    text = COMPOSE.format(postgres=images["STACKYARD_IMAGE_POSTGRES"], redis=images["STACKYARD_IMAGE_REDIS"])
+    (folder / "compose.yaml").write_text(text.replace("image: box", f"image: {box}"))
+    (folder / "stackyard.toml").write_text("reset = true\n")
+    (folder / "word").write_text("secret")
+    return Project.find(folder, environment=BARE)
+
+
+def query(stack: Stack, service: str, sql: str, database: str = "app") -> str:
+    script = f"PGPASSWORD=secret exec psql -h 127.0.0.1 -U app -d {database} -v ON_ERROR_STOP=1 -qAt"
+    done = stack.exec(service, "sh", "-c", f'echo "{sql}" | ({script})')
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def spoil(stack: Stack) -> None:
+    """Change everything that a test may change."""
+    for service in ("db", "small"):
+        query(stack, service, "create table mine (n int); drop table if exists users cascade; create database other")
+    stack.exec("cache", "redis-cli", "set", "mine", "1")
+    assert stack.exec("files", "sh", "-c", "rm /rows/first && echo mine > /rows/mine").returncode == 0
+
+
+def is_spoilt(stack: Stack) -> dict[str, bool]:
+    """Say of each service whether anything of a test is still there, or anything of the start is missing."""
+    asked = "select to_regclass('mine') is null and to_regclass('users') is not null"
+    asked += " and not exists (select from pg_database where datname = 'other')"
+    found = {service: query(stack, service, asked) != "t" for service in ("db", "small")}
+    found["cache"] = stack.exec("cache", "redis-cli", "dbsize").stdout.strip() != "0"
+    listed = stack.exec("files", "sh", "-c", "cd /rows && cat * && ls | wc -l").stdout.split()
+    return {**found, "files": listed != ["filled", "first", "2"]}
+
+
+def clean() -> dict[str, bool]:
+    return dict.fromkeys(("db", "small", "cache", "files"), False)
+
+
+def test_a_reset_brings_every_store_back_and_leaves_the_copy_beside_it_alone(
+    shop: Project, book: LeaseBook, engine: Engine
+) -> None:
+    one, other = (Stack(copies.start(shop, book, engine)) for _ in range(2))
+    assert is_spoilt(one) == clean()
+    spoil(one)
+    spoil(other)
+
+    done = one.reset()
+
+    assert {item.service: item.driver for item in done.services} == {
+        "db": "postgresql", "small": "postgresql", "cache": "redis", "files": "volumes", "fill": "volumes",
+        "web": "none",
+    }  # fmt: skip
+    assert is_spoilt(one) == clean()
+    assert is_spoilt(other) == dict.fromkeys(clean(), True)
+    assert {item.service: item.status for item in one.status()} == {
+        "db": "running", "small": "running", "cache": "running", "files": "running", "fill": "created",
+        "web": "running",
+    }  # fmt: skip
+
+    spoil(one)
+    one.reset("cache")
+    assert is_spoilt(one) == {**dict.fromkeys(clean(), True), "cache": False}
+    one.reset("files", "db")
+    assert is_spoilt(one) == {**clean(), "small": True}
+    assert [item for stack in (one, other) for item in stack.down().left] == []
+    assert not one.lease.directory.exists()
+
+
+def test_sessions_and_settings_of_a_database_do_not_hinder_a_reset(
+    shop: Project, book: LeaseBook, engine: Engine
+) -> None:
+    stack = Stack(copies.start(shop, book, engine))
+    query(stack, "db", "alter database app set search_path to nowhere", "postgres")
+    query(stack, "small", "drop database app", "postgres")
+    words = "PGPASSWORD=secret exec psql -h 127.0.0.1 -U app -d app -c 'select pg_sleep(60)'"
+
+    with ThreadPoolExecutor() as threads:
+        session = threads.submit(stack.exec, "db", "sh", "-c", words)
+        while query(stack, "db", "select count(*) from pg_stat_activity where query like '%sleep(6' || '0)'") != "1":
+            pass
+        stack.reset("db", "small")
+
+    assert "terminating connection" in session.result().stderr
+    assert query(stack, "db", "show search_path") != "nowhere"
+    assert is_spoilt(stack)["small"] is False
+
+
+def test_the_next_reset_mends_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
+    stack = Stack(copies.start(shop, book, engine, name="mine"))
+    spoil(stack)
+    words = [sys.executable, "-c", ENTRY, "reset", "--name", "mine"]
+    mine = {**os.environ, "STACKYARD_STATE_DIR": str(book.settings.state_dir)}
+
+    killed = process.run(words, env={**mine, "STACKYARD_CRASH_AT": "reset"}, deadline=60, cwd=shop.folder, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "files" not in {item.service for item in stack.status()}
+
+    mended = process.run(words, env=mine, deadline=60, cwd=shop.folder)
+    assert "mine" in mended.stdout
+    assert "is as after its start" in mended.stdout
+    assert is_spoilt(stack) == clean()
+
+
+def test_a_copy_that_keeps_no_state_says_how_to_have_it_kept(shop: Project, book: LeaseBook, engine: Engine) -> None:
+    (shop.folder / "stackyard.toml").unlink()
+    plain = Project.find(shop.folder, environment=BARE)
+    stack = Stack(copies.start(plain, book, engine))
+
+    with pytest.raises(Exception, match="keeps no state to go back to; write 'reset = true'"):
+        stack.reset()
+
+    assert [path.name for path in stack.lease.directory.glob("data*")] == []
+    assert "stackyard_state" not in query(stack, "db", "select datname from pg_database")
