@@ -46,11 +46,13 @@ class PrivateEngine:
     Attributes:
         folder: Where everything of it is; short, because a socket's path may have 107 bytes.
         options: More options for dockerd.
+        namespace: A process in whose network namespace it is to be; 0 makes a new namespace.
         children: The processes started here, by program.
     """
 
     folder: Path
     options: tuple[str, ...] = ()
+    namespace: int = 0
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -59,18 +61,23 @@ class PrivateEngine:
 
     def inside(self, *words: str) -> list[str]:
         """Return *words* as a command in the engine's network namespace."""
-        return ["nsenter", f"--net=/proc/{self.children['holder'].pid}/ns/net", "--", *words]
+        return ["nsenter", f"--net=/proc/{self.namespace}/ns/net", "--", *words]
 
     def lay_out(self) -> None:
         """Make the file system, the network namespace and containerd."""
         self.folder.mkdir(mode=0o755)
         run("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0755", "tmpfs", str(self.folder))
+        if not self.namespace:
+            self._make_namespace()
+        self._start_containerd()
+
+    def _make_namespace(self) -> None:
         # the namespace lives as long as somebody is in it, whatever becomes of dockerd
         self._start("holder", "unshare", "--net", "sleep", "infinity")
+        self.namespace = self.children["holder"].pid
         own = Path("/proc/self/ns/net").readlink()
-        _until(lambda: Path(f"/proc/{self.children['holder'].pid}/ns/net").readlink() != own)
+        _until(lambda: Path(f"/proc/{self.namespace}/ns/net").readlink() != own)
         run(*self.inside(sys.executable, "-c", LOOPBACK_UP))
-        self._start_containerd()
 
     def _start_containerd(self) -> None:
         (self.folder / "containerd.sock").unlink(missing_ok=True)

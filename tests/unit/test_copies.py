@@ -15,7 +15,7 @@ from stackyard.leases.owners import Owner
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
-from stackyard.stacks.copies import Copy, Origin
+from stackyard.stacks.origin import Origin
 from stackyard.stacks.readiness import StackReady
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
+    from stackyard.stacks.copies import Copy
 
 
 @pytest.fixture

@@ -308,7 +308,7 @@ def test_a_request_is_answered_at_the_moment_and_on_the_host_of_the_question(
 ) -> None:
     lease = book.acquire(TEST)
     ground, draft, strangers = Mock(), Mock(), Mock()
-    monkeypatch.setattr(waiting, "survey", lambda given: ground if given is strangers else None)
+    monkeypatch.setattr(module, "survey", lambda given: ground if given is strangers else None)
     request: Any = SimpleNamespace(wanted="pool", answer=Mock(return_value=lease))
 
     assert book._waiting.ask(request, draft, strangers, 7, queued=True) == (7, 0, lease)

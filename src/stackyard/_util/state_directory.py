@@ -32,6 +32,7 @@ _OURS: Final = b"SYLB"
 _FILES: Final = re.compile(r"turns\.lock|reaper\.(lock|json|log|new)|book\.(new|lock)")
 _CACHES: Final = {
     "outlines": re.compile(r"\.?[a-z0-9-]+\.json(\.[a-z0-9_]+)?"),
+    "engines": re.compile(r"[0-9a-f]{12}"),
     "models": re.compile(r"\.?[0-9a-f]{32}\.json(\.[a-z0-9_]+)?"),
 }
 _DRAFT: Final = re.compile(r"\.new-[0-9a-f]{12}")

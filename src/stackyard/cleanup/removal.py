@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 from stackyard._util.failpoints import reach
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
-from stackyard.docker import networks, unanswered
+from stackyard.docker import claims, networks, unanswered
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
+from stackyard.docker.shared_book import SharedBook
 from stackyard.errors import EngineError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
@@ -284,8 +285,22 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
     removal = apply(
         book, engine, plan(book, engine, everything=everything, keep_volumes=keep_volumes), keep_volumes=keep_volumes
     )
+    if isinstance(book, SharedBook):
+        removal = _total([removal, *_remove_expired(engine)], 0.0)
     book.tidy()
     return replace(removal, seconds=time.monotonic() - started)
+
+
+def _remove_expired(engine: Engine) -> list[Removal]:
+    """Remove what other machines left on a shared engine under leases whose time is over."""
+    parts = []
+    for found in claims.Ledger.read(engine).expired():
+        own = found[0]
+        part = remove(engine, Holdings.named(own.book, own.environment, own.lease), keep_volumes=False)
+        if not part.left:
+            claims.drop(engine, own.book, own.lease)
+        parts.append(part)
+    return parts
 
 
 def apply(book: LeaseBook, engine: Engine, planned: Sequence[Candidate], *, keep_volumes: bool = True) -> Removal:

@@ -13,6 +13,7 @@ from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed
+from stackyard.cli.site import at
 from stackyard.cli.task import Command
 from stackyard.errors import BookError, UsageError
 
@@ -41,12 +42,18 @@ def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
 
 @task(
     klass=Command,
-    options={"volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON},
+    options={
+        "volumes": options.VOLUMES,
+        "dry_run": options.DRY_RUN,
+        "site": options.SITE.but(help="Where to clean up: local, context:NAME or swarm (default: local)."),
+        "json": options.JSON,
+    },
 )
-def stale(_c: Context, volumes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
     """Remove the stacks of runs that have died or whose time is over; a stack in use is never touched."""
     from stackyard.cleanup.removal import remove_stale
 
+    at(site)
     if dry_run:
         _plan(volumes=volumes, as_json=json, command="stale")
         return

@@ -126,6 +126,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
 
     _import_early()
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
+    at(site)  # before the project, which Compose reads with the variables that it sets
     project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
     with (
         orderly_end(),
@@ -361,6 +362,7 @@ def run(
     if not words:
         raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
     _import_early()
+    at(site)
     project = options.project(file, profile, env_file)
     with orderly_end(), _started(name, project, timeout, None, site=site) as copy:
         try:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from stackyard.docker.exchange import Timed, limited
+from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LOOPBACK: Final = "127.0.0.1"
 DEFAULT: Final = "unix:///var/run/docker.sock"
 STANDARD_SOCKETS: Final = frozenset({"/var/run/docker.sock", "/run/docker.sock"})
 SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
@@ -188,6 +190,24 @@ class Endpoint:
             return True
         host = urlsplit(self.url).hostname if self.url.startswith(("tcp://", "http://", "https://")) else None
         return host is not None and not _is_ours(host)
+
+    @property
+    def address(self) -> str:
+        """
+        Where this host reaches ports that the engine publishes: its loopback address, or that of the engine's host.
+
+        Raises:
+            EngineError: If the name of the engine's host has no address.
+        """
+        host = urlsplit(self.url).hostname if self.elsewhere else None
+        if host is None:
+            return LOOPBACK
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise EngineError(self.away(error)) from None
+        addresses = [str(item[4][0]) for item in sorted(found, key=lambda item: item[0] != socket.AF_INET)]
+        return addresses[0]
 
     @property
     def switch(self) -> str:

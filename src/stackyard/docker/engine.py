@@ -78,6 +78,7 @@ class Engine:
 
     Args:
         deadline: Seconds any single request may take; this engine then has a budget of its own.
+        endpoint: The engine's address; None means the one that the docker command would use.
 
     Raises:
         EngineError: From every method, when the engine is away, too slow, or refuses.
@@ -85,8 +86,8 @@ class Engine:
         UsageError: If STACKYARD_ENGINE_TIMEOUT is not a number of seconds.
     """
 
-    def __init__(self, *, deadline: float | None = None) -> None:
-        self.endpoint = Endpoint.find()
+    def __init__(self, *, deadline: float | None = None, endpoint: Endpoint | None = None) -> None:
+        self.endpoint = endpoint or Endpoint.find()
         self._most = deadline or math.inf
         self._patience = shared(self.endpoint.url) if deadline is None else Patience(deadline / FOR_ONE)
 

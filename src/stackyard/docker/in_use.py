@@ -58,7 +58,9 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
 
 def open_book(settings: Settings | None, engine: Engine) -> LeaseBook:
     """
-    Return the host's lease book for work that needs *engine*; a lost book is made again from what the engine runs.
+    Return the lease book for work that needs *engine*; a lost book is made again from what the engine runs.
+
+    It is this host's, or for an engine on another host the one of that engine.
 
     The book's methods raise `UnlistedError` while it is lost and the engine does not answer.
 
@@ -66,6 +68,11 @@ def open_book(settings: Settings | None, engine: Engine) -> LeaseBook:
         UsageError: If a setting is wrong.
     """
     settings = settings or Settings.load()
+    if engine.endpoint.elsewhere:
+        from stackyard.docker.shared_book import SharedBook, settings_of
+
+        own = settings_of(settings, engine)
+        return SharedBook(own, lambda: _listed(engine, own.host), engine)
     return LeaseBook(settings, lambda: _listed(engine, settings.host))
 
 

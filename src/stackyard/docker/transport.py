@@ -178,6 +178,8 @@ class Client(APIClient):
         if limit <= 0:
             raise NoAnswerError(f"the engine at {self._endpoint.where} has not answered in time before", sent=False)
         options |= {"stream": True, "allow_redirects": False, "timeout": urllib3.Timeout(total=limit)}
+        # the library would let REQUESTS_CA_BUNDLE win over the engine's own certificates
+        options |= {"verify": self.verify, "cert": self.cert}
         answered = False
         try:
             with limited(limit) as exchange:

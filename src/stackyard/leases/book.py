@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from stackyard.leases.host_ports import Ground
     from stackyard.leases.records import Fixed, Leasable, Strangers
     from stackyard.leases.store import Transaction
     from stackyard.leases.survivors import Survivor
@@ -75,10 +76,8 @@ class LeaseBook:
         self._clock = clock
         self._steady = steady or steady_for(clock)
         self._directory = settings.state_dir / "leases"
-        self._store = Store(
-            settings.state_dir, self._recover, mend=self._mend, now=self._now, read_only=read_only
-        )  # fmt: skip
-        self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep)
+        self._store = Store(settings.state_dir, self._recover, mend=self._mend, now=self._now, read_only=read_only)
+        self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep, look=self._look)
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
@@ -301,11 +300,7 @@ class LeaseBook:
             UsageError: If *seconds* is wrong.
         """
         check_seconds("seconds", seconds)
-
-        def work(db: Transaction) -> None:
-            rows.rest(db, self._find(db, identifier, None), db.moment.steady + seconds)
-
-        self._store.run(work)
+        self._store.run(lambda db: rows.rest(db, self._find(db, identifier, None), db.moment.steady + seconds))
 
     def move(self, lease: Lease, *, strangers: Strangers | None = None, rest: float = REST) -> Lease:
         """
@@ -319,7 +314,7 @@ class LeaseBook:
             LeaseNotFoundError: If the lease has ended, or has another owner now.
         """
         check_seconds("rest", rest)
-        ground = survey(strangers)
+        ground = self._look(strangers)
 
         def work(db: Transaction) -> Lease:
             held = rows.one(db, self._directory, lease.id)
@@ -346,7 +341,7 @@ class LeaseBook:
             environment: What the stacks are of.
             strangers: As for *acquire*.
         """
-        ground = survey(strangers)
+        ground = self._look(strangers)
 
         def work(db: Transaction) -> tuple[list[range], int, Booked]:
             search = Search(db=db, settings=self.settings, ground=ground, now=self._clock())
@@ -378,6 +373,10 @@ class LeaseBook:
         if found is None:
             raise LeaseNotFoundError(f"no lease has the id or name {identifier!r}; {how(Action.LEASES)}")
         return found
+
+    def _look(self, strangers: Strangers | None) -> Ground:
+        """Look at the host whose ports and subnets the leases get."""
+        return survey(strangers)
 
     def _now(self) -> Moment:
         return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())

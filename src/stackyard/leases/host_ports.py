@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NET: Final = Path("/proc/sys/net/ipv4")
 _NODE_PORTS: Final = range(30000, 32768)  # Kubernetes' default range for node ports
+_EPHEMERAL: Final = range(32768, 61000)  # Linux's own default for outgoing connections
 _WIDEST: Final = 2  # prefix; a shorter one is a default route, or one of the halves a VPN makes of it
 # A line with the address, then a line for each route that begins there: "|-- 172.17.0.0" "/16 link UNICAST".
 _LEAF: Final = re.compile(r"\|-- ([0-9.]+)\n((?:\s+/[0-9]+ .*\n)+)")
@@ -42,12 +43,14 @@ class Ground(NamedTuple):
         taken_ports: Ports that an engine has published, perhaps without a socket.
         networks: First and last address of each network that a route, a name server or an engine uses.
         memory: The host's memory; None if it cannot be read.
+        here: Whether the ports are this host's, so that binding one shows whether it is free.
     """
 
     kernel_ports: tuple[range, ...]
     taken_ports: frozenset[int]
     networks: tuple[Span, ...]
     memory: Memory | None = None
+    here: bool = True
 
     @classmethod
     def survey(cls, ports: Iterable[int] = (), subnets: Iterable[str | IPv4Network] = ()) -> Ground:
@@ -59,13 +62,21 @@ class Ground(NamedTuple):
             memory=host_memory(),
         )
 
+    @classmethod
+    def elsewhere(cls, ports: Iterable[int] = (), subnets: Iterable[str | IPv4Network] = ()) -> Ground:
+        """Return another host, of which only is known what its engine uses: *ports* and *subnets*."""
+        return cls(
+            kernel_ports=(_NODE_PORTS, _EPHEMERAL), taken_ports=frozenset(ports),
+            networks=tuple(span(IPv4Network(subnet)) for subnet in subnets), here=False,
+        )  # fmt: skip
+
     def is_reserved(self, ports: Iterable[int]) -> bool:
         """Say whether a port of *ports* is in a range of the kernel or the administrator."""
         return any(port in kept for port in ports for kept in self.kernel_ports)
 
     def is_free(self, ports: Iterable[int]) -> bool:
         """Say whether no program uses any of *ports* now."""
-        return all(port not in self.taken_ports and can_bind(port) for port in ports)
+        return all(port not in self.taken_ports and (not self.here or can_bind(port)) for port in ports)
 
     def overlaps(self, network: Span) -> bool:
         """Say whether *network* shares an address with one in use."""

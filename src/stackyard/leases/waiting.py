@@ -32,12 +32,21 @@ class Waiting:
         store: The book's file.
         steady: Seconds since the host was started.
         sleep: Waits that many seconds.
+        look: Looks at the host of the ports.
     """
 
-    def __init__(self, store: Store, *, steady: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        steady: Callable[[], float],
+        sleep: Callable[[float], None],
+        look: Callable[[Strangers | None], Ground],
+    ) -> None:
         self._store = store
         self._steady = steady
         self._sleep = sleep
+        self._look = look
 
     def attend(
         self,
@@ -92,7 +101,7 @@ class Waiting:
         self, request: Request, draft: Draft, strangers: Strangers | None, ticket: int | None, *, queued: bool
     ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
         """Ask once; return the ticket in the queue, how many are ahead, and the lease or why there is none."""
-        ground = survey(strangers)
+        ground = self._look(strangers)
 
         def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
             ahead = queue.ahead(db, request.wanted, ticket)

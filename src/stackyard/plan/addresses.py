@@ -6,13 +6,12 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.plan.ports import LOOPBACK
+from stackyard.plan.ports import LOOPBACK, LOOPBACKS
 from stackyard.project import published_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-LOOPBACKS: Final = (LOOPBACK, "::1")
 EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}  # noqa: S104 - where a program connects to it
 
 
@@ -80,17 +79,19 @@ class Address:
         return {word: getattr(self, word) for word in words}
 
 
-def addresses(usual: Mapping[str, Any], model: Mapping[str, Any]) -> list[Address]:
+def addresses(usual: Mapping[str, Any], model: Mapping[str, Any], here: str = LOOPBACK) -> list[Address]:
     """
     Return every host port that *model* publishes, in its order.
 
     Args:
         usual: The user's own model: its ports name those of the copy.
         model: The copy's model.
+        here: Where its user reaches what the engine publishes everywhere.
     """
+    everywhere = EVERYWHERE if here == LOOPBACK else dict.fromkeys(EVERYWHERE, here)
     return [
         Address(service=old.service, target=old.target, protocol=old.protocol,
-                host=EVERYWHERE.get(new.host_ip, new.host_ip), port=port)
+                host=everywhere.get(new.host_ip, new.host_ip), port=port)
         for old, new in zip(published_ports(usual), published_ports(model), strict=True)
         for port in new.published or ()
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard.errors import UsageError
 from stackyard.plan import names, networks, ports, references, services, volumes
+from stackyard.plan.ports import LOOPBACK
 from stackyard.project import published_ports
 from stackyard.project.configuration import Configuration
 
@@ -30,6 +31,7 @@ class Place:
         subnet: Leases an IPv4 network of a prefix length.
         variables: Ports that are leased because a variable gives them: variable by place in the model.
         tags: Its image tags, by service that is built.
+        address: Where its user reaches the ports that the engine publishes.
     """
 
     project: str
@@ -37,6 +39,7 @@ class Place:
     subnet: Callable[[int], IPv4Network]
     variables: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    address: str = LOOPBACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,7 @@ def plan(
     decided.check_variables(own)
     looks = {"exists": exists} if exists else {}
     named, joined = names.free(own, template)
-    leased = ports.lease(own, usual, iter(place.ports), place.variables)
+    leased = ports.lease(own, usual, iter(place.ports), place.variables, place.address)
     networked, meeting, moved = networks.isolate(own, place.project, place.subnet, decided.share.networks, usual)
     stored, mounted = volumes.isolate(own, place.project, decided.share.volumes, usual, **looks)
     restarted = services.restart_only_after_failures(own)

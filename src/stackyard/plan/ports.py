@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 LOOPBACK: Final = "127.0.0.1"
+LOOPBACKS: Final = (LOOPBACK, "::1")
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?:(?::?[-+?])[^{}]*)?\}|([A-Za-z_]\w*))")
 
 
@@ -57,25 +58,31 @@ def _outside_braces(text: str) -> list[str]:
 
 
 def lease(
-    model: dict[str, Any], usual: Mapping[str, Any], ports: Iterator[int], given: Mapping[str, str]
+    model: dict[str, Any],
+    usual: Mapping[str, Any],
+    ports: Iterator[int],
+    given: Mapping[str, str],
+    address: str = LOOPBACK,
 ) -> list[Change]:
     """
     Give every published port of *model* a leased number; return what was changed.
 
     A host address that the file gives stays, so nothing is published more widely than before; without one it is
-    127.0.0.1.
+    *address*. On another host a port on loopback could not be used from here, so it gets *address*, too.
 
     Args:
         model: The copy's rendered model; it is changed.
         usual: The user's own model, for the numbers that stood there.
         ports: Leased numbers, in order.
         given: The ports that are leased already because a variable was set: variable by place.
+        address: Where the copy's user reaches the engine's ports.
     """
     changes = []
     before = {port.place: _shown(port) for port in published_ports(usual)}
     for port in list(published_ports(model)):
         entry = model["services"][port.service]["ports"][port.index]
-        entry["host_ip"] = port.host_ip or LOOPBACK
+        kept = address == LOOPBACK or port.host_ip not in LOOPBACKS
+        entry["host_ip"] = (port.host_ip if kept else "") or address
         if port.place not in given:
             entry["published"] = _numbers([next(ports) for _ in range(port.count)])
         after = f"{entry['host_ip']}:{entry['published']}:{port.target_text}"

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import json
-import re
 import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.loops import outside_any_loop
@@ -24,8 +22,9 @@ from stackyard.cleanup import removal
 from stackyard.docker.compose import port_conflict
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import COPY_LABEL, Holdings
+from stackyard.docker.shared_book import SharedBook
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
-from stackyard.leases.needs import LONGEST_SLUG, Needs, port_names
+from stackyard.leases.needs import Needs, port_names
 from stackyard.leases.stack_lock import alone
 from stackyard.plan import Address, Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
@@ -35,11 +34,12 @@ from stackyard.probes.spoken import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared
 from stackyard.stacks.copy_start import CopyStart, CopyStartup
 from stackyard.stacks.data import keeping, resetting
+from stackyard.stacks.origin import Origin
 from stackyard.stacks.start_queue import turn
+from stackyard.stacks.travelling import Cargo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Engine
@@ -61,32 +61,6 @@ CHANGED: Final = (
     "start it again to run the new one"
 )
 LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """
-    What the lease book needs to know of a copied project.
-
-    Attributes:
-        name: The project's name, and six hex digits that stand for its folder.
-        root: The project's own folder.
-    """
-
-    name: str
-    root: Path
-    data: Literal["tmpfs"] = "tmpfs"
-    ports: Mapping[str, int] = field(default_factory=dict)
-    subnet: str = ""
-    reserve_mb: int = 0
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, project: Project) -> Origin:
-        """Return what the book needs to know of *project*."""
-        root = project.home.resolve()
-        slug = re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_")[:LONGEST_SLUG] or "project"
-        return cls(name=f"{slug}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}", root=root)
 
 
 class Copy:
@@ -203,7 +177,8 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         NotReadyError: If a service failed; the text says which, and its last lines.
         StackyardError: If anything else on the way fails; nothing made here is left.
     """
-    engine.refuse_elsewhere()
+    if isinstance(book, SharedBook):  # no background process does it there
+        removal.sweep(book, engine)
     if missing := missing_files(project.template):
         raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
     usual, origin = project.model(), Origin.of(project)
@@ -253,6 +228,7 @@ class _Starting:
     images: Mapping[str, str]
     until_ready: bool
     resettable: bool
+    cargo: Cargo = field(default_factory=Cargo)
 
     def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
         lease, book = self.copy.lease, self.copy.book
@@ -302,6 +278,7 @@ class _Starting:
         shared.check(self.copy.engine, planned.model)
         lease, settings = self.copy.lease, self.copy.book.settings
         model, path = self._labelled(planned.model), lease.directory / MODEL
+        self.cargo.deliver(self.copy.engine, model)
         starting = CopyStart(self.project, lease, self.copy.engine, settings, model, path, began=began)
         return starting.run(deadline, until_ready=self.until_ready)
 
@@ -316,6 +293,7 @@ class _Starting:
             subnet=lambda _prefix: IPv4Network(next(subnets)),
             variables={place: variable for variable, places in self.given.items() for place in places},
             tags=self.images,
+            address=self.copy.engine.endpoint.address,
         )
         model = self.project.model(name=lease.project, variables=variables)
         return plan(self.project.template, self.usual, model, place, self.project.configuration)
@@ -328,6 +306,9 @@ class _Starting:
         labels = {f"stackyard.{word}": value.replace("$", "$$") for word, value in words.items() if value}
         labels[COPY_LABEL] = self.project.name
         model = dict(planned)
+        self.cargo = Cargo(project=self.copy.lease.project)
+        if self.copy.engine.endpoint.elsewhere:
+            self.cargo.pack(model)
         for kind in ("services", "networks", "volumes"):
             for key, item in (model.get(kind) or {}).items():
                 if not (item or {}).get("external"):
@@ -336,7 +317,7 @@ class _Starting:
             service.pop("pull_policy", None)  # all images are here by now
             if name in self.images:
                 service.pop("build", None)
-        found = [address.kept() for address in addresses(self.usual, model)]
+        found = [item.kept() for item in addresses(self.usual, model, self.copy.engine.endpoint.address)]
         return model | {EXTENSION: {"addresses": found, "project": self.project.name}}
 
     def _explained(self, reason: str) -> str:

@@ -1,0 +1,47 @@
+"""
+Processes of one machine that ask for places on an engine, all at once: `python racers.py STATE COUNT`.
+
+Each prints the lease that it got, and keeps it until it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from stackyard.docker import Engine
+from stackyard.docker.in_use import open_book
+from stackyard.errors import StackyardError
+from stackyard.leases.needs import Needs
+from stackyard.settings import Settings
+from stackyard.stacks.origin import Origin
+
+ORIGIN = Origin(name="shop-123456", root=Path("/"))
+NEEDS = Needs(ports=("web_80_tcp", "db_5432_tcp"))
+
+
+def race(state: str) -> None:
+    with Engine() as engine:
+        book = open_book(Settings.load({**os.environ, "STACKYARD_STATE_DIR": state}), engine)
+        try:
+            lease = book.acquire(ORIGIN, needs=NEEDS)
+        except StackyardError as error:
+            os.write(1, f"{json.dumps({'error': str(error)})}\n".encode())
+            return
+        said = {
+            "pid": os.getpid(), "id": lease.id, "project": lease.project, "ports": [*lease.ports.values()],
+            "subnets": lease.subnets,
+        }  # fmt: skip
+        os.write(1, f"{json.dumps(said)}\n".encode())
+        signal.pause()
+
+
+if __name__ == "__main__":
+    for _ in range(int(sys.argv[2])):
+        if not os.fork():
+            race(sys.argv[1])
+            sys.exit()
+    signal.pause()
