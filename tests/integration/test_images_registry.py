@@ -9,6 +9,7 @@ import tarfile
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from image_builder.builds import Builder
@@ -16,7 +17,7 @@ from stackyard import images
 from stackyard._util.process import run
 from stackyard.docker.images import registry_digest
 from stackyard.errors import ImageError
-from stackyard.images import recipes, sources
+from stackyard.images import recipe_file, recipes, sources
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
@@ -95,12 +96,20 @@ def builder(folder: Path, say: list[str]) -> Builder:
     return Builder(root=project_root(), cache=folder, flavour="alpine", work=folder, say=say.append)
 
 
+def name_official(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let Redis's base be the official image *name*."""
+    found = recipe_file.read(project_root())
+    base = msgspec.structs.replace(found.bases["redis"], official={"alpine": name})
+    changed = msgspec.structs.replace(found, bases={**found.bases, "redis": base})
+    monkeypatch.setattr(recipe_file, "read", lambda _root: changed)
+
+
 def test_an_image_is_built_on_the_digest_the_registry_has(
     registry: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, digest = registry
     official = f"{host}/redis:8-alpine"
-    monkeypatch.setitem(recipes.OFFICIAL, ("redis", "alpine"), official)
+    name_official(monkeypatch, official)
     recipe = recipes.service_recipes(project_root(), "alpine", "registry")["redis"]
     lines: list[str] = []
     try:
@@ -127,7 +136,7 @@ def test_auto_finds_the_registry_that_answers(
 def test_a_registry_that_is_gone_is_neither_waited_for_nor_half_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(recipes.OFFICIAL, ("redis", "alpine"), "127.0.0.1:9/redis:8-alpine")
+    name_official(monkeypatch, "127.0.0.1:9/redis:8-alpine")
     recipe = recipes.service_recipes(project_root(), "alpine", "registry")["redis"]
 
     with pytest.raises(ImageError, match="the registry does not answer for"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from stackyard.errors import ImageError
-from stackyard.project.environments import SERVICES
+from stackyard.images import recipe_file
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -22,32 +22,8 @@ if TYPE_CHECKING:
 Source = Literal["registry", "packages"]
 FLAVOURS: Final = ("debian", "alpine")
 SOURCES: Final[tuple[Source, ...]] = ("packages", "registry")
-PYTHON_SERVICES: Final = frozenset({"auth", "backend"})
 BUILDER: Final = "images/image_builder"
 MAKERS: Final = (f"{BUILDER}/contexts.py", f"{BUILDER}/elf.py")  # what makes a material
-
-# Official images; which digest a tag means is asked when it is pulled, and kept as a label.
-OFFICIAL: Final = {
-    ("postgres", "debian"): "postgres:17-trixie",
-    ("postgres", "alpine"): "postgres:17-alpine",
-    ("redis", "debian"): "redis:8-trixie",
-    ("redis", "alpine"): "redis:8-alpine",
-    ("python", "debian"): "python:3.13-slim-trixie",
-    ("python", "alpine"): "python:3.13-alpine",
-}
-DEBIAN_PACKAGES: Final = {
-    "postgres": "postgresql-17",
-    "redis": "redis-server redis-tools",
-    "python": "python3-minimal libpython3.13-stdlib",
-}
-CONTEXT_FILES: Final = {
-    "postgres": ("postgres",),
-    "redis": ("redis",),
-    "auth": ("auth/auth_service", "common"),
-    "backend": ("backend/backend_service", "common"),
-}
-DEBIAN_SCRIPTS: Final = {"postgres": ("closure",), "redis": ("closure",)}
-BASE_CONTEXTS: Final = {"python": "cpython", "postgres": "postgresql", "redis": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +100,16 @@ class Recipe:
 
 def service_recipes(root: Path, flavour: str, source: Source) -> dict[str, Recipe]:
     """
-    Return the recipe of each of the platform's services.
+    Return the recipe of each service that the project below *root* makes an image of.
 
     Raises:
-        ImageError: If the flavour is unknown, or a file is missing below *root*.
+        ImageError: If the flavour is unknown, a file is missing, or `recipe_file.FILE` is wrong.
     """
     if flavour not in FLAVOURS:
         raise ImageError(f"no images of flavour {flavour!r}; known are {', '.join(FLAVOURS)}")
-    made = _Recipes(root, flavour, source)
     try:
-        return {service: made.service(service) for service in SERVICES}
+        made = _Recipes(root, flavour, source)
+        return {service: made.service(service) for service in made.file.services}
     except OSError as error:
         raise ImageError(f"{error.filename}: an image needs this file: {error.strerror}") from None
 
@@ -160,27 +136,26 @@ class _Recipes:
     """Makes the recipes of one flavour and source; bases that several images share are one object."""
 
     def __init__(self, root: Path, flavour: str, source: Source) -> None:
+        self.file = recipe_file.read(root)
         self._compose = root / "compose"
         self._flavour = flavour
         self._source: Source = source
         self._makers = [self._compose / part for part in MAKERS]
 
     def service(self, name: str) -> Recipe:
-        base = "python" if name in PYTHON_SERVICES else name
+        spec = self.file.services[name]
         registry = self._source == "registry"
-        dockerfile = self._compose / name / ("Dockerfile.alpine" if self._flavour == "alpine" else "Dockerfile")
-        if name in PYTHON_SERVICES:
-            dockerfile = self._compose / "service/Dockerfile"
-        inner = [self._compose / part for part in CONTEXT_FILES[name]]
-        scripts = DEBIAN_SCRIPTS.get(name, ("closure", "lean-python")) if self._flavour == "debian" else ()
-        python = [self._compose / "requirements.lock", *self._makers] if name in PYTHON_SERVICES else []
+        dockerfile = self._compose / spec.dockerfile[self._flavour]
+        inner = [self._compose / part for part in spec.files]
+        scripts = spec.scripts if self._flavour == "debian" else ()
+        made = [self._compose / "requirements.lock", *self._makers] if spec.material else []
         return Recipe(
             name=name, flavour=self._flavour, source=self._source, dockerfile=dockerfile, context=self._compose,
-            files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *python),
-            arguments=(("SERVICE", name), ("FLAVOUR", self._flavour)) if name in PYTHON_SERVICES else (),
-            bases=() if registry else (("BASE", self.base(base)),),
-            official=OFFICIAL[base, self._flavour] if registry else None,
-            material="packages" if name in PYTHON_SERVICES else None,
+            files=(dockerfile, *inner, *(self._compose / "base" / script for script in scripts), *made),
+            arguments=(("SERVICE", name), ("FLAVOUR", self._flavour)) if spec.material else (),
+            bases=() if registry else (("BASE", self.base(spec.base)),),
+            official=self.file.bases[spec.base].official[self._flavour] if registry else None,
+            material=spec.material,
         )  # fmt: skip
 
     @functools.cache  # noqa: B019 - it lives as long as one call of service_recipes
@@ -190,10 +165,10 @@ class _Recipes:
             dockerfile = folder / "Dockerfile"
             return self._base(
                 name, dockerfile, (dockerfile,),
-                arguments=(("PACKAGES", DEBIAN_PACKAGES[name]),), bases=(("BASE", self.system("debian")),),
+                arguments=(("PACKAGES", self.file.bases[name].packages),), bases=(("BASE", self.system("debian")),),
             )  # fmt: skip
         dockerfile = folder / f"Dockerfile.{name}-alpine"
-        material = BASE_CONTEXTS[name]
+        material = self.file.bases[name].material
         files = [dockerfile]
         bases = [("BASE", self.system("alpine"))]
         if material is None:

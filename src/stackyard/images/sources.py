@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from stackyard.docker.images import registry_digest
 from stackyard.errors import UsageError
-from stackyard.images.recipes import OFFICIAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 REGISTRY_DEADLINE: Final = 2.0  # seconds the registry has to answer before packages are used
 KEPT: Final = 900.0  # seconds an answer is good for
-PROBED: Final = OFFICIAL["redis", "alpine"]  # any official image would do
+PROBED: Final = "python:3.13-alpine"  # any official image would do
 
 
 def resolve_source(setting: str, *, cache: Path | None = None, clock: Callable[[], float] = time.time) -> Source:

@@ -36,7 +36,7 @@ class Image:
     One image of a service.
 
     Attributes:
-        service: postgres, redis, auth or backend.
+        service: Its service.
         flavour: debian or alpine.
         reference: The name with the content's hash.
         size: Bytes of all its layers, uncompressed.
