@@ -203,6 +203,22 @@ def test_what_is_shared_is_the_user_s_own_and_made_by_no_one_else() -> None:
     assert done.verdict == "copies"
 
 
+def test_host_entries_and_name_servers_move_with_their_subnet() -> None:
+    hosts = ["db.lab=172.28.5.200", "other=192.0.2.1", "self=host-gateway"]
+    model = rendered(a={"networks": {"lab": None}, "extra_hosts": hosts, "dns": ["172.28.5.53", "1.1.1.1"]})
+    model["networks"] = {"lab": {"name": "shop_lab", "ipam": {"config": [{"subnet": "172.28.5.0/24"}]}}}
+
+    done = planned(model)
+
+    subnet = IPv4Network(done.model["networks"]["lab"]["ipam"]["config"][0]["subnet"])
+    service = done.model["services"]["a"]
+    assert service["extra_hosts"] == [f"db.lab={subnet[200]}", "other=192.0.2.1", "self=host-gateway"]
+    assert service["dns"] == [str(subnet[53]), "1.1.1.1"]
+    assert [change.place for change in done.changes if change.kind == "address"] == [
+        "services.a.dns[0]", "services.a.extra_hosts[0]"
+    ]  # fmt: skip
+
+
 def test_a_fixed_address_on_a_shared_network_allows_one_copy() -> None:
     model = rendered(a={"networks": {"lab": {"ipv4_address": "172.28.5.10"}}})
     model["networks"] = {"lab": {"name": "lab"}}

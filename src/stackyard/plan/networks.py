@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan.records import Change, Concern
@@ -148,9 +150,10 @@ def _reach(model: Mapping[str, Any], key: str, before: Network, config: Mapping[
     words = [config.get("gateway"), *(config.get("aux_addresses") or {}).values()]
     words += [((service.get("networks") or {}).get(key) or {}).get("ipv4_address")
               for service in model["services"].values()]  # fmt: skip
+    words += [address for service in model["services"].values() for _, _, address in _named_hosts(service)]
     if config.get("ip_range"):
         words.append(str(ip_network(config["ip_range"], strict=False)[-1]))
-    named = [address for word in words if word and (address := ip_address(str(word))) in before]
+    named = [address for word in words if word and (address := _address(word)) and address in before]
     return max((int(address) - int(before.network_address) + 2 for address in named), default=0)
 
 
@@ -217,3 +220,25 @@ def _move_addresses(model: dict[str, Any], moved: list[Moved], changes: list[Cha
                         kind="address", place=f"services.{name}.networks.{key}.{word}", before=before, after=after,
                         why="it moves with its subnet",
                     ))  # fmt: skip
+        for word, index, before in _named_hosts(service):
+            if after := next((new for move in moved if (new := move.address(before))), None):
+                entries = service[word]
+                entries[index] = entries[index].removesuffix(before) + after
+                changes.append(Change(
+                    kind="address", place=f"services.{name}.{word}[{index}]", before=before, after=after,
+                    why="it moves with its subnet",
+                ))  # fmt: skip
+
+
+def _named_hosts(service: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Return key, index and address of each DNS server and each entry of the hosts file."""
+    for index, server in enumerate(service.get("dns") or ()):
+        yield "dns", index, str(server)
+    for index, entry in enumerate(service.get("extra_hosts") or ()):
+        yield "extra_hosts", index, re.split(r"[=:]", str(entry), maxsplit=1)[-1]
+
+
+def _address(word: object) -> IPv4Address | IPv6Address | None:
+    with contextlib.suppress(ValueError):
+        return ip_address(str(word))
+    return None

@@ -78,8 +78,8 @@ def _asks(place: str, value: str, advice: str) -> Concern:
 
 
 def _elsewhere(name: str, service: Mapping[str, Any], replaced: Replacements) -> Iterator[Concern]:
-    """Report the same in commands, labels and host entries, which no rule rewrites."""
-    for key in ("command", "entrypoint", "labels", "extra_hosts", "dns"):
+    """Report the same in commands and labels, which no rule rewrites."""
+    for key in ("command", "entrypoint", "labels"):
         for text in _texts(service.get(key)):
             if replaced.rewrite(text) != text:
                 yield _asks(f"services.{name}.{key}", text, "use a variable, or a service name, instead")
