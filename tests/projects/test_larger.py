@@ -21,7 +21,7 @@ from stackyard._util import process
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.project import Project
 from stackyard.project.environments import Environment
-from stackyard.stacks import copies
+from stackyard.stacks.origin import Origin
 from stackyard.stacks.acquire import prepare_images
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def broker_client() -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kept", NAMES, indirect=True)
 def test_many_copies_at_once_share_nothing_and_leave_nothing(kept: Copies, engine: Engine, book: LeaseBook) -> None:
     ports = kept.up(NUMBER)
@@ -132,7 +133,7 @@ def test_many_copies_at_once_share_nothing_and_leave_nothing(kept: Copies, engin
 
 def forget(folder: Path) -> None:
     """Remove the images that the copies were built with."""
-    name = copies.Origin.of(Project.find(folder, environment=BARE)).name
+    name = Origin.of(Project.find(folder, environment=BARE)).name
     found = process.run(["docker", "images", "--quiet", f"stackyard-copy/{name}"], deadline=30).stdout.split()
     if found:
         process.run(["docker", "image", "rm", "--force", *found], deadline=60)

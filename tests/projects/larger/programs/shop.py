@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped] # it ships no types
 import redis
 from serving import serve
 
