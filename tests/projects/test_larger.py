@@ -21,8 +21,8 @@ from stackyard._util import process
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.project import Project
 from stackyard.project.environments import Environment
-from stackyard.stacks.origin import Origin
 from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.origin import Origin
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -65,7 +65,9 @@ class Copies:
     def up(self, number: int) -> list[dict[str, int]]:
         """Start as many copies at once; return each one's ports by service and target."""
         with ThreadPoolExecutor(number) as threads:
-            found = list(threads.map(lambda index: self.ask("up", "--name", f"copy-{index}"), range(number)))
+            found = list(
+                threads.map(lambda index: self.ask("up", "--name", f"copy-{index}", "--timeout", "5m"), range(number))
+            )
         return [{f"{item['service']} {item['target']}": item["port"] for item in one["ports"]} for one in found]
 
 

@@ -35,7 +35,7 @@ import pytest
 def test_web(stack, number):
     assert urllib.request.urlopen(stack.url("web")).read() == b"box"
     with open(os.environ["SEEN"], "a") as seen:
-        seen.write(f"{os.environ['PYTEST_XDIST_WORKER']} {os.getpid()} {stack.lease.id} {number}\\n")
+        seen.write(f"{os.environ.get('PYTEST_XDIST_WORKER')} {os.getpid()} {stack.lease.id} {number}\\n")
     if number >= int(os.environ["SLOW"]):
         time.sleep(60)
 """
@@ -187,6 +187,18 @@ def test_ctrl_c_removes_everything_before_pytest_ends(shop: Shop, scope: str) ->
     until(lambda: len(shop.seen()) == 2)
 
     os.killpg(shop.run.pid, signal.SIGINT)  # as a terminal does
+    code, out = shop.end()
+
+    assert code == pytest.ExitCode.INTERRUPTED, out
+    assert shop.left() == []
+
+
+@pytest.mark.parametrize(("scope", "workers"), [("run", 0), ("test", 0), ("run", 2), ("worker", 2)])
+def test_sigterm_removes_everything_before_pytest_ends(shop: Shop, scope: str, workers: int) -> None:
+    shop.start(f"--stackyard-scope={scope}", slow=0, workers=workers)
+    until(lambda: len(shop.seen()) == max(workers, 1))
+
+    shop.run.send_signal(signal.SIGTERM)  # as a build server does, to the process that it started
     code, out = shop.end()
 
     assert code == pytest.ExitCode.INTERRUPTED, out

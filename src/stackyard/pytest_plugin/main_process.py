@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from stackyard.pytest_plugin import termination
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
@@ -24,6 +26,12 @@ class MainProcess:
     def __init__(self, run: Mapping[str, Any]) -> None:
         self.run = dict(run)
         self._left: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Heed SIGTERM while the workers run tests."""
+        with termination.heeded():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.durations import seconds
-from stackyard.pytest_plugin import RUN, has_environments, in_one_line
+from stackyard.pytest_plugin import RUN, has_environments, in_one_line, termination
 from stackyard.pytest_plugin.reports import Reports
 from stackyard.running.shared import Run
 from stackyard.running.wanted import Wanted
@@ -32,7 +32,7 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), res
     """
     wanted, run = replace(_wanted(config, files), resettable=resettable), _run(config)
     reports = Reports.of(config)
-    with in_one_line(), reports.first_in_full():
+    with termination.heeded(), in_one_line(), reports.first_in_full():
         if run is None or not shared:
             if run is not None:
                 run.use()
