@@ -30,7 +30,7 @@ Switch = Literal["on", "off"]
 
 LARGEST_BLOCK: Final = 100  # ports
 MOST_STARTS: Final = 1000  # at once: more is no limit, and off says so
-NAMED_PORTS: Final = 5  # postgres, redis, backend, auth, websocket: the least a block can hold
+NAMED_PORTS: Final = 5  # those of an environment's services: the least a block can hold
 SUBNET_PREFIX: Final = 28  # 13 addresses for containers: the services, and room for what a project adds
 DEFAULT_POOL: Final = "9500-9999"
 DEFAULT_BLOCK: Final = "10"

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from tests.faults.fault_yard import finish
 
-from stackyard.project.environments import Environment
-from stackyard.stacks.stack import PROBED, Stack
+from stackyard.project.environments import SERVICES, Environment
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from tests.faults.fault_yard import Yard
@@ -37,7 +37,7 @@ def inspected(yard: Yard, lease: Lease) -> dict[str, Any]:
 
 
 def test_every_listener_is_on_loopback_alone(control: Lease) -> None:
-    wanted = {port for service, port in control.ports.items() if service in PROBED}
+    wanted = {port for service, port in control.ports.items() if service in SERVICES}
     listening = psutil.net_connections("tcp")
 
     found = {
@@ -91,7 +91,7 @@ def test_no_secret_is_seen_from_outside(yard: Yard, control: Lease) -> None:
         "network": json.dumps(yard.engine.api.inspect_network(f"{control.project}_platform")),
         "events": json.dumps(events, default=str),
         "command lines": "\n".join(commands),
-        "logs": "\n".join(yard.engine.logs(stack.container(service).id, tail=10_000) for service in PROBED),
+        "logs": "\n".join(yard.engine.logs(stack.container(service).id, tail=10_000) for service in SERVICES),
         "model": json.dumps(stack.compose.model()),
     }
 

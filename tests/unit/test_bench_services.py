@@ -93,6 +93,7 @@ def redis() -> Iterator[Callable[[], tuple[str, list[bytes]]]]:
 def leased(folder: Path, **urls: str) -> Any:
     return SimpleNamespace(
         url=lambda service: urls[service], directory=folder,
+        url_of=lambda scheme: next(url for url in urls.values() if url.startswith(f"{scheme}:")),
         variables=lambda: {"STACKYARD_ALLOWED_ORIGIN": "http://127.0.0.1:1"},
     )  # fmt: skip
 

@@ -26,6 +26,12 @@ CAUSED = {
 }
 
 
+URLS = {
+    "postgres": "postgresql://h:1", "redis": "redis://h:2", "backend": "http://h:3", "auth": "http://h:4",
+    "websocket": "ws://h:3",
+}  # fmt: skip
+
+
 @dataclass
 class FakeYard:
     """
@@ -48,6 +54,16 @@ class FakeYard:
     @property
     def api(self) -> FakeYard:
         return self
+
+    @property
+    def lease(self) -> FakeYard:
+        return self
+
+    def speaking(self, scheme: str) -> dict[str, str]:
+        return {name: url for name, url in URLS.items() if url.startswith(f"{scheme}:")}
+
+    def servers(self) -> dict[str, str]:
+        return {**{name: name for name in URLS}, "websocket": "backend"}
 
     def clock(self) -> float:
         return self.now

@@ -359,6 +359,18 @@ def test_only_a_service_of_the_platform_has_a_url(monkeypatch: pytest.MonkeyPatc
         lease_of().url("other")
 
 
+def test_a_service_is_found_by_what_it_speaks_and_by_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = dict(zip(records.SERVICES, ("sql://h:1", "keys://h:2", "http://h:3", "http://h:4", "ws://h:3"), strict=True))
+    monkeypatch.setattr(Lease, "variables", lambda _self: {f"STACKYARD_{n.upper()}_URL": u for n, u in urls.items()})
+    first, second, third, fourth, fifth = records.SERVICES
+
+    assert lease_of().servers() == {**{name: name for name in urls}, fifth: third}
+    assert lease_of().speaking("http") == {third: "http://h:3", fourth: "http://h:4"}
+    assert (lease_of().url_of("sql"), lease_of().url_of("keys")) == (urls[first], urls[second])
+    with pytest.raises(UsageError, match=r"no service of stack .* speaks ftp"):
+        lease_of().url_of("ftp")
+
+
 def test_the_urls_of_a_stack_come_from_one_look_at_its_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {f"STACKYARD_{name.upper()}_URL": name for name in records.SERVICES}
     look = Mock(return_value=given)

@@ -41,9 +41,9 @@ def database(lease: Lease, seconds: float) -> tuple[str, float, float]:
         CommandError: If pgbench is there but fails.
     """
     program = shutil.which("pgbench")
-    asyncio.run(_prepare(lease.url("postgres")))
+    asyncio.run(_prepare(lease.url_of("postgresql")))
     if program is None:
-        writes, reads = (asyncio.run(_queries(lease.url("postgres"), query, seconds)) for query in (WRITE, READ))
+        writes, reads = (asyncio.run(_queries(lease.url_of("postgresql"), query, seconds)) for query in (WRITE, READ))
         return "an asyncpg loop", writes, reads
     writes, reads = (_pgbench(program, lease, query, seconds) for query in (WRITE, READ))
     return "pgbench", writes, reads
@@ -61,7 +61,7 @@ async def _prepare(url: str) -> None:
 
 
 def _pgbench(program: str, lease: Lease, query: str, seconds: float) -> float:
-    address = urlsplit(lease.url("postgres"))
+    address = urlsplit(lease.url_of("postgresql"))
     script = lease.directory / "bench.sql"
     script.write_text(f"\\set id random(1, 10000)\n{query.format(id=':id')};\n", encoding="utf-8")
     words = [
@@ -98,7 +98,7 @@ async def _until(seconds: float, ask: Callable[[int], Any]) -> int:
 
 def store(lease: Lease, seconds: float) -> float:
     """Return SET and GET commands each second, one at a time on each of four connections, by a loop of our own."""
-    return asyncio.run(_commands(lease.url("redis"), seconds))
+    return asyncio.run(_commands(lease.url_of("redis"), seconds))
 
 
 async def _commands(url: str, seconds: float) -> float:

@@ -12,7 +12,6 @@ from stackyard._util import process
 from stackyard.bench import peers
 from stackyard.bench.records import Step
 from stackyard.errors import LeftoversError, NotReadyError, StackyardError
-from stackyard.stacks.start import SERVED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -259,7 +258,7 @@ def steps_of(startup: Startup) -> tuple[Step, ...]:
 
 def _started(startup: Startup, service: str) -> float:
     """Return when the container behind *service* ran."""
-    step = startup.steps.get(f"start {SERVED_BY.get(service, service)}")
+    step = startup.steps.get(f"start {service}")
     return step[1] if step else startup.created
 
 

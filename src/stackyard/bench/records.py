@@ -39,7 +39,7 @@ class Result:
     Attributes:
         suite: What measured it: one of the suites, such as startup or parallel.
         row: Its name within the suite, the same from run to run: what history is compared by.
-        subject: Whose figure it is, in a reader's words: `stackyard`, `docker compose up --wait`, `postgres`.
+        subject: Whose figure it is, in a reader's words: `stackyard`, `docker compose up --wait`, a service.
         what: The quantity, in a reader's words: `start-up`, `memory now`.
         unit: s, bytes, 1/s, x (a ratio), or nothing for a count.
         better: Whether less of it is better, or more.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
 
-LISTENING: Final = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
+LISTENING: Final = peers.PORTS
 GLANCE: Final = 0.02  # seconds between two looks of the watch
 KNOCK: Final = 0.05  # seconds a connection inside the host may take
 SAMPLES: Final = {"quick": 200, "default": 500, "full": 1000}  # round trips

@@ -87,7 +87,10 @@ def detect(
     """
     trial = _Trial(stack=stack, clock=clock, sleep=sleep)
     # no earlier fault may be what the next is detected by: the frozen service depends on none, the killed come last
-    return [trial.paused("postgres"), trial.frozen("redis"), trial.starved("backend"), trial.killed("auth")]
+    lease, servers = stack.lease, stack.lease.servers()
+    (database, *_), (store, *_), (socket, *_) = map(lease.speaking, ("postgresql", "redis", "ws"))
+    other = next(name for name in lease.speaking("http") if name != servers[socket])
+    return [trial.paused(database), trial.frozen(store), trial.starved(servers[socket]), trial.killed(other)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

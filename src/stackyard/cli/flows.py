@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.start import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
-ADDRESSED: Final = ("postgres", "redis", "auth", "backend", "websocket")
 TERMINATED: Final = 143
 BRIEF: Final = 120  # characters of an error that the report has as its reason
 
@@ -323,7 +322,7 @@ def dev_remove_data(environment: Environment, book: LeaseBook, engine: Engine, *
 def access_table(lease: Lease) -> str:
     """Return a table of every service's URL, credentials included: it is for the owner's own terminal."""
     urls = lease.urls()
-    rows = [[service, urls[service]] for service in ADDRESSED]
+    rows = [[service, url] for service, url in urls.items()]
     return tables.table([*rows, ["variables", str(lease.env_file)]], ["service", "URL"])
 
 

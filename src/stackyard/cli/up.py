@@ -99,12 +99,9 @@ def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
 
 
 def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
-    from stackyard.cli.flows import ADDRESSED
-
-    urls = lease.urls()
     return {
         **identity(lease), "project": lease.project, "created": lease.created, "deadline": lease.deadline,
-        "env_file": str(lease.env_file), "urls": {service: urls[service] for service in ADDRESSED},
+        "env_file": str(lease.env_file), "urls": lease.urls(),
         "by": startup.by, "seconds": startup.seconds, "waited_seconds": startup.waited,
         "containers_seconds": startup.created,
         "probes": [{"service": service, "seconds": took} for service, took in startup.probes.items()],

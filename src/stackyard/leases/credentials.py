@@ -26,7 +26,7 @@ class Credentials:
     Attributes:
         postgres_password: Of the role ``app``, 192 bits.
         redis_password: Of the ACL user ``app``, 192 bits.
-        jwt_key: Signs the auth service's tokens (HS256), 256 bits.
+        jwt_key: Signs tokens (HS256), 256 bits.
     """
 
     postgres_password: str = field(repr=False)

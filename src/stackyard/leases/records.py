@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
@@ -29,7 +30,7 @@ _VARIABLES: Final = (  # of an env file; no command can use a file without them
 )  # fmt: skip
 _COPY_VARIABLES: Final = _VARIABLES[:4]  # of a copy's: its addresses are in its model
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-_NEEDED: Final = frozenset(SERVICES[:4])  # the backend serves the WebSocket
+_NEEDED: Final = frozenset(SERVICES[:4])  # the last one is a second address of another
 _RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that keeps no data
 LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
 
@@ -241,7 +242,7 @@ class Lease:
 
     def url(self, service: str) -> str:
         """
-        Return the URL of *service*, credentials included; the backend serves the WebSocket too, on its own port.
+        Return the URL of *service*, credentials included.
 
         Raises:
             UsageError: If there is no such service.
@@ -263,6 +264,32 @@ class Lease:
             raise UsageError(f"lease {self.title} is not of the platform, so it has no URLs of its services")
         found = self.variables()
         return {service: found[f"STACKYARD_{service.upper()}_URL"] for service in SERVICES}
+
+    def speaking(self, scheme: str) -> dict[str, str]:
+        """Return the URLs with *scheme*, such as ``postgresql``, by their service; errors are those of `urls`."""
+        return {name: url for name, url in self.urls().items() if url.partition(":")[0] == scheme}
+
+    def url_of(self, scheme: str) -> str:
+        """
+        Return the first URL with *scheme*; other errors are those of `urls`.
+
+        Raises:
+            UsageError: If no service has one.
+        """
+        for url in self.speaking(scheme).values():
+            return url
+        raise UsageError(f"no service of stack {self.title} speaks {scheme}")
+
+    def servers(self) -> dict[str, str]:
+        """
+        Return the service that answers at each URL: its own, or the first one that has the same port.
+
+        Raises:
+            UsageError: As `urls` does.
+            BookError: If the env file cannot be read.
+        """
+        first: dict[int | None, str] = {}
+        return {name: first.setdefault(urlsplit(url).port, name) for name, url in self.urls().items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return the lease as JSON values: moments in seconds since 1970, memory in bytes, no secrets."""

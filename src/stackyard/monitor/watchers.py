@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
 
 LOOKERS: Final = 8  # containers looked at at once
-WITHOUT_CONTAINER: Final = "websocket"  # a leased port of its own, served by the backend
+WITHOUT_CONTAINER: Final = "websocket"  # a leased port of its own, and no service
 
 
 class Watcher:

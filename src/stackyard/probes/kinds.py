@@ -61,7 +61,7 @@ class PostgresProbe:
     """
 
     url: str = field(repr=False)
-    service: str = "postgres"
+    service: str = "PostgreSQL"
     _endpoint: Endpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class RedisProbe:
     """
 
     url: str = field(repr=False)
-    service: str = "redis"
+    service: str = "Redis"
     _endpoint: Endpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

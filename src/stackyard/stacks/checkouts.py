@@ -85,7 +85,7 @@ def holder(environment: Environment, book: LeaseBook, engine: Engine) -> str:
             return f"{lease.checkout or 'a stack of an earlier version'} ({lease.id})"
     for item in engine.containers([f"{ENVIRONMENT_LABEL}={environment.name}", PORTS_LABEL]):
         ports, _ = parse_ports(item.labels[PORTS_LABEL]) or ({}, ())
-        same = ports.get("postgres") == environment.ports["postgres"]
+        same = bool(ports.items() & environment.ports.items())
         if same and item.labels.get(HOST_LABEL) not in {book.host, PLAIN, None}:
             checkout = item.labels.get(CHECKOUT_LABEL, "a checkout")
             return f"{checkout} ({item.labels.get(LEASE_LABEL, item.name)} of another user or state directory)"

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.resets import Reset
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
-PROBED: Final = ("postgres", "redis", "auth", "backend")
 
 
 class Stack:
@@ -112,8 +111,10 @@ class Stack:
 
         # the WebSocket answers only known origins; a browser would send this one
         urls, origin = self.lease.urls(), self.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
-        websocket = WebSocketProbe(url=urls["websocket"], origin=origin)
-        return [*(probe_for(service, urls[service]) for service in PROBED), websocket]
+        return [
+            WebSocketProbe(service=name, url=url, origin=origin) if url.startswith("ws:") else probe_for(name, url)
+            for name, url in urls.items()
+        ]
 
     def up(
         self,
@@ -233,10 +234,9 @@ class Stack:
         states = [self.engine.state(container.id) for container in self.containers()]
         return sorted(states, key=lambda state: state.service)
 
-    @staticmethod
-    def is_well(state: ContainerState) -> bool:
+    def is_well(self, state: ContainerState) -> bool:
         """Say whether a service is as it should be: it runs, or it had one thing to do and ended with exit code 0."""
-        return state.well or (state.finished and state.service not in PROBED)
+        return state.well or (state.finished and state.service not in self.lease.ports)
 
     def memory(self) -> dict[str, MemoryUse | None]:
         """Measure each service's memory now; None where a container does not run."""
@@ -315,9 +315,8 @@ class Stack:
         with alone(self.lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
-            known = self.lease.urls()
-            urls = {service: known[service] for service in PROBED}
-            return resets.reset(urls.pop("postgres"), urls.pop("redis"), urls)
+            stores = (self.lease.url_of("postgresql"), self.lease.url_of("redis"))
+            return resets.reset(*stores, self.lease.speaking("http"))
 
     def database(self, name: str | None = None) -> Database:
         """
@@ -332,13 +331,13 @@ class Stack:
         """
         from stackyard.stacks.databases import clone
 
-        return clone(self.lease.url("postgres"), name)
+        return clone(self.lease.url_of("postgresql"), name)
 
     async def adatabase(self, name: str | None = None) -> Database:
         """Make a database as *database* does, inside an event loop; `async with` drops it."""
         from stackyard.stacks.databases import aclone
 
-        return await aclone(self.lease.url("postgres"), name)
+        return await aclone(self.lease.url_of("postgresql"), name)
 
     def wait(self, *, deadline: float) -> Mapping[str, float]:
         """

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from stackyard.probes import Probe
     from stackyard.settings import Settings
 
-SERVED_BY: Final = {"websocket": "backend"}  # probes whose name is not that of the service that answers
 WORTH_A_STEP: Final = 0.01  # seconds; less is not a wait, but the time of the request
 
 
@@ -112,10 +111,11 @@ class Start:
         """
         from stackyard.probes import preload, wait_until_ready
 
-        self._running = {SERVED_BY.get(probe.service, probe.service): asyncio.Event() for probe in probes}
+        servers = self.lease.servers()  # a probe may ask a second thing of a service
+        self._running = {servers[probe.service]: asyncio.Event() for probe in probes}
 
         async def started(service: str) -> None:
-            await self._running[SERVED_BY.get(service, service)].wait()
+            await self._running[servers[service]].wait()
 
         def stop() -> str | None:
             # containers that existed and had ended are being started again
