@@ -63,6 +63,24 @@ services:
 volumes: {{rows: {{}}, uploads: {{}}}}
 secrets: {{word: {{file: ./word}}}}
 """
+FILLED = """
+services:
+  cache:
+    image: {redis}
+    user: "0"
+    entrypoint: [redis-server, --save, "", --protected-mode, "no", --dir, /data]
+    healthcheck: {{disable: true}}
+    volumes: ["keys:/data"]
+    configs: [{{source: rules, target: /etc/rules.txt}}]
+  fill:
+    image: {redis}
+    entrypoint: [redis-cli, -h, cache, set, first, "1"]
+    healthcheck: {{disable: true}}
+    depends_on: {{cache: {{condition: service_started}}}}
+  side: {{image: box, network_mode: "service:cache", depends_on: [fill]}}
+volumes: {{keys: {{}}}}
+configs: {{rules: {{content: "be kind"}}}}
+"""
 ENTRY = "from stackyard.cli.console import main; main()"
 
 
@@ -158,6 +176,22 @@ def test_sessions_and_settings_of_a_database_do_not_hinder_a_reset(
     assert "terminating connection" in session.result().stderr
     assert query(stack, "db", "show search_path") != "nowhere"
     assert is_spoilt(stack)["small"] is False
+
+
+def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_its_network(
+    shop: Project, images: dict[str, str], box: str, book: LeaseBook, engine: Engine
+) -> None:
+    text = FILLED.format(redis=images["STACKYARD_IMAGE_REDIS"]).replace("image: box", f"image: {box}")
+    (shop.folder / "compose.yaml").write_text(text)
+    stack = Stack(copies.start(Project.find(shop.folder, environment=BARE), book, engine))
+    stack.exec("cache", "sh", "-c", "redis-cli flushall && redis-cli set mine 1")
+
+    done = stack.reset()
+
+    assert {one.service: one.driver for one in done.services} == {"cache": "volumes", "fill": "none", "side": "volumes"}
+    assert stack.exec("cache", "redis-cli", "keys", "*").stdout.split() == ["first"]
+    assert stack.exec("cache", "cat", "/etc/rules.txt").stdout.strip() == "be kind"
+    assert stack.exec("side", "wget", "-qO-", "http://127.0.0.1/").stdout == "box"
 
 
 def test_the_next_reset_mends_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
