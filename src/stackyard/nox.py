@@ -24,7 +24,7 @@ def stack(session: nox.Session, environment: str | None = None, **options: Any) 
     Args:
         session: The session of nox.
         environment: An environment, for a project that has environments; None means the Compose project.
-        options: As for `stackyard.running`: ``folder``, ``files``, ``profiles``, ``timeout`` and so on.
+        options: As for `stackyard.running`: ``folder``, ``files``, ``profiles``, ``timeout``, ``site`` and so on.
 
     Yields:
         The variables, for programs that the session does not start.

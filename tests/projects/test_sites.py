@@ -20,6 +20,7 @@ from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.docker import Engine, claims
 from stackyard.docker.in_use import open_book
+from stackyard.running import running
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,22 @@ SITE: Final = ("--site", "context:second")
 MACHINES: Final = ("one", "two")
 EACH: Final = 32  # processes of a machine
 RACING: Final = {"DOCKER_CONTEXT": "second", "STACKYARD_POOL": "9500-10499"}  # 100 places
+INI: Final = """
+[pytest]
+addopts = -p stackyard.pytest_plugin -p no:docker -p no:cacheprovider
+asyncio_default_fixture_loop_scope = function
+stackyard_site = context:second
+"""
+SUITE: Final = """
+import pytest, urllib.request
+
+@pytest.mark.parametrize("number", range(4))
+def test_web(stack, number):
+    assert stack.address("web").host == "{address}"
+    assert urllib.request.urlopen(stack.url("web")).read() == b"box"
+    with open("leases", "a") as seen:
+        seen.write(stack.lease.id + "\\n")
+"""
 KILLED: Final = 25  # of them
 
 
@@ -128,6 +145,34 @@ def test_files_that_services_read_travel_and_those_that_they_write_do_not(shop: 
     said = stackyard("up", *SITE, "--name", "a", code=2)
     assert "services.web.volumes[0]" in said
     assert "add :ro or use a volume" in said
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_block_of_a_program_has_a_copy_elsewhere(second: SecondEngine) -> None:
+    with running(site="context:second") as stack:
+        assert stack.url("web") == f"http://{second.address}:{stack.port('web')}"
+        assert answer(stack.url("web")) == b"box"
+        assert stack.exec("web", "echo", "inside").stdout == "inside\n"
+
+
+def test_workers_of_pytest_share_a_copy_elsewhere(shop: Path, second: SecondEngine) -> None:
+    (shop / "pytest.ini").write_text(INI)
+    (shop / "test_shop.py").write_text(SUITE.format(address=second.address))
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--no-header", str(shop)]
+
+    done = process.run(words, deadline=120, check=False, cwd=shop, env=os.environ)
+
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert len(set((shop / "leases").read_text().splitlines())) == 1
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_list_of_sites_says_what_the_engine_has(second: SecondEngine) -> None:
+    here, there = json.loads(stackyard("site", "list", "--json"))
+
+    assert (here["site"], there["site"], there["kind"]) == ("local", "context:second", "context")
+    assert (there["answers"], there["copies"], there["processors"]) == (True, 0, os.cpu_count())
+    assert there["engine"] == f"tcp://{second.address}:2376"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import re
 import socketserver
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -70,6 +71,12 @@ class FakeEngine:
             return 500, {"message": "the engine is out of order"}
         path = re.sub(r"^/v[\d.]+", "", path)
         match method, path.strip("/").split("/"):
+            case "POST", ["images", "create"]:
+                self.images[query["repo"][0]] = {}
+                return 200, {"status": "imported"}
+            case "GET", ["info"]:
+                swarm = {"ControlAvailable": False}
+                return 200, {"ServerVersion": "26.1.5", "NCPU": 8, "MemTotal": 32 << 30, "Swarm": swarm}
             case "GET", ["version"]:
                 return 200, {"Version": "26.1.5", "ApiVersion": "1.45"}
             case "GET", ["containers", "json"]:
@@ -101,6 +108,7 @@ class FakeEngine:
         return {
             "Id": identity, "Names": [f"/{identity}"], "Labels": row["labels"], "State": row["state"]["Status"],
             "Status": row["text"], "Ports": ports, "HostConfig": {"NetworkMode": "bridge"},
+            "Created": row.get("created", 0),
         }  # fmt: skip
 
     def _disconnect(self, network: str, container: str) -> tuple[int, Any]:
@@ -130,8 +138,10 @@ class FakeEngine:
             status, message = self.refuse[f"{kind} {name}"]
             return status, {"message": message}
         if kind == "containers":
+            if name in self.containers:
+                return 409, {"message": f"Conflict. The container name /{name} is already in use by container x"}
             self.container(name)["labels"] = body["Labels"]
-            self.containers[name] = self.containers.pop(f"{name}-l1")
+            self.containers[name] = self.containers.pop(f"{name}-l1") | {"created": int(time.time())}
         else:
             getattr(self, kind)[name] = {"Name": name, "Id": name, "Labels": body["Labels"], "Containers": {}}
         return 201, {"Id": name, "Name": name}
@@ -174,8 +184,8 @@ def serve(engine: FakeEngine, path: Path) -> _Server:
         def _handle(self) -> None:
             address = urlsplit(self.path)
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            packed = self.command == "PUT"
-            if packed:
+            packed = self.command == "PUT" or address.path.endswith("/images/create")
+            if self.command == "PUT":
                 engine.archives[address.path.split("/")[-2]] = sent
             asked = json.loads(sent) if sent and not packed else None
             status, content = engine.answer(self.command, address.path, parse_qs(address.query), asked)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.errors import UsageError
-from stackyard.sites import Site
+from stackyard.docker.endpoint import Endpoint
+from stackyard.errors import EngineError, UsageError
+from stackyard.plan import addresses, ports
+from stackyard.sites import Site, known
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fake_engine import FakeEngine
 
 
 @pytest.fixture
@@ -79,3 +85,71 @@ def test_the_usual_site_changes_nothing(contexts: dict[str, str]) -> None:
     Site.find("", env).use(env)
 
     assert env == contexts
+
+
+def test_a_block_uses_a_site_and_then_what_was_used_before(
+    contexts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**contexts, "DOCKER_HOST": "tcp://192.0.2.9:2375"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+
+    with Site.find("context:build").used():
+        assert ("DOCKER_HOST" in os.environ, os.environ["DOCKER_CONTEXT"]) == (False, "build")
+    assert (os.environ["DOCKER_HOST"], "DOCKER_CONTEXT" in os.environ) == ("tcp://192.0.2.9:2375", False)
+
+
+def test_a_swarm_is_refused_where_one_engine_is_needed(contexts: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="site swarm"):
+        Site.find("swarm", contexts).require_engine()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("unix:///var/run/docker.sock", "127.0.0.1"), ("tcp://127.0.0.1:2375", "127.0.0.1"),
+        ("tcp://192.0.2.7:2376", "192.0.2.7"),
+    ],
+)  # fmt: skip
+def test_ports_of_an_engine_elsewhere_are_reached_at_its_address(url: str, address: str) -> None:
+    assert Endpoint(url=url).address == address
+
+
+def test_an_engine_whose_name_has_no_address_is_away() -> None:
+    with pytest.raises(EngineError, match=r"no engine answers at tcp://build.invalid:2376"):
+        _ = Endpoint(url="tcp://build.invalid:2376").address
+
+
+def test_every_context_is_a_site_and_one_that_is_silent_says_why(
+    contexts: dict[str, str], fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "DEADLINE", 0.2)
+    fake_engine.container("web")["labels"]["stackyard.copy"] = "shop"
+
+    here, build = (one.to_json() for one in known.known({**contexts, "DOCKER_HOST": os.environ["DOCKER_HOST"]}))
+
+    assert (here["site"], here["version"], here["processors"], here["copies"]) == ("local", "26.1.5", 8, 1)
+    assert (build["site"], build["answers"], build["copies"]) == ("context:build", False, None)
+    assert "192.0.2.7" in build["why"]
+
+
+def test_a_store_of_contexts_that_is_damaged_is_passed_over(contexts: dict[str, str], tmp_path: Path) -> None:
+    for name, text in {"bad": "{", "list": "[]", "number": '{"Name": 7}'}.items():
+        (tmp_path / "contexts" / "meta" / name).mkdir()
+        (tmp_path / "contexts" / "meta" / name / "meta.json").write_text(text)
+
+    assert known.contexts(contexts) == ["build"]
+
+
+def test_a_copy_elsewhere_publishes_at_the_engine_s_address_what_would_be_on_loopback() -> None:
+    published = [("8080", ""), ("8081", "127.0.0.1"), ("8082", "0.0.0.0")]  # noqa: S104 - as a file has it
+    entries = [
+        {"target": 80 + index, "published": port, "host_ip": host} for index, (port, host) in enumerate(published)
+    ]
+    model: dict[str, Any] = {"services": {"web": {"ports": entries}}}
+    usual = copy.deepcopy(model)
+
+    ports.lease(model, usual, iter(range(9500, 9503)), {}, "192.0.2.7")
+
+    assert [entry["host_ip"] for entry in entries] == ["192.0.2.7", "192.0.2.7", "0.0.0.0"]  # noqa: S104 - as above
+    assert [item.host for item in addresses(usual, model, "192.0.2.7")] == ["192.0.2.7"] * 3

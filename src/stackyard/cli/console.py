@@ -19,7 +19,7 @@ try:
     from invoke.collection import Collection
 
     from stackyard import __version__
-    from stackyard.cli import cleanup, copies, doctor, project
+    from stackyard.cli import cleanup, copies, doctor, project, site
     from stackyard.cli.parser import read
     from stackyard.cli.program import Program
     from stackyard.errors import UsageError
@@ -60,7 +60,8 @@ def namespace(folder: Path | None = None) -> Collection:
     """Return the commands of copies; for a *folder* with environments theirs, as `invoke` has them."""
     found = Collection()
     tasks = _of_environments() if folder and has_environments(folder) else copies.every_task()
-    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor}
+    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor,
+              "site": site.site}  # fmt: skip
     for name, body in {**always, **tasks}.items():
         found.add_task(body, name=name, default=False)
     return found

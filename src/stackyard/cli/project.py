@@ -11,6 +11,7 @@ from invoke.tasks import task
 from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
+from stackyard.cli.site import at
 from stackyard.cli.task import Command
 from stackyard.errors import EngineError
 
@@ -32,7 +33,8 @@ SAID: Final = {
 
 
 CHOSEN: Final = {
-    "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"), **options.PROJECT
+    "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"), **options.PROJECT,
+    "site": options.SITE,
 }  # fmt: skip
 
 
@@ -48,10 +50,11 @@ def check(
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
     env_file: Sequence[str] | None = None,
+    site: str = "",
     json: bool = False,
 ) -> None:
     """Show what copies of a Compose project would change; exit code 1: one copy at a time, 2: not possible."""
-    project, preview, rules = _previewed(folder, file, profile, env_file)
+    project, preview, rules = _previewed(folder, file, profile, env_file, site)
     answer(_data(project, preview, rules), _text(project, preview, rules), as_json=json)
     if code := EXIT_CODES[preview.plan.verdict]:
         raise Exit(code=code)
@@ -64,26 +67,28 @@ def explain(
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
     env_file: Sequence[str] | None = None,
+    site: str = "",
 ) -> None:
     """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
     import json
 
     from stackyard.project.configuration import EXTENSION
 
-    _, preview, rules = _previewed(folder, file, profile, env_file)
+    _, preview, rules = _previewed(folder, file, profile, env_file, site)
     told = {name: rule.to_json() for name, rule in rules.items()}
     print(json.dumps({**preview.plan.model, EXTENSION: {"ready": told}}, indent=2))
 
 
 def _previewed(
-    folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None
+    folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, site: str
 ) -> tuple[Project, Preview, dict[str, Rule]]:
     """Return a project, the plan of a made-up copy, and the readiness rule of each service."""
     from stackyard.plan import Preview
     from stackyard.probes.rules import rules_for
 
+    endpoint = at(site).endpoint
     project = options.project(file, profile, env_file, folder)
-    preview = Preview.of(project)
+    preview = Preview.of(project, endpoint.address)
     model = preview.plan.model
     return project, preview, rules_for(model, _facts(project.name, model), project.configuration.ready)
 

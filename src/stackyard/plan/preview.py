@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan import ports, volumes
 from stackyard.plan.plan import Place, Plan, plan
+from stackyard.plan.ports import LOOPBACK
 from stackyard.project import copies_of
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ class Preview:
     ports: int = 0
 
     @classmethod
-    def of(cls, project: Project) -> Preview:
+    def of(cls, project: Project, address: str = LOOPBACK) -> Preview:
         """
         Plan a copy of *project* at a made-up place.
 
         Args:
             project: The project.
+            address: Where its user reaches the ports that the engine publishes.
 
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
@@ -59,7 +61,7 @@ class Preview:
         given = {variable: str(next(numbers)) for variable in variables}
         model = project.model(name=name, variables=given)
         places = {place: variable for variable, found in variables.items() for place in found}
-        place = Place(project=name, ports=numbers, subnet=_Subnets(), variables=places)
+        place = Place(project=name, ports=numbers, subnet=_Subnets(), variables=places, address=address)
         planned = plan(project.template, usual, model, place, project.configuration)
         one_shots = _awaited(usual)
         return cls(

@@ -55,10 +55,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--stackyard-environment", "--stack-environment", type=_environment, metavar="NAME",
         help=f"environment of the stack, for a project with {ENVIRONMENTS} (default: test)",
     )  # fmt: skip
+    group.addoption(
+        "--stackyard-site", metavar="SITE",
+        help="where copies run: local, context:NAME (the engine of a Docker context) or swarm (default: local)",
+    )  # fmt: skip
     parser.addini("stackyard_scope", "as --stackyard-scope")
     parser.addini("stackyard_files", "as --stackyard-file; relative to the folder of this file", "paths")
     parser.addini("stackyard_profiles", "as --stackyard-profile", "args")
     parser.addini("stackyard_timeout", "as --stackyard-timeout")
+    parser.addini("stackyard_site", "as --stackyard-site")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,10 +75,27 @@ def pytest_configure(config: pytest.Config) -> None:
             _time(timeout)
         except argparse.ArgumentTypeError as error:
             raise pytest.UsageError(f"stackyard_timeout: {error}") from None
+    if site := config.getoption("--stackyard-site") or config.getini("stackyard_site"):
+        _use(config, site)
     if has_environments(config):
         from stackyard.pytest_plugin import environments
 
         config.pluginmanager.register(environments, f"{OURS}.environments")
+
+
+def _use(config: pytest.Config, text: str) -> None:
+    """Let this session, and the processes that it starts, use a site's engine."""
+    from stackyard.errors import StackyardError
+    from stackyard.sites import Site
+
+    undo = contextlib.ExitStack()
+    try:
+        site = Site.find(text)
+        site.require_engine()
+    except StackyardError as error:
+        raise pytest.UsageError(str(error)) from None
+    undo.enter_context(site.used())
+    config.add_cleanup(undo.close)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,6 +19,7 @@ from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.project.environments.roots import ENVIRONMENTS, has_environments
 from stackyard.running.stack import Stack
+from stackyard.sites import Site
 from stackyard.stacks import copies
 from stackyard.stacks.acquire import launch
 
@@ -56,6 +57,7 @@ def running(
     timeout: float | None = None,
     wait: float | None = None,
     resettable: bool = False,
+    site: str = "",
 ) -> AbstractContextManager[Stack]: ...
 
 
@@ -82,13 +84,23 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - wait: Seconds to queue for a place; None does not wait.
             - resettable: Keep the state of the copy's data, for `stack.reset()`; the configuration may say so, too. An
               environment's stack can always be reset.
+            - site: Where a copy runs: `local`, `context:NAME` or `swarm`; by default what STACKYARD_SITE says. Blocks
+              of a process that run at the same time have the same site.
             - force: Start an environment even if the host has too little memory.
 
     Raises:
         StackyardError: If it cannot start; nothing that the start made is left. After the block, `LeftoversError` if
             something could not be removed.
     """
-    return _project(**options) if environment is None else _platform(environment, **options)
+    return _at_site(**options) if environment is None else _platform(environment, **options)
+
+
+@contextlib.contextmanager
+def _at_site(*, site: str = "", **options: Any) -> Iterator[Stack]:
+    chosen = Site.find(site)
+    chosen.require_engine()
+    with chosen.used(), _project(**options) as stack:
+        yield stack
 
 
 @contextlib.contextmanager

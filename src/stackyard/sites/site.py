@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -11,7 +12,7 @@ from stackyard.docker.endpoint import Endpoint
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
 Kind = Literal["local", "context", "swarm"]
 SETTING: Final = "STACKYARD_SITE"
@@ -58,6 +59,16 @@ class Site:
             return cls(kind="swarm", name=name, endpoint=endpoint)
         return cls(kind="context" if endpoint.elsewhere else "local", name=name, endpoint=endpoint)
 
+    def require_engine(self) -> None:
+        """
+        Refuse a Swarm.
+
+        Raises:
+            UsageError: If copies of this site are not on one engine.
+        """
+        if self.kind == "swarm":
+            raise UsageError(f"site {self.name}: this version runs no copies on a Swarm; use local or {CONTEXT}NAME")
+
     def variables(self) -> dict[str, str]:
         """Return the variables with which docker and this library use the site; empty texts unset what is there."""
         found = {SETTING: self.name}
@@ -75,6 +86,24 @@ class Site:
                 env[name] = value
             else:
                 env.pop(name, None)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """
+        Let this process use the site's engine in a `with` block, and what it used before after it.
+
+        All threads of a process use the same site.
+        """
+        before = {name: os.environ.get(name) for name in self.variables()}
+        self.use()
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def _of_context(name: str, env: Mapping[str, str]) -> Endpoint:

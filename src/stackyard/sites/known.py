@@ -1,0 +1,82 @@
+"""The sites that this user can name: this host's engine, each Docker context, and a Swarm that the engine manages."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.docker import Engine
+from stackyard.docker.endpoint import client_folder
+from stackyard.docker.facts import EngineFacts
+from stackyard.errors import StackyardError
+from stackyard.sites.site import CONTEXT, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEADLINE: Final = 5.0  # seconds for an answer of one engine
+AT_ONCE: Final = 16  # engines that are asked at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """
+    One site, and what its engine says.
+
+    Attributes:
+        site: The site.
+        facts: What its engine says; None if it does not answer.
+        why: Why it does not answer; empty if it does.
+    """
+
+    site: Site
+    facts: EngineFacts | None = None
+    why: str = ""
+
+    @classmethod
+    def ask(cls, site: Site) -> Known:
+        """Ask a site's engine; one that does not answer is no error."""
+        try:
+            with Engine(endpoint=site.endpoint, deadline=DEADLINE) as engine:
+                return cls(site=site, facts=EngineFacts.ask(engine))
+        except StackyardError as error:
+            return cls(site=site, why=str(error))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        facts: dict[str, Any] = dict.fromkeys(("version", "processors", "memory_bytes", "copies"))
+        if self.facts:
+            facts = asdict(self.facts)
+            del facts["manages_swarm"]
+        return {
+            "site": self.site.name, "kind": self.site.kind, "engine": self.site.endpoint.url,
+            "answers": self.facts is not None, "why": self.why or None, **facts,
+        }  # fmt: skip
+
+
+def contexts(env: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the docker command's contexts, sorted; those that no option can name are left out."""
+    found = []
+    for file in client_folder(env).glob("contexts/meta/*/meta.json"):
+        try:
+            found.append(json.loads(file.read_bytes())["Name"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return sorted(name for name in found if isinstance(name, str))
+
+
+def known(env: Mapping[str, str] | None = None) -> list[Known]:
+    """Return every site with what its engine says; the engines are asked at the same time."""
+    sites = [Site.find("local", env)]
+    for name in contexts(env):
+        try:
+            sites.append(Site.find(f"{CONTEXT}{name}", env))
+        except StackyardError:  # a name that docker would not take today
+            continue
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        found = list(pool.map(Known.ask, sites))
+    if (first := found[0]).facts and first.facts.manages_swarm:
+        found.append(Known(site=Site.find("swarm", env), facts=first.facts))
+    return found
