@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackyard.cleanup import removal
-from stackyard.docker import claims
+from stackyard.docker import claims, shared_book
 from stackyard.docker.shared_book import SharedBook, settings_of
 from stackyard.errors import EngineError, PoolExhaustedError
 from stackyard.leases.needs import Needs
@@ -129,6 +130,26 @@ def test_a_lease_whose_claims_are_gone_claims_again(book: SharedBook, fake_engin
 
     assert lease_of(book, "mine", 60.0).reused
     assert named(fake_engine) == ["lease", "port-9500", "port-9501", "subnet-10.213.0.0-28"]
+
+
+def test_a_running_process_renews_its_claims_until_the_lease_ends(
+    book: SharedBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed, real = threading.Event(), claims.extend
+
+    def extend(engine: Engine, host: str, lease: Lease, seconds: float) -> None:
+        real(engine, host, lease, seconds)
+        renewed.set()
+
+    monkeypatch.setattr(claims, "extend", extend)
+    monkeypatch.setattr(shared_book, "BEAT", 0.01)
+
+    lease = lease_of(book)
+
+    assert renewed.wait(60)
+    (over,) = book._beats.values()
+    book.release(lease)
+    assert over.is_set()
 
 
 def test_the_next_clean_up_of_any_machine_removes_what_is_over(
