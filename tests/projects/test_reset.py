@@ -12,6 +12,7 @@ import pytest
 from tests.projects.expected import BARE
 
 from stackyard._util import process
+from stackyard.errors import UsageError
 from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.running.stack import Stack
@@ -40,6 +41,7 @@ services:
           | postgres --single -D "$$PGDATA" app > /dev/null
         exec postgres -D "$$PGDATA" -c config_file=/etc/postgresql/postgresql.conf
     healthcheck: {{disable: true}}
+    ports: ["15432:5432"]
     volumes: ["rows:/var/lib/postgresql"]
   small:
     image: {postgres}
@@ -176,6 +178,27 @@ def test_sessions_and_settings_of_a_database_do_not_hinder_a_reset(
     assert "terminating connection" in session.result().stderr
     assert query(stack, "db", "show search_path") != "nowhere"
     assert is_spoilt(stack)["small"] is False
+
+
+def test_a_test_s_own_database_is_as_after_the_start_and_goes_with_its_block(
+    shop: Project, book: LeaseBook, engine: Engine
+) -> None:
+    stack = Stack(copies.start(shop, book, engine))
+    spoil(stack)
+
+    with stack.database("db") as one, stack.database("db") as other:
+        assert one.rpartition("/")[0] == other.rpartition("/")[0] == stack.url("db").rpartition("/")[0]
+        name, beside = (url.rpartition("/")[2] for url in (one, other))
+        query(stack, "db", "create table own (n int)", name)
+        stack.reset("db")  # leaves them alone
+        asked = "select to_regclass('users') is not null, to_regclass('mine') is null, to_regclass('own') is null"
+        assert query(stack, "db", asked, name) == "t|t|f"
+        assert query(stack, "db", asked, beside) == "t|t|t"
+
+    left = query(stack, "db", "select count(*) from pg_database where datname like 'stackyard_test_%'")
+    assert left == "0"
+    with pytest.raises(UsageError, match="service 'files' is no PostgreSQL that makes databases"):
+        stack.database("files").__enter__()
 
 
 def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_its_network(

@@ -14,7 +14,7 @@ from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import NotReadyError, StackyardError, UsageError
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
-from stackyard.stacks.data import keeping, resetting
+from stackyard.stacks.data import keeping, private, resetting
 from stackyard.stacks.data.records import Note
 
 if TYPE_CHECKING:
@@ -249,3 +249,20 @@ def test_a_wrong_service_and_a_copy_without_state_are_refused(copy: Any) -> None
     keeping.keep(copy, HINTS, 5.0)
     with pytest.raises(UsageError, match="no data of a service 'dbb' is kept; known: cache, db, files, reader, web"):
         resetting.reset(copy, ["dbb"], 5.0)
+
+
+def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, made: Made) -> None:
+    keeping.keep(copy, HINTS, 5.0)
+    made.asked.clear()
+
+    with private.database(copy, "db", "postgresql://app:secret@127.0.0.1:9500/app") as url:
+        name = url.rpartition("/")[2]
+        assert url == f"postgresql://app:secret@127.0.0.1:9500/{name}"
+        assert made.asked == [f"ask db {name}"]
+    assert made.asked == [f"ask db {name}"] * 2
+
+    made.codes["db"] = 1
+    with pytest.raises(StackyardError, match=r"^service db: it refuses$"):
+        private.database(copy, "db", "postgresql://h/app").__enter__()
+    with pytest.raises(UsageError, match=r"service 'cache' is no PostgreSQL that makes databases"):
+        private.database(copy, "cache", "redis://h").__enter__()

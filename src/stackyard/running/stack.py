@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from stackyard.errors import UsageError
 from stackyard.plan import Address, variables
 from stackyard.stacks import logs
+from stackyard.stacks.data import private
 from stackyard.stacks.stack import Stack as AnyStack
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stackyard._util.process import Completed
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Resource
@@ -195,6 +198,18 @@ class Stack:
             StackyardError: If a database or the engine refuses.
         """
         return self._copy.reset(*services)
+
+    def database(self, service: str) -> AbstractContextManager[str]:
+        """
+        Make a database of a test's own in *service*, a PostgreSQL; a `with` block gets its URL, and it is dropped then.
+
+        It is as the configured database was right after the start.
+
+        Raises:
+            UsageError: If the stack was not started as resettable, or the service is no PostgreSQL with a port.
+            StackyardError: If PostgreSQL refuses.
+        """
+        return private.database(self._copy, service, self.url(service))
 
     def down(self, *, graceful: bool = False) -> Removal:
         """

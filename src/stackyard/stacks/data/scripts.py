@@ -83,6 +83,20 @@ ask -d stackyard_state <<'SQL' || {{ code=$?; ask -d stackyard_state <<'SQL'; ex
 {_RESET}SQL
 {_OPEN}SQL
 """
+# the third argument is the name of a test's own database
+POSTGRES_CREATE: Final = rf"""{_ASK}
+ask -d stackyard_state -v made="$3" -v source="${{database:-$user}}" <<'SQL'
+SELECT format('CREATE DATABASE %I TEMPLATE %I OWNER %I', :'made', copy, owner),
+  format('SELECT dress(%L, %L)', copy, :'made') FROM kept WHERE name = :'source' \gexec
+SQL
+[ $? = 0 ] && ask -d "$3" -c 'SELECT 1'
+"""  # noqa: S608 - psql quotes both names
+POSTGRES_DROP: Final = rf"""{_ASK}
+ask -d stackyard_state -v made="$3" <<'SQL'
+SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false', datname), format('SELECT seclude(%L)', datname),
+  format('DROP DATABASE %I', datname) FROM pg_database WHERE datname = :'made' \gexec
+SQL
+"""  # noqa: S608 - as above
 _SAY: Final = (
     REDIS_LOGIN
     + """

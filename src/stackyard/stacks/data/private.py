@@ -1,0 +1,54 @@
+"""A database of one test's own, inside a copy's PostgreSQL: as the configured one was right after the start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stackyard.docker import inside
+from stackyard.errors import StackyardError, UsageError
+from stackyard.stacks import project_images
+from stackyard.stacks.data import scripts
+from stackyard.stacks.data.keeping import LONGEST, client_words, last_line
+from stackyard.stacks.data.records import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stackyard.stacks.copies import Copy
+
+
+@contextlib.contextmanager
+def database(copy: Copy, service: str, url: str) -> Iterator[str]:
+    """
+    Give the URL of a new database to a `with` block; drop it in the end, even if somebody is connected to it.
+
+    Args:
+        copy: The copy; it keeps the state of its data.
+        service: A PostgreSQL of it.
+        url: Where it answers.
+
+    Raises:
+        UsageError: If the copy keeps no state, or the service is no PostgreSQL that keeps it.
+        StackyardError: If PostgreSQL refuses.
+        EngineError: If the engine does not answer.
+    """
+    kept = [one for one in Note.read(copy.lease).containers if one.service == service and one.driver == "postgresql"]
+    if not kept:
+        raise UsageError(f"service {service!r} is no PostgreSQL that makes databases; its data comes back otherwise")
+    name = f"stackyard_test_{os.urandom(6).hex()}"
+    images = project_images.facts(copy.engine, copy.model, {service})
+
+    def ask(script: str) -> None:
+        words = (*client_words(script, copy.model["services"][service], images.get(service)), name)
+        code, text = inside.output(copy.engine, kept[0].name, *words, deadline=LONGEST)
+        if code:
+            raise StackyardError(f"service {service}: {last_line(text) or f'exit code {code}'}")
+
+    ask(scripts.POSTGRES_CREATE)
+    try:
+        yield urlsplit(url)._replace(path=f"/{name}").geturl()
+    finally:
+        ask(scripts.POSTGRES_DROP)
