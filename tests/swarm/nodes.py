@@ -27,7 +27,8 @@ PATIENCE: Final = 60.0  # seconds for one command about a node
 
 
 def docker(*words: str, deadline: float = PATIENCE) -> str:
-    return process.run(["docker", *words], deadline=deadline).stdout.strip()
+    # a test may have set DOCKER_HOST to one of the nodes
+    return process.run(["docker", *words], deadline=deadline, env={"DOCKER_HOST": ""}).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

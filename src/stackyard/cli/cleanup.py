@@ -13,6 +13,7 @@ from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed
+from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.site import at
 from stackyard.cli.task import Command
 from stackyard.errors import BookError, UsageError
@@ -49,6 +50,7 @@ def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
         "json": options.JSON,
     },
 )
+@also_on_swarm
 def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
     """Remove the stacks of runs that have died or whose time is over; a stack in use is never touched."""
     from stackyard.cleanup.removal import remove_stale

@@ -19,6 +19,7 @@ from stackyard.cli.chosen import chosen, of_this_folder
 from stackyard.cli.common import answer
 from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
+from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.options import Option
 from stackyard.cli.site import at
 from stackyard.cli.task import Command
@@ -106,6 +107,7 @@ def _tell(line: str) -> None:
         "json": options.JSON,
     },
 )
+@also_on_swarm
 def up(  # noqa: PLR0913, PLR0917 - each is an option
     _c: Context,
     name: str = "",
@@ -166,6 +168,7 @@ def _stack(copy: Copy) -> Stack:
         "json": options.JSON,
     },
 )
+@also_on_swarm
 def down(
     _c: Context,
     name: str = "",
@@ -210,6 +213,7 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, a
         "json": options.JSON,
     },
 )
+@also_on_swarm
 def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """List the copies of this folder's project, or the services of one."""
     from stackyard._util.tables import table
@@ -241,6 +245,7 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
 
 
 @task(klass=Command, words=["name"], options={"name": NAME, "site": SITE, "json": options.JSON})
+@also_on_swarm
 def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> None:
     """Show where each published port of a copy answers."""
     with _attached(name, site) as copy:
@@ -284,6 +289,7 @@ def _variables(copy: Copy) -> dict[str, str]:
         "site": SITE,
     },
 )
+@also_on_swarm
 def logs(
     _c: Context,
     service: Sequence[str] | None = None,

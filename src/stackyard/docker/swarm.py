@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard.docker.answers import Part
@@ -20,8 +21,8 @@ Kind = Literal["service", "network", "config", "secret"]
 KINDS: Final[tuple[Kind, ...]] = ("service", "network", "config", "secret")  # the order in which they can be removed
 SERVICE_LABEL: Final = "stackyard.swarm.service"
 ENDED: Final = frozenset({"failed", "rejected", "orphaned", "shutdown", "remove"})
+USUAL_POOL: Final = ip_network("10.0.0.0/8")  # the Swarm's own
 CONFLICT: Final = 409
-GONE: Final = 404
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,15 @@ class Swarm:
             where = self.engine.endpoint.where
             raise EngineError(f"the engine at {where} manages no Swarm; 'docker swarm init' there, or name a manager")
         return time
+
+    def free_networks(self) -> int:
+        """Return how many networks the Swarm's address pool still has room for."""
+        with plain_errors("asking for the Swarm's address pool"):
+            cluster = Part(self.api.inspect_swarm())
+            size = cluster.whole("SubnetSize", 24) or 24
+            pools = [ip_network(pool) for pool in cluster.get("DefaultAddrPool").words()] or [USUAL_POOL]
+            used = sum(1 for _ in Part(self.api.networks(filters={"scope": "swarm", "driver": "overlay"})).items())
+        return sum(1 << max(size - pool.prefixlen, 0) for pool in pools) - used
 
     def nodes(self) -> list[Node]:
         """List all nodes."""

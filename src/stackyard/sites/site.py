@@ -67,7 +67,7 @@ class Site:
             UsageError: If copies of this site are not on one engine.
         """
         if self.kind == "swarm":
-            raise UsageError(f"site {self.name}: this version runs no copies on a Swarm; use local or {CONTEXT}NAME")
+            raise UsageError(f"site {self.name}: this has no form for a Swarm yet; use local or {CONTEXT}NAME")
 
     def variables(self) -> dict[str, str]:
         """Return the variables with which docker and this library use the site; empty texts unset what is there."""

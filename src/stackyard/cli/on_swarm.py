@@ -1,0 +1,230 @@
+"""The commands of copies where the site is a Docker Swarm: each does there what it does on one engine."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.cli.common import answer
+from stackyard.errors import LeaseNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stackyard.docker import Engine
+    from stackyard.plan import Address
+    from stackyard.sites.swarm.copies import Copy
+    from stackyard.sites.swarm.leases import Lease
+
+HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
+
+
+def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
+    """Let the command *local* do its work on a Swarm if `--site` or STACKYARD_SITE says so; what it cannot, it says."""
+
+    @functools.wraps(local)
+    def command(*words: Any, site: str = "", **chosen: Any) -> None:
+        if not named(site):
+            local(*words, site=site, **chosen)
+            return
+        _refuse_other(local.__name__, chosen)
+        COMMANDS[local.__name__](**{name: chosen[name] for name in KNOWN[local.__name__] if name in chosen})
+
+    return command
+
+
+def named(site: str) -> bool:
+    """Say whether `--site`, or without it STACKYARD_SITE, is a Swarm; then use its manager."""
+    from stackyard.sites import Site
+
+    found = Site.find(site)
+    if found.kind == "swarm":
+        found.use()
+    return found.kind == "swarm"
+
+
+def _refuse_other(command: str, chosen: Mapping[str, Any]) -> None:
+    other = [name for name, value in chosen.items() if value and name not in KNOWN[command]]
+    if other:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise UsageError(f"{options}: copies on a Swarm do not have this; leave it out")
+
+
+@contextlib.contextmanager
+def _leases() -> Iterator[tuple[Engine, list[Lease]]]:
+    """Give a `with` block the Swarm's manager, and the copies of the current folder, the oldest first."""
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Swarm
+    from stackyard.sites.swarm.leases import Leases
+
+    with Engine() as engine:
+        swarm = Swarm(engine)
+        swarm.now()
+        yield engine, Leases(swarm).all()
+
+
+@contextlib.contextmanager
+def _copy(name: str) -> Iterator[Copy]:
+    from stackyard.sites.swarm.copies import Copy
+
+    with _leases() as (engine, leases):
+        own = leases if name else [lease for lease in leases if lease.project == _project()]
+        names = sorted(lease.name for lease in own)
+        if not name and len(names) != 1:
+            listed = f"name one: {', '.join(names)}" if names else "'stackyard up --site swarm' starts one"
+            raise LeaseNotFoundError(f"{len(names)} copies of this folder's project are on the Swarm; {listed}")
+        yield Copy.of(engine, name or names[0])
+
+
+def _project() -> str:
+    from stackyard.project import Project
+    from stackyard.stacks.origin import Origin
+
+    return Origin.of(Project.find(Path.cwd())).name
+
+
+def _up(
+    name: str = "", file: Sequence[str] | None = None, profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", json: bool = False,
+) -> None:  # fmt: skip
+    from stackyard._util.durations import seconds
+    from stackyard.cli import options
+    from stackyard.cli.flows import orderly_end
+    from stackyard.docker import Engine
+    from stackyard.project.git_names import default_name
+    from stackyard.sites.swarm import copies
+
+    name, lifetime = name or default_name(Path.cwd()) or "", seconds("--ttl", ttl) if ttl else HOUR
+    deadline = seconds("--timeout", timeout) if timeout else None
+    project = options.project(file, profile, env_file)
+    with orderly_end(), Engine() as engine:
+        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=_tell)
+        found, began = copy.addresses, copy.startup.seconds
+        for line in copy.changes:
+            _tell(f"note: {line}")
+        took = f"ready after {began:.2f} s" if began else "it was running already"
+        end = f"{took}; {_until(copy.lease)}\n'stackyard down --site swarm --name {copy.lease.name}' removes it"
+        content = {**_identity(copy.lease), "ports": _ports_of(found), "notes": list(copy.changes),
+                   **copy.startup.to_json()}  # fmt: skip
+        answer(content, "\n\n".join(filter(None, (_addressed(found), end))), as_json=json)
+
+
+def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+    from stackyard.sites.swarm.copies import Copy
+
+    if name and all:
+        raise UsageError("--all removes every copy of the project; leave --all or the name out")
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if all:
+            engine, leases = stack.enter_context(_leases())
+            own = [Copy.of(engine, lease.name) for lease in leases if lease.project == _project()]
+        else:
+            own = [stack.enter_context(_copy(name))]
+        removed = sum(copy.down() for copy in own)
+    names = ", ".join(copy.lease.name for copy in own) or "nothing"
+    text = f"{names}: {removed} removed in {time.monotonic() - began:.2f} s"
+    answer({"leases": [_identity(copy.lease) for copy in own], "removed": removed}, text, as_json=json)
+
+
+def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+    from stackyard._util.tables import table
+
+    if name:
+        _tasks(name, as_json=json)
+        return
+    with _leases() as (_, leases):
+        own = leases if all else [lease for lease in leases if lease.project == _project()]
+    rows = [[lease.name, lease.project, lease.state, _until(lease)] for lease in own]
+    text = table(rows, ["copy", "project", "state", "until"]) if rows else "no copies are up"
+    answer([_identity(lease) for lease in own], text, as_json=json)
+
+
+def _tasks(name: str, *, as_json: bool) -> None:
+    from stackyard._util.tables import table
+
+    with _copy(name) as copy:
+        nodes = {node.id: node.name for node in copy.swarm.nodes()}
+        found = [
+            {"service": task.service, "state": task.state, "node": nodes.get(task.node, task.node),
+             "exit_code": task.exit_code, "reason": task.reason}
+            for task in sorted(copy.tasks(), key=lambda task: (task.service, task.slot))
+        ]  # fmt: skip
+        content = {**_identity(copy.lease), "services": found}
+    heads = ["service", "state", "node", "exit code", "reason"]
+    answer(content, table([[*row.values()] for row in found], heads), as_json=as_json)
+
+
+def _ports(name: str = "", json: bool = False) -> None:
+    with _copy(name) as copy:
+        found = copy.addresses
+        text = _addressed(found) or f"{copy.lease.name} publishes no port"
+        answer({**_identity(copy.lease), "ports": _ports_of(found)}, text, as_json=json)
+
+
+def _logs(
+    service: Sequence[str] | None = None, name: str = "", tail: str = "", timestamps: bool = False, json: bool = False
+) -> None:  # fmt: skip
+    from stackyard.cli.log_lines import chosen_lines
+
+    lines = chosen_lines(tail, "", follow=False, json=json)
+    with _copy(name) as copy:
+        chosen = list(service or ()) or sorted({task.service for task in copy.tasks()})
+        found = {one: copy.logs(one, tail=lines.tail, timestamps=timestamps) for one in chosen}
+        prefix = "{} | " if len(chosen) != 1 else ""
+        text = "\n".join(f"{prefix.format(one)}{line}" for one, lines in found.items() for line in lines)
+        answer({**_identity(copy.lease), "services": found}, text, as_json=json)
+
+
+def _stale(json: bool = False) -> None:
+    """Remove the copies on the Swarm whose lease has ended, and print their names."""
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Swarm
+    from stackyard.sites.swarm.removal import sweep
+
+    with Engine() as engine:
+        done = sweep(Swarm(engine))
+    answer({"removed": done}, "\n".join(f"removed {name}" for name in done) or "nothing to remove", as_json=json)
+
+
+def _addressed(found: Sequence[Address]) -> str:
+    from stackyard._util.tables import table
+
+    rows = [[one.service, f"{one.target}/{one.protocol}", one.shown] for one in found]
+    return table(rows, ["service", "port", "for programs"]) if rows else ""
+
+
+def _ports_of(found: Sequence[Address]) -> list[dict[str, Any]]:
+    return [one.to_json() for one in found]
+
+
+def _identity(lease: Lease) -> dict[str, Any]:
+    return {"lease": lease.id, "name": lease.name, "project": lease.project, "state": lease.state,
+            "deadline": lease.deadline}  # fmt: skip
+
+
+def _until(lease: Lease) -> str:
+    if lease.owner is not None and lease.owner.kind == "process":
+        return f"stays as long as {lease.owner.describe()}"
+    return f"stays until {time.strftime('%Y-%m-%d %H:%M', time.localtime(lease.deadline))}"
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "up": _up, "down": _down, "ps": _ps, "ports": _ports, "logs": _logs, "stale": _stale,
+}  # fmt: skip
+KNOWN: Final[Mapping[str, frozenset[str]]] = {
+    "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "json"}),
+    "down": frozenset({"name", "all", "json"}),
+    "ps": frozenset({"name", "all", "json"}),
+    "ports": frozenset({"name", "json"}),
+    "stale": frozenset({"json"}),
+    "logs": frozenset({"service", "name", "tail", "timestamps", "json"}),
+}

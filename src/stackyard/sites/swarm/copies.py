@@ -1,0 +1,272 @@
+"""Copies of a project on a Docker Swarm, from the model of its plan to the last empty list."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from stackyard._util.loops import outside_any_loop
+from stackyard.docker.swarm import SERVICE_LABEL, Swarm
+from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
+from stackyard.plan import Address, Place, plan
+from stackyard.plan.volumes import missing_files
+from stackyard.probes.rules import rules_for
+from stackyard.probes.spoken import spoken
+from stackyard.project import published_ports
+from stackyard.sites.swarm import images, removal
+from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, WITHOUT_OWNER, Lease, Leases
+from stackyard.sites.swarm.start import Start
+from stackyard.sites.swarm.translation import translate
+from stackyard.stacks import project_images
+from stackyard.stacks.copies import DEADLINE, REMOVED
+from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.origin import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Task
+    from stackyard.plan import Plan
+    from stackyard.project import Project
+    from stackyard.sites.swarm.translation import Translation
+
+BY_NAME: Final = {"not possible", "one at a time"}
+WITHOUT_A_PLACE: Final = IPv4Network("192.0.2.0/24")  # for documentation; the Swarm gives the real subnet
+SAID: Final = ("scheme", "path")  # of an address; a login is not kept on the Swarm
+
+
+@dataclass(slots=True)
+class Copy:
+    """
+    One copy on a Swarm.
+
+    Attributes:
+        lease: Its lease.
+        swarm: Where it is.
+        startup: How its start went.
+        changes: What the translation dropped or changed; empty for a copy that stood before.
+    """
+
+    lease: Lease
+    swarm: Swarm
+    startup: CopyStartup = field(default_factory=lambda: CopyStartup(seconds=0.0, by="none: it was running already"))
+    changes: tuple[str, ...] = ()
+    logins: Mapping[tuple[str, int, str], str] = field(default_factory=dict, repr=False)
+    keeper: Keeper | None = None
+
+    @classmethod
+    def of(cls, engine: Engine, name: str) -> Self:
+        """
+        Return the copy of that name.
+
+        Raises:
+            LeaseNotFoundError: If there is none.
+        """
+        swarm = Swarm(engine)
+        return cls(Leases(swarm).get(name), swarm)
+
+    def tasks(self) -> list[Task]:
+        """Return its containers, the newest of each place of a service."""
+        found = self.swarm.tasks(self.lease.label)
+        return list({(task.service, task.slot): task for task in found}.values())
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where its published ports answer now; a service that moved to another node answers there."""
+        nodes = {node.id: node.address for node in self.swarm.nodes()}
+        known = json.loads(self.lease.item.labels.get(ADDRESSES, "{}"))
+        running = [task for task in self.tasks() if task.state == "running"]
+        found = []
+        for entry in self.lease.data["ports"]:
+            key = (entry["service"], entry["target"], entry["protocol"])
+            said = {**known.get("{}/{}/{}".format(*key), {}), "login": self.logins.get(key, "")}
+            found += [
+                Address(**entry, host=nodes[task.node], port=task.ports[key[1:]], **said)
+                for task in running if task.service == key[0] and key[1:] in task.ports
+            ]  # fmt: skip
+        return found
+
+    def logs(self, service: str, *, tail: int = 50, timestamps: bool = False) -> list[str]:
+        """Return the last lines that a service of the copy wrote, wherever its containers are."""
+        own = [item for item in self.swarm.labelled("service", self.lease.label) if _service(item.labels) == service]
+        if not own:
+            raise UsageError(f"copy {self.lease.name} has no service {service} on the Swarm")
+        return self.swarm.logs(own[0].id, tail=tail, timestamps=timestamps)
+
+    def down(self) -> int:
+        """
+        Remove the copy, and return how many things of it there were.
+
+        Raises:
+            LeaseNotFoundError: If another command removes it.
+            LeftoversError: If something is left; the lease stays.
+        """
+        if self.keeper:
+            self.keeper.stop()
+        leases = Leases(self.swarm)
+        while not leases.take(lease := leases.get(self.lease.name)):
+            pass
+        if lease.id != self.lease.id:
+            raise LeaseNotFoundError(f"copy {self.lease.name} was ended by another command")
+        return removal.remove(self.swarm, leases.get(self.lease.name))
+
+
+class Keeper:
+    """Renews the lease of a process until it is stopped; a lease that ended for others is not renewed."""
+
+    def __init__(self, leases: Leases, lease: Lease) -> None:
+        self._leases, self._lease, self._stopped = leases, lease, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(WITHOUT_OWNER / 4):
+            try:
+                self._leases.renew(self._lease, WITHOUT_OWNER)
+            except LeaseNotFoundError:
+                return
+            except EngineError:
+                continue  # the next try may reach the manager
+
+    def stop(self) -> None:
+        """Renew no longer."""
+        self._stopped.set()
+        self._thread.join()
+
+
+def start(
+    project: Project,
+    engine: Engine,
+    *,
+    name: str | None = None,
+    ttl: float | None = None,
+    deadline: float | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Copy:
+    """
+    Start a copy of *project* on the Swarm that *engine* manages; the copy that has *name* already is returned as it is.
+
+    Copies whose lease has ended are removed first.
+
+    Args:
+        project: The project.
+        engine: A manager of the Swarm.
+        name: The copy's name.
+        ttl: Seconds that it stays; None: until this process ends.
+        deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
+        progress: Is given a line whenever the user should know something.
+
+    Raises:
+        UsageError: If a part of the project cannot be had on a Swarm; one line for each.
+        NotReadyError: If a service failed; the text says which and why.
+        StackyardError: If anything else on the way fails; nothing made here is left.
+    """
+    swarm = Swarm(engine)
+    leases, origin = Leases(swarm), Origin.of(project)
+    for ended in removal.sweep(swarm):
+        progress(f"removed {ended}, whose lease had ended")
+    if missing := missing_files(project.template):
+        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
+    usual = project.model()
+    prepared = _Prepared.of(project, usual, swarm)
+    lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
+    if lease is None:
+        found = Copy.of(engine, str(name))
+        if ttl is not None:
+            found.lease = leases.renew(found.lease, ttl)
+        return found
+    copy = Copy(lease, swarm, keeper=Keeper(leases, lease))
+    try:
+        prepared.start(copy, deadline or project.configuration.timeout or DEADLINE, progress)
+        copy.lease = leases.settle(lease, ttl, json.dumps(prepared.said(copy)))
+    except NotReadyError as error:
+        copy.down()
+        raise NotReadyError(f"{project.name} did not start: {error}\n{REMOVED}") from None
+    except BaseException:
+        copy.down()
+        raise
+    if ttl is not None and copy.keeper:
+        copy.keeper.stop()
+        copy.keeper = None
+    return copy
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """All that is known of a start before it has a lease."""
+
+    project: Project
+    usual: Mapping[str, Any]
+    swarm: Swarm
+    references: Mapping[str, str]
+
+    @classmethod
+    def of(cls, project: Project, usual: Mapping[str, Any], swarm: Swarm) -> Self:
+        """Plan and translate once under a made-up name: what is refused is refused before anything is made."""
+        made = cls(project, usual, swarm, images.references(swarm, usual))
+        found = made.translation("stackyard-check", {})
+        if (free := swarm.free_networks()) < len(found.networks):
+            raise PoolExhaustedError(
+                f"the Swarm's address pool has room for {max(free, 0)} networks, and a copy needs "
+                f"{len(found.networks)}; "
+                "end copies, or make the Swarm with a larger --default-addr-pool"
+            )
+        return made
+
+    def planned(self, identifier: str) -> Plan:
+        model = self.project.model(name=identifier)
+        ports = _numbers(model)
+        place = Place(project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE)
+        made = plan(self.project.template, self.usual, model, place, self.project.configuration)
+        if found := [item for item in made.concerns if item.level in BY_NAME and ".network_mode" not in item.place]:
+            raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
+        for key, network in (made.model.get("networks") or {}).items():
+            if not (self.usual["networks"][key].get("ipam") or {}).get("config"):
+                network.pop("ipam", None)  # the plan's; the Swarm gives subnets
+        return made
+
+    def rules(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        facts = project_images.facts(self.swarm.engine, self.usual)
+        return rules_for(model, facts, self.project.configuration.ready)
+
+    def translation(self, identifier: str, labels: Mapping[str, str]) -> Translation:
+        model = self.planned(identifier).model
+        return translate(model, self.rules(model), self.references, labels, self.project.environment)
+
+    def ports(self) -> list[dict[str, Any]]:
+        found = (
+            {"service": p.service, "target": p.target, "protocol": p.protocol} for p in published_ports(self.usual)
+        )
+        return list({tuple(entry.values()): entry for entry in found}.values())
+
+    def start(self, copy: Copy, deadline: float, progress: Callable[[str], None]) -> None:
+        model = self.planned(copy.lease.id).model
+        labels, rules = {LEASE_LABEL: copy.lease.id}, self.rules(model)
+        found = translate(model, rules, self.references, labels, self.project.environment)
+        copy.changes = tuple(map(str, found.changes))
+        copy.startup = Start(self.swarm, copy.lease, found, model, rules, progress).run(deadline)
+
+    def said(self, copy: Copy) -> dict[str, dict[str, str]]:
+        """Return what is spoken on each port; the logins stay in this process."""
+        facts = project_images.facts(self.swarm.engine, self.usual)
+        found = copy.addresses
+        asked = outside_any_loop(lambda: asyncio.run(spoken(found, self.usual, facts)))
+        keys = {(one.service, one.target, one.protocol): one for one in asked}
+        copy.logins = {key: one.login for key, one in keys.items()}
+        return {"{}/{}/{}".format(*key): {word: getattr(one, word) for word in SAID} for key, one in keys.items()}
+
+
+def _numbers(model: Mapping[str, Any]) -> Iterator[int]:
+    """Give each port the number that it has, so that the plan changes no value that names one."""
+    for port in published_ports(model):
+        known = [*(port.published or ())][: port.count]
+        yield from [*known, *([0] * (port.count - len(known)))]
+
+
+def _service(labels: Mapping[str, str]) -> str:
+    return labels.get(SERVICE_LABEL, "")

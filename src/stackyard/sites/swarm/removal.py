@@ -1,0 +1,81 @@
+"""The removal of copies from a Swarm: by label, in the only order that works, proved by empty lists."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from stackyard.docker.engine import each
+from stackyard.errors import LeftoversError, RefusedError
+from stackyard.sites.swarm.leases import LEASE_LABEL, PREFIX, Leases
+
+if TYPE_CHECKING:
+    from stackyard.docker.swarm import Item, Swarm
+    from stackyard.sites.swarm.leases import Lease
+
+PATIENCE: Final = 40.0  # seconds for the nodes to end the containers of a copy
+TICK: Final = 0.1
+
+
+def remove(swarm: Swarm, lease: Lease) -> int:
+    """
+    Remove everything of a copy, then its lease; return how many things that were.
+
+    Raises:
+        LeftoversError: If something is still there after `PATIENCE` seconds; the lease stays.
+        EngineError: If the manager does not answer; the lease stays.
+    """
+    removed = _emptied(swarm, lease.label, lease.name)
+    Leases(swarm).end(lease)
+    return removed
+
+
+def _emptied(swarm: Swarm, label: str, name: str) -> int:
+    until, seen = time.monotonic() + PATIENCE, set[str]()
+    while left := _left(swarm, label):
+        seen |= {str(item) for item in left}
+        if time.monotonic() > until:
+            listed = ", ".join(map(str, [*left, *_running(swarm, label)]))
+            raise LeftoversError(f"copy {name}: {listed} left after {PATIENCE:g} s; its lease stays")
+        failures = [error for error in each(swarm.remove, left) if not isinstance(error, RefusedError)]
+        if failures:
+            raise failures[0]
+        time.sleep(TICK)
+    while _running(swarm, label):  # a node ends containers after their service is gone
+        if time.monotonic() > until:
+            break
+        time.sleep(TICK)
+    return len(seen)
+
+
+def _left(swarm: Swarm, label: str) -> list[Item]:
+    """Return what is left and can be removed now: services first, the rest when their containers have gone."""
+    services = swarm.labelled("service", label)
+    if services:
+        return services
+    return [item for item in swarm.everything(label) if not item.name.startswith(PREFIX)]
+
+
+def _running(swarm: Swarm, label: str) -> list[str]:
+    """Return the containers of *label* that ready nodes have not ended yet; a lost node's cannot be waited for."""
+    ready = {node.id for node in swarm.nodes() if node.state == "ready"}
+    return [f"container {task.container[:12]}" for task in swarm.tasks(label) if task.node in ready]
+
+
+def sweep(swarm: Swarm) -> list[str]:
+    """
+    Remove every copy whose lease has passed its deadline or lost its process; return their names.
+
+    What has no lease any more goes too. Several processes may do this at once: each copy is removed by one of them.
+    """
+    leases = Leases(swarm)
+    ownerless = {item.labels.get(LEASE_LABEL, "") for item in swarm.everything(LEASE_LABEL)}
+    known, now = leases.all(), leases.now()
+    done = []
+    for lease in [lease for lease in known if lease.is_stale(now) and leases.take(lease)]:
+        remove(swarm, leases.get(lease.name))
+        done.append(lease.name)
+    for identifier in sorted(ownerless - {lease.id for lease in known} - {""}):
+        _emptied(swarm, f"{LEASE_LABEL}={identifier}", identifier)
+        done.append(identifier)
+    return done

@@ -1,0 +1,175 @@
+"""One start on a Swarm: each service is created when what it waits for is ready."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.errors import EngineError, NotReadyError
+from stackyard.project.model import copies_of
+from stackyard.sites.swarm.progress import FailedError, Progress
+from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.readiness import ServiceReady, StackReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stackyard.docker.swarm import Swarm
+    from stackyard.probes.rules import Rule
+    from stackyard.sites.swarm.files import File
+    from stackyard.sites.swarm.leases import Lease
+    from stackyard.sites.swarm.translation import Translation
+
+TICK: Final = 0.1  # seconds between two lists of tasks
+TAIL: Final = 20  # lines of a log that a failure shows
+
+
+@dataclass(slots=True)
+class Start:
+    """
+    The start of everything in *translation* under *lease*.
+
+    Attributes:
+        swarm: Where it starts.
+        lease: The copy's lease.
+        translation: What is made.
+        model: The copy's model.
+        rules: How each service proves usable.
+        progress: Is given a line whenever the user should know something.
+        found: Each service that was created.
+        seconds: When each service was ready, in seconds from the begin.
+    """
+
+    swarm: Swarm
+    lease: Lease
+    translation: Translation
+    model: Mapping[str, Any]
+    rules: Mapping[str, Rule]
+    progress: Callable[[str], None]
+    found: dict[str, Progress] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _networks: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def run(self, deadline: float) -> CopyStartup:
+        """
+        Make everything, in the order of `depends_on`, and wait until each service is ready.
+
+        Args:
+            deadline: Seconds that all of it may take.
+
+        Raises:
+            NotReadyError: If a service failed, or was not ready in time; the text says why.
+            EngineError: If the manager refused something or did not answer.
+        """
+        began = time.monotonic()
+        labels = dict([self.lease.label.split("=", 1)])
+        for key, internal in self.translation.networks.items():
+            name = f"{self.lease.id}_{key}"[:63]
+            self._networks[key] = self.swarm.create_network(name, labels, internal=internal)
+        objects = self._files(labels)
+        try:
+            while len(self.seconds) < len(self.rules):
+                self._create(objects)
+                self._look(began)
+                self._tell()
+                self._rest(began + deadline)
+        except FailedError as error:
+            raise NotReadyError(self._report(str(error))) from None
+        return self._startup(time.monotonic() - began)
+
+    def _rest(self, until: float) -> None:
+        if len(self.seconds) < len(self.rules):
+            if time.monotonic() > until:
+                raise FailedError("it was not ready when its time was over")
+            time.sleep(TICK)
+
+    def _files(self, labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """Make configs and secrets, each content once; return what each service's container reads."""
+        made: dict[str, str] = {}
+        found: dict[str, dict[str, Any]] = {}
+        for service, files in self.translation.files.items():
+            for file in files:
+                name = f"{self.lease.id}_{hashlib.sha256(file.kind.encode() + file.content).hexdigest()[:16]}"
+                if name not in made:
+                    create = self.swarm.create_config if file.kind == "config" else self.swarm.create_secret
+                    made[name] = create(name, file.content, labels) or ""
+                kind = file.kind.title()
+                entry = {f"{kind}ID": made[name], f"{kind}Name": name, "File": _place(file)}
+                found.setdefault(service, {}).setdefault(f"{kind}s", []).append(entry)
+        return found
+
+    def _create(self, objects: Mapping[str, dict[str, Any]]) -> None:
+        for name, spec in self.translation.services.items():
+            if name in self.found or not all(self._holds(*wait) for wait in self.translation.waits[name].items()):
+                continue
+            template = spec["TaskTemplate"]
+            template["ContainerSpec"] |= objects.get(name, {})
+            attached = [{**end, "Target": self._networks[end["Target"]]} for end in template["Networks"]]
+            made = {**spec, "TaskTemplate": {**template, "Networks": attached}}
+            identity = self.swarm.create_service(self.translation.names[name], made)
+            retries = template["RestartPolicy"]["Condition"] != "none"
+            self.found[name] = Progress(self.rules[name], copies_of(self.model["services"][name]), identity, retries)
+
+    def _holds(self, other: str, condition: str) -> bool:
+        """Say whether a condition of `depends_on` holds."""
+        if condition == "service_started":
+            return other in self.found and self.found[other].started
+        return other in self.seconds
+
+    def _look(self, began: float) -> None:
+        tasks, nodes = self.swarm.tasks(self.lease.label), self.swarm.nodes()
+        addresses = {node.id: node.address for node in nodes if node.state == "ready"}
+        names = {node.id: node.name for node in nodes}
+        for name, one in self.found.items():
+            own = [task for task in tasks if task.service == name]
+            if name in self.seconds:
+                one.watch(own, addresses, names)
+                continue
+            one.look(self.swarm, own, addresses, names)
+            if one.how:
+                self.seconds[name] = time.monotonic() - began
+
+    def _tell(self) -> None:
+        """Say once why a service waits for a place."""
+        for name, one in self.found.items():
+            if one.pending and name not in self._told:
+                self._told.add(name)
+                self.progress(f"{name} waits for a node: {one.pending}")
+
+    def _report(self, reason: str) -> str:
+        lines = [reason]
+        for name in self.rules:
+            if name in self.seconds:
+                continue
+            one = self.found.get(name)
+            waits = ", ".join(other for other in self.translation.waits[name] if other not in self.seconds)
+            lines.append(f"  {name}: {one.pending or one.last if one else f'waits for {waits}'}")
+            if one:
+                lines += [f"    {line}" for line in self._log(one)]
+        return "\n".join(lines)
+
+    def _log(self, one: Progress) -> Iterable[str]:
+        if not any(task.container for task in one.tasks):
+            return ()
+        try:
+            return self.swarm.logs(one.id, tail=TAIL)
+        except EngineError:
+            return ("its log is on a node that does not answer",)
+
+    def _startup(self, seconds: float) -> CopyStartup:
+        ready = sorted(self.seconds.items(), key=lambda item: item[1])
+        services = tuple(
+            ServiceReady(service=name, rule=self.rules[name], seconds=when, how=self.found[name].how)
+            for name, when in ready
+        )
+        return CopyStartup(
+            seconds=seconds, by="swarm", ready=StackReady(services=services, seconds=seconds),
+            waits=self.translation.waits,
+        )  # fmt: skip
+
+
+def _place(file: File) -> dict[str, Any]:
+    return {"Name": file.target, "UID": file.uid, "GID": file.gid, "Mode": file.mode}

@@ -1,0 +1,223 @@
+"""Leases, removal and readiness against a Swarm of this process's memory."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from stackyard.docker.swarm import KINDS, Item, Task
+from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingError, UsageError
+from stackyard.leases.owners import Owner
+from stackyard.probes.rules import Rule
+from stackyard.sites.swarm import removal
+from stackyard.sites.swarm.leases import LEASE_LABEL, OWNER, Leases
+from stackyard.sites.swarm.progress import FailedError, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stackyard.docker.swarm import Kind, Swarm
+
+DEAD = Owner(kind="process", boot=Owner.current().boot, pid=1 << 22, ticks=1, namespace=Owner.current().namespace)
+
+
+@dataclass
+class FakeSwarm:
+    """A Swarm that keeps configs and other things in memory, each change with a new version."""
+
+    items: dict[str, Item] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    versions: Any = field(default_factory=lambda: itertools.count(1))
+    later: timedelta = timedelta()
+
+    def now(self) -> str:
+        return (datetime.now(UTC) + self.later).isoformat()
+
+    def create_config(self, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
+        if name in self.items:
+            return None
+        self.add("config", name, labels)
+        self.contents[name] = content
+        return name
+
+    def add(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        self.items[name] = Item(kind=kind, id=name, name=name, labels=labels, version=next(self.versions))
+
+    def content(self, name: str) -> tuple[Item, bytes]:
+        if name not in self.items:
+            raise RefusedError(f"config {name} not found")
+        return self.items[name], self.contents[name]
+
+    def relabel(self, item: Item, labels: Mapping[str, str]) -> bool:
+        if self.items.get(item.name) != item:
+            return False
+        self.items[item.name] = replace(item, labels=labels, version=next(self.versions))
+        return True
+
+    def labelled(self, kind: Kind, label: str) -> list[Item]:
+        key, _, value = label.partition("=")
+        found = (item for item in self.items.values() if item.kind == kind and key in item.labels)
+        return [item for item in found if not value or item.labels[key] == value]
+
+    def everything(self, label: str) -> list[Item]:
+        return [item for kind in KINDS for item in self.labelled(kind, label)]
+
+    def remove(self, item: Item) -> None:
+        self.items.pop(item.name, None)
+        self.removed.append(item.name)
+
+    def nodes(self) -> list[Any]:
+        return []
+
+    def tasks(self, _label: str) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def fake() -> FakeSwarm:
+    return FakeSwarm()
+
+
+@pytest.fixture
+def leases(fake: FakeSwarm) -> Leases:
+    return Leases(cast("Swarm", fake))
+
+
+def test_a_name_is_had_by_one_copy(leases: Leases) -> None:
+    made = leases.acquire("shop-0a1b2c", "mine", {"ports": []})
+
+    assert made is not None
+    assert (made.name, made.state, made.data, made.id[:5]) == ("mine", "starting", {"ports": []}, "shop-")
+    with pytest.raises(StillStartingError, match="copy mine is starting in another process"):
+        leases.acquire("shop-0a1b2c", "mine", {})
+    with pytest.raises(UsageError, match="the name mine belongs to a copy of shop-0a1b2c"):
+        leases.acquire("other-0a1b2c", "mine", {})
+    leases.settle(made, 60, "{}")
+    assert leases.acquire("shop-0a1b2c", "mine", {}) is None
+
+
+def test_a_name_that_cannot_be_one_is_refused(leases: Leases) -> None:
+    with pytest.raises(UsageError, match="a name must be"):
+        leases.acquire("shop-0a1b2c", "Not This", {})
+
+
+def test_copies_without_a_name_get_different_ones(leases: Leases) -> None:
+    found = [leases.acquire("shop-0a1b2c", None, {}) for _ in range(20)]
+
+    assert len({lease.name for lease in found if lease}) == 20
+    assert len(leases.all()) == 20
+
+
+def test_a_renewed_lease_cannot_be_taken_by_who_read_it_before(leases: Leases) -> None:
+    before = leases.acquire("shop-0a1b2c", "mine", {})
+    assert before is not None
+    after = leases.renew(before, 100)
+
+    assert not leases.take(before)
+    assert leases.take(after)
+    with pytest.raises(LeaseNotFoundError, match="copy mine was ended by another command"):
+        leases.renew(after, 100)
+
+
+def test_what_is_gone_is_not_found(leases: Leases) -> None:
+    with pytest.raises(LeaseNotFoundError, match="no copy on the Swarm has the name mine"):
+        leases.get("mine")
+
+
+def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(leases: Leases) -> None:
+    made = leases.acquire("shop-0a1b2c", "mine", {})
+    assert made is not None
+    now = leases.now()
+
+    assert not made.is_stale(now)
+    assert made.is_stale(now + 61)
+    assert replace(made, owner=DEAD).is_stale(now)
+    elsewhere = replace(DEAD, boot="another-boot")
+    assert not replace(made, owner=elsewhere).is_stale(now)
+
+
+def test_a_sweep_removes_dead_copies_and_what_has_no_lease_and_nothing_else(leases: Leases, fake: FakeSwarm) -> None:
+    for name in ("alive", "dead"):
+        made = leases.acquire("shop-0a1b2c", name, {})
+        assert made is not None
+        for kind in KINDS:
+            fake.add(kind, f"{name}-{kind}", {LEASE_LABEL: made.id})
+    dead = leases.get("dead")
+    fake.relabel(dead.item, {**dead.item.labels, OWNER: DEAD.label()})
+    fake.add("network", "lost", {LEASE_LABEL: "nobodys"})
+
+    assert removal.sweep(cast("Swarm", fake)) == ["dead", "nobodys"]
+    assert sorted(fake.items) == [
+        "alive-config", "alive-network", "alive-secret", "alive-service", "stackyard-lease-alive",
+    ]  # fmt: skip
+    assert fake.removed.index("dead-service") < fake.removed.index("dead-network")
+    assert fake.removed.index("dead-network") < fake.removed.index("stackyard-lease-dead")
+
+
+def task(state: str, **more: Any) -> Task:
+    values: dict[str, Any] = {
+        "service": "web", "slot": 1, "state": state, "desired": "running", "reason": "", "exit_code": 0, "node": "n",
+        "container": "c", "created": "2026-01-01T00:00:00Z", "since": datetime.now(UTC).isoformat(), "ports": {},
+    }  # fmt: skip
+    return Task(**values | more)
+
+
+def looked(rule: Rule, tasks: list[Task], *, count: int = 1, retries: bool = False) -> Progress:
+    found = Progress(rule, count, "id", retries)
+    found.look(cast("Swarm", FakeSwarm()), tasks, {"n": "127.0.0.1"}, {"n": "n1", "gone": "n2"})
+    return found
+
+
+HEALTH = Rule(service="web", kind="health check", why="")
+
+
+def test_a_service_is_ready_when_each_of_its_containers_passed_its_check() -> None:
+    assert looked(HEALTH, [task("running")]).how
+    assert not looked(HEALTH, [task("starting")]).how
+    assert not looked(HEALTH, [task("running")], count=2).how
+    assert not looked(HEALTH, [task("running"), task("starting", slot=2)], count=2).how
+
+
+def test_a_one_shot_is_ready_when_it_has_ended_well() -> None:
+    job = Rule(service="web", kind="exit 0", why="", may_end=True)
+
+    assert looked(job, [task("complete")]).how == "ended with exit code 0"
+    assert not looked(job, [task("running")]).how
+
+
+def test_a_service_that_only_has_to_run_runs_for_a_moment_first() -> None:
+    rule = Rule(service="web", kind="running", why="", seconds=0.5)
+    before = datetime.fromtimestamp(time.time() - 5, UTC).isoformat()
+
+    assert looked(rule, [task("running", since=before)]).how == "has run for 0.5 s"
+    assert not looked(rule, [task("running", since=datetime.fromtimestamp(time.time() + 5, UTC).isoformat())]).how
+
+
+def test_a_failure_is_final_where_the_file_wants_no_restart() -> None:
+    failed = task("failed", reason="task: non-zero exit (7)", exit_code=7)
+
+    with pytest.raises(FailedError, match=r"web failed with exit code 7 \(task: non-zero exit \(7\)\) on node n1"):
+        looked(HEALTH, [failed])
+    assert not looked(HEALTH, [failed], retries=True).how
+    with pytest.raises(FailedError, match="web failed with exit code 7"):
+        looked(HEALTH, [failed] * 3, retries=True)
+
+
+def test_a_lost_node_ends_only_what_cannot_move() -> None:
+    lost = task("running", node="gone")
+
+    with pytest.raises(FailedError, match="web: node n2 was lost, and 'restart: no' keeps"):
+        looked(HEALTH, [lost])
+    assert not looked(HEALTH, [lost, task("pending", reason="no suitable node", node="")], retries=True).how
+
+
+def test_what_waits_for_a_node_says_the_scheduler_s_reason() -> None:
+    found = looked(HEALTH, [task("pending", reason="no suitable node (insufficient resources on 3 nodes)", node="")])
+
+    assert found.pending == "no suitable node (insufficient resources on 3 nodes)"
