@@ -8,15 +8,16 @@ lost gets a new one.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
-from stackyard.leases import rows
+from stackyard.leases import files, rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.notices import warn
-from stackyard.leases.records import ENV, SERVICES, Lease, keeps_data, parse_env
+from stackyard.leases.records import CHECKOUT, ENV, SERVICES, Lease, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
 from stackyard.leases.survivors import Survivor
 
@@ -146,4 +147,15 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             db.execute("ROLLBACK TO entry")
             warn(settings.state_dir, f"lease {lease.title} of {lease.environment} cannot be restored: {error}")
             continue
+        if lease.is_copy and not lease.env_file.exists():
+            _write_again(db, lease, found.checkout, settings.host)
         warn(settings.state_dir, f"lease {lease.title} of {lease.environment} was restored")
+
+
+def _write_again(db: Transaction, lease: Lease, checkout: str, host: str) -> None:
+    """Write the env file of a copy again, whose directory was lost too: it says which project the copy is of."""
+    db.undo.append(lambda: files.discard(files.remove(lease.directory)))
+    told = {CHECKOUT: checkout} if checkout.isprintable() and "'" not in checkout else {}
+    with contextlib.suppress(OSError):  # the copy can be removed by its id without this file
+        disk.make_folder(lease.directory.parent)
+        files.write(lease, told, {}, host)

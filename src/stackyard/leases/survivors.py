@@ -33,6 +33,7 @@ class Survivor:
     parallel_id: str | None = None
     memory_mb: int = 0
     exclusive: tuple[str, ...] = ()
+    checkout: str = ""
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, str], *, host: str) -> Survivor | None:
@@ -78,6 +79,7 @@ class Survivor:
             parallel_id=name if ID.fullmatch(name := words.get("parallel_id", words.get("name", ""))) else None,
             memory_mb=int(memory) if (memory := words.get("memory_mb", "")).isdecimal() else 0,
             exclusive=tuple(filter(EXCLUSIVE.fullmatch, words.get("exclusive", "").split(","))),
+            checkout=words.get("checkout", ""),
         )
 
 

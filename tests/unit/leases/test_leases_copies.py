@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -246,3 +247,17 @@ def test_a_damaged_exclusive_claim_is_written_again_from_the_lease_s_files(book:
         db.execute("UPDATE exclusive SET what='not, a word' WHERE what='host-network'")
 
     assert book.find("first").exclusive == held.exclusive
+
+
+def test_a_book_made_again_from_labels_writes_the_lost_files_of_copies(book: LeaseBook, make_book: MakeBook) -> None:
+    held = book.acquire(SHOP, needs=WEB, parallel_id="mine")
+    told = {f"stackyard.{name.removeprefix('STACKYARD_').lower()}": text for name, text in held.variables().items()}
+    found = Survivor.from_labels(told, host=book.host)
+    assert found is not None
+    (book.settings.state_dir / "book.sqlite3").unlink()
+    shutil.rmtree(held.directory)
+
+    rebuilt = make_book(lambda: [found]).find("mine")
+
+    assert rebuilt.checkout == "/srv/shop"
+    assert rebuilt.variables()["STACKYARD_PORTS"] == told["stackyard.ports"]

@@ -1,0 +1,216 @@
+"""What goes wrong around the copy of a stranger's project: killed commands, a lost book, a taken port, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from tests.projects.expected import BARE
+
+from stackyard.docker.ownership import HOST_LABEL
+from stackyard.leases import LeaseBook
+from stackyard.project import Project
+from stackyard.stacks import copies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.leases import Lease
+
+STACKYARD: Final = [sys.executable, "-c", "from stackyard.cli.console import main; main()"]
+COMPOSE: Final = """
+services:
+  web: {{image: {box}, container_name: shop-web, ports: ["8080:80"], volumes: [rows:/rows]}}
+  slow:
+    image: {box}
+    healthcheck: {{test: [CMD, test, -e, /ready], interval: 1s, retries: 100}}
+    profiles: [slow]
+volumes:
+  rows:
+"""
+ENOUGH: Final = 100.0  # seconds, on a machine that does much else
+
+
+@dataclass
+class Shop:
+    """A stranger's project, and the commands that its user types there."""
+
+    folder: Path
+    book: LeaseBook
+    engine: Engine
+
+    def begin(self, *words: str, state: Path | None = None) -> subprocess.Popen[str]:
+        here = self.folder if self.folder.exists() else self.folder.parent
+        env = {**BARE, "STACKYARD_STATE_DIR": str(state or self.book.settings.state_dir), "STACKYARD_REAPER": "off"}
+        return subprocess.Popen(  # noqa: S603 - ours
+            [*STACKYARD, *words], cwd=here, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def end(self, *words: str, state: Path | None = None) -> tuple[int, str, str]:
+        """Run a command; return exit code, output and messages."""
+        child = self.begin(*words, state=state)
+        out, err = child.communicate(timeout=ENOUGH)
+        return child.returncode, out, err
+
+    def ask(self, *words: str) -> Any:
+        code, out, err = self.end(*words, "--json")
+        assert code == 0, err + out
+        return json.loads(out)
+
+    def half_way(self) -> subprocess.Popen[str]:
+        """Begin a start that does not become ready; return it once its containers are there."""
+        child = self.begin("up", "--name", "mine", "--profile", "slow")
+        end = time.monotonic() + ENOUGH
+        while len([item for item in self.things() if item.kind == "container"]) < 2:
+            assert time.monotonic() < end
+            assert child.poll() is None
+            time.sleep(0.05)
+        return child
+
+    def things(self) -> list[Any]:
+        return self.engine.everything([f"{HOST_LABEL}={self.book.host}"])
+
+
+@pytest.fixture
+def shop(box: str, tmp_path: Path, book: LeaseBook, engine: Engine) -> Shop:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "compose.yaml").write_text(COMPOSE.format(box=box))
+    return Shop(folder, book, engine)
+
+
+def test_what_a_killed_up_left_is_removed_by_the_next_clean_up(shop: Shop) -> None:
+    child = shop.half_way()
+    child.kill()
+    child.communicate(timeout=ENOUGH)
+
+    code, out, err = shop.end("cleanup")
+
+    assert code == 0, out + err
+    assert shop.things() == shop.book.leases() == []
+
+
+def test_the_same_up_after_a_killed_one_starts_the_copy(shop: Shop) -> None:
+    child = shop.half_way()
+    child.kill()
+    child.communicate(timeout=ENOUGH)
+
+    assert shop.ask("up", "--name", "mine")["name"] == "mine"
+
+    shop.ask("down", "--name", "mine")
+    assert shop.things() == shop.book.leases() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_up_that_is_asked_to_end_removes_what_it_made(shop: Shop, number: signal.Signals) -> None:
+    child = shop.half_way()
+
+    child.send_signal(number)
+    out, err = child.communicate(timeout=ENOUGH)
+
+    assert child.returncode in {130, 143}, out + err
+    assert "Traceback" not in err
+    assert shop.things() == shop.book.leases() == []
+
+
+@pytest.mark.parametrize("all_files", [False, True])
+def test_a_lost_book_knows_names_ports_and_networks_again(shop: Shop, all_files: bool) -> None:
+    before = shop.ask("up", "--name", "mine")
+    kept = shop.book.find("mine")
+    (shop.book.settings.state_dir / "book.sqlite3").unlink()
+    if all_files:
+        shutil.rmtree(shop.book.settings.state_dir / "leases")
+
+    assert [item["name"] for item in shop.ask("ps", "--all")] == ["mine"]
+    found = shop.book.find("mine")
+    other = shop.ask("up", "--name", "other")
+
+    assert (found.ports, found.subnet, found.project) == (kept.ports, kept.subnet, kept.project)
+    assert not {item["port"] for item in before["ports"]} & {item["port"] for item in other["ports"]}
+    if not all_files:
+        assert shop.ask("ports", "--name", "mine")["ports"] == before["ports"]
+    for name in ("mine", "other"):
+        shop.ask("down", "--name", name)
+    assert shop.things() == shop.book.leases() == []
+
+
+def test_a_copy_whose_folder_was_deleted_is_removed_by_its_name(shop: Shop) -> None:
+    shop.ask("up", "--name", "mine")
+    shutil.rmtree(shop.folder)
+
+    shop.ask("down", "--name", "mine")
+
+    assert shop.things() == shop.book.leases() == []
+
+
+def test_a_port_that_a_stranger_takes_meanwhile_costs_the_copy_only_its_place(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire: Callable[..., Lease] = LeaseBook.acquire
+    told: list[str] = []
+    with socket.socket() as stranger:
+
+        def overtaken(book: LeaseBook, *words: Any, **options: Any) -> Lease:
+            lease = acquire(book, *words, **options)
+            if not told:
+                told.append(str(lease.ports["web_80_tcp"]))
+                with contextlib.suppress(OSError):  # another stranger was sooner
+                    stranger.bind(("127.0.0.1", lease.ports["web_80_tcp"]))
+                    stranger.listen()
+            return lease
+
+        monkeypatch.setattr(LeaseBook, "acquire", overtaken)
+        copy = copies.start(Project.find(shop.folder, environment=BARE), shop.book, shop.engine, progress=told.append)
+
+        assert str(copy.addresses[0].port) != told[0]
+        assert told[1:] == ["a leased port or subnet was taken meanwhile; the copy gets another place"]
+        assert copy.down().left == []
+    assert shop.things() == shop.book.leases() == []
+
+
+@pytest.mark.parametrize("command", [("up", "--name", "mine"), ("ps",), ("down", "--name", "mine")])
+def test_a_state_directory_that_cannot_be_one_is_one_line(shop: Shop, tmp_path: Path, command: tuple[str, ...]) -> None:
+    wrong = tmp_path / "file"
+    wrong.write_text("not a folder")
+
+    code, out, err = shop.end(*command, state=wrong)
+
+    assert code == 5, out + err
+    assert err.strip().count("\n") == 0, err
+    assert str(wrong) in err
+    assert shop.things() == []
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Any:
+    """A state directory on a disk that has no room."""
+    folder = tmp_path / "full"
+    folder.mkdir(mode=0o700)
+    mounted = subprocess.run(  # noqa: S603 - ours
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=8k,mode=0700", "tmpfs", str(folder)], check=False, capture_output=True
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this user may not mount")
+    yield folder
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)  # noqa: S603 - ours
+
+
+def test_a_full_disk_is_one_line_and_nothing_starts(shop: Shop, full: Path) -> None:
+    code, out, err = shop.end("up", "--name", "mine", state=full)
+
+    assert code == 5, out + err
+    assert "disk is full" in err
+    assert "Traceback" not in err
+    assert err.strip().count("\n") == 0, err
