@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
@@ -164,18 +163,22 @@ def test_a_port_that_a_stranger_takes_meanwhile_costs_the_copy_only_its_place(
 
         def overtaken(book: LeaseBook, *words: Any, **options: Any) -> Lease:
             lease = acquire(book, *words, **options)
-            if not told:
-                told.append(str(lease.ports["web_80_tcp"]))
-                with contextlib.suppress(OSError):  # another stranger was sooner
+            while not told:
+                try:
                     stranger.bind(("127.0.0.1", lease.ports["web_80_tcp"]))
+                except OSError:  # another test has it
+                    book.release(lease)
+                    lease = acquire(book, *words, **options)
+                else:
                     stranger.listen()
+                    told.append(str(lease.ports["web_80_tcp"]))
             return lease
 
         monkeypatch.setattr(LeaseBook, "acquire", overtaken)
         copy = copies.start(Project.find(shop.folder, environment=BARE), shop.book, shop.engine, progress=told.append)
 
         assert str(copy.addresses[0].port) != told[0]
-        assert told[1:] == ["a leased port or subnet was taken meanwhile; the copy gets another place"]
+        assert "a leased port or subnet was taken meanwhile; the copy gets another place" in told
         assert copy.down().left == []
     assert shop.things() == shop.book.leases() == []
 

@@ -154,6 +154,8 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
 
 def _write_again(db: Transaction, lease: Lease, checkout: str, host: str) -> None:
     """Write the env file of a copy again, whose directory was lost too: it says which project the copy is of."""
+    if not db.execute("PRAGMA database_list").fetchone()[2]:
+        return  # a book in memory, made by a command that only reads
     db.undo.append(lambda: files.discard(files.remove(lease.directory)))
     told = {CHECKOUT: checkout} if checkout.isprintable() and "'" not in checkout else {}
     with contextlib.suppress(OSError):  # the copy can be removed by its id without this file

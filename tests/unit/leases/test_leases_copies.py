@@ -257,7 +257,9 @@ def test_a_book_made_again_from_labels_writes_the_lost_files_of_copies(book: Lea
     (book.settings.state_dir / "book.sqlite3").unlink()
     shutil.rmtree(held.directory)
 
-    rebuilt = make_book(lambda: [found]).find("mine")
+    remade = make_book(lambda: [found])
+    remade.acquire(SHOP, needs=WEB)
+    rebuilt = remade.find("mine")
 
     assert rebuilt.checkout == "/srv/shop"
     assert rebuilt.variables()["STACKYARD_PORTS"] == told["stackyard.ports"]
