@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +38,8 @@ class Project:
         environment: The caller's environment: it decides as it does with plain Compose.
         template: The model before variables are filled in: which variable stands where.
         configuration: What its configuration decides; services that all copies share are in no model of it.
+        usual: The project's own model, which Compose renders beside the template; None if the configuration changed
+            what Compose is asked.
     """
 
     folder: Path
@@ -43,6 +47,7 @@ class Project:
     environment: Mapping[str, str] = field(repr=False)
     template: Mapping[str, Any] = field(repr=False)
     configuration: Configuration = field(default_factory=Configuration)
+    usual: Future[dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def find(
@@ -71,8 +76,9 @@ class Project:
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = {**(os.environ if environment is None else environment), "PWD": str(folder)}  # files may name ${PWD}
+        usual = _beside(words, folder, caller)
         template = _config(words, folder, caller, "--no-interpolate")
-        found = cls(folder=folder, words=words, environment=caller, template=template)
+        found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual)
         return found._configured(Configuration.read(found.home, template))
 
     def _configured(self, configuration: Configuration) -> Project:
@@ -84,7 +90,8 @@ class Project:
             words += [word for file in configuration.env_files for word in ("--env-file", file)]
             template = _config(words, self.folder, self.environment, "--no-interpolate")
         template = without(template, configuration.share.services)
-        return replace(self, words=tuple(words), template=template, configuration=configuration)
+        usual = self.usual if tuple(words) == self.words else None
+        return replace(self, words=tuple(words), template=template, configuration=configuration, usual=usual)
 
     @property
     def name(self) -> str:
@@ -114,6 +121,8 @@ class Project:
         Raises:
             UsageError: If Compose refuses it; if variables are missing, the text lists all of them.
         """
+        if self.usual and not name and not variables and not self.usual.exception():
+            return without(copy.deepcopy(self.usual.result()), self.configuration.share.services)
         words = (*self.words, *(("--project-name", name) if name else ()))
         environment = {**self.environment, **(variables or {})}
         if name:
@@ -147,6 +156,14 @@ def _missing_text(missing: Mapping[str, str]) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
     noun = "variable" if len(missing) == 1 else "variables"
     return f"the Compose file needs {len(missing)} {noun} that have no value: {named}; set them, or write them to .env"
+
+
+def _beside(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Future[dict[str, Any]]:
+    """Render the project's own model in a thread: two renderings at once take as long as one."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    found = pool.submit(_config, words, folder, environment)
+    pool.shutdown(wait=False)
+    return found
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
