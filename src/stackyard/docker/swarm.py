@@ -231,7 +231,7 @@ class Swarm:
 
     def relabel(self, config: Item, labels: Mapping[str, str]) -> bool:
         """
-        Give a config other labels, if nobody has changed it since it was read; say whether it was done.
+        Give a config other labels, unless it was changed after it was read; say whether it was done.
 
         The Swarm compares the version, so of two that write at once one gets False.
         """

@@ -111,7 +111,7 @@ class Leases:
 
         Args:
             project: The project, and what stands for its folder.
-            name: The user's name; None takes one that nobody has.
+            name: The user's name; None makes one up.
             data: What later commands need to know.
 
         Raises:
