@@ -22,7 +22,7 @@ from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, 
 from stackyard.leases import LeaseBook, Survivor, files, owners, queue, schema, store, waiting
 from stackyard.leases import book as module
 from stackyard.leases.admission import Memory
-from stackyard.leases.header import BrokenError, inode
+from stackyard.leases.header import BrokenError, inode, look
 from stackyard.leases.host_ports import Ground
 from stackyard.leases.owners import Owner
 from stackyard.leases.store import Transaction
@@ -288,6 +288,8 @@ def test_each_question_is_about_the_request_its_draft_and_what_an_engine_has(
 
     assert book._waiting.attend(request, draft, look, 0.0) is lease
     ask.assert_called_once_with(request, draft, look.return_value, None, queued=False)
+    assert book._waiting.attend(request, draft, None, 0.0) is lease
+    ask.assert_called_with(request, draft, None, None, queued=False)
 
 
 @pytest.mark.parametrize("queued", [True, False])
@@ -300,7 +302,7 @@ def test_only_who_waits_gets_a_ticket(book: LeaseBook, queued: bool) -> None:
     assert (ticket is not None, ahead, answer) == (queued, 1, FULL)
     assert len(read(book, "SELECT * FROM queue")) == (2 if queued else 1)
     if ticket is not None:
-        assert book._waiting.ask(request, Mock(), None, ticket, queued=True)[0] == ticket
+        assert book._waiting.ask(request, Mock(), None, ticket, queued=True) == (ticket, 1, FULL)
 
 
 def test_a_request_is_answered_at_the_moment_and_on_the_host_of_the_question(
@@ -797,7 +799,7 @@ def test_a_book_that_cannot_be_made_is_one_clear_error(
 @pytest.mark.parametrize(
     ("told", "header_version", "tables", "version"),
     [
-        (str(schema.VERSION), schema.VERSION, "warm", schema.VERSION), ("1", 1, "leases", 1), ("x", 3, "warm", 3),
+        (str(schema.VERSION), schema.VERSION, "warm", schema.VERSION), ("1", 1, "warm", 1), ("x", 3, "warm", 3),
         ("2", 3, "warm", 3), ("0", 0, "warm", 3), ("9", 9, "warm", 3), ("x", 2, "memory_mb", 2), ("x", 2, "leases", 1),
     ],
 )  # fmt: skip
@@ -818,6 +820,13 @@ def test_a_book_has_the_version_it_names_or_else_the_one_its_tables_show(
         assert dict(db.execute("SELECT key, value FROM meta")) == {"schema": str(version), "other": "7"}
     finally:
         db.close()
+
+
+def test_a_change_of_a_book_shows_in_its_counter_of_32_bits(tmp_path: Path) -> None:
+    found = tmp_path.stat()
+    first, later = (look(found, bytes(24) + number.to_bytes(4, "big")) for number in (1, 1 + (1 << 24)))
+
+    assert (first, later) == tuple((found.st_ino, found.st_mtime_ns, number) for number in (1, 1 + (1 << 24)))
 
 
 def test_an_error_of_sqlite_is_a_broken_book_or_one_that_cannot_be_used(book: LeaseBook) -> None:

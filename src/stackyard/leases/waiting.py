@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import PoolExhaustedError, StillStartingError
@@ -75,7 +76,7 @@ class Waiting:
         patience = self._steady() + STARTING
         rooms = ROOMS if make_room else 0
         ticket: int | None = None
-        looked = -FRESH
+        looked = -math.inf
         seen: Strangers | None = None
         try:
             while True:
@@ -87,7 +88,7 @@ class Waiting:
                 if isinstance(answer, StillStartingError):
                     end = max(end, patience)
                 elif make_room and rooms:
-                    rooms, looked = rooms - 1 if make_room() else 0, -FRESH
+                    rooms, looked = rooms - 1 if make_room() else 0, -math.inf
                     continue
                 if self._steady() >= end:
                     raise answer
