@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,21 @@ def test_the_project_takes_profiles_and_env_files_of_its_configuration(
 
     chosen = ["--profile", "all", "--env-file", f"{tmp_path}/ci.env"]
     assert sorted(words[2 : words.index("config")] for words in asked) == [[], [], chosen, chosen]
+
+
+@pytest.mark.parametrize(
+    ("changed", "times"),
+    [({}, 2), ({"words": ("--profile", "x")}, 3), ({"environment": {"A": "1"}}, 3)],
+)
+def test_the_model_is_rendered_once_more_only_if_compose_would_be_asked_otherwise(
+    find: Callable[..., tuple[Project, list[list[str]]]], changed: dict[str, Any], times: int
+) -> None:
+    project, asked = find()
+
+    replace(project, **changed).model()["services"].clear()
+
+    assert len(asked) == times
+    assert replace(project, **changed).model()["services"] == TEMPLATE["services"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,35 @@ _PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rendering:
+    """
+    One rendering in a thread: two at once take as long as one.
+
+    Attributes:
+        words: Options that Compose was asked with.
+        environment: The environment that it was asked in.
+        model: What it renders.
+    """
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    model: Future[dict[str, Any]]
+
+    @classmethod
+    def begin(cls, words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> Rendering:
+        """Begin a rendering."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        model = pool.submit(_config, words, folder, environment)
+        pool.shutdown(wait=False)
+        return cls(words=words, environment=environment, model=model)
+
+    def of(self, project: Project) -> dict[str, Any] | None:
+        """Wait for its model, and return it if it is that of *project* as it is now; None if it is not, or failed."""
+        fits = self.words == project.words and self.environment == project.environment
+        return None if not fits or self.model.exception() else copy.deepcopy(self.model.result())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """
     A Compose project, as `docker compose` in *folder* finds it.
@@ -38,8 +67,7 @@ class Project:
         environment: The caller's environment: it decides as it does with plain Compose.
         template: The model before variables are filled in: which variable stands where.
         configuration: What its configuration decides; services that all copies share are in no model of it.
-        usual: The project's own model, which Compose renders beside the template; None if the configuration changed
-            what Compose is asked.
+        usual: The rendering of the project's own model, which began beside that of the template.
     """
 
     folder: Path
@@ -47,7 +75,7 @@ class Project:
     environment: Mapping[str, str] = field(repr=False)
     template: Mapping[str, Any] = field(repr=False)
     configuration: Configuration = field(default_factory=Configuration)
-    usual: Future[dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+    usual: Rendering | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def find(
@@ -76,7 +104,7 @@ class Project:
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = {**(os.environ if environment is None else environment), "PWD": str(folder)}  # files may name ${PWD}
-        usual = _beside(words, folder, caller)
+        usual = Rendering.begin(words, folder, caller)
         template = _config(words, folder, caller, "--no-interpolate")
         found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual)
         return found._configured(Configuration.read(found.home, template))
@@ -90,8 +118,7 @@ class Project:
             words += [word for file in configuration.env_files for word in ("--env-file", file)]
             template = _config(words, self.folder, self.environment, "--no-interpolate")
         template = without(template, configuration.share.services)
-        usual = self.usual if tuple(words) == self.words else None
-        return replace(self, words=tuple(words), template=template, configuration=configuration, usual=usual)
+        return replace(self, words=tuple(words), template=template, configuration=configuration)
 
     @property
     def name(self) -> str:
@@ -121,8 +148,8 @@ class Project:
         Raises:
             UsageError: If Compose refuses it; if variables are missing, the text lists all of them.
         """
-        if self.usual and not name and not variables and not self.usual.exception():
-            return without(copy.deepcopy(self.usual.result()), self.configuration.share.services)
+        if not name and not variables and (usual := self.usual and self.usual.of(self)):
+            return without(usual, self.configuration.share.services)
         words = (*self.words, *(("--project-name", name) if name else ()))
         environment = {**self.environment, **(variables or {})}
         if name:
@@ -156,14 +183,6 @@ def _missing_text(missing: Mapping[str, str]) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
     noun = "variable" if len(missing) == 1 else "variables"
     return f"the Compose file needs {len(missing)} {noun} that have no value: {named}; set them, or write them to .env"
-
-
-def _beside(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Future[dict[str, Any]]:
-    """Render the project's own model in a thread: two renderings at once take as long as one."""
-    pool = ThreadPoolExecutor(max_workers=1)
-    found = pool.submit(_config, words, folder, environment)
-    pool.shutdown(wait=False)
-    return found
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
