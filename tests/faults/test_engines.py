@@ -145,4 +145,4 @@ def test_hostile_surroundings_do_not_mislead_a_command(yard: Yard, stack: Stack)
     status, said, _ = yard.invoke("env.status", "--json", "--name", stack.lease.id, env=HOSTILE)
 
     assert code == 7, out
-    assert (status, len(json.loads(said)["services"])) == (0, 5)
+    assert (status, len(json.loads(said)["services"])) == (0, 4)

@@ -103,7 +103,7 @@ def test_one_stack_of_four_fails_alone(yard: Yard) -> None:
 
     assert [text == "up" for text in said] == [True, True, False, True]
     assert "service redis is exited (exit code 3" in said[2]
-    assert standing == 3 * 6
+    assert standing == 3 * 5
     assert left == [[], [], [], []]
 
 

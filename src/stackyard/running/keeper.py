@@ -46,8 +46,9 @@ class Keeper:
         self._answer: dict[str, Any] = {"error": "the run has ended"}
         self._ready, self._interrupted = threading.Event(), threading.Event()
         self._over = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler may write to it, whatever the program does
+        self._early = os.eventfd(0, os.EFD_CLOEXEC)
         self._failures = 0
-        self._orphaned = self._leaving = False
+        self._orphaned = False
         self._left: list[str] = []
         self._ends: list[socket.socket] = []
 
@@ -57,13 +58,17 @@ class Keeper:
             signal.signal(number, lambda *_: self._leave())
         signal.signal(signal.SIGUSR2, lambda *_: None)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        breaking = threading.Thread(target=self._interrupt, daemon=True)
         with self._bound() as door:
             with contextlib.suppress(KeyboardInterrupt):  # the end came before the stack was ready
+                breaking.start()
                 for work in (self._watch, lambda: self._open(door)):
                     threading.Thread(target=work, daemon=True).start()
                 self._keep()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._interrupted.set()
+            os.eventfd_write(self._early, 1)
+            breaking.join()  # its signal must not come later
             with contextlib.suppress(StackyardError):
                 _release()
             self._ready.set()
@@ -99,14 +104,15 @@ class Keeper:
 
     def _leave(self) -> None:
         os.eventfd_write(self._over, 1)
-        if not self._leaving and not self._ready.is_set():
-            self._leaving = True  # a second interrupt would break off the removal
-            threading.Thread(target=self._interrupt, daemon=True).start()
+        if not self._ready.is_set():
+            os.eventfd_write(self._early, 1)
 
     def _interrupt(self) -> None:
-        """Break off the start; a thread runs this."""
+        """Break off the start once, if the end comes early; a thread runs this."""
+        os.eventfd_read(self._early)
         main = threading.main_thread().ident or 0
-        signal.pthread_kill(main, signal.SIGINT)
+        if not self._interrupted.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
         while not self._interrupted.wait(POKE):
             # a system call that began between the signal and its handler goes on until another signal comes
             signal.pthread_kill(main, signal.SIGUSR2)
