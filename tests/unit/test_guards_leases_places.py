@@ -42,6 +42,14 @@ def test_the_ports_of_the_kernel_and_the_administrator_are_kept(
     assert host_ports.kernel_ports(tmp_path) == tuple(found)
 
 
+def test_of_another_host_only_what_its_engine_uses_is_known() -> None:
+    found = Ground.elsewhere([9500], ["10.0.0.0/30"])
+
+    assert found.kernel_ports == (range(30000, 32768), range(32768, 61000))
+    assert (found.taken_ports, found.here) == (frozenset([9500]), False)
+    assert found.networks == (host_ports.span(IPv4Network("10.0.0.0/30")),)
+
+
 TRIE = """Main:
   +-- 0.0.0.0/0 3 0 5
      |-- 0.0.0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -154,6 +155,12 @@ def test_the_lock_file_is_private_closed_after_use_and_no_link(book: Store, monk
     lock.symlink_to(lock.with_name("target"))
     with pytest.raises(BookError, match=r"book\.lock: Too many levels of symbolic links"):
         book.run(lambda _db: None)
+
+
+def test_a_book_that_was_not_opened_yet_has_seen_nothing_and_knows_no_time(book: Store) -> None:
+    assert book._seen == (0, 0, 0)
+    with contextlib.closing(sqlite3.connect(":memory:", factory=Transaction)) as db:
+        assert db.moment == Moment(wall=0.0, steady=0.0, boot="")
 
 
 def test_the_state_of_a_file_that_is_gone_is_nothing(book: Store) -> None:

@@ -172,6 +172,7 @@ def test_a_stack_that_is_not_up_has_no_service_and_says_so(
 def test_the_websocket_is_asked_as_a_browser_would_ask(stack: Stack) -> None:
     probe: Any = stack.probes()[-1]
 
+    assert (type(probe).__name__, probe.service) == ("WebSocketProbe", "websocket")
     assert (probe.url, probe.origin) == (
         stack.lease.url("websocket"), stack.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
     )  # fmt: skip
