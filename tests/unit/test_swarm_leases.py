@@ -15,7 +15,7 @@ from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingErro
 from stackyard.leases.owners import Owner
 from stackyard.probes.rules import Rule
 from stackyard.sites.swarm import removal
-from stackyard.sites.swarm.leases import LEASE_LABEL, OWNER, Leases
+from stackyard.sites.swarm.leases import DEADLINE, LABEL, LEASE_LABEL, OWNER, Leases
 from stackyard.sites.swarm.progress import FailedError, Progress
 
 if TYPE_CHECKING:
@@ -128,6 +128,36 @@ def test_a_renewed_lease_cannot_be_taken_by_who_read_it_before(leases: Leases) -
 def test_what_is_gone_is_not_found(leases: Leases) -> None:
     with pytest.raises(LeaseNotFoundError, match="no copy on the Swarm has the name mine"):
         leases.get("mine")
+
+
+@pytest.mark.parametrize("labels", [{}, {LABEL: "1"}, {LABEL: "1", LEASE_LABEL: ""}, {LEASE_LABEL: "shop-1"}])
+def test_a_config_that_is_not_stackyard_s_is_no_lease_whatever_its_name(
+    leases: Leases, fake: FakeSwarm, labels: dict[str, str]
+) -> None:
+    fake.create_config("stackyard-lease-mine", b"user=root", labels)
+
+    with pytest.raises(UsageError, match=r"^config stackyard-lease-mine of the Swarm is not stackyard's; choose"):
+        leases.get("mine")
+    with pytest.raises(UsageError, match="is not stackyard's"):
+        leases.acquire("shop-ab12cd", "mine", {})
+    assert leases.all() == []
+    removal.sweep(cast("Swarm", fake))
+    assert fake.removed == []
+
+
+@pytest.mark.parametrize(("deadline", "content"), [("soon", b"{"), ("nan", b"[]"), ("", b"\xff"), ("-1e300", b"")])
+def test_a_damaged_lease_stays_until_a_command_names_it(
+    leases: Leases, fake: FakeSwarm, deadline: str, content: bytes
+) -> None:
+    fake.create_config(
+        "stackyard-lease-mine", content, {LABEL: "1", LEASE_LABEL: "shop-1", DEADLINE: deadline, OWNER: "x"}
+    )
+
+    assert removal.sweep(cast("Swarm", fake)) == []
+    assert (found := leases.get("mine")).data == {}
+    assert leases.take(found)
+    removal.remove(cast("Swarm", fake), leases.get("mine"))
+    assert leases.all() == []
 
 
 def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(leases: Leases) -> None:

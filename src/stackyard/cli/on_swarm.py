@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 import time
 from pathlib import Path
@@ -204,12 +205,14 @@ def _ports_of(found: Sequence[Address]) -> list[dict[str, Any]]:
 
 def _identity(lease: Lease) -> dict[str, Any]:
     return {"lease": lease.id, "name": lease.name, "project": lease.project, "state": lease.state,
-            "deadline": lease.deadline}  # fmt: skip
+            "deadline": lease.deadline if math.isfinite(lease.deadline) else None}  # fmt: skip
 
 
 def _until(lease: Lease) -> str:
     if lease.owner is not None and lease.owner.kind == "process":
         return f"stays as long as {lease.owner.describe()}"
+    if not math.isfinite(lease.deadline):
+        return "stays until it is removed: its deadline cannot be read"
     return f"stays until {time.strftime('%Y-%m-%d %H:%M', time.localtime(lease.deadline))}"
 
 

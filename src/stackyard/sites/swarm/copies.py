@@ -82,7 +82,7 @@ class Copy:
         known = json.loads(self.lease.item.labels.get(ADDRESSES, "{}"))
         running = [task for task in self.tasks() if task.state == "running"]
         found = []
-        for entry in self.lease.data["ports"]:
+        for entry in self.lease.data.get("ports", ()):
             key = (entry["service"], entry["target"], entry["protocol"])
             said = {**known.get("{}/{}/{}".format(*key), {}), "login": self.logins.get(key, "")}
             found += [

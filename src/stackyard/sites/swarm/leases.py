@@ -9,6 +9,7 @@ while anything of a copy is there, so is its lease. All deadlines count by the m
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ LABEL: Final = f"{WORDS}.book"  # on every lease, and on nothing else
 PROJECT, OWNER, STATE, DEADLINE = (f"{WORDS}.{word}" for word in ("project", "owner", "state", "deadline"))
 ADDRESSES: Final = f"{WORDS}.addresses"
 State = Literal["starting", "ready", "ending"]
+FURTHEST: Final = float(1 << 40)  # seconds; a calendar has no name for what is beyond
 WITHOUT_OWNER: Final = 60.0  # seconds that the lease of a process is kept while the process does not renew it
 
 
@@ -65,12 +67,12 @@ class Lease:
 
     @classmethod
     def read(cls, item: Item, data: Mapping[str, Any] | None = None) -> Self:
-        """Return the lease that a config is; one that another program wrote has passed its deadline."""
+        """Return the lease that a config is; if its deadline cannot be read, it has none."""
         labels = item.labels
         return cls(
             name=item.name.removeprefix(PREFIX), id=labels.get(LEASE_LABEL, ""),
             project=labels.get(PROJECT, ""), owner=Owner.parse(labels.get(OWNER, "")), item=item, data=data or {},
-            state=_state(labels.get(STATE, "")), deadline=float(labels.get(DEADLINE, "0")),
+            state=_state(labels.get(STATE, "")), deadline=_deadline(labels.get(DEADLINE, "")),
         )  # fmt: skip
 
     def is_stale(self, now: float) -> bool:
@@ -88,6 +90,28 @@ class Lease:
 
 def _state(text: str) -> State:
     return "ready" if text == "ready" else "starting" if text == "starting" else "ending"
+
+
+def _deadline(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        return math.inf
+    return found if abs(found) < FURTHEST else math.inf
+
+
+def _is_lease(item: Item) -> bool:
+    """Say whether a config is a lease of stackyard's, and not a stranger's of such a name."""
+    return item.name.startswith(PREFIX) and LABEL in item.labels and bool(item.labels.get(LEASE_LABEL))
+
+
+def _data(content: bytes) -> dict[str, Any]:
+    """Return what a lease holds; nothing if it cannot be read, as a removal needs none of it."""
+    try:
+        found: Any = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Leases:
@@ -139,6 +163,7 @@ class Leases:
 
         Raises:
             LeaseNotFoundError: If there is none.
+            UsageError: If the Swarm's config of that name is not stackyard's.
         """
         try:
             item, content = self.swarm.content(PREFIX + name)
@@ -146,11 +171,13 @@ class Leases:
             if "not found" not in str(error):
                 raise
             raise LeaseNotFoundError(f"no copy on the Swarm has the name {name}") from None
-        return Lease.read(item, json.loads(content))
+        if not _is_lease(item):
+            raise UsageError(f"config {item.name} of the Swarm is not stackyard's; choose another name for the copy")
+        return Lease.read(item, _data(content))
 
     def all(self) -> list[Lease]:
         """Return all leases, without their data."""
-        return [Lease.read(item) for item in self.swarm.labelled("config", LABEL)]
+        return [Lease.read(item) for item in self.swarm.labelled("config", LABEL) if _is_lease(item)]
 
     def renew(self, lease: Lease, ttl: float, **labels: str) -> Lease:
         """
