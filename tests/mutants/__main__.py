@@ -52,6 +52,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "stacks.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
     **{f"leases.{name}": (f"leases/test_leases_{name}.py",) * (name in BESIDES) for name in LEASES},
+    "leases.rows": ("leases/test_leases_copies.py",),
 }
 
 

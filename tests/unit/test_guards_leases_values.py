@@ -205,7 +205,8 @@ def words(**change: str) -> dict[str, str]:
     given = {
         "host": "h1", "owner": "detached:b0", "lease": "1f0c9b3e", "environment": "test", "subnet": "10.214.0.0/28",
         "ports": "postgres:11000,redis:11001,backend:11002,auth:11003,spare:11005-11007", "created": "1.5",
-        "parallel_id": "mine", "memory_mb": "410",
+        "parallel_id": "mine", "memory_mb": "410", "checkout": "/shop",
+        "exclusive": "host-network,address:10.0.0.9@lan",
     }  # fmt: skip
     return {key: value for key, value in (given | change).items() if value != "-"}
 
@@ -213,7 +214,7 @@ def words(**change: str) -> dict[str, str]:
 SURVIVOR = Survivor(
     id="1f0c9b3e", environment="test", project="stackyard-test-1f0c9b3e", subnet="10.214.0.0/28", ports=PORTS,
     spare=(11005, 11006, 11007), owner=Owner(kind="detached", boot="b0"), created=1.5, parallel_id="mine",
-    memory_mb=410,
+    memory_mb=410, checkout="/shop", exclusive=("host-network", "address:10.0.0.9@lan"),
 )  # fmt: skip
 
 
@@ -238,7 +239,9 @@ def test_a_lost_lease_is_read_from_labels_and_from_variables() -> None:
         ({"parallel_id": "-", "name": "old"}, replace(SURVIVOR, parallel_id="old")),
         ({"memory_mb": "-"}, replace(SURVIVOR, memory_mb=0)), ({"memory_mb": "-5"}, replace(SURVIVOR, memory_mb=0)),
         ({"subnet": "10.214.0.0/28,10.214.0.16/28"}, replace(SURVIVOR, subnet="10.214.0.0/28,10.214.0.16/28")),
-        ({"subnet": "10.214.0.0/28,x"}, None),
+        ({"subnet": "10.214.0.0/28,x"}, None), ({"exclusive": "-"}, replace(SURVIVOR, exclusive=())),
+        ({"exclusive": "not a word,host-network"}, replace(SURVIVOR, exclusive=("host-network",))),
+        ({"checkout": "-"}, replace(SURVIVOR, checkout="")),
         ({"owner": "-"}, None), ({"owner": "x"}, None), ({"ports": "-"}, None), ({"ports": "x:1"}, None),
         ({"ports": "postgres:11000,redis:11001,backend:11002"}, None), ({"subnet": "-"}, None),
         ({"subnet": "10.214.0.1/28"}, None), ({"lease": "-"}, None), ({"lease": "../x"}, None),
