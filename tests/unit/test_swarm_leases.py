@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stackyard.docker.swarm import KINDS, Item, Task
+from stackyard.docker.swarm import KINDS, Item, Node, Task
 from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.probes.rules import Rule
 from stackyard.sites.swarm import removal
-from stackyard.sites.swarm.leases import DEADLINE, LABEL, LEASE_LABEL, OWNER, Leases
+from stackyard.sites.swarm.copies import Copy
+from stackyard.sites.swarm.leases import ADDRESSES, DEADLINE, LABEL, LEASE_LABEL, OWNER, Leases
 from stackyard.sites.swarm.progress import FailedError, Progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from stackyard.docker.swarm import Kind, Swarm
 
 DEAD = Owner(kind="process", boot=Owner.current().boot, pid=1 << 22, ticks=1, namespace=Owner.current().namespace)
+
+WEB = b'{"ports": [{"service": "web", "target": 80, "protocol": "tcp"}]}'
 
 
 @dataclass
@@ -35,6 +38,8 @@ class FakeSwarm:
     removed: list[str] = field(default_factory=list)
     versions: Any = field(default_factory=lambda: itertools.count(1))
     later: timedelta = timedelta()
+    members: list[Node] = field(default_factory=list)
+    running: list[Task] = field(default_factory=list)
 
     def now(self) -> str:
         return (datetime.now(UTC) + self.later).isoformat()
@@ -72,11 +77,11 @@ class FakeSwarm:
         self.items.pop(item.name, None)
         self.removed.append(item.name)
 
-    def nodes(self) -> list[Any]:
-        return []
+    def nodes(self) -> list[Node]:
+        return self.members
 
-    def tasks(self, _label: str) -> list[Any]:
-        return []
+    def tasks(self, _label: str) -> list[Task]:
+        return self.running
 
 
 @pytest.fixture
@@ -141,8 +146,7 @@ def test_a_config_that_is_not_stackyard_s_is_no_lease_whatever_its_name(
     with pytest.raises(UsageError, match="is not stackyard's"):
         leases.acquire("shop-ab12cd", "mine", {})
     assert leases.all() == []
-    removal.sweep(cast("Swarm", fake))
-    assert fake.removed == []
+    assert (removal.sweep(cast("Swarm", fake)), fake.removed) == ([], [])
 
 
 @pytest.mark.parametrize(("deadline", "content"), [("soon", b"{"), ("nan", b"[]"), ("", b"\xff"), ("-1e300", b"")])
@@ -158,6 +162,22 @@ def test_a_damaged_lease_stays_until_a_command_names_it(
     assert leases.take(found)
     removal.remove(cast("Swarm", fake), leases.get("mine"))
     assert leases.all() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "spoken"),
+    [
+        (b'{"ports": [1]}', "{}"), (b'{"ports": 5}', "{}"), (b'{"ports": [{}]}', "{}"), (WEB, "{"), (WEB, "[]"),
+        (WEB, '{"web/80/tcp": 1}'),
+    ],
+)  # fmt: skip
+def test_a_damaged_lease_shows_what_is_left_of_its_addresses(fake: FakeSwarm, content: bytes, spoken: str) -> None:
+    fake.create_config("stackyard-lease-mine", content, {LABEL: "1", LEASE_LABEL: "shop-1", ADDRESSES: spoken})
+    fake.members = [Node(id="n", name="one", address="10.0.0.1", state="ready", availability="active")]
+    fake.running = [task("running", ports={(80, "tcp"): 30001})]
+    copy = Copy(Leases(cast("Swarm", fake)).get("mine"), cast("Swarm", fake))
+
+    assert [one.where for one in copy.addresses] == (["10.0.0.1:30001"] if content == WEB else [])
 
 
 def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(leases: Leases) -> None:

@@ -7,7 +7,9 @@ import json
 import threading
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import msgspec
 
 from stackyard._util.loops import outside_any_loop
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
@@ -37,7 +39,34 @@ if TYPE_CHECKING:
 
 BY_NAME: Final = {"not possible", "one at a time"}
 WITHOUT_A_PLACE: Final = IPv4Network("192.0.2.0/24")  # for documentation; the Swarm gives the real subnet
-SAID: Final = ("scheme", "path")  # of an address; a login is not kept on the Swarm
+T = TypeVar("T")
+
+
+class _Port(msgspec.Struct, frozen=True):
+    """A published port, as a lease names it."""
+
+    service: str
+    target: int
+    protocol: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.service}/{self.target}/{self.protocol}"
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What is spoken at an address; a login is not kept on the Swarm."""
+
+    scheme: str = ""
+    path: str = ""
+
+
+def _read(text: str, kind: type[T]) -> T | None:
+    """Return what a lease holds; None if it is damaged."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError:
+        return None
 
 
 @dataclass(slots=True)
@@ -79,15 +108,18 @@ class Copy:
     def addresses(self) -> list[Address]:
         """Where its published ports answer now; a service that moved to another node answers there."""
         nodes = {node.id: node.address for node in self.swarm.nodes()}
-        known = json.loads(self.lease.item.labels.get(ADDRESSES, "{}"))
+        known = _read(self.lease.item.labels.get(ADDRESSES, "{}"), dict[str, _Said])
+        ports = _read(json.dumps(self.lease.data.get("ports", [])), list[_Port])
         running = [task for task in self.tasks() if task.state == "running"]
         found = []
-        for entry in self.lease.data.get("ports", ()):
-            key = (entry["service"], entry["target"], entry["protocol"])
-            said = {**known.get("{}/{}/{}".format(*key), {}), "login": self.logins.get(key, "")}
+        for one in ports or ():
+            said, login = (known or {}).get(one.text, _Said()), self.logins.get((one.service, one.target, one.protocol))
             found += [
-                Address(**entry, host=nodes[task.node], port=task.ports[key[1:]], **said)
-                for task in running if task.service == key[0] and key[1:] in task.ports
+                Address(
+                    service=one.service, target=one.target, protocol=one.protocol, host=nodes[task.node],
+                    port=task.ports[one.target, one.protocol], scheme=said.scheme, path=said.path, login=login or "",
+                )
+                for task in running if task.service == one.service and (one.target, one.protocol) in task.ports
             ]  # fmt: skip
         return found
 
@@ -258,7 +290,7 @@ class _Prepared:
         asked = outside_any_loop(lambda: asyncio.run(spoken(found, self.usual, facts)))
         keys = {(one.service, one.target, one.protocol): one for one in asked}
         copy.logins = {key: one.login for key, one in keys.items()}
-        return {"{}/{}/{}".format(*key): {word: getattr(one, word) for word in SAID} for key, one in keys.items()}
+        return {"{}/{}/{}".format(*key): {"scheme": one.scheme, "path": one.path} for key, one in keys.items()}
 
 
 def _numbers(model: Mapping[str, Any]) -> Iterator[int]:

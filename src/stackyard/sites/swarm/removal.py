@@ -69,7 +69,8 @@ def sweep(swarm: Swarm) -> list[str]:
     What has no lease any more goes too. Several processes may do this at once: each copy is removed by one of them.
     """
     leases = Leases(swarm)
-    ownerless = {item.labels.get(LEASE_LABEL, "") for item in swarm.everything(LEASE_LABEL)}
+    things = [item for item in swarm.everything(LEASE_LABEL) if not item.name.startswith(PREFIX)]
+    ownerless = {item.labels.get(LEASE_LABEL, "") for item in things}
     known, now = leases.all(), leases.now()
     done = []
     for lease in [lease for lease in known if lease.is_stale(now) and leases.take(lease)]:
