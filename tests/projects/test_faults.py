@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -194,6 +195,18 @@ def test_a_state_directory_that_cannot_be_one_is_one_line(shop: Shop, tmp_path: 
     assert err.strip().count("\n") == 0, err
     assert str(wrong) in err
     assert shop.things() == []
+
+
+def test_a_run_leaves_a_copy_alone_that_was_up_before(shop: Shop) -> None:
+    up = shop.ask("up", "--name", "mine")
+
+    code, out, err = shop.end("run", "--name", "mine", "--", "true")
+
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"copy mine \(\w+\) is up already; run the command with another --name, or without\n", err)
+    assert [one["lease"] for one in shop.ask("ps")] == [up["lease"]]
+    assert shop.end("run", "--name", "other", "--", "sh", "-c", "exit 4")[0] == 4
+    assert len(shop.ask("ps")) == 1
 
 
 @pytest.fixture

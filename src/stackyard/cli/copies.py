@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.cli import copy_output, options
+from stackyard.cli import copy_output, copy_payload, options
 from stackyard.cli.chosen import chosen, of_this_folder
 from stackyard.cli.common import answer
 from stackyard.cli.data import RESETTABLE, reset
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
 
-FORMATS: Final = {"dotenv": "", "shell": "export "}  # what stands before each variable
 HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
 NEW_NAME: Final = NAME.but(
@@ -263,14 +262,11 @@ def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> No
         "json": options.JSON,
     },
 )
+@also_on_swarm
 def env(_c: Context, name: str = "", format: str = "dotenv", site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """Print the variables that tell programs where a copy answers, with the passwords of the project's own services."""
-    if format not in FORMATS:
-        raise UsageError(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     with _attached(name, site) as copy:
-        variables = _variables(copy)
-        answer(variables, "\n".join(f"{FORMATS[format]}{key}={shlex.quote(value)}" for key, value in variables.items()),
-               as_json=json)  # fmt: skip
+        copy_payload.show(_variables(copy), format, as_json=json)
 
 
 def _variables(copy: Copy) -> dict[str, str]:
@@ -351,6 +347,7 @@ def exec_(
         "graceful": GRACEFUL,
     },
 )
+@also_on_swarm
 def run(
     _c: Context,
     words: Sequence[str] | None = None,
@@ -365,14 +362,14 @@ def run(
     """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
     from stackyard.cli.flows import orderly_end
 
-    if not words:
-        raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
+    command = copy_payload.given(words)
     _import_early()
     at(site)
     project = options.project(file, profile, env_file)
     with orderly_end(), _started(name, project, timeout, None, site=site) as copy:
+        copy_payload.refuse_running(copy.lease.title, copy.seconds)
         try:
-            code = _payload(list(words), _variables(copy))
+            code = copy_payload.run(command, _variables(copy))
         finally:
             done = copy.down(graceful=graceful)
             for item in done.left:
@@ -380,16 +377,6 @@ def run(
     if code:
         raise Exit(code=code)
     done.check("stackyard cleanup")
-
-
-def _payload(words: list[str], variables: Mapping[str, str]) -> int:
-    from stackyard._util import process
-    from stackyard.errors import CommandError
-
-    try:
-        return process.passthrough(words, env=variables)
-    except CommandError as error:
-        raise UsageError(str(error)) from None
 
 
 def every_task() -> Mapping[str, Task[Any]]:

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from invoke.exceptions import Exit
+
+from stackyard.cli import copy_payload
 from stackyard.cli.common import answer
 from stackyard.errors import LeaseNotFoundError, UsageError
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.plan import Address
+    from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
     from stackyard.sites.swarm.leases import Lease
 
@@ -81,11 +85,16 @@ def _copy(name: str) -> Iterator[Copy]:
         yield Copy.of(engine, name or names[0])
 
 
-def _project() -> str:
+def _found() -> Project:
     from stackyard.project import Project
+
+    return Project.find(Path.cwd())
+
+
+def _project() -> str:
     from stackyard.stacks.origin import Origin
 
-    return Origin.of(Project.find(Path.cwd())).name
+    return Origin.of(_found()).name
 
 
 def _up(
@@ -181,6 +190,45 @@ def _logs(
         answer({**_identity(copy.lease), "services": found}, text, as_json=json)
 
 
+def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  # noqa: A002 - the option's name
+    from stackyard.sites.swarm import copies
+
+    with _copy(name) as copy:
+        with contextlib.suppress(UsageError):  # without the project's files, URLs have no passwords
+            copies.log_in(copy, _found())
+        copy_payload.show(_variables(copy), format, as_json=json)
+
+
+def _run(
+    words: Sequence[str] | None = None, name: str = "", file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None, env_file: Sequence[str] | None = None, timeout: str = "",
+) -> None:  # fmt: skip
+    from stackyard._util.durations import seconds
+    from stackyard.cli import options
+    from stackyard.cli.flows import orderly_end
+    from stackyard.docker import Engine
+    from stackyard.sites.swarm import copies
+
+    command = copy_payload.given(words)
+    deadline = seconds("--timeout", timeout) if timeout else None
+    project = options.project(file, profile, env_file)
+    with orderly_end(), Engine() as engine:
+        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=_tell)
+        copy_payload.refuse_running(copy.lease.name, copy.startup.seconds)
+        try:
+            code = copy_payload.run(command, _variables(copy))
+        finally:
+            copy.down()
+    if code:
+        raise Exit(code=code)
+
+
+def _variables(copy: Copy) -> dict[str, str]:
+    from stackyard.plan import variables
+
+    return {"STACKYARD_LEASE": copy.lease.id, **variables(copy.addresses)}
+
+
 def _stale(json: bool = False) -> None:
     """Remove the copies on the Swarm whose lease has ended, and print their names."""
     from stackyard.docker import Engine
@@ -221,7 +269,7 @@ def _tell(line: str) -> None:
 
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
-    "up": _up, "down": _down, "ps": _ps, "ports": _ports, "logs": _logs, "stale": _stale,
+    "up": _up, "down": _down, "ps": _ps, "ports": _ports, "logs": _logs, "stale": _stale, "env": _env, "run": _run,
 }  # fmt: skip
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "json"}),
@@ -229,5 +277,7 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "ps": frozenset({"name", "all", "json"}),
     "ports": frozenset({"name", "json"}),
     "stale": frozenset({"json"}),
+    "env": frozenset({"name", "format", "json"}),
+    "run": frozenset({"words", "name", "file", "profile", "env_file", "timeout"}),
     "logs": frozenset({"service", "name", "tail", "timestamps", "json"}),
 }

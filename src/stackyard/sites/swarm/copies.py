@@ -228,6 +228,12 @@ def start(
     return copy
 
 
+def log_in(copy: Copy, project: Project) -> None:
+    """Let the addresses of *copy* name users and passwords, if it is a copy of *project*; the Swarm keeps neither."""
+    if Origin.of(project).name == copy.lease.project:
+        _Prepared(project, project.model(), copy.swarm, {}).said(copy)
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """All that is known of a start before it has a lease."""

@@ -1,0 +1,69 @@
+"""What other programs get of a copy: its variables, as lines for a shell or for a command that runs beside it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from stackyard.cli.common import answer
+from stackyard.errors import CommandError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FORMATS: Final = {"dotenv": "", "shell": "export "}  # what stands before each variable
+
+
+def show(variables: Mapping[str, str], form: str, *, as_json: bool) -> None:
+    """
+    Print the variables of a copy.
+
+    Raises:
+        UsageError: If *form* is none of `FORMATS`.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"--format must be {' or '.join(FORMATS)}, got {form!r}")
+    lines = [f"{FORMATS[form]}{key}={shlex.quote(value)}" for key, value in variables.items()]
+    answer(variables, "\n".join(lines), as_json=as_json)
+
+
+def given(words: Sequence[str] | None) -> list[str]:
+    """
+    Return the command of `stackyard run`.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if not words:
+        raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
+    return list(words)
+
+
+def refuse_running(title: str, started: float) -> None:
+    """
+    Leave alone a copy that somebody else has started: `stackyard run` removes the one that it uses.
+
+    Args:
+        title: The copy.
+        started: Seconds that its start took; 0 if it stood before.
+
+    Raises:
+        UsageError: If it stood before.
+    """
+    if not started:
+        raise UsageError(f"copy {title} is up already; run the command with another --name, or without")
+
+
+def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
+    """
+    Run a command on this terminal and return its exit code.
+
+    Raises:
+        UsageError: If there is no such program.
+    """
+    from stackyard._util import process
+
+    try:
+        return process.passthrough(list(words), env=variables)
+    except CommandError as error:
+        raise UsageError(str(error)) from None
