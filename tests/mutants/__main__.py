@@ -46,7 +46,7 @@ BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fai
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
-    "cleanup.removal": CLEANING,
+    "cleanup.removal": (*CLEANING, "test_shared_book.py", "test_copies.py", "leases/test_leases_warm.py"),
     "cleanup.outcome": CLEANING,
     "leases.files": ("leases/test_leases_staging.py",),
     "stacks.stack": ("test_stacks.py",),
