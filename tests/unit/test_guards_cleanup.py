@@ -573,3 +573,31 @@ def test_containers_get_time_to_end_only_if_it_is_asked_for(
     assert [(given.args[0], [item.name for item in given.args[1]]) for given in stop.mock_calls] == (
         [(engine, [f"redis-{lease.id}"])] * asked
     )
+
+
+@pytest.mark.parametrize("graceful", [True, False])
+def test_each_of_several_leases_is_removed_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch, graceful: bool) -> None:
+    remove, book, engine = Mock(side_effect=lambda *words, **more: (words, more)), Mock(), Mock()
+    monkeypatch.setattr(removal, "remove_lease", remove)
+
+    done: Any = removal.remove_leases(book, engine, ["a", "b"], graceful=graceful)  # type: ignore[list-item]
+
+    assert done == [((book, engine, name), {"graceful": graceful}) for name in "ab"]
+    usual: Any = removal.remove_leases(book, engine, ["a"])  # type: ignore[list-item]
+    assert usual[0][1] == {"graceful": False}
+
+
+@pytest.mark.parametrize("left", [[], ["container web"]])
+def test_room_is_made_if_a_warm_stack_was_there_and_all_of_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    warm: Any = SimpleNamespace(title="w (1)", environment="test")
+    remove, book, engine, said = Mock(return_value=SimpleNamespace(left=left)), Mock(), Mock(), Mock()
+    monkeypatch.setattr(removal, "remove_lease", remove)
+    monkeypatch.setattr(removal, "WarmStacks", lambda wanted: SimpleNamespace(give_up=lambda: wanted and warm))
+
+    assert removal.make_room(book, engine, said) is (not left)
+    remove.assert_called_once_with(book, engine, warm)
+    said.assert_called_once_with("removing warm stack w (1) of test, because this start needs its place")
+    monkeypatch.setattr(removal, "WarmStacks", lambda _book: SimpleNamespace(give_up=lambda: None))
+    assert removal.make_room(book, engine, said) is False

@@ -408,6 +408,28 @@ def test_a_book_from_a_backup_gets_only_leases_that_it_has_never_known(book: Lea
     assert len(said) == 2
 
 
+@pytest.mark.parametrize(("checkout", "kept"), [("/shop", "/shop"), ("/it's", ""), ("/a\nb", "")])
+def test_a_lost_copy_gets_its_env_file_and_its_exclusive_claims_back(
+    book: LeaseBook, said: list[str], checkout: str, kept: str
+) -> None:
+    ports = {"web_80_tcp": 11000}
+    found = survivor(0, environment="shop-ab12cd", project="stackyard-shop-ab12cd-00000000", ports=ports, spare=(),
+                     exclusive=("host-network",), checkout=checkout)  # fmt: skip
+
+    assert recovered(book, "stacks", lambda: [found]) == "done"
+
+    (lease,) = book.leases()
+    assert (lease.is_copy, lease.exclusive, lease.checkout) == (True, ("host-network",), kept)
+    assert lease.variables()["STACKYARD_HOST"] == book.host
+    assert len(said) == 1
+
+
+def test_a_lost_lease_of_an_environment_gets_no_env_file(book: LeaseBook, said: list[str]) -> None:
+    assert recovered(book, "stacks", lambda: [survivor(0)]) == "done"
+    assert not book.leases()[0].env_file.exists()
+    assert len(said) == 1
+
+
 def test_a_book_is_done_when_the_directories_have_been_read(book: LeaseBook) -> None:
     def work(db: Transaction) -> list[bool]:
         states = ("due", "stacks", "done")

@@ -159,13 +159,14 @@ def test_the_next_clean_up_of_any_machine_removes_what_is_over(
     over = lease_of(other, "theirs", 60.0)
     fake_engine.host = other.host
     fake_engine.container("web", over.id)
+    fake_engine.volume("rows", over.id)
     for row in fake_engine.containers.values():
         if row["labels"].get("stackyard.claim.lease") == over.id:
             row["created"] = 1
 
     removed = removal.sweep(book, engine).removed
 
-    assert removed == [f"container web-{over.id}"]
+    assert sorted(removed) == [f"container web-{over.id}", "volume rows"]
     assert {one.lease for one in claims.Ledger.read(engine).claims} == {living.id}
 
 
