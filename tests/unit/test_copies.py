@@ -191,10 +191,15 @@ def test_an_image_that_must_not_be_pulled_is_not(start: Callable[..., Copy], doc
 def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
     start: Callable[..., Copy], docker: FakeDocker
 ) -> None:
+    def of(image: str) -> dict[str, Any]:
+        db = {**SHOP["services"]["db"], "image": image, "healthcheck": {"test": ["CMD", "true"], "interval": "5s"}}
+        return {**SHOP, "services": {**SHOP["services"], "db": db}}
+
+    docker.model = of("db")
     start(name="mine", ttl=600)
     told: list[str] = []
     start(name="mine", ttl=600, progress=told.append)
-    docker.model = {**SHOP, "services": {**SHOP["services"], "db": {**SHOP["services"]["db"], "image": "db:2"}}}
+    docker.model = of("db:2")
 
     assert told == []
     start(name="mine", ttl=600, progress=told.append)

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import json
 import time
+from copy import deepcopy
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ from stackyard.leases.stack_lock import alone
 from stackyard.plan import Address, Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
+from stackyard.plan.services import check_soon
 from stackyard.plan.volumes import missing_files
 from stackyard.probes.spoken import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared
@@ -238,7 +240,7 @@ class _Starting:
             if lease.reused:
                 self._compare(needs)
                 if Holdings.of(book.host, lease).containers(self.copy.engine):
-                    if _core(self._labelled(self._plan().model)) != _core(self.copy.model):
+                    if not _runs(self.copy.model, self._labelled(self._plan().model)):
                         progress(CHANGED)
                     return self.copy
             try:
@@ -335,6 +337,13 @@ class _Starting:
         if rest:
             book.quarantine(lease.id, REST)
         removal.remove_locked(book, self.copy.engine, lease).check("the next clean-up")
+
+
+def _runs(standing: Mapping[str, Any], planned: Mapping[str, Any]) -> bool:
+    """Say whether a copy is as it would be planned now; Compose's way of starting has other intervals of checks."""
+    by_compose = deepcopy(dict(planned))
+    check_soon(by_compose)
+    return _core(standing) in (_core(planned), _core(by_compose))
 
 
 def _core(model: Mapping[str, Any]) -> dict[str, Any]:
