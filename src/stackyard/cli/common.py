@@ -24,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 INTERRUPTED: Final = 130  # as a shell says it
+HOUR: Final = 3600.0  # seconds that a stack or a copy stays unless its user says otherwise
 WIDTH: Final = 60  # columns of a wrong value that a message shows
 
 
@@ -54,6 +55,11 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return wrapper
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def answer(data: Any, text: str, *, as_json: bool) -> None:

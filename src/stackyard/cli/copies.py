@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shlex
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from invoke.tasks import task
 
 from stackyard.cli import copy_output, copy_payload, options
 from stackyard.cli.chosen import chosen, of_this_folder
-from stackyard.cli.common import answer
+from stackyard.cli.common import HOUR, answer, tell
 from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
 from stackyard.cli.on_swarm import also_on_swarm
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
 
-HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
 NEW_NAME: Final = NAME.but(
     help="Your name for the copy, such as mine (default: the git worktree's, or the branch's). "
@@ -81,7 +79,7 @@ def _started(
     with _opened(site) as (book, engine):
         yield copies.start(
             project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
-            resettable=resettable, progress=_tell,
+            resettable=resettable, progress=tell,
         )  # fmt: skip
 
 
@@ -89,10 +87,6 @@ def _import_early() -> None:
     """Import what a start needs in a thread, while Compose reads the project: a quarter of a second."""
     for name in ("stackyard.docker.transport", "stackyard.stacks.copies"):
         threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @task(
@@ -373,7 +367,7 @@ def run(
         finally:
             done = copy.down(graceful=graceful)
             for item in done.left:
-                _tell(f"left: {item}; 'stackyard cleanup' removes it later")
+                tell(f"left: {item}; 'stackyard cleanup' removes it later")
     if code:
         raise Exit(code=code)
     done.check("stackyard cleanup")

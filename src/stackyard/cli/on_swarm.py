@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 
 from stackyard.cli import copy_payload
-from stackyard.cli.common import answer
+from stackyard.cli.common import HOUR, answer, tell
 from stackyard.errors import LeaseNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
     from stackyard.sites.swarm.leases import Lease
-
-HOUR: Final = 3600.0  # seconds that a copy stays unless its user says otherwise
 
 
 def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
@@ -112,10 +109,10 @@ def _up(
     deadline = seconds("--timeout", timeout) if timeout else None
     project = options.project(file, profile, env_file)
     with orderly_end(), Engine() as engine:
-        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=_tell)
+        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=tell)
         found, began = copy.addresses, copy.startup.seconds
         for line in copy.changes:
-            _tell(f"note: {line}")
+            tell(f"note: {line}")
         took = f"ready after {began:.2f} s" if began else "it was running already"
         end = f"{took}; {_until(copy.lease)}\n'stackyard down --site swarm --name {copy.lease.name}' removes it"
         content = {**_identity(copy.lease), "ports": _ports_of(found), "notes": list(copy.changes),
@@ -213,7 +210,7 @@ def _run(
     deadline = seconds("--timeout", timeout) if timeout else None
     project = options.project(file, profile, env_file)
     with orderly_end(), Engine() as engine:
-        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=_tell)
+        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=tell)
         copy_payload.refuse_running(copy.lease.name, copy.startup.seconds)
         try:
             code = copy_payload.run(command, _variables(copy))
@@ -262,10 +259,6 @@ def _until(lease: Lease) -> str:
     if not math.isfinite(lease.deadline):
         return "stays until it is removed: its deadline cannot be read"
     return f"stays until {time.strftime('%Y-%m-%d %H:%M', time.localtime(lease.deadline))}"
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {

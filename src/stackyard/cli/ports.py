@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ from invoke.tasks import task
 
 from stackyard._util import streams
 from stackyard.cli import cleanup, leasing, options
-from stackyard.cli.common import answer, only
+from stackyard.cli.common import answer, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
@@ -85,7 +84,7 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
     """End a lease and delete its files; refuses with exit code 8 while containers of it exist."""
     book = open_book()
     lease = _chosen(book, name, environment)
-    done = leasing.release(book, lease, note=_tell)
+    done = leasing.release(book, lease, note=tell)
     answer(done, f"released {lease.title} ({lease.environment}, {ports_text(lease)})", as_json=json)
 
 
@@ -196,10 +195,6 @@ def _live(book: LeaseBook, pause: float) -> None:
 
 def _chosen(book: LeaseBook, name: str, environment: str) -> Lease:
     return book.find(name, environment=environment or None) if name else only(book, environment=environment)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _ending(lease: Lease) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, attach, confirmed, identity, in_use
+from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, tell
 from stackyard.cli.endings import ending
 from stackyard.cli.leasing import handle
 from stackyard.cli.options import Option
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start import Startup
-
-HOUR = 3600.0  # seconds
 
 
 @task(
@@ -76,13 +73,9 @@ def up(
         stack, startup = launch(
             wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
             ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
-            wait=patience, force=force, progress=_tell,
+            wait=patience, force=force, progress=tell,
         )  # fmt: skip
     _show(stack, startup, as_json=json)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
