@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from stackyard.errors import EngineError
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
+    from stackyard.plan.records import Concern
     from stackyard.project import Project
     from stackyard.stacks.data.records import Reset
     from stackyard.stacks.readiness import StackReady
@@ -181,8 +182,7 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
     """
     if isinstance(book, SharedBook):  # no background process does it there
         removal.sweep(book, engine)
-    if missing := missing_files(project.template):
-        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
+    refuse_missing_files(project)
     usual, origin = project.model(), Origin.of(project)
     images = builds.build(project, usual, origin.name, book.settings, progress)
     project_images.pull(engine, usual, progress)
@@ -276,7 +276,7 @@ class _Starting:
         """Plan, start and wait."""
         began = time.monotonic()
         planned = self._plan()
-        _refuse(planned)
+        refuse([item for item in planned.concerns if item.level == "not possible"])
         shared.check(self.copy.engine, planned.model)
         lease, settings = self.copy.lease, self.copy.book.settings
         model, path = self._labelled(planned.model), lease.directory / MODEL
@@ -358,15 +358,26 @@ def _core(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse(planned: Plan) -> None:
+def refuse_missing_files(project: Project) -> None:
+    """
+    Refuse a project whose files are not all there.
+
+    Raises:
+        UsageError: If some are missing; the text names all of them.
+    """
+    if missing := missing_files(project.template):
+        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
+
+
+def refuse(concerns: Sequence[Concern]) -> None:
     """
     Refuse what cannot run.
 
     Raises:
-        UsageError: If the plan says so.
+        UsageError: If there is any; the text names all of them.
     """
-    if found := [item for item in planned.concerns if item.level == "not possible"]:
-        raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
+    if concerns:
+        raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in concerns))
 
 
 def _trouble(state: ContainerState) -> str:

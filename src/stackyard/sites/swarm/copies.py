@@ -15,7 +15,6 @@ from stackyard._util.loops import outside_any_loop
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
-from stackyard.plan.volumes import missing_files
 from stackyard.probes.rules import rules_for
 from stackyard.probes.spoken import spoken
 from stackyard.project import published_ports
@@ -24,7 +23,7 @@ from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, WITHOUT_OWNER, 
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
-from stackyard.stacks.copies import DEADLINE, REMOVED
+from stackyard.stacks.copies import DEADLINE, REMOVED, refuse, refuse_missing_files
 from stackyard.stacks.copy_start import CopyStartup
 from stackyard.stacks.origin import Origin
 
@@ -202,8 +201,7 @@ def start(
     leases, origin = Leases(swarm), Origin.of(project)
     for ended in removal.sweep(swarm):
         progress(f"removed {ended}, whose lease had ended")
-    if missing := missing_files(project.template):
-        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
+    refuse_missing_files(project)
     usual = project.model()
     prepared = _Prepared.of(project, usual, swarm)
     lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
@@ -261,8 +259,7 @@ class _Prepared:
         ports = _numbers(model)
         place = Place(project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE)
         made = plan(self.project.template, self.usual, model, place, self.project.configuration)
-        if found := [item for item in made.concerns if item.level in BY_NAME and ".network_mode" not in item.place]:
-            raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in found))
+        refuse([item for item in made.concerns if item.level in BY_NAME and ".network_mode" not in item.place])
         for key, network in (made.model.get("networks") or {}).items():
             if not (self.usual["networks"][key].get("ipam") or {}).get("config"):
                 network.pop("ipam", None)  # the plan's; the Swarm gives subnets
