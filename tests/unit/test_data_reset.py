@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from docker.errors import APIError
 
 from stackyard.docker import contents, inside, inspection
 from stackyard.docker.inspection import Seen
 from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
-from stackyard.errors import NotReadyError, StackyardError, UsageError
+from stackyard.errors import NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
 from stackyard.stacks.data import keeping, private, resetting
@@ -266,3 +268,34 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
         private.database(copy, "db", "postgresql://h/app").__enter__()
     with pytest.raises(UsageError, match=r"service 'cache' is no PostgreSQL that makes databases"):
         private.database(copy, "cache", "redis://h").__enter__()
+
+
+@pytest.mark.parametrize(("times", "passes"), [(0, True), (3, True), (100, False)])
+def test_a_container_that_cannot_be_frozen_in_this_instant_is_tried_again(times: int, passes: bool) -> None:
+    answers = ["OCI runtime pause failed: unable to freeze: unknown"] * times
+    engine = SimpleNamespace(api=Refusing(answers))
+    rests: list[float] = []
+
+    with contextlib.nullcontext() if passes else pytest.raises(RefusedError, match="unable to freeze"):
+        contents.pause(engine, "files", sleep=rests.append)  # type: ignore[arg-type]
+
+    assert len(rests) == min(times, len(contents.RESTS))
+    assert 5 < sum(contents.RESTS) < 10
+
+
+def test_another_reason_not_to_pause_is_told_at_once() -> None:
+    engine = SimpleNamespace(api=Refusing(["container files is not running"]))
+
+    with pytest.raises(RefusedError, match="is not running"):
+        contents.pause(engine, "files", sleep=lambda _: pytest.fail("waited"))  # type: ignore[arg-type]
+
+
+class Refusing:
+    """An engine that refuses to pause with each of some texts, and then does it."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def pause(self, _container: str) -> None:
+        if self.texts:
+            raise APIError(self.texts.pop(0))

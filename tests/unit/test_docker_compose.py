@@ -76,6 +76,7 @@ def test_what_is_no_compose_file_is_one_line(tmp_path: Path, text: str | None) -
         ("Bind for 127.0.0.1:9500 failed: port is already allocated", True),
         ("listen tcp4 127.0.0.1:9500: bind: address already in use", True),
         ("invalid pool request: Pool overlaps with other one on this address space", True),
+        ("conflicts with network 16d1 (br-16d1): networks have overlapping IPv4", True),
         ("No such image", False),
     ],
 )

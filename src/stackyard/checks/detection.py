@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.actions import Action, how
 from stackyard.checks.records import Spot, check
+from stackyard.docker import contents
 from stackyard.docker.engine import plain_errors
 from stackyard.errors import EngineError, NotReadyError
 
@@ -104,7 +106,8 @@ class _Trial:
     def paused(self, service: str) -> Detection:
         api, identity = self._api(service)
         try:
-            return self._measure("paused", service, lambda: api.pause(identity), lambda state: state.status == "paused")
+            freeze = partial(contents.pause, self.stack.engine, identity)
+            return self._measure("paused", service, freeze, lambda state: state.status == "paused")
         finally:
             with plain_errors(f"unpausing {service}"):
                 api.unpause(identity)

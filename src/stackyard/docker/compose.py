@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
 RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
+CONFLICTS = ("port is already allocated", "address already in use", "pool overlaps", "networks have overlapping ipv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,8 @@ def port_conflict(error: EngineError) -> bool:
     """
     Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased.
 
-    The texts are Docker Engine's (libnetwork's port allocator, the kernel's bind, libnetwork's address manager).
+    The texts are Docker Engine's: of libnetwork's port allocator, the kernel's bind, libnetwork's address manager, and
+    its bridge driver, which sees a network that was made in the same instant.
     """
     text = str(error).lower()
-    return any(words in text for words in ("port is already allocated", "address already in use", "pool overlaps"))
+    return any(words in text for words in CONFLICTS)

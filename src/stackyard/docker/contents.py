@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.answers import Part
@@ -11,13 +12,15 @@ from stackyard.docker.time_limit import allowing
 from stackyard.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from stackyard.docker.engine import Engine
 
 LONGEST: Final = 600.0  # seconds that one archive may take
 JOINED: Final = "container:"  # begins the namespace of another container, by its id
+# seconds between the tries to freeze: on a busy host the kernel's freezer gives up, and the runtime does not try again
+RESTS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
 
 
@@ -50,14 +53,32 @@ def restore(engine: Engine, container: str, path: str, file: Path) -> None:
 @contextlib.contextmanager
 def paused(engine: Engine, container: str) -> Iterator[None]:
     """Let no process of a running container do anything for a `with` block."""
-    doing = f"pausing container {container[:40]}"
-    with plain_errors(doing, changes=True):
-        engine.api.pause(container)
+    pause(engine, container)
     try:
         yield
     finally:
-        with plain_errors(doing, changes=True):
+        with plain_errors(f"unpausing container {container[:40]}", changes=True):
             engine.api.unpause(container)
+
+
+def pause(engine: Engine, container: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """
+    Pause a running container; one that the kernel cannot freeze in this instant is tried again for six seconds.
+
+    Raises:
+        RefusedError: If the engine refuses for another reason, or the container cannot be frozen.
+        EngineError: If it does not answer.
+    """
+    for rest in (*RESTS, None):
+        try:
+            with plain_errors(f"pausing container {container[:40]}", changes=True):
+                engine.api.pause(container)
+        except RefusedError as error:
+            if rest is None or "unable to freeze" not in str(error):
+                raise
+            sleep(rest)
+        else:
+            return
 
 
 def inspected(engine: Engine, container: str) -> Mapping[str, Any]:

@@ -92,6 +92,7 @@ class LeaseBook:
         wait: float | None = None,
         force: bool = False,
         attached: bool = False,
+        scattered: bool = False,
         make_room: Callable[[], bool] | None = None,
     ) -> Lease:
         """
@@ -108,10 +109,9 @@ class LeaseBook:
             strangers: Looks at the ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Grant the lease even if the host has no memory for another stack.
-            attached: This process owns a new lease until `renew` detaches it, even with *parallel_id* or *ttl*. Other
-                processes that ask for the same parallel id wait until then.
-            make_room: Is called when no place is free, before this waits or fails, and says whether it has freed one.
-                The request is in the queue by then, so that no later one gets that place.
+            attached: This process owns a new lease until `renew` detaches it; others that ask for its id wait until then.
+            scattered: Take any free slot, because another book of this host takes the first one, too.
+            make_room: Is called when no place is free, with this request in the queue; says whether it has freed one.
 
         Raises:
             PoolExhaustedError: If no place or no memory is free; the text names the holders and what to do next.
@@ -121,7 +121,7 @@ class LeaseBook:
         request = Request(
             settings=self.settings, host=self.host, directory=self._directory, environment=environment,
             parallel_id=parallel_id, ttl=ttl, fixed=fixed, variables=variables or {}, needs=needs,
-            force=force, attached=attached,
+            force=force, attached=attached, scattered=scattered,
         )  # fmt: skip
         if wait is not None:
             check_seconds("wait", wait)
@@ -302,12 +302,13 @@ class LeaseBook:
         check_seconds("seconds", seconds)
         self._store.run(lambda db: rows.rest(db, self._find(db, identifier, None), db.moment.steady + seconds))
 
-    def move(self, lease: Lease, *, strangers: Strangers | None = None, rest: float = REST) -> Lease:
+    def move(
+        self, lease: Lease, *, strangers: Strangers | None = None, rest: float = REST, scattered: bool = False
+    ) -> Lease:
         """
         Give the lease another slot, and keep its old one unused for *rest* seconds; its containers must be gone.
 
-        Id, project name and credentials stay; ports and subnet change, in the env file too. A fixed block becomes
-        a slot.
+        Id, project name and credentials stay; ports and subnet change, in the env file too; no fixed block remains.
 
         Raises:
             PoolExhaustedError: If there is no other slot; the lease stays as it was.
@@ -321,7 +322,8 @@ class LeaseBook:
             if held is None or not _is_same(held, lease):
                 raise LeaseNotFoundError(f"lease {lease.title} has ended or has another owner; acquire a new one")
             needs = Needs(ports=tuple(held.ports), prefixes=held.prefixes) if held.is_copy else None
-            place = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall).place(needs=needs)
+            search = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall)
+            place = search.place(needs=needs, scattered=scattered)
             moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
             rows.delete(db, held)
             rows.rest(db, held, db.moment.steady + rest)

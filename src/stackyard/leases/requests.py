@@ -48,6 +48,7 @@ class Request:
     needs: Needs | None = None
     force: bool = False
     attached: bool = False
+    scattered: bool = False
 
     def __post_init__(self) -> None:
         if self.parallel_id is not None:
@@ -174,7 +175,7 @@ class Request:
             logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
         search = Search(db=db, settings=self.settings, ground=ground, now=now)
         try:
-            return search.place(leave=ahead, needs=self.needs)
+            return search.place(leave=ahead, needs=self.needs, scattered=self.scattered)
         except PoolExhaustedError as error:
             leases = rows.every(db, self.directory)
             raise PoolExhaustedError(messages.exhausted(error, leases, search, ahead)) from None

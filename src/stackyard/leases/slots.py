@@ -9,6 +9,7 @@ overlaps it, the next free one.
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,31 +68,35 @@ class Search:
     busy: int = 0
     resting: int = 0
 
-    def place(self, leave: int = 0, needs: Needs | None = None) -> Place:
+    def place(self, leave: int = 0, needs: Needs | None = None, *, scattered: bool = False) -> Place:
         """
         Return the first free slot with free subnets, but leave the first *leave* free slots to others.
 
         Args:
             leave: Free slots to pass over.
             needs: What a copy needs; it gets as many slots in a row as hold its ports. None: one for the platform.
+            scattered: Take any of the others, because another book of this host takes the first one, too.
 
         Raises:
             PoolExhaustedError: If there is no free slot or no free subnet.
         """
-        for number, block in self._runs(needs.blocks(self.settings.block) if needs else 1):
-            if not self._is_ours(block) or not self.ground.is_free(block):
-                self.busy += 1
-                continue
-            if leave > 0:
-                leave -= 1
-                continue
+        length = needs.blocks(self.settings.block) if needs else 1
+        if found := list(itertools.islice(self._free(length), leave, None if scattered else leave + 1)):
+            number, block = random.choice(found)  # noqa: S311 - no secret
             names = needs.ports if needs else SERVICES
             return Place(
                 slot=number, ports=dict(zip(names, block, strict=False)), spare=tuple(block[len(names) :]),
                 subnet=self._some_subnets(number, needs.prefixes) if needs else self._subnet(number),
             )  # fmt: skip
-        size = self.settings.block * (needs.blocks(self.settings.block) if needs else 1)
-        raise PoolExhaustedError(f"no free slot of {size} ports in {self.settings.pool_text}")
+        raise PoolExhaustedError(f"no free slot of {self.settings.block * length} ports in {self.settings.pool_text}")
+
+    def _free(self, length: int) -> Iterator[tuple[int, range]]:
+        """Return the slots whose ports nothing uses, and count the others."""
+        for number, block in self._runs(length):
+            if self._is_ours(block) and self.ground.is_free(block):
+                yield number, block
+            else:
+                self.busy += 1
 
     def _runs(self, length: int) -> Iterator[tuple[int, range]]:
         """Return the slots that are not leased, each with the *length* - 1 that follow it as one block."""

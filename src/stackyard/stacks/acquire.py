@@ -208,13 +208,13 @@ def start_in_place(
     Raises:
         StackyardError: As `Stack.up` and `LeaseBook.move` do.
     """
-    for _ in range(MOVES):
+    for moves in range(MOVES):
         try:
             return stack.up(keep=keep, deadline=deadline, progress=progress, last=last)
         except (CommandError, RefusedError) as error:
             if not _can_move(stack.lease, error):
                 raise
-        stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine))
+        stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine), scattered=moves > 0)
         progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
     return stack.up(keep=keep, deadline=deadline, progress=progress, last=last)
 

@@ -57,7 +57,7 @@ MODEL: Final = "model.json"  # in the lease's directory
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
 REMOVED: Final = "everything that the start made was removed"
-TRIES: Final = 3  # places that are tried while other programs take their ports
+TRIES: Final = 5  # places that are tried while other programs take their ports
 REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
 CHANGED: Final = (
     "the project has changed since this copy was started, and the copy still runs its earlier state; end the copy and "
@@ -194,18 +194,18 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         exclusive=exclusive(usual, project.configuration.share.networks),
     )
     outlives = ttl is not None or name is not None
-    for last in (*(False,) * (TRIES - 1), True):
+    for trial in range(TRIES):
         lease = book.acquire(
             origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
-            attached=outlives, make_room=lambda: removal.make_room(book, engine, progress),
+            attached=outlives, scattered=trial > 0, make_room=lambda: removal.make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready, resettable)
         try:
             copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
         except _StolenError as stolen:
-            if last:
-                raise NotReadyError(f"other programs took the leased ports {TRIES} times: {stolen}") from None
+            if trial == TRIES - 1:
+                raise NotReadyError(f"other programs took a leased port or subnet {TRIES} times: {stolen}") from None
             progress("a leased port or subnet was taken meanwhile; the copy gets another place")
             continue
         if ttl is not None:

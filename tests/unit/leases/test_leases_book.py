@@ -488,6 +488,19 @@ def test_move_gives_another_slot_under_the_same_id_and_secrets(
     assert book.acquire(environment).slot == 0
 
 
+def test_a_scattered_lease_gets_any_free_slot(
+    book: LeaseBook, environment: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.choice", lambda found: found[-1])
+
+    lease = book.acquire(environment, scattered=True)
+
+    assert lease.slot == 3
+    assert [book.acquire(environment, scattered=True).slot, book.acquire(environment).slot] == [2, 0]
+    assert book.move(lease, scattered=True).slot == 1
+    assert book.check() == "ok"
+
+
 def test_moving_from_a_fixed_block_goes_to_the_pool(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(environment, fixed="only")
 
