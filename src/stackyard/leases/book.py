@@ -109,7 +109,7 @@ class LeaseBook:
             strangers: Looks at the ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Grant the lease even if the host has no memory for another stack.
-            attached: This process owns a new lease until `renew` detaches it; others that ask for its id wait until then.
+            attached: This process owns a new lease until `renew` detaches it; others who ask for its id wait till then.
             scattered: Take any free slot, because another book of this host takes the first one, too.
             make_room: Is called when no place is free, with this request in the queue; says whether it has freed one.
 
@@ -377,7 +377,6 @@ class LeaseBook:
         return found
 
     def _look(self, strangers: Strangers | None) -> Ground:
-        """Look at the host whose ports and subnets the leases get."""
         return survey(strangers)
 
     def _now(self) -> Moment:
