@@ -123,7 +123,11 @@ class FakeEngine:
         row = self.containers.get(identity)
         if row is None:
             return _missing(identity)
-        inspected = {"Id": identity, "Config": {"Labels": row["labels"], "Tty": True}, "State": row["state"]}
+        inspected = {
+            "Id": identity,
+            "Config": {"Labels": row["labels"], "Tty": True, **row.get("config", {})},
+            "State": row["state"],
+        }
         log = row["log"]
         if query.get("timestamps") == ["1"]:
             since = int(query.get("since", ["0"])[0])

@@ -180,7 +180,8 @@ def test_status_shows_memory_and_fails_unless_all_run(shell: Shell, fake_engine:
 
     code, out, _ = shell.run("env.status")
     assert code == 0
-    assert out.splitlines()[2].split() == ["auth", "running", "none", "20.0", "MiB", "96.0", "MiB", "0", "0"]
+    assert out.splitlines()[2].split() == ["auth", "running", "none", "20.0", "MiB", "96.0", "MiB", "0", "-"]
+    assert {row["exit_code"] for row in shell.json("env.status")["services"]} == {None}
 
     fake_engine.containers[next(iter(fake_engine.containers))]["state"]["Status"] = "exited"
     assert shell.run("env.status")[0] == 7

@@ -485,7 +485,7 @@ def test_a_service_that_died_meanwhile_is_reported(
     monkeypatch.setattr(flows, "_payload", dying)
 
     assert flows.test("test", ["-q"]) == 0
-    assert yard.report()["degraded"] == ["service redis is exited (exit code 137, health none)"]
+    assert yard.report()["degraded"] == ["service redis is exited, exit code 137"]
     assert "degraded: service redis is exited" in capfd.readouterr().out
 
 

@@ -99,8 +99,8 @@ def test_up_prints_each_port_under_the_user_s_names_and_what_ends_the_copy(typed
 
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == "service port in a browser for programs".split()
-    assert lines[2].split() == ["web", "80/tcp", "http://mine.localhost:9500", "http://127.0.0.1:9500"]
+    assert lines[0].split() == "service in the file in a browser for programs".split()
+    assert lines[2].split() == ["web", "8080:80", "http://mine.localhost:9500", "http://127.0.0.1:9500"]
     assert lines[-2].startswith("ready after ")
     assert " stays until " in lines[-2]
     assert lines[-2].endswith("(30 min)")
@@ -120,7 +120,7 @@ def test_up_has_a_form_for_programs(typed: Typed) -> None:
     assert found["deadline"] > time.time() + 3500
     assert found["ports"] == [
         {"service": "web", "target": 80, "protocol": "tcp", "host": "127.0.0.1", "port": 9500,
-         "url": "http://127.0.0.1:9500", "browser": "http://mine.localhost:9500"},
+         "url": "http://127.0.0.1:9500", "browser": "http://mine.localhost:9500", "published": "8080:80"},
     ]  # fmt: skip
 
 
@@ -327,14 +327,17 @@ def test_what_cannot_be_removed_is_named_with_exit_code_8(typed: Typed, docker: 
     code, _, error = typed("down")
 
     assert code == 8
-    assert "1 left: volume " in error
+    assert "1 left after the clean-up: volume " in error
 
 
 def test_ps_shows_the_copies_and_one_copy_s_services(typed: Typed) -> None:
     typed("up", "--name", "mine")
 
     assert "mine (" in typed("ps")[1]
-    assert [row["service"] for row in typed.json("ps", "mine")["services"]] == ["db", "web"]
+    assert [(row["service"], row["exit_code"]) for row in typed.json("ps", "mine")["services"]] == [
+        ("db", None), ("web", None)
+    ]  # fmt: skip
+    assert [line.split()[3] for line in typed("ps", "mine")[1].splitlines()[2:]] == ["-", "-"]
     assert "running" in typed("ps", "--name", "mine")[1]
 
 
@@ -358,8 +361,8 @@ def test_a_password_is_printed_for_programs_and_not_for_people(
 
     out = typed("ports")[1]
 
-    assert out.splitlines()[0].split() == "service port for programs".split()
-    assert out.splitlines()[2].split() == ["db", "5432/tcp", "postgresql://127.0.0.1:9500/rows"]
+    assert out.splitlines()[0].split() == "service in the file for programs".split()
+    assert out.splitlines()[2].split() == ["db", "5432", "postgresql://127.0.0.1:9500/rows"]
     url = "postgresql://app:se%24cret%2F@127.0.0.1:9500/rows"
     assert typed.json("env")["STACKYARD_DB_URL"] == typed.json("ports")["ports"][0]["url"] == url
 

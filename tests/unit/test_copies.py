@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_project import SHOP, FakeDocker, spoken
 
-from stackyard.cleanup import removal
+from stackyard.cleanup import graceful, removal
 from stackyard.docker.in_use import open_book, survivors
 from stackyard.errors import CommandError, ImageError, LeftoversError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.leases.owners import Owner
@@ -315,15 +315,26 @@ def test_a_stolen_port_gives_the_copy_another_place(start: Callable[..., Copy], 
 
     copy = start(progress=told.append)
 
-    assert copy.addresses[0].port == 9510
-    assert told == ["a leased port or subnet was taken meanwhile; the copy gets another place"]
+    assert copy.addresses[0].port != 9500
+    assert told == ["another program took a leased port; the copy gets another place"]
     assert len(docker.engine.containers) == 2
 
 
-def test_ports_that_are_stolen_again_and_again_are_an_error(start: Callable[..., Copy], docker: FakeDocker) -> None:
-    docker.failures = ["port is already allocated"] * 3
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        (["port is already allocated"] * 5, "took a leased port 5 times: docker compose"),
+        (["Pool overlaps with other one on this address space"] * 5, "took a leased subnet 5 times"),
+        (["networks have overlapping IPv4", "address already in use", *["Pool overlaps with other one"] * 3],
+         "took a leased subnet 4 times and a leased port 1 time"),
+    ],
+)  # fmt: skip
+def test_what_is_stolen_again_and_again_is_named(
+    start: Callable[..., Copy], docker: FakeDocker, failures: list[str], said: str
+) -> None:
+    docker.failures = failures
 
-    with pytest.raises(NotReadyError, match="took the leased ports 3 times"):
+    with pytest.raises(NotReadyError, match=f"did not start: other programs {said}"):
         start()
 
     assert docker.things() == []
@@ -334,10 +345,26 @@ def test_a_project_that_needs_what_is_not_there_is_refused_before_anything_start
 ) -> None:
     docker.model = {"services": {"web": {"image": "web", "env_file": [{"path": f"{folder}/secret.env"}]}}}
 
-    with pytest.raises(UsageError, match=r"services.web.env_file\[0\]: .*secret.env does not exist, create it"):
+    with pytest.raises(UsageError, match=r"services.web.env_file\[0\]: .*secret.env does not exist; create it"):
         start()
 
     assert docker.started == []
+
+
+def test_several_missing_files_are_counted_and_have_a_line_each(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path
+) -> None:
+    wanted = [{"path": f"{folder}/{number}.env"} for number in range(25)]
+    docker.model = {"services": {"web": {"image": "web", "env_file": wanted}}}
+
+    with pytest.raises(UsageError) as failed:
+        start()
+
+    lines = str(failed.value).splitlines()
+    assert lines[0] == "25 files of the project are missing:"
+    assert lines[1] == f"  services.web.env_file[0]: {folder}/0.env does not exist; create it"
+    assert len(lines) == 21
+    assert lines[-1] == "  and 6 more"
 
 
 def test_one_copy_at_a_time_has_the_host_s_network(
@@ -374,10 +401,27 @@ def test_a_graceful_removal_asks_first_those_that_no_other_needs(
     (web,) = [key for key in docker.engine.containers if key.startswith("web")]
     docker.engine.containers[web]["labels"] |= label
 
-    copy.down(graceful=True)
+    told: list[str] = []
 
+    copy.down(graceful=True, progress=told.append)
+
+    assert told == ["waiting until web, db have ended, at most 20 s"]
     stops = [line.split("/")[3] for line in docker.engine.requests if line.endswith("/stop")]
     assert [name.partition("-")[0] for name in stops] == ["web", "db"]
+
+
+def test_a_graceful_removal_names_who_had_to_be_killed_and_says_nothing_of_those_that_have_ended(
+    start: Callable[..., Copy], docker: FakeDocker, engine: Engine
+) -> None:
+    start()
+    for key, row in docker.engine.containers.items():
+        row["state"] |= {"Status": "exited", "ExitCode": 0} if key.startswith("web") else {"ExitCode": 137}
+        row["config"] = {"StopTimeout": 3}
+    told: list[str] = []
+
+    graceful.stop(engine, engine.containers([]), told.append)
+
+    assert told == ["waiting until db has ended, at most 3 s", "db did not end within 3 s and was killed"]
 
 
 def test_services_that_need_each_other_are_stopped_together(
@@ -388,7 +432,7 @@ def test_services_that_need_each_other_are_stopped_together(
         other = "db" if key.startswith("web") else "web"
         row["labels"]["com.docker.compose.depends_on"] = f"{other}:service_started:true"
 
-    removal.stop(engine, engine.containers([]))
+    graceful.stop(engine, engine.containers([]))
 
     assert len([line for line in docker.engine.requests if line.endswith("/stop")]) == 2
 

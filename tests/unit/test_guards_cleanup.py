@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
@@ -174,7 +175,7 @@ def test_a_lease_is_kept_while_something_may_still_come(
     ("words", "left"), [({}, False), ({"keep_volumes": True}, True), ({"keep_volumes": False}, False)]
 )
 def test_a_lease_is_removed_with_or_without_its_volumes(
-    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, words: dict[str, bool], left: bool
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, words: Any, left: bool
 ) -> None:
     lease = expired(book)
     fake_engine.volume("data", lease.id)
@@ -353,11 +354,13 @@ def test_what_is_left_is_an_error_that_names_each_thing() -> None:
     left = [Leftover(kind="network", name=name, lease="l", reason=f"why {name}") for name in ("a", "b")]
 
     assert Removal(removed=["container c"]).check() == Removal(removed=["container c"])
+    with pytest.raises(LeftoversError, match=r"^1 left after the clean-up: network a: why a; then 'x y'$"):
+        Removal(left=left[:1]).check("x y")
     with pytest.raises(
-        LeftoversError, match=r"2 left after the clean-up: network a: why a; network b: why b; then 'x y'$"
+        LeftoversError, match=r"^2 left after the clean-up:\n  network a: why a\n  network b: why b\nthen 'x y'$"
     ):
         Removal(left=left).check("x y")
-    with pytest.raises(LeftoversError, match=r"; then 'invoke cleanup\.stale'$"):
+    with pytest.raises(LeftoversError, match=r"\nthen 'invoke cleanup\.stale'$"):
         Removal(left=left).check()
 
 
@@ -545,15 +548,15 @@ def test_containers_end_before_those_that_they_need(
     monkeypatch: pytest.MonkeyPatch, things: list[Any], rounds: list[list[str]]
 ) -> None:
     ended: list[list[str]] = []
-    engine = SimpleNamespace(stop=Mock())
+    engine = SimpleNamespace(stop=Mock(), grace=Mock(return_value=0))
 
     def each(work: Any, items: list[Any]) -> None:
         ended.append(sorted(item.id for item in items))
         for item in items:
             work(item)
 
-    monkeypatch.setattr(removal, "each", each)
-    removal.stop(engine, things)  # type: ignore[arg-type]
+    monkeypatch.setattr(graceful_end, "each", each)
+    graceful_end.stop(engine, things)  # type: ignore[arg-type]
 
     assert ended == rounds
     assert sorted(given.args[0] for given in engine.stop.mock_calls) == sorted(item.id for item in things)
@@ -566,7 +569,7 @@ def test_containers_get_time_to_end_only_if_it_is_asked_for(
     lease = expired(book)
     fake_engine.container("redis", lease.id)
     stop = Mock()
-    monkeypatch.setattr(removal, "stop", stop)
+    monkeypatch.setattr(graceful_end, "stop", stop)
 
     removal.remove_lease(book, engine, lease, **words)
 
@@ -580,11 +583,13 @@ def test_each_of_several_leases_is_removed_as_it_was_asked_for(monkeypatch: pyte
     remove, book, engine = Mock(side_effect=lambda *words, **more: (words, more)), Mock(), Mock()
     monkeypatch.setattr(removal, "remove_lease", remove)
 
-    done: Any = removal.remove_leases(book, engine, ["a", "b"], graceful=graceful)  # type: ignore[list-item]
+    told: list[str] = []
+    words: Any = {"graceful": graceful, "progress": told.append}
+    done: Any = removal.remove_leases(book, engine, ["a", "b"], **words)  # type: ignore[list-item]
 
-    assert done == [((book, engine, name), {"graceful": graceful}) for name in "ab"]
+    assert done == [((book, engine, name), words) for name in "ab"]
     usual: Any = removal.remove_leases(book, engine, ["a"])  # type: ignore[list-item]
-    assert usual[0][1] == {"graceful": False}
+    assert usual[0][1]["graceful"] is False
 
 
 @pytest.mark.parametrize("left", [[], ["container web"]])

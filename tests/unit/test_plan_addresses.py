@@ -22,8 +22,28 @@ def test_ports_have_the_user_s_names_and_the_copy_s_numbers() -> None:
 
     found = addresses(usual, model)
 
-    assert found == [Address(service="web", target=8080, protocol="tcp", host="127.0.0.1", port=9500)]
-    assert found[0].shown == "127.0.0.1:9500"
+    port: Any = {"service": "web", "target": 8080, "protocol": "tcp", "host": "127.0.0.1", "port": 9500}
+    assert found == [Address(**port, published="80:8080")]
+    assert (found[0].shown, found[0].named, found[0].to_json()["published"]) == ("127.0.0.1:9500", *["80:8080"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ((80, "8080", ""), "8080:80"), ((80, "8080", "10.0.0.7"), "10.0.0.7:8080:80"), ((80, "", ""), "80"),
+        ((80, "", "127.0.0.1"), "127.0.0.1::80"), ((80, "8000-8002", ""), "8000-8002:80"),
+    ],
+)  # fmt: skip
+def test_two_ports_of_one_service_are_told_apart_by_what_the_file_says(entry: tuple[int, str, str], named: str) -> None:
+    found = addresses(published("web", entry, (80, "9", "")), published("web", (80, "9500", ""), (80, "9501", "")))
+
+    assert [(item.port, item.named) for item in found] == [(9500, named), (9501, "9:80")]
+
+
+def test_a_port_of_an_older_copy_has_the_container_s_name() -> None:
+    old: Any = {"service": "dns", "target": 53, "protocol": "udp", "host": "127.0.0.1", "port": 9500}
+
+    assert (Address(**old).named, Address(**old).to_json()["published"]) == ("53/udp", None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from stackyard.stacks import diagnostics
 
 if TYPE_CHECKING:
@@ -31,6 +33,28 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
         "  | password ***",
         "  | bye (2 times)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"Status": "running", "ExitCode": 0}, "redis: running"),
+        ({"Status": "running", "Health": {"Status": "starting"}}, "redis: running, health starting"),
+        ({"Status": "created", "ExitCode": 0}, "redis: created"),
+        ({"Status": "created", "ExitCode": 127, "Error": "no such program"},
+         "redis: created, exit code 127, no such program"),
+        ({"Status": "restarting", "ExitCode": 1}, "redis: restarting, exit code 1"),
+        ({"Status": "exited", "ExitCode": 0}, "redis: exited, exit code 0"),
+    ],
+)  # fmt: skip
+def test_evidence_says_nothing_of_an_exit_or_a_health_that_is_not_there(
+    fake_engine: FakeEngine, engine: Engine, state: dict[str, Any], words: str
+) -> None:
+    fake_engine.container("redis", **state)
+
+    found = diagnostics.collect(engine, engine.containers(LABEL), secrets=[])
+
+    assert str(found[0]).splitlines()[0] == words
 
 
 def test_a_container_gone_meanwhile_hides_nothing_of_the_others(fake_engine: FakeEngine, engine: Engine) -> None:

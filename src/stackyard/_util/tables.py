@@ -202,6 +202,22 @@ def memory_rows(used: Mapping[str, int | None], budget_mb: int) -> list[Row]:
     return [*rows, Row(what="memory of the stack", value=total, unit="bytes", budget=budget_mb * MEGABYTE)]
 
 
+def format_list(head: str, items: Sequence[object], *, most: int = 20) -> str:
+    """
+    Return the only one of *items*, or if there are several *head* and one line for each.
+
+    Args:
+        head: What they are and how many; a colon follows it.
+        items: At least one.
+        most: Lines at most; the last one says how many more there are.
+    """
+    if len(items) == 1:
+        return str(items[0])
+    shown = items if len(items) <= most else items[: most - 1]
+    more = [f"and {len(items) - len(shown)} more"] if len(shown) < len(items) else []
+    return "\n  ".join([f"{head}:", *map(str, shown), *more])
+
+
 def table(
     rows: Sequence[Sequence[Any]], headers: Sequence[str], *, align: Sequence[str] | None = None,
     width: int | None = None,

@@ -198,7 +198,7 @@ def _words(state: ContainerState | None) -> str:
     if state is None:
         return "no container"
     oom = ", out of memory" if state.oom_killed else ""
-    return f"{state.status}, exit code {state.exit_code}, health {state.health}{oom}"
+    return f"{state.words}{oom}"
 
 
 def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:

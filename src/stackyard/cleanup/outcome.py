@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stackyard._util.actions import Action, typed
+from stackyard._util.tables import format_list
 from stackyard.errors import LeftoversError
 
 
@@ -62,8 +63,8 @@ class Removal:
             LeftoversError: If something is left.
         """
         if self.left:
-            listed = "; ".join(str(item) for item in self.left)
-            raise LeftoversError(
-                f"{len(self.left)} left after the clean-up: {listed}; then '{then or typed(Action.CLEAN_UP)}'"
-            )
+            head, last = f"{len(self.left)} left after the clean-up", f"then '{then or typed(Action.CLEAN_UP)}'"
+            if len(self.left) == 1:
+                raise LeftoversError(f"{head}: {self.left[0]}; {last}")
+            raise LeftoversError(f"{format_list(head, self.left)}\n{last}")
         return self

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.failpoints import reach
+from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
 from stackyard.docker import claims, networks, unanswered
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
-from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
 from stackyard.docker.shared_book import SharedBook
 from stackyard.errors import EngineError, UsageError
 from stackyard.leases.records import stable_id
@@ -139,8 +139,9 @@ def _leftover(engine: Engine, item: Resource, lease: str, refusal: str) -> Lefto
 
 
 def remove_lease(
-    book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False, graceful: bool = False
-) -> Removal:
+    book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False, graceful: bool = False,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Removal:  # fmt: skip
     """
     Remove what stands under *lease*, and release it when nothing is left or can still appear.
 
@@ -152,6 +153,7 @@ def remove_lease(
         lease: The lease.
         keep_volumes: Leave named volumes alone.
         graceful: Let each container end by itself first, within its own grace period.
+        progress: Is told how long that may take, and which container had to be killed.
 
     Raises:
         EngineError: If the engine cannot list; the lease is kept then.
@@ -159,7 +161,7 @@ def remove_lease(
     """
     with alone(lease):
         if graceful:
-            stop(engine, Holdings.of(book.host, lease).containers(engine))
+            graceful_end.stop(engine, Holdings.of(book.host, lease).containers(engine), progress)
         return remove_locked(book, engine, lease, keep_volumes=keep_volumes)
 
 
@@ -177,7 +179,10 @@ def make_room(book: LeaseBook, engine: Engine, progress: Callable[[str], None]) 
     return not remove_lease(book, engine, lease).left
 
 
-def remove_leases(book: LeaseBook, engine: Engine, leases: Sequence[Lease], *, graceful: bool = False) -> list[Removal]:
+def remove_leases(
+    book: LeaseBook, engine: Engine, leases: Sequence[Lease], *, graceful: bool = False,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> list[Removal]:  # fmt: skip
     """
     Do what `remove_lease` does for each of *leases*, a few at a time; return what each removal did, in their order.
 
@@ -185,23 +190,7 @@ def remove_leases(book: LeaseBook, engine: Engine, leases: Sequence[Lease], *, g
         EngineError: If the engine cannot list; the leases of what is left are kept then.
         StackyardError: If another command does not come to its end.
     """
-    return _at_once(lambda lease: remove_lease(book, engine, lease, graceful=graceful), leases)
-
-
-def stop(engine: Engine, containers: Sequence[Resource]) -> None:
-    """Ask containers to end, first those that no other one needs; each gets its own grace period."""
-    left = list(containers)
-    while left:
-        needed = {name for item in left for name in _needs(item)}
-        free = [item for item in left if item.labels.get(SERVICE_LABEL) not in needed] or left
-        each(lambda item: engine.stop(item.id), free)
-        left = [item for item in left if item not in free]
-
-
-def _needs(item: Resource) -> set[str]:
-    """Return the services that a container depends on, as Compose labels it: ``db:service_healthy:true,…``."""
-    listed = item.labels.get(DEPENDS_LABEL, "").split(",")
-    return {entry.partition(":")[0] for entry in listed if entry} - {item.labels.get(SERVICE_LABEL, "")}
+    return _at_once(lambda lease: remove_lease(book, engine, lease, graceful=graceful, progress=progress), leases)
 
 
 def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:

@@ -67,6 +67,13 @@ def answer(data: Any, text: str, *, as_json: bool) -> None:
     print(json.dumps(data, indent=2) if as_json else text)
 
 
+def exit_code(code: int | None) -> object:
+    """Return what a table shows of an exit code."""
+    from stackyard._util.tables import NOTHING
+
+    return NOTHING if code is None else code
+
+
 def identity(lease: Lease) -> dict[str, Any]:
     """Return what every JSON answer says of a lease: its id, its name or None, its environment."""
     return {"lease": lease.id, "name": lease.parallel_id, "environment": lease.environment}

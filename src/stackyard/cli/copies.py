@@ -15,14 +15,14 @@ from invoke.tasks import task
 
 from stackyard.cli import copy_output, copy_payload, options
 from stackyard.cli.chosen import chosen, of_this_folder
-from stackyard.cli.common import HOUR, answer, tell
+from stackyard.cli.common import HOUR, answer, exit_code, tell
 from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.options import Option
 from stackyard.cli.site import at
 from stackyard.cli.task import Command
-from stackyard.errors import LeftoversError, UsageError
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -178,11 +178,13 @@ def down(
     began = time.monotonic()
     with _opened(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
-        done = removal.remove_leases(book, engine, leases, graceful=graceful)
+        done = removal.remove_leases(book, engine, leases, graceful=graceful, progress=tell)
     _removed(leases, done, time.monotonic() - began, as_json=json)
 
 
 def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, as_json: bool) -> None:
+    from stackyard.cleanup.outcome import Removal
+
     left = [item for removal in done for item in removal.left]
     removed = sum(len(removal.removed) for removal in done)
     text = f"{', '.join(lease.title for lease in leases) or 'nothing'}: {removed} removed in {took:.2f} s"
@@ -191,9 +193,7 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, a
         "removals": [item.to_json() for item in done],
     }
     answer(content, text, as_json=as_json)
-    if left:
-        listed = "; ".join(map(str, left))
-        raise LeftoversError(f"{len(left)} left: {listed}; then 'stackyard cleanup'")
+    Removal(left=left).check("stackyard cleanup")
 
 
 @task(
@@ -226,11 +226,13 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
 
     with _attached(name, site) as copy:
         states = _stack(copy).status()
-        rows = [[state.service, state.status, state.health, state.exit_code, state.restarts] for state in states]
+        rows = [
+            [state.service, state.status, state.health, exit_code(state.last_exit), state.restarts] for state in states
+        ]
         content = copy_output.identified(copy.lease) | {
             "services": [
                 {"service": state.service, "status": state.status, "health": state.health,
-                 "exit_code": state.exit_code, "restarts": state.restarts}
+                 "exit_code": state.last_exit, "restarts": state.restarts}
                 for state in states
             ]
         }  # fmt: skip
@@ -365,7 +367,7 @@ def run(
         try:
             code = copy_payload.run(command, _variables(copy))
         finally:
-            done = copy.down(graceful=graceful)
+            done = copy.down(graceful=graceful, progress=tell)
             for item in done.left:
                 tell(f"left: {item}; 'stackyard cleanup' removes it later")
     if code:

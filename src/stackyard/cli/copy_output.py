@@ -16,12 +16,12 @@ def addressed(copy: Copy) -> list[str]:
     from stackyard._util.tables import table
 
     name = copy.lease.parallel_id or copy.lease.id
-    rows = [[item.service, f"{item.target}/{item.protocol}", item.browser(name), item.shown] for item in copy.addresses]
+    rows = [[item.service, item.named, item.browser(name), item.shown] for item in copy.addresses]
     if not rows:
         return []
     browsers = any(row[2] for row in rows)
     shown = rows if browsers else [[*row[:2], row[3]] for row in rows]
-    return [table(shown, ["service", "port", *(["in a browser"] if browsers else []), "for programs"])]
+    return [table(shown, ["service", "in the file", *(["in a browser"] if browsers else []), "for programs"])]
 
 
 def proved(copy: Copy) -> list[str]:

@@ -10,7 +10,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, attach, identity
+from stackyard.cli.common import answer, attach, exit_code, identity
 from stackyard.cli.endings import ending, remind
 from stackyard.cli.log_lines import chosen_lines
 from stackyard.cli.options import Option
@@ -64,7 +64,7 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
         rows = _status(stack, states)
         shown = [
             [row["service"], row["status"], row["health"], *(_size(row[key]) for key in MEMORY),
-             row["restarts"], row["exit_code"]]
+             row["restarts"], exit_code(row["exit_code"])]
             for row in rows
         ]  # fmt: skip
         heads = ["service", "status", "health", "memory", "limit", "restarts", "exit code"]
@@ -85,7 +85,7 @@ def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, An
         {
             "service": state.service, "status": state.status, "health": state.health,
             "memory_bytes": (use := memory.get(state.service)) and use.used, "limit_bytes": use and use.limit,
-            "restarts": state.restarts, "exit_code": state.exit_code,
+            "restarts": state.restarts, "exit_code": state.last_exit,
         }
         for state in states
     ]  # fmt: skip

@@ -186,11 +186,7 @@ def _note_startup(run: _Run, startup: Startup) -> None:
 
 def _degraded(stack: Stack) -> list[str]:
     """Name the services that are down or unhealthy after the tests: they may be why a test failed."""
-    return [
-        f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
-        for state in stack.status()
-        if not stack.is_well(state)
-    ]
+    return [f"service {state.service} is {state.words}" for state in stack.status() if not stack.is_well(state)]
 
 
 def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> tuple[int, str]:

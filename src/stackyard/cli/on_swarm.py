@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 
 from stackyard.cli import copy_payload
-from stackyard.cli.common import HOUR, answer, tell
+from stackyard.cli.common import HOUR, answer, exit_code, tell
 from stackyard.errors import LeaseNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -156,14 +156,15 @@ def _tasks(name: str, *, as_json: bool) -> None:
 
     with _copy(name) as copy:
         nodes = {node.id: node.name for node in copy.swarm.nodes()}
-        found = [
+        found: list[dict[str, Any]] = [
             {"service": task.service, "state": task.state, "node": nodes.get(task.node, task.node),
-             "exit_code": task.exit_code, "reason": task.reason}
+             "exit_code": task.last_exit, "reason": task.reason}
             for task in sorted(copy.tasks(), key=lambda task: (task.service, task.slot))
         ]  # fmt: skip
         content = {**_identity(copy.lease), "services": found}
     heads = ["service", "state", "node", "exit code", "reason"]
-    answer(content, table([[*row.values()] for row in found], heads), as_json=as_json)
+    rows = [[*(row | {"exit_code": exit_code(row["exit_code"])}).values()] for row in found]
+    answer(content, table(rows, heads), as_json=as_json)
 
 
 def _ports(name: str = "", json: bool = False) -> None:
@@ -240,7 +241,7 @@ def _stale(json: bool = False) -> None:
 def _addressed(found: Sequence[Address]) -> str:
     from stackyard._util.tables import table
 
-    rows = [[one.service, f"{one.target}/{one.protocol}", one.shown] for one in found]
+    rows = [[one.service, one.named, one.shown] for one in found]
     return table(rows, ["service", "port", "for programs"]) if rows else ""
 
 

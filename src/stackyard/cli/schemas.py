@@ -112,10 +112,11 @@ CLEARED: Final = _object(
     removed=_texts("Images that are gone."), left=_list(_texts("Name and reason."), "Images that are still there."),
     freed_bytes=_count("Bytes that the engine's layers take less than before."),
 )  # fmt: skip
+EXIT_CODE: Final = _or_null(_count("Exit code of its last end; null while it runs, and before it has run."))
 SERVICE: Final = _object(
     service=_text("The service."), status=_text("The container's state: running, exited and so on."),
     health=_text("healthy, unhealthy, starting or none."), memory_bytes=BYTES, limit_bytes=BYTES,
-    restarts=_count("How often the engine has restarted it."), exit_code=_count("Exit code of its last end."),
+    restarts=_count("How often the engine has restarted it."), exit_code=EXIT_CODE,
 )  # fmt: skip
 PROBES: Final = _list(_object(service=_text("The service."), seconds=_number("Until its probe passed.")))
 USAGE: Final = _or_null(_object(
@@ -132,7 +133,7 @@ SNAPSHOT: Final = _object(
         status=_text("The container's state, or missing."), health=_text("healthy, unhealthy, starting or none."),
         restarts=_or_null(_count("How often the engine has restarted it.")),
         oom_killed=_or_null(_flag("Whether the kernel ended it for want of memory.")),
-        exit_code=_or_null(_count("Exit code of its last end.")),
+        exit_code=EXIT_CODE,
         cpu_percent=_or_null(_number("CPU use since the look before; 100 is one CPU.")), usage=USAGE,
     )),
 )  # fmt: skip
@@ -304,6 +305,7 @@ ADDRESSES: Final = _list(_object(
     service=_text("The service."), target=_count("The container's port."), protocol=_text("tcp, udp or sctp."),
     host=_text("The host's address."), port=_count("The host's port."),
     url=_or_null(_text("The URL for programs, password included; null where it is not known what is spoken.")),
+    published=_or_null(_text("The port as the Compose file publishes it, such as 8080:80; null where not known.")),
     browser=_or_null(_text("The link for a browser; null where no HTTP is spoken.")),
 ), "Where each published port answers.")  # fmt: skip
 # what the console program prints for copies of a project; the other commands are those of SHAPES

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
 RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
-CONFLICTS = ("port is already allocated", "address already in use", "pool overlaps", "networks have overlapping ipv")
+CONFLICTS = {
+    "port is already allocated": "port", "address already in use": "port",
+    "pool overlaps": "subnet", "networks have overlapping ipv": "subnet",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +142,16 @@ def check_plugin(*, deadline: float = 10.0) -> None:
 
 
 def port_conflict(error: EngineError) -> bool:
+    """Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased."""
+    return bool(taken(error))
+
+
+def taken(error: EngineError) -> str:
     """
-    Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased.
+    Return what somebody else took after it was leased: port or subnet; empty if that is not why an `up` failed.
 
     The texts are Docker Engine's: of libnetwork's port allocator, the kernel's bind, libnetwork's address manager, and
     its bridge driver, which sees a network that was made in the same instant.
     """
     text = str(error).lower()
-    return any(words in text for words in CONFLICTS)
+    return next((what for words, what in CONFLICTS.items() if words in text), "")

@@ -211,6 +211,13 @@ class Engine:
         with self._plain_errors(f"starting container {container[:40]}", changes=True):
             self.api.start(container)
 
+    def grace(self, container: str) -> int:
+        """Return the seconds that a running container gets to end by itself; 0 if it does not run."""
+        with self._plain_errors(f"inspecting container {container[:40]}"):
+            found = Part(self.api.inspect_container(container))
+            running = found.get("State").text("Status") == "running"
+            return found.get("Config").whole("StopTimeout", DEFAULT_GRACE) if running else 0
+
     def stop(self, container: str) -> None:
         """Ask a container to end, by its own signal and within its own grace period; then end it."""
         with self._plain_errors(f"stopping container {container[:40]}", changes=True), _gone_is_fine():

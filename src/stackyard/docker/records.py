@@ -78,6 +78,17 @@ class ContainerState:
         """True when it will not come up by itself."""
         return self.status in {"exited", "dead"}
 
+    @property
+    def last_exit(self) -> int | None:
+        """Exit code of its last end; None while it runs, and before it has run."""
+        return self.exit_code if self.exit_code or self.status not in {"created", "running", "paused"} else None
+
+    @property
+    def words(self) -> str:
+        """Status, exit code and health in a few words; without those that it has not."""
+        code = [] if self.last_exit is None else [f"exit code {self.last_exit}"]
+        return ", ".join([self.status, *code, *([] if self.health == "none" else [f"health {self.health}"])])
+
     @classmethod
     def from_inspect(cls, answer: Mapping[str, Any]) -> ContainerState:
         """

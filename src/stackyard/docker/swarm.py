@@ -80,6 +80,11 @@ class Task:
     ports: Mapping[tuple[int, str], int]
 
     @property
+    def last_exit(self) -> int | None:
+        """Exit code of its container; None while that has not ended."""
+        return self.exit_code if self.exit_code or self.state == "complete" else None
+
+    @property
     def failed(self) -> bool:
         """True when it ended and had not done what it had to do."""
         return self.state in ENDED

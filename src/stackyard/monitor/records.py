@@ -50,7 +50,7 @@ class Service:
             "environment": self.environment, "lease": self.lease, "name": self.name, "service": self.service,
             "up": self.up, "status": state.status if state else "missing", "health": state.health if state else "none",
             "restarts": state.restarts if state else None, "oom_killed": state.oom_killed if state else None,
-            "exit_code": state.exit_code if state else None, "cpu_percent": self.cpu_percent,
+            "exit_code": state.last_exit if state else None, "cpu_percent": self.cpu_percent,
             "usage": _plain(usage) if usage else None,
         }  # fmt: skip
 

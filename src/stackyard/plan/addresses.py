@@ -29,6 +29,7 @@ class Address:
         scheme: What a URL begins with, such as http or postgresql; empty if that is not known.
         login: User and password as a URL has them; may be empty.
         path: The URL's path, such as a database; may be empty.
+        published: The entry of the user's file in Compose's short form, such as ``8080:80``; empty if not known.
     """
 
     service: str
@@ -39,6 +40,12 @@ class Address:
     scheme: str = ""
     login: str = field(default="", repr=False)
     path: str = ""
+    published: str = ""
+
+    @property
+    def named(self) -> str:
+        """The port as its user knows it: as the file publishes it, else the container's."""
+        return self.published or f"{self.target}/{self.protocol}"
 
     @property
     def where(self) -> str:
@@ -76,7 +83,7 @@ class Address:
     def to_json(self) -> dict[str, Any]:
         """Return what programs need of it."""
         words = ("service", "target", "protocol", "host", "port", "url")
-        return {word: getattr(self, word) for word in words}
+        return {**{word: getattr(self, word) for word in words}, "published": self.published or None}
 
 
 def addresses(usual: Mapping[str, Any], model: Mapping[str, Any], here: str = LOOPBACK) -> list[Address]:
@@ -91,7 +98,7 @@ def addresses(usual: Mapping[str, Any], model: Mapping[str, Any], here: str = LO
     everywhere = EVERYWHERE if here == LOOPBACK else dict.fromkeys(EVERYWHERE, here)
     return [
         Address(service=old.service, target=old.target, protocol=old.protocol,
-                host=everywhere.get(new.host_ip, new.host_ip), port=port)
+                host=everywhere.get(new.host_ip, new.host_ip), port=port, published=old.written)
         for old, new in zip(published_ports(usual), published_ports(model), strict=True)
         for port in new.published or ()
     ]  # fmt: skip

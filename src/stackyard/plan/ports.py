@@ -78,7 +78,7 @@ def lease(
         address: Where the copy's user reaches the engine's ports.
     """
     changes = []
-    before = {port.place: _shown(port) for port in published_ports(usual)}
+    before = {port.place: port.written for port in published_ports(usual)}
     for port in list(published_ports(model)):
         entry = model["services"][port.service]["ports"][port.index]
         kept = address == LOOPBACK or port.host_ip not in LOOPBACKS
@@ -131,9 +131,3 @@ def draws(usual: Mapping[str, Any], given: Mapping[str, Sequence[str]]) -> list[
 def _numbers(ports: Sequence[int]) -> str:
     """Write consecutive ports as Compose does; containers of one service share a range."""
     return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
-
-
-def _shown(port: PublishedPort) -> str:
-    host = f"{port.host_ip}:" if port.host_ip else ""
-    published = _numbers([port.published[0], port.published[-1]][: len(port.published)]) if port.published else ""
-    return f"{host}{published}:{port.target_text}" if host or published else port.target_text

@@ -47,6 +47,14 @@ class PublishedPort:
         """The container's port as `docker port` writes it."""
         return str(self.target) if self.protocol == "tcp" else f"{self.target}/{self.protocol}"
 
+    @property
+    def written(self) -> str:
+        """The entry in Compose's short form, such as ``127.0.0.1:8080:80``."""
+        numbers = self.published or ()
+        first_and_last = [str(number) for number in (*numbers[:1], *numbers[1:][-1:])]
+        head = f"{self.host_ip}:" if self.host_ip else ""
+        return f"{head}{'-'.join(first_and_last)}:{self.target_text}" if head or numbers else self.target_text
+
 
 def copies_of(service: Mapping[str, Any]) -> int:
     """Return how many containers a service has: `deploy.replicas`, else `scale`, else 1."""

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import json
 import time
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.loops import outside_any_loop
+from stackyard._util.tables import format_count
 from stackyard.cleanup import removal
-from stackyard.docker.compose import port_conflict
+from stackyard.docker.compose import taken
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import COPY_LABEL, Holdings
 from stackyard.docker.shared_book import SharedBook
@@ -31,12 +33,12 @@ from stackyard.plan import Address, Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.services import check_soon
-from stackyard.plan.volumes import missing_files
 from stackyard.probes.spoken import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared
 from stackyard.stacks.copy_start import CopyStart, CopyStartup
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.origin import Origin
+from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.travelling import Cargo
 
@@ -44,11 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stackyard.cleanup.outcome import Removal
-    from stackyard.docker import ContainerState, Engine
+    from stackyard.docker import Engine
     from stackyard.errors import EngineError
     from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Plan
-    from stackyard.plan.records import Concern
     from stackyard.project import Project
     from stackyard.stacks.data.records import Reset
     from stackyard.stacks.readiness import StackReady
@@ -134,17 +135,18 @@ class Copy:
         """Bring its data back to the state after the start, as `resetting.reset` does."""
         return resetting.reset(self, services, deadline)
 
-    def down(self, *, graceful: bool = False) -> Removal:
+    def down(self, *, graceful: bool = False, progress: Callable[[str], None] = lambda _line: None) -> Removal:
         """
         Remove the copy with its volumes, and release the lease when nothing is left.
 
         Args:
             graceful: Let each service end by itself, within its `stop_grace_period`.
+            progress: Is told how long that may take.
 
         Raises:
             EngineError: If the engine does not answer; the lease is kept.
         """
-        return removal.remove_lease(self.book, self.engine, self.lease, graceful=graceful)
+        return removal.remove_lease(self.book, self.engine, self.lease, graceful=graceful, progress=progress)
 
 
 def start(  # noqa: PLR0913 - each is a choice of a command line or of testcontainers
@@ -194,28 +196,40 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         exclusive=exclusive(usual, project.configuration.share.networks),
     )
     outlives = ttl is not None or name is not None
-    for trial in range(TRIES):
+    lost = list[_StolenError]()
+    while True:
         lease = book.acquire(
             origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
-            attached=outlives, scattered=trial > 0, make_room=lambda: removal.make_room(book, engine, progress),
+            attached=outlives, scattered=bool(lost), make_room=lambda: removal.make_room(book, engine, progress),
         )  # fmt: skip
         drawn = [variable for _, variable in draws]
         starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready, resettable)
         try:
             copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
         except _StolenError as stolen:
-            if trial == TRIES - 1:
-                raise NotReadyError(f"other programs took a leased port or subnet {TRIES} times: {stolen}") from None
-            progress("a leased port or subnet was taken meanwhile; the copy gets another place")
+            lost.append(stolen)
+            if len(lost) == TRIES:
+                raise NotReadyError(f"{project.name} did not start: {_losses(lost)}: {stolen}") from None
+            progress(f"another program took a leased {stolen.what}; the copy gets another place")
             continue
         if ttl is not None:
             copy.lease = book.renew(copy.lease.id, ttl, detach=True)
         return copy
-    raise AssertionError("the last try returns or raises")
 
 
 class _StolenError(Exception):
-    """A leased port or subnet was taken before the copy had it; the text is Compose's."""
+    """A leased port or subnet was taken before the copy had it; the text is the engine's."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(why)
+        self.what = what
+
+
+def _losses(lost: Sequence[_StolenError]) -> str:
+    counts = Counter(one.what for one in lost)
+    return "other programs took " + " and ".join(
+        f"a leased {what} {format_count(number, 'time')}" for what, number in counts.items()
+    )
 
 
 @dataclass(slots=True)
@@ -250,10 +264,10 @@ class _Starting:
                 if self.until_ready and (self.resettable or self.project.configuration.reset):
                     keeping.keep(self.copy, self.project.configuration.ready, deadline)
             except (CommandError, RefusedError) as error:
-                stolen = port_conflict(error)
-                why = str(error) if stolen else self._explained(_last_line(error))
-                self._undo(rest=stolen)
-                raise _StolenError(why) if stolen else NotReadyError(why) from None
+                what = taken(error)
+                why = str(error) if what else self._explained(_last_line(error))
+                self._undo(rest=bool(what))
+                raise _StolenError(what, why) if what else NotReadyError(why) from None
             except NotReadyError as error:
                 self._undo()
                 raise NotReadyError(f"{self.project.name} did not start: {error}\n{REMOVED}") from None
@@ -323,13 +337,10 @@ class _Starting:
         return model | {EXTENSION: {"addresses": found, "project": self.project.name}}
 
     def _explained(self, reason: str) -> str:
-        """Say why, service by service: those that are in trouble, or all if none is."""
+        """Say why, with the services that are in trouble."""
         containers = Holdings.of(self.copy.book.host, self.copy.lease).containers(self.copy.engine)
         found = diagnostics.collect(self.copy.engine, containers, secrets=())
-        troubled = [(item, why) for item in found if (why := _trouble(item.state))]
-        head = f"{self.project.name} did not start: {troubled[0][1] if troubled else reason}"
-        lines = [str(item) for item, _ in troubled] or [str(item) for item in found]
-        return "\n".join([head, *lines, REMOVED])
+        return "\n".join([f"{self.project.name} did not start: {diagnostics.blame(found, reason)}", REMOVED])
 
     def _undo(self, *, rest: bool = False) -> None:
         """Remove what the start made, and end the lease."""
@@ -356,37 +367,6 @@ def _core(model: Mapping[str, Any]) -> dict[str, Any]:
         for kind in ("services", "networks", "volumes")
         if (found := model.get(kind))
     }
-
-
-def refuse_missing_files(project: Project) -> None:
-    """
-    Refuse a project whose files are not all there.
-
-    Raises:
-        UsageError: If some are missing; the text names all of them.
-    """
-    if missing := missing_files(project.template):
-        raise UsageError("; ".join(f"{item.place}: {item.text}, {item.advice}" for item in missing))
-
-
-def refuse(concerns: Sequence[Concern]) -> None:
-    """
-    Refuse what cannot run.
-
-    Raises:
-        UsageError: If there is any; the text names all of them.
-    """
-    if concerns:
-        raise UsageError("; ".join(f"{item.place} {item.text}: {item.advice}" for item in concerns))
-
-
-def _trouble(state: ContainerState) -> str:
-    """Say why Compose gave up on a container; empty if it did not."""
-    if state.ended and not state.finished:
-        return f"service {state.service} ended with exit code {state.exit_code}"
-    if state.status == "running" and state.health == "unhealthy":
-        return f"service {state.service} is unhealthy"
-    return f"service {state.service} cannot start" if state.status == "created" and state.error else ""
 
 
 def _last_line(error: EngineError) -> str:

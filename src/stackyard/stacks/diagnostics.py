@@ -33,7 +33,7 @@ class ServiceEvidence:
 
     def __str__(self) -> str:
         state = self.state
-        facts = [state.status, f"exit code {state.exit_code}", f"health {state.health}"]
+        facts = [state.words]
         facts += ["out of memory: killed at its limit"] if state.oom_killed else []
         facts += [f"restarted {state.restarts} times"] if state.restarts else []
         facts += [state.error] if state.error else []
@@ -61,6 +61,27 @@ def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable
             continue  # removed in the meantime; the others still have evidence
         found.append(ServiceEvidence(state=state, log=redact(log, hidden)))
     return sorted(found, key=lambda item: item.state.service)
+
+
+def blame(found: Iterable[ServiceEvidence], reason: str) -> str:
+    """
+    Return what made a start fail: the first service in trouble and the evidence of all such, or else *reason* alone.
+
+    Args:
+        found: The evidence of all services.
+        reason: What the failed step says.
+    """
+    troubled = [(item, why) for item in found if (why := _trouble(item.state))]
+    return "\n".join([troubled[0][1] if troubled else reason, *(str(item) for item, _ in troubled)])
+
+
+def _trouble(state: ContainerState) -> str:
+    """Say why Compose gave up on a container; empty if it did not."""
+    if state.ended and not state.finished:
+        return f"service {state.service} ended with exit code {state.exit_code}"
+    if state.status == "running" and state.health == "unhealthy":
+        return f"service {state.service} is unhealthy"
+    return f"service {state.service} cannot start" if state.status == "created" and state.error else ""
 
 
 def squeeze(lines: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stackyard._util.tables import format_list
 from stackyard.docker import images, inspection
 from stackyard.docker.engine import each
 from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
@@ -60,7 +61,7 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
         progress(f"pulling {', '.join(sorted(image.name for image in wanted))}")
         failures = list(map(str, each(lambda item: _pull(*item), list(wanted.items()))))
     if failures:
-        raise ImageError("\n".join(failures))
+        raise ImageError(format_list(f"{len(failures)} images are missing", failures))
 
 
 def _is_here(engine: Engine, name: str) -> bool:

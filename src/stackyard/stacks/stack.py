@@ -196,7 +196,7 @@ class Stack:
                 state = self.engine.state(container.id)
                 if self.is_well(state):  # an engine that has just come back is still at it
                     continue
-                return f"service {state.service} is {state.status} (exit code {state.exit_code}, health {state.health})"
+                return f"service {state.service} is {state.words}"
         return None
 
     def _post_mortem(self, reason: str, *, keep: bool) -> str:

@@ -23,9 +23,10 @@ from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, WITHOUT_OWNER, 
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
-from stackyard.stacks.copies import DEADLINE, REMOVED, refuse, refuse_missing_files
+from stackyard.stacks.copies import DEADLINE, REMOVED
 from stackyard.stacks.copy_start import CopyStartup
 from stackyard.stacks.origin import Origin
+from stackyard.stacks.refusals import refuse, refuse_missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

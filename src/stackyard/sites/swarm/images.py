@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util.tables import format_list
 from stackyard.docker import inspection
 from stackyard.docker.answers import Part
 from stackyard.errors import RefusedError, UsageError
@@ -31,10 +32,10 @@ def references(swarm: Swarm, model: Mapping[str, Any]) -> dict[str, str]:
     """
     services = {name: spec for name, spec in model["services"].items() if copies_of(spec)}
     if built := [name for name, spec in services.items() if spec.get("build")]:
-        raise UsageError("; ".join(
+        raise UsageError(format_list(f"{len(built)} services are built here", [
             f"services.{name}.build: nodes get images from a registry, and a build here is in none; push the image, "
             "and name it with 'image' alone" for name in built
-        ))  # fmt: skip
+        ]))  # fmt: skip
     return {name: _reference(swarm, str(spec.get("image") or "")) for name, spec in services.items()}
 
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.tables import format_list
 from stackyard.docker.fast_start.keys import fill
 from stackyard.docker.swarm import SERVICE_LABEL
 from stackyard.errors import UnsupportedModelError, UsageError
@@ -111,7 +112,7 @@ def translate(
     mounts.refuse_shared(plain, notes)
     used = _networks(plain, notes)
     if notes.refused:
-        raise UsageError("; ".join(map(str, notes.refused)))
+        raise UsageError(format_list(f"{len(notes.refused)} parts of the project cannot run on a Swarm", notes.refused))
     return Translation(
         services=made, names={name: swarm_name(str(plain["name"]), name) for name in made}, networks=used, files=read,
         waits={name: _waits(plain, name, made) for name in made}, changes=tuple(notes.changed),
