@@ -56,3 +56,11 @@ def site(machines: list[nodes.Node], monkeypatch: pytest.MonkeyPatch) -> Iterato
         for lease in leases.all():  # what a failed test has left
             leases.renew(lease, 0)
         removal.sweep(Swarm(engine))
+
+
+@pytest.fixture
+def contexts(machines: list[nodes.Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each node's engine a Docker context of the node's name."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    for number, node in enumerate(machines, 1):
+        nodes.docker("context", "create", f"n{number}", "--docker", f"host={node.host}")

@@ -23,7 +23,8 @@ ASK = "import os, urllib.request as u; print(u.urlopen(os.environ['STACKYARD_WEB
 
 def typed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "stackyard", words[0], "--site", "swarm", *words[1:]]
-    env = BARE | {"DOCKER_HOST": os.environ["DOCKER_HOST"], "STACKYARD_STATE_DIR": str(folder / "state")}
+    kept = {name: os.environ[name] for name in ("DOCKER_HOST", "DOCKER_CONFIG") if name in os.environ}
+    env = BARE | kept | {"STACKYARD_STATE_DIR": str(folder / "state")}
     return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - ours
 
 

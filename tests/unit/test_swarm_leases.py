@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -213,7 +212,7 @@ def test_a_sweep_removes_dead_copies_and_what_has_no_lease_and_nothing_else(leas
 def task(state: str, **more: Any) -> Task:
     values: dict[str, Any] = {
         "service": "web", "slot": 1, "state": state, "desired": "running", "reason": "", "exit_code": 0, "node": "n",
-        "container": "c", "created": "2026-01-01T00:00:00Z", "since": datetime.now(UTC).isoformat(), "ports": {},
+        "container": "c", "created": "2026-01-01T00:00:00Z", "ports": {},
     }  # fmt: skip
     return Task(**values | more)
 
@@ -241,12 +240,18 @@ def test_a_one_shot_is_ready_when_it_has_ended_well() -> None:
     assert not looked(job, [task("running")]).how
 
 
-def test_a_service_that_only_has_to_run_runs_for_a_moment_first() -> None:
-    rule = Rule(service="web", kind="running", why="", seconds=0.5)
-    before = datetime.fromtimestamp(time.time() - 5, UTC).isoformat()
+def test_a_service_that_only_has_to_run_runs_for_a_moment_after_the_swarm_has_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([10.0, 10.0, 10.4, 10.6, 10.6, 11.0, 11.2])
+    monkeypatch.setattr("stackyard.sites.swarm.progress.time.monotonic", lambda: next(times))
+    found = Progress(Rule(service="web", kind="running", why="", seconds=0.5), 1, "id", retries=True)
 
-    assert looked(rule, [task("running", since=before)]).how == "has run for 0.5 s"
-    assert not looked(rule, [task("running", since=datetime.fromtimestamp(time.time() + 5, UTC).isoformat())]).how
+    def look(container: str) -> str:
+        found.look(cast("Swarm", FakeSwarm()), [task("running", container=container)], {"n": "127.0.0.1"}, {})
+        return found.how
+
+    assert [look(container) for container in ("a", "a", "b", "b", "b")] == ["", "", "", "", "has run for 0.5 s"]
 
 
 def test_a_failure_is_final_where_the_file_wants_no_restart() -> None:

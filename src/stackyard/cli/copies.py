@@ -315,6 +315,7 @@ def logs(
         "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
     },
 )
+@also_on_swarm
 def exec_(
     _c: Context,
     service: str = "",

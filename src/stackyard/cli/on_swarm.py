@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
     from stackyard.sites.swarm.leases import Lease
+
+EXEC_DEADLINE: Final = 3600.0  # seconds of a command whose output is collected
 
 
 def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
@@ -132,7 +136,7 @@ def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noq
             own = [Copy.of(engine, lease.name) for lease in leases if lease.project == _project()]
         else:
             own = [stack.enter_context(_copy(name))]
-        removed = sum(copy.down() for copy in own)
+        removed = sum(len(copy.down().removed) for copy in own)
     names = ", ".join(copy.lease.name for copy in own) or "nothing"
     text = f"{names}: {removed} removed in {time.monotonic() - began:.2f} s"
     answer({"leases": [_identity(copy.lease) for copy in own], "removed": removed}, text, as_json=json)
@@ -186,6 +190,34 @@ def _logs(
         prefix = "{} | " if len(chosen) != 1 else ""
         text = "\n".join(f"{prefix.format(one)}{line}" for one, lines in found.items() for line in lines)
         answer({**_identity(copy.lease), "services": found}, text, as_json=json)
+
+
+def _exec_(
+    service: str = "", words: Sequence[str] | None = None, name: str = "", json: bool = False,
+) -> None:  # fmt: skip
+    from stackyard._util import process
+    from stackyard.sites.swarm import inside
+
+    with _copy(name) as copy:
+        chosen = service or _only(copy)
+        if json:
+            done = process.run(inside.command(copy, chosen, words or ()), deadline=EXEC_DEADLINE, check=False)
+            code, shown = done.returncode, {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            answer({**_identity(copy.lease), "service": chosen, **shown}, "", as_json=True)
+        else:
+            terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+            code = process.passthrough(
+                inside.command(copy, chosen, words or (), "--interactive", *terminal), inherit=False
+            )
+    if code:
+        raise Exit(f"{shlex.join(words or ())!r} in {chosen} ended with exit code {code}", code=code)
+
+
+def _only(copy: Copy) -> str:
+    known = sorted(copy.services)
+    if len(known) != 1:
+        raise UsageError(f"which service? {copy.lease.name} has: {', '.join(known)}")
+    return known[0]
 
 
 def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  # noqa: A002 - the option's name
@@ -264,6 +296,7 @@ def _until(lease: Lease) -> str:
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "up": _up, "down": _down, "ps": _ps, "ports": _ports, "logs": _logs, "stale": _stale, "env": _env, "run": _run,
+    "exec_": _exec_,
 }  # fmt: skip
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "json"}),
@@ -273,5 +306,6 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "stale": frozenset({"json"}),
     "env": frozenset({"name", "format", "json"}),
     "run": frozenset({"words", "name", "file", "profile", "env_file", "timeout"}),
+    "exec_": frozenset({"service", "words", "name", "json"}),
     "logs": frozenset({"service", "name", "tail", "timestamps", "json"}),
 }

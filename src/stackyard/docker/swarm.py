@@ -63,7 +63,6 @@ class Task:
         node: The id of its node; empty while it has none.
         container: The id of its container; empty while it has none.
         created: When it was made, as RFC 3339.
-        since: When it got this state, as RFC 3339.
         ports: Ports of the node, by port and protocol of the container.
     """
 
@@ -76,7 +75,6 @@ class Task:
     node: str
     container: str
     created: str
-    since: str
     ports: Mapping[tuple[int, str], int]
 
     @property
@@ -88,6 +86,12 @@ class Task:
     def failed(self) -> bool:
         """True when it ended and had not done what it had to do."""
         return self.state in ENDED
+
+    @property
+    def said(self) -> str:
+        """Its state with the exit code and the reason, as messages show it."""
+        code = f"with exit code {self.exit_code}" if self.exit_code else ""
+        return " ".join(filter(None, (self.state, code, self.reason and f"({self.reason})")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,12 @@ class Node:
     address: str
     state: str
     availability: str
+
+
+def member(engine: Engine) -> str:
+    """Return the id that its Swarm has for an engine's node; empty if the engine is in none."""
+    with plain_errors("asking an engine which node it is"):
+        return Part(engine.api.info()).get("Swarm").text("NodeID", "")
 
 
 class Swarm:
@@ -295,7 +305,6 @@ def _task(row: Part) -> Task:
         service=labels.get(SERVICE_LABEL, ""), slot=row.whole("Slot", 0), state=status.text("State"),
         desired=row.text("DesiredState"), reason=status.text("Err", ""), exit_code=inside.whole("ExitCode", 0),
         node=row.text("NodeID", ""), container=inside.text("ContainerID", ""), created=row.text("CreatedAt"),
-        since=status.text("Timestamp"),
         ports={(port.whole("TargetPort"), port.text("Protocol")): port.whole("PublishedPort") for port in open_ports},
     )  # fmt: skip
 

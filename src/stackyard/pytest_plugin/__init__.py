@@ -91,7 +91,6 @@ def _use(config: pytest.Config, text: str) -> None:
     undo = contextlib.ExitStack()
     try:
         site = Site.find(text)
-        site.require_engine()
     except StackyardError as error:
         raise pytest.UsageError(str(error)) from None
     undo.enter_context(site.used())
@@ -163,6 +162,8 @@ def clean_stack(stack: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
             "choose --stackyard-scope worker or test",
             pytrace=False,
         )
+    if getattr(stack, "on_swarm", False):
+        pytest.fail("stackyard: clean_stack: copies on a Swarm cannot be reset; use stack_per_test", pytrace=False)
     yield stack
     with in_one_line():
         stack.reset()

@@ -79,9 +79,23 @@ class Services:
 
 
 @pytest.fixture(scope=fixture_scope)
-def docker_ip() -> str:
-    """Give the address at which published ports answer."""
-    return "127.0.0.1"
+def docker_ip(request: pytest.FixtureRequest) -> str:
+    """Give the address at which published ports answer; on a Swarm that is the one of the only node with services."""
+    from stackyard.sites import Site
+
+    site = Site.find()
+    if site.kind != "swarm":
+        return site.endpoint.address
+    services: Services = request.getfixturevalue("docker_services")
+    hosts = sorted({address.host for address in services.stack.addresses})
+    if len(hosts) != 1:
+        listed = ", ".join(hosts) or "none"
+        pytest.fail(
+            f"stackyard: docker_ip: the services are on several nodes of the Swarm ({listed}); "
+            "use docker_services.stack.url(SERVICE)",
+            pytrace=False,
+        )
+    return hosts[0]
 
 
 @pytest.fixture(scope=fixture_scope)

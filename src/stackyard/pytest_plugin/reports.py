@@ -121,9 +121,12 @@ def properties(stack: Any) -> list[tuple[str, object]]:
 
 def evidence(stack: Any) -> str:
     """Return each service's state and last log lines, without the secrets of the lease."""
-    secrets = () if isinstance(stack, Stack) else stack.lease.secrets()
     try:
-        found = diagnostics.collect(stack.engine, stack.containers(), secrets=secrets)
+        if isinstance(stack, Stack):
+            found = stack.evidence()
+        else:
+            states = diagnostics.collect(stack.engine, stack.containers(), secrets=stack.lease.secrets())
+            found = "\n".join(map(str, states))
     except StackyardError as error:
         return f"the services could not be asked: {error}"
-    return "\n".join(map(str, found)) or "the stack has no containers"
+    return found or "the stack has no containers"

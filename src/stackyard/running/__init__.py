@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack as PlatformStack
 
 __all__ = ["Stack", "running"]
@@ -81,9 +80,10 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - progress: Gets a line for each message to the user; by default there are none.
             - timeout: Seconds until the start has failed; by default the configuration's, else 120, or an environment's
               budget.
-            - wait: Seconds to queue for a place; None does not wait.
+            - wait: Seconds to queue for a place; None does not wait. On a Swarm services may wait so much longer for a
+              node with room for them.
             - resettable: Keep the state of the copy's data, for `stack.reset()`; the configuration may say so, too. An
-              environment's stack can always be reset.
+              environment's stack can always be reset, a copy on a Swarm never.
             - site: Where a copy runs: `local`, `context:NAME` or `swarm`; by default what STACKYARD_SITE says. Blocks
               of a process that run at the same time have the same site.
             - force: Start an environment even if the host has too little memory.
@@ -96,42 +96,56 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
 
 
 @contextlib.contextmanager
-def _at_site(*, site: str = "", **options: Any) -> Iterator[Stack]:
-    chosen = Site.find(site)
-    chosen.require_engine()
-    with chosen.used(), _project(**options) as stack:
-        yield stack
+def _at_site(
+    *,
+    site: str = "",
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    wait: float | None = None,
+    resettable: bool = False,
+    **chosen: Any,
+) -> Iterator[Stack]:
+    where = Site.find(site)
+    with where.used(), contextlib.ExitStack() as stack:
+        project, tell = _found(**chosen), progress or _silent
+        engine = stack.enter_context(Engine())
+        if where.kind == "swarm":
+            from stackyard.running.swarm_stack import on_swarm
+
+            made: Stack = on_swarm(project, engine, timeout, wait, tell)
+        else:
+            made = _on_engine(project, engine, timeout, wait, resettable=resettable, tell=tell)
+        stack.enter_context(_removed_after(made))
+        yield made
 
 
-@contextlib.contextmanager
-def _project(  # noqa: PLR0913 - as the second signature above
+def _found(
     *,
     folder: Path | str | None = None,
     files: Sequence[Path | str] = (),
     profiles: Sequence[str] = (),
     env_files: Sequence[Path | str] = (),
     variables: Mapping[str, str] | None = None,
-    progress: Callable[[str], None] | None = None,
-    timeout: float | None = None,
-    wait: float | None = None,
-    resettable: bool = False,
-) -> Iterator[Stack]:
+) -> Project:
     place, caller = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
     if not files and not caller.get("COMPOSE_FILE") and has_environments(place):
         raise UsageError(f"{place} has environments; name one of {ENVIRONMENTS}, for example running('test')")
-    project = Project.find(
+    return Project.find(
         place, files=[*map(str, files)], profiles=profiles, env_files=[*map(str, env_files)],
         environment=caller,
     )  # fmt: skip
-    with Engine() as engine:
-        book, tell = open_book(None, engine), progress or _silent
-        for item in removal.sweep(book, engine).left:
-            tell(f"left by a run that was killed: {item}")
-        copy = outside_any_loop(lambda: copies.start(
-            project, book, engine, deadline=timeout, wait=wait, resettable=resettable, progress=tell
-        ))  # fmt: skip
-        with _removed_after(copy):
-            yield Stack(copy)
+
+
+def _on_engine(
+    project: Project, engine: Engine, timeout: float | None, wait: float | None, *, resettable: bool,
+    tell: Callable[[str], None],
+) -> Stack:  # fmt: skip
+    book = open_book(None, engine)
+    for item in removal.sweep(book, engine).left:
+        tell(f"left by a run that was killed: {item}")
+    return Stack(outside_any_loop(lambda: copies.start(
+        project, book, engine, deadline=timeout, wait=wait, resettable=resettable, progress=tell
+    )))  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -165,7 +179,7 @@ def _silent(_line: str) -> None: ...
 
 
 @contextlib.contextmanager
-def _removed_after(stack: Copy | PlatformStack) -> Iterator[None]:
+def _removed_after(stack: Stack | PlatformStack) -> Iterator[None]:
     pid = os.getpid()
     try:
         yield

@@ -87,8 +87,7 @@ class Keeper:
             with wanted.run(print) as stack:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 self._interrupted.set()
-                state = str(stack.lease.directory.parent.parent)
-                self._offer({"lease": stack.lease.id, "state": state, "seconds": getattr(stack, "seconds", 0.0)})
+                self._offer(_described(stack))
         except StackyardError as error:
             if self._ready.is_set():
                 self._left = [str(error)]
@@ -174,13 +173,28 @@ def _send(line: socket.socket, answer: dict[str, Any]) -> None:
         line.close()
 
 
+def _described(stack: Any) -> dict[str, Any]:
+    """Return what another process needs to use *stack*."""
+    if hasattr(stack, "described"):
+        found: dict[str, Any] = stack.described()
+        return found
+    state = str(stack.lease.directory.parent.parent)
+    return {"lease": stack.lease.id, "state": state, "seconds": getattr(stack, "seconds", 0.0)}
+
+
 def _release() -> None:
     """Remove what this process still has a lease of: a start that was broken off at the last moment."""
     from stackyard.cleanup import removal
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
+    from stackyard.docker.swarm import Swarm
+    from stackyard.sites import Site
+    from stackyard.sites.swarm.removal import release_own
 
     with Engine() as engine:
+        if Site.find().kind == "swarm":
+            release_own(Swarm(engine))
+            return
         book = open_book(None, engine)
         for lease in book.leases():
             if lease.owner == Owner.current():

@@ -75,6 +75,11 @@ class Run:
 
         answer = self._stack(self.use() / wanted.key, wanted)
         with Engine() as engine:
+            if "swarm" in answer:
+                from stackyard.running.swarm_stack import SwarmStack
+
+                yield SwarmStack.attached(engine, answer)
+                return
             book = open_book(Settings.load({**os.environ, "STACKYARD_STATE_DIR": answer["state"]}), engine)
             lease = book.find(answer["lease"])
             if wanted.environment:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from stackyard.errors import UsageError
 from stackyard.plan import Address, variables
-from stackyard.stacks import logs
+from stackyard.stacks import diagnostics, logs
 from stackyard.stacks.data import private
 from stackyard.stacks.stack import Stack as AnyStack
 
@@ -34,8 +34,11 @@ class Stack:
         copy: The copy.
 
     Attributes:
-        engine: The engine that it is on.
+        engine: The engine that it is on; of a copy on a Swarm, the manager's.
+        on_swarm: Whether it is on a Docker Swarm.
     """
+
+    on_swarm = False
 
     def __init__(self, copy: Copy) -> None:
         self._copy = copy
@@ -176,6 +179,11 @@ class Stack:
         if not command:
             raise UsageError(f"which command? stack.exec({service!r}, 'ls', '/') runs one")
         return self._stack.exec_output(service, shlex.join(command), deadline=timeout)
+
+    def evidence(self) -> str:
+        """Return each service's state and last log lines."""
+        found = diagnostics.collect(self.engine, self.containers(), secrets=())
+        return "\n".join(map(str, found))
 
     def containers(self) -> list[Resource]:
         """Return its containers, running or not."""

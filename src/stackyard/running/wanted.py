@@ -10,6 +10,7 @@ from stackyard.cleanup import removal
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.running import running
+from stackyard.sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,4 +72,10 @@ def sweep() -> list[str]:
         StackyardError: If engine or lease book cannot be used.
     """
     with Engine() as engine:
+        if Site.find().kind == "swarm":
+            from stackyard.docker.swarm import Swarm
+            from stackyard.sites.swarm import removal as swarm_removal
+
+            swarm_removal.sweep(Swarm(engine))
+            return []
         return [*map(str, removal.sweep(open_book(None, engine), engine).left)]

@@ -25,12 +25,14 @@ from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
 from stackyard.stacks.copies import DEADLINE, REMOVED
 from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.diagnostics import squeeze
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Task
     from stackyard.plan import Plan
@@ -123,16 +125,44 @@ class Copy:
             ]  # fmt: skip
         return found
 
+    @property
+    def services(self) -> dict[str, str]:
+        """The names of its services in the Compose file, each with the service's id on the Swarm."""
+        found = self.swarm.labelled("service", self.lease.label)
+        return {item.labels[SERVICE_LABEL]: item.id for item in found if SERVICE_LABEL in item.labels}
+
+    def require(self, service: str) -> str:
+        """
+        Return the id that a service of the copy has on the Swarm.
+
+        Raises:
+            UsageError: If the copy has no such service.
+        """
+        known = self.services
+        if service not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"copy {self.lease.name} has no service {service}; its services: {listed}")
+        return known[service]
+
     def logs(self, service: str, *, tail: int = 50, timestamps: bool = False) -> list[str]:
         """Return the last lines that a service of the copy wrote, wherever its containers are."""
-        own = [item for item in self.swarm.labelled("service", self.lease.label) if _service(item.labels) == service]
-        if not own:
-            raise UsageError(f"copy {self.lease.name} has no service {service} on the Swarm")
-        return self.swarm.logs(own[0].id, tail=tail, timestamps=timestamps)
+        return self.swarm.logs(self.require(service), tail=tail, timestamps=timestamps)
 
-    def down(self) -> int:
+    def evidence(self, tail: int) -> str:
+        """Return the state of each container, and the last *tail* lines of each service."""
+        tasks = self.tasks()
+        found = []
+        for name, identity in sorted(self.services.items()):
+            found += [f"{name}: {task.said}" for task in tasks if task.service == name]
+            try:
+                found += [f"  | {line}" for line in squeeze(self.swarm.logs(identity, tail=tail))]
+            except EngineError as error:
+                found.append(f"  its log cannot be read: {error}")
+        return "\n".join(found)
+
+    def down(self) -> Removal:
         """
-        Remove the copy, and return how many things of it there were.
+        Remove the copy.
 
         Raises:
             LeaseNotFoundError: If another command removes it.
@@ -178,6 +208,7 @@ def start(
     name: str | None = None,
     ttl: float | None = None,
     deadline: float | None = None,
+    wait: float | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Copy:
     """
@@ -191,6 +222,7 @@ def start(
         name: The copy's name.
         ttl: Seconds that it stays; None: until this process ends.
         deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
+        wait: Seconds more, which services may wait for a node with room for them.
         progress: Is given a line whenever the user should know something.
 
     Raises:
@@ -213,7 +245,7 @@ def start(
         return found
     copy = Copy(lease, swarm, keeper=Keeper(leases, lease))
     try:
-        prepared.start(copy, deadline or project.configuration.timeout or DEADLINE, progress)
+        prepared.start(copy, (deadline or project.configuration.timeout or DEADLINE) + (wait or 0.0), progress)
         copy.lease = leases.settle(lease, ttl, json.dumps(prepared.said(copy)))
     except NotReadyError as error:
         copy.down()
@@ -302,7 +334,3 @@ def _numbers(model: Mapping[str, Any]) -> Iterator[int]:
     for port in published_ports(model):
         known = [*(port.published or ())][: port.count]
         yield from [*known, *([0] * (port.count - len(known)))]
-
-
-def _service(labels: Mapping[str, str]) -> str:
-    return labels.get(SERVICE_LABEL, "")

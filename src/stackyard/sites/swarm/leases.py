@@ -61,6 +61,11 @@ class Lease:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def title(self) -> str:
+        """The lease as messages show it: ``mine (shop-9bdbf9f1)``."""
+        return f"{self.name} ({self.id})"
+
+    @property
     def label(self) -> str:
         """What everything of the copy carries."""
         return f"{LEASE_LABEL}={self.id}"

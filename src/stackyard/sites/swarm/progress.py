@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from stackyard.probes import port_answers
@@ -42,6 +41,8 @@ class Progress:
         how: What it showed when it was ready; empty until then.
         last: What it showed last.
         tasks: Its containers, the newest of each slot.
+        asked: When each port was asked first.
+        running: The containers that the Swarm last said to run, and since when it says so.
     """
 
     rule: Rule
@@ -52,6 +53,7 @@ class Progress:
     last: str = "has no container yet"
     tasks: Sequence[Task] = ()
     asked: dict[Port, float] = field(default_factory=dict)
+    running: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     @property
     def started(self) -> bool:
@@ -86,7 +88,7 @@ class Progress:
         elif states == {"running"} and self.rule.kind != "exit 0":
             self.how = self._asked(swarm, addresses)
         else:
-            self.last = "; ".join(sorted({_said(task) for task in self.tasks}))
+            self.last = "; ".join(sorted({task.said for task in self.tasks}))
 
     def watch(self, tasks: Sequence[Task], addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
         """
@@ -109,7 +111,7 @@ class Progress:
                               "the Swarm from starting the service on another one")  # fmt: skip
         if ended and (not self.retries or len(ended) >= LOOP):
             where = names.get(ended[-1].node, "")
-            raise FailedError(f"{name} {_said(ended[-1])}{f' on node {where}' if where else ''}")
+            raise FailedError(f"{name} {ended[-1].said}{f' on node {where}' if where else ''}")
 
     def _asked(self, swarm: Swarm, addresses: Mapping[str, str]) -> str:
         """Return what it showed, if that is enough."""
@@ -136,9 +138,12 @@ class Progress:
         return next((f"its log says: {line}" for line in lines if re.search(self.rule.pattern, line)), "")
 
     def _ran(self, because: str = "") -> str:
-        since = max(datetime.fromisoformat(task.since).timestamp() for task in self.tasks)
-        seen, wanted = time.time() - since, max(self.rule.seconds, 0.5)
-        self.last = f"runs for {max(seen, 0):.1f} s"
+        """Count from when the Swarm first said so: the news of a container's end takes as long as that of its start."""
+        containers = frozenset(task.container for task in self.tasks)
+        if containers != self.running[0]:
+            self.running = containers, time.monotonic()
+        seen, wanted = time.monotonic() - self.running[1], max(self.rule.seconds, 0.5)
+        self.last = f"runs for {seen:.1f} s"
         return f"{because}has run for {wanted:g} s" if seen >= wanted else ""
 
     async def _ask(self, task: Task, port: Port, addresses: Mapping[str, str]) -> tuple[bool, str]:
@@ -163,8 +168,3 @@ class Progress:
         late = time.monotonic() - self.asked.setdefault(port, time.monotonic()) >= patience
         opened = (answer.other or (late and answer.silent)) and not self.rule.hinted
         return opened, f"port {port}: {answer.said}"
-
-
-def _said(task: Task) -> str:
-    code = f"with exit code {task.exit_code}" if task.exit_code else ""
-    return " ".join(filter(None, (task.state, code, task.reason and f"({task.reason})")))

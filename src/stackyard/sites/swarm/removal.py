@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from stackyard.cleanup.outcome import Removal
 from stackyard.docker.engine import each
 from stackyard.errors import LeftoversError, RefusedError
+from stackyard.leases.owners import Owner
 from stackyard.sites.swarm.leases import LEASE_LABEL, PREFIX, Leases
 
 if TYPE_CHECKING:
@@ -17,20 +19,21 @@ PATIENCE: Final = 40.0  # seconds for the nodes to end the containers of a copy
 TICK: Final = 0.1
 
 
-def remove(swarm: Swarm, lease: Lease) -> int:
+def remove(swarm: Swarm, lease: Lease) -> Removal:
     """
-    Remove everything of a copy, then its lease; return how many things that were.
+    Remove everything of a copy, then its lease.
 
     Raises:
         LeftoversError: If something is still there after `PATIENCE` seconds; the lease stays.
         EngineError: If the manager does not answer; the lease stays.
     """
+    began = time.monotonic()
     removed = _emptied(swarm, lease.label, lease.name)
     Leases(swarm).end(lease)
-    return removed
+    return Removal(removed=removed, leases=[lease.id], seconds=time.monotonic() - began)
 
 
-def _emptied(swarm: Swarm, label: str, name: str) -> int:
+def _emptied(swarm: Swarm, label: str, name: str) -> list[str]:
     until, seen = time.monotonic() + PATIENCE, set[str]()
     while left := _left(swarm, label):
         seen |= {str(item) for item in left}
@@ -45,7 +48,7 @@ def _emptied(swarm: Swarm, label: str, name: str) -> int:
         if time.monotonic() > until:
             break
         time.sleep(TICK)
-    return len(seen)
+    return sorted(seen)
 
 
 def _left(swarm: Swarm, label: str) -> list[Item]:
@@ -80,3 +83,11 @@ def sweep(swarm: Swarm) -> list[str]:
         _emptied(swarm, f"{LEASE_LABEL}={identifier}", identifier)
         done.append(identifier)
     return done
+
+
+def release_own(swarm: Swarm) -> None:
+    """Remove every copy whose lease this process owns."""
+    leases = Leases(swarm)
+    for lease in leases.all():
+        if lease.owner == Owner.current() and leases.take(lease):
+            remove(swarm, leases.get(lease.name))

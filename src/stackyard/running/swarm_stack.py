@@ -1,0 +1,174 @@
+"""A running copy on a Docker Swarm, as its tests see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
+
+from stackyard._util import process
+from stackyard._util.loops import outside_any_loop
+from stackyard.errors import UsageError
+from stackyard.running.stack import DEADLINE, EVERY_LINE, Stack
+from stackyard.sites.swarm import copies, inside
+from stackyard.sites.swarm.copies import Copy
+from stackyard.stacks.copy_start import CopyStartup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stackyard._util.process import Completed
+    from stackyard.cleanup.outcome import Removal
+    from stackyard.docker import Engine
+    from stackyard.leases import Lease
+    from stackyard.plan import Address
+    from stackyard.project import Project
+
+LINES: Final = 50  # of each service, where a test failed
+
+
+class SwarmStack(Stack):
+    """
+    A running copy of a Compose project on a Docker Swarm.
+
+    Its lease is the Swarm's: it has an id, a name and a deadline, and no ports, because the Swarm gives them.
+
+    Args:
+        copy: The copy.
+    """
+
+    on_swarm = True
+
+    def __init__(self, copy: Copy) -> None:
+        self._there = copy
+        self.engine = copy.swarm.engine
+
+    @classmethod
+    def attached(cls, engine: Engine, answer: dict[str, Any]) -> Self:
+        """Return the stack that another process described with `described`."""
+        copy = Copy.of(engine, answer["swarm"])
+        copy.startup = CopyStartup(seconds=answer["seconds"], by="none: another process started it")
+        copy.logins = {(service, target, protocol): login for service, target, protocol, login in answer["logins"]}
+        return cls(copy)
+
+    def described(self) -> dict[str, Any]:
+        """Return what another process of this user needs to use it."""
+        logins = [[*key, login] for key, login in self._there.logins.items()]
+        return {"swarm": self._there.lease.name, "seconds": self.seconds, "logins": logins}
+
+    @property
+    def lease(self) -> Lease:
+        """Its lease on the Swarm."""
+        return cast("Lease", self._there.lease)
+
+    @property
+    def project(self) -> str:
+        """The beginning of the names of all that belongs to it; no Compose project has this name."""
+        return self.lease.id
+
+    @property
+    def seconds(self) -> float:
+        """How long its start took."""
+        return self._there.startup.seconds
+
+    @property
+    def services(self) -> list[str]:
+        """The names of its services that have containers."""
+        return sorted(self._there.services)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where each published port answers now; a service that moved to another node answers there."""
+        return self._there.addresses
+
+    def logs(self, service: str | None = None, *, tail: int = EVERY_LINE) -> str:
+        """
+        Return what *service* wrote to both output streams; without one all services, each line after its name.
+
+        Args:
+            service: A service of the Compose file.
+            tail: Only this many last lines of each service.
+
+        Raises:
+            UsageError: If the stack has no such service.
+            EngineError: If the manager does not answer.
+        """
+        chosen = [service] if service else self.services
+        prefix = "" if service else "{} | "
+        lines = [f"{prefix.format(one)}{line}\n" for one in chosen for line in self._there.logs(one, tail=tail)]
+        return "".join(lines)
+
+    def exec(self, service: str, *command: str, timeout: float = DEADLINE) -> Completed:
+        """
+        Run a command inside *service*, through the engine of its node.
+
+        Args:
+            service: A service of the Compose file.
+            command: Program and arguments; no shell reads them.
+            timeout: Seconds that it may take.
+
+        Raises:
+            UsageError: If the stack has no such service, no command is given, or no Docker context has the node's name.
+            CommandError: If the command takes longer than *timeout*.
+        """
+        if not command:
+            raise UsageError(f"which command? stack.exec({service!r}, 'ls', '/') runs one")
+        return process.run(inside.command(self._there, service, command), deadline=timeout, check=False)
+
+    def evidence(self) -> str:
+        """Return each service's state and last log lines."""
+        return self._there.evidence(LINES)
+
+    def containers(self) -> NoReturn:
+        """Refuse: the containers are on several engines."""
+        self._without("containers()")
+
+    def status(self) -> NoReturn:
+        """Refuse: the containers are on several engines."""
+        self._without("status()")
+
+    def reset(self, *_services: str) -> NoReturn:
+        """Refuse: the data is on several engines."""
+        self._without("reset()")
+
+    def database(self, _service: str) -> NoReturn:
+        """Refuse: there is no state of the data to begin with."""
+        self._without("database()")
+
+    def _without(self, what: str) -> NoReturn:
+        raise UsageError(f"stack.{what}: copies on a Swarm do not have this; use a copy for each test, or another site")
+
+    def down(self, *, graceful: bool = False) -> Removal:
+        """
+        Remove it; the lease ends when nothing is left.
+
+        Args:
+            graceful: Refused if true: a Swarm ends containers of a copy at once.
+
+        Raises:
+            UsageError: If *graceful* is true.
+            LeftoversError: If something is left; the lease stays.
+            EngineError: If the manager does not answer; the lease stays.
+        """
+        if graceful:
+            self._without("down(graceful=True)")
+        return self._there.down()
+
+
+def on_swarm(
+    project: Project, engine: Engine, timeout: float | None, wait: float | None, tell: Callable[[str], None]
+) -> SwarmStack:  # fmt: skip
+    """
+    Start a copy on the Swarm that *engine* manages; its lease ends with this process.
+
+    Args:
+        project: The project.
+        engine: A manager of the Swarm.
+        timeout: Seconds until the start has failed; None takes the usual time.
+        wait: Seconds more, which services may wait for a node.
+        tell: Gets a line for each message to the user.
+
+    Raises:
+        StackyardError: As `copies.start` does.
+    """
+    return SwarmStack(outside_any_loop(
+        lambda: copies.start(project, engine, deadline=timeout, wait=wait, progress=tell)
+    ))  # fmt: skip

@@ -1,0 +1,179 @@
+"""A stack on a Swarm as programs and tests use it; no engine is asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from test_swarm_leases import FakeSwarm, task
+
+from stackyard.docker.swarm import SERVICE_LABEL, Node
+from stackyard.errors import RefusedError, UsageError
+from stackyard.leases.owners import Owner
+from stackyard.running import wanted
+from stackyard.running.swarm_stack import SwarmStack
+from stackyard.sites.swarm import inside, removal
+from stackyard.sites.swarm.copies import Copy
+from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
+from stackyard.stacks.copy_start import CopyStartup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Swarm
+
+PORT = {"service": "web", "target": 80, "protocol": "tcp"}
+
+
+@dataclass
+class FakeSite(FakeSwarm):
+    """One that has an engine and logs."""
+
+    engine: Any = field(default_factory=lambda: SimpleNamespace(node="n"))
+
+    def logs(self, service: str, **_: object) -> list[str]:
+        if service == "db-id":
+            raise RefusedError("no such log")
+        return [f"from {service}", "again", "again"]
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> FakeSite:
+    made = FakeSite(
+        members=[
+            Node(id="n", name="n1", address="192.0.2.1", state="ready", availability="active"),
+            Node(id="other", name="n2", address="192.0.2.2", state="ready", availability="active"),
+        ],
+        running=[task("running", ports={(80, "tcp"): 30001}), task("running", service="db", node="other")],
+    )
+    for module in ("inside", "copies"):
+        monkeypatch.setattr(f"stackyard.sites.swarm.{module}.Swarm", lambda _: made, raising=False)
+    monkeypatch.setattr(inside, "member", lambda engine: engine.node)
+    return made
+
+
+@pytest.fixture
+def stack(site: FakeSite) -> SwarmStack:
+    lease = Leases(cast("Swarm", site)).acquire("shop-0a1b2c", "mine", {"ports": [PORT]})
+    assert lease
+    for name in ("web", "db"):
+        site.add("service", f"{name}-id", {LEASE_LABEL: lease.id, SERVICE_LABEL: name})
+    return SwarmStack(Copy(lease, cast("Swarm", site), CopyStartup(seconds=2.5, by="swarm")))
+
+
+def test_a_stack_answers_at_its_nodes(stack: SwarmStack) -> None:
+    assert stack.url("web") == "http://192.0.2.1:30001"
+    assert (stack.port("web", 80), stack.services, stack.seconds) == (30001, ["db", "web"], 2.5)
+    assert stack.env["STACKYARD_WEB_ADDRESS"] == "192.0.2.1:30001"
+    assert stack.project == stack.lease.id
+    with pytest.raises(UsageError, match="service db publishes no port"):
+        stack.url("db")
+    with pytest.raises(UsageError, match="did you mean 'web'"):
+        stack.url("wbe")
+
+
+def test_another_process_of_the_run_gets_the_same_stack_with_its_passwords(site: FakeSite, stack: SwarmStack) -> None:
+    stack._there.logins = {("web", 80, "tcp"): "me:secret"}
+
+    told = json.loads(json.dumps(stack.described()))
+    other = SwarmStack.attached(cast("Engine", site.engine), told)
+
+    assert (other.lease.id, other.seconds, other.addresses) == (stack.lease.id, 2.5, stack.addresses)
+    assert other.addresses[0].login == "me:secret"
+
+
+def test_logs_are_those_of_one_service_or_of_all_under_their_names(stack: SwarmStack, site: FakeSite) -> None:
+    assert stack.logs("web") == "from web-id\nagain\nagain\n"
+    site.remove(site.items["db-id"])
+    assert stack.logs() == "web | from web-id\nweb | again\nweb | again\n"
+    with pytest.raises(UsageError, match="copy mine has no service db; its services: web"):
+        stack.logs("db")
+
+
+def test_evidence_has_states_and_logs_that_can_be_read(stack: SwarmStack) -> None:
+    assert stack.evidence().splitlines() == [
+        "db: running", "  its log cannot be read: no such log", "web: running", "  | from web-id",
+        "  | again (2 times)",
+    ]  # fmt: skip
+
+
+def test_a_command_runs_through_the_engine_of_the_container_s_node(
+    stack: SwarmStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = stack._there
+    assert inside.command(copy, "web", ["ls", "/"], "--tty") == ["docker", "exec", "--tty", "c", "ls", "/"]
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(UsageError, match=r"db runs on node n2, .* a Docker context named n2 only; 'docker context cre"):
+        inside.command(copy, "db", ["ls"])
+
+    monkeypatch.setattr(inside, "Endpoint", SimpleNamespace(find=lambda _: SimpleNamespace(context="n2", url="x")))
+    monkeypatch.setattr(inside, "Engine", lambda **_: nullcontext(SimpleNamespace(node="other")))
+    assert inside.command(copy, "db", ["ls"]) == ["docker", "--context", "n2", "exec", "c", "ls"]
+    monkeypatch.setattr(inside, "Engine", lambda **_: nullcontext(SimpleNamespace(node="third")))
+    with pytest.raises(UsageError, match="the Docker context n2 reaches another engine; correct it"):
+        inside.command(copy, "db", ["ls"])
+
+
+def test_a_service_that_does_not_run_takes_no_command(stack: SwarmStack, site: FakeSite) -> None:
+    site.running.clear()
+
+    with pytest.raises(UsageError, match="service web of copy mine has no running container"):
+        stack.exec("web", "ls")
+    with pytest.raises(UsageError, match="which command"):
+        stack.exec("web")
+
+
+def test_what_a_command_says_is_returned(stack: SwarmStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, "-c", "print('inside'); exit(3)"]
+    monkeypatch.setattr(inside, "command", lambda *_: words)
+
+    done = stack.exec("web", "ls")
+
+    assert (done.returncode, done.stdout) == (3, "inside\n")
+
+
+@pytest.mark.parametrize("what", ["reset", "status", "containers", "down"])
+def test_what_a_copy_on_a_swarm_cannot_do_is_said(stack: SwarmStack, what: str) -> None:
+    words = {"graceful": True} if what == "down" else {}
+    with pytest.raises(UsageError, match=rf"stack\.{what}\(.*: copies on a Swarm do not have this"):
+        getattr(stack, what)(**words)
+    with pytest.raises(UsageError, match=r"stack\.database\("):
+        stack.database("db")
+
+
+def test_the_end_of_a_stack_removes_all_of_it(stack: SwarmStack, site: FakeSite) -> None:
+    site.running.clear()
+    done = stack.down().check()
+
+    assert (done.removed, done.leases) == (["service db-id", "service web-id"], [stack.lease.id])
+    assert site.items == {}
+
+
+def test_a_process_releases_what_it_owns_and_nothing_else(stack: SwarmStack, site: FakeSite) -> None:
+    site.running.clear()
+    leases = Leases(cast("Swarm", site))
+    other = leases.acquire("shop-0a1b2c", "other", {})
+    assert other
+    leases.renew(other, 60, owner=Owner.detached().label())
+
+    removal.release_own(cast("Swarm", site))
+
+    assert [lease.name for lease in leases.all()] == ["other"]
+    assert stack.lease.id not in str(site.items)
+
+
+def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACKYARD_SITE", "swarm")
+    monkeypatch.setattr("stackyard.docker.swarm.Swarm", lambda _: site)
+    site.running.clear()
+    site.add("network", "lost", {LEASE_LABEL: "lost"})
+
+    assert wanted.sweep() == []
+    assert site.items == {}
