@@ -524,6 +524,43 @@ def test_a_port_that_has_accepted_once_is_left_alone(prove: Callable[..., str], 
     assert knocks == [("172.17.0.2", 1883), ("172.17.0.2", 1884), ("172.17.0.2", 1884)]
 
 
+def test_a_health_check_is_run_as_soon_as_a_port_of_its_service_listens(
+    container: Container, prove: Callable[..., str], knocks: list[Any]
+) -> None:
+    knocks += [False, False, False, True]
+    container.commands = [(1, "warming up"), (0, "")]
+
+    prove("health check", words=("check",), expected=(Port(8000), Port(8001)), url=NEAR)
+
+    assert knocks == [("172.17.0.2", 8000), ("172.17.0.2", 8001)] * 2
+    assert container.asked == [("check",)] * 2
+
+
+def test_a_health_check_is_run_now_and_then_though_no_port_listens(
+    container: Container, prove: Callable[..., str], knocks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knocks += [False] * 1000
+    monkeypatch.setattr(proof, "UNSERVED", 0.01)
+    container.commands = [(1, ""), (0, "")]
+
+    prove("health check", words=("check",), expected=(Port(8000),), url=NEAR)
+
+    assert container.asked == [("check",)] * 2
+    assert ("172.17.0.2", 8000) in knocks
+
+
+@pytest.mark.parametrize("found", [None, EngineError("away")])
+def test_a_health_check_does_not_wait_for_a_port_that_it_cannot_see(
+    container: Container, prove: Callable[..., str], knocks: list[Any], found: Any
+) -> None:
+    knocks += [None]
+    container.states = [found or "exited", "running"]
+
+    prove("health check", words=("check",), expected=(Port(8000),), url=NEAR)
+
+    assert container.asked == [("check",)]
+
+
 def test_an_address_that_nothing_answers_at_leaves_it_to_the_tables(
     container: Container, prove: Callable[..., str], knocks: list[Any]
 ) -> None:

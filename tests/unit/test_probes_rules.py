@@ -53,6 +53,23 @@ def found(service: Model, facts: ImageFacts | None = None, **more: Any) -> Rule:
     return choose("svc", service, facts, **more)
 
 
+@pytest.mark.parametrize(
+    ("service", "facts", "expected"),
+    [
+        ({"ports": [tcp(8000), tcp(9229)]}, APP_WITH_CHECK, (8000,)),
+        ({"expose": ["7000"]}, APP_WITH_CHECK, (7000,)),
+        ({}, APP_WITH_CHECK, (8000,)),
+        ({"command": ["celery", "worker"]}, APP_WITH_CHECK, ()),
+        ({"expose": ["7000/udp"]}, APP_WITH_CHECK, ()),
+        ({"ports": [tcp(5432)], **check("CMD", "pg_isready")}, POSTGRES, ()),
+    ],
+)
+def test_the_ports_of_a_service_likely_listen_before_its_health_check_passes(
+    service: Model, facts: ImageFacts, expected: tuple[int, ...]
+) -> None:
+    assert tuple(port.number for port in found(service, facts).expected) == expected
+
+
 # service, image, kind, what its sentence says
 KINDS: dict[str, tuple[Model, ImageFacts | None, str, str]] = {
     "check of the file": (check("CMD", "pg", "up"), None, "health check", "health check of the Compose file: pg up"),

@@ -4,7 +4,8 @@ Proving one container ready by its service's rule: ask, wait a moment, ask again
 A connection to the container's own address costs this host 0.2 ms of processor time, so it is tried every 20 ms. The
 kernel's tables cost 10 ms, so they are read twice a second, or every 200 ms where they are all there is. A command in
 the container costs the engine about 100 ms, so it is run every 50 ms at first, every 500 ms later, and for at most half
-of the time (docs/readiness.md).
+of the time. A health check of a service with ports is run once a second until one of them listens, and then at once
+(docs/readiness.md).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ TABLES_BESIDE: Final = 0.5  # the same beside tries to connect
 KNOCK: Final = 0.5  # seconds for one of these
 FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first pause, the longest, and how pauses grow
 LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
+UNSERVED: Final = 1.0  # seconds between health checks of a service none of whose ports listens yet
 PATIENCE: Final = 10.0  # seconds for ports that need not be there: see `_ports`
 QUIET: Final = 1.0  # seconds over which a container's processor time is measured
 IDLE: Final = 0.05  # part of one processor that a container which has nothing more to start stays below
@@ -113,6 +115,7 @@ class Proof:
                 self.last = f"port {self.rule.gate} does not listen yet"
                 await asyncio.sleep(self._look)
                 continue
+            await self._port_opens()
             began = time.monotonic()
             code, output = await self._command(self.rule.words, self.rule.timeout)
             text = one_line(output)
@@ -137,6 +140,19 @@ class Proof:
         known = listeners.reached(gate, found, loopback=self.rule.loopback)
         return known or (self.rule.kind == "health check" and not self.rule.loopback and listeners.serves(found))
 
+    async def _port_opens(self) -> None:
+        """Wait until one of the ports that a health check likely asks listens, where that is cheap to see."""
+        end = time.monotonic() + UNSERVED
+        while self.rule.expected and not self._accepted and time.monotonic() < end:
+            try:
+                place = await self._placed()
+                if place and not (self._direct and await self._knock(place)):
+                    return
+            except EngineError:
+                return
+            if not self._accepted:
+                await asyncio.sleep(self._look)
+
     async def _command(self, words: tuple[str, ...], limit: float) -> tuple[int | None, str]:
         """Run a command inside; return its exit code (None without one) and its output."""
         command = Command(self.engine, self.container, words)
@@ -158,17 +174,25 @@ class Proof:
 
     async def _listeners(self) -> frozenset[Listener] | None:
         """Return who listens in the container's namespace; None if there is no way to know."""
+        place = await self._placed()
+        if place is None:
+            return frozenset()
+        if self._direct and await self._knock(place):
+            self._look_at_tables(place)
+            return self._known | {Listener("tcp", port.number, loopback=False) for port in self._accepted}
+        away = self.engine.endpoint.elsewhere
+        found = None if away else listeners.read(self.container, place.pid)
+        return await self._tables() if found is None and not self._blind else found
+
+    async def _placed(self) -> Place | None:
+        """Return where the container is; None if it does not run."""
         if self._place is None:
             place = await self._call(lambda: inspection.place(self.engine, self.container))
             if place.state.status != "running":
-                return frozenset()
+                return None
             self._place = place
             self._direct = self._is_near(place)
-        if self._direct and await self._knock(self._place.address):
-            return self._known | {Listener("tcp", port.number, loopback=False) for port in self._accepted}
-        away = self.engine.endpoint.elsewhere
-        found = None if away else listeners.read(self.container, self._place.pid)
-        return await self._tables() if found is None and not self._blind else found
+        return self._place
 
     def _is_near(self, place: Place) -> bool:
         """Say whether this host can connect to the container's own address, without any proxy, and to nothing else."""
@@ -178,20 +202,23 @@ class Proof:
 
     @property
     def _wanted(self) -> tuple[Port, ...]:
-        return self.rule.ports or ((self.rule.gate,) if self.rule.gate else ())
+        return self.rule.ports or self.rule.expected or ((self.rule.gate,) if self.rule.gate else ())
 
-    async def _knock(self, address: str) -> bool:
+    async def _knock(self, place: Place) -> bool:
         """Connect to each port that has not accepted yet, and note which do; False if that tells nothing."""
         for port in [port for port in self._wanted if port not in self._accepted]:
-            accepted = await port_answers.accepts(address, port.number, limit=KNOCK)
+            accepted = await port_answers.accepts(place.address, port.number, limit=KNOCK)
             if accepted is None:
                 self._direct = False
             elif accepted:
                 self._accepted.add(port)
-        if len(self._accepted) < len(self._wanted) and time.monotonic() >= self._next_tables and self._place:
-            self._next_tables = time.monotonic() + TABLES_BESIDE
-            self._known = listeners.read(self.container, self._place.pid) or frozenset()
         return self._direct is True
+
+    def _look_at_tables(self, place: Place) -> None:
+        """Read the tables now and then while ports are missing that the tries do not reach, such as UDP ones."""
+        if len(self._accepted) < len(self._wanted) and time.monotonic() >= self._next_tables:
+            self._next_tables = time.monotonic() + TABLES_BESIDE
+            self._known = listeners.read(self.container, place.pid) or frozenset()
 
     async def _tables(self) -> frozenset[Listener] | None:
         """Read the tables by a command inside the container; None if it has no such program."""

@@ -97,6 +97,7 @@ class Rule:
         words: Program and arguments to run inside the container; for ``health check`` and ``command``.
         timeout: Seconds that the command may take.
         gate: Port that has to listen before the command is run; None without one.
+        expected: Ports that likely listen before a health check passes; without one it is run seldom.
         ports: Ports that are asked or have to listen; for ``http``, ``websocket`` and ``tcp``.
         path: What is asked for over HTTP or WebSocket.
         below: The HTTP status from which on an answer does not count.
@@ -114,6 +115,7 @@ class Rule:
     words: tuple[str, ...] = ()
     timeout: float = COMMAND_TIMEOUT
     gate: Port | None = None
+    expected: tuple[Port, ...] = ()
     ports: tuple[Port, ...] = ()
     path: str = "/"
     below: int = 500
@@ -206,6 +208,7 @@ class _Choice:
         self.overridden = bool(service.get("command") or service.get("entrypoint"))
         self.words = _words(service, image)
         self.published = published_ports(service)
+        self.asked = tuple(port for port in self.published if not port.debugs)
         self.loopback = str(service.get("network_mode") or "").startswith(("host", "service:", "container:", "none"))
         self.product = product_of(service, self.words, image.environment)
 
@@ -268,7 +271,10 @@ class _Choice:
             return None
         timeout = parsed(str(own.get("timeout") or "")) or self.image.timeout or CHECK_TIMEOUT
         gate, why = self._gate(), f"the health check of the {source}: {_shown(test[1:])}"
-        return self._rule("health check", f"{why}{self._gated(gate)}", words=words, timeout=timeout, gate=gate)
+        expected = () if gate else tuple(port for port in self.asked or self._exposed() if port.protocol == "tcp")
+        return self._rule(
+            "health check", f"{why}{self._gated(gate)}", words=words, timeout=timeout, gate=gate, expected=expected
+        )  # fmt: skip
 
     def _gate(self) -> Port | None:
         """Return the port whose listener proves that a database does not run only for its own first set-up."""
@@ -305,12 +311,14 @@ class _Choice:
         return self._rule("exit 0", f"{reason}: it ends with exit code 0", may_end=True) if reason else None
 
     def _ports(self) -> Rule | None:
-        wanted = tuple(port for port in self.published if not port.debugs)
-        if wanted:
-            return self._asked(wanted, f"published {_ports_text(wanted)}", strict=True)
-        # an image's own ports say nothing about a command that the file puts in the place of the image's
-        wanted = exposed_ports(self.service, () if self.overridden else self.image.exposed)
+        if self.asked:
+            return self._asked(self.asked, f"published {_ports_text(self.asked)}", strict=True)
+        wanted = self._exposed()
         return self._asked(wanted, f"exposed {_ports_text(wanted)}", strict=False) if wanted else None
+
+    def _exposed(self) -> tuple[Port, ...]:
+        # an image's own ports say nothing about a command that the file puts in the place of the image's
+        return exposed_ports(self.service, () if self.overridden else self.image.exposed)
 
     def _asked(self, wanted: tuple[Port, ...], which: str, *, strict: bool) -> Rule:
         asked = any(port.may_be_http for port in wanted)
