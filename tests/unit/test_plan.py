@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackyard.errors import ConfigError, UsageError
-from stackyard.plan import Place, Plan, exclusive, plan, ports, volumes
+from stackyard.plan import Place, Plan, exclusive, networks, plan, ports, volumes
 from stackyard.project.configuration import Configuration, Share
 
 if TYPE_CHECKING:
@@ -232,6 +232,38 @@ def test_a_fixed_address_on_a_shared_network_allows_one_copy() -> None:
     assert "has the address 172.28.5.10 on a shared network" in [item.text for item in done.concerns]
 
 
+@pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
+def test_a_network_of_the_host_keeps_its_addresses_and_allows_one_copy(driver: str) -> None:
+    config = [{"subnet": "192.0.2.0/24", "gateway": "192.0.2.1"}]
+    model = rendered(a={"networks": {"lan": {"ipv4_address": "192.0.2.10"}}})
+    model["networks"] = {
+        "lan": {"name": "copy_lan", "driver": driver, "driver_opts": {"parent": "eth0.7"}, "ipam": {"config": config}},
+        "other": {"name": "copy_other", "driver": driver},
+    }
+
+    done = planned(model)
+
+    assert done.verdict == "one at a time"
+    assert exclusive(model, frozenset()) == ("interface:eth0.7", "interface:other")
+    assert networks.needed(model) == []
+    assert done.model["networks"]["lan"]["ipam"]["config"] == config
+    assert done.model["services"]["a"]["networks"]["lan"]["ipv4_address"] == "192.0.2.10"
+    assert done.concerns[0].text.endswith("on the network of the host's interface eth0.7")
+    outside = {"lan": {"name": "lan", "external": True, "driver": driver}}
+    assert exclusive(model | {"networks": outside}, frozenset()) == ()
+
+
+def test_the_name_of_a_host_interface_is_left_to_the_engine() -> None:
+    model = rendered(a={})
+    word = "com.docker.network.bridge.name"
+    model["networks"]["default"]["driver_opts"] = {word: "shop0", "com.docker.network.driver.mtu": "1400"}
+
+    done = planned(model)
+
+    assert done.model["networks"]["default"]["driver_opts"] == {"com.docker.network.driver.mtu": "1400"}
+    assert [(c.place, c.before) for c in done.changes] == [(f"networks.default.driver_opts.{word}", "shop0")]
+
+
 def test_a_shared_service_is_named() -> None:
     done = planned(rendered(a={}), configuration=Configuration(share=Share(services=frozenset(["ldap"]))))
 
@@ -303,6 +335,41 @@ def test_volumes_with_literal_and_external_names_are_private_in_a_copy() -> None
         "own": {"name": "copy_own"},
     }
     assert [c.place for c in done.changes if c.kind == "volume"] == ["volumes.data.name", "volumes.certs.name"]
+
+
+@pytest.mark.parametrize("options", [
+    {"type": "none", "o": "bind", "device": "/home/me/pgdata"}, {"type": "nfs", "o": "addr=nas", "device": ":/pgdata"},
+])  # fmt: skip
+def test_a_volume_that_is_a_database_s_folder_elsewhere_becomes_a_plain_one(options: Model) -> None:
+    mount = {"type": "volume", "source": "rows", "target": "/var/lib/postgresql/data", "volume": {}}
+    model = rendered(db={"volumes": [mount]}) | {"volumes": {"rows": {"name": "copy_rows", "driver_opts": options}}}
+
+    done = planned(model)
+
+    assert done.model["volumes"] == {"rows": {"name": "copy_rows"}}
+    assert [(c.place, c.before) for c in done.changes] == [("volumes.rows.driver_opts", options["device"])]
+    assert done.concerns == ()
+
+
+def test_a_volume_that_is_another_folder_stays_and_is_mentioned() -> None:
+    options = {"type": "none", "o": "rbind", "device": "/home/me/uploads"}
+    mount = {"type": "volume", "source": "files", "target": "/uploads", "volume": {}}
+    model = rendered(web={"volumes": [mount]}) | {"volumes": {"files": {"name": "copy_files", "driver_opts": options}}}
+
+    done = planned(model)
+
+    assert done.model["volumes"]["files"]["driver_opts"] == options
+    assert [(c.level, c.text) for c in done.concerns] == [("careful", "the volume's content is /home/me/uploads")]
+    assert planned(model, there=False).verdict == "not possible"
+
+
+def test_a_volume_in_memory_is_each_copy_s_own() -> None:
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+    model = rendered(web={}) | {"volumes": {"ram": {"name": "copy_ram", "driver_opts": options}}}
+
+    done = planned(model, there=False)
+
+    assert (done.concerns, done.model["volumes"]["ram"]["driver_opts"]) == ((), options)
 
 
 def bind(source: str, target: str, **more: object) -> Model:

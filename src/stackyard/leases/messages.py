@@ -71,7 +71,8 @@ def waited_for(what: str, ahead: int) -> str:
 
 def _in_words(what: str) -> str:
     kind, _, rest = what.partition(":")
-    return "the host's network" if kind == "host-network" else f"the {kind} {rest}"
+    named = {"host-network": "the host's network", "interface": "the host's interface"}.get(kind, f"the {kind}")
+    return f"{named} {rest}".rstrip()
 
 
 def fixed(environment: str, obstacle: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.plan.networks import fixed_address
+from stackyard.plan.networks import fixed_address, lan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,3 +30,6 @@ def _found(model: Mapping[str, Any], shared: frozenset[str]) -> Iterator[str]:
         for key, settings in (service.get("networks") or {}).items():
             if key in shared and (address := fixed_address(settings or {})):
                 yield f"address:{address}@{model['networks'][key]['name']}"
+    for key, network in (model.get("networks") or {}).items():
+        if key not in shared and (interface := lan(key, network or {})):
+            yield f"interface:{interface}"

@@ -20,6 +20,9 @@ ADDRESSES: Final = ("ipv4_address", "ipv6_address")
 LEAST_PREFIX: Final = 28  # what a network without a subnet of its own is leased
 KEPT: Final = 4  # addresses that no container gets: the network's, the gateway's, the broadcast one, and one to spare
 IPV4: Final = 4
+BRIDGE_NAME: Final = "com.docker.network.bridge.name"
+UNLEASED: Final = frozenset(["host", "none", "macvlan", "ipvlan"])  # drivers whose networks have no subnet of the lease
+LANS: Final = frozenset(["macvlan", "ipvlan"])  # drivers that put containers on a network that the host is on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,8 @@ def isolate(
             concerns += _meeting(model, key)
             continue
         _rename(key, network, project, changes)
+        if interface := lan(key, network):
+            concerns.append(_on_the_lan(key, network, interface))
         moved += _move(model, key, project, subnet, changes)
     _move_addresses(model, moved, changes)
     return changes, concerns, moved
@@ -83,6 +88,20 @@ def isolate(
 def fixed_address(settings: Mapping[str, Any]) -> str:
     """Return the address that a service asks for on a network; empty if it takes any."""
     return next((str(settings[word]) for word in ADDRESSES if settings.get(word)), "")
+
+
+def lan(key: str, network: Mapping[str, Any]) -> str:
+    """Return the host's interface that the containers share, or *key* if none is named; empty for other networks."""
+    own = network.get("driver") in LANS and not network.get("external")
+    return str((network.get("driver_opts") or {}).get("parent") or key) if own else ""
+
+
+def _on_the_lan(key: str, network: Mapping[str, Any], interface: str) -> Concern:
+    return Concern(
+        level="one at a time", place=f"networks.{key}.driver",
+        text=f"is {network['driver']}: its containers are on the network of the host's interface {interface}",
+        advice="two copies would have the same addresses there, so only one copy can run at a time",
+    )  # fmt: skip
 
 
 def _meeting(model: Mapping[str, Any], key: str) -> Iterator[Concern]:
@@ -107,6 +126,12 @@ def _rename(key: str, network: dict[str, Any], project: str, changes: list[Chang
         before = f"external {name}" if external else name
         changes.append(Change(kind="network", place=f"{place}.name", before=before, after=own, why=why))
     network["name"] = own
+    options = network.get("driver_opts") or {}
+    if bridge := options.pop(BRIDGE_NAME, None):
+        changes.append(Change(
+            kind="network", place=f"{place}.driver_opts.{BRIDGE_NAME}", before=str(bridge), after="the engine's choice",
+            why="an interface's name exists once on a host",
+        ))  # fmt: skip
 
 
 def needed(model: Mapping[str, Any], shared: frozenset[str] = frozenset()) -> list[int]:
@@ -122,7 +147,7 @@ def needed(model: Mapping[str, Any], shared: frozenset[str] = frozenset()) -> li
 
 
 def _prefixes(model: Mapping[str, Any], key: str, network: Mapping[str, Any]) -> list[int]:
-    if network.get("driver") in {"host", "none"}:
+    if network.get("driver") in UNLEASED:
         return []
     given = [
         (before, config) for config in (network.get("ipam") or {}).get("config") or ()
@@ -163,7 +188,7 @@ def _move(
     """Replace each subnet by a leased one, large enough; a network without one gets one."""
     network = model["networks"][key]
     prefixes = _prefixes(model, key, network)
-    if network.get("driver") in {"host", "none"}:
+    if network.get("driver") in UNLEASED:
         return []
     ipam = network["ipam"] = network.get("ipam") or {}
     configs = ipam["config"] = ipam.get("config") or []

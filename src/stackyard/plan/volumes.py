@@ -22,6 +22,7 @@ DATA_FOLDERS: Final = (
     "/opt/oracle/oradata", "/var/lib/couchdb", "/opt/couchdb/data", "/var/lib/minio", "/meili_data", "/nats",
 )  # fmt: skip
 DATA_BY_IMAGE: Final = {"redis": "/data", "valkey": "/data", "minio": "/data", "keydb": "/data", "dragonfly": "/data"}
+DATA: Final = "a database's folder: the copy would write into your data"
 SOCKETS: Final = ("/var/run/docker.sock", "/run/docker.sock")
 
 
@@ -50,6 +51,8 @@ def isolate(
             concerns.append(_shared(key, kept[key]))
         else:
             changes += _rename(key, kept[key], project)
+            changes += _without_device(model, key, kept[key])
+            concerns += _device_concerns(key, kept[key], exists)
     for name, service in model["services"].items():
         for index, mount in enumerate(service.get("volumes") or ()):
             if mount.get("type") != "bind":
@@ -71,6 +74,35 @@ def _rename(key: str, volume: dict[str, Any], project: str) -> Iterator[Change]:
             "a volume name exists once on an engine"
         )  # fmt: skip
         yield Change(kind="volume", place=f"volumes.{key}.name", before=before, after=own, why=why)
+
+
+def device(volume: Mapping[str, Any]) -> str:
+    """Return the folder, or network share, that a volume's options name as its content; empty if it has its own."""
+    options = volume.get("driver_opts") or {}
+    return str(options.get("device") or "") if options.get("type") != "tmpfs" else ""
+
+
+def _without_device(model: Mapping[str, Any], key: str, volume: dict[str, Any]) -> Iterator[Change]:
+    """Give a volume that is a database's folder elsewhere a content of its own."""
+    if not (before := device(volume)):
+        return
+    mounts = [
+        (service, mount) for service in model["services"].values() for mount in service.get("volumes") or ()
+        if mount.get("type") == "volume" and mount.get("source") == key
+    ]  # fmt: skip
+    if any(_holds_data(service, mount) for service, mount in mounts):
+        del volume["driver_opts"]
+        yield Change(kind="volume", place=f"volumes.{key}.driver_opts", before=before, after="a plain volume", why=DATA)
+
+
+def _device_concerns(key: str, volume: Mapping[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
+    place, found = f"volumes.{key}.driver_opts.device", device(volume)
+    if found.startswith("/") and "bind" in str(volume["driver_opts"].get("o")) and not exists(Path(found)):
+        yield _missing(place, found, exists)
+    elif found:
+        yield Concern(
+            level="careful", place=place, text=f"the volume's content is {found}", advice="all copies write to it"
+        )  # fmt: skip
 
 
 def _shared(key: str, volume: dict[str, Any]) -> Concern:
@@ -100,7 +132,7 @@ def _make_volume(model: dict[str, Any], project: str, service: str, place: str, 
     mount.update({"type": "volume", "source": key, "target": target, "volume": {}, **kept})
     return Change(
         kind="volume", place=place, before=before, after=f"volume {key}",
-        why="a database's folder: the copy would write into your data",
+        why=DATA,
     )  # fmt: skip
 
 
