@@ -1,5 +1,5 @@
 """``python -m stackyard``: the console program."""
 
-from stackyard.cli.console import main
+from stackyard.cli.entry import main
 
 main()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.leases import Lease
 
-STACKYARD: Final = [sys.executable, "-c", "from stackyard.cli.console import main; main()"]
+STACKYARD: Final = [sys.executable, "-c", "from stackyard.cli.entry import main; main()"]
 COMPOSE: Final = """
 services:
   web: {{image: {box}, container_name: shop-web, ports: ["8080:80"], volumes: [rows:/rows]}}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).with_name("larger")
 NAMES: Final = [path.parent.name for path in sorted(HERE.glob("*/compose.yaml"))]
 NUMBER: Final = 10 if os.environ.get("STACKYARD_FULL") == "1" else 2
-STACKYARD: Final = [sys.executable, "-c", "from stackyard.cli.console import main; main()"]
+STACKYARD: Final = [sys.executable, "-c", "from stackyard.cli.entry import main; main()"]
 
 
 @pytest.fixture(scope="session")

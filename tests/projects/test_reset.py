@@ -83,7 +83,7 @@ services:
 volumes: {{keys: {{}}}}
 configs: {{rules: {{content: "be kind"}}}}
 """
-ENTRY = "from stackyard.cli.console import main; main()"
+ENTRY = "from stackyard.cli.entry import main; main()"
 
 
 @pytest.fixture(scope="session")

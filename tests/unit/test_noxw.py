@@ -214,7 +214,7 @@ def test_the_console_program_is_in_the_environment(tree: Path) -> None:
     noxw(tree, "-s", "lint")
 
     program = tree / ".venv/bin/stackyard"
-    assert program.read_text().startswith(f"#!{tree}/.venv/bin/python -P\nfrom stackyard.cli.console import main")
+    assert program.read_text().startswith(f"#!{tree}/.venv/bin/python -P\nfrom stackyard.cli.entry import main")
     assert os.access(program, os.X_OK)
 
 

@@ -84,7 +84,7 @@ def blind(script: str) -> process.Completed:
 
 
 def test_the_console_program_without_its_extra_is_one_line() -> None:
-    done = blind("from stackyard.cli.console import main; main()")
+    done = blind("from stackyard.cli.entry import main; main()")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "invoke is not installed, and this command needs it; run `pip install 'stackyard[cli]'`\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -20,6 +19,7 @@ from stackyard.errors import CommandError
 from stackyard.settings import NAMES
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -174,6 +174,8 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     Raises:
         CommandError: If the program is missing, fails, or runs past *deadline* seconds.
     """
+    import asyncio
+
     started = time.monotonic()
     log.debug("run %s", shlex.join(argv))
     environment = child_environment(env)
@@ -243,6 +245,8 @@ def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = 
 
 async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process]) -> None:
     """End a child's whole process group if it still runs, and close its pipes."""
+    import asyncio
+
     await asyncio.wait({creating})
     if creating.exception() is not None:
         return

@@ -34,26 +34,57 @@ class Rendering:
 
     Attributes:
         words: Options that Compose was asked with.
+        folder: Where it was asked.
         environment: The environment that it was asked in.
+        options: Options of the rendering.
         model: What it renders.
     """
 
     words: tuple[str, ...]
+    folder: Path
     environment: Mapping[str, str]
-    model: Future[dict[str, Any]]
+    options: tuple[str, ...]
+    model: Future[dict[str, Any]] = field(compare=False)
 
     @classmethod
-    def begin(cls, words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> Rendering:
-        """Begin a rendering."""
+    def begin(
+        cls, words: tuple[str, ...], folder: Path, environment: Mapping[str, str], *options: str
+    ) -> Rendering:  # fmt: skip
+        """Begin a rendering, or return the same one that was begun ahead."""
+        made = cls(words=words, folder=folder, environment=environment, options=options, model=Future())
+        begun = next((one for one in _AHEAD if one == made), None)
+        if begun is not None:
+            _AHEAD.remove(begun)
+            return begun
         pool = ThreadPoolExecutor(max_workers=1)
-        model = pool.submit(_config, words, folder, environment)
+        model = pool.submit(_config, words, folder, environment, *options)
         pool.shutdown(wait=False)
-        return cls(words=words, environment=environment, model=model)
+        return replace(made, model=model)
 
     def of(self, project: Project) -> dict[str, Any] | None:
         """Wait for its model, and return it if it is that of *project* as it is now; None if it is not, or failed."""
         fits = self.words == project.words and self.environment == project.environment
         return None if not fits or self.model.exception() else copy.deepcopy(self.model.result())
+
+
+_AHEAD: Final[list[Rendering]] = []  # begun before anything asked for them; each is used once
+
+
+def render_ahead(folder: Path) -> None:
+    """Begin the renderings that `Project.find` needs for *folder*; a project that is asked otherwise gets its own."""
+    _AHEAD.extend(_both((), folder, _caller(folder, os.environ)))
+
+
+def _both(words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> tuple[Rendering, Rendering]:
+    """Begin the rendering of a project's own model, and beside it that of its template."""
+    return (
+        Rendering.begin(words, folder, environment),
+        Rendering.begin(words, folder, environment, "--no-interpolate"),
+    )
+
+
+def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    return {**environment, "PWD": str(folder)}  # files may name ${PWD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +134,9 @@ class Project:
         """
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
-        caller = {**(os.environ if environment is None else environment), "PWD": str(folder)}  # files may name ${PWD}
-        usual = Rendering.begin(words, folder, caller)
-        template = _config(words, folder, caller, "--no-interpolate")
+        caller = _caller(folder, os.environ if environment is None else environment)
+        usual, raw = _both(words, folder, caller)
+        template = raw.model.result()
         found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual)
         return found._configured(Configuration.read(found.home, template))
 

@@ -1,0 +1,84 @@
+"""What the program `stackyard` does before its modules are imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_project import FakeDocker
+
+from stackyard._util import process
+from stackyard.cli import entry
+from stackyard.project import Project
+from stackyard.project.project import render_ahead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_engine import FakeEngine
+
+LEAN = """
+import sys
+from stackyard.cli.entry import lean_invoke
+with lean_invoke():
+    import invoke.program
+    from importlib.metadata import entry_points
+present = [name for name in ("unittest.mock", "yaml", "invoke.vendor.yaml.scanner") if name in sys.modules]
+from unittest.mock import MagicMock
+print(present, len(entry_points()) >= 0, invoke.config.yaml.safe_load("a: [1]"), sys.meta_path[0].__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        (["up"], True),
+        (["up", "--name", "mine", "--ttl=2h", "--json"], True),
+        (["run", "--name", "mine", "--", "pytest", "--file", "x"], True),
+        (["up", "--file", "other.yaml"], False),
+        (["up", "--env-file=x"], False),
+        (["up", "-p", "debug"], False),
+        (["up", "--site", "swarm"], False),
+        (["up", "--help"], False),
+        (["--list"], False),
+        (["down", "mine"], False),
+        ([], False),
+    ],
+)
+def test_only_a_start_of_the_folders_own_project_is_read_ahead(words: list[str], may: bool) -> None:
+    assert entry.may_render_ahead(words) is may
+
+
+def test_invoke_is_imported_without_what_no_command_uses_and_can_load_it_later() -> None:
+    done = process.run([sys.executable, "-c", LEAN], deadline=60)
+
+    assert done.stdout == "[] True {'a': [1]} BuiltinImporter\n"
+
+
+@pytest.fixture
+def docker(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    made = FakeDocker(fake_engine)
+    monkeypatch.setattr(process, "run", made)
+    (tmp_path / "compose.yaml").touch()
+    return made
+
+
+def test_renderings_that_were_begun_ahead_are_used_once(tmp_path: Path, docker: FakeDocker) -> None:
+    render_ahead(tmp_path)
+
+    first = Project.find(tmp_path)
+    assert first.model()["name"] == "shop"
+    assert len(docker.calls) == 2
+    assert Project.find(tmp_path).model() == first.model()
+    assert len(docker.calls) == 4
+
+
+def test_renderings_of_another_environment_are_not_used(
+    tmp_path: Path, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render_ahead(tmp_path)
+    monkeypatch.setenv("WEB_PORT", "81")
+
+    assert Project.find(tmp_path).environment["WEB_PORT"] == "81"
+    assert len(docker.calls) == 4
