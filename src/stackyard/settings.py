@@ -38,11 +38,12 @@ DEFAULT_SUBNETS: Final = "10.213.0.0/17"
 LONGEST_ANSWER: Final = 3600.0  # seconds that anybody may want to wait for an engine
 PREFIX: Final = "STACKYARD_"
 SITE_RULE: Final = "local, context:NAME or swarm"
+REGISTRY_RULE: Final = "HOST:PORT, with a path after it or not"
+_REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*")  # as docker takes it
 _SITE: Final = re.compile(r"local|swarm|context:[a-zA-Z0-9][a-zA-Z0-9_.+-]*")  # names as docker takes them
 _LONGEST_PATH: Final = 1024  # characters; with a lease's files it stays below what the system takes
 _LIKE: Final = 0.75  # how similar two names are, from 0 to 1, for one to be taken for a slip of the other
-# Variables of ours that are no settings: a lease's env file gives them to a stack and its tests, or a program of ours
-# to another one.
+# Variables of ours that are no settings: a lease's env file or a program of ours gives them to others.
 _HANDED: Final = re.compile(
     r"LEASE|CHECKOUT|PARALLEL_ID|ENVIRONMENT|HOST|OWNER|CREATED|PORTS|SUBNET|MEMORY_MB|SECRETS_DIR|ALLOWED_ORIGIN|FLAVOUR"
     r"|RESTART|RESTART_COMMAND|PAYLOAD|CRASH_AT|FULL|NOX_INSIDE|BENCH_PYTHON|SPARE_PORT_\d+|(JWT|HEALTH|DATA)_\w+"
@@ -92,6 +93,7 @@ class Settings:
             default.
         payload_timeout: Seconds that a run's tests may take (``STACKYARD_PAYLOAD_TIMEOUT``); None without a limit.
         site: Where copies run (``STACKYARD_SITE``): local, context:NAME or swarm.
+        registry: Where nodes of a Swarm get images that only its manager has (``STACKYARD_REGISTRY``); None without.
     """
 
     state_dir: Path
@@ -106,6 +108,7 @@ class Settings:
     engine_timeout: float | None = None
     payload_timeout: float | None = None
     site: str = "local"
+    registry: str | None = None
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -132,7 +135,7 @@ class Settings:
             "POOL_SUBNETS": self.subnets, "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
             "STARTS_AT_ONCE": self.starts_at_once, "REAPER": self.reaper,
             "ENGINE_TIMEOUT": self.engine_timeout, "PAYLOAD_TIMEOUT": self.payload_timeout,
-            "SITE": self.site,
+            "SITE": self.site, "REGISTRY": self.registry,
         }  # fmt: skip
         return {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
 
@@ -241,8 +244,7 @@ def _number(text: str) -> int | None:
 
 
 def _block(text: str | None) -> int:
-    text = text or DEFAULT_BLOCK
-    block = _number(text)
+    block = _number(text := text or DEFAULT_BLOCK)
     if block is None or not NAMED_PORTS <= block <= LARGEST_BLOCK:
         rule = f"a number of ports from {NAMED_PORTS} to {LARGEST_BLOCK}"
         raise UsageError(f"STACKYARD_POOL_BLOCK must be {rule}, got {text!r}")
@@ -252,8 +254,7 @@ def _block(text: str | None) -> int:
 def _pools(text: str | None) -> tuple[range, ...]:
     text = text or DEFAULT_POOL
     pools = tuple(_pool(part.strip()) for part in text.split(","))
-    ordered = sorted(pools, key=lambda pool: pool.start)
-    for below, above in itertools.pairwise(ordered):
+    for below, above in itertools.pairwise(sorted(pools, key=lambda pool: pool.start)):
         if above.start < below.stop:
             raise UsageError(f"STACKYARD_POOL has overlapping ranges around port {above.start}, got {text!r}")
     return pools
@@ -270,18 +271,17 @@ def _pool(text: str) -> range:
 def _check_pools(pools: tuple[range, ...], block: int) -> None:
     for pool in pools:
         if len(pool) < block:
-            shown = f"{pool.start}-{pool.stop - 1}"
-            raise UsageError(f"STACKYARD_POOL range {shown} is shorter than one block of {block} ports")
+            raise UsageError(
+                f"STACKYARD_POOL range {pool.start}-{pool.stop - 1} is shorter than one block of {block} ports"
+            )
 
 
 def _subnets(text: str | None) -> IPv4Network:
-    text = text or DEFAULT_SUBNETS
     try:
-        network = IPv4Network(text)
+        network = IPv4Network(text := text or DEFAULT_SUBNETS)
     except ValueError as error:
-        raise UsageError(
-            f"STACKYARD_POOL_SUBNETS must be an IPv4 network such as {DEFAULT_SUBNETS}, got {text!r} ({error})"
-        ) from None
+        rule = f"an IPv4 network such as {DEFAULT_SUBNETS}"
+        raise UsageError(f"STACKYARD_POOL_SUBNETS must be {rule}, got {text!r} ({error})") from None
     if not network.is_private or not 8 <= network.prefixlen <= SUBNET_PREFIX:  # noqa: PLR2004 - as the message says
         raise UsageError(f"STACKYARD_POOL_SUBNETS must be a private network from /8 to /{SUBNET_PREFIX}, got {text!r}")
     return network
@@ -304,9 +304,8 @@ def _starts_at_once(text: str | None) -> int | StartLimit:
         return cast("StartLimit", text or "auto")
     number = _number(text)
     if number is None or not 1 <= number <= MOST_STARTS:
-        raise UsageError(
-            f"STACKYARD_STARTS_AT_ONCE must be auto, off or a number from 1 to {MOST_STARTS}, got {text!r}"
-        )
+        rule = f"auto, off or a number from 1 to {MOST_STARTS}"
+        raise UsageError(f"STACKYARD_STARTS_AT_ONCE must be {rule}, got {text!r}")
     return number
 
 
@@ -317,17 +316,13 @@ def check_site(name: str, text: str) -> str:
     Raises:
         UsageError: If it names none; the text begins with *name*.
     """
-    if _SITE.fullmatch(text):
+    return _formed(name, text, _SITE, SITE_RULE)
+
+
+def _formed(name: str, text: str, form: re.Pattern[str], rule: str) -> str:
+    if form.fullmatch(text):
         return text
-    raise UsageError(f"{name} must be {SITE_RULE}, got {text[:60]!r}")
-
-
-def _site(text: str | None) -> str:
-    return check_site("STACKYARD_SITE", text or "local")
-
-
-def _root(text: str | None) -> Path | None:
-    return _path("STACKYARD_ROOT", text) if text else None
+    raise UsageError(f"{name} must be {rule}, got {text[:60]!r}")
 
 
 def _time(name: str, most: float) -> Callable[[str | None], float | None]:
@@ -361,7 +356,8 @@ SETTINGS: Final = (
     ),
     Setting(
         "STACKYARD_ROOT", "found from the working directory", "a path",
-        "Directory of the project: the one that holds envs/docker_environments.yaml.", _root,
+        "Directory of the project: the one that holds envs/docker_environments.yaml.",
+        lambda text: text and _path("STACKYARD_ROOT", text),
     ),
     Setting(
         "STACKYARD_START", "auto", "auto or compose",
@@ -389,7 +385,13 @@ SETTINGS: Final = (
     ),
     Setting(
         "STACKYARD_SITE", "local", SITE_RULE,
-        "Where copies run: on this host's engine, on the engine of a Docker context, or on a Docker Swarm.", _site,
+        "Where copies run: on this host's engine, on the engine of a Docker context, or on a Docker Swarm.",
+        lambda text: check_site("STACKYARD_SITE", text or "local"),
+    ),
+    Setting(
+        "STACKYARD_REGISTRY", "the Swarm's own, if it has one", REGISTRY_RULE,
+        "The registry from which the nodes of a Swarm get images that only its manager has.",
+        lambda text: text and _formed("STACKYARD_REGISTRY", text, _REGISTRY, REGISTRY_RULE),
     ),
 )  # fmt: skip
 NAMES: Final = frozenset(item.name for item in SETTINGS)

@@ -81,13 +81,17 @@ def swarm(images: Sequence[str], *, count: int = 3) -> Iterator[list[Node]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def base() -> str:
+    """Return the platform's Debian base."""
+    listed = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    return next(line for line in listed if "/base-debian:" in line)
+
+
 def build() -> None:
     """Build the image of a node from the platform's Debian base, if it has changed."""
     here = Path(__file__).parent / "node"
-    base = next(
-        line for line in docker("images", "--format", "{{.Repository}}:{{.Tag}}").split() if "/base-debian:" in line
-    )
-    process.run(["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", IMAGE, str(here)], deadline=600)
+    words = ["docker", "build", "--quiet", "--build-arg", f"BASE={base()}", "--tag", IMAGE, str(here)]
+    process.run(words, deadline=600)
 
 
 def _node(swarm_name: str, folder: Path, number: int) -> Node:

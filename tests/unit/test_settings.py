@@ -138,7 +138,7 @@ def test_any_other_number_of_starts_at_once_is_refused(text: str) -> None:
         ("STACKYARD_POOL_SUBNETS", "x"), ("STACKYARD_IMAGE_SOURCE", "x"), ("STACKYARD_ROOT", "a\0b"),
         ("STACKYARD_START", "x"), ("STACKYARD_STARTS_AT_ONCE", "x"), ("STACKYARD_REAPER", "maybe"),
         ("STACKYARD_ENGINE_TIMEOUT", "x"), ("STACKYARD_PAYLOAD_TIMEOUT", "x"),
-        ("STACKYARD_SITE", "context:"),
+        ("STACKYARD_SITE", "context:"), ("STACKYARD_REGISTRY", "a b"),
     ],
 )  # fmt: skip
 def test_every_wrong_value_is_refused_before_anything_is_done(name: str, wrong: str) -> None:
@@ -148,7 +148,7 @@ def test_every_wrong_value_is_refused_before_anything_is_done(name: str, wrong: 
 
 
 def test_the_list_of_settings_is_whole() -> None:
-    assert len({item.name for item in SETTINGS}) == len(SETTINGS) == 12
+    assert len({item.name for item in SETTINGS}) == len(SETTINGS) == 13
     for item in SETTINGS:
         assert item.name in (Settings.__doc__ or "")
         assert item.rule
@@ -228,7 +228,7 @@ def test_another_process_reads_the_same_settings_from_their_variables(tmp_path: 
         "STACKYARD_POOL_SUBNETS": "172.28.0.0/16", "STACKYARD_IMAGE_SOURCE": "packages", "STACKYARD_START": "compose",
         "STACKYARD_ROOT": str(tmp_path), "STACKYARD_STARTS_AT_ONCE": "3", "STACKYARD_REAPER": "off",
         "STACKYARD_ENGINE_TIMEOUT": "1m", "STACKYARD_PAYLOAD_TIMEOUT": "30s",
-        "STACKYARD_SITE": "context:build",
+        "STACKYARD_SITE": "context:build", "STACKYARD_REGISTRY": "registry.example:5000",
     }  # fmt: skip
     settings = Settings.load(given)
 

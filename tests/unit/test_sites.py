@@ -123,7 +123,7 @@ def test_an_engine_whose_name_has_no_address_is_away() -> None:
 def test_every_context_is_a_site_and_one_that_is_silent_says_why(
     contexts: dict[str, str], fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "DEADLINE", 0.2)
+    monkeypatch.setattr(known, "DEADLINE", 2.0)
     fake_engine.container("web")["labels"]["stackyard.copy"] = "shop"
 
     here, build = (one.to_json() for one in known.known({**contexts, "DOCKER_HOST": os.environ["DOCKER_HOST"]}))

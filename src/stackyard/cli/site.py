@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer
+from stackyard.cli.common import answer, check_count, confirmed
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stackyard.sites import Site
     from stackyard.sites.known import Known
 
-ACTIONS: Final = ("list",)
+ACTIONS: Final = ("list", "registry")
 
 
 def at(text: str) -> Site:
@@ -41,19 +42,64 @@ def at(text: str) -> Site:
     words=["action"],
     options={
         "action": Option(
-            help="What to do: list (the default) shows each site and what its engine has.", value="ACTION"
+            help="What to do: list (the default) shows each site and what its engine has; registry runs a registry on "
+            "a Swarm, from which its nodes get images that only the manager has, or shows the one that runs.",
+            value="ACTION",
         ),
+        "image": Option(help="The registry's image (default: registry:2).", value="IMAGE"),
+        "port": Option(help="The registry's port on the manager's node (default: 5000).", value="PORT"),
+        "remove": Option(help="Remove the Swarm's registry and the images in it; asks first."),
+        "yes": options.YES,
+        "site": options.SITE.but(help="The Swarm of the registry: swarm; or STACKYARD_SITE says so."),
         "json": options.JSON,
     },
 )
-def site(_c: Context, action: str = "list", json: bool = False) -> None:
-    """Show where copies can run: this host's engine, each Docker context and a Swarm, with what each engine has."""
-    from stackyard.sites.known import known
-
+def site(
+    _c: Context,
+    action: str = "list",
+    image: str = "",
+    port: str = "",
+    remove: bool = False,
+    yes: bool = False,
+    site: str = "",
+    json: bool = False,
+) -> None:
+    """Show where copies can run: this host's engine, each Docker context and a Swarm; run a registry on a Swarm."""
     if action not in ACTIONS:
         raise UsageError(f"the action must be {' or '.join(ACTIONS)}, got {action[:60]!r}")
+    if action == "registry":
+        _registry(image, port, site, remove=remove, yes=yes, json=json)
+        return
+    if image or port or remove or yes or site:
+        raise UsageError("--image, --port, --remove, --yes and --site are for 'stackyard site registry'")
+    from stackyard.sites.known import known
+
     found = known()
     answer([item.to_json() for item in found], _text(found), as_json=json)
+
+
+def _registry(image: str, port: str, where: str, *, remove: bool, yes: bool, json: bool) -> None:
+    from stackyard.cli.on_swarm import named
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Swarm
+    from stackyard.sites.swarm import registry
+
+    number = check_count("--port", port, most=65535) if port else registry.PORT
+    if not named(where):
+        raise UsageError("a registry is for a Swarm: say --site swarm")
+    with Engine() as engine:
+        swarm = Swarm(engine)
+        swarm.now()
+        if remove:
+            if not yes and not confirmed("remove the Swarm's registry and all images in it?"):
+                raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
+            gone = registry.remove(swarm)
+            answer({"removed": gone}, "\n".join(f"removed {name}" for name in gone) or "no registry", as_json=json)
+            return
+        made = registry.start(swarm, image=image or registry.IMAGE, port=number)
+    head = [f"the registry at {made.address} answers; root lets a node trust it with:", *made.trust()]
+    content = {"address": made.address, "certificate": made.certificate, "trust": made.trust()}
+    answer(content, "\n".join(head), as_json=json)
 
 
 def _text(found: list[Known]) -> str:

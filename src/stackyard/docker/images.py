@@ -143,6 +143,16 @@ def pull(reference: str, *, platform: str = "") -> None:
     process.run(["docker", "pull", "--quiet", *chosen, reference], deadline=BUILD_DEADLINE)
 
 
+def push(reference: str) -> None:
+    """
+    Let the engine push one image, with the credentials of the docker command.
+
+    Raises:
+        CommandError: If it cannot, or takes longer than 20 minutes.
+    """
+    process.run(["docker", "push", "--quiet", reference], deadline=BUILD_DEADLINE)
+
+
 def build(
     reference: str,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -18,7 +18,7 @@ from stackyard.plan import Address, Place, plan
 from stackyard.probes.rules import rules_for
 from stackyard.probes.spoken import spoken
 from stackyard.project import published_ports
-from stackyard.sites.swarm import images, removal
+from stackyard.sites.swarm import images, registry, removal
 from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, WITHOUT_OWNER, Lease, Leases
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
@@ -236,7 +236,7 @@ def start(
         progress(f"removed {ended}, whose lease had ended")
     refuse_missing_files(project)
     usual = project.model()
-    prepared = _Prepared.of(project, usual, swarm)
+    prepared = _Prepared.of(project, usual, swarm, origin.name, progress)
     lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
     if lease is None:
         found = Copy.of(engine, str(name))
@@ -262,7 +262,7 @@ def start(
 def log_in(copy: Copy, project: Project) -> None:
     """Let the addresses of *copy* name users and passwords, if it is a copy of *project*; the Swarm keeps neither."""
     if Origin.of(project).name == copy.lease.project:
-        _Prepared(project, project.model(), copy.swarm, {}).said(copy)
+        _Prepared(project, project.model(), copy.swarm).said(copy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +272,15 @@ class _Prepared:
     project: Project
     usual: Mapping[str, Any]
     swarm: Swarm
-    references: Mapping[str, str]
+    built: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, project: Project, usual: Mapping[str, Any], swarm: Swarm) -> Self:
+    def of(
+        cls, project: Project, usual: Mapping[str, Any], swarm: Swarm, owner: str, progress: Callable[[str], None]
+    ) -> Self:  # fmt: skip
         """Plan and translate once under a made-up name: what is refused is refused before anything is made."""
-        made = cls(project, usual, swarm, images.references(swarm, usual))
+        made = cls(project, usual, swarm, references=dict.fromkeys(usual["services"], ""))
         found = made.translation("stackyard-check", {})
         if (free := swarm.free_networks()) < len(found.networks):
             raise PoolExhaustedError(
@@ -285,12 +288,16 @@ class _Prepared:
                 f"{len(found.networks)}; "
                 "end copies, or make the Swarm with a larger --default-addr-pool"
             )
-        return made
+        place = registry.find(swarm)
+        made = replace(made, built=images.build(project, usual, owner, place, progress))
+        return replace(made, references=images.references(swarm, made.planned("stackyard-check").model, place))
 
     def planned(self, identifier: str) -> Plan:
         model = self.project.model(name=identifier)
         ports = _numbers(model)
-        place = Place(project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE)
+        place = Place(
+            project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE, tags=self.built
+        )  # fmt: skip
         made = plan(self.project.template, self.usual, model, place, self.project.configuration)
         refuse([item for item in made.concerns if item.level in BY_NAME and ".network_mode" not in item.place])
         for key, network in (made.model.get("networks") or {}).items():
@@ -299,7 +306,7 @@ class _Prepared:
         return made
 
     def rules(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        facts = project_images.facts(self.swarm.engine, self.usual)
+        facts = project_images.facts(self.swarm.engine, model)
         return rules_for(model, facts, self.project.configuration.ready)
 
     def translation(self, identifier: str, labels: Mapping[str, str]) -> Translation:

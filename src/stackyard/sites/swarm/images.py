@@ -4,44 +4,75 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.tables import format_list
 from stackyard.docker import inspection
 from stackyard.docker.answers import Part
 from stackyard.errors import RefusedError, UsageError
 from stackyard.project.model import copies_of
+from stackyard.settings import Settings
+from stackyard.sites.swarm.registry import is_pushed
+from stackyard.stacks import builds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from stackyard.docker.swarm import Swarm
+    from stackyard.project import Project
+    from stackyard.sites.swarm.registry import Registry
 
 
-def references(swarm: Swarm, model: Mapping[str, Any]) -> dict[str, str]:
+def build(
+    project: Project, usual: Mapping[str, Any], owner: str, registry: Registry | None, progress: Callable[[str], None]
+) -> dict[str, str]:  # fmt: skip
+    """
+    Build what the project builds, on the manager's engine; return the image's id for each of these services.
+
+    Args:
+        project: The project.
+        usual: Its rendered model.
+        owner: The checkout's own name for the project.
+        registry: Where the nodes get the images; None refuses a build.
+        progress: Is given a line before a build.
+
+    Raises:
+        UsageError: If a service is built and there is no registry; one line for each.
+        ImageError: If a build fails.
+    """
+    built = [name for name, spec in usual["services"].items() if copies_of(spec) and spec.get("build")]
+    if built and registry is None:
+        raise UsageError("; ".join(
+            f"services.{name}.build: nodes get a build from a registry, and this Swarm has none; name one in "
+            "STACKYARD_REGISTRY, or run one with 'stackyard site registry'" for name in built
+        ))  # fmt: skip
+    return builds.build(project, usual, owner, Settings.load(), progress) if built else {}
+
+
+def references(swarm: Swarm, model: Mapping[str, Any], registry: Registry | None) -> dict[str, str]:
     """
     Return the image of each service that has a container.
 
     An image with a digest is named by it, so each node pulls the same one. One that only the manager's engine has is
-    named by its id: nodes that have it take it without asking a registry.
+    pushed to the registry and named by its digest there. Without a registry it is named by its id: nodes that have it
+    take it.
 
     Args:
         swarm: Where they are used.
-        model: The project's rendered model.
+        model: The model of a plan.
+        registry: Where images go that only the manager's engine has.
 
     Raises:
-        UsageError: If a service is built; one line for each.
+        ImageError: If the registry does not take one.
     """
-    services = {name: spec for name, spec in model["services"].items() if copies_of(spec)}
-    if built := [name for name, spec in services.items() if spec.get("build")]:
-        raise UsageError(format_list(f"{len(built)} services are built here", [
-            f"services.{name}.build: nodes get images from a registry, and a build here is in none; push the image, "
-            "and name it with 'image' alone" for name in built
-        ]))  # fmt: skip
-    return {name: _reference(swarm, str(spec.get("image") or "")) for name, spec in services.items()}
+    wanted = {name: str(spec.get("image") or "") for name, spec in model["services"].items() if copies_of(spec)}
+    found = {image: _reference(swarm, image, registry) for image in set(wanted.values())}
+    return {name: found[image] for name, image in wanted.items()}
 
 
-def _reference(swarm: Swarm, name: str) -> str:
+def _reference(swarm: Swarm, name: str, registry: Registry | None) -> str:
     try:
         found = Part(inspection.image(swarm.engine, name))
     except RefusedError:
         return name  # the nodes pull it
-    return next(iter(found.get("RepoDigests").words()), "") or found.text("Id")
+    others = (digest for digest in found.get("RepoDigests").words() if not is_pushed(digest))
+    if digest := next(others, ""):
+        return digest
+    return registry.push(swarm.engine, name) if registry else found.text("Id")

@@ -20,18 +20,18 @@ from stackyard import settings
 from stackyard._util import process
 from stackyard.docker import images, inspection
 from stackyard.docker.answers import Part
-from stackyard.docker.records import Resource
 from stackyard.docker.swarm import SERVICE_LABEL, member
-from stackyard.errors import CommandError, EngineError, ImageError, NotReadyError, RefusedError, UsageError
+from stackyard.errors import CommandError, ImageError, NotReadyError, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Item, Node, Swarm
 
 SETTING: Final = "STACKYARD_REGISTRY"
 NAME: Final = "stackyard-registry"
+REPOSITORY: Final = "/stackyard"  # of all that is pushed here
 LABEL: Final = "stackyard.swarm.registry"  # on all that belongs to it: its address
 IMAGE: Final = "registry:2"
 PORT: Final = 5000
@@ -74,7 +74,7 @@ class Registry:
             ImageError: If the registry does not take it.
         """
         identity = Part(inspection.image(engine, image)).text("Id")
-        repository = f"{self.address}/stackyard"
+        repository = f"{self.address}{REPOSITORY}"
         name = f"{repository}:{identity.removeprefix('sha256:')}-{secrets.token_hex(4)}"
         images.tag(engine, identity, name)
         try:
@@ -90,6 +90,11 @@ class Registry:
         said = error.lines[-1] if error.lines else str(error)
         unknown = "x509" in said and bool(self.certificate)
         return f"{said}; 'stackyard site registry' shows how a node trusts its certificate" if unknown else said
+
+
+def is_pushed(digest: str) -> bool:
+    """Say whether an image was pushed here: a node that ran it has its digest, but the registry may have gone since."""
+    return digest.partition("@")[0].endswith(REPOSITORY)
 
 
 def find(swarm: Swarm) -> Registry | None:
@@ -149,13 +154,15 @@ def _standing(swarm: Swarm, address: str) -> Registry:
         raise UsageError(f"config {NAME} of the Swarm is not stackyard's; remove it first")
     if (there := found.labels[LABEL]).rpartition(":")[2] != address.rpartition(":")[2]:
         raise UsageError(f"the Swarm has a registry at {there}; remove that one first, or leave the port out")
-    return _read(swarm, found)
+    made = _read(swarm, found)
+    _wait(swarm, made)
+    return made
 
 
 def _service(
     swarm: Swarm, node: Node, labels: Mapping[str, str], image: str, port: int, config: str, secret: str
 ) -> dict[str, Any]:  # fmt: skip
-    files = {"UID": "0", "GID": "0", "Mode": 0o444}
+    files = {"UID": "0", "GID": "0", "Mode": 0o444}  # the image chooses the user
     inside = {
         "Image": _local(swarm, image), "Labels": {**labels, SERVICE_LABEL: NAME},
         "Env": [
@@ -164,7 +171,7 @@ def _service(
         ],
         "Mounts": [{"Type": "volume", "Source": NAME, "Target": ROOT, "VolumeOptions": {"Labels": dict(labels)}}],
         "Configs": [{"ConfigID": config, "ConfigName": NAME, "File": {"Name": CERTIFICATE, **files}}],
-        "Secrets": [{"SecretID": secret, "SecretName": NAME, "File": {"Name": KEY, **files, "Mode": 0o400}}],
+        "Secrets": [{"SecretID": secret, "SecretName": NAME, "File": {"Name": KEY, **files}}],
     }  # fmt: skip
     return {
         "TaskTemplate": {
@@ -220,25 +227,28 @@ def _answers(registry: Registry) -> bool:
         return False
 
 
-def remove(swarm: Swarm) -> Iterator[str]:
+def remove(swarm: Swarm) -> list[str]:
     """
-    Remove the Swarm's own registry with its images; return what was removed, and last what is left and where.
+    Remove the Swarm's own registry with the images in it, and return the names of what was removed.
 
     Raises:
-        EngineError: If the manager does not answer.
+        EngineError: If the manager does not answer or refuses; the next call goes on.
     """
-    return iter(_removed(swarm))
+    services = swarm.labelled("service", LABEL)
+    for item in services:
+        swarm.remove(item)
+    _ended(swarm)
+    rest = swarm.everything(LABEL)
+    for item in rest:
+        swarm.remove(item)
+    volumes = swarm.engine.volumes([LABEL])
+    for volume in volumes:
+        swarm.engine.remove(volume)
+    return [*map(str, (*services, *rest)), *(f"volume {volume.name}" for volume in volumes)]
 
 
-def _removed(swarm: Swarm) -> list[str]:
-    found = swarm.everything(LABEL)
+def _ended(swarm: Swarm) -> None:
+    """Wait until the manager's engine has removed the registry's container."""
     end = time.monotonic() + PATIENCE
-    while left := [*swarm.labelled("service", LABEL), *(item for item in swarm.everything(LABEL))]:
-        for item in left:
-            try:
-                swarm.remove(item)
-            except RefusedError:
-                if time.monotonic() > end:
-                    raise
+    while swarm.engine.containers([LABEL]) and time.monotonic() < end:
         time.sleep(TICK)
-    return [str(item) for item in found]
