@@ -14,7 +14,7 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 
-from stackyard.cli import flows, payload
+from stackyard.cli import flows, payload, signals
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError
@@ -502,7 +502,7 @@ def test_a_run_asked_to_end_while_it_starts_unwinds_in_order(yard: Yard, capfd: 
     with pytest.raises(SystemExit) as caught:
         flows.test("test", ["-q"])
 
-    assert caught.value.code == flows.TERMINATED
+    assert caught.value.code == signals.TERMINATED
     assert yard.report()["outcome"] == "interrupted"
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
     assert capfd.readouterr().err == ""

@@ -116,7 +116,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
     from stackyard._util.durations import seconds
-    from stackyard.cli.flows import orderly_end
+    from stackyard.cli.signals import orderly_end
     from stackyard.project.git_names import default_name
 
     _import_early()
@@ -357,7 +357,7 @@ def run(
     graceful: bool = False,
 ) -> None:
     """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
-    from stackyard.cli.flows import orderly_end
+    from stackyard.cli.signals import orderly_end
 
     command = copy_payload.given(words)
     _import_early()

@@ -16,11 +16,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import chatter, tables
+from stackyard._util import tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
 from stackyard.cli import payload
+from stackyard.cli.signals import orderly_end
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.start import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
-TERMINATED: Final = 143
 BRIEF: Final = 120  # characters of an error that the report has as its reason
 
 
@@ -325,22 +325,6 @@ def access_table(lease: Lease) -> str:
 def say(line: str) -> None:
     """Print one line for the user, at once."""
     print(line, flush=True)
-
-
-@contextlib.contextmanager
-def orderly_end() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP like Ctrl-C: the run removes its stack before it ends."""
-    chatter.quiet()
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

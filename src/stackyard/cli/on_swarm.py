@@ -104,7 +104,7 @@ def _up(
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.cli import options
-    from stackyard.cli.flows import orderly_end
+    from stackyard.cli.signals import orderly_end
     from stackyard.docker import Engine
     from stackyard.project.git_names import default_name
     from stackyard.sites.swarm import copies
@@ -235,7 +235,7 @@ def _run(
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.cli import options
-    from stackyard.cli.flows import orderly_end
+    from stackyard.cli.signals import orderly_end
     from stackyard.docker import Engine
     from stackyard.sites.swarm import copies
 

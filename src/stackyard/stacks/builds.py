@@ -16,8 +16,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from filelock import FileLock
-
 from stackyard._util import files, process, state_directory
 from stackyard.errors import CommandError, ImageError
 
@@ -65,6 +63,8 @@ def build(
 @contextlib.contextmanager
 def _alone(settings: Settings, owner: str) -> Iterator[Path]:
     """Let one process at a time build for a checkout; give the block the file of its digests."""
+    from filelock import FileLock
+
     state_directory.prepare(settings.state_dir)
     folder = settings.state_dir / "builds"
     files.make_folder(folder)

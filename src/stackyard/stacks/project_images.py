@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stackyard._util.tables import format_list
@@ -47,6 +48,7 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
     """
     services = {name: service for name, service in model["services"].items() if copies_of(service)}
     built = {service.get("image") for service in services.values() if service.get("build")}
+    is_here = functools.cache(functools.partial(_is_here, engine))
     wanted: dict[Wanted, list[str]] = {}
     never: dict[Wanted, list[str]] = {}
     for name, service in services.items():
@@ -54,7 +56,7 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
         policy = service.get("pull_policy")
         if service.get("build") or not image.name or image.name in built:
             continue
-        if policy == "always" or not _is_here(engine, image.name):
+        if policy == "always" or not is_here(image.name):
             (never if policy == "never" else wanted).setdefault(image, []).append(name)
     failures = [_missing(image, names, "and its pull_policy is never") for image, names in never.items()]
     if wanted and not failures:
