@@ -466,6 +466,16 @@ def test_sessions_find_the_programs_of_the_environment_first(tree: Path) -> None
     assert calls(tree) == [f"{tree}/.venv {tree}/.venv/bin:/usr/bin:/bin"]
 
 
+def test_sessions_compile_what_they_import_once_for_all(tree: Path) -> None:
+    noxw(tree)
+    put_program(tree, "python", 'echo "${PYTHONDONTWRITEBYTECODE-unset}" > "$CALLS"')
+    (tree / "bin/python").replace(tree / ".venv/bin/python")
+
+    noxw(tree, PATH="/usr/bin:/bin", PYTHONDONTWRITEBYTECODE="1")
+
+    assert calls(tree) == ["unset"]
+
+
 def test_too_old_python_says_so_in_one_line(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tree)
     monkeypatch.setenv("PATH", str(tree))
