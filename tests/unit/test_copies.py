@@ -203,7 +203,7 @@ def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
 
     assert told == []
     start(name="mine", ttl=600, progress=told.append)
-    assert told == [copies.CHANGED]
+    assert told == [f"warning: {copies.CHANGED}"]
 
 
 def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(

@@ -17,10 +17,11 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.inspection import Place
 from stackyard.errors import EngineError, RefusedError
-from stackyard.probes import listeners, port_answers, proof
+from stackyard.probes import idleness, listeners, port_answers, proof
+from stackyard.probes.answers import one_line
 from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer
-from stackyard.probes.proof import Proof, growing, one_line
+from stackyard.probes.proof import Proof, growing
 from stackyard.probes.rules import Rule
 from stackyard.project.spoken_ports import Port
 
@@ -428,7 +429,8 @@ def test_a_published_port_that_nothing_uses_is_given_up_after_a_while(
 
     how = prove("tcp", ports=(Port(1883), Port(8883)))
 
-    assert how == "port 1883 listens; port 8883 does not listen after 0.01 s more"
+    assert how == "port 1883 listens; port 8883 does not listen, 0.01 s later"
+    assert prove.proof.warning == "port 8883 does not listen, although the Compose file publishes it"  # type: ignore[attr-defined]
 
 
 def test_a_published_port_that_nothing_uses_is_given_up_when_the_container_is_idle(
@@ -436,12 +438,115 @@ def test_a_published_port_that_nothing_uses_is_given_up_when_the_container_is_id
 ) -> None:
     container.tables = [{Listener("tcp", 1883, loopback=False)}]
     container.used = [1.0, 2000.0, EngineError("gone"), 2000.0, 4000.0, 4000.0]
-    monkeypatch.setattr(proof, "QUIET", 0.001)
+    monkeypatch.setattr(idleness, "QUIET", 0.001)
 
     how = prove("tcp", ports=(Port(1883), Port(8883)))
 
     assert how == "port 1883 listens; port 8883 does not listen, and the container is idle"
     assert container.used == [4000.0]
+
+
+UDP = Listener("udp", 53, loopback=False)
+
+
+def test_a_udp_port_that_listens_shows_that_a_server_is_there(
+    container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container.tables, container.used = [set(), {UDP}], [1.0]
+    monkeypatch.setattr(idleness, "QUIET", 0.001)
+
+    how = prove("tcp", ports=(Port(53),), datagrams=(Port(53, "udp"), Port(1700, "udp")))
+
+    assert how == "port 53/udp listens; port 53 does not listen, and the container is idle"
+    assert prove.proof.warning == "port 53 does not listen, although the Compose file publishes it"  # type: ignore[attr-defined]
+
+
+class Silence:
+    """A proof that goes on until a test has seen enough of it."""
+
+    def __init__(self, made: Proof, looks: int) -> None:
+        self.made = made
+        self.looks = looks
+        self.seen: list[float | None] = []
+
+    async def watch(self) -> None:
+        running = asyncio.create_task(self.made.run())
+        while len(self.seen) < self.looks:
+            await asyncio.sleep(0)
+            if not self.seen or self.made.silent_since != self.seen[-1]:
+                self.seen.append(self.made.silent_since)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+@pytest.fixture
+def watched(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[Proof, list[float | None]]]]:
+    threads = ThreadPoolExecutor(max_workers=4)
+    monkeypatch.setattr(idleness, "QUIET", 0.0)
+    monkeypatch.setattr(proof, "SETTLED", 0.0)
+
+    def run(looks: int, **rule: Any) -> tuple[Proof, list[float | None]]:
+        engine: Any = SimpleNamespace(endpoint=Endpoint(url="unix:///x"), processor_seconds=container.seconds)
+        words = {"kind": "tcp", "why": "", "ports": (Port(80),)} | rule
+        silence = Silence(Proof(engine, "abc", Rule(service="web", **words), threads), looks)
+        asyncio.run(asyncio.wait_for(silence.watch(), 30))
+        return silence.made, silence.seen
+
+    yield run
+    threads.shutdown()
+
+
+def test_a_container_that_does_nothing_and_does_not_listen_is_silent(
+    container: Container, watched: Callable[..., tuple[Proof, list[float | None]]]
+) -> None:
+    container.tables, container.used = (
+        [{Listener("tcp", 3000, loopback=False), Listener("tcp", 9, loopback=True)}],
+        [7.0],
+    )
+    before = time.monotonic()
+
+    made, seen = watched(2)
+
+    assert seen[0] is None
+    assert seen[1] is not None
+    assert before <= seen[1] <= time.monotonic()
+    assert made.give_up() == "has run without doing anything for 30 s; port 80 does not listen; it listens on 3000"
+    assert made.warning == "port 80 does not listen, and the container has done nothing for 30 s; it listens on 3000"
+
+
+def test_the_silence_begins_again_when_the_container_has_worked(
+    container: Container, watched: Callable[..., tuple[Proof, list[float | None]]]
+) -> None:
+    container.used = [1.0, 1.0, 9.0]
+
+    _, seen = watched(3)
+
+    assert seen[1] is not None
+    assert seen[2] is not None
+    assert seen[2] > seen[1]
+
+
+@pytest.mark.parametrize("rule", [{"hinted": True}, {"strict": False}])
+def test_what_the_user_asks_for_is_waited_for_and_what_is_not_insisted_on_has_a_limit_of_its_own(
+    container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch, rule: dict[str, bool]
+) -> None:
+    container.tables, container.used = [*[set()] * 50, {WEB}], [1.0]
+    monkeypatch.setattr(idleness, "QUIET", 0.0)
+    monkeypatch.setattr(proof, "SETTLED", 0.0)
+    since: list[float | None] = []
+    look = Proof._ask
+
+    async def ask(self: Proof, *words: Any) -> Any:
+        since.append(self.silent_since)
+        return await look(self, *words)
+
+    monkeypatch.setattr(Proof, "_ask", ask)
+
+    assert prove("tcp", ports=(Port(8000),), **rule) == "port 8000 listens"
+    assert set(since) == {None}
 
 
 def test_a_published_port_that_answers_badly_is_not_given_up(

@@ -279,6 +279,49 @@ def test_only_a_database_that_sets_itself_up_holds_a_health_check_back() -> None
     assert found(check("CMD", "pg_isready"), POSTGRES).gate == Port(5432)
 
 
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"command": ["sleep", "600"]}, {"command": ["/bin/sleep", "infinity"]},
+        {"command": ["tail", "-f", "/dev/null"]},
+        {"command": ["sh", "-c", "while sleep 1000; do :; done"]}, {"entrypoint": ["sleep"], "command": ["1h"]},
+        {"command": ["bash", "-c", "while true; do sleep 3600; done"]},
+        {"command": ["sh", "-lc", "exec sleep infinity"]},
+    ],
+)  # fmt: skip
+def test_a_command_that_only_waits_never_listens_on_its_published_ports(service: Model) -> None:
+    for facts in (None, image(Entrypoint=["/usr/bin/tini", "--"]), image(Entrypoint=["docker-entrypoint.sh"])):
+        rule = found({"ports": [tcp(80)], **service}, facts)
+
+        assert (rule.kind, rule.seconds, rule.may_end) == ("running", 0.5, False)
+        assert rule.why.startswith("its command only waits (")
+    assert found({"ports": [tcp(80)]}, image(Cmd=["sleep", "infinity"])).kind == "running"
+
+
+@pytest.mark.parametrize(
+    ("service", "facts"),
+    [
+        ({"command": ["sh", "-c", "sleep 20; exec httpd"]}, None),
+        ({"command": ["sh", "-c", "sleep 1 && httpd"]}, None),
+        ({"command": ["sleep-server", "600"]}, None), ({"command": ["tail", "-f", "/var/log/app"]}, None),
+        ({"command": ["sleep", "infinity"]}, image(Entrypoint=["/start-servers.sh"])),
+        ({}, image(Entrypoint=["/start-servers.sh"], Cmd=["sleep", "infinity"])),
+        ({"command": ["sh", "-c", "while sleep 1; do serve; done"]}, None),
+    ],
+)  # fmt: skip
+def test_a_command_that_may_still_listen_is_waited_for(service: Model, facts: ImageFacts | None) -> None:
+    assert found({"ports": [tcp(80)], **service}, facts).kind == "http"
+
+
+def test_udp_ports_that_are_published_beside_tcp_ones_may_show_that_a_server_is_there() -> None:
+    ports = [tcp(53), {**tcp(53), "protocol": "udp"}, {**tcp(1700), "protocol": "udp"}]
+    rule = found({"ports": ports})
+
+    assert rule.ports == (Port(53),)
+    assert rule.datagrams == (Port(53, "udp"), Port(1700, "udp"))
+    assert found({"expose": ["53", "53/udp"]}).datagrams == ()
+
+
 def test_published_ports_are_all_wanted_and_exposed_ones_are_not() -> None:
     assert found({"ports": [tcp(80)]}).strict
     assert not found({"expose": ["80"]}).strict

@@ -15,14 +15,14 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.project.hints import Hint
-from stackyard.stacks import readiness
-from stackyard.stacks.readiness import ServiceReady, waits_for
+from stackyard.stacks import narration, readiness
+from stackyard.stacks.watched import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.probes.rules import Rule
-    from stackyard.stacks.readiness import StackReady
+    from stackyard.stacks.readiness import ServiceReady, StackReady
 
 COMPLETED = {"migrate": {"condition": "service_completed_successfully"}}
 
@@ -75,6 +75,7 @@ class World:
         self.proofs: dict[str, Rule] = {}
         self.ended: list[str] = []
         self.never: set[str] = set()
+        self.silent: set[str] = set()
         self.broken: dict[str, Exception] = {}
         self.images: dict[str, Any] = {}
         self.told: FakeChanges = FakeChanges()
@@ -116,7 +117,16 @@ class FakeProof:
     def __init__(self, _: object, identity: str, rule: Rule, __: object) -> None:
         self.identity = identity
         self.last = "port 80 does not listen"
+        self.warning = ""
         self.world.proofs[identity] = rule
+
+    @property
+    def silent_since(self) -> float | None:
+        return 0.0 if self.identity in self.world.silent else None
+
+    def give_up(self) -> str:
+        self.warning = "port 80 does not listen"
+        return "gave up"
 
     async def run(self) -> str:
         if self.identity in self.world.broken:
@@ -178,7 +188,7 @@ def test_every_container_of_a_service_has_to_be_ready(wait: Callable[..., StackR
     one, two = container("web", id="one"), container("web", id="two")
 
     assert names(wait(World([one], [one, two]), model(web={"scale": 2}))) == ["web"]
-    with pytest.raises(NotReadyError, match=r"not ready after 0.05 s: web\n"):
+    with pytest.raises(NotReadyError, match=r"not ready after 0.1 s: web \(has 1 of 2 containers\)\n"):
         wait(World([one]), model(web={"scale": 2}), deadline=0.05)
 
 
@@ -241,7 +251,12 @@ def test_an_end_that_must_not_be_ends_the_wait_and_names_all_who_wait(
     assert lines[1] == f"  {says.replace(' ', ': ', 1)}"
     assert lines[2].startswith("    rule: no health check; published port 80")
     assert lines[3] == "    waits for it: app, web"
-    assert "  app: not started yet" in lines
+    assert lines[-2:] == [
+        "  app: not started yet, because it waits for migrate", "  web: not started yet, because it waits for app"
+    ]  # fmt: skip
+    # the container's state stands there only if it tells more than the first line
+    plain = state.status == "exited" and not (state.oom_killed or state.restarts or state.error)
+    assert plain is not any("    container: " in line for line in lines)
 
 
 def test_a_failure_shows_the_log_of_those_to_blame_without_secrets(wait: Callable[..., StackReady]) -> None:
@@ -263,12 +278,94 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
         wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=0.1)
 
     lines = str(caught.value).splitlines()
-    assert lines[0] == "not ready after 0.1 s: web, migrate, late"
+    assert lines[0] == "not ready after 0.1 s: web (port 80 does not listen)"
     assert "  web: port 80 does not listen" in lines
     assert "  migrate: still running" in lines
     assert "  late: has no container yet" in lines
-    assert "  | log of web: password s3cret" in lines
+    assert "    | log of web: password s3cret" in lines
     assert world.ended == ["web"]
+
+
+def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web"), container("db")])
+    world.never |= {"web", "db"}
+    services = model(web={"ports": [{"target": 80}]}, db={"healthcheck": {"test": ["CMD", "true"]}})
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, services, deadline=0.05)
+
+    advice = [line for line in str(caught.value).splitlines() if "to choose what counts" in line]
+    assert advice == [
+        '    to choose what counts, write [services.web] ready = "running", or another rule, to stackyard.toml'
+    ]
+
+
+@pytest.fixture
+def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "SILENCE", 0.0)
+
+
+@pytest.mark.usefixtures("no_silence")
+def test_silent_services_are_ready_with_a_warning_once_all_others_are(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web"), container("dns"), container("db")])
+    world.never, world.silent = {"web", "dns"}, {"web", "dns"}
+
+    ready = {one.service: one for one in wait(world, model(web={}, dns={}, db={})).services}
+
+    assert ready["web"].how == "gave up"
+    assert ready["web"].warning == (
+        'web: port 80 does not listen; to choose what counts, write [services.web] ready = "running", or another rule, '
+        "to stackyard.toml"
+    )
+    assert ready["web"].to_json()["warning"] == ready["web"].warning
+    assert ready["db"].to_json()["warning"] is None
+    assert sorted(world.ended) == ["dns", "web"]
+
+
+@pytest.mark.usefixtures("no_silence")
+@pytest.mark.parametrize(
+    ("others", "services"),
+    [
+        ([container("db")], {"db": {}}), ([container("db", "created")], {"db": {}}), ([], {"db": {}}),
+        ([container("db", "restarting")], {"db": {}}),
+        ([container("db")], {"db": {}, "web": {"depends_on": {"db": {"condition": "service_completed_successfully"}}}}),
+    ],
+    ids=["being asked", "not started", "not made", "restarting", "a one-shot at work"],
+)  # fmt: skip
+def test_a_silent_service_is_waited_for_while_another_one_may_still_change_something(
+    wait: Callable[..., StackReady], others: list[ContainerState], services: dict[str, Any]
+) -> None:
+    world = World([container("web"), *others])
+    world.never, world.silent = {"web", "db"}, {"web"}
+
+    with pytest.raises(NotReadyError, match=r"not ready after 0\.1 s: "):
+        wait(world, model(**{"web": {}} | services), deadline=0.1)
+
+
+def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web")])
+    world.never, world.silent = {"web"}, {"web"}
+
+    with pytest.raises(NotReadyError, match=r"web \(port 80 does not listen\)"):
+        wait(world, model(web={}), deadline=0.1)
+
+
+@pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, readiness.GOES_ON)])
+def test_a_long_wait_is_told_without_secrets(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch, silent: set[str], said: str
+) -> None:
+    monkeypatch.setattr(narration, "SHORT", 0.0)
+    monkeypatch.setattr(narration, "PAUSE", 0.0)
+    world = World([container("s3cret-web")])
+    world.never, world.silent = {"s3cret-web"}, silent
+    told: list[str] = []
+
+    with pytest.raises(NotReadyError):
+        wait(world, model(**{"s3cret-web": {}}), deadline=0.1, secrets=["s3cret"], progress=told.append)
+
+    why = "no health check and no port to ask: it runs for 0.5 s, or has ended with exit code 0"
+    assert told[0].partition(": ")[0].startswith("waiting for ***-web, 0 s of at most ")
+    assert told[0].partition(": ")[2] == f"port 80 does not listen{said} ({why})"
 
 
 def test_a_container_that_the_engine_could_not_start_is_reported_with_the_engines_words(

@@ -62,6 +62,16 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def telling(*, quiet: bool) -> Callable[[str], None]:
+    """Return what prints the lines of a start on standard error: all, or with *quiet* only the warnings."""
+
+    def tell_warnings(line: str) -> None:
+        if line.startswith("warning: "):
+            tell(line)
+
+    return tell_warnings if quiet else tell
+
+
 def answer(data: Any, text: str, *, as_json: bool) -> None:
     """Print *data* as JSON, or *text*."""
     print(json.dumps(data, indent=2) if as_json else text)

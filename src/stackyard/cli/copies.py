@@ -15,7 +15,7 @@ from invoke.tasks import task
 
 from stackyard.cli import copy_output, copy_payload, options
 from stackyard.cli.chosen import chosen, of_this_folder
-from stackyard.cli.common import HOUR, answer, exit_code, tell
+from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
 from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
 from stackyard.cli.on_swarm import also_on_swarm
@@ -46,7 +46,10 @@ OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
 GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
-STARTING: Final = {"name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE}
+QUIET: Final = Option(help="Do not tell how the start goes on, except for warnings.")
+STARTING: Final = {
+    "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -69,6 +72,7 @@ def _started(
     *,
     site: str = "",
     resettable: bool = False,
+    quiet: bool = False,
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
@@ -79,7 +83,7 @@ def _started(
     with _opened(site) as (book, engine):
         yield copies.start(
             project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
-            resettable=resettable, progress=tell,
+            resettable=resettable, progress=telling(quiet=quiet),
         )  # fmt: skip
 
 
@@ -111,6 +115,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     ttl: str = "",
     queue_timeout: str = "",
     site: str = "",
+    quiet: bool = False,
     resettable: bool = False,
     json: bool = False,
 ) -> None:
@@ -125,7 +130,9 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
     with (
         orderly_end(),
-        _started(name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable) as copy,
+        _started(
+            name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
+        ) as copy,
     ):
         took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it was running already"
         lines = [
@@ -345,7 +352,7 @@ def exec_(
     },
 )
 @also_on_swarm
-def run(
+def run(  # noqa: PLR0913, PLR0917 - each is an option
     _c: Context,
     words: Sequence[str] | None = None,
     name: str = "",
@@ -354,6 +361,7 @@ def run(
     env_file: Sequence[str] | None = None,
     timeout: str = "",
     site: str = "",
+    quiet: bool = False,
     graceful: bool = False,
 ) -> None:
     """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
@@ -363,7 +371,7 @@ def run(
     _import_early()
     at(site)
     project = options.project(file, profile, env_file)
-    with orderly_end(), _started(name, project, timeout, None, site=site) as copy:
+    with orderly_end(), _started(name, project, timeout, None, site=site, quiet=quiet) as copy:
         copy_payload.refuse_running(copy.lease.title, copy.seconds)
         try:
             code = copy_payload.run(command, _variables(copy))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 
 from stackyard.cli import copy_payload
-from stackyard.cli.common import HOUR, answer, exit_code, tell
+from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
 from stackyard.errors import LeaseNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _project() -> str:
 
 def _up(
     name: str = "", file: Sequence[str] | None = None, profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", json: bool = False,
+    env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", quiet: bool = False,
+    json: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.cli import options
@@ -113,7 +114,8 @@ def _up(
     deadline = seconds("--timeout", timeout) if timeout else None
     project = options.project(file, profile, env_file)
     with orderly_end(), Engine() as engine:
-        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=tell)
+        progress = telling(quiet=quiet)
+        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=progress)
         found, began = copy.addresses, copy.startup.seconds
         for line in copy.changes:
             tell(f"note: {line}")
@@ -232,6 +234,7 @@ def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  #
 def _run(
     words: Sequence[str] | None = None, name: str = "", file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None, env_file: Sequence[str] | None = None, timeout: str = "",
+    quiet: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.cli import options
@@ -243,7 +246,7 @@ def _run(
     deadline = seconds("--timeout", timeout) if timeout else None
     project = options.project(file, profile, env_file)
     with orderly_end(), Engine() as engine:
-        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=tell)
+        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=telling(quiet=quiet))
         copy_payload.refuse_running(copy.lease.name, copy.startup.seconds)
         try:
             code = copy_payload.run(command, _variables(copy))
@@ -299,13 +302,13 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "exec_": _exec_,
 }  # fmt: skip
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "json"}),
+    "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "quiet", "json"}),
     "down": frozenset({"name", "all", "json"}),
     "ps": frozenset({"name", "all", "json"}),
     "ports": frozenset({"name", "json"}),
     "stale": frozenset({"json"}),
     "env": frozenset({"name", "format", "json"}),
-    "run": frozenset({"words", "name", "file", "profile", "env_file", "timeout"}),
+    "run": frozenset({"words", "name", "file", "profile", "env_file", "timeout", "quiet"}),
     "exec_": frozenset({"service", "words", "name", "json"}),
     "logs": frozenset({"service", "name", "tail", "timestamps", "json"}),
 }

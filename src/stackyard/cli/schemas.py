@@ -317,6 +317,7 @@ CONSOLE: Final = {
             **_list(_object(
                 service=_text("The service."), rule=_object(kind=_text("What was asked."), why=_text("The reason.")),
                 seconds=_number("Until it was ready."), how=_text("What it showed."),
+                warning=_or_null(_text("What its user should know where the proof is not whole; else null.")),
             ), "How each service proved usable; null for a copy that was running already."),
             "type": ["array", "null"],
         },

@@ -17,6 +17,13 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# what keeps a container alive for those who work in it: sleep, tail -f /dev/null, or a loop of a shell around them
+_IDLE: Final = r"(?:exec )?(?:sleep (?:[0-9.]+[smhd]?|infinity|inf)|tail -[fF] /dev/null)"
+_WAITS: Final = re.compile(
+    rf"(?:(?:bash|sh|ash) -\w*c )?(?:{_IDLE}|while (?:true|:|{_IDLE}); ?do (?:{_IDLE}|:|true); ?done)"
+)
+# entrypoints that start nothing else: an init, and the script of the usual name, which only serves the image's command
+PASSING: Final = frozenset({"tini", "dumb-init", "docker-init", "docker-entrypoint.sh"})
 _SHELL: Final = re.compile(r"^\S*sh -\w*c ")
 # programs where a command may stand
 _STARTED: Final = re.compile(r"(?:^|[;&|(\n]|\s--\s)\s*(?:exec\s+|(?:gosu|su-exec)\s+\S+\s+)*([\w./-]+)")
@@ -267,3 +274,21 @@ def ends_by_itself(name: str, words: Sequence[str]) -> str:
     if _COMMAND.search(last):
         return "its command says that it ends"
     return "its name says that it ends" if _NAME.fullmatch(name.lower()) else ""
+
+
+def only_waits(words: Sequence[str]) -> str:
+    """
+    Return why a command does nothing but wait, as in containers that people work in; empty if it does something.
+
+    Args:
+        words: All that the container runs.
+    """
+    programs = [word.rpartition("/")[2] for word in words[:1]]
+    text = " ".join([*programs, *words[1:]])
+    return f"its command only waits ({text})" if _WAITS.fullmatch(text) else ""
+
+
+def passes_on(entrypoint: Sequence[str]) -> bool:
+    """Say whether an image's entrypoint only runs the command that it is given; so does an image without one."""
+    names = {word.rpartition("/")[2] for word in entrypoint if not word.startswith("-")}
+    return names <= PASSING

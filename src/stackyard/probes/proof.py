@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from stackyard.docker import inspection
@@ -22,6 +21,8 @@ from stackyard.docker.inside import Command
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError
 from stackyard.probes import listeners, port_answers
+from stackyard.probes.answers import Answer, one_line, unix_time
+from stackyard.probes.idleness import Idleness
 from stackyard.probes.listeners import Listener
 from stackyard.probes.rules import COMMAND_TIMEOUT
 
@@ -43,27 +44,11 @@ FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first paus
 LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
 UNSERVED: Final = 1.0  # seconds between health checks of a service none of whose ports listens yet
 PATIENCE: Final = 10.0  # seconds for ports that need not be there: see `_ports`
-QUIET: Final = 1.0  # seconds over which a container's processor time is measured
-IDLE: Final = 0.05  # part of one processor that a container which has nothing more to start stays below
+SETTLED: Final = 2.0  # seconds of a start in which nothing is measured: most containers listen by then
+SILENCE: Final = 30.0  # seconds in which nothing happens at all after which a port that does not listen never will
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
 OTHER_PATIENCE: Final = 1.0  # seconds for one elsewhere
 HAS_NO_PROGRAM: Final = frozenset({126, 127})
-WIDTH: Final = 200  # characters of an answer
-
-
-class Answer(NamedTuple):
-    """
-    What one port showed.
-
-    Attributes:
-        good: Whether it proves itself.
-        listens: Whether something listens there.
-        said: What came, for a person.
-    """
-
-    good: bool
-    listens: bool
-    said: str
 
 
 class Proof:
@@ -78,6 +63,9 @@ class Proof:
 
     Attributes:
         last: The last answer, for a person.
+        silent_since: Monotonic time since when the container has done nothing and none of its ports has listened; None
+            while it does something, and where the rule insists on an answer.
+        warning: What the user should know of a proof that is not whole; empty if it is.
     """
 
     def __init__(self, engine: Engine, container: str, rule: Rule, threads: Executor) -> None:
@@ -85,15 +73,18 @@ class Proof:
         self.container = container
         self.rule = rule
         self.last = "not asked yet"
+        self.silent_since: float | None = None
+        self.warning = ""
+        self._idleness = Idleness(lambda: self._call(lambda: engine.processor_seconds(container)))
         self._threads = threads
         self._place: Place | None = None
         self._direct: bool | None = None  # whether this host reaches the container's own address; None: not tried yet
         self._accepted: set[Port] = set()
         self._known: frozenset[Listener] = frozenset()
+        self._found: frozenset[Listener] = frozenset()  # who listened at the last look
         self._next_tables = 0.0
         self._blind = False  # whether the tables cannot be read at all
         self._asked: dict[Port, float] = {}
-        self._measured: tuple[float, float] | None = None  # a moment, and the processor seconds used until then
 
     async def run(self) -> str:
         """Ask until the container has proved itself, however long that takes; return how, for a person."""
@@ -239,7 +230,8 @@ class Proof:
 
         Where each port is wanted, one that does not listen is given up once another has proved itself and the
         container has been idle for `QUIET` seconds, or after `PATIENCE` seconds: files publish ports that nothing uses.
-        Where none is insisted on, running for `PATIENCE` seconds is enough.
+        Where none is insisted on, running for `PATIENCE` seconds is enough. Where none listens, only those who see all
+        containers can tell whether one still will: see `silent_since`.
         """
         began, first = time.monotonic(), None
         while True:
@@ -247,39 +239,48 @@ class Proof:
             good = [answer.said for answer in answers if answer.good]
             missing = [answer for answer in answers if not answer.good]
             self.last = "; ".join(answer.said for answer in missing)
-            now = time.monotonic()
-            first = now if good and first is None else first
             if good and not (missing and self.rule.strict):
                 return "; ".join(good)
+            now, good = time.monotonic(), good + self._datagrams()
+            if good and first is None:
+                first = now
+                self._idleness.forget()
             if not any(answer.listens for answer in missing):
-                if good and await self._is_idle(now):
-                    return "; ".join([*good, f"{self.last}, and the container is idle"])
-                if now - (first or began) >= PATIENCE:
-                    if good:
-                        return "; ".join([*good, f"{self.last} after {PATIENCE:g} s more"])
-                    if not self.rule.strict:
-                        return f"has run for {PATIENCE:g} s; {self.last}"
+                if good or now - began >= SETTLED:
+                    await self._idleness.measure(now)
+                if end := self._given_up(good, now - (first or began)):
+                    return end
+            nothing = not good and self.rule.strict and not self.rule.hinted
+            silent = nothing and not any(answer.listens for answer in missing)
+            self.silent_since = self._idleness.still_since if silent else None
             await asyncio.sleep(self._look)
 
-    async def _is_idle(self, now: float) -> bool:
-        """Say whether the container has used next to no processor time for a while."""
-        since, before = self._measured or (now, 0.0)
-        if self._measured and now - since < QUIET:
-            return False
-        try:
-            used = await self._call(lambda: self.engine.processor_seconds(self.container))
-        except EngineError:
-            self._measured = None
-            return False
-        idle = self._measured is not None and used - before < IDLE * (now - since)
-        self._measured = (now, used)
-        return idle
+    def _datagrams(self) -> list[str]:
+        """Say which UDP ports listen; the kernel's tables are all that tells of them."""
+        found = [port for port in self.rule.datagrams if listeners.reached(port, self._found, loopback=False)]
+        return [f"port {port} listens" for port in found]
+
+    def _given_up(self, good: list[str], waited: float) -> str:
+        """Return what a container has shown whose other ports will not listen any more; empty while they may."""
+        if good and (self._idleness.idle or waited >= PATIENCE):
+            self.warning = f"{self.last}, although the Compose file publishes it"
+            end = "and the container is idle" if self._idleness.idle else f"{PATIENCE:g} s later"
+            return "; ".join([*good, f"{self.last}, {end}"])
+        return "" if self.rule.strict or waited < PATIENCE else f"has run for {PATIENCE:g} s; {self.last}"
+
+    def give_up(self) -> str:
+        """Return what a container has shown that has been silent for too long."""
+        others = sorted({one.port for one in self._found if one.protocol == "tcp" and not one.loopback})
+        listed = f"; it listens on {', '.join(map(str, others))}" if others else ""
+        self.warning = f"{self.last}, and the container has done nothing for {SILENCE:g} s{listed}"
+        return f"has run without doing anything for {SILENCE:g} s; {self.last}{listed}"
 
     async def _asked_all(self) -> list[Answer]:
         try:
             found = await self._listeners()
         except EngineError as error:
             return [Answer(good=False, listens=False, said=one_line(str(error)))]
+        self._found = found or frozenset()
         return [await self._ask(port, found) for port in self.rule.ports]
 
     async def _ask(self, port: Port, found: frozenset[Listener] | None) -> Answer:
@@ -327,7 +328,7 @@ class Proof:
         self.last = "no line of its log matches yet"
         while True:
             state = await self._state()
-            line = await self._matching(pattern, int(_time(state.started_at))) if state else None
+            line = await self._matching(pattern, int(unix_time(state.started_at))) if state else None
             if line is not None:
                 return f"its log says: {one_line(line)}"
             await asyncio.sleep(FIRST)  # the log ended with the container, which may be restarted
@@ -361,7 +362,7 @@ class Proof:
             if state.started_at != started:
                 since, started = time.monotonic(), state.started_at
             here = not self.engine.endpoint.elsewhere
-            age = max(time.monotonic() - since, time.time() - _time(started) if here else 0.0)
+            age = max(time.monotonic() - since, time.time() - unix_time(started) if here else 0.0)
             if age >= self.rule.seconds:
                 return f"has run for {self.rule.seconds:g} s"
             self.last = f"has run for {age:.1f} s"
@@ -385,14 +386,3 @@ def growing() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * GROWTH, LAST)
-
-
-def one_line(text: str) -> str:
-    """Return *text* in one line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else f"{line[:WIDTH]}…"
-
-
-def _time(text: str) -> float:
-    """Return the Unix time of an RFC 3339 text of the engine's."""
-    return datetime.fromisoformat(text).timestamp()

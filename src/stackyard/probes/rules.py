@@ -9,9 +9,10 @@ its image says, and what the user's configuration says (a hint). The first of th
 3. The health check of the Compose file or of the image.
 4. A known database or broker: its own client, run inside the container.
 5. A name or a command that says that the service ends: exit code 0.
-6. Published ports: an HTTP answer below 500, or for other protocols a listener inside the container.
-7. Ports that only the file or the image exposes: one of them, as above; they are not insisted on.
-8. Nothing at all: it runs for a moment, or has ended with exit code 0.
+6. A command that only waits, although ports are published: it runs for a moment.
+7. Published ports: an HTTP answer below 500, or for other protocols a listener inside the container.
+8. Ports that only the file or the image exposes: one of them, as above; they are not insisted on.
+9. Nothing at all: it runs for a moment, or has ended with exit code 0.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.durations import parsed
 from stackyard.docker.answers import Part
-from stackyard.probes.products import ends_by_itself, product_of
+from stackyard.probes.products import ends_by_itself, only_waits, passes_on, product_of
 from stackyard.project.model import copies_of
-from stackyard.project.spoken_ports import Port, exposed_ports, published_ports
+from stackyard.project.spoken_ports import Port, exposed_ports, published_datagrams, published_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class ImageFacts:
         timeout: Seconds that the test may take; 0 if it does not say.
         exposed: Ports, such as ``5432/tcp``.
         command: Its entrypoint and command.
+        entrypoint: Its entrypoint alone, which runs a command that the file gives.
         environment: Its variables.
         shell: What runs the test of a health check in shell form.
     """
@@ -59,6 +61,7 @@ class ImageFacts:
     timeout: float = 0.0
     exposed: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     shell: tuple[str, ...] = SHELL
 
@@ -80,6 +83,7 @@ class ImageFacts:
             timeout=check.whole("Timeout", 0) / 1e9 if check.value is not None else 0.0,
             exposed=tuple(port for port, _ in config.get("ExposedPorts").members()),
             command=(*config.get("Entrypoint").words(), *config.get("Cmd").words()),
+            entrypoint=config.get("Entrypoint").words(),
             environment={name: value for name, _, value in pairs},
             shell=config.get("Shell").words() or SHELL,
         )
@@ -99,6 +103,7 @@ class Rule:
         gate: Port that has to listen before the command is run; None without one.
         expected: Ports that likely listen before a health check passes; without one it is run seldom.
         ports: Ports that are asked or have to listen; for ``http``, ``websocket`` and ``tcp``.
+        datagrams: UDP ports that the file publishes besides; one that listens shows that its server is there.
         path: What is asked for over HTTP or WebSocket.
         below: The HTTP status from which on an answer does not count.
         strict: Whether each of the ports must prove itself; otherwise one is enough, and none is insisted on.
@@ -117,6 +122,7 @@ class Rule:
     gate: Port | None = None
     expected: tuple[Port, ...] = ()
     ports: tuple[Port, ...] = ()
+    datagrams: tuple[Port, ...] = ()
     path: str = "/"
     below: int = 500
     strict: bool = True
@@ -311,6 +317,8 @@ class _Choice:
         return self._rule("exit 0", f"{reason}: it ends with exit code 0", may_end=True) if reason else None
 
     def _ports(self) -> Rule | None:
+        if self.asked and (waiting := self._only_waits()):
+            return self._rule("running", f"{waiting}: it runs for {MOMENT:g} s", seconds=MOMENT)
         if self.asked:
             return self._asked(self.asked, f"published {_ports_text(self.asked)}", strict=True)
         wanted = self._exposed()
@@ -320,6 +328,11 @@ class _Choice:
         # an image's own ports say nothing about a command that the file puts in the place of the image's
         return exposed_ports(self.service, () if self.overridden else self.image.exposed)
 
+    def _only_waits(self) -> str:
+        """Say that the container does nothing but wait; an image's entrypoint may start a server beside a command."""
+        own = self.service.get("entrypoint") or not self.overridden
+        return only_waits(self.words) if own or passes_on(self.image.entrypoint) else ""
+
     def _asked(self, wanted: tuple[Port, ...], which: str, *, strict: bool) -> Rule:
         asked = any(port.may_be_http for port in wanted)
         subject = "one of them" if len(wanted) > 1 and not strict else "each" if len(wanted) > 1 else "it"
@@ -327,7 +340,8 @@ class _Choice:
             "answers HTTP below 500, or listens where it does not speak HTTP" if asked else "listens in the container"
         )
         why = f"no health check; {which}: {subject} {proof}"
-        return self._rule("http" if asked else "tcp", why, ports=wanted, strict=strict)
+        beside = published_datagrams(self.service) if strict else ()
+        return self._rule("http" if asked else "tcp", why, ports=wanted, datagrams=beside, strict=strict)
 
     def _runs(self) -> Rule:
         why = f"no health check and no port to ask: it runs for {MOMENT:g} s, or has ended with exit code 0"

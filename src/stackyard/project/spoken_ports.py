@@ -58,6 +58,12 @@ class Port:
         return self.number in DEBUGGERS
 
 
+def published_datagrams(service: Mapping[str, Any]) -> tuple[Port, ...]:
+    """Return the UDP ports of a service's `ports`, each once."""
+    udp = [int(entry["target"]) for entry in service.get("ports") or () if entry.get("protocol") == "udp"]
+    return tuple(Port(number, "udp") for number in dict.fromkeys(udp))
+
+
 def published_ports(service: Mapping[str, Any]) -> tuple[Port, ...]:
     """Return the ports of a service's `ports`, each once; of UDP ports only the first, and only without TCP ports."""
     found = [

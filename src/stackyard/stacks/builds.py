@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files, process, state_directory
 from stackyard.errors import CommandError, ImageError
+from stackyard.stacks.narration import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +56,8 @@ def build(
         found = {name: known[key] for name, key in keys.items() if key and _exists(known.get(key, ""))}
         if todo := sorted(set(built) - set(found)):
             progress(f"building {', '.join(todo)}")
-            found |= _build(project, usual, owner, notes.parent, keys, todo)
+            with reminding(progress, "building"):
+                found |= _build(project, usual, owner, notes.parent, keys, todo)
         files.write(notes, json.dumps({key: found[name] for name, key in keys.items() if key}).encode())
     return found
 

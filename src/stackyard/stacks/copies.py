@@ -212,6 +212,9 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
                 raise NotReadyError(f"{project.name} did not start: {_losses(lost)}: {stolen}") from None
             progress(f"another program took a leased {stolen.what}; the copy gets another place")
             continue
+        for one in copy.ready.services if copy.ready else ():
+            if one.warning:
+                progress(f"warning: {one.warning}")
         if ttl is not None:
             copy.lease = book.renew(copy.lease.id, ttl, detach=True)
         return copy
@@ -255,10 +258,10 @@ class _Starting:
                 self._compare(needs)
                 if Holdings.of(book.host, lease).containers(self.copy.engine):
                     if not _runs(self.copy.model, self._labelled(self._plan().model)):
-                        progress(CHANGED)
+                        progress(f"warning: {CHANGED}")
                     return self.copy
             try:
-                self.copy.startup = self._up(deadline)
+                self.copy.startup = self._up(deadline, progress)
                 if self.until_ready:
                     self.copy.keep_addresses()
                 if self.until_ready and (self.resettable or self.project.configuration.reset):
@@ -286,7 +289,7 @@ class _Starting:
                 "choose another name"
             )
 
-    def _up(self, deadline: float) -> CopyStartup:
+    def _up(self, deadline: float, progress: Callable[[str], None]) -> CopyStartup:
         """Plan, start and wait."""
         began = time.monotonic()
         planned = self._plan()
@@ -295,7 +298,9 @@ class _Starting:
         lease, settings = self.copy.lease, self.copy.book.settings
         model, path = self._labelled(planned.model), lease.directory / MODEL
         self.cargo.deliver(self.copy.engine, model)
-        starting = CopyStart(self.project, lease, self.copy.engine, settings, model, path, began=began)
+        starting = CopyStart(
+            self.project, lease, self.copy.engine, settings, model, path, began=began, progress=progress
+        )  # fmt: skip
         return starting.run(deadline, until_ready=self.until_ready)
 
     def _plan(self) -> Plan:

@@ -27,6 +27,7 @@ from stackyard.errors import RefusedError, UnsupportedModelError
 from stackyard.plan.services import check_soon
 from stackyard.probes.rules import conditions
 from stackyard.stacks import readiness
+from stackyard.stacks.narration import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,11 +99,12 @@ class CopyStart:
         model: The copy's model; its file in the lease's folder is written here.
         path: That file.
         began: Monotonic seconds that all times count from.
+        progress: Is told what is waited for, once that takes long.
     """
 
     def __init__(
         self, project: Project, lease: Lease, engine: Engine, settings: Settings, model: dict[str, Any], path: Path,
-        *, began: float,
+        *, began: float, progress: Callable[[str], None] = lambda _line: None,
     ) -> None:  # fmt: skip
         self.project = project
         self.lease = lease
@@ -111,6 +113,7 @@ class CopyStart:
         self.model = model
         self.path = path
         self._began = began
+        self._progress = progress
         self._started: dict[str, float] = {}
 
     def run(self, deadline: float, *, until_ready: bool = True) -> CopyStartup:
@@ -131,7 +134,8 @@ class CopyStart:
             blueprint = self._blueprint()
         except UnsupportedModelError as error:
             by = f"compose: {error}"
-            self._compose_up(deadline)
+            with reminding(self._progress, "waiting for docker compose"):
+                self._compose_up(deadline)
             if until_ready:
                 ready = asyncio.run(self._proved(deadline))
         else:
@@ -215,7 +219,7 @@ class CopyStart:
         hints = {name: hint for name, hint in self.project.configuration.ready.items() if name not in ends}
         return await readiness.wait(
             self.engine, [f"{PROJECT_LABEL}={self.lease.project}"], self.model, deadline=left, hints=hints,
-            ready=ready, began=self._began,
+            ready=ready, began=self._began, progress=self._progress,
         )  # fmt: skip
 
     # Compose's way

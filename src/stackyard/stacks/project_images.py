@@ -11,6 +11,7 @@ from stackyard.docker.engine import each
 from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
 from stackyard.probes.rules import ImageFacts
 from stackyard.project import copies_of
+from stackyard.stacks.narration import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -61,7 +62,8 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
     failures = [_missing(image, names, "and its pull_policy is never") for image, names in never.items()]
     if wanted and not failures:
         progress(f"pulling {', '.join(sorted(image.name for image in wanted))}")
-        failures = list(map(str, each(lambda item: _pull(*item), list(wanted.items()))))
+        with reminding(progress, "pulling"):
+            failures = list(map(str, each(lambda item: _pull(*item), list(wanted.items()))))
     if failures:
         raise ImageError(format_list(f"{len(failures)} images are missing", failures))
 

@@ -34,17 +34,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
-from stackyard.docker.records import Resource
 from stackyard.errors import EngineError, NotReadyError, RefusedError
-from stackyard.probes.proof import Proof
-from stackyard.probes.rules import ImageFacts, Rule, conditions, rules_for
+from stackyard.probes.proof import SILENCE, Proof
+from stackyard.probes.rules import ImageFacts, Rule, rules_for
 from stackyard.project.model import copies_of
-from stackyard.stacks.diagnostics import collect, redact
+from stackyard.stacks.diagnostics import redact
+from stackyard.stacks.narration import Narration
+from stackyard.stacks.watched import Failure, Watched, end_of, other_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from stackyard.docker import ContainerState, Engine
+    from stackyard.docker import Engine
     from stackyard.docker.inspection import Seen
     from stackyard.project.hints import Hint
 
@@ -53,6 +54,8 @@ TICK: Final = 0.1  # seconds between two lists of the containers where the engin
 LONG_TICK: Final = 1.0  # the same where it does
 LOOP: Final = 3  # restarts that make a loop, if the last two came after all others were ready
 THREADS: Final = 4  # besides one for each container
+NOTICED: Final = 5.0  # seconds of silence after which it is mentioned
+GOES_ON: Final = f", and it does nothing; {SILENCE:g} s after all else is ready the start goes on without that"
 ENDED: Final = frozenset({"exited", "dead"})
 
 
@@ -66,12 +69,14 @@ class ServiceReady:
         rule: What proved it.
         seconds: From the start of the wait until its last container was ready.
         how: What its last container showed.
+        warning: What the user should know where the proof is not whole; empty if it is.
     """
 
     service: str
     rule: Rule
     seconds: float
     how: str
+    warning: str = ""
 
     def __str__(self) -> str:
         return f"{self.service} is ready after {self.seconds:.2f} s: {self.how} ({self.rule.why})"
@@ -79,7 +84,10 @@ class ServiceReady:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
         rule = {"kind": self.rule.kind, "why": self.rule.why}
-        return {"service": self.service, "rule": rule, "seconds": round(self.seconds, 3), "how": self.how}
+        return {
+            "service": self.service, "rule": rule, "seconds": round(self.seconds, 3), "how": self.how,
+            "warning": self.warning or None,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +108,7 @@ class StackReady:
         return {"seconds": round(self.seconds, 3), "services": [one.to_json() for one in self.services]}
 
 
-async def wait(
+async def wait(  # noqa: PLR0913 - each is a fact of one start
     engine: Engine,
     labels: Sequence[str],
     model: Mapping[str, Any],
@@ -110,6 +118,7 @@ async def wait(
     secrets: Iterable[str] = (),
     ready: Callable[[ServiceReady], object] | None = None,
     began: float | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
 ) -> StackReady:
     """
     Wait until every service of *model* is ready.
@@ -123,6 +132,7 @@ async def wait(
         secrets: Values that no message may show.
         ready: Called with each service as soon as it is ready.
         began: What the seconds of the result count from, as `time.monotonic` tells it; now unless given.
+        progress: Is told which services are ready and which are waited for, once the wait gets long.
 
     Raises:
         NotReadyError: If the deadline passed, a container ended that must not have, or one keeps restarting.
@@ -133,32 +143,13 @@ async def wait(
     try:
         waiting = _Wait(engine, labels, model, threads, ready, time.monotonic() if began is None else began)
         waiting.hints, waiting.secrets = hints or {}, [*secrets]
+        hidden = [secret for secret in waiting.secrets if secret]
+        waiting.narration = Narration(
+            lambda line: progress(redact(line, hidden)), waiting.began, time.monotonic() + deadline
+        )
         return await waiting.run(deadline)
     finally:
         threads.shutdown(wait=False)
-
-
-class _Container:
-    """One container while it is waited for."""
-
-    def __init__(self, seen: Seen, rule: Rule) -> None:
-        self.seen = seen
-        self.rule = rule
-        self.proof: Proof | None = None
-        self.task: asyncio.Task[str] | None = None
-        self.how: str | None = None
-        self.finished = False
-        self.settled: int | None = None  # its restarts when all others were ready
-        self.trouble = ""
-
-    @property
-    def last(self) -> str:
-        """The last answer, for a person."""
-        if self.trouble:
-            return self.trouble
-        if self.proof:
-            return self.proof.last
-        return "not started yet" if self.seen.status == "created" else f"still {self.seen.status}"
 
 
 class _FailureError(Exception):
@@ -182,30 +173,33 @@ class _Wait:
         self.model = model
         self.hints: Mapping[str, Hint] = {}
         self.secrets: list[str] = []
-        self.found: dict[str, _Container] = {}
+        self.found: dict[str, Watched] = {}
         self.ready: dict[str, ServiceReady] = {}
         self.images: dict[str, ImageFacts] = {}
         self.rules = rules_for(model, {})
         self._threads = threads
         self._told = ready
-        self._began = began
+        self.began = began
+        self.narration = Narration(lambda _line: None, began, began)
+        self._settled = began  # when the last container became ready
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._pause = TICK
 
     async def run(self, deadline: float) -> StackReady:
+        limit = time.monotonic() - self.began + deadline
         try:
             async with asyncio.timeout(deadline):
                 async with task_group() as group:
                     await self._watch(group)
         except TimeoutError:
-            reason = f"not ready after {deadline:.3g} s: {', '.join(self._missing())}"
+            reason = f"not ready after {round(limit, 1):g} s: {self._failure().causes()}"
         except _FailureError as error:
             reason = str(error)
         else:
             ordered = sorted(self.ready.values(), key=lambda one: one.seconds)
             return StackReady(services=tuple(ordered), seconds=max((one.seconds for one in ordered), default=0.0))
-        raise NotReadyError(await self._call(lambda: self._report(reason)))
+        raise NotReadyError(await self._call(lambda: self._failure().text(reason)))
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         """Look at all containers after each change until each is ready; start a proof for each that runs."""
@@ -221,7 +215,7 @@ class _Wait:
             changes.close()
             await asyncio.wait({listening})
             for one in self.found.values():
-                _stop(one)
+                one.stop()
 
     def _listen(self, changes: Iterable[None]) -> None:
         """Note each change, in a thread; without them there are more lists."""
@@ -253,17 +247,17 @@ class _Wait:
         own = [seen for seen in listed if seen.service in self.rules]
         for seen in own:
             if seen.id not in self.found:
-                self.found[seen.id] = _Container(seen, await self._rule(seen))
+                self.found[seen.id] = Watched(seen, await self._rule(seen))
             self.found[seen.id].seen = seen
         for gone in self.found.keys() - {seen.id for seen in own}:  # Compose has put another in its place
-            _stop(self.found.pop(gone))
+            self.found.pop(gone).stop()
         for one in [self.found[seen.id] for seen in own]:
             if one.seen.status == "running":
                 self._prove(group, one)
             elif (one.seen.status in ENDED and not one.finished) or one.seen.status == "restarting":
                 await self._judge(one)
 
-    def _prove(self, group: asyncio.TaskGroup, one: _Container) -> None:
+    def _prove(self, group: asyncio.TaskGroup, one: Watched) -> None:
         one.trouble, one.finished = "", False
         if one.task is None and one.rule.kind != "exit 0":  # an end is seen in the list
             one.proof = Proof(self.engine, one.seen.id, one.rule, self._threads)
@@ -280,7 +274,7 @@ class _Wait:
             self.rules = rules_for(self.model, self.images, self.hints)
         return self.rules[seen.service]
 
-    async def _judge(self, one: _Container) -> None:
+    async def _judge(self, one: Watched) -> None:
         """Decide what a container's end means."""
         try:
             state = (await self._call(lambda: inspection.place(self.engine, one.seen.id))).state
@@ -291,19 +285,14 @@ class _Wait:
         if state.finished and one.rule.may_end:
             one.how, one.finished = "ended with exit code 0", True
             return
-        self._forget(one)
-        one.trouble = _end(state)
+        one.forget()
+        self.ready.pop(one.seen.service, None)
+        one.trouble = end_of(state)
         if state.ended:
             raise _FailureError(f"not ready: {one.seen.service} {one.trouble}")
         self._judge_restarts(one, state.restarts)
 
-    def _forget(self, one: _Container) -> None:
-        """Take back what a container has proved: its next run has to prove it again."""
-        _stop(one)
-        one.task = one.how = None
-        self.ready.pop(one.seen.service, None)
-
-    def _judge_restarts(self, one: _Container, restarts: int) -> None:
+    def _judge_restarts(self, one: Watched, restarts: int) -> None:
         """Give up a container that has failed twice more although nothing else is missing: nothing will help it."""
         others = [other for other in self.found.values() if other is not one]
         if one.settled is None and all(other.how or other.seen.status == "restarting" for other in others):
@@ -314,20 +303,47 @@ class _Wait:
     def _all_are_there(self) -> bool:
         return all(len(self._own(name)) >= copies_of(self.model["services"][name]) for name in self.rules)
 
-    def _own(self, name: str) -> list[_Container]:
+    def _own(self, name: str) -> list[Watched]:
         return [one for one in self.found.values() if one.seen.service == name]
 
     def _note_ready(self) -> None:
         for one in self.found.values():
-            if one.task and one.task.done() and not one.task.cancelled() and one.how is None:
-                one.how = one.task.result()
+            one.note_end_of_proof()
+        self._give_up_silent()
         for name in self._missing():
             if self._complete(name):
-                how = [one.how for one in self._own(name) if one.how]
-                seconds = time.monotonic() - self._began
-                self.ready[name] = ServiceReady(service=name, rule=self.rules[name], seconds=seconds, how=how[-1])
+                self._settled = time.monotonic()
+                self.ready[name] = self._proved(name, self._settled - self.began)
+                self.narration.ready(self.ready[name])
                 if self._told is not None:
                     self._told(self.ready[name])
+        self.narration.waits(self._reasons, self.rules)
+
+    def _reasons(self) -> dict[str, str]:
+        """Return why each service is waited for, for a person."""
+        failure, before = self._failure(), time.monotonic() - NOTICED
+        silent = {
+            one.seen.service for one in self.found.values()
+            if one.silent_since is not None and one.silent_since < before
+        }  # fmt: skip
+        return {name: failure.last(name) + (GOES_ON if name in silent else "") for name in failure.missing}
+
+    def _proved(self, name: str, seconds: float) -> ServiceReady:
+        own = [one for one in self._own(name) if one.how]
+        warnings = dict.fromkeys(one.proof.warning for one in own if one.proof and one.proof.warning)
+        warning = f"{name}: {'; '.join(warnings)}; {other_rule(name)}" if warnings else ""
+        rule, how = self.rules[name], own[-1].how or ""
+        return ServiceReady(service=name, rule=rule, seconds=seconds, how=how, warning=warning)
+
+    def _give_up_silent(self) -> None:
+        """Go on without ports that never will listen: all else is ready, and the containers of these do nothing."""
+        waiting = [one for one in self.found.values() if one.how is None]
+        silent = [one.silent_since for one in waiting if one.silent_since is not None]
+        if len(silent) < len(waiting) or not silent or not self._all_are_there():
+            return
+        if time.monotonic() - max(*silent, self._settled) >= SILENCE:
+            for one in waiting:
+                one.give_up()
 
     def _complete(self, name: str) -> bool:
         """Say whether as many containers of a service are ready as the model wants."""
@@ -337,62 +353,8 @@ class _Wait:
     def _missing(self) -> list[str]:
         return [name for name in self.rules if name not in self.ready]
 
-    # what is said of a failure
-
-    def _report(self, reason: str) -> str:
-        """Return the text of a failure: the reason, each service that is not ready, and the log of those to blame."""
-        for one in self.found.values():
-            if one.seen.status == "created" and (error := self._start_error(one)):
-                one.trouble = f"could not be started: {error}"
-        broken = [one for one in self.found.values() if one.trouble]
-        blamed = broken or [one for one in self.found.values() if one.how is None and one.proof]
-        lines = [reason]
-        for name in dict.fromkeys([*(one.seen.service for one in broken), *self._missing()]):
-            lines += self._lines(name)
-        resources = [_resource(one) for one in blamed]
-        lines += [str(found) for found in collect(self.engine, resources, secrets=self.secrets)]
-        return redact("\n".join(lines), [secret for secret in self.secrets if secret])
-
-    def _start_error(self, one: _Container) -> str:
-        try:
-            return inspection.place(self.engine, one.seen.id).state.error
-        except EngineError:
-            return ""
-
-    def _lines(self, name: str) -> list[str]:
-        own = [one for one in self._own(name) if one.how is None or one.trouble]
-        last = own[0].last if own else "has no container yet"
-        lines = [f"  {name}: {last}", f"    rule: {self.rules[name].why}"]
-        awaiting = waits_for(self.model, name)
-        return [*lines, f"    waits for it: {', '.join(awaiting)}"] if awaiting else lines
+    def _failure(self) -> Failure:
+        return Failure(self.engine, self.model, self.rules, [*self.found.values()], self._missing(), self.secrets)
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def waits_for(model: Mapping[str, Any], name: str) -> list[str]:
-    """Return the services that wait for *name*, directly or through others, by `depends_on`."""
-    waiting, found = conditions(model), list[str]()
-    new = [name]
-    while new:
-        new = [other for one in new for other in waiting.get(one, {}) if other not in found and other != name]
-        new = list(dict.fromkeys(new))
-        found += new
-    return found
-
-
-def _stop(one: _Container) -> None:
-    if one.task is not None:
-        one.task.cancel()
-
-
-def _end(state: ContainerState) -> str:
-    parts = [f"ended with exit code {state.exit_code}"]
-    parts += ["killed at its memory limit"] if state.oom_killed else []
-    parts += [f"restarted {state.restarts} times"] if state.restarts else []
-    parts += [state.error] if state.error else []
-    return ", ".join(parts)
-
-
-def _resource(one: _Container) -> Resource:
-    return Resource(kind="container", id=one.seen.id, name=one.seen.name, labels={})
