@@ -53,6 +53,10 @@ class Node:
         """Take the machine away without a word to the others."""
         docker("kill", self.container)
 
+    def cut(self, *, off: bool) -> None:
+        """Take the machine off the network, or put it back."""
+        docker("exec", self.container, "ip", "link", "set", "eth0", "down" if off else "up")
+
     def load(self, images: Sequence[str]) -> None:
         """Copy images of this host's engine, unless they are there."""
         with tempfile.TemporaryDirectory() as folder:
@@ -66,14 +70,14 @@ class Node:
 
 
 @contextlib.contextmanager
-def swarm(images: Sequence[str], *, count: int = 3) -> Iterator[list[Node]]:
-    """Give a `with` block a Swarm whose first node is its manager; the nodes have *images*."""
+def swarm(images: Sequence[str], *, count: int = 3, managers: int = 1, heartbeat: str = "2s") -> Iterator[list[Node]]:
+    """Give a `with` block a Swarm whose first nodes are its managers; the nodes have *images*."""
     name, folder = f"{MADE}-{os.urandom(3).hex()}", Path(tempfile.mkdtemp(prefix="swarm-"))
     try:
         docker("network", "create", "--label", MADE, name)
         with ThreadPoolExecutor() as threads:
             nodes = list(threads.map(lambda number: _node(name, folder, number), range(1, count + 1)))
-            _join(nodes)
+            _join(nodes, managers, heartbeat)
             list(threads.map(lambda node: node.load(images), nodes if images else []))
         yield nodes
     finally:
@@ -114,12 +118,12 @@ def _node(swarm_name: str, folder: Path, number: int) -> Node:
     return node
 
 
-def _join(nodes: Sequence[Node]) -> None:
+def _join(nodes: Sequence[Node], managers: int, heartbeat: str) -> None:
     first, *others = nodes
     # a short heartbeat, so that a lost node is noticed in six seconds instead of fifteen
-    first.docker("swarm", "init", "--advertise-addr", first.address, "--dispatcher-heartbeat", "2s")
-    token = first.docker("swarm", "join-token", "--quiet", "worker")
-    for node in others:
+    first.docker("swarm", "init", "--advertise-addr", first.address, "--dispatcher-heartbeat", heartbeat)
+    for number, node in enumerate(others, 2):
+        token = first.docker("swarm", "join-token", "--quiet", "manager" if number <= managers else "worker")
         node.docker("swarm", "join", "--token", token, f"{first.address}:2377")
 
 

@@ -10,6 +10,8 @@ import pytest
 from tests.projects.expected import BARE
 from tests.swarm.test_copies import left
 
+from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,3 +54,42 @@ def test_a_copy_that_is_up_is_no_place_for_a_run_and_tells_its_variables(
     assert env["STACKYARD_WEB_URL"] == f"http://{env['STACKYARD_WEB_ADDRESS']}"
     assert typed(tmp_path, "down", "--name", "mine").returncode == 0
     assert left(site, machines) == []
+
+
+NO_REGISTRY = (
+    "nodes get a build from a registry, and this Swarm has none; name one in STACKYARD_REGISTRY, or run one with "
+    "'stackyard site registry'"
+)
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "the host's network": (
+        {"network_mode": "host"},
+        "services.web.network_mode: host: a service has its own; run this project on one engine",
+    ),
+    "a bind that can be written to": (
+        {"volumes": ["./data:/data"]},
+        "services.web.volumes[0]: a container cannot write into this host's files; add ':ro', or use a volume",
+    ),
+    "a build where there is no registry": (
+        {"build": "."},
+        f"services.web.build: {NO_REGISTRY}",
+    ),
+    "a device": (
+        {"devices": ["/dev/fuse:/dev/fuse"]},
+        "services.web.devices: a node's devices are not part of a service; run this project on one engine",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_swarm_cannot_have_is_one_line_and_nothing_is_made(
+    case: str, box: str, tmp_path: Path, site: Swarm
+) -> None:
+    service, expected = REFUSED[case]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "Dockerfile").write_text(f"FROM {box}\n")
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": {"image": box, **service}}}))
+
+    done = typed(tmp_path, "up")
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected}\n")
+    assert [*site.everything(LEASE_LABEL), *site.labelled("config", LABEL)] == []

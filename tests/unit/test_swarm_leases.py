@@ -102,7 +102,7 @@ def test_a_name_is_had_by_one_copy(leases: Leases) -> None:
         leases.acquire("shop-0a1b2c", "mine", {})
     with pytest.raises(UsageError, match="the name mine belongs to a copy of shop-0a1b2c"):
         leases.acquire("other-0a1b2c", "mine", {})
-    leases.settle(made, 60, "{}")
+    leases.settle(made, 60, addresses="{}")
     assert leases.acquire("shop-0a1b2c", "mine", {}) is None
 
 
@@ -238,6 +238,16 @@ def test_a_one_shot_is_ready_when_it_has_ended_well() -> None:
 
     assert looked(job, [task("complete")]).how == "ended with exit code 0"
     assert not looked(job, [task("running")]).how
+
+
+def test_a_container_that_the_swarm_ended_is_a_failure_only_if_no_other_one_follows() -> None:
+    drained = [task("running", desired="shutdown")]
+    with pytest.raises(FailedError, match="web: the Swarm ended its container on node n1, and 'restart: no' keeps"):
+        looked(HEALTH, drained)
+    moving = looked(HEALTH, drained, retries=True)
+    assert (moving.how, moving.last) == ("", "the Swarm ends its container, to start another one")
+    with pytest.raises(FailedError, match=r"web failed .out of memory. on node n1"):
+        looked(HEALTH, [task("failed", desired="shutdown", reason="out of memory")])
 
 
 def test_a_service_that_only_has_to_run_runs_for_a_moment_after_the_swarm_has_said_so(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,7 @@ import pytest
 from test_swarm_leases import FakeSwarm, task
 
 from stackyard.docker.swarm import SERVICE_LABEL, Node
-from stackyard.errors import RefusedError, UsageError
+from stackyard.errors import NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.running import wanted
 from stackyard.running.swarm_stack import SwarmStack
@@ -76,6 +76,17 @@ def test_a_stack_answers_at_its_nodes(stack: SwarmStack) -> None:
         stack.url("db")
     with pytest.raises(UsageError, match="did you mean 'web'"):
         stack.url("wbe")
+
+
+def test_a_service_whose_container_is_gone_says_where_and_why(stack: SwarmStack, site: FakeSite) -> None:
+    site.members[0] = replace(site.members[0], availability="drain")
+    site.running[0] = task("shutdown", desired="shutdown")
+
+    with pytest.raises(NotReadyError, match=r"^service web answers nowhere now: shutdown on node n1 .availability dra"):
+        stack.url("web")
+    site.running.clear()
+    with pytest.raises(NotReadyError, match="it has no container"):
+        stack.url("web")
 
 
 def test_another_process_of_the_run_gets_the_same_stack_with_its_passwords(site: FakeSite, stack: SwarmStack) -> None:

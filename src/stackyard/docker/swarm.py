@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -113,6 +113,11 @@ class Node:
     state: str
     availability: str
 
+    @property
+    def shown(self) -> str:
+        """Its name, and why it takes no tasks if it does not."""
+        return self.name if self.availability == "active" else f"{self.name} (availability {self.availability})"
+
 
 def member(engine: Engine) -> str:
     """Return the id that its Swarm has for an engine's node; empty if the engine is in none."""
@@ -133,6 +138,7 @@ class Swarm:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._ports: dict[str, Mapping[tuple[int, str], int]] = {}
 
     @property
     def api(self) -> APIClient:
@@ -170,10 +176,20 @@ class Swarm:
             return [_node(row) for row in Part(self.api.nodes()).items()]
 
     def tasks(self, label: str) -> list[Task]:
-        """List the tasks of services that carry *label*, as ``key=value``, the oldest first."""
+        """
+        List the tasks of services that carry *label*, as ``key=value``, the oldest first.
+
+        A node that finds a new leading manager reports its containers again without their ports: `remember` keeps them.
+        """
         with plain_errors("listing tasks"):
             rows = Part(self.api.tasks(filters={"label": [label]})).items()  # type: ignore[no-untyped-call]
-            return sorted((_task(row) for row in rows), key=lambda task: task.created)
+            found = sorted((_task(row) for row in rows), key=lambda task: task.created)
+        self.remember({task.container: task.ports for task in found if task.ports})
+        return [task if task.ports else replace(task, ports=self._ports.get(task.container, {})) for task in found]
+
+    def remember(self, ports: Mapping[str, Mapping[tuple[int, str], int]]) -> None:
+        """Note the published ports of containers, by the id of each; they do not change while it runs."""
+        self._ports |= ports
 
     def labelled(self, kind: Kind, label: str) -> list[Item]:
         """List what carries *label*: ``key`` or ``key=value``."""
@@ -303,7 +319,7 @@ def _task(row: Part) -> Task:
     open_ports = _entries(status.get("PortStatus"))
     return Task(
         service=labels.get(SERVICE_LABEL, ""), slot=row.whole("Slot", 0), state=status.text("State"),
-        desired=row.text("DesiredState"), reason=status.text("Err", ""), exit_code=inside.whole("ExitCode", 0),
+        desired=row.text("DesiredState"), reason=status.text("Err", ""), exit_code=max(inside.whole("ExitCode", 0), 0),
         node=row.text("NodeID", ""), container=inside.text("ContainerID", ""), created=row.text("CreatedAt"),
         ports={(port.whole("TargetPort"), port.text("Protocol")): port.whole("PublishedPort") for port in open_ports},
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from stackyard._util import process
 from stackyard._util.loops import outside_any_loop
-from stackyard.errors import UsageError
+from stackyard.errors import NotReadyError, UsageError
 from stackyard.running.stack import DEADLINE, EVERY_LINE, Stack
 from stackyard.sites.swarm import copies, inside
 from stackyard.sites.swarm.copies import Copy
@@ -132,6 +132,18 @@ class SwarmStack(Stack):
     def database(self, _service: str) -> NoReturn:
         """Refuse: there is no state of the data to begin with."""
         self._without("database()")
+
+    def _refuse(self, service: str) -> NoReturn:
+        """
+        Say why *service* has no address.
+
+        Raises:
+            NotReadyError: If it publishes a port and none of its containers runs.
+            UsageError: If it publishes none, or there is no such service.
+        """
+        if service in self.services and self._there.publishes(service):
+            raise NotReadyError(f"service {service} answers nowhere now: {self._there.said(service)}")
+        super()._refuse(service)
 
     def _without(self, what: str) -> NoReturn:
         raise UsageError(f"stack.{what}: copies on a Swarm do not have this; use a copy for each test, or another site")

@@ -19,7 +19,7 @@ from stackyard.probes.rules import rules_for
 from stackyard.probes.spoken import spoken
 from stackyard.project import published_ports
 from stackyard.sites.swarm import images, registry, removal
-from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, WITHOUT_OWNER, Lease, Leases
+from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_OWNER, Lease, Leases
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
@@ -103,6 +103,11 @@ class Copy:
 
     def tasks(self) -> list[Task]:
         """Return its containers, the newest of each place of a service."""
+        kept = _read(self.lease.item.labels.get(PORTS, "{}"), dict[str, list[tuple[int, str, int]]])
+        self.swarm.remember({
+            container: {(target, protocol): port for target, protocol, port in ports}
+            for container, ports in (kept or {}).items()
+        })  # fmt: skip
         found = self.swarm.tasks(self.lease.label)
         return list({(task.service, task.slot): task for task in found}.values())
 
@@ -111,10 +116,9 @@ class Copy:
         """Where its published ports answer now; a service that moved to another node answers there."""
         nodes = {node.id: node.address for node in self.swarm.nodes()}
         known = _read(self.lease.item.labels.get(ADDRESSES, "{}"), dict[str, _Said])
-        ports = _read(json.dumps(self.lease.data.get("ports", [])), list[_Port])
         running = [task for task in self.tasks() if task.state == "running"]
         found = []
-        for one in ports or ():
+        for one in self._ports():
             said, login = (known or {}).get(one.text, _Said()), self.logins.get((one.service, one.target, one.protocol))
             found += [
                 Address(
@@ -147,6 +151,26 @@ class Copy:
     def logs(self, service: str, *, tail: int = 50, timestamps: bool = False) -> list[str]:
         """Return the last lines that a service of the copy wrote, wherever its containers are."""
         return self.swarm.logs(self.require(service), tail=tail, timestamps=timestamps)
+
+    def open_ports(self) -> str:
+        """Return the published ports of each container, as its lease keeps them."""
+        return json.dumps({
+            task.container: [(*inside, outside) for inside, outside in task.ports.items()]
+            for task in self.tasks() if task.ports
+        })  # fmt: skip
+
+    def publishes(self, service: str) -> bool:
+        """Say whether the Compose file publishes a port of *service*."""
+        return any(port.service == service for port in self._ports())
+
+    def _ports(self) -> list[_Port]:
+        return _read(json.dumps(self.lease.data.get("ports", [])), list[_Port]) or []
+
+    def said(self, service: str) -> str:
+        """Return the state of each container of *service*, and its node."""
+        nodes = {node.id: f" on node {node.shown}" for node in self.swarm.nodes()}
+        found = [f"{task.said}{nodes.get(task.node, '')}" for task in self.tasks() if task.service == service]
+        return "; ".join(found) or "it has no container"
 
     def evidence(self, tail: int) -> str:
         """Return the state of each container, and the last *tail* lines of each service."""
@@ -246,7 +270,7 @@ def start(
     copy = Copy(lease, swarm, keeper=Keeper(leases, lease))
     try:
         prepared.start(copy, (deadline or project.configuration.timeout or DEADLINE) + (wait or 0.0), progress)
-        copy.lease = leases.settle(lease, ttl, json.dumps(prepared.said(copy)))
+        copy.lease = leases.settle(lease, ttl, addresses=json.dumps(prepared.said(copy)), ports=copy.open_ports())
     except NotReadyError as error:
         copy.down()
         raise NotReadyError(f"{project.name} did not start: {error}\n{REMOVED}") from None

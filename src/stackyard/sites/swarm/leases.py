@@ -31,6 +31,7 @@ WORDS: Final = "stackyard.swarm"
 LABEL: Final = f"{WORDS}.book"  # on every lease, and on nothing else
 PROJECT, OWNER, STATE, DEADLINE = (f"{WORDS}.{word}" for word in ("project", "owner", "state", "deadline"))
 ADDRESSES: Final = f"{WORDS}.addresses"
+PORTS: Final = f"{WORDS}.ports"
 State = Literal["starting", "ready", "ending"]
 FURTHEST: Final = float(1 << 40)  # seconds; a calendar has no name for what is beyond
 WITHOUT_OWNER: Final = 60.0  # seconds that the lease of a process is kept while the process does not renew it
@@ -200,17 +201,17 @@ class Leases:
             if self.swarm.relabel(found.item, new):
                 return self.get(lease.name)
 
-    def settle(self, lease: Lease, ttl: float | None, addresses: str) -> Lease:
+    def settle(self, lease: Lease, ttl: float | None, **told: str) -> Lease:
         """
         Note that a copy is ready, and where it answers.
 
         Args:
             lease: Its lease.
             ttl: Seconds that it stays; None: as long as this process renews it.
-            addresses: Its addresses, as a text.
+            told: What is spoken at its addresses, and which ports its containers have.
         """
         owner = Owner.current() if ttl is None else Owner.detached()
-        return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), addresses=addresses)
+        return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), **told)
 
     def take(self, lease: Lease) -> bool:
         """

@@ -82,6 +82,9 @@ class Progress:
         self._judge(tasks, addresses, names)
         if len(self.tasks) < self.count:
             return
+        if any(task.desired == "shutdown" and task.state == "running" for task in self.tasks):
+            self.last = "the Swarm ends its container, to start another one"
+            return
         states = {task.state for task in self.tasks}
         if states == {"complete"} and (self.rule.may_end or self.rule.kind == "exit 0"):
             self.how = "ended with exit code 0"
@@ -105,10 +108,15 @@ class Progress:
         ended = [task for task in tasks if task.failed and task.reason]
         if self.rule.kind != "exit 0" and not self.rule.may_end:
             ended += [task for task in newest if task.state == "complete" and not self.retries]
+        here = "keeps the Swarm from starting the service on another one"
         lost = [task for task in newest if task.node and task.node not in addresses and task.state != "complete"]
         if lost and not self.retries:
-            raise FailedError(f"{name}: node {names.get(lost[0].node, lost[0].node)} was lost, and 'restart: no' keeps "
-                              "the Swarm from starting the service on another one")  # fmt: skip
+            node = names.get(lost[0].node, lost[0].node)
+            raise FailedError(f"{name}: node {node} was lost, and 'restart: no' {here}")
+        taken = [task for task in newest if task.desired == "shutdown" and not task.reason and task.state != "complete"]
+        if taken and not self.retries and not ended:
+            node = names.get(taken[0].node, "")
+            raise FailedError(f"{name}: the Swarm ended its container on node {node}, and 'restart: no' {here}")
         if ended and (not self.retries or len(ended) >= LOOP):
             where = names.get(ended[-1].node, "")
             raise FailedError(f"{name} {ended[-1].said}{f' on node {where}' if where else ''}")

@@ -122,7 +122,7 @@ class Start:
     def _look(self, began: float) -> None:
         tasks, nodes = self.swarm.tasks(self.lease.label), self.swarm.nodes()
         addresses = {node.id: node.address for node in nodes if node.state == "ready"}
-        names = {node.id: node.name for node in nodes}
+        names = {node.id: node.shown for node in nodes}
         for name, one in self.found.items():
             own = [task for task in tasks if task.service == name]
             if name in self.seconds:
