@@ -39,6 +39,7 @@ class FakeSwarm:
     later: timedelta = timedelta()
     members: list[Node] = field(default_factory=list)
     running: list[Task] = field(default_factory=list)
+    kept: dict[str, Mapping[tuple[int, str], int]] = field(default_factory=dict)
 
     def now(self) -> str:
         return (datetime.now(UTC) + self.later).isoformat()
@@ -80,7 +81,10 @@ class FakeSwarm:
         return self.members
 
     def tasks(self, _label: str) -> list[Task]:
-        return self.running
+        return [task if task.ports else replace(task, ports=self.kept.get(task.container, {})) for task in self.running]
+
+    def remember(self, ports: Mapping[str, Mapping[tuple[int, str], int]]) -> None:
+        self.kept |= ports
 
 
 @pytest.fixture

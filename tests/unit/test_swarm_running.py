@@ -89,6 +89,18 @@ def test_a_service_whose_container_is_gone_says_where_and_why(stack: SwarmStack,
         stack.url("web")
 
 
+def test_addresses_are_kept_in_the_lease_for_nodes_that_do_not_tell_them_again(
+    stack: SwarmStack, site: FakeSite
+) -> None:
+    before = stack.addresses
+    leases = Leases(cast("Swarm", site))
+    leases.settle(leases.get("mine"), 60, ports=stack._there.open_ports())
+    site.running[0] = replace(site.running[0], ports={})
+    site.kept.clear()
+
+    assert Copy.of(cast("Engine", site.engine), "mine").addresses == before
+
+
 def test_another_process_of_the_run_gets_the_same_stack_with_its_passwords(site: FakeSite, stack: SwarmStack) -> None:
     stack._there.logins = {("web", 80, "tcp"): "me:secret"}
 
