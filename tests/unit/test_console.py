@@ -499,6 +499,44 @@ def test_check_and_explain_say_what_decides_and_when_each_service_is_ready(typed
     assert json.loads(typed("explain")[1])["x-stackyard"]["ready"]["web"]["path"] == "/healthz"
 
 
+def test_check_lists_the_images_that_are_not_here_and_what_brings_them(
+    typed: Typed, docker: FakeDocker, tmp_path: Path
+) -> None:
+    assert typed.json("check")["missing_images"] == []
+    build = {"context": str(tmp_path)}
+    docker.model = {"services": {
+        "db": {"image": "db"}, "cache": {"image": "cache:8"}, "queue": {"image": "cache:8"}, "worker": {"image": "job"},
+        "own": {"image": "own:1", "pull_policy": "never"}, "web": {"build": build}, "off": {"image": "x", "scale": 0},
+        "job": {"image": "job", "build": build},
+    }}  # fmt: skip
+    calls = len(docker.calls)
+
+    out, found = typed("check")[1], typed.json("check")["missing_images"]
+
+    assert found == [
+        {"image": "cache:8", "services": ["cache", "queue"], "by": "pull"},
+        {"image": "own:1", "services": ["own"], "by": "nothing"},
+        {"image": "job", "services": ["job"], "by": "build"},
+        {"image": "shop-web", "services": ["web"], "by": "build"},
+    ]
+    said = " ".join(out.split())
+    assert "cache:8 cache, queue 'stackyard up' pulls it, or 'docker compose pull'" in said
+    assert "shop-web web 'stackyard up' builds it" in said
+    assert "own:1 own nothing: its pull_policy is never" in said
+    assert not [words for words in docker.calls[calls:] if words[1] == "pull" or "build" in words]
+
+
+def test_check_knows_what_has_been_built(typed: Typed, docker: FakeDocker, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    docker.model = {"services": {"web": {"build": {"context": str(context)}}}}
+    typed("up")
+
+    assert typed.json("check")["missing_images"] == []
+    (context / "new").write_text("x")
+    assert [item["by"] for item in typed.json("check")["missing_images"]] == ["build"]
+
+
 def test_a_start_follows_the_configuration_and_says_how_each_service_proved_usable(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

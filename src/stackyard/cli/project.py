@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from stackyard.plan import Preview
     from stackyard.probes.rules import ImageFacts, Rule
     from stackyard.project import Project
+    from stackyard.stacks.project_images import Lacking
 
 EXIT_CODES: Final = {"copies": 0, "one at a time": 1, "not possible": 2}
 SAID: Final = {
     "copies": "any number of copies can run at once",
     "one at a time": "only one copy can run at a time",
     "not possible": "no copy can run yet",
+}
+BRINGS: Final = {
+    "pull": "'stackyard up' pulls it, or 'docker compose pull'",
+    "build": "'stackyard up' builds it",
+    "nothing": "nothing: its pull_policy is never; 'docker pull' or 'docker build' it yourself",
 }
 
 
@@ -55,7 +61,12 @@ def check(
 ) -> None:
     """Show what copies of a Compose project would change; exit code 1: one copy at a time, 2: not possible."""
     project, preview, rules = _previewed(folder, file, profile, env_file, site)
-    answer(_data(project, preview, rules), _text(project, preview, rules), as_json=json)
+    images = _lacking(project, preview)
+    data = {
+        **_data(project, preview, rules),
+        "missing_images": None if images is None else [item._asdict() for item in images],
+    }
+    answer(data, _text(project, preview, rules, images), as_json=json)
     if code := EXIT_CODES[preview.plan.verdict]:
         raise Exit(code=code)
 
@@ -105,6 +116,22 @@ def _facts(name: str, model: Mapping[str, Any]) -> dict[str, ImageFacts]:
         return {}
 
 
+def _lacking(project: Project, preview: Preview) -> list[Lacking] | None:
+    """Return the images that are not here yet; None if no engine says so."""
+    from stackyard.docker import Engine
+    from stackyard.settings import Settings
+    from stackyard.stacks.builds import unbuilt
+    from stackyard.stacks.origin import Origin
+    from stackyard.stacks.project_images import lacking
+
+    try:
+        with Engine() as engine:
+            built = unbuilt(preview.usual, Origin.of(project).name, Settings.load())
+            return lacking(engine, preview.usual, built)
+    except EngineError:
+        return None
+
+
 def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict[str, object]:
     return {
         "project": project.name,
@@ -122,7 +149,9 @@ def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict
     }
 
 
-def _text(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> str:
+def _text(
+    project: Project, preview: Preview, rules: Mapping[str, Rule], images: Sequence[Lacking] | None
+) -> str:  # fmt: skip
     from stackyard._util.tables import format_count, table
 
     counts = [f"{len(preview.running)} run"]
@@ -142,6 +171,9 @@ def _text(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> str:
     if preview.plan.concerns:
         noted = [[item.level, item.place, f"{item.text}; {item.advice}"] for item in preview.plan.concerns]
         parts.append(table(noted, ["", "place", "what to know"]))
+    if images:
+        rows = [[item.image, ", ".join(item.services), BRINGS[item.by]] for item in images]
+        parts.append(table(rows, ["image that is not here", "service", "what brings it"]))
     if rules:
         parts.append(table([[name, rule.why] for name, rule in rules.items()], ["service", "is ready when"]))
     return "\n\n".join(parts)

@@ -273,6 +273,13 @@ SHAPES: Final[dict[str, Schema]] = {
         ready=_list(_object(
             service=_text("The service."), kind=_text("What is asked."), why=_text("When it counts as ready, and why."),
         )),
+        missing_images={
+            **_list(_object(
+                image=_text("As the Compose file has it."), services=_texts("Who needs it."),
+                by=_text("What brings it: pull, build, or nothing, because its pull_policy is never."),
+            ), "Images that a start has to get first; null if no engine answers."),
+            "type": ["array", "null"],
+        },
     ),
     "verify.dockerfiles": REPORT,
     "verify.images": REPORT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,7 @@ class Preview:
         one_shots: Services that others wait for to end.
         behind_profiles: Services that no chosen profile enables.
         ports: How many host ports a copy leases.
+        usual: The user's own model; without services if files are missing.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class Preview:
     one_shots: tuple[str, ...] = ()
     behind_profiles: tuple[str, ...] = ()
     ports: int = 0
+    usual: Mapping[str, Any] = field(default_factory=lambda: {"services": {}})
 
     @classmethod
     def of(cls, project: Project, address: str = LOOPBACK) -> Preview:
@@ -72,6 +74,7 @@ class Preview:
             one_shots=tuple(sorted(one_shots)),
             behind_profiles=tuple(sorted(set(project.template.get("services") or {}) - set(usual["services"]))),
             ports=len(ports.draws(usual, variables)),
+            usual=usual,
         )
 
 

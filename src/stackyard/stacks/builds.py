@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files, process, state_directory
 from stackyard.errors import CommandError, ImageError
+from stackyard.project import copies_of
 from stackyard.stacks.narration import reminding
 
 if TYPE_CHECKING:
@@ -60,6 +61,22 @@ def build(
                 found |= _build(project, usual, owner, notes.parent, keys, todo)
         files.write(notes, json.dumps({key: found[name] for name, key in keys.items() if key}).encode())
     return found
+
+
+def unbuilt(usual: Mapping[str, Any], owner: str, settings: Settings) -> list[str]:
+    """
+    Return the services whose image a start has to build; nothing is written.
+
+    Args:
+        usual: The project's rendered model.
+        owner: The checkout's own name for the project.
+        settings: Where the digests are kept.
+    """
+    known = _known(settings.state_dir / "builds" / f"{owner}.json")
+    built = {
+        name: service for name, service in usual["services"].items() if service.get("build") and copies_of(service)
+    }
+    return sorted(name for name, service in built.items() if not _exists(known.get(_key(service), "")))
 
 
 @contextlib.contextmanager

@@ -34,6 +34,54 @@ class Wanted(NamedTuple):
     platform: str
 
 
+class Lacking(NamedTuple):
+    """
+    An image that is not on the engine yet.
+
+    Attributes:
+        image: As the Compose file has it.
+        services: Who needs it.
+        by: What brings it: pull, build, or nothing, because its pull policy is never.
+    """
+
+    image: str
+    services: list[str]
+    by: str
+
+
+def lacking(engine: Engine, model: Mapping[str, Any], unbuilt: Collection[str] = ()) -> list[Lacking]:
+    """
+    Return the images that a start has to get first, those to build last.
+
+    Args:
+        engine: Where they have to be.
+        model: The user's own rendered model.
+        unbuilt: Services whose image has to be built.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    found: dict[Wanted, list[str]] = {}
+    for name, image in _pulled(model).items():
+        if not _is_here(engine, image.name):
+            found.setdefault(image, []).append(name)
+    never = {name for name, service in model["services"].items() if service.get("pull_policy") == "never"}
+    pulled = [Lacking(image.name, names, "nothing" if never & {*names} else "pull") for image, names in found.items()]
+    built = [Lacking(reference(model, name, model["services"][name]), [name], "build") for name in unbuilt]
+    return pulled + built
+
+
+def _pulled(model: Mapping[str, Any]) -> dict[str, Wanted]:
+    """Return the image of each service that has a container and whose image is built nowhere in the project."""
+    services = {name: service for name, service in model["services"].items() if copies_of(service)}
+    built = {service.get("image") for service in services.values() if service.get("build")}
+    return {
+        name: Wanted(str(service["image"]), str(service.get("platform") or ""))
+        for name, service in services.items()
+        if service.get("image") and not service.get("build") and service["image"] not in built
+    }
+
+
 def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], None]) -> None:
     """
     Pull the images of services without a `build` that are not here, or that the file wants pulled each time.
@@ -47,16 +95,11 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
         ImageError: If one is not there and cannot be pulled; names services and images, each in one line.
         EngineError: If the engine does not answer.
     """
-    services = {name: service for name, service in model["services"].items() if copies_of(service)}
-    built = {service.get("image") for service in services.values() if service.get("build")}
     is_here = functools.cache(functools.partial(_is_here, engine))
     wanted: dict[Wanted, list[str]] = {}
     never: dict[Wanted, list[str]] = {}
-    for name, service in services.items():
-        image = Wanted(str(service.get("image") or ""), str(service.get("platform") or ""))
-        policy = service.get("pull_policy")
-        if service.get("build") or not image.name or image.name in built:
-            continue
+    for name, image in _pulled(model).items():
+        policy = model["services"][name].get("pull_policy")
         if policy == "always" or not is_here(image.name):
             (never if policy == "never" else wanted).setdefault(image, []).append(name)
     failures = [_missing(image, names, "and its pull_policy is never") for image, names in never.items()]
