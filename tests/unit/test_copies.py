@@ -10,11 +10,21 @@ from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard.cleanup import graceful, removal
 from stackyard.docker.in_use import open_book, survivors
-from stackyard.errors import CommandError, ImageError, LeftoversError, NotReadyError, PoolExhaustedError, UsageError
+from stackyard.errors import (
+    CommandError,
+    ImageError,
+    LeftoversError,
+    NotReadyError,
+    PoolExhaustedError,
+    RefusedError,
+    StackyardError,
+    UsageError,
+)
 from stackyard.leases.owners import Owner
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
+from stackyard.stacks.data import keeping
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.readiness import StackReady
 
@@ -291,6 +301,30 @@ def test_a_service_that_is_not_ready_leaves_nothing(
     with pytest.raises(NotReadyError, match="shop did not start: not ready after 1 s: web"):
         start()
 
+    assert docker.things() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NotReadyError("not ready: db ended with exit code 1"), "db ended with exit code 1"),
+        (RefusedError("pausing container db: the engine refused: no"), "pausing container db: the engine refused: no"),
+    ],
+)
+def test_a_start_that_fails_after_all_are_ready_says_at_which_step(
+    start: Callable[..., Copy], docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, error: StackyardError, said: str
+) -> None:
+    def keep(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(keeping, "keep", keep)
+
+    with pytest.raises(NotReadyError) as failed:
+        start(resettable=True)
+
+    assert str(failed.value).splitlines() == [
+        f"shop did not start: the state of its data could not be kept for resets: {said}", copies.REMOVED
+    ]  # fmt: skip
     assert docker.things() == []
 
 

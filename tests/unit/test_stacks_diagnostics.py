@@ -89,3 +89,44 @@ def test_the_explanation_ends_with_the_next_step() -> None:
     assert kept.endswith(
         "the stack was kept for you to inspect; remove it when you have seen enough ('invoke env.down --name l1')"
     )
+
+
+RUNC = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+    'unable to start container process: exec: "serve": executable file not found in $PATH: unknown'
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "first"),
+    [
+        ({"Status": "exited", "ExitCode": 3}, "service web ended with exit code 3"),
+        ({"Status": "running", "Health": {"Status": "unhealthy"}}, "service web is unhealthy"),
+        ({"Status": "created", "ExitCode": 127, "Error": RUNC},
+         'service web cannot start: exec: "serve": executable file not found in $PATH'),
+        ({"Status": "running", "Health": {"Status": "starting"}}, "its time was over; web did not become healthy"),
+        ({"Status": "running"}, "its time was over"),
+        ({"Status": "exited", "ExitCode": 0}, "its time was over"),
+    ],
+)  # fmt: skip
+def test_a_failure_begins_with_its_cause_and_shows_only_services_in_trouble(
+    fake_engine: FakeEngine, engine: Engine, state: dict[str, Any], first: str
+) -> None:
+    fake_engine.container("boring")["log"] = b"all is well\n"
+    fake_engine.container("web", **state)["log"] = b"last words\n"
+
+    lines = diagnostics.blame(
+        diagnostics.collect(engine, engine.containers(LABEL), secrets=[]), "its time was over"
+    ).splitlines()
+
+    assert lines[0] == first
+    assert not [line for line in lines if "boring" in line or "all is well" in line]
+    assert ("  | last words" in lines) is (first != "its time was over")
+
+
+def test_a_health_check_that_says_the_same_each_time_is_shown_once(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.container("web", Health={"Status": "unhealthy", "Log": [{"Output": "no database"}] * 5})
+
+    (found,) = diagnostics.collect(engine, engine.containers(LABEL), secrets=[])
+
+    assert str(found).splitlines()[1:] == ["  health check: no database (3 times)"]

@@ -76,6 +76,7 @@ class World:
         self.ended: list[str] = []
         self.never: set[str] = set()
         self.silent: set[str] = set()
+        self.lasts: dict[str, str] = {}
         self.broken: dict[str, Exception] = {}
         self.images: dict[str, Any] = {}
         self.told: FakeChanges = FakeChanges()
@@ -116,7 +117,7 @@ class FakeProof:
 
     def __init__(self, _: object, identity: str, rule: Rule, __: object) -> None:
         self.identity = identity
-        self.last = "port 80 does not listen"
+        self.last = self.world.lasts.get(identity, "port 80 does not listen")
         self.warning = ""
         self.world.proofs[identity] = rule
 
@@ -284,6 +285,17 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     assert "  late: has no container yet" in lines
     assert "    | log of web: password s3cret" in lines
     assert world.ended == ["web"]
+
+
+def test_a_failure_does_not_mention_a_service_that_answers_by_now(wait: Callable[..., StackReady]) -> None:
+    both = [container("web"), container("db")]
+    world = World(both, [container("web", "exited", 1), both[1]])
+    world.never, world.lasts = {"web", "db"}, {"db": ""}
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, model(web={}, db={}))
+
+    assert "  db: " not in str(caught.value)
 
 
 def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[..., StackReady]) -> None:

@@ -248,6 +248,7 @@ class _Starting:
     until_ready: bool
     resettable: bool
     cargo: Cargo = field(default_factory=Cargo)
+    step: str = ""  # what failed, if no service did
 
     def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
         lease, book = self.copy.lease, self.copy.book
@@ -265,15 +266,17 @@ class _Starting:
                 if self.until_ready:
                     self.copy.keep_addresses()
                 if self.until_ready and (self.resettable or self.project.configuration.reset):
+                    self.step = "the state of its data could not be kept for resets: "
                     keeping.keep(self.copy, self.project.configuration.ready, deadline)
             except (CommandError, RefusedError) as error:
                 what = taken(error)
-                why = str(error) if what else self._explained(_last_line(error))
+                why = str(error) if what else self._explained(f"{self.step}{_last_line(error)}")
                 self._undo(rest=bool(what))
                 raise _StolenError(what, why) if what else NotReadyError(why) from None
             except NotReadyError as error:
                 self._undo()
-                raise NotReadyError(f"{self.project.name} did not start: {error}\n{REMOVED}") from None
+                why = f"{self.step}{str(error).removeprefix('not ready: ')}"
+                raise NotReadyError(f"{self.project.name} did not start: {why}\n{REMOVED}") from None
             except BaseException:
                 self._undo()
                 raise

@@ -38,7 +38,7 @@ class ServiceEvidence:
         facts += [f"restarted {state.restarts} times"] if state.restarts else []
         facts += [state.error] if state.error else []
         lines = [f"{state.service}: {', '.join(facts)}"]
-        lines += [f"  health check: {entry}" for entry in state.health_log[-HEALTH_CHECKS:] if entry]
+        lines += [f"  health check: {entry}" for entry in squeeze(filter(None, state.health_log[-HEALTH_CHECKS:]))]
         lines += [f"  | {line}" for line in squeeze(self.log.splitlines())]
         return "\n".join(lines)
 
@@ -63,16 +63,25 @@ def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable
     return sorted(found, key=lambda item: item.state.service)
 
 
-def blame(found: Iterable[ServiceEvidence], reason: str) -> str:
+def blame(found: Sequence[ServiceEvidence], reason: str) -> str:
     """
-    Return what made a start fail: the first service in trouble and the evidence of all such, or else *reason* alone.
+    Return what made a start fail: the first service in trouble and the evidence of all such, or else *reason*.
 
     Args:
         found: The evidence of all services.
         reason: What the failed step says.
     """
     troubled = [(item, why) for item in found if (why := _trouble(item.state))]
-    return "\n".join([troubled[0][1] if troubled else reason, *(str(item) for item, _ in troubled)])
+    if not troubled:
+        late = [item for item in found if item.state.health == "starting"]
+        names = ", ".join(item.state.service for item in late)
+        return "\n".join([f"{reason}; {names} did not become healthy" if late else reason, *map(str, late)])
+    return "\n".join([troubled[0][1], *(str(item) for item, _ in troubled)])
+
+
+def plain_error(error: str) -> str:
+    """Return what the engine says about a container that it could not start, without the names of its own parts."""
+    return error.rpartition("unable to start container process: ")[2].removesuffix(": unknown")
 
 
 def _trouble(state: ContainerState) -> str:
@@ -81,7 +90,8 @@ def _trouble(state: ContainerState) -> str:
         return f"service {state.service} ended with exit code {state.exit_code}"
     if state.status == "running" and state.health == "unhealthy":
         return f"service {state.service} is unhealthy"
-    return f"service {state.service} cannot start" if state.status == "created" and state.error else ""
+    failed = state.status == "created" and state.error
+    return f"service {state.service} cannot start: {plain_error(state.error)}" if failed else ""
 
 
 def squeeze(lines: Iterable[str]) -> list[str]:

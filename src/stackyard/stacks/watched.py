@@ -9,7 +9,7 @@ from stackyard.docker.records import Resource
 from stackyard.errors import EngineError
 from stackyard.probes.rules import conditions
 from stackyard.project.model import copies_of
-from stackyard.stacks.diagnostics import collect, redact
+from stackyard.stacks.diagnostics import collect, plain_error, redact
 
 if TYPE_CHECKING:
     import asyncio
@@ -114,7 +114,7 @@ class Failure:
         """Return *reason*, each service to blame with its state, rule and log, and who else is not ready."""
         for one in self.found:
             if one.seen.status == "created" and (error := self._start_error(one)):
-                one.trouble = f"could not be started: {error}"
+                one.trouble = f"could not be started: {plain_error(error)}"
         broken = [one for one in self.found if one.trouble]
         blamed = broken or [one for one in self.found if one.how is None and one.proof]
         evidence = collect(self.engine, [_resource(one) for one in blamed], secrets=self.secrets)
@@ -122,7 +122,7 @@ class Failure:
         for one in sorted(blamed, key=lambda one: one.seen.service):
             lines += self._block(one, next((item for item in evidence if item.state.id == one.seen.id), None))
         others = [name for name in self.missing if name not in {one.seen.service for one in blamed}]
-        lines += [f"  {name}: {self.last(name)}" for name in others]
+        lines += [f"  {name}: {last}" for name in others if (last := self.last(name))]
         return redact("\n".join(lines), self.secrets)
 
     def causes(self) -> str:
