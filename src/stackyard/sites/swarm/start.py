@@ -11,6 +11,7 @@ from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
 from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.narration import Narration
 from stackyard.stacks.readiness import ServiceReady, StackReady
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ class Start:
     found: dict[str, Progress] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _networks: dict[str, str] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
 
     def run(self, deadline: float) -> CopyStartup:
         """
@@ -70,11 +70,12 @@ class Start:
             name = f"{self.lease.id}_{key}"[:63]
             self._networks[key] = self.swarm.create_network(name, labels, internal=internal)
         objects = self._files(labels)
+        narration = Narration(self.progress, began, began + deadline)
         try:
             while len(self.seconds) < len(self.rules):
                 self._create(objects)
-                self._look(began)
-                self._tell()
+                self._look(began, narration)
+                narration.waits(self._reasons, self.rules)
                 self._rest(began + deadline)
         except FailedError as error:
             raise NotReadyError(self._report(str(error))) from None
@@ -119,7 +120,7 @@ class Start:
             return other in self.found and self.found[other].started
         return other in self.seconds
 
-    def _look(self, began: float) -> None:
+    def _look(self, began: float, narration: Narration) -> None:
         tasks, nodes = self.swarm.tasks(self.lease.label), self.swarm.nodes()
         addresses = {node.id: node.address for node in nodes if node.state == "ready"}
         names = {node.id: node.shown for node in nodes}
@@ -131,23 +132,22 @@ class Start:
             one.look(self.swarm, own, addresses, names)
             if one.how:
                 self.seconds[name] = time.monotonic() - began
+                narration.ready(self._proved(name))
 
-    def _tell(self) -> None:
-        """Say once why a service waits for a place."""
-        for name, one in self.found.items():
-            if one.pending and name not in self._told:
-                self._told.add(name)
-                self.progress(f"{name} waits for a node: {one.pending}")
+    def _reasons(self) -> dict[str, str]:
+        """Say why each service that is not ready is not."""
+        return {name: self._reason(name) for name in self.rules if name not in self.seconds}
+
+    def _reason(self, name: str) -> str:
+        if one := self.found.get(name):
+            return f"waits for a node: {one.pending}" if one.pending else one.last
+        return f"waits for {', '.join(other for other in self.translation.waits[name] if other not in self.seconds)}"
 
     def _report(self, reason: str) -> str:
         lines = [reason]
-        for name in self.rules:
-            if name in self.seconds:
-                continue
-            one = self.found.get(name)
-            waits = ", ".join(other for other in self.translation.waits[name] if other not in self.seconds)
-            lines.append(f"  {name}: {one.pending or one.last if one else f'waits for {waits}'}")
-            if one:
+        for name, why in self._reasons().items():
+            lines.append(f"  {name}: {why}")
+            if one := self.found.get(name):
                 lines += [f"    {line}" for line in self._log(one)]
         return "\n".join(lines)
 
@@ -159,12 +159,13 @@ class Start:
         except EngineError:
             return ("its log is on a node that does not answer",)
 
+    def _proved(self, name: str) -> ServiceReady:
+        return ServiceReady(
+            service=name, rule=self.rules[name], seconds=self.seconds[name], how=self.found[name].how
+        )  # fmt: skip
+
     def _startup(self, seconds: float) -> CopyStartup:
-        ready = sorted(self.seconds.items(), key=lambda item: item[1])
-        services = tuple(
-            ServiceReady(service=name, rule=self.rules[name], seconds=when, how=self.found[name].how)
-            for name, when in ready
-        )
+        services = tuple(self._proved(name) for name in sorted(self.seconds, key=lambda name: self.seconds[name]))
         return CopyStartup(
             seconds=seconds, by="swarm", ready=StackReady(services=services, seconds=seconds),
             waits=self.translation.waits,
