@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -298,6 +299,7 @@ class _Prepared:
     swarm: Swarm
     built: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
+    rendered: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -317,7 +319,9 @@ class _Prepared:
         return replace(made, references=images.references(swarm, made.planned("stackyard-check").model, place))
 
     def planned(self, identifier: str) -> Plan:
-        model = self.project.model(name=identifier)
+        if identifier not in self.rendered:
+            self.rendered[identifier] = self.project.model(name=identifier)
+        model = deepcopy(self.rendered[identifier])
         ports = _numbers(model)
         place = Place(
             project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE, tags=self.built
