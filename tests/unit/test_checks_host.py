@@ -144,12 +144,14 @@ def test_socket_that_may_not_be_used_names_the_group(host: Machine, monkeypatch:
     assert "usermod -aG docker" in finding.fix
 
 
-def test_engine_over_ssh_is_refused_with_the_reason(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_ssh_does_not_reach_has_the_reason(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "ssh://build")
+    (host.base / "bin" / "ssh").write_text("#!/bin/sh\necho no route to build >&2; exit 255\n")
+    (host.base / "bin" / "ssh").chmod(0o755)
 
     found = examine(host, None)
 
-    assert found["engine"].found.startswith("unreachable at ssh://build (from DOCKER_HOST): stackyard does not reach")
+    assert found["engine"].found.startswith("unreachable at ssh://build (from DOCKER_HOST): ssh://build no route to bu")
     assert found["socket"].found == "not needed for ssh://build"
     assert found["disk"].found == "/var/lib/docker is not on this machine"
 

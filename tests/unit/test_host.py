@@ -255,9 +255,8 @@ def test_what_does_not_speak_http_is_no_engine() -> None:
     assert "does not speak HTTP" in knock.detail
 
 
-def test_remote_engine_is_unreachable_and_ssh_is_not_asked() -> None:
+def test_remote_engine_is_unreachable() -> None:
     assert Endpoint(url="tcp://127.0.0.1:1").knock().state == "unreachable"
-    assert "through ssh" in Endpoint.find({"DOCKER_HOST": "ssh://build"}).knock().detail
 
 
 @pytest.mark.usefixtures("host")

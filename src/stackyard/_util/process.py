@@ -220,6 +220,24 @@ def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = N
     )  # fmt: skip
 
 
+def plug(argv: Sequence[str], *, line: int, errors: int, env: Mapping[str, str] | None = None) -> None:
+    """
+    Start one command whose input and output are one socket; it ends with that, or with the thread that started it.
+
+    Args:
+        argv: Program and arguments; never goes through a shell.
+        line: File descriptor of the socket's other end.
+        errors: File descriptor of its standard error.
+        env: Variables on top of the allow-listed ones.
+    """
+    log.debug("plug %s", shlex.join(argv))
+    environment = child_environment(env)
+    child = subprocess.Popen(  # noqa: S603 - as in _child
+        _leashed(argv, environment), env=environment, start_new_session=True, stdin=line, stdout=line, stderr=errors
+    )  # fmt: skip
+    threading.Thread(target=child.wait, daemon=True).start()  # leaves no zombie
+
+
 def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> None:
     """
     Start one command that outlives this process: not its child, in a session of its own, working in the root folder.

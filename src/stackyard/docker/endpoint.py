@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+from stackyard.docker import over_ssh
 from stackyard.docker.exchange import Timed, limited
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SSH: Final = over_ssh.SCHEME
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT: Final = "unix:///var/run/docker.sock"
 STANDARD_SOCKETS: Final = frozenset({"/var/run/docker.sock", "/run/docker.sock"})
@@ -186,7 +188,7 @@ class Endpoint:
     @property
     def elsewhere(self) -> bool:
         """Whether the engine is on another host: ports it publishes are that host's."""
-        if self.url.startswith("ssh://"):
+        if self.url.startswith(SSH):
             return True
         host = urlsplit(self.url).hostname if self.url.startswith(("tcp://", "http://", "https://")) else None
         return host is not None and not _is_ours(host)
@@ -200,6 +202,8 @@ class Endpoint:
             EngineError: If the name of the engine's host has no address.
         """
         host = urlsplit(self.url).hostname if self.elsewhere else None
+        if host and self.url.startswith(SSH):
+            host = over_ssh.hostname(self.url)
         if host is None:
             return LOOPBACK
         try:
@@ -243,7 +247,11 @@ class Endpoint:
                 connection.request("GET", path)
                 answer = connection.getresponse()
                 body = answer.read(LARGEST)
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ConnectionError) as error:
+            if why := over_ssh.said(self.url):
+                raise OSError(f"{self.url} {why}") from None
+            if not isinstance(error, http.client.HTTPException):
+                raise
             raise OSError(f"{self.url} does not speak HTTP: {error}") from None
         finally:
             connection.close()
@@ -284,6 +292,8 @@ class Endpoint:
     def _connection(self, deadline: float) -> http.client.HTTPConnection:
         if self.socket:
             return _UnixConnection(self.socket, deadline)
+        if self.url.startswith(SSH):
+            return over_ssh.SshConnection(self.url, deadline)
         address = urlsplit(self.url).netloc.rpartition("@")[2]
         if self.tls is not None:
             return _TlsConnection(address, timeout=deadline, context=self.tls.context())
@@ -319,8 +329,6 @@ def _unusable(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         return f"an address begins with one of {', '.join(f'{name}://' for name in SCHEMES)}"
-    if scheme == "ssh":
-        return "stackyard does not reach engines through ssh, and the ports of their stacks would be open on their host"
     if scheme == "unix":
         return ""
     try:

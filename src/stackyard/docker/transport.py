@@ -20,6 +20,7 @@ from docker.tls import TLSConfig
 from docker.transport import unixconn
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from stackyard.docker import over_ssh
 from stackyard.docker.exchange import Exchange, Timed, limited
 from stackyard.docker.time_limit import FOR_ONE, Patience, allowing, has_own_limit, may_be_quiet
 
@@ -69,6 +70,12 @@ class _TimedUnix(Timed, unixconn.UnixHTTPConnection):
         self.sock = made
 
 
+class _TimedSsh(Timed, unixconn.UnixHTTPConnection):
+    def connect(self) -> None:
+        """Start an ssh to the engine's host, whose address stands for the socket's path."""
+        self.sock = over_ssh.dial(self.unix_socket, self.timeout)
+
+
 class _HttpPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Timed
 
@@ -82,16 +89,33 @@ class _UnixPool(unixconn.UnixHTTPConnectionPool):
         return _TimedUnix(self.base_url, self.socket_path, 60)
 
 
+class _SshPool(unixconn.UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _TimedSsh(self.base_url, self.socket_path, 60)
+
+
 class _UnixAdapter(unixconn.UnixHTTPAdapter):
     """The library's adapter for a Unix socket, with our connections."""
+
+    POOL: Any = _UnixPool
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
         del proxies
         with self.pools.lock:
             pool = self.pools.get(url)
             if pool is None:
-                pool = self.pools[url] = _UnixPool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+                pool = self.pools[url] = self.POOL(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
         return pool
+
+
+class _SshAdapter(_UnixAdapter):
+    """The same, with an ssh for each connection."""
+
+    POOL: Any = _SshPool
+
+    def __init__(self, url: str) -> None:
+        super().__init__("http+unix:///", 60)
+        self.socket_path = url
 
 
 class _TcpAdapter(requests.adapters.HTTPAdapter):
@@ -126,9 +150,14 @@ class Client(APIClient):
         self._endpoint = endpoint
         self._patience = patience
         self._most = most
-        super().__init__(base_url=endpoint.url, version=version, timeout=60, tls=_tls(endpoint))
-        if endpoint.socket:
-            self._custom_adapter: Any = _UnixAdapter(f"http+unix://{endpoint.socket}", 60)
+        through_ssh = endpoint.url.startswith(over_ssh.SCHEME)
+        # the library's own way through ssh needs another library; it then makes as few requests as for a socket
+        url = "unix:///ssh" if through_ssh else endpoint.url
+        super().__init__(base_url=url, version=version, timeout=60, tls=_tls(endpoint))
+        if endpoint.socket or through_ssh:
+            self._custom_adapter: Any = (
+                _SshAdapter(endpoint.url) if through_ssh else _UnixAdapter(f"http+unix://{endpoint.socket}", 60)
+            )
             self.mount("http+docker://", self._custom_adapter)
         else:
             self._custom_adapter = _TcpAdapter()
@@ -224,6 +253,8 @@ class Client(APIClient):
             clipped = limit < min(whole * FOR_ONE, self._most) and not has_own_limit()
             rest = f", the rest of the {whole:g} s for a command" if clipped else ""
             return f"the engine at {where} did not answer within {limit:.3g} s{rest}"
+        if said := over_ssh.said(self._endpoint.url):
+            return self._endpoint.away(said)
         system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
         if not exchange.sent or any(isinstance(cause, NOTHING_THERE) for cause in causes):
             return self._endpoint.away(system[-1] if system else causes[-1])
