@@ -57,12 +57,9 @@ class Setting(NamedTuple):
 
     Attributes:
         name: Its environment variable.
-        default: What an unset or empty variable means, as the variable would say it; for people where that depends on
-            the host.
-        rule: What its value must be.
-        text: What it is for.
-        read: Returns the value of a text, and raises a UsageError for one that breaks the rule; None stands for an
-            unset variable.
+        default: What an unset or empty variable means, as the variable would say it, or in words.
+        rule: What its value must be, and *text* what it is for.
+        read: Returns the value of a text, None for an unset variable; raises a UsageError if it breaks the rule.
     """
 
     name: str
@@ -84,16 +81,14 @@ class Settings:
         subnets: Network that the leases' /28 subnets are cut from (``STACKYARD_POOL_SUBNETS``).
         image_source: Where base images come from (``STACKYARD_IMAGE_SOURCE``).
         root: Project folder (``STACKYARD_ROOT``); None leaves finding it to ``environments.project_root``.
-        start: Who makes a fresh stack's containers (``STACKYARD_START``): the engine itself where it can, or always
-            ``docker compose up``.
-        starts_at_once: How many stacks may be starting at a time (``STACKYARD_STARTS_AT_ONCE``): a number, auto for
-            as many as there are processors, or off for no limit.
+        start: Who makes a fresh stack's containers (``STACKYARD_START``): the engine if it can (auto), or Compose.
+        starts_at_once: How many stacks may be starting at a time (``STACKYARD_STARTS_AT_ONCE``); auto: processors.
         reaper: Whether commands start the background process (``STACKYARD_REAPER``).
-        engine_timeout: Seconds that a command waits for an engine in all (``STACKYARD_ENGINE_TIMEOUT``); None for the
-            default.
+        engine_timeout: Seconds that a command waits for an engine (``STACKYARD_ENGINE_TIMEOUT``); None: the default.
         payload_timeout: Seconds that a run's tests may take (``STACKYARD_PAYLOAD_TIMEOUT``); None without a limit.
         site: Where copies run (``STACKYARD_SITE``): local, context:NAME or swarm.
         registry: Where nodes of a Swarm get images that only its manager has (``STACKYARD_REGISTRY``); None without.
+        keep_images: Seconds that a copied service's latest image stays after its last use (``STACKYARD_KEEP_IMAGES``).
     """
 
     state_dir: Path
@@ -109,6 +104,7 @@ class Settings:
     payload_timeout: float | None = None
     site: str = "local"
     registry: str | None = None
+    keep_images: float = 14 * 86400.0
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -131,11 +127,11 @@ class Settings:
     def variables(self) -> dict[str, str]:
         """Return the environment variables with which another process reads the same settings."""
         given = {
-            "STATE_DIR": self.state_dir, "POOL": self.pool_text, "POOL_BLOCK": self.block,
-            "POOL_SUBNETS": self.subnets, "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
-            "STARTS_AT_ONCE": self.starts_at_once, "REAPER": self.reaper,
-            "ENGINE_TIMEOUT": self.engine_timeout, "PAYLOAD_TIMEOUT": self.payload_timeout,
-            "SITE": self.site, "REGISTRY": self.registry,
+            "STATE_DIR": self.state_dir, "POOL": self.pool_text, "POOL_BLOCK": self.block, "POOL_SUBNETS": self.subnets,
+            "IMAGE_SOURCE": self.image_source, "ROOT": self.root, "START": self.start,
+            "STARTS_AT_ONCE": self.starts_at_once, "REAPER": self.reaper, "ENGINE_TIMEOUT": self.engine_timeout,
+            "PAYLOAD_TIMEOUT": self.payload_timeout, "SITE": self.site, "REGISTRY": self.registry,
+            "KEEP_IMAGES": self.keep_images,
         }  # fmt: skip
         return {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
 
@@ -271,9 +267,8 @@ def _pool(text: str) -> range:
 def _check_pools(pools: tuple[range, ...], block: int) -> None:
     for pool in pools:
         if len(pool) < block:
-            raise UsageError(
-                f"STACKYARD_POOL range {pool.start}-{pool.stop - 1} is shorter than one block of {block} ports"
-            )
+            shown = f"{pool.start}-{pool.stop - 1}"
+            raise UsageError(f"STACKYARD_POOL range {shown} is shorter than one block of {block} ports")
 
 
 def _subnets(text: str | None) -> IPv4Network:
@@ -325,9 +320,9 @@ def _formed(name: str, text: str, form: re.Pattern[str], rule: str) -> str:
     raise UsageError(f"{name} must be {rule}, got {text[:60]!r}")
 
 
-def _time(name: str, most: float) -> Callable[[str | None], float | None]:
-    """Return what reads a setting that is a length of time; None for an unset one."""
-    return lambda text: None if text is None else seconds(name, text, most=most)
+def _time(name: str, most: float, default: float | None = None) -> Callable[[str | None], float | None]:
+    """Return what reads a setting that is a length of time; *default* for an unset one."""
+    return lambda text: default if text is None else seconds(name, text, most=most)
 
 
 SETTINGS: Final = (
@@ -392,6 +387,11 @@ SETTINGS: Final = (
         "STACKYARD_REGISTRY", "the Swarm's own, if it has one", REGISTRY_RULE,
         "The registry from which the nodes of a Swarm get images that only its manager has.",
         lambda text: text and _formed("STACKYARD_REGISTRY", text, _REGISTRY, REGISTRY_RULE),
+    ),
+    Setting(
+        "STACKYARD_KEEP_IMAGES", "14d", "a time such as 12h or 7d, up to 365d",
+        "How long the latest image that copies of a service were built with stays after its last use.",
+        _time("STACKYARD_KEEP_IMAGES", 365 * 86400.0, 14 * 86400.0),
     ),
 )  # fmt: skip
 NAMES: Final = frozenset(item.name for item in SETTINGS)

@@ -25,6 +25,7 @@ from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import NotReadyError, UsageError
+from stackyard.leases.records import MODEL
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import Project
 from stackyard.project.configuration import Configuration
@@ -93,7 +94,7 @@ class DockerCompose(theirs.DockerCompose):
             return words
         lease, program = self._copy.lease, self.docker_command_path or "docker"
         place = ["--project-name", lease.project, "--project-directory", lease.checkout]
-        return [program, "compose", *place, "--file", str(lease.directory / copies.MODEL)]
+        return [program, "compose", *place, "--file", str(lease.directory / MODEL)]
 
     def start(self) -> None:
         """

@@ -79,7 +79,7 @@ def answers(address: Address) -> bool:
 
 def forget_images(project: Project) -> None:
     """Remove the images that the copies were built with: this checkout is of one test alone."""
-    listed = ["docker", "images", "--quiet", f"stackyard-copy/{Origin.of(project).name}"]
+    listed = ["docker", "images", "--quiet", f"stackyard-copy/*/{Origin.of(project).name}"]
     if images := process.run(listed, deadline=30).stdout.split():
         process.run(["docker", "image", "rm", "--force", *images], deadline=60)
 

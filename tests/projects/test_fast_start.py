@@ -13,6 +13,7 @@ from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import PROJECT_LABEL
+from stackyard.leases.records import MODEL
 from stackyard.stacks import copies
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def test_the_fast_start_makes_what_compose_makes(
         removal.remove(engine, Holdings.of(book.host, copy.lease))
 
         words = ["docker", "compose", "--project-name", copy.lease.project, "--project-directory", str(found.home),
-                 "--file", str(copy.lease.directory / copies.MODEL), "up", "--no-start", "--no-build"]  # fmt: skip
+                 "--file", str(copy.lease.directory / MODEL), "up", "--no-start", "--no-build"]  # fmt: skip
         process.run(words, deadline=60, env=found.environment, cwd=found.home)
         compared = inspected(engine, copy)
     finally:

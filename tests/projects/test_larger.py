@@ -136,6 +136,6 @@ def test_many_copies_at_once_share_nothing_and_leave_nothing(kept: Copies, engin
 def forget(folder: Path) -> None:
     """Remove the images that the copies were built with."""
     name = Origin.of(Project.find(folder, environment=BARE)).name
-    found = process.run(["docker", "images", "--quiet", f"stackyard-copy/{name}"], deadline=30).stdout.split()
+    found = process.run(["docker", "images", "--quiet", f"stackyard-copy/*/{name}"], deadline=30).stdout.split()
     if found:
         process.run(["docker", "image", "rm", "--force", *found], deadline=60)

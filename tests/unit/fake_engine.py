@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from fake_image_store import ImageStore
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,7 +36,7 @@ class FakeEngine:
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: ImageStore = field(default_factory=ImageStore)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     immortal: set[str] = field(default_factory=set)
     broken: bool = False
@@ -95,8 +97,10 @@ class FakeEngine:
                 return 200, self.networks[identity]
             case "POST", ["networks", identity, "disconnect"]:
                 return self._disconnect(identity, (body or {})["Container"])
-            case "GET", ["images", *name, "json"] if "/".join(name) in self.images:
-                return 200, self.images["/".join(name)]
+            case _, ["images", *rest]:
+                return self.images.answer(method, rest, query, self._images_in_use())
+            case "GET", ["system", "df"]:
+                return 200, {"LayersSize": 0, "Images": self.images.rows({}, self._images_in_use())}
             case "GET", ["volumes"]:
                 return 200, {"Volumes": [v for v in self.volumes.values() if _matches(v["Labels"], query)]}
             case "DELETE", [("containers" | "networks" | "volumes") as kind, identity]:
@@ -108,8 +112,11 @@ class FakeEngine:
         return {
             "Id": identity, "Names": [f"/{identity}"], "Labels": row["labels"], "State": row["state"]["Status"],
             "Status": row["text"], "Ports": ports, "HostConfig": {"NetworkMode": "bridge"},
-            "Created": row.get("created", 0),
+            "Created": row.get("created", 0), "ImageID": row.get("image", ""),
         }  # fmt: skip
+
+    def _images_in_use(self) -> set[str]:
+        return {row["image"] for row in self.containers.values() if "image" in row}
 
     def _disconnect(self, network: str, container: str) -> tuple[int, Any]:
         ends = self.networks[network]["Containers"]

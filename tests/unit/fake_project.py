@@ -38,8 +38,8 @@ class FakeDocker:
     Stands in for `process.run`.
 
     `model` is what Compose renders; `states` are the states of services that do not simply run; `failures` are what the
-    next `up`s write before they fail, `pull_failures` what the next pulls do; `images` are the ids of images by their
-    name.
+    next `up`s write before they fail, `pull_failures` what the next pulls do. A build gives a new image, which the
+    engine then has.
     """
 
     def __init__(self, engine: FakeEngine, model: Mapping[str, Any] = SHOP) -> None:
@@ -49,33 +49,38 @@ class FakeDocker:
         self.states: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
         self.pull_failures: list[str] = []
-        self.images: dict[str, str] = {}
         self.calls: list[list[str]] = []
         self.started: list[dict[str, Any]] = []
 
     def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
         self.calls.append([*argv])
-        out, code = "", 0
+        out = ""
         if "config" in argv:
             project = options["env"].get("COMPOSE_PROJECT_NAME", "shop")
             out = json.dumps({"name": project, **self.model})
         elif "build" in argv:
-            self._build(argv)
+            self._build(argv, json.loads(options["stdin"]))
         elif argv[1] == "pull" and self.pull_failures:
             raise CommandError(argv, 1, self.pull_failures.pop(0))
-        elif "inspect" in argv:
-            out = self.images.get(argv[-1], "") or (argv[-1] if argv[-1] in self.images.values() else "")
-            code = 0 if out else 1
         elif "up" in argv:
             self._up(argv)
-        return Completed(argv=tuple(argv), returncode=code, stdout=out, stderr="", seconds=0.0)
+        return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr="", seconds=0.0)
 
-    def _build(self, argv: Sequence[str]) -> None:
+    def built(self) -> list[str]:
+        """Return the ids of all images that were built, in order."""
+        return [name for name, row in self.engine.images.items() if row.get("Id") == name]
+
+    def builds(self) -> int:
+        """Return how often `docker compose build` was called."""
+        return len([call for call in self.calls if "build" in call])
+
+    def _build(self, argv: Sequence[str], model: Mapping[str, Any]) -> None:
         if self.failures:
             raise CommandError(argv, 1, self.failures.pop(0))
-        model = json.loads(Path(argv[argv.index("--file") + 1]).read_text())
         for name in argv[argv.index("--quiet") + 1 :]:
-            self.images[model["services"][name]["image"]] = f"sha256:{len(self.calls)}{name}"
+            service, number = model["services"][name], len(self.calls)
+            self.engine.images.put(f"sha256:{number:02}{name}", labels=service["build"].get("labels"))
+            self.engine.images.tag(f"sha256:{number:02}{name}", service["image"])
 
     def _up(self, argv: Sequence[str]) -> None:
         model = json.loads(Path(argv[argv.index("--file") + 1]).read_text())

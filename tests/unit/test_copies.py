@@ -21,6 +21,7 @@ from stackyard.errors import (
     UsageError,
 )
 from stackyard.leases.owners import Owner
+from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
@@ -512,7 +513,7 @@ def test_a_failed_start_that_cannot_be_removed_says_what_is_left(
 
 def test_a_copy_without_its_model_says_so(start: Callable[..., Copy]) -> None:
     copy = start()
-    (copy.lease.directory / copies.MODEL).unlink()
+    (copy.lease.directory / MODEL).unlink()
 
     with pytest.raises(UsageError, match=r"model.json cannot be read"):
         _ = copy.addresses
@@ -555,10 +556,10 @@ def test_an_image_is_built_once_and_the_copies_name_its_id(
     start()
     start()
 
-    assert len([call for call in docker.calls if "build" in call]) == 1
+    assert docker.builds() == 1
     for model in docker.started:
-        assert model["services"]["web"]["image"] == model["services"]["shell"]["image"] == docker.images[
-            next(iter(docker.images))
+        assert model["services"]["web"]["image"] == model["services"]["shell"]["image"] == docker.built()[
+            0
         ]  # fmt: skip
         assert not {"build", "pull_policy"} & {*model["services"]["web"]}
 
@@ -580,7 +581,7 @@ def test_a_changed_file_is_a_new_build(start: Callable[..., Copy], docker: FakeD
 
     start()
 
-    assert len([call for call in docker.calls if "build" in call]) == 2
+    assert docker.builds() == 2
 
 
 @pytest.mark.parametrize("more", [{"pull_policy": "build"}, {"build": {"context": "https://example.org/x.git"}}])
@@ -592,7 +593,7 @@ def test_what_may_have_changed_unseen_is_built_each_time(
     start()
     start()
 
-    assert len([call for call in docker.calls if "build" in call]) == 2
+    assert docker.builds() == 2
 
 
 def test_an_image_that_is_gone_is_built_again(
@@ -601,14 +602,15 @@ def test_an_image_that_is_gone_is_built_again(
     docker.model = building(folder, web={})
     start()
     notes = next((book.settings.state_dir / "builds").glob("*.json"))
-    docker.images.clear()
+    docker.engine.images.clear()
+    docker.engine.images["db"] = {}
 
     start()
-    assert list(json.loads(notes.read_text()).values()) == list(docker.images.values())
+    assert list(json.loads(notes.read_text()).values()) == docker.built()
     notes.write_text("[")
     start()
 
-    assert len([call for call in docker.calls if "build" in call]) == 3
+    assert docker.builds() == 3
 
 
 def test_a_failed_build_is_reported_with_its_last_lines(

@@ -13,6 +13,7 @@ from fake_project import SHOP, FakeDocker
 from stackyard.docker.fast_start import plugin
 from stackyard.docker.in_use import open_book
 from stackyard.errors import NotReadyError
+from stackyard.leases.records import MODEL
 from stackyard.probes.rules import Rule
 from stackyard.project import Project
 from stackyard.settings import Settings
@@ -101,7 +102,7 @@ def test_the_engine_makes_a_copy_with_composes_labels(
     project = copy.lease.project
     assert bodies.keys() == {f"{project}-web-1", f"{project}-db-1"}
     labels = bodies[f"{project}-web-1"]["Labels"]
-    assert labels["com.docker.compose.project.config_files"] == str(copy.lease.directory / copies.MODEL)
+    assert labels["com.docker.compose.project.config_files"] == str(copy.lease.directory / MODEL)
     assert labels["com.docker.compose.version"] == "2.26.1"
     assert labels["com.docker.compose.image"] == "sha256:1"
     assert labels["stackyard.lease"] == copy.lease.id
@@ -156,7 +157,7 @@ def test_what_is_no_file_is_copied_into_the_container(
     packed = fake_engine.archives[f"{copy.lease.project}-web-1"]
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         assert archive.extractfile("run/secrets/key").read() == b"hidden"  # type: ignore[union-attr]
-    assert "hidden" not in (copy.lease.directory / copies.MODEL).read_text()
+    assert "hidden" not in (copy.lease.directory / MODEL).read_text()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lease_records import Surroundings
 from stackyard import images
 from stackyard.cli.cleanup import images as remove_images
 from stackyard.docker import Engine
+from stackyard.docker.images import disk_use
 from stackyard.docker.in_use import open_book
 from stackyard.images import unused
 from stackyard.settings import Settings
@@ -43,7 +44,7 @@ def outdated(image_yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def found() -> list[str]:
     with Engine() as engine:
-        return [item.name for item in unused.find(engine)]
+        return [item.name for item in unused.find(disk_use(engine)[1])]
 
 
 def test_surplus_is_what_no_recipe_names_and_what_has_no_name(outdated: dict[str, str]) -> None:
@@ -125,7 +126,7 @@ def test_nothing_is_removed_unasked(image_yard: Yard, outdated: dict[str, str]) 
 def test_what_the_engine_will_not_give_up_is_named(image_yard: Yard, outdated: dict[str, str]) -> None:
     image_yard.refused.add(outdated["auth"])
 
-    with pytest.raises(Exit, match=f"1 images left: {outdated['auth']}: .*being used by running container") as caught:
+    with pytest.raises(Exit, match=f"1 image left: {outdated['auth']}: .*being used by running container") as caught:
         remove_images(Context(), yes=True)
 
     assert caught.value.code == 8

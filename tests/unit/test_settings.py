@@ -148,7 +148,7 @@ def test_every_wrong_value_is_refused_before_anything_is_done(name: str, wrong: 
 
 
 def test_the_list_of_settings_is_whole() -> None:
-    assert len({item.name for item in SETTINGS}) == len(SETTINGS) == 13
+    assert len({item.name for item in SETTINGS}) == len(SETTINGS) == 14
     for item in SETTINGS:
         assert item.name in (Settings.__doc__ or "")
         assert item.rule
@@ -229,10 +229,11 @@ def test_another_process_reads_the_same_settings_from_their_variables(tmp_path: 
         "STACKYARD_ROOT": str(tmp_path), "STACKYARD_STARTS_AT_ONCE": "3", "STACKYARD_REAPER": "off",
         "STACKYARD_ENGINE_TIMEOUT": "1m", "STACKYARD_PAYLOAD_TIMEOUT": "30s",
         "STACKYARD_SITE": "context:build", "STACKYARD_REGISTRY": "registry.example:5000",
+        "STACKYARD_KEEP_IMAGES": "12h",
     }  # fmt: skip
     settings = Settings.load(given)
 
     assert given.keys() == {item.name for item in SETTINGS} == settings.variables().keys()
     assert Settings.load(settings.variables()) == settings
-    assert (settings.engine_timeout, settings.payload_timeout) == (60.0, 30.0)
+    assert (settings.engine_timeout, settings.payload_timeout, settings.keep_images) == (60.0, 30.0, 43200.0)
     assert Settings.load(Settings.load({}).variables()) == Settings.load({})

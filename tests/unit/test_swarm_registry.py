@@ -92,6 +92,11 @@ def references(site: FakeSite, place: Registry | None, *names: str) -> dict[str,
     return images.references(cast("Swarm", site), {"services": services}, place)
 
 
+def built(site: FakeSite, usual: dict[str, Any]) -> Mapping[str, str]:
+    with images.built(cast("Project", None), usual, "shop", cast("Swarm", site), None, print) as found:
+        return found
+
+
 def test_an_image_that_only_the_manager_has_is_pushed_by_its_content_and_named_by_its_digest(
     site: FakeSite, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,8 +116,8 @@ def test_without_a_registry_it_is_named_by_its_id_and_a_build_is_refused(site: F
     assert references(site, None, "own") == {"own": "sha256:own"}
     usual = {"services": {"web": {"build": "."}, "off": {"build": ".", "scale": 0}}}
     with pytest.raises(UsageError, match=r"^services.web.build: nodes get a build from a registry, and .* none; name"):
-        images.build(cast("Project", None), usual, "shop", None, print)
-    assert images.build(cast("Project", None), {"services": {}}, "shop", None, print) == {}
+        built(site, usual)
+    assert built(site, {"services": {}}) == {}
 
 
 @pytest.mark.parametrize(("certificate", "hint"), [("PEM", True), ("", False)])

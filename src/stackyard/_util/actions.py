@@ -23,6 +23,7 @@ class Action(Enum):
     BUILD_FLAVOUR = "build the images of this flavour"
     CHECK_HOST = "check this machine"
     CLEAN_UP = "remove stale stacks"
+    CLEAN_UP_IMAGES = "remove images that nothing needs"
     INSTALL = "install Docker Engine, Compose and buildx, about 93 MB"
     INSTALL_BROWSER = "install a browser"
     KEEP = "start it again and keep it"

@@ -21,9 +21,11 @@ VARIABLE: Final = "STACKYARD_CRASH_AT"
 Checkpoint = Literal["lease", "network", "create", "start", "probe", "test", "remove", "release", "report"]
 # its containers and volumes are removed, and not made again yet
 OfReset = Literal["reset"]
+# a copy's images are built, and it has no lease yet
+OfBuild = Literal["build"]
 
 
-def reach(name: Checkpoint | OfReset) -> None:
+def reach(name: Checkpoint | OfReset | OfBuild) -> None:
     """Die here if `STACKYARD_CRASH_AT` says so."""
     if os.environ.get(VARIABLE) == name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -303,6 +303,20 @@ def _leftovers(scene: Scene) -> Seen:
     return Seen(fine=not stale and not unknown, found=f"{stale} stale leases, {unknown} containers and networks")
 
 
+def _images(scene: Scene) -> Seen:
+    """Count the images that copies were built with and that none needs; change nothing."""
+    from stackyard.docker.engine import Engine
+    from stackyard.leases import LeaseBook
+    from stackyard.settings import Settings
+    from stackyard.stacks import built_images
+
+    if scene.knock.state != "answers":
+        return UNSEEN
+    with Engine(endpoint=scene.endpoint, deadline=ASK_DEADLINE) as engine:
+        found = {item.image for item in built_images.find(LeaseBook(Settings.load(), read_only=True), engine)}
+    return Seen(fine=not found, found=f"{len(found)} that no copy needs")
+
+
 def _labels(scene: Scene, path: str, host: str) -> list[str]:
     """Return the lease label of everything in one of the engine's lists that belongs to *host*."""
     rows = scene.endpoint.get(path, deadline=ASK_DEADLINE)
@@ -361,5 +375,9 @@ CHECKS: Final = (
     ),
     Check(
         id="leftovers", title="leftovers", needed="none", fix=Action.CLEAN_UP, look=_leftovers, required=False,
+    ),
+    Check(
+        id="images", title="images of copies", needed="none unneeded", fix=Action.CLEAN_UP_IMAGES, look=_images,
+        required=False,
     ),
 )  # fmt: skip

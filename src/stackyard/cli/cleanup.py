@@ -11,6 +11,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util.actions import Action, typed
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed
 from stackyard.cli.on_swarm import also_on_swarm
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.cleanup.plan import Candidate
-    from stackyard.images.unused import Surplus
+    from stackyard.docker import Engine
+    from stackyard.images.unused import Clearance, Surplus
     from stackyard.leases import LeaseBook
 
 
@@ -88,18 +90,22 @@ def everything(
     options={
         "dry_run": options.DRY_RUN.but(old=("plan", "p", "check-only")),
         "yes": options.YES,
+        "site": options.SITE.but(help="Whose images: local or context:NAME (default: local)."),
         "json": options.JSON,
     },
 )
-def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = False) -> None:
-    """Remove stackyard images that this checkout no longer builds and that no lease or container uses; asks first."""
-    from stackyard._util.tables import format_count, format_size
+def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
+    """Remove images of stackyard's that no copy, lease, container or recipe of this checkout needs; asks first."""
+    from stackyard._util.tables import format_count
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
     from stackyard.images import unused
+    from stackyard.stacks import built_images
 
+    at(site)
     with Engine() as engine:
-        found = unused.find(engine, keep=_leased_images(open_book(None, engine)))
+        book = open_book(None, engine)
+        found = _surplus(book, engine)
         if dry_run:
             answer([_plain(item) for item in found], _surplus_table(found), as_json=json)
             return
@@ -107,10 +113,32 @@ def images(_c: Context, dry_run: bool = False, yes: bool = False, json: bool = F
             raise Exit(
                 "nothing removed; --yes removes without asking, --dry-run only shows what", code=UsageError.exit_code
             )
-        cleared = unused.remove(engine, found)
-    freed = f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed"
-    answer(cleared.to_json(), "\n".join([*(f"removed {name}" for name in cleared.removed), freed]), as_json=json)
+        cleared = unused.remove(engine, found, built_images.guard(book, engine))
+    answer(cleared.to_json(), _cleared(cleared), as_json=json)
     cleared.check()
+
+
+def _surplus(book: LeaseBook, engine: Engine) -> list[Surplus]:
+    """List what copies do not need; in a project with environments also what these do not need."""
+    from stackyard.docker.images import disk_use
+    from stackyard.images import unused
+    from stackyard.project.environments.roots import in_environments
+    from stackyard.stacks import built_images
+
+    _, rows = disk_use(engine)
+    found = built_images.find(book, engine, rows)
+    if in_environments():
+        found += unused.find(rows, keep=_leased_images(book))
+    return sorted(found, key=lambda item: (-item.size, item.name))
+
+
+def _cleared(cleared: Clearance) -> str:
+    from stackyard._util.tables import format_count, format_size
+
+    lines = [f"removed {name}" for name in cleared.removed]
+    lines += [f"kept {name}: {reason}" for name, reason in cleared.kept]
+    freed = f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed"
+    return "\n".join([*lines, freed])
 
 
 def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
@@ -167,10 +195,9 @@ def _surplus_table(found: Sequence[Surplus]) -> str:
         for item in found
     ]  # fmt: skip
     align = ("left", "right", "right", "left", "left")
-    return (
-        table(rows, ["image", "size", "of its own", "built", "why"], align=align)
-        + f"\n\n{format_count(len(found), 'image')}; 'invoke cleanup.images --yes' removes them"
-    )
+    listed = table(rows, ["image", "size", "of its own", "built", "why"], align=align)
+    them = "it" if len(found) == 1 else "them"
+    return f"{listed}\n\n{format_count(len(found), 'image')}; '{typed(Action.CLEAN_UP_IMAGES)} --yes' removes {them}"
 
 
 def _show(removal: Removal, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     Action.BUILD_FLAVOUR: "invoke images.build --flavour {flavour}",
     Action.CHECK_HOST: "invoke doctor",
     Action.CLEAN_UP: "invoke cleanup.stale",
+    Action.CLEAN_UP_IMAGES: "invoke cleanup.images",
     Action.INSTALL: "./noxw --setup-only --yes",
     Action.INSTALL_BROWSER: "./noxw -s browser -- --yes",
     Action.KEEP: "invoke env.up --environment {environment} --keep",

@@ -36,6 +36,7 @@ NAME = "stackyard"
 COMMANDS: Final = {
     Action.CHECK_HOST: f"{NAME} doctor",
     Action.CLEAN_UP: f"{NAME} cleanup",
+    Action.CLEAN_UP_IMAGES: f"{NAME} cleanup-images",
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",
 }
@@ -60,8 +61,8 @@ def namespace(folder: Path | None = None) -> Collection:
     """Return the commands of copies; for a *folder* with environments theirs, as `invoke` has them."""
     found = Collection()
     tasks = _of_environments() if folder and has_environments(folder) else copies.every_task()
-    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor,
-              "site": site.site}  # fmt: skip
+    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale,
+              "cleanup-images": cleanup.images, "doctor": doctor.doctor, "site": site.site}  # fmt: skip
     for name, body in {**always, **tasks}.items():
         found.add_task(body, name=name, default=False)
     return found

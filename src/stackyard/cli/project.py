@@ -126,7 +126,7 @@ def _lacking(project: Project, preview: Preview) -> list[Lacking] | None:
 
     try:
         with Engine() as engine:
-            built = unbuilt(preview.usual, Origin.of(project).name, Settings.load())
+            built = unbuilt(preview.usual, Origin.of(project).name, Settings.load(), engine)
             return lacking(engine, preview.usual, built)
     except EngineError:
         return None

@@ -106,10 +106,11 @@ IMAGE: Final = _object(
 SURPLUS: Final = _list(_object(
     name=_text("Name, or id of an image without one."), image=_text("The engine's id."), size_bytes=_count("Size."),
     shared_bytes=_count("How much of it other images need too."), created=_number(f"When it was built. {MOMENT}"),
-    why=_text("The reason."),
+    why=_text("The reason."), project=_text("The copied project that it was built for; empty for the platform's."),
 ))  # fmt: skip
 CLEARED: Final = _object(
     removed=_texts("Images that are gone."), left=_list(_texts("Name and reason."), "Images that are still there."),
+    kept=_list(_texts("Name and reason."), "Images that something needs by now."),
     freed_bytes=_count("Bytes that the engine's layers take less than before."),
 )  # fmt: skip
 EXIT_CODE: Final = _or_null(_count("Exit code of its last end; null while it runs, and before it has run."))
@@ -362,5 +363,6 @@ CONSOLE: Final = {
         )),
     ),
     "cleanup": SHAPES["cleanup.stale"],
+    "cleanup-images": SHAPES["cleanup.images"],
     "doctor": SHAPES["doctor"],
 }  # fmt: skip

@@ -220,14 +220,14 @@ class Engine:
 
     def stop(self, container: str) -> None:
         """Ask a container to end, by its own signal and within its own grace period; then end it."""
-        with self._plain_errors(f"stopping container {container[:40]}", changes=True), _gone_is_fine():
+        with self._plain_errors(f"stopping container {container[:40]}", changes=True), gone_is_fine():
             grace = Part(self.api.inspect_container(container)).get("Config").whole("StopTimeout", DEFAULT_GRACE)
             with allowing(extra=grace):
                 self.api.stop(container, timeout=grace)
 
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""
-        with self._plain_errors(f"removing {resource.kind} {resource.name}", changes=True), _gone_is_fine():
+        with self._plain_errors(f"removing {resource.kind} {resource.name}", changes=True), gone_is_fine():
             match resource.kind:
                 case "container":
                     self.api.remove_container(resource.id, force=True, v=True)
@@ -327,7 +327,7 @@ def _named(kind: Kind, identity: str, row: Part) -> Resource:
 
 
 @contextlib.contextmanager
-def _gone_is_fine() -> Iterator[None]:
+def gone_is_fine() -> Iterator[None]:
     """Swallow the two answers that mean somebody else is removing, or has removed, the same thing."""
     import docker.errors
 

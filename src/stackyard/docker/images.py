@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard.docker.answers import Part
-from stackyard.docker.engine import API_VERSION, Engine, plain_errors
+from stackyard.docker.engine import API_VERSION, Engine, gone_is_fine, plain_errors
 from stackyard.docker.time_limit import allowing
 from stackyard.errors import EngineError
 
@@ -71,6 +71,17 @@ def disk_use(engine: Engine) -> tuple[int, list[EngineImage]]:
         return content.whole("LayersSize"), [_image(row) for row in content.get("Images").items()]
 
 
+def used(engine: Engine) -> set[str]:
+    """
+    Return the ids of the images that containers use, running or not: one call to the engine.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors("listing containers"):
+        return {row.text("ImageID") for row in Part(engine.api.containers(all=True)).items()}
+
+
 def tag(engine: Engine, reference: str, alias: str) -> None:
     """
     Give the image *reference* the further name *alias* (`repository:tag`).
@@ -85,12 +96,13 @@ def tag(engine: Engine, reference: str, alias: str) -> None:
 
 def untag(engine: Engine, reference: str) -> None:
     """
-    Take one name off an image, or remove one by its id; the last name takes the image along.
+    Take one name off an image, or remove one by its id; the last name takes the image along. Already gone is success.
 
     Raises:
-        EngineError: If the engine does not answer, has no such image, or a container uses it.
+        EngineError: If the engine does not answer, or a container uses the image.
     """
-    with plain_errors(f"removing image {reference}", changes=True), allowing(extra=REMOVAL):
+    doing = plain_errors(f"removing image {reference}", changes=True)
+    with doing, allowing(extra=REMOVAL), gone_is_fine():
         engine.api.remove_image(reference)
 
 

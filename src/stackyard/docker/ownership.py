@@ -5,10 +5,14 @@ A container, network or volume is ours if it carries the id of our lease book an
 project that only one of our leases can have, because its name ends with the id of that lease, what carries no labels of
 ours belongs to the lease too: a service that somebody added to the Compose file without them. Nothing else is ours: not
 what has only one of the two labels, what another book has labelled, or what merely has a name like ours.
+
+An image has no lease, because many copies use it. It is ours if it carries the labels of a `Build` with the id of our
+book, and a name that builds of this book give. An image that somebody builds on top of ours inherits the labels only.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +30,57 @@ LEASE_LABEL: Final = "stackyard.lease"
 HOST_LABEL: Final = "stackyard.host"
 ENVIRONMENT_LABEL: Final = "stackyard.environment"
 COPY_LABEL: Final = "stackyard.copy"  # on what belongs to the copy of a project; its value is the project's own name
+BUILD_LABEL: Final = "stackyard.build"  # begins the labels of an image that copies were built with
+IMAGES: Final = "stackyard-copy"  # begins its names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """
+    What an image of a copied project was built for.
+
+    Attributes:
+        host: The id of the lease book, ``Settings.host``.
+        project: The project's name with the digits of its folder, as leases have it.
+        service: The service; the first of those that are built in the same way.
+    """
+
+    host: str
+    project: str
+    service: str
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> Build | None:
+        """Return what the labels of an image say; None unless all three are there."""
+        values = [labels.get(f"{BUILD_LABEL}.{word}", "") for word in ("host", "project", "service")]
+        return cls(host=values[0], project=values[1], service=values[2]) if all(values) else None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the build gives."""
+        words = {"host": self.host, "project": self.project, "service": self.service}
+        return {f"{BUILD_LABEL}.{word}": value for word, value in words.items()}
+
+    @property
+    def _repository(self) -> str:
+        return f"{IMAGES}/{self.host}/{re.sub(r'[_-]{2,}', '-', self.project)}"
+
+    @property
+    def name(self) -> str:
+        """The name of the image that the service was built or started with last."""
+        return f"{self._repository}:{self.service}"
+
+    def earlier(self, image: str) -> str:
+        """Return the name that the image with the id *image* keeps when a later one takes `name`."""
+        return f"{self._repository}/earlier:{image.removeprefix('sha256:')[:12]}"
+
+    def own(self, names: Iterable[str]) -> list[str]:
+        """Return which *names* of an image builds for this project give; only these are ours."""
+        return [name for name in names if name.startswith((f"{self._repository}:", f"{self._repository}/earlier:"))]
+
+    def is_latest(self, names: Iterable[str]) -> bool:
+        """Say whether an image with *names* is the latest of a service of this project."""
+        return any(name.startswith(f"{self._repository}:") for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

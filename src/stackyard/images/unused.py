@@ -2,15 +2,18 @@
 Images of ours that nothing needs any longer: no recipe of this tree names them, no lease does, no container uses them.
 
 Ours are images with stackyard's label and names that begin with its repository; another name that somebody gave such
-an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over.
+an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over. `copied`
+finds those of copied projects; both are removed here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.tables import format_count
 from stackyard.docker.images import disk_use, untag
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.images.recipes import FLAVOURS, SOURCES, everything, service_recipes
@@ -18,14 +21,18 @@ from stackyard.images.store import building
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stackyard.docker.engine import Engine
     from stackyard.docker.images import EngineImage
 
+    Guard = Callable[[str], AbstractContextManager[Collection[str]]]
+
 REPOSITORY: Final = "stackyard/"
 LABEL: Final = "stackyard.image"
+BUSY: Final = "a start is under way that may need it, or it is gone or in use by now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,7 @@ class Surplus:
         shared: Bytes of those that other images have too, so that they stay.
         created: When it was built, in seconds since the epoch.
         why: The reason, for a person.
+        project: The copied project that it was built for; empty for an image of the platform.
     """
 
     name: str
@@ -48,6 +56,7 @@ class Surplus:
     shared: int
     created: float
     why: str
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +66,15 @@ class Clearance:
 
     Attributes:
         removed: Names, or ids, that are gone.
-        left: The others, each with the engine's reason.
+        left: Those that the engine did not give up, each with its reason.
         freed: Bytes that the engine's layers take less than before, also those that another program freed.
+        kept: Those that somebody came to need in the meantime, each with the reason.
     """
 
     removed: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
     freed: int
+    kept: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -78,25 +89,23 @@ class Clearance:
         """
         if self.left:
             listed = "; ".join(f"{name}: {reason}" for name, reason in self.left)
-            raise LeftoversError(f"{len(self.left)} images left: {listed}")
+            raise LeftoversError(f"{format_count(len(self.left), 'image')} left: {listed}")
 
 
-def find(engine: Engine, *, keep: Collection[str] = (), root: Path | None = None) -> list[Surplus]:
+def find(rows: Sequence[EngineImage], *, keep: Collection[str] = (), root: Path | None = None) -> list[Surplus]:
     """
-    List the surplus, largest first; nothing is changed.
+    List the surplus of the platform, largest first; nothing is changed.
 
     Args:
-        engine: Whose images.
+        rows: The engine's images, from `disk_use`.
         keep: Names that somebody still needs, such as the leases'.
         root: The project; None finds it.
 
     Raises:
-        EngineError: If the engine does not answer.
         ImageError: If a file of the tree is missing.
     """
     wanted = named_by_recipes(root or project_root()) | set(keep)
-    _, images = disk_use(engine)
-    found = [item for image in images if LABEL in image.labels and not image.containers for item in _of(image, wanted)]
+    found = [item for image in rows if LABEL in image.labels and not image.containers for item in _of(image, wanted)]
     return sorted(found, key=lambda item: (-item.size, item.name))
 
 
@@ -126,21 +135,35 @@ def _of(image: EngineImage, wanted: Collection[str]) -> list[Surplus]:
     ]
 
 
-def remove(engine: Engine, found: Sequence[Surplus]) -> Clearance:
+def remove(engine: Engine, found: Sequence[Surplus], guard: Guard) -> Clearance:
     """
-    Remove what *find* found, unless a container has come to use it; waits while images are built.
+    Remove what was found, unless something has come to use it; waits while images of the platform are built.
+
+    Args:
+        engine: Where it is.
+        found: What `find` and `copied.surplus` returned.
+        guard: Keeps a copied project from starting, and gives the names that are surplus all the same.
 
     Raises:
         EngineError: If the engine does not answer at all.
     """
-    removed, left = [], []
+    removed, left, kept = list[str](), list[tuple[str, str]](), list[tuple[str, str]]()
+    before, _ = disk_use(engine)
+    for project in sorted({item.project for item in found}):
+        names = [item.name for item in found if item.project == project]
+        with guard(project) if project else _undisturbed(names) as free:
+            kept += [(name, BUSY) for name in names if name not in free]
+            for name in (name for name in names if name in free):
+                try:
+                    untag(engine, name)
+                    removed.append(name)
+                except EngineError as error:
+                    left.append((name, str(error)))
+    after, _ = disk_use(engine)
+    return Clearance(removed=tuple(removed), left=tuple(left), freed=max(before - after, 0), kept=tuple(kept))
+
+
+@contextlib.contextmanager
+def _undisturbed(names: Sequence[str]) -> Iterator[Sequence[str]]:
     with building():
-        before, _ = disk_use(engine)
-        for item in found:
-            try:
-                untag(engine, item.name)
-                removed.append(item.name)
-            except EngineError as error:
-                left.append((item.name, str(error)))
-        after, _ = disk_use(engine)
-    return Clearance(removed=tuple(removed), left=tuple(left), freed=max(before - after, 0))
+        yield names

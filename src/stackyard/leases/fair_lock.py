@@ -116,6 +116,16 @@ def lock(handle: int, number: int) -> bool:
     return True
 
 
+def share(handle: int, number: int) -> None:
+    """
+    Wait until no other has byte *number* alone, then have it together with all that share it; `lock` takes it alone.
+
+    Raises:
+        OSError: If the file system does not support such locks.
+    """
+    fcntl.fcntl(handle, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, fcntl.F_RDLCK, 0, number, 1, 0))
+
+
 def unlock(handle: int, first: int = 0) -> None:
     """Release every byte from *first* on that is locked through *handle*, even if a fork has a copy of it."""
     with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
+MODEL: Final = "model.json"  # in it, where the stack is a copy of any project
 KEEPER: Final = "keeper.lock"  # name of the lock file while its stack is warm
 CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that names the checkout of a lease
 _VARIABLES: Final = (  # of an env file; no command can use a file without them

@@ -1,9 +1,10 @@
 """
 The images of a project's services with a `build`: made once for all copies of a checkout, before any of them starts.
 
-Each checkout has tags of its own, so no checkout replaces the image of another. A copy names the image's id, so a later
-build changes nothing under it. A build is left out while nothing that it reads has changed: a digest of the service's
-`build` section and of every file's name, size and time of its contexts is kept beside the image's id.
+Each checkout and each lease book has names of its own (`ownership.Build`), so none replaces the image of another. A
+copy names the image's id, so a later build changes nothing under it. A build is left out while nothing that it reads
+has changed: a digest of the service's `build` section and of every file's name, size and time of its contexts is kept
+beside the image's id.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import contextlib
 import hashlib
 import json
 import os
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files, process, state_directory
+from stackyard._util import files, process
+from stackyard._util.failpoints import reach
+from stackyard.docker.ownership import Build
 from stackyard.errors import CommandError, ImageError
 from stackyard.project import copies_of
 from stackyard.stacks.narration import reminding
@@ -24,6 +27,8 @@ from stackyard.stacks.narration import reminding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from stackyard.docker import Engine
+    from stackyard.leases import LeaseBook
     from stackyard.project import Project
     from stackyard.settings import Settings
 
@@ -32,38 +37,52 @@ SKIPPED: Final = frozenset({".git"})  # folders that no digest reads
 ALWAYS: Final = frozenset({"build", "always"})  # pull policies that ask for a new build each time
 
 
-def build(
-    project: Project, usual: Mapping[str, Any], owner: str, settings: Settings, progress: Callable[[str], None]
-) -> dict[str, str]:
+@contextlib.contextmanager
+def built(
+    project: Project,
+    usual: Mapping[str, Any],
+    owner: str,
+    book: LeaseBook,
+    engine: Engine,
+    progress: Callable[[str], None],
+) -> Iterator[dict[str, str]]:
     """
-    Build what has changed, and return the image's id for each service with a `build`.
+    Build what has changed, and give the block the image's id for each service with a `build`.
+
+    No clean-up removes images of the project until the block ends, and with it the copy's start. After a build, images
+    that it replaced are removed unless a copy needs them.
 
     Args:
         project: The project.
         usual: Its rendered model.
-        owner: The checkout's own name for the project; the tags carry it.
-        settings: Where the digests are kept.
+        owner: The checkout's own name for the project; the images carry it.
+        book: Whose copies need images; the digests are kept in its state directory.
+        engine: Where the images are.
         progress: Is given a line before a build.
 
     Raises:
         ImageError: If a build fails; the text has the last lines.
+        EngineError: If the engine does not answer.
     """
-    built = {name: service for name, service in usual["services"].items() if service.get("build")}
-    if not built:
-        return {}
-    with _alone(settings, owner) as notes:
-        known = _known(notes)
-        keys = {name: _key(service) for name, service in built.items()}
-        found = {name: known[key] for name, key in keys.items() if key and _exists(known.get(key, ""))}
-        if todo := sorted(set(built) - set(found)):
-            progress(f"building {', '.join(todo)}")
-            with reminding(progress, "building"):
-                found |= _build(project, usual, owner, notes.parent, keys, todo)
-        files.write(notes, json.dumps({key: found[name] for name, key in keys.items() if key}).encode())
-    return found
+    services = {name: service for name, service in usual["services"].items() if service.get("build")}
+    if not services:
+        yield {}
+        return
+    from stackyard.images import holds
+    from stackyard.stacks import built_images
+
+    with holds.hold(book.settings, owner) as hold:
+        hold.share()
+        with _alone(book.settings, owner) as notes:
+            work = _Work(project, usual, owner, book, engine, notes)
+            found, any_built = work.run(services, progress)
+            if any_built:
+                built_images.clear(book, engine, owner, hold, found.values())
+        reach("build")
+        yield found
 
 
-def unbuilt(usual: Mapping[str, Any], owner: str, settings: Settings) -> list[str]:
+def unbuilt(usual: Mapping[str, Any], owner: str, settings: Settings, engine: Engine) -> list[str]:
     """
     Return the services whose image a start has to build; nothing is written.
 
@@ -71,12 +90,16 @@ def unbuilt(usual: Mapping[str, Any], owner: str, settings: Settings) -> list[st
         usual: The project's rendered model.
         owner: The checkout's own name for the project.
         settings: Where the digests are kept.
+        engine: Where the images are.
+
+    Raises:
+        EngineError: If the engine does not answer.
     """
-    known = _known(settings.state_dir / "builds" / f"{owner}.json")
-    built = {
-        name: service for name, service in usual["services"].items() if service.get("build") and copies_of(service)
-    }
-    return sorted(name for name, service in built.items() if not _exists(known.get(_key(service), "")))
+    from stackyard.images import copied, holds
+
+    known = _known(settings.state_dir / holds.FOLDER / f"{owner}.json")
+    built = {name: spec for name, spec in usual["services"].items() if spec.get("build") and copies_of(spec)}
+    return sorted(name for name, spec in built.items() if not copied.exists(engine, known.get(_key(spec), "")))
 
 
 @contextlib.contextmanager
@@ -84,9 +107,9 @@ def _alone(settings: Settings, owner: str) -> Iterator[Path]:
     """Let one process at a time build for a checkout; give the block the file of its digests."""
     from filelock import FileLock
 
-    state_directory.prepare(settings.state_dir)
-    folder = settings.state_dir / "builds"
-    files.make_folder(folder)
+    from stackyard.images import holds
+
+    folder = settings.state_dir / holds.FOLDER
     with FileLock(folder / f"{owner}.lock", mode=0o600):
         yield folder / f"{owner}.json"
 
@@ -99,48 +122,82 @@ def _known(notes: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _exists(image: str) -> bool:
-    return bool(image) and _id(image) == image
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The builds of one start."""
 
+    project: Project
+    usual: Mapping[str, Any]
+    owner: str
+    book: LeaseBook
+    engine: Engine
+    notes: Path
 
-def _id(image: str) -> str:
-    """Return the id of an image; empty if there is none."""
-    words = ["docker", "image", "inspect", "--format", "{{.Id}}", image]
-    done = process.run(words, deadline=30.0, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    def run(self, services: Mapping[str, Any], progress: Callable[[str], None]) -> tuple[dict[str, str], bool]:
+        """Build what has changed; return all images' ids by service, and whether there was anything to build."""
+        keys = {name: _key(service) for name, service in services.items()}
+        first: dict[str, str] = {}  # equal services share one image, under the name of the first
+        for name in sorted(services):
+            first.setdefault(keys[name] or name, name)
+        known = _known(self.notes)
+        found = {key: image for key in first if (image := self._take(first[key], known.get(key, "")))}
+        if todo := sorted(first[key] for key in first if key not in found):
+            progress(f"building {', '.join(name for name in sorted(services) if (keys[name] or name) not in found)}")
+            with reminding(progress, "building"):
+                found |= {keys[name] or name: image for name, image in self._build(todo).items()}
+        files.write(self.notes, json.dumps({key: found[key] for key in keys.values() if key}).encode())
+        return {name: found[keys[name] or name] for name in services}, bool(todo)
 
+    def _of(self, service: str) -> Build:
+        return Build(host=self.book.host, project=self.owner, service=service)
 
-def _build(
-    project: Project, usual: Mapping[str, Any], owner: str, folder: Path, keys: Mapping[str, str], todo: list[str]
-) -> dict[str, str]:
-    """Build the services *todo*; equal ones once."""
-    first: dict[str, str] = {}
-    for name in todo:
-        first.setdefault(keys[name] or name, name)
-    chosen = sorted(first.values())
-    services = {name: {**usual["services"][name], "image": tag(owner, name), "depends_on": {}} for name in chosen}
-    for service in services.values():
+    def _take(self, service: str, image: str) -> str:
+        """Return the id of an image that is there, and note its use; empty if there is none."""
+        from stackyard.images import copied
+
+        answer = copied.exists(self.engine, image)
+        if answer is None:
+            return ""
+        copied.note_use(self.engine, self._of(service), answer, keep=self.book.settings.keep_images)
+        return image
+
+    def _build(self, todo: list[str]) -> dict[str, str]:
+        """Build the services *todo*; return their images' ids."""
+        from stackyard.images import copied
+
+        builds = {name: self._of(name) for name in todo}
+        for build in builds.values():
+            copied.keep_name(self.engine, build)
+        model = {**self.usual, "services": {name: self._service(build) for name, build in builds.items()}}
+        home = str(self.project.home)
+        words = ["docker", "compose", "--project-name", self.owner, "--project-directory", home, "--file", "-"]
+        try:
+            process.run(
+                [*words, "build", "--quiet", *todo], deadline=DEADLINE, env=self.project.environment,
+                cwd=self.project.home, stdin=json.dumps(model),
+            )  # fmt: skip
+        except CommandError as error:
+            raise ImageError(f"{', '.join(todo)}: the build failed: {_tail(error)}") from None
+        return {name: self._id(build) for name, build in builds.items()}
+
+    def _service(self, build: Build) -> dict[str, Any]:
+        """Return a service as the build needs it; names that the user's own build gives are not given here."""
+        service = {**self.usual["services"][build.service], "image": build.name, "depends_on": {}}
         service.pop("profiles", None)
-    model = folder / f"{owner}.model.json"
-    files.write(model, json.dumps({**usual, "services": services}).encode())
-    home = str(project.home)
-    words = ["docker", "compose", "--project-name", owner, "--project-directory", home, "--file", str(model)]
-    try:
-        process.run([*words, "build", "--quiet", *chosen], deadline=DEADLINE, env=project.environment, cwd=project.home)
-    except CommandError as error:
-        raise ImageError(f"{', '.join(todo)}: the build failed: {_tail(error)}") from None
-    finally:
-        model.unlink(missing_ok=True)
-    return {name: _id(tag(owner, first[keys[name] or name])) for name in todo}
+        section = {key: value for key, value in service["build"].items() if key != "tags"}
+        return service | {"build": section | {"labels": {**(section.get("labels") or {}), **build.labels}}}
+
+    def _id(self, build: Build) -> str:
+        from stackyard.images import copied
+
+        answer = copied.exists(self.engine, build.name)
+        if answer is None:
+            raise ImageError(f"{build.service}: the build ended, but image {build.name} is not on this engine")
+        return str(answer["Id"])
 
 
 def _tail(error: CommandError) -> str:
     return "\n  ".join(error.lines[-12:]) or str(error)
-
-
-def tag(owner: str, service: str) -> str:
-    """Return the tag under which a checkout keeps the image of *service*."""
-    return f"stackyard-copy/{owner}:{re.sub(r'[^A-Za-z0-9_.-]', '_', service)}"
 
 
 def _key(service: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from stackyard.docker.ownership import COPY_LABEL, Holdings
 from stackyard.docker.shared_book import SharedBook
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.needs import Needs, port_names
+from stackyard.leases.records import MODEL
 from stackyard.leases.stack_lock import alone
 from stackyard.plan import Address, Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from stackyard.stacks.data.records import Reset
     from stackyard.stacks.readiness import StackReady
 
-MODEL: Final = "model.json"  # in the lease's directory
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
 REMOVED: Final = "everything that the start made was removed"
@@ -186,38 +186,38 @@ def start(  # noqa: PLR0913 - each is a choice of a command line or of testconta
         removal.sweep(book, engine)
     refuse_missing_files(project)
     usual, origin = project.model(), Origin.of(project)
-    images = builds.build(project, usual, origin.name, book.settings, progress)
-    project_images.pull(engine, usual, progress)
-    given = planned_ports.single_variables(project.template, usual)
-    draws = planned_ports.draws(usual, given)
-    needs = Needs(
-        ports=tuple(port_names((port.service, port.target, port.protocol) for port, _ in draws)),
-        prefixes=tuple(planned_networks.needed(usual, project.configuration.share.networks)) or Needs().prefixes,
-        exclusive=exclusive(usual, project.configuration.share.networks),
-    )
-    outlives = ttl is not None or name is not None
-    lost = list[_StolenError]()
-    while True:
-        lease = book.acquire(
-            origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
-            attached=outlives, scattered=bool(lost), make_room=lambda: removal.make_room(book, engine, progress),
-        )  # fmt: skip
-        drawn = [variable for _, variable in draws]
-        starting = _Starting(project, usual, Copy(lease, book, engine), drawn, given, images, until_ready, resettable)
-        try:
-            copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
-        except _StolenError as stolen:
-            lost.append(stolen)
-            if len(lost) == TRIES:
-                raise NotReadyError(f"{project.name} did not start: {_losses(lost)}: {stolen}") from None
-            progress(f"another program took a leased {stolen.what}; the copy gets another place")
-            continue
-        for one in copy.ready.services if copy.ready else ():
-            if one.warning:
-                progress(f"warning: {one.warning}")
-        if ttl is not None:
-            copy.lease = book.renew(copy.lease.id, ttl, detach=True)
-        return copy
+    with builds.built(project, usual, origin.name, book, engine, progress) as images:
+        project_images.pull(engine, usual, progress)
+        given = planned_ports.single_variables(project.template, usual)
+        draws = planned_ports.draws(usual, given)
+        needs = Needs(
+            ports=tuple(port_names((port.service, port.target, port.protocol) for port, _ in draws)),
+            prefixes=tuple(planned_networks.needed(usual, project.configuration.share.networks)) or Needs().prefixes,
+            exclusive=exclusive(usual, project.configuration.share.networks),
+        )
+        outlives = ttl is not None or name is not None
+        lost = list[_StolenError]()
+        while True:
+            lease = book.acquire(
+                origin, parallel_id=name, ttl=ttl, needs=needs, strangers=lambda: strangers(engine), wait=wait,
+                attached=outlives, scattered=bool(lost), make_room=lambda: removal.make_room(book, engine, progress),
+            )  # fmt: skip
+            drawn, copy = [variable for _, variable in draws], Copy(lease, book, engine)
+            starting = _Starting(project, usual, copy, drawn, given, images, until_ready, resettable)
+            try:
+                copy = starting.run(needs, deadline or project.configuration.timeout or DEADLINE, progress)
+            except _StolenError as stolen:
+                lost.append(stolen)
+                if len(lost) == TRIES:
+                    raise NotReadyError(f"{project.name} did not start: {_losses(lost)}: {stolen}") from None
+                progress(f"another program took a leased {stolen.what}; the copy gets another place")
+                continue
+            for one in copy.ready.services if copy.ready else ():
+                if one.warning:
+                    progress(f"warning: {one.warning}")
+            if ttl is not None:
+                copy.lease = book.renew(copy.lease.id, ttl, detach=True)
+            return copy
 
 
 class _StolenError(Exception):

@@ -47,6 +47,12 @@ def has_environments(folder: Path) -> bool:
     return False
 
 
+def in_environments() -> bool:
+    """Say whether STACKYARD_ROOT, or else the working directory, is of a project with environments of its own."""
+    here = _working_directory()
+    return bool(os.environ.get("STACKYARD_ROOT") or (here and has_environments(here)))
+
+
 def _named(text: str) -> Path:
     root = Path(text)
     if not (root / ENVIRONMENTS).is_file():

@@ -315,8 +315,9 @@ class _Prepared:
                 "end copies, or make the Swarm with a larger --default-addr-pool"
             )
         place = registry.find(swarm)
-        made = replace(made, built=images.build(project, usual, owner, place, progress))
-        return replace(made, references=images.references(swarm, made.planned("stackyard-check").model, place))
+        with images.built(project, usual, owner, swarm, place, progress) as built:
+            made = replace(made, built=built)
+            return replace(made, references=images.references(swarm, made.planned("stackyard-check").model, place))
 
     def planned(self, identifier: str) -> Plan:
         if identifier not in self.rendered:

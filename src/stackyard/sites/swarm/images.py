@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from stackyard.docker import inspection
 from stackyard.docker.answers import Part
+from stackyard.docker.in_use import open_book
 from stackyard.errors import RefusedError, UsageError
 from stackyard.project.model import copies_of
-from stackyard.settings import Settings
 from stackyard.sites.swarm.registry import is_pushed
 from stackyard.stacks import builds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from stackyard.docker.swarm import Swarm
     from stackyard.project import Project
     from stackyard.sites.swarm.registry import Registry
 
 
-def build(
-    project: Project, usual: Mapping[str, Any], owner: str, registry: Registry | None, progress: Callable[[str], None]
-) -> dict[str, str]:  # fmt: skip
+@contextlib.contextmanager
+def built(
+    project: Project, usual: Mapping[str, Any], owner: str, swarm: Swarm, registry: Registry | None,
+    progress: Callable[[str], None],
+) -> Iterator[Mapping[str, str]]:  # fmt: skip
     """
-    Build what the project builds, on the manager's engine; return the image's id for each of these services.
+    Build what the project builds, on the manager's engine; give the block the image's id for each of these services.
+
+    No clean-up removes the images until the block ends; by then the registry has them.
 
     Args:
         project: The project.
         usual: Its rendered model.
         owner: The checkout's own name for the project.
+        swarm: The Swarm.
         registry: Where the nodes get the images; None refuses a build.
         progress: Is given a line before a build.
 
@@ -37,13 +43,17 @@ def build(
         UsageError: If a service is built and there is no registry; one line for each.
         ImageError: If a build fails.
     """
-    built = [name for name, spec in usual["services"].items() if copies_of(spec) and spec.get("build")]
-    if built and registry is None:
+    wanted = [name for name, spec in usual["services"].items() if copies_of(spec) and spec.get("build")]
+    if wanted and registry is None:
         raise UsageError("; ".join(
             f"services.{name}.build: nodes get a build from a registry, and this Swarm has none; name one in "
-            "STACKYARD_REGISTRY, or run one with 'stackyard site registry'" for name in built
+            "STACKYARD_REGISTRY, or run one with 'stackyard site registry'" for name in wanted
         ))  # fmt: skip
-    return builds.build(project, usual, owner, Settings.load(), progress) if built else {}
+    if not wanted:
+        yield {}
+        return
+    with builds.built(project, usual, owner, open_book(None, swarm.engine), swarm.engine, progress) as found:
+        yield found
 
 
 def references(swarm: Swarm, model: Mapping[str, Any], registry: Registry | None) -> dict[str, str]:
