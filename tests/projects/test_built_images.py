@@ -63,7 +63,7 @@ def own(engine: Engine, book: LeaseBook) -> list[images.EngineImage]:
 
 
 def impatient(book: LeaseBook, engine: Engine) -> LeaseBook:
-    """Return the same book with a setting that keeps no image which nobody uses."""
+    """Return the same book with a setting that keeps no image that no copy uses."""
     return open_book(replace(book.settings, keep_images=0.001), engine)
 
 

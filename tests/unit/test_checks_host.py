@@ -14,6 +14,7 @@ from stackyard.checks import host as checks
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
 from stackyard.cli import doctor
+from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError
 from stackyard.host import setup
 from stackyard.host.machine import Machine
@@ -48,6 +49,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(base=tmp_path, uid=0)
 
 
+LIST = "/v1.44/images/json"
+
+
 def answers(**changes: Any) -> dict[str, Any]:
     info = {
         "DockerRootDir": "/",
@@ -57,8 +61,14 @@ def answers(**changes: Any) -> dict[str, Any]:
         "CgroupVersion": "2",
     }
     info["SystemTime"] = datetime.now(UTC).isoformat()
-    lists: dict[str, Any] = {"/containers/json": [], "/networks": []}
-    return {"/version": VERSION, "/info": info | changes} | lists
+    lists: dict[str, Any] = {
+        "/containers/json": [],
+        "/networks": [],
+        "/_ping": "OK",
+        LIST: [],
+        "/v1.44/containers/json": [],
+    }
+    return {"/version": VERSION, "/info": info | changes, "/_ping": "OK"} | lists
 
 
 def examine(host: Machine, served: dict[str, Any] | None) -> dict[str, checks.Finding]:
@@ -86,7 +96,7 @@ def test_missing_engine_fails_once_and_warns_of_nothing_it_cannot_know(host: Mac
     bad = [finding for finding in found.values() if finding.status != "ok"]
     assert [(finding.id, finding.status) for finding in bad] == [
         ("socket", "fail"), ("engine", "fail"), ("engine-version", "unknown"), ("cgroup", "unknown"),
-        ("clock", "unknown"), ("leftovers", "unknown"),
+        ("clock", "unknown"), ("leftovers", "unknown"), ("images", "unknown"),
     ]  # fmt: skip
     assert {finding.fix for finding in bad} == {found["engine"].fix, ""}
     assert found["engine"].found == (
@@ -217,6 +227,15 @@ def test_what_no_lease_accounts_for_is_counted(host: Machine) -> None:
     finding = examine(host, served)["leftovers"]
 
     assert (finding.status, finding.found) == ("warn", "0 stale leases, 2 containers and networks")
+
+
+def test_images_that_no_copy_needs_are_counted(host: Machine) -> None:
+    build = Build(host=Settings.load().host, project="shop-1", service="web")
+    row = {"Id": "sha256:1", "RepoTags": [build.earlier("1")], "Labels": build.labels, "Size": 1, "Created": 1}
+
+    finding = examine(host, answers() | {LIST: [row]})["images"]
+
+    assert (finding.status, finding.found, finding.fix) == ("warn", "1 that no copy needs", "invoke cleanup.images")
 
 
 def test_stale_lease_is_counted(host: Machine) -> None:

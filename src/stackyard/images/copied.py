@@ -36,7 +36,7 @@ class Used:
 
     Attributes:
         images: Ids of images.
-        projects: Projects of which nobody can say what their copies need, so that all their images stay.
+        projects: Projects with a copy whose needs cannot be read, so that all their images stay.
     """
 
     images: Collection[str] = frozenset()

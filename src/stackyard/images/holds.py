@@ -54,7 +54,7 @@ class Hold:
 @contextlib.contextmanager
 def hold(settings: Settings, project: str) -> Iterator[Hold]:
     """
-    Give the byte of *project*, which nobody has yet; what the block takes is released at its end.
+    Open the byte of *project*; what the block takes of it is released at its end.
 
     Raises:
         BookError: If the state directory is not stackyard's.
