@@ -14,6 +14,7 @@ import pytest
 
 from stackyard._util import process
 from stackyard._util.failpoints import VARIABLE
+from stackyard.cleanup import removal
 from stackyard.docker import images
 from stackyard.docker.in_use import open_book
 from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
@@ -53,6 +54,7 @@ def shop(box: str, tmp_path: Path) -> Path:
 def book(book: LeaseBook, engine: Engine) -> Iterator[LeaseBook]:
     """Give a lease book that removes all images of its own at the end."""
     yield book
+    removal.sweep(book, engine, everything=True)
     for row in own(engine, book):
         for name in row.references:
             images.untag(engine, name)
@@ -92,7 +94,7 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
 
     lines = list[str]()
     copy = copies.start(Project.find(shop, environment=os.environ), book, engine, progress=lines.append)
-    assert lines == []
+    assert [line for line in lines if "building" in line] == []
     assert copy.model["services"]["web"]["image"] == image.id
     assert cleared(impatient(book, engine), engine).removed == ()
     copy.down()
