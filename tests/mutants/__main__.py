@@ -47,6 +47,7 @@ BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fai
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
     "cleanup.removal": (*CLEANING, "test_shared_book.py", "test_copies.py", "leases/test_leases_warm.py"),
+    "cleanup.graceful": CLEANING,
     "cleanup.outcome": CLEANING,
     "leases.files": ("leases/test_leases_staging.py",),
     "stacks.stack": ("test_stacks.py",),

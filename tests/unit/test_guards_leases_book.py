@@ -85,7 +85,7 @@ def test_a_request_is_passed_on_whole(book: LeaseBook, monkeypatch: pytest.Monke
     needs = module.Needs()  # type: ignore[attr-defined]
     words: dict[str, Any] = {
         "parallel_id": "a", "ttl": 5.0, "fixed": "only", "variables": {"A": "1"}, "needs": needs, "force": True,
-        "attached": True,
+        "attached": True, "scattered": True,
     }  # fmt: skip
     own = {"settings": book.settings, "host": book.host, "directory": book.directory, "environment": TEST}
 
@@ -95,7 +95,7 @@ def test_a_request_is_passed_on_whole(book: LeaseBook, monkeypatch: pytest.Monke
     assert made.mock_calls[0].kwargs == own | words
     assert made.mock_calls[1].kwargs == own | {
         "parallel_id": None, "ttl": None, "fixed": "never", "variables": {}, "needs": None, "force": False,
-        "attached": False,
+        "attached": False, "scattered": False,
     }  # fmt: skip
 
 

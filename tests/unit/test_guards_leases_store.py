@@ -231,6 +231,18 @@ def test_a_book_without_its_version_is_broken(book: Store, said: list[str]) -> N
     assert "its schema row is missing; kept as" in said[0]
 
 
+def test_a_book_of_an_earlier_version_is_upgraded_when_it_is_opened(book: Store) -> None:
+    def age(db: Transaction) -> None:
+        db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(schema.VERSION - 1),))
+        db.execute(f"PRAGMA user_version={schema.VERSION - 1}")
+
+    book.run(age)
+    moment = Moment(wall=5.0, steady=6.0, boot=owners.boot_id())
+    reopened = Store(book.directory, Mock(), mend=Mock(return_value=[]), now=lambda: moment)
+
+    assert values(reopened)["schema"] == str(schema.VERSION)
+
+
 @pytest.mark.parametrize("found", ["ok", "row 1 missing from index"])
 def test_a_file_that_a_new_boot_finds_damaged_is_broken(found: str) -> None:
     db = Mock()

@@ -14,7 +14,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import columns, names, owners, records
+from stackyard.leases import columns, files, names, owners, records
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.survivors import Survivor
@@ -330,6 +330,14 @@ def test_a_lease_is_shown_with_moments_bytes_and_no_secrets() -> None:
         "owner": f"detached:{owners.boot_id()}", "created": 1.5, "deadline": 9.5, "removing": False,
         "memory_bytes": 410_000_000, "env_file": "/nowhere/1f0c9b3e/env", "checkout": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("exclusive", [(), ("host-network", "address:10.0.0.9@lan")])
+def test_the_env_file_names_what_only_this_lease_may_use(exclusive: tuple[str, ...]) -> None:
+    told = files.variables(lease_of(exclusive=exclusive), None, "h1")
+
+    assert told.get("STACKYARD_EXCLUSIVE", "") == ",".join(exclusive)
+    assert ("STACKYARD_EXCLUSIVE" in told) is bool(exclusive)
 
 
 DEAD = Owner(kind="process", boot="gone", pid=1, ticks=1, namespace=1)
