@@ -50,10 +50,9 @@ class Shelf:
 
 
 def test_a_lease_has_the_two_labels_its_project_and_no_data_to_keep() -> None:
-    assert (
-        Holdings(host="h1", lease="1f0c9b3e", environment="test", project="stackyard-test-1f0c9b3e", keeps_data=False)
-        == Holdings.named("h1", "test", "1f0c9b3e")
-    )
+    assert Holdings(
+        host="h1", lease="1f0c9b3e", environment="test", project="stackyard-test-1f0c9b3e", keeps_data=False
+    ) == Holdings.named("h1", "test", "1f0c9b3e")
     assert HELD.labels == ["stackyard.host=h1", "stackyard.lease=1f0c9b3e"]
 
 
