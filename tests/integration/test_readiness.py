@@ -226,7 +226,7 @@ async def test_a_one_shot_that_fails_ends_the_wait_at_once_and_is_explained(
         "    rule: app waits until it has ended with exit code 0",
         "    waits for it: app, web",
     ]
-    assert "  | relation users does not exist" in rest
+    assert "    | relation users does not exist" in rest
     assert time.monotonic() - began < 30
 
 
@@ -235,7 +235,7 @@ async def test_a_container_that_dies_ends_the_wait_although_its_rule_might_pass_
 ) -> None:
     copy = Copy(tmp_path, engine, {"web": shell(bases, "echo no configuration; exit 0", ports=published(8000))})
     try:
-        with pytest.raises(NotReadyError, match=r"^not ready: web ended with exit code 0\n.*\n.*\n.*\n  . no config"):
+        with pytest.raises(NotReadyError, match=r"^not ready: web ended with exit code 0\n.*\n.*\n    . no config"):
             await copy.up()
     finally:
         copy.down()
@@ -285,11 +285,42 @@ async def test_a_deadline_names_what_was_seen_last(tmp_path: Path, engine: Engin
     finally:
         copy.down()
     lines = str(caught.value).splitlines()
-    assert lines[0] == "not ready after 8 s: inward, seed, sick, stuck"
+    assert lines[0].startswith(
+        "not ready after 8 s: inward (port 1883 listens only on the container's loopback address), "
+    )
     assert "  inward: port 1883 listens only on the container's loopback address" in lines
     assert "  sick: exit code 4: no table" in lines
     assert "  stuck: no answer within 1 s" in lines
     assert "  seed: still running" in lines
+
+
+async def test_a_port_that_never_listens_is_given_up_and_one_that_listens_late_is_waited_for(
+    tmp_path: Path, engine: Engine, bases: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "SILENCE", 12.0)
+    datagrams = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 53)); time.sleep(600)"
+    copy = Copy(tmp_path, engine, {
+        "never": shell(bases, "while sleep 5; do continue; done", ports=published(1883)),
+        "late": python(bases, LATE.replace("sleep(1)", "sleep(5)"), ports=published(1883)),
+        "seed": shell(bases, "sleep 6; exit 0"),
+        "dns": python(bases, datagrams, ports=[*published(53), f"{published(53)[0]}/udp"]),
+    })  # fmt: skip
+    try:
+        ready = await copy.up()
+    finally:
+        copy.down()
+
+    found = {one.service: one for one in ready.services}
+    assert found["late"].how == "port 1883 listens"
+    assert found["late"].seconds > 5
+    assert found["never"].how == "has run without doing anything for 30 s; port 1883 does not listen"
+    assert found["never"].seconds > max(found["late"].seconds, found["seed"].seconds) + 11
+    assert found["never"].warning.startswith(
+        "never: port 1883 does not listen, and the container has done nothing for "
+    )
+    assert found["dns"].how == "port 53/udp listens; port 53 does not listen, and the container is idle"
+    assert found["dns"].warning.startswith("dns: port 53 does not listen, although the Compose file publishes it; ")
+    assert not found["late"].warning + found["seed"].warning
 
 
 @pytest.mark.parametrize("how", ["a command inside", "the port proxy"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(400)
 IMAGE: Final = "stackyard-test/registry"
 FOLDER: Final = Path(__file__).parents[2] / "compose" / "registry"
-# nodes that have none of the images: the manager builds from one, and nobody has what it builds
+# nodes that have none of the images: the manager builds from one, and none of them has what it builds
 DOCKERFILE: Final = "FROM {box}\nRUN echo {word} >/word\nCMD sh -c 'cat /word; exec httpd'\n"
 
 

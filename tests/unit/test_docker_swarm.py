@@ -36,7 +36,7 @@ def test_a_container_keeps_its_ports_though_its_node_tells_them_to_no_new_leader
     assert [dict(task.ports) for task in after] == [{(80, "tcp"): 32768}, {}, {(81, "tcp"): 5}]
 
 
-def test_an_exit_code_that_nobody_knows_is_none() -> None:
+def test_an_exit_code_that_is_not_known_is_none() -> None:
     ((found,),) = listed([row("a", PORTS)])
 
     assert (found.exit_code, found.said) == (0, "running")

@@ -9,11 +9,11 @@ import pytest
 
 from stackyard.probes.rules import Rule
 from stackyard.stacks import narration
-from stackyard.stacks.narration import Narration, reminding
+from stackyard.stacks.narration import Narration, Reasons, reminding
 from stackyard.stacks.readiness import ServiceReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 RULES = {name: Rule(service=name, kind="tcp", why=f"{name}'s rule") for name in ("db", "web")}
 
@@ -45,11 +45,11 @@ def at(clock: Clock, told: list[str]) -> Callable[..., list[str]]:
     """Let the narration look at a time, in seconds since its begin; return what it tells then."""
     made = Narration(told.append, clock.now, clock.now + 120)
 
-    def look(seconds: float, *ready: str, **reasons: str) -> list[str]:
+    def look(seconds: float, *ready: str, later: Sequence[str] = (), **reasons: str) -> list[str]:
         clock.now = 1000.0 + seconds
         for name in ready:
             made.ready(ServiceReady(service=name, rule=RULES[name], seconds=seconds, how="port 1 listens"))
-        made.waits(lambda: reasons, RULES)
+        made.waits(lambda: Reasons(reasons, later), RULES)
         lines = told[:]
         told.clear()
         return lines
@@ -73,6 +73,16 @@ def test_a_long_start_tells_who_is_ready_and_who_is_waited_for_and_by_which_rule
 def test_several_services_have_a_line_each(at: Callable[..., list[str]]) -> None:
     lines = ["waiting for web, db, 2 s of at most 2 min:", "  web: a (web's rule)", "  db: b (db's rule)"]
     assert at(2.4, web="a", db="b") == ["\n".join(lines)]
+
+
+def test_services_that_have_not_begun_share_a_line(at: Callable[..., list[str]]) -> None:
+    assert at(2.4, web="a", later=["db", "job"]) == [
+        "waiting for web, 2 s of at most 2 min: a (web's rule)\n  then for db, job"
+    ]
+
+
+def test_before_anything_has_begun_only_that_is_told(at: Callable[..., list[str]]) -> None:
+    assert at(2.4, later=["db", "job"]) == ["waiting for the start of db, job, 2 s of at most 2 min"]
 
 
 def test_a_service_that_becomes_ready_is_told_at_once(at: Callable[..., list[str]]) -> None:
@@ -101,13 +111,13 @@ def test_reasons_are_looked_at_only_now_and_then(clock: Clock) -> None:
     looks: list[float] = []
     made = Narration(print, clock.now, clock.now + 120)
 
-    def why() -> dict[str, str]:
+    def look() -> Reasons:
         looks.append(clock.now)
-        return {}
+        return Reasons({})
 
     for _ in range(1000):
         clock.now += 0.01
-        made.waits(why, RULES)
+        made.waits(look, RULES)
 
     assert len(looks) <= 17
 

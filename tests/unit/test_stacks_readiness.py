@@ -189,8 +189,8 @@ def test_every_container_of_a_service_has_to_be_ready(wait: Callable[..., StackR
     one, two = container("web", id="one"), container("web", id="two")
 
     assert names(wait(World([one], [one, two]), model(web={"scale": 2}))) == ["web"]
-    with pytest.raises(NotReadyError, match=r"not ready after 0.1 s: web \(has 1 of 2 containers\)\n"):
-        wait(World([one]), model(web={"scale": 2}), deadline=0.05)
+    with pytest.raises(NotReadyError, match=r"not ready after 0.5 s: web \(has 1 of 2 containers\)\n"):
+        wait(World([one]), model(web={"scale": 2}), deadline=0.5)
 
 
 def test_containers_of_other_services_do_not_count(wait: Callable[..., StackReady]) -> None:
@@ -276,10 +276,10 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     world.never.add("web")
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=0.1)
+        wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=0.5)
 
     lines = str(caught.value).splitlines()
-    assert lines[0] == "not ready after 0.1 s: web (port 80 does not listen)"
+    assert lines[0] == "not ready after 0.5 s: web (port 80 does not listen), migrate (still running)"
     assert "  web: port 80 does not listen" in lines
     assert "  migrate: still running" in lines
     assert "  late: has no container yet" in lines
@@ -304,7 +304,7 @@ def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[...,
     services = model(web={"ports": [{"target": 80}]}, db={"healthcheck": {"test": ["CMD", "true"]}})
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, services, deadline=0.05)
+        wait(world, services, deadline=0.5)
 
     advice = [line for line in str(caught.value).splitlines() if "to choose what counts" in line]
     assert advice == [
@@ -350,8 +350,8 @@ def test_a_silent_service_is_waited_for_while_another_one_may_still_change_somet
     world = World([container("web"), *others])
     world.never, world.silent = {"web", "db"}, {"web"}
 
-    with pytest.raises(NotReadyError, match=r"not ready after 0\.1 s: "):
-        wait(world, model(**{"web": {}} | services), deadline=0.1)
+    with pytest.raises(NotReadyError, match=r"not ready after 0\.5 s: "):
+        wait(world, model(**{"web": {}} | services), deadline=0.5)
 
 
 def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callable[..., StackReady]) -> None:
@@ -359,7 +359,7 @@ def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callabl
     world.never, world.silent = {"web"}, {"web"}
 
     with pytest.raises(NotReadyError, match=r"web \(port 80 does not listen\)"):
-        wait(world, model(web={}), deadline=0.1)
+        wait(world, model(web={}), deadline=0.5)
 
 
 @pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, readiness.GOES_ON)])
@@ -373,7 +373,7 @@ def test_a_long_wait_is_told_without_secrets(
     told: list[str] = []
 
     with pytest.raises(NotReadyError):
-        wait(world, model(**{"s3cret-web": {}}), deadline=0.1, secrets=["s3cret"], progress=told.append)
+        wait(world, model(**{"s3cret-web": {}}), deadline=0.5, secrets=["s3cret"], progress=told.append)
 
     why = "no health check and no port to ask: it runs for 0.5 s, or has ended with exit code 0"
     assert told[0].partition(": ")[0].startswith("waiting for ***-web, 0 s of at most ")
@@ -394,7 +394,7 @@ def test_a_container_that_the_engine_could_not_start_is_reported_with_the_engine
     monkeypatch.setattr(world, "place", gone)
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, model(web={}, db={}), deadline=0.05)
+        wait(world, model(web={}, db={}), deadline=0.5)
 
     assert "  web: could not be started: port is already allocated" in str(caught.value).splitlines()
     assert "  db: not started yet" in str(caught.value).splitlines()

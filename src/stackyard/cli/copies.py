@@ -224,7 +224,8 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
     with _opened(site) as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
-    text = table(rows, ["copy", "project", "until"]) if rows else "no copies are up"
+    more = f"\n'stackyard ps {leases[0].parallel_id or leases[0].id}' shows its services" if len(leases) == 1 else ""
+    text = f"{table(rows, ['copy', 'project', 'until'])}{more}" if rows else "no copies are up"
     answer([copy_output.identified(lease) for lease in leases], text, as_json=json)
 
 

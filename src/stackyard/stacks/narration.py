@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stackyard._util.durations import said
 from stackyard._util.tables import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.probes.rules import Rule
     from stackyard.stacks.readiness import ServiceReady
@@ -20,6 +20,19 @@ SHORT: Final = 2.0  # seconds of a start of which only the result is told
 PAUSE: Final = 0.5  # seconds between two looks at the reasons
 CHANGE: Final = 4.0  # seconds between two lines about what is waited for, if the reasons change
 REMINDER: Final = 10.0  # the same if nothing changes
+
+
+class Reasons(NamedTuple):
+    """
+    What a start waits for.
+
+    Attributes:
+        why: The last answer of each service that is not ready.
+        later: Services that have not begun, because they wait for others.
+    """
+
+    why: Mapping[str, str]
+    later: Sequence[str] = ()
 
 
 class Narration:
@@ -37,7 +50,7 @@ class Narration:
         self._began = began
         self._limit = said(round(deadline - began))
         self._ready: list[ServiceReady] = []
-        self._reasons: dict[str, str] = {}
+        self._reasons = Reasons({})
         self._next = self._looked = began
         self._known = set[str]()
 
@@ -45,12 +58,12 @@ class Narration:
         """Note a service that is ready."""
         self._ready.append(one)
 
-    def waits(self, why: Callable[[], Mapping[str, str]], rules: Mapping[str, Rule]) -> None:
+    def waits(self, look: Callable[[], Reasons], rules: Mapping[str, Rule]) -> None:
         """
         Tell what has changed, or what is still waited for, if it is time for that.
 
         Args:
-            why: Returns the last answer of each service that is not ready.
+            look: Returns what is waited for.
             rules: The readiness rules of all services.
         """
         now = time.monotonic()
@@ -59,18 +72,20 @@ class Narration:
         self._looked = now
         for one in self._ready:
             self._tell(f"{one.service} is ready after {format_seconds(one.seconds)} ({one.rule.kind}): {one.how}")
-        fewer, reasons, self._ready = bool(self._ready), why(), []
+        fewer, reasons, self._ready = bool(self._ready), look(), []
         changed = (fewer or reasons != self._reasons) and now >= self._next - REMINDER + CHANGE
-        if reasons and (changed or now >= self._next):
+        if (reasons.why or reasons.later) and (changed or now >= self._next):
             self._tell_waiting(reasons, rules, now)
 
-    def _tell_waiting(self, reasons: Mapping[str, str], rules: Mapping[str, Rule], now: float) -> None:
-        texts = {name: f"{why}{self._rule(name, rules)}" for name, why in reasons.items()}
-        names = ", ".join(texts)
+    def _tell_waiting(self, reasons: Reasons, rules: Mapping[str, Rule], now: float) -> None:
+        texts = {name: f"{why}{self._rule(name, rules)}" for name, why in reasons.why.items()}
+        names = ", ".join(texts) or f"the start of {', '.join(reasons.later)}"
         head = f"waiting for {names}, {now - self._began:.0f} s of at most {self._limit}"
-        lines = [f"  {name}: {text}" for name, text in texts.items()]
-        self._tell(f"{head}: {texts[names]}" if len(texts) == 1 else "\n".join([f"{head}:", *lines]))
-        self._reasons, self._next = dict(reasons), now + REMINDER
+        lines = [f"  {name}: {text}" for name, text in texts.items()] if len(texts) > 1 else []
+        lines += [f"  then for {', '.join(reasons.later)}"] if texts and reasons.later else []
+        only = f": {texts[names]}" if len(texts) == 1 else ":" if lines else ""
+        self._tell("\n".join([f"{head}{only}", *lines]))
+        self._reasons, self._next = reasons, now + REMINDER
 
     def _rule(self, name: str, rules: Mapping[str, Rule]) -> str:
         """Return the rule of a service, the first time that it is waited for."""

@@ -39,7 +39,7 @@ from stackyard.probes.proof import SILENCE, Proof
 from stackyard.probes.rules import ImageFacts, Rule, rules_for
 from stackyard.project.model import copies_of
 from stackyard.stacks.diagnostics import redact
-from stackyard.stacks.narration import Narration
+from stackyard.stacks.narration import Narration, Reasons
 from stackyard.stacks.watched import Failure, Watched, end_of, other_rule
 
 if TYPE_CHECKING:
@@ -319,14 +319,16 @@ class _Wait:
                     self._told(self.ready[name])
         self.narration.waits(self._reasons, self.rules)
 
-    def _reasons(self) -> dict[str, str]:
-        """Return why each service is waited for, for a person."""
+    def _reasons(self) -> Reasons:
+        """Return why each service is waited for, and which ones have not begun."""
         failure, before = self._failure(), time.monotonic() - NOTICED
         silent = {
             one.seen.service for one in self.found.values()
             if one.silent_since is not None and one.silent_since < before
         }  # fmt: skip
-        return {name: failure.last(name) + (GOES_ON if name in silent else "") for name in failure.missing}
+        begun = failure.begun()
+        why = {name: failure.last(name) + (GOES_ON if name in silent else "") for name in begun}
+        return Reasons(why, [name for name in failure.missing if name not in begun])
 
     def _proved(self, name: str, seconds: float) -> ServiceReady:
         own = [one for one in self._own(name) if one.how]

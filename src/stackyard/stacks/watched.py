@@ -60,6 +60,11 @@ class Watched:
         return "not started yet" if self.seen.status == "created" else f"still {self.seen.status}"
 
     @property
+    def begun(self) -> bool:
+        """Whether it has ever run."""
+        return self.proof is not None or self.seen.status != "created"
+
+    @property
     def silent_since(self) -> float | None:
         """Since when it has been silent, as `Proof.silent_since`; None as well without a proof."""
         return self.proof.silent_since if self.proof else None
@@ -125,16 +130,19 @@ class Failure:
         lines += [f"  {name}: {last}" for name in others if (last := self.last(name))]
         return redact("\n".join(lines), self.secrets)
 
+    def begun(self) -> list[str]:
+        """Return the services that are not ready and have begun."""
+        own = {one.seen.service for one in self.found if one.begun and one.how is None}
+        return [name for name in self.missing if name in own]
+
     def causes(self) -> str:
-        """Return the services that are not ready and have begun, each with its last answer; all if none has begun."""
-        begun = {one.seen.service for one in self.found if one.proof and one.how is None}
-        names = [name for name in self.missing if name in begun] or self.missing
-        return ", ".join(f"{name} ({self.last(name)})" for name in names)
+        """Return the services of `begun`, or if there are none all that are not ready, each with its last answer."""
+        return ", ".join(f"{name} ({self.last(name)})" for name in self.begun() or self.missing)
 
     def last(self, name: str) -> str:
         """Return the last answer of a service that is not ready, or which services it waits for."""
         own = [one for one in self.found if one.seen.service == name and (one.how is None or one.trouble)]
-        if own and (own[0].proof or own[0].trouble):
+        if own and (own[0].begun or own[0].trouble):
             return own[0].last
         awaited = [other for other, waiting in conditions(self.model).items() if name in waiting]
         held = [other for other in awaited if other in self.missing]

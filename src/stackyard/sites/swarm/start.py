@@ -11,7 +11,7 @@ from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
 from stackyard.stacks.copy_start import CopyStartup
-from stackyard.stacks.narration import Narration
+from stackyard.stacks.narration import Narration, Reasons
 from stackyard.stacks.readiness import ServiceReady, StackReady
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Start:
             while len(self.seconds) < len(self.rules):
                 self._create(objects)
                 self._look(began, narration)
-                narration.waits(self._reasons, self.rules)
+                narration.waits(self._waited_for, self.rules)
                 self._rest(began + deadline)
         except FailedError as error:
             raise NotReadyError(self._report(str(error))) from None
@@ -133,6 +133,13 @@ class Start:
             if one.how:
                 self.seconds[name] = time.monotonic() - began
                 narration.ready(self._proved(name))
+
+    def _waited_for(self) -> Reasons:
+        why = self._reasons()
+        return Reasons(
+            {name: text for name, text in why.items() if name in self.found},
+            [name for name in why if name not in self.found],
+        )
 
     def _reasons(self) -> dict[str, str]:
         """Say why each service that is not ready is not."""
