@@ -29,12 +29,17 @@ FOLDER: Final = Path(__file__).parents[2] / "compose" / "registry"
 DOCKERFILE: Final = "FROM {box}\nRUN echo {word} >/word\nCMD sh -c 'cat /word; exec httpd'\n"
 
 
-@pytest.fixture
-def registry(machines: list[Node], site: Swarm, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    del site  # DOCKER_HOST is set
+def image_of_a_registry(machines: list[Node]) -> None:
+    """Let the manager's engine have Debian's registry."""
     words = ["docker", "build", "--quiet", "--build-arg", f"BASE={nodes.base()}", "--tag", IMAGE, str(FOLDER)]
     process.run(words, deadline=600, env={"DOCKER_HOST": ""})
     machines[0].load([IMAGE])
+
+
+@pytest.fixture
+def registry(machines: list[Node], site: Swarm, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    del site  # DOCKER_HOST is set
+    image_of_a_registry(machines)
     done = typed(tmp_path, "site", "registry", "--image", IMAGE, "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -104,3 +109,20 @@ def test_a_node_that_does_not_trust_the_registry_is_a_start_s_failure_with_the_r
     assert push.returncode == 6
     assert push.stderr.splitlines()[-1].endswith("'stackyard site registry' shows how a node trusts its certificate")
     assert left(site, machines[1:]) == []
+
+
+def test_a_port_that_is_taken_on_the_node_is_named_and_nothing_stays(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    image_of_a_registry(machines)
+    holder = machines[0].docker("run", "--detach", "--publish", "5002:80", box)
+    try:
+        refused = typed(tmp_path, "site", "registry", "--image", IMAGE, "--port", "5002")
+    finally:
+        machines[0].docker("rm", "--force", holder)
+
+    assert refused.returncode == 7
+    assert "port is already allocated" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert site.everything(LABEL) == []
+    assert machines[0].holds(LABEL) == []
