@@ -253,6 +253,42 @@ def test_a_wrong_service_and_a_copy_without_state_are_refused(copy: Any) -> None
         resetting.reset(copy, ["dbb"], 5.0)
 
 
+@pytest.mark.parametrize("text", ["", "[", "[]", "{}", '{"containers": [{}], "volumes": {}, "hints": {}}'])
+def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, text: str) -> None:
+    keeping.keep(copy, {}, 5)
+    (copy.lease.directory / "data.json").write_text(text)
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy and start it again$"):
+        resetting.reset(copy, (), 5)
+
+    assert made.asked == []
+
+
+def test_an_archive_that_is_gone_is_noticed_before_anything_is_removed(copy: Any, made: Made) -> None:
+    keeping.keep(copy, {}, 5)
+    (copy.lease.directory / "data-0.tar").unlink()
+
+    made.asked.clear()
+    with pytest.raises(UsageError, match=r"data-0.tar with its kept data is gone, and nothing was reset; end the copy"):
+        resetting.reset(copy, (), 5)
+
+    assert made.asked == []
+
+
+def test_an_external_volume_that_the_engine_named_is_never_written_to(copy: Any, made: Made) -> None:
+    copy.model = {**MODEL, "volumes": {"uploads": {"name": "p_uploads", "external": True}}}
+    made.volumes["p_uploads"]["Labels"] = {keeping.ANONYMOUS: ""}
+    keeping.keep(copy, {}, 5)
+    made.asked.clear()
+
+    done = resetting.reset(copy, (), 5)
+
+    assert {one.service: one.driver for one in done.services}["files"] == "none"
+    assert "p_uploads" in made.volumes
+    assert not [line for line in made.asked if " into " in line or line.startswith(("remove", "create"))]
+
+
 def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, made: Made) -> None:
     keeping.keep(copy, HINTS, 5.0)
     made.asked.clear()

@@ -109,11 +109,17 @@ class _Keeping:
     def _folder(self, mount: Part) -> Folder:
         name = mount.text("Name")
         labels = (contents.volume(self.engine, name) or {}).get("Labels") or {}
-        anonymous = ANONYMOUS in labels
+        # the engine names a user's volume, too, and labels it so, if `docker volume create` gets no name
+        anonymous = ANONYMOUS in labels and name not in self._named()
         return Folder(
             path=mount.text("Destination"), volume=name, own=anonymous or self.holdings.holds(labels),
             anonymous=anonymous, writable=mount.truth("RW"),
         )  # fmt: skip
+
+    def _named(self) -> set[str]:
+        """Return the names of the volumes that the model declares, external ones too."""
+        declared = (self.model.get("volumes") or {}).items()
+        return {str((volume or {}).get("name") or key) for key, volume in declared}
 
     def _ask(self, name: str, script: str, images: Mapping[str, ImageFacts], refused: dict[str, str]) -> None:
         """Let the clients inside the containers of a service keep its data; note why they cannot."""

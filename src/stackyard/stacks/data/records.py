@@ -92,15 +92,22 @@ class Note:
         Return what is kept of the copy of *lease*.
 
         Raises:
-            UsageError: If nothing is kept.
+            UsageError: If nothing is kept, or it cannot be read.
         """
+        path = lease.directory / NOTE
         try:
-            found = json.loads(files.read(lease.directory / NOTE))
+            return cls._of(json.loads(files.read(path)))
         except FileNotFoundError:
             raise UsageError(
                 f"copy {lease.title} keeps no state to go back to; write 'reset = true' into the project's "
                 "configuration, or name --resettable at its start"
             ) from None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            text = f"copy {lease.title}: {path} cannot be read; end the copy and start it again"
+            raise UsageError(text) from None
+
+    @classmethod
+    def _of(cls, found: Any) -> Note:
         containers = [
             {**one, "folders": tuple(Folder(**folder) for folder in one["folders"]), "joins": tuple(one["joins"])}
             for one in found["containers"]

@@ -53,7 +53,7 @@ def reset(copy: Copy, services: Sequence[str], deadline: float) -> Reset:
         deadline: Seconds until the services must be ready again.
 
     Raises:
-        UsageError: If the copy keeps no state, or has no such service.
+        UsageError: If the copy keeps no state, has no such service, or what it keeps cannot be read.
         NotReadyError: If a service is not usable afterwards.
         StackyardError: If a database refuses.
         EngineError: If the engine refuses or does not answer; the next reset repeats what is missing.
@@ -77,6 +77,7 @@ class _Resetting:
         began = time.monotonic()
         chosen = self._chosen(services)
         again = [one for one in chosen if one.driver == "volumes"]
+        self._check_archives(again)
         names = sorted({one.service for one in chosen if one.driver in SCRIPTS})
         images = project_images.facts(self.engine, self.model, names)
         with ThreadPoolExecutor(max_workers=len(names) + 1) as threads:
@@ -140,6 +141,15 @@ class _Resetting:
         took = time.monotonic() - began
         return [ServiceReset(service=one.service, driver="volumes", seconds=took, what=f"{one.why}: {DONE['volumes']}")
                 for one in containers]  # fmt: skip
+
+    def _check_archives(self, containers: Sequence[Kept]) -> None:
+        """Raise before anything is removed if what would be put back is gone."""
+        needed = [self.lease.directory / file for one in containers for file in one.archives.values()]
+        if gone := [str(path) for path in needed if not path.is_file()]:
+            raise UsageError(
+                f"copy {self.lease.title}: {', '.join(gone)} with its kept data is gone, and nothing was reset; end "
+                "the copy and start it again"
+            )
 
     def _remove(self, containers: Sequence[Kept]) -> None:
         """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""
