@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from fake_install import INI
+
 from stackyard._util import process
 from stackyard.project.environments import project_root
 
@@ -42,7 +44,7 @@ def test_the_next_one_finds_no_trace(stack):
 
 def test_a_strangers_suite_gets_a_stack_and_leaves_nothing(tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["stackyard.pytest_plugin"]\n')
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "pytest.ini").write_text(INI)
     (tmp_path / "test_mine.py").write_text(SUITE.replace("'me'", "'myself'"))
     env = {
         "STACKYARD_ROOT": str(project_root()), "STACKYARD_STATE_DIR": str(tmp_path / "state"),

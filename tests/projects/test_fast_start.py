@@ -91,7 +91,7 @@ def test_the_fast_start_makes_what_compose_makes(
     name: str, project: Callable[[str], Path], engine: Engine, book: LeaseBook
 ) -> None:
     found = opened(project(name), name)
-    copy = copies.start(found, book, engine)
+    copy = copies.start(found, book, engine, until_ready=False)
     try:
         assert copy.startup.by == "engine"
         made = inspected(engine, copy)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
-from fake_install import install
+from fake_install import INI, install
 
 from stackyard.cleanup import removal
 from stackyard.docker.ownership import COPY_LABEL, HOST_LABEL
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from stackyard.leases import LeaseBook
 
 COMPOSE: Final = 'services: {{web: {{image: {box}, container_name: shop-web, ports: ["8080:80"]}}}}\n'
-INI: Final = "[pytest]\naddopts = -p no:docker -p no:cacheprovider\nasyncio_default_fixture_loop_scope = function\n"
 SUITE: Final = """
 import os, time, urllib.request
 import pytest

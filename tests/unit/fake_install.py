@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import stackyard
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+# pytest as its users have it, with pytest-xdist alone: importing the plugins of our tests takes most of its time
+OURS = {entry.name for entry in entry_points(group="pytest11")} - {"xdist", "xdist.looponfail", "docker"}
+INI = f"[pytest]\naddopts = -p no:docker -p no:cacheprovider {' '.join(f'-p no:{name}' for name in sorted(OURS))}\n"
 
 
 def install(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def test_any_value_in_any_place_is_environments_or_a_config_error(
     @REUSED
     @given(st.sampled_from(paths), TREES)
     def check(path: tuple[str, ...], value: object) -> None:
-        changed = yaml.safe_load(ORIGINALS[FILES[0]])
+        changed = copy.deepcopy(tree)
         place = changed
         for key in path[:-1]:
             place = place[key]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree as ET
 
 import pytest
-from fake_install import install
+from fake_install import INI, install
 
 from stackyard._util import process
 from stackyard.project.environments import project_root
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stackyard._util.process import Completed
     from stackyard.running import Stack
 
-INI = "[pytest]\naddopts = -p no:docker\nasyncio_default_fixture_loop_scope = function\n"
 HEAVY = "docker stackyard.running stackyard.docker stackyard.leases stackyard.project msgspec requests sqlite3"
 SUITE = "def test_one(stack): pass\ndef test_two(stack): pass\n"
 
@@ -28,7 +27,7 @@ SUITE = "def test_one(stack): pass\ndef test_two(stack): pass\n"
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["stackyard.pytest_plugin"]\n')
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "pytest.ini").write_text(INI)
     (tmp_path / "test_mine.py").write_text(SUITE)
     return tmp_path
 
@@ -103,7 +102,7 @@ def test_a_suite_that_uses_no_stack_does_not_notice_the_plugin(shop: Path, worke
         f"import sys\ndef test_light(): assert [name for name in {HEAVY!r}.split() if name in sys.modules] == []\n"
     )
 
-    done = run(shop, "-n", workers, "-p", "no:hypothesispytest", own=True)
+    done = run(shop, "-n", workers, own=True)
 
     assert "1 passed" in done.stdout, done.stdout
     assert not (shop / "state").exists()

@@ -8,6 +8,7 @@ imported without three modules that take most of its time and that no command us
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -25,6 +26,7 @@ STARTS: Final = frozenset({"up", "run"})
 PLAIN_OPTIONS: Final = frozenset(
     {"--name", "--timeout", "--ttl", "--queue-timeout", "--resettable", "--json", "--graceful"}
 )
+OBJECTS: Final = 100_000  # new objects between two garbage collections; with Python's 700 the imports cause hundreds
 YAML: Final = "invoke.vendor.yaml"
 # what Invoke takes from two modules of Python when it is imported: a class for tests of tasks, and its own version
 UNUSED: Final[Mapping[str, Mapping[str, object]]] = {
@@ -35,6 +37,7 @@ UNUSED: Final[Mapping[str, Mapping[str, object]]] = {
 
 def main() -> None:
     """Run the command that was typed."""
+    gc.set_threshold(OBJECTS)
     if may_render_ahead(sys.argv[1:]):
         from stackyard.project.project import render_ahead
 

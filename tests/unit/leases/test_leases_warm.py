@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from stackyard.errors import BookError, StillStartingError
-from stackyard.leases import LeaseBook, Owner, owners
+from stackyard.leases import LeaseBook, Owner, owners, waiting
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
 
@@ -349,6 +349,7 @@ def test_a_stack_that_starts_is_its_starters_until_it_is_detached(
 def test_who_asks_for_a_starting_stack_waits_until_it_is_up(
     book: LeaseBook, environment: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(waiting, "STARTING", 3.0)  # each try is a transaction, and there are twenty a second
     lease = book.acquire(environment, parallel_id="mine", attached=True)
     starter = Owner.current()
     monkeypatch.setattr(Owner, "current", lambda: replace(starter, pid=1))
@@ -366,7 +367,7 @@ def test_who_asks_for_a_starting_stack_waits_until_it_is_up(
     monkeypatch.setattr(book._waiting, "_sleep", detach)
     again = book.acquire(environment, parallel_id="mine", attached=True)
 
-    assert waited >= 120
+    assert waited >= waiting.STARTING
     assert (again.id, again.owner.kind) == (lease.id, "detached")
 
 
@@ -383,8 +384,9 @@ def test_asking_again_for_a_standing_stack_does_not_tie_it_to_the_asker(
 
 
 def test_two_threads_of_one_process_do_not_start_the_same_stack_at_once(
-    book: LeaseBook, environment: Surroundings
+    book: LeaseBook, environment: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(waiting, "STARTING", 0.1)
     lease = book.acquire(environment, parallel_id="mine", attached=True)
 
     with pytest.raises(StillStartingError):
