@@ -10,7 +10,7 @@ import pytest
 
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book, strangers
-from stackyard.leases.files import OWN
+from stackyard.leases.records import own_names
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.acquire import prepare_images
@@ -111,7 +111,8 @@ def _without_lives(kind: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _neutral(text: str, stack: Stack) -> str:
     text = text.replace(str(stack.lease.directory), "<directory>")
-    values = {name: value for name, value in stack.lease.variables().items() if name in OWN and value}
+    variables = stack.lease.variables()
+    values = {name: variables[name] for name in own_names(variables) if variables[name]}
     for name, value in sorted(values.items(), key=lambda item: len(item[1]), reverse=True):
         if name not in {"STACKYARD_ENVIRONMENT", "STACKYARD_JWT_ISSUER"}:
             text = text.replace(value, f"<{name}>")

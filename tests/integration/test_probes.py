@@ -50,11 +50,11 @@ def running(images: dict[str, str]) -> Iterator[Running]:
         soon = {"STACKYARD_HEALTH_START_INTERVAL": "250ms"}
         lease = book.acquire(environment, variables=images | soon, strangers=lambda: strangers(engine))
         stack = Stack(environment, lease, book, engine)
-        keys = credentials.read(lease.secrets_dir)
+        keys = credentials.read(lease.secrets_dir, ["postgres_password", "redis_password"])
         try:
             yield Running(
                 command=tuple(stack.compose.command()), urls={name: lease.url(name) for name in PROBES},
-                passwords=(keys.postgres_password, keys.redis_password),
+                passwords=tuple(keys.values()),
             )  # fmt: skip
         finally:
             assert stack.down().left == []

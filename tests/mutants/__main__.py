@@ -39,7 +39,7 @@ TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getL
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
     "requests owners recovery records survivors needs repair book waiting store schema header staging rows columns "
-    "names slots host_ports admission messages context fair_lock queue warm"
+    "names slots host_ports admission messages context fair_lock queue warm port_list"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
 BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fair_lock"})

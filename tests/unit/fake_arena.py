@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from lease_records import SERVICES
 
 from stackyard.bench.records import Machine, Result, Run
 from stackyard.docker import MemoryUse, Resource
@@ -14,10 +17,10 @@ from stackyard.stacks.start import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from stackyard.errors import StackyardError
 
+PROJECT = Path(__file__).parents[2]
 MACHINE = Machine(
     cpus=2, cpu="Cpu 3000", memory_bytes=25_000_000_000, kernel="6.1.0", system="Debian 12", engine="26.1.5",
     compose="2.26.1", python="3.11.2", load=0.5, pressure=12.0, packet_filter="iptables-legacy",
@@ -62,7 +65,9 @@ class FakeArena:
             memory=lambda _id: MemoryUse(used=30 << 20, anonymous=10 << 20, limit=96 << 20),
         )  # fmt: skip
         self.book: Any = SimpleNamespace(leases=list)
-        self.environment: Any = SimpleNamespace(name="test", flavour="debian", variables={})
+        self.environment: Any = SimpleNamespace(
+            name="test", flavour="debian", variables={}, root=PROJECT, services=SERVICES
+        )
         self._numbers = itertools.count()
 
     def new(self) -> FakeStack:

@@ -203,7 +203,7 @@ def lay_out(folder: Path) -> Iterator[Yard]:
     shutil.copytree(PROJECT / "compose", yard.root / "compose", ignore=shutil.ignore_patterns("__pycache__"))
     (yard.root / "compose/requirements.lock").write_text("")
     (yard.root / "envs").mkdir()
-    (yard.root / "envs/docker_environments.yaml").touch()
+    shutil.copy(PROJECT / "envs/docker_environments.yaml", yard.root / "envs")
     for name, script in {"docker": DOCKER, "dpkg": DPKG, "apt-get": APT, "perl": "printf 5.36.0"}.items():
         put_program(folder, name, script.replace("STATE", str(yard.state)).replace("CALLS", str(folder / "calls")))
     server = _Server(str(folder / "docker.sock"), _Handler)

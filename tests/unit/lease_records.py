@@ -7,11 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from stackyard.docker.endpoint import Endpoint
+from stackyard.project.environments import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from stackyard.leases import LeaseBook, Survivor
+
+
+SERVICES = Services(
+    urls={
+        "postgres": "postgresql://app:{postgres_password}@{postgres}/app",
+        "redis": "redis://app:{redis_password}@{redis}/0",
+        "backend": "http://{backend}",
+        "auth": "http://{auth}",
+        "websocket": "ws://{backend}/ws",
+    },
+    variables={
+        "STACKYARD_JWT_KEY": "{jwt_key}",
+        "STACKYARD_JWT_ISSUER": "stackyard-auth",
+        "STACKYARD_JWT_AUDIENCE": "{lease}",
+        "STACKYARD_ALLOWED_ORIGIN": "http://{backend}",
+    },
+    secrets=("postgres_password", "redis_password", "jwt_key"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +43,7 @@ class Surroundings:
     ports: Mapping[str, int] = field(
         default_factory=lambda: {"postgres": 11934, "redis": 11981, "backend": 11901, "auth": 11982}
     )
+    services: Services | None = SERVICES
     subnet: str = "10.214.255.16/28"
     reserve_mb: int = 0
     variables: Mapping[str, str] = field(default_factory=lambda: {"COMPOSE_PROFILES": "test"})

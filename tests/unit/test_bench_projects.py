@@ -10,7 +10,7 @@ import pytest
 from stackyard._util.process import Completed
 from stackyard.bench import projects, suites
 from stackyard.bench.options import Plan
-from stackyard.errors import CommandError
+from stackyard.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +47,10 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
         folder.mkdir(parents=True)
         (folder / "compose.yaml").write_text("services: {web: {image: box}}\n")
     monkeypatch.setattr("stackyard._util.process.run", made)
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/bench.yaml").write_text("box: {environment: alpine-test, service: shop}\n")
     monkeypatch.setattr(projects, "project_root", lambda: tmp_path)
-    monkeypatch.setattr("stackyard.stacks.acquire.prepare_images", lambda *_: {"STACKYARD_IMAGE_BACKEND": "base"})
+    monkeypatch.setattr("stackyard.stacks.acquire.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"})
     return made
 
 
@@ -97,3 +99,13 @@ def test_the_projects_are_started_with_an_image_that_is_here(programs: Programs)
         assert (folder / "compose.yaml").read_text() == f"services: {{web: {{image: {projects.BOX}}}}}\n"
 
     assert suites.MODULES["projects"] == "projects"
+
+
+def test_without_an_image_to_stand_on_nothing_is_measured(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(projects, "project_root", lambda: tmp_path / "elsewhere")
+
+    with pytest.raises(UsageError, match=r"envs/bench\.yaml names no box"):
+        projects.measure(Plan(rounds=1))
+    assert programs.calls == []

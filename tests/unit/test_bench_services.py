@@ -8,23 +8,25 @@ import socketserver
 import sys
 import threading
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from fake_arena import FakeArena
+from lease_records import SERVICES
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
-from stackyard.bench import containers, loads, peers, services
+from stackyard.bench import containers, described, loads, peers, services
 from stackyard.bench.options import Plan
 from stackyard.docker import Resource
-from stackyard.errors import CommandError, EngineError, NotReadyError
+from stackyard.errors import CommandError, ConfigError, EngineError, NotReadyError
+from stackyard.project.environments import load_services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from websockets.sync.server import ServerConnection
 
@@ -90,30 +92,25 @@ def redis() -> Iterator[Callable[[], tuple[str, list[bytes]]]]:
     server.server_close()
 
 
-def leased(folder: Path, **urls: str) -> Any:
-    return SimpleNamespace(
-        url=lambda service: urls[service], directory=folder,
-        url_of=lambda scheme: next(url for url in urls.values() if url.startswith(f"{scheme}:")),
-        variables=lambda: {"STACKYARD_ALLOWED_ORIGIN": "http://127.0.0.1:1"},
-    )  # fmt: skip
+ACCOUNTS = described.Accounts(service="auth", register="/register", login="/login", token="access_token")
 
 
 def test_every_request_is_timed_and_must_be_answered(web: tuple[str, list[str]]) -> None:
     url, asked = web
 
-    taken = loads.requests(url, 5)
+    taken = loads.requests(url, "/healthz", 5)
 
     assert len(taken) == 5
     assert all(took > 0 for took in taken)
     assert asked == ["GET /healthz"] * 5
     with pytest.raises(NotReadyError, match="GET /missing must be answered with 200, got 404"):
-        loads.requests(url, 1, "/missing")
+        loads.requests(url, "/missing", 1)
 
 
 def test_logins_are_of_accounts_made_for_them(web: tuple[str, list[str]]) -> None:
     url, asked = web
 
-    rate = loads.logins(url, 0.1)
+    rate = loads.logins(url, ACCOUNTS, 0.1)
 
     assert rate > 0
     assert sum(line.startswith("POST /register") for line in asked) == loads.CLIENTS
@@ -122,10 +119,10 @@ def test_logins_are_of_accounts_made_for_them(web: tuple[str, list[str]]) -> Non
         loads._post(url, "/login", {}, 201)
 
 
-def test_redis_is_asked_as_its_user(redis: Callable[[], tuple[str, list[bytes]]], tmp_path: Path) -> None:
+def test_redis_is_asked_as_its_user(redis: Callable[[], tuple[str, list[bytes]]]) -> None:
     url, asked = redis()
 
-    rate = loads.store(leased(tmp_path, redis=url), 0.1)
+    rate = loads.store(url, 0.1)
 
     assert rate > 0
     assert asked[0] == b"AUTH app secret"
@@ -133,13 +130,11 @@ def test_redis_is_asked_as_its_user(redis: Callable[[], tuple[str, list[bytes]]]
     assert any(line.startswith(b"SET bench:") for line in asked)
 
 
-def test_a_refusal_of_redis_never_tells_the_password(
-    redis: Callable[[], tuple[str, list[bytes]]], tmp_path: Path
-) -> None:
+def test_a_refusal_of_redis_never_tells_the_password(redis: Callable[[], tuple[str, list[bytes]]]) -> None:
     url, _ = redis()
 
     with pytest.raises(NotReadyError, match="redis refused AUTH: -WRONGPASS secret") as caught:
-        loads.store(leased(tmp_path, redis=url.replace("secret", "hidden")), 0.1)
+        loads.store(url.replace("secret", "hidden"), 0.1)
 
     assert "hidden" not in str(caught.value)
 
@@ -162,23 +157,24 @@ def websocket(greeting: str, seen: list[str | None]) -> Iterator[str]:
         thread.join()
 
 
-def test_websocket_messages_are_timed_for_a_user_who_is_known(tmp_path: Path, web: tuple[str, list[str]]) -> None:
+def test_websocket_messages_are_timed_for_a_user_who_is_known(web: tuple[str, list[str]]) -> None:
     (url, asked), seen = web, list[str | None]()
 
     with websocket('{"type":"authenticated"}', seen) as address:
-        taken = loads.messages(leased(tmp_path, websocket=address, auth=url), 3)
+        token = loads.token(url, ACCOUNTS, "bench")
+        taken = loads.messages(address, 3, token=token, greeting='"authenticated"')
 
     assert len(taken) == 3
     assert [line.split()[1] for line in asked] == ["/register", "/login"]
     assert seen == ["Bearer t0ken"]
 
 
-def test_a_websocket_that_does_not_greet_its_user_is_refused(tmp_path: Path, web: tuple[str, list[str]]) -> None:
+def test_a_websocket_that_does_not_greet_its_user_is_refused() -> None:
     with (
         websocket("hello", []) as address,
         pytest.raises(NotReadyError, match="must greet its user"),
     ):
-        loads.messages(leased(tmp_path, websocket=address, auth=web[0]), 3)
+        loads.messages(address, 3, greeting='"authenticated"')
 
 
 class Postgres:
@@ -221,7 +217,7 @@ def postgres(monkeypatch: pytest.MonkeyPatch) -> Postgres:
 def test_without_pgbench_a_loop_says_so(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    tool, writes, reads = loads.database(leased(tmp_path, postgres=URL), 0.05)
+    tool, writes, reads = loads.database(URL, tmp_path, 0.05)
 
     assert tool == "an asyncpg loop"
     assert min(writes, reads) > 0
@@ -237,7 +233,7 @@ def test_pgbench_gets_the_password_out_of_sight(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    assert loads.database(leased(tmp_path, postgres=URL), 0.05) == ("pgbench", 1234.5, 1234.5)
+    assert loads.database(URL, tmp_path, 0.05) == ("pgbench", 1234.5, 1234.5)
 
     first, _ = (tmp_path / "calls").read_text().splitlines()
     assert first.startswith("secret: --no-vacuum")
@@ -246,7 +242,7 @@ def test_pgbench_gets_the_password_out_of_sight(
     assert postgres.asked
     program.write_text("#!/bin/sh\necho nothing\n")
     with pytest.raises(CommandError, match="nothing"):
-        loads.database(leased(tmp_path, postgres=URL), 0.05)
+        loads.database(URL, tmp_path, 0.05)
 
 
 def container(service: str) -> Resource:
@@ -261,9 +257,9 @@ def facts(address: str, *, running: bool = True) -> dict[str, Any]:
     }
 
 
-def test_the_watch_sees_when_a_service_runs_and_when_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_sees_when_a_service_runs_and_when_it_accepts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(services, "LISTENING", {"redis": server.getsockname()[1], "auth": 1})
+        listening = {"redis": server.getsockname()[1], "auth": 1}
         answers = {
             "c-redis": iter([facts("", running=False), facts("127.0.0.1")]),
             "c-auth": iter([facts("127.0.0.1")]),
@@ -276,7 +272,7 @@ def test_the_watch_sees_when_a_service_runs_and_when_it_accepts(monkeypatch: pyt
                 raise trouble
             return [container("redis"), container("auth"), container("stranger")]
 
-        watch = services.Watch(SimpleNamespace(containers=containers, api=api), [])  # type: ignore[arg-type]
+        watch = services.Watch(SimpleNamespace(containers=containers, api=api), [], listening)  # type: ignore[arg-type]
         with watch.watching():
             for _ in range(200):
                 if "redis" in watch.accepted:
@@ -295,6 +291,7 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
         memory=lambda _id: SimpleNamespace(anonymous=10 << 20), api=None,
     )  # fmt: skip
     monkeypatch.setattr(services, "Arena", made)
+    monkeypatch.setattr(services, "ports_inside", lambda _stack: dict.fromkeys(SERVICES.published, 1))
     monkeypatch.setattr(services.Watch, "_look", lambda _self: None)
     monkeypatch.setattr(containers, "alone", lambda *_: None)
     monkeypatch.setattr(images, "references", lambda _flavour: {"postgres": "p:1"})
@@ -314,13 +311,16 @@ def loaded(monkeypatch: pytest.MonkeyPatch, arena: FakeArena) -> None:
     def with_urls() -> Any:
         stack = new()
         stack.lease.url = lambda service: f"http://{service}"
+        stack.lease.urls = lambda: {name: url.partition(":")[0] + "://" for name, url in SERVICES.urls.items()}
+        stack.lease.servers = lambda: {name: SERVICES.server(name) for name in SERVICES.names}
         return stack
 
     monkeypatch.setattr(arena, "new", with_urls)
     monkeypatch.setattr(loads, "database", lambda *_: ("pgbench", 1000.0, 2000.0))
     monkeypatch.setattr(loads, "store", lambda *_: 3000.0)
-    monkeypatch.setattr(loads, "requests", lambda _url, count: [0.5] * count)
-    monkeypatch.setattr(loads, "messages", lambda _lease, count: [0.1] * count)
+    monkeypatch.setattr(loads, "requests", lambda _url, _path, count: [0.5] * count)
+    monkeypatch.setattr(loads, "messages", lambda _url, count, **_: [0.1] * count)
+    monkeypatch.setattr(loads, "token", lambda *_: "t0ken")
     monkeypatch.setattr(loads, "logins", lambda *_: 40.0)
 
 
@@ -379,7 +379,7 @@ def test_a_load_that_fails_is_a_note_and_the_others_go_on(
 
     found = services.measure(Plan(depth="quick"))
 
-    assert found.notes == (f"the load on Redis failed: {told}",)
+    assert found.notes == (f"the load on redis failed: {told}",)
     assert found.find("services", "auth-logins") is not None
 
 
@@ -399,7 +399,8 @@ def alone(arena: FakeArena, monkeypatch: pytest.MonkeyPatch, *, broken: str = ""
     monkeypatch.setattr(peers, "load", lambda _name: None)
     monkeypatch.setattr(peers, "network", lambda _given: contextlib.nullcontext())
     monkeypatch.setattr(peers, "container", container_of)
-    monkeypatch.setattr(containers, "description", lambda _stack: {})
+    order = dict.fromkeys(["postgres", "redis", "auth", "backend"])
+    monkeypatch.setattr(containers, "description", lambda _stack: {"services": order})
     monkeypatch.setattr(containers, "sight", lambda *_: usage(40 << 20))
     try:
         containers.alone(arena.new(), taken)  # type: ignore[arg-type]
@@ -451,3 +452,34 @@ def test_services_by_testcontainers_stand_in_the_results_or_are_a_note(
     assert found.notes == ("services by testcontainers: testcontainers: no room",)
     monkeypatch.setattr(peers, "available", lambda *_: False)
     assert services.measure(Plan(depth="quick")).notes == (peers.MISSING,)
+
+
+def test_a_project_says_what_its_services_are_asked_and_may_say_nothing(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    found = described.read(root)
+
+    assert found.accounts == ACCOUNTS
+    assert found.ready.keys() == set(load_services(root).published)
+    assert described.read(tmp_path) == described.Description()
+    (tmp_path / "envs").mkdir()
+    (tmp_path / described.FILE).write_text("health: healthz\n")
+    with pytest.raises(ConfigError, match=r"envs/bench\.yaml: health: must be a path that begins with /"):
+        described.read(tmp_path)
+
+
+def test_services_of_any_name_are_loaded_by_what_they_speak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    urls = {"db": "postgresql://h:1", "shop": "http://h:2", "prices": "ws://h:2/p", "mail": "smtp://h:3"}
+    lease = SimpleNamespace(urls=lambda: urls, servers=lambda: {"prices": "shop"}, directory=tmp_path)
+    stack = SimpleNamespace(lease=lease, environment=SimpleNamespace(root=tmp_path))
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    notes: list[str] = []
+    monkeypatch.setattr(loads, "database", lambda *_: ("pgbench", 1.0, 2.0))
+    monkeypatch.setattr(loads, "requests", lambda _url, path, count: [3.0 if path == "/" else 0.0] * count)
+    monkeypatch.setattr(loads, "messages", lambda _url, count, **given: [4.0 if not any(given.values()) else 0] * count)
+
+    assert services._load(stack, Plan(depth="quick"), taken, notes) == "pgbench"  # type: ignore[arg-type]
+
+    assert {key: set(samples) for key, samples in taken.items()} == {
+        ("db", "writes"): {1.0}, ("db", "reads"): {2.0}, ("shop", "http"): {3.0}, ("shop", "websocket"): {4.0},
+    }  # fmt: skip
+    assert notes == []

@@ -12,6 +12,7 @@ from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
 from stackyard.bench import borrowed, claims, host_memory, parallel, peers, pools, requirements, resets, startup, suites
+from stackyard.bench.described import Ready
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.bench.options import Plan
@@ -172,6 +173,7 @@ MODEL = {
             "image": "stackyard/postgres:debian", "environment": {"A": 1}, "labels": {"stackyard.lease": "l1"},
             "user": "10001:10001", "cpus": 1.0, "mem_limit": "402653184", "tmpfs": ["/tmp:size=16m"],
             "volumes": [{"type": "tmpfs", "target": "/data"}, {"type": "volume", "target": "/x"}],
+            "ports": [{"target": 5432}],
             "secrets": [{"source": "postgres_password", "target": "/run/secrets/postgres_password"}],
         }
     },
@@ -184,17 +186,18 @@ def modelled(tmp_path: Path) -> Any:
         model=lambda: MODEL, file=tmp_path / "compose.yml", env_file=tmp_path / ".env", project="p"
     )
     lease = SimpleNamespace(ports={"postgres": 9500}, subnet="10.0.0.0/28")
-    return SimpleNamespace(compose=compose, lease=lease, environment=SimpleNamespace(variables=FILE))
+    return SimpleNamespace(compose=compose, lease=lease, environment=SimpleNamespace(variables=FILE, root=tmp_path))
 
 
 def test_a_rival_is_given_all_but_credentials(tmp_path: Path) -> None:
     told = description(modelled(tmp_path))
 
     assert told["services"]["postgres"] == {
-        "image": "stackyard/postgres:debian", "environment": {"A": "1"}, "port": 9500,
+        "image": "stackyard/postgres:debian", "environment": {"A": "1"}, "port": 9500, "target": 5432,
         "tmpfs": {"/tmp": "size=16m", "/data": ""},
         "secrets": {"/state/secrets/postgres_password": "/run/secrets/postgres_password"},
         "options": {"user": "10001:10001", "mem_limit": "402653184", "nano_cpus": 1_000_000_000},
+        "ready": Ready(),
     }  # fmt: skip
     assert told["labels"] == {"stackyard.lease": "l1"}
 
@@ -308,8 +311,11 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 GIVEN: dict[str, Any] = {
     "file": "/c.yml", "env_file": "e", "project": "p", "subnet": "10.0.0.0/28", "labels": {},
     "services": {
-        name: {"image": "i", "environment": {}, "port": 1, "tmpfs": {}, "secrets": {"/a": "/b"}, "options": {}}
-        for name in ("postgres", "redis", "auth", "backend")
+        name: {
+            "image": "i", "environment": {}, "port": 1, "target": 80, "tmpfs": {}, "secrets": {"/a": "/b"},
+            "options": {}, "ready": ready,
+        }
+        for name, ready in {"a": Ready(log="here"), "b": Ready(log="there"), "c": Ready(), "d": Ready()}.items()
     },
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from stackyard.checks import detection
 from stackyard.checks.records import examine
 from stackyard.docker import ContainerState, MemoryUse, Resource
-from stackyard.errors import EngineError, NotReadyError
+from stackyard.errors import EngineError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
     from stackyard.stacks.stack import Stack
@@ -58,6 +58,8 @@ class FakeYard:
     @property
     def lease(self) -> FakeYard:
         return self
+
+    title = "mine (cafe0001)"
 
     def speaking(self, scheme: str) -> dict[str, str]:
         return {name: url for name, url in URLS.items() if url.startswith(f"{scheme}:")}
@@ -131,6 +133,14 @@ def test_every_fault_is_caused_undone_where_it_can_be_and_timed() -> None:
     assert [each.limit for each in seen] == [1.0, 4.0, 1.0, 1.0]
     assert {"unpause postgres", "SIGCONT redis", "limit backend 34"} <= set(yard.done)
     assert found(seen) == []
+
+
+@pytest.mark.parametrize("missing", ["postgres", "redis", "websocket", "auth"])
+def test_a_stack_without_one_of_the_kinds_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delitem(URLS, missing)
+
+    with pytest.raises(UsageError, match=r"^stack mine \(cafe0001\) needs a PostgreSQL, a Redis, a WebSocket and"):
+        detect(FakeYard())
 
 
 def test_what_shows_too_late_is_found_with_its_figure() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stackyard.docker.fast_start import Blueprint
 
 VARIABLES = {
+    "STACKYARD_HEALTH_RETRIES": "10",
     "COMPOSE_PROJECT_NAME": "stackyard-test-1",
     "STACKYARD_LEASE": "cafe0001",
     "STACKYARD_HOST": "0123456789ab",
@@ -30,7 +31,6 @@ VARIABLES = {
     "STACKYARD_SUBNET": "10.213.0.0/28",
     "STACKYARD_AUTH_PORT": "9503",
     "STACKYARD_SECRETS_DIR": "/state/secrets",
-    "STACKYARD_HEALTH_RETRIES": "10",
 }
 
 

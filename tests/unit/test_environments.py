@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 YAML = "envs/docker_environments.yaml"
 COMPOSE = "compose/docker-compose.unified.yml"
+SHORT = "version: 1\ncompose_file: a\nservices: {a: 'http://{a}'}\n"
 
 
 @pytest.fixture
@@ -232,8 +233,16 @@ def test_a_size_without_whole_number_and_unit_is_refused(project: Path, text: st
         pytest.param("# only a comment\n", "must not be empty", id="comment"),
         pytest.param("just words", "must be a mapping", id="scalar"),
         pytest.param("[1, 2]", "must be a mapping", id="list"),
-        pytest.param("version: 1\ncompose_file: a\nenvironments: {}", "at least one", id="no-environments"),
-        pytest.param("version: 1\ncompose_file: a\nenvironments: {a: 1}", "must be a mapping", id="scalar-entry"),
+        pytest.param(
+            "version: 1\ncompose_file: a\nservices: {a: 'http://{a}'}\nenvironments: {}",
+            "at least one",
+            id="no-environments",
+        ),
+        pytest.param(
+            "version: 1\ncompose_file: a\nservices: {a: 'http://{a}'}\nenvironments: {a: 1}",
+            "must be a mapping",
+            id="scalar-entry",
+        ),
         pytest.param("a: {b", "must be YAML", id="unfinished"),
         pytest.param("a: '", "must be YAML", id="open-quote"),
         pytest.param("%YAML 9.9\n---\na: b", "must be YAML", id="future-yaml"),

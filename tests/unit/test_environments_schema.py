@@ -50,7 +50,7 @@ def test_the_environments_of_this_project_fit(editor: Any) -> None:
         ("profile: dev", "profile: [dev]"), ("profile: dev", "profile: Dev"), ("profile: dev", "profile:"),
         ("profile: dev", 'profile: "dev\\n"'), ("profile: dev", f"profile: {'d' * 33}"), ("  dev:\n", "  Dev!:\n"),
         ("flavour: debian", "flavour: ubuntu"), ("data: volume", "data: disk"), (".env.local", "../../x"),
-        ("envs/.env.local", "/etc/passwd"), ("postgres: 5433", "postgres: true"), ("postgres: 5433", "postgre: 5433"),
+        ("envs/.env.local", "/etc/passwd"), ("postgres: 5433", "postgres: true"),
         ("retries: 10", "retries: 0"), ("retries: 10", "retries: 101"), ("startup: 30s", "startup: 30"),
         ("startup: 30s", "startup: 0s"), ("startup: 30s", "startup: 30h"), ("startup: 30s", 'startup: "30s\\n"'),
         ("memory: 2048MB", "memory: 2gb"), ("memory: 2048MB", "memory: 02GB"), ("10.213.255.0/28", "fd00::/28"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from lease_records import SERVICES
 
 from stackyard.errors import UsageError
 from stackyard.leases import files
@@ -39,7 +40,7 @@ def lease(folder: Path) -> Lease:
 
 
 def test_a_lease_gives_each_variable_its_value_and_no_other(lease: Lease, folder: Path) -> None:
-    files.write(lease, {"A": "1", "STACKYARD_LEASE": "theirs"}, {"B": "2"}, "h1")
+    files.write(lease, {"A": "1", "STACKYARD_LEASE": "theirs"}, {"B": "2"}, "h1", SERVICES)
     found = lease.variables()
     secrets = {key: found.pop(key) for key in ("STACKYARD_POSTGRES_URL", "STACKYARD_REDIS_URL", "STACKYARD_JWT_KEY")}
 
@@ -56,6 +57,7 @@ def test_a_lease_gives_each_variable_its_value_and_no_other(lease: Lease, folder
         "STACKYARD_PORTS": found["STACKYARD_PORTS"],
         "STACKYARD_SUBNET": "10.214.0.0/28",
         "STACKYARD_MEMORY_MB": "410",
+        "STACKYARD_SECRETS": "postgres_password,redis_password,jwt_key",
         "STACKYARD_SECRETS_DIR": str(lease.secrets_dir),
         "STACKYARD_AUTH_URL": "http://127.0.0.1:11003",
         "STACKYARD_BACKEND_URL": "http://127.0.0.1:11002",
@@ -77,7 +79,8 @@ def test_a_lease_gives_each_variable_its_value_and_no_other(lease: Lease, folder
     assert secrets["STACKYARD_POSTGRES_URL"].endswith("@127.0.0.1:11000/app")
     assert secrets["STACKYARD_REDIS_URL"].startswith("redis://app:")
     assert secrets["STACKYARD_REDIS_URL"].endswith("@127.0.0.1:11001/0")
-    assert files.given(lease) == {"A": "1", "B": "2"}
+    assert lease.secrets() == [secrets["STACKYARD_POSTGRES_URL"][17:81], secrets["STACKYARD_REDIS_URL"][12:76],
+                               secrets["STACKYARD_JWT_KEY"]]  # fmt: skip
     assert stat.S_IMODE(lease.env_file.stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / LEASE).stat().st_mode) == 0o700
 
@@ -85,16 +88,16 @@ def test_a_lease_gives_each_variable_its_value_and_no_other(lease: Lease, folder
 def test_a_lease_without_a_name_or_a_websocket_says_so(lease: Lease) -> None:
     ports = {key: port for key, port in lease.ports.items() if key != "websocket"}
     bare = replace(lease, parallel_id=None, ports=ports)
-    files.write(bare, {}, {}, "h1")
+    files.write(bare, {}, {}, "h1", SERVICES)
 
     assert bare.variables()["STACKYARD_PARALLEL_ID"] == ""
     assert "STACKYARD_WEBSOCKET_PORT" not in bare.variables()
 
 
 def test_a_lease_that_is_written_again_keeps_its_secrets(lease: Lease) -> None:
-    files.write(lease, {}, {}, "h1")
+    files.write(lease, {}, {}, "h1", SERVICES)
     before = lease.variables()
-    files.write(lease, {}, {"B": "2"}, "h1")
+    files.write(lease, {}, {"B": "2"}, "h1", SERVICES)
 
     assert lease.variables() == before | {"B": "2"}
 

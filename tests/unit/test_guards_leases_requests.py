@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
-from lease_records import Clock, Surroundings
+from lease_records import SERVICES, Clock, Surroundings
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, SubnetsExhaustedError, UsageError
 from stackyard.leases import LeaseBook, files, messages, needs, owners, queue, rows, slots
@@ -19,7 +19,6 @@ from stackyard.leases.admission import Memory
 from stackyard.leases.host_ports import Ground, span
 from stackyard.leases.needs import Needs, PortName
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import SERVICES
 from stackyard.leases.requests import Request
 from stackyard.leases.slots import Place, Search
 from stackyard.settings import Settings
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 GROUND = Ground(kernel_ports=(), taken_ports=frozenset(), networks=())
 TEST = Surroundings()
+NEEDS = Needs(ports=SERVICES.names)
 DEV = replace(TEST, name="dev", data="volume")
 
 
@@ -342,7 +342,7 @@ def test_a_full_pool_names_its_holders(book: LeaseBook) -> None:
 
 
 def placed(leave: int = 0) -> Callable[[Search], Place]:
-    return lambda found: found.place(leave=leave)
+    return lambda found: found.place(NEEDS, leave)
 
 
 def free(most: int) -> Callable[[Search], int]:
@@ -376,9 +376,9 @@ def test_free_slots_come_in_order_but_those_in_front_are_left_to_others(book: Le
         3,
     ]
     with pytest.raises(PoolExhaustedError, match=r"no free slot of 10 ports in 11000-11024,12000-12019"):
-        search(book, lambda found: found.place(leave=4))
-    assert search(book, lambda found: found.place()) == Place(
-        slot=0, ports=dict(zip(SERVICES, range(11000, 11005), strict=True)),
+        search(book, lambda found: found.place(NEEDS, 4))
+    assert search(book, lambda found: found.place(NEEDS)) == Place(
+        slot=0, ports=dict(zip(SERVICES.names, range(11000, 11005), strict=True)),
         spare=(11005, 11006, 11007, 11008, 11009), subnet="10.214.0.0/28",
     )  # fmt: skip
 
@@ -389,7 +389,7 @@ def test_free_slots_come_in_order_but_those_in_front_are_left_to_others(book: Le
 )
 def test_a_slot_that_something_else_uses_is_passed_over_and_counted(book: LeaseBook, ground: Ground) -> None:
     def work(found: Search) -> tuple[int | None, int, int]:
-        return found.place().slot, found.busy, found.resting
+        return found.place(NEEDS).slot, found.busy, found.resting
 
     assert search(book, work, ground) == (1, 1, 0)
 
@@ -397,10 +397,10 @@ def test_a_slot_that_something_else_uses_is_passed_over_and_counted(book: LeaseB
 def test_every_slot_passed_over_is_counted(book: LeaseBook) -> None:
     def work(found: Search) -> tuple[int | None, int, int]:
         found.db.execute("UPDATE slots SET rests_until=? WHERE port < 12000", (found.db.moment.wall + 1,))
-        return found.place().slot, found.busy, found.resting
+        return found.place(NEEDS).slot, found.busy, found.resting
 
     used = GROUND._replace(taken_ports=frozenset({11000, 11010}))
-    assert search(book, lambda found: (found.place().slot, found.busy, found.resting), used) == (2, 2, 0)
+    assert search(book, lambda found: (found.place(NEEDS).slot, found.busy, found.resting), used) == (2, 2, 0)
     assert search(book, work) == (2, 0, 2)
 
 
@@ -408,7 +408,7 @@ def test_networks_of_a_copy_share_no_address_with_others(book: LeaseBook) -> Non
     def subnet(prefixes: tuple[int, ...], *used: str) -> str:
         networks = tuple(span(IPv4Network(text)) for text in used)
         ground = GROUND._replace(networks=networks)
-        return str(search(book, lambda found: found.place(needs=Needs(prefixes=prefixes)).subnet, ground))
+        return str(search(book, lambda found: found.place(Needs(prefixes=prefixes)).subnet, ground))
 
     assert subnet((28,), "10.214.0.16/32") == "10.214.0.0/28"
     assert subnet((28,), "10.214.0.15/32") == "10.214.0.16/28"
@@ -430,9 +430,9 @@ def test_a_slot_that_rests_is_passed_over_until_its_time_has_come(book: LeaseBoo
         now = found.db.moment.wall
         found.db.execute("UPDATE slots SET rests_until=? WHERE port=11000", (now + 1,))
         found.db.execute("UPDATE slots SET rests_until=? WHERE port=11010", (now,))
-        return found.place().slot, found.busy, found.resting
+        return found.place(NEEDS).slot, found.busy, found.resting
 
-    search(book, lambda found: found.place())
+    search(book, lambda found: found.place(NEEDS))
     assert search(book, work) == (1, 0, 1)
 
 
@@ -444,7 +444,7 @@ def test_a_slot_whose_port_a_lease_has_is_passed_over(book: LeaseBook) -> None:
 
 
 def test_a_wrong_row_of_a_slot_is_not_used(book: LeaseBook) -> None:
-    search(book, lambda found: found.place())
+    search(book, lambda found: found.place(NEEDS))
     with pytest.raises(BookError, match="a row of slots: rests_until is"):
         book.transact(lambda db: _broken_slot(db, book))
 
@@ -452,14 +452,14 @@ def test_a_wrong_row_of_a_slot_is_not_used(book: LeaseBook) -> None:
 def _broken_slot(db: Transaction, book: LeaseBook) -> None:
     db.execute("UPDATE slots SET rests_until='x' WHERE port=11000")
     try:
-        Search(db=db, settings=book.settings, ground=GROUND, now=0.0).place()
+        Search(db=db, settings=book.settings, ground=GROUND, now=0.0).place(NEEDS)
     finally:
         db.execute("UPDATE slots SET rests_until=0 WHERE port=11000")
 
 
 def test_a_slot_has_its_own_subnet_or_the_next_free_one(book: LeaseBook) -> None:
     def subnets(found: Search) -> list[str]:
-        return [found.place(leave=leave).subnet for leave in range(4)]
+        return [found.place(NEEDS, leave).subnet for leave in range(4)]
 
     every = [f"10.214.0.{start}/28" for start in (0, 16, 32, 48)]
     assert search(book, subnets) == every
@@ -530,9 +530,9 @@ def test_a_copy_gets_slots_in_a_row_and_networks_of_each_size(book: LeaseBook) -
     taken = GROUND._replace(taken_ports=frozenset({11019}))
     assert search(book, lambda found: found.place(needs=wanted), taken).ports["web_1_tcp"] == 12000
     with pytest.raises(PoolExhaustedError, match="no free slot of 30 ports in"):
-        search(book, lambda found: found.place(needs=Needs(ports=names + tuple(f"x_{n}_tcp" for n in range(1, 10)))))
+        search(book, lambda found: found.place(Needs(ports=names + tuple(f"x_{n}_tcp" for n in range(1, 10)))))
     with pytest.raises(SubnetsExhaustedError, match=r"no free /26 in 10\.214\.0\.0/26: each is leased"):
-        search(book, lambda found: found.place(needs=Needs(prefixes=(28, 26, 26))))
+        search(book, lambda found: found.place(Needs(prefixes=(28, 26, 26))))
 
 
 def test_a_copys_lease_has_no_secrets_of_the_platform(book: LeaseBook) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
-from lease_records import Clock
+from lease_records import SERVICES, Clock
 
 from stackyard.errors import BookError, EngineError, UnlistedError, UsageError
 from stackyard.leases import LeaseBook, Survivor, fair_lock, owners, recovery, repair, rows, staging
@@ -335,7 +335,8 @@ def test_a_lost_lease_is_entered_with_all_that_is_known_of_it(book: LeaseBook, s
 @pytest.mark.parametrize(
     ("change", "slot"),
     [
-        ({}, 1), ({"spare": ()}, 1), ({"ports": dict(list(survivor(1).ports.items())[:4])}, 1),
+        ({}, 1), ({"spare": ()}, None), ({"ports": {f"s{n}": 11010 + n for n in range(10)}, "spare": ()}, 1),
+        ({"ports": dict(list(survivor(1).ports.items())[:4])}, 1),
         ({"ports": dict(list(survivor(1).ports.items())[:4]), "spare": ()}, None),
         ({"ports": {"web_80_tcp": 11010}, "spare": ()}, 1), ({"ports": {}, "spare": (11010,)}, 1),
         ({"ports": {"web_80_tcp": 11015}, "spare": (11010, 11016)}, 1),
@@ -662,7 +663,7 @@ def test_tickets_begin_again_if_there_are_two_last_ones(book: LeaseBook) -> None
 
 
 def test_a_draft_is_a_hidden_folder_with_secrets_a_held_lock_and_the_common_lines(tmp_path: Path) -> None:
-    draft = Draft.of(tmp_path / "leases", {"A": "1", "STACKYARD_LEASE": "x"}, {"B": "2"}, "h1")
+    draft = Draft.of(tmp_path / "leases", {"A": "1", "STACKYARD_LEASE": "x"}, {"B": "2"}, "h1", SERVICES)
     assert [draft.directory] == [None]
 
     made = draft.prepare()
@@ -671,8 +672,7 @@ def test_a_draft_is_a_hidden_folder_with_secrets_a_held_lock_and_the_common_line
     assert (draft.directory, made.stat().st_mode & 0o777) == (made, 0o700)
     assert (made / "env").read_text() == "A=1\nB=2\n"
     assert owners.is_held(made / "owner.lock") is True
-    assert draft.secrets is not None
-    assert (made / "secrets" / "postgres_password").read_text() == draft.secrets.postgres_password
+    assert (made / "secrets" / "postgres_password").read_text() == draft.secrets["postgres_password"]
     again = draft.prepare()
     assert (made.exists(), again.is_dir(), owners.is_held(again / "owner.lock")) == (False, True, True)
     draft.drop()
@@ -682,10 +682,10 @@ def test_a_draft_is_a_hidden_folder_with_secrets_a_held_lock_and_the_common_line
 
 
 def test_a_draft_for_a_copy_has_no_secrets(tmp_path: Path) -> None:
-    draft = Draft.of(tmp_path, {}, {}, "h1", platform=False)
+    draft = Draft.of(tmp_path, {}, {}, "h1")
     made = draft.prepare()
 
-    assert (draft.secrets, (made / "secrets").exists()) == (None, False)
+    assert (draft.secrets, (made / "secrets").exists()) == ({}, False)
     draft.drop()
 
 
@@ -715,7 +715,7 @@ def test_a_draft_that_a_clean_up_takes_is_made_again_a_few_times(
 @pytest.mark.parametrize("prepared", [True, False])
 def test_a_settled_draft_is_the_leases_directory(book: LeaseBook, kind: str, prepared: bool) -> None:
     lease = lease_of(book, owner=Owner.current() if kind == "process" else Owner.detached())
-    draft = Draft.of(book.directory, {"A": "1"}, {}, "h1")
+    draft = Draft.of(book.directory, {"A": "1"}, {}, "h1", SERVICES)
     if prepared:
         draft.prepare()
 
@@ -734,7 +734,7 @@ def test_a_settled_draft_is_the_leases_directory(book: LeaseBook, kind: str, pre
 
 
 def test_a_draft_that_is_gone_is_prepared_again_when_it_is_settled(book: LeaseBook) -> None:
-    draft = Draft.of(book.directory, {"A": "1"}, {}, "h1")
+    draft = Draft.of(book.directory, {"A": "1"}, {}, "h1", SERVICES)
     draft.prepare().rename(book.directory / "elsewhere")
 
     draft.settle(lease_of(book), lease_of(book).owner)

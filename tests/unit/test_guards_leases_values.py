@@ -14,7 +14,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import columns, files, names, owners, records
+from stackyard.leases import columns, files, names, owners, port_list, records
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.survivors import Survivor
@@ -242,8 +242,8 @@ def test_a_lost_lease_is_read_from_labels_and_from_variables() -> None:
         ({"subnet": "10.214.0.0/28,x"}, None), ({"exclusive": "-"}, replace(SURVIVOR, exclusive=())),
         ({"exclusive": "not a word,host-network"}, replace(SURVIVOR, exclusive=("host-network",))),
         ({"checkout": "-"}, replace(SURVIVOR, checkout="")),
-        ({"owner": "-"}, None), ({"owner": "x"}, None), ({"ports": "-"}, None), ({"ports": "x:1"}, None),
-        ({"ports": "postgres:11000,redis:11001,backend:11002"}, None), ({"subnet": "-"}, None),
+        ({"owner": "-"}, None), ({"owner": "x"}, None), ({"ports": "-"}, None), ({"ports": "X:1"}, None),
+        ({"ports": "db:11000,web_80_tcp:11001"}, None), ({"subnet": "-"}, None),
         ({"subnet": "10.214.0.1/28"}, None), ({"lease": "-"}, None), ({"lease": "../x"}, None),
         ({"environment": "-"}, None), ({"environment": "a/b"}, None),
     ],
@@ -258,14 +258,15 @@ def test_only_a_whole_description_is_a_lost_lease(change: dict[str, str], found:
     ("text", "block"),
     [
         ("postgres:1", ({"postgres": 1}, ())), ("postgres:65535,spare:7-9", ({"postgres": 65535}, (7, 8, 9))),
+        ("my-shop:1,shop_db:2", ({"my-shop": 1, "shop_db": 2}, ())), ("web_80_tcp:1", ({"web_80_tcp": 1}, ())),
         ("redis:2,spare:5-5", ({"redis": 2}, (5,))),
         ("postgres:0", None), ("postgres:65536", None), ("postgres:x", None), ("postgres:\u0661", None),
-        ("postgres:-1", None), ("", None), ("other:1", None), ("spare:7", None), ("spare:7-8-9", None),
+        ("postgres:-1", None), ("", None), ("Other:1", None), ("spare:7", None), ("spare:7-8-9", None),
     ],
 )  # fmt: skip
 def test_ports_are_read_as_they_were_written(text: str, block: tuple[dict[str, int], tuple[int, ...]] | None) -> None:
-    assert records.parse_ports(text) == block
-    assert block is None or records.ports_text(*block) == text
+    assert port_list.parse_ports(text) == block
+    assert block is None or port_list.ports_text(*block) == text
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,10 @@ def lease_of(**change: Any) -> Lease:
     return Lease(**given | change)
 
 
-def test_a_lease_is_shown_with_moments_bytes_and_no_secrets() -> None:
+def test_a_lease_is_shown_with_moments_bytes_and_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"STACKYARD_BACKEND_URL": "http://h:11002", "STACKYARD_WEBSOCKET_URL": "ws://h:11002/ws"}
+    monkeypatch.setattr(Lease, "variables", lambda _self: {"COMPOSE_PROJECT_NAME": "p", **told})
+
     assert lease_of().to_json() == {
         "lease": "1f0c9b3e", "name": "mine", "environment": "test", "slot": 3, "ports": PORTS,
         "spare": [11004, 11005, 11006], "subnet": "10.214.0.0/28", "project": "stackyard-test-1f0c9b3e",
@@ -334,7 +338,7 @@ def test_a_lease_is_shown_with_moments_bytes_and_no_secrets() -> None:
 
 @pytest.mark.parametrize("exclusive", [(), ("host-network", "address:10.0.0.9@lan")])
 def test_the_env_file_names_what_only_this_lease_may_use(exclusive: tuple[str, ...]) -> None:
-    told = files.variables(lease_of(exclusive=exclusive), None, "h1")
+    told = files.variables(lease_of(exclusive=exclusive), {}, "h1")
 
     assert told.get("STACKYARD_EXCLUSIVE", "") == ",".join(exclusive)
     assert ("STACKYARD_EXCLUSIVE" in told) is bool(exclusive)
@@ -361,21 +365,27 @@ def test_a_lease_is_stale_from_its_deadline_on_or_when_its_owner_has_ended(
     assert lease_of(**change).is_stale(now) is stale
 
 
-def test_only_a_service_of_the_platform_has_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {f"STACKYARD_{name.upper()}_URL": name for name in records.SERVICES}
-    monkeypatch.setattr(Lease, "variables", lambda _self: given)
+SERVICES = ("postgres", "redis", "backend", "auth", "websocket")
+FIRST = {"COMPOSE_PROJECT_NAME": "p"}
 
-    assert [lease_of().url(name) for name in records.SERVICES] == list(records.SERVICES)
-    with pytest.raises(UsageError, match=r"no service 'other' in the platform; known: postgres, redis, backend, auth"):
+
+def test_only_a_service_of_the_environment_has_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = FIRST | {f"STACKYARD_{name.upper()}_URL": name for name in SERVICES}
+    monkeypatch.setattr(Lease, "variables", lambda _self: {"STACKYARD_OTHER_URL": "of the caller"} | given)
+
+    assert [lease_of().url(name) for name in SERVICES] == list(SERVICES)
+    with pytest.raises(UsageError, match=r"no service 'other' in environment test; known: postgres, redis, backend, a"):
         lease_of().url("other")
 
 
 def test_a_service_is_found_by_what_it_speaks_and_by_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = dict(zip(records.SERVICES, ("sql://h:1", "keys://h:2", "http://h:3", "http://h:4", "ws://h:3"), strict=True))
-    monkeypatch.setattr(Lease, "variables", lambda _self: {f"STACKYARD_{n.upper()}_URL": u for n, u in urls.items()})
-    first, second, third, fourth, fifth = records.SERVICES
+    urls = dict(zip(SERVICES, ("sql://h:1", "keys://h:2", "http://h:3", "http://h:4", "ws://h:3"), strict=True))
+    given = FIRST | {f"STACKYARD_{name.upper()}_URL": url for name, url in urls.items()}
+    monkeypatch.setattr(Lease, "variables", lambda _self: given)
+    first, second, third, fourth, fifth = SERVICES
+    ports = dict(zip(SERVICES, range(1, 6), strict=True))
 
-    assert lease_of().servers() == {**{name: name for name in urls}, fifth: third}
+    assert lease_of(ports=ports).servers() == {**{name: name for name in urls}, fifth: third}
     assert lease_of().speaking("http") == {third: "http://h:3", fourth: "http://h:4"}
     assert (lease_of().url_of("sql"), lease_of().url_of("keys")) == (urls[first], urls[second])
     with pytest.raises(UsageError, match=r"no service of stack .* speaks ftp"):
@@ -383,19 +393,18 @@ def test_a_service_is_found_by_what_it_speaks_and_by_its_port(monkeypatch: pytes
 
 
 def test_the_urls_of_a_stack_come_from_one_look_at_its_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {f"STACKYARD_{name.upper()}_URL": name for name in records.SERVICES}
+    given = FIRST | {f"STACKYARD_{name.upper()}_URL": name for name in SERVICES}
     look = Mock(return_value=given)
     monkeypatch.setattr(Lease, "variables", look)
 
-    assert lease_of().urls() == {name: name for name in records.SERVICES}
+    assert lease_of().urls() == {name: name for name in SERVICES}
     look.assert_called_once_with()
-    with pytest.raises(UsageError, match=r"is not of the platform, so it has no URLs of its services"):
+    with pytest.raises(UsageError, match=r"is not of an environment, so it has no URLs of its services"):
         lease_of(ports={"web_80_tcp": 9500}).urls()
 
 
-WHOLE = (
-    "COMPOSE_PROJECT_NAME=p\nSTACKYARD_LEASE=1f0c9b3e\nSTACKYARD_PORTS=a\nSTACKYARD_SUBNET=b\n"
-    "STACKYARD_ALLOWED_ORIGIN=c\n" + "".join(f"STACKYARD_{name.upper()}_URL=u\n" for name in records.SERVICES)
+WHOLE = "COMPOSE_PROJECT_NAME=p\nSTACKYARD_LEASE=1f0c9b3e\nSTACKYARD_PORTS=a\nSTACKYARD_SUBNET=b\n" + "".join(
+    f"STACKYARD_{name.upper()}_URL=u\n" for name in SERVICES
 )
 
 
@@ -403,8 +412,8 @@ WHOLE = (
     ("text", "why"),
     [
         (None, "No such file or directory"), ("no line\n", "has a line that is not NAME=value"),
-        (WHOLE.replace("STACKYARD_ALLOWED_ORIGIN=c\n", ""), "has no STACKYARD_ALLOWED_ORIGIN"),
-        (WHOLE.replace("=c", "="), "has no STACKYARD_ALLOWED_ORIGIN"), ("A=1\n", "has no COMPOSE_PROJECT_NAME"),
+        (WHOLE.replace("STACKYARD_REDIS_URL=u\n", ""), "has no STACKYARD_REDIS_URL"),
+        (WHOLE.replace("=b", "="), "has no STACKYARD_SUBNET"), ("A=1\n", "has no COMPOSE_PROJECT_NAME"),
         (WHOLE.replace("1f0c9b3e", "f" * 60), f"belongs to another lease, {'f' * 40!r}"),
     ],
 )  # fmt: skip
@@ -455,7 +464,7 @@ def test_the_book_may_hold_what_stackyard_writes(column: str, values: list[objec
     [
         ("id", ["", "A", "../x", "a" * 41, None, 5, b"a", "-a"]), ("parallel_id", ["", "A", 5]),
         ("environment", [None, "", "a/b"]), ("slot", [-1, 65536, 1.0, True, "3"]),
-        ("ports", ["", None, "postgres:1", ROW[4] + ",spare:11003-11004", "postgres:1,redis:2,backend:3,auth:3",
+        ("ports", ["", None, "Postgres:1", ROW[4] + ",spare:11003-11004", "postgres:1,redis:2,backend:3,auth:3",
                    ROW[4].replace(":11000", ":011000"), ROW[4] + ",spare:20000-29000", b"postgres:1"]),
         ("subnet", [None, "10.214.0.1/28", "10.214.0.0", "8.8.8.0/24", "0.0.0.0/7", "x", "010.0.0.0/8", 10]),
         ("project", ["", None, "x" * 101, "stackyard-test-ffffffff", "a\nb"]), ("owner", [None, "", "x", 5]),
@@ -532,11 +541,11 @@ def test_a_list_of_ports_or_subnets_has_a_greatest_length(monkeypatch: pytest.Mo
         assert columns._are_subnets(subnets) is allowed
 
 
-def test_a_block_of_the_platform_has_a_greatest_size_and_a_copys_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for largest, allowed in ((10, True), (9, False)):
+def test_no_more_than_one_block_is_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for largest, allowed in ((6, True), (5, False)):
         monkeypatch.setattr(columns, "LARGEST_BLOCK", largest)
         assert columns._is_block(ROW[4] + ",spare:11004-11009") is allowed
-        assert columns._is_block("web_80_tcp:11000,spare:11001-11009")
+        assert columns._is_block("web_80_tcp:11000,spare:11001-11006") is allowed
     assert not columns._is_block("web_80_tcp:11000,postgres:11001")
 
 

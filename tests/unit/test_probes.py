@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from stackyard.errors import NotReadyError, UsageError
-from stackyard.probes import HttpProbe, PostgresProbe, Probe, RedisProbe, TcpProbe, WebSocketProbe, preload, probe_for
+from stackyard.probes import HttpProbe, PostgresProbe, Probe, RedisProbe, WebSocketProbe, preload, probe_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -327,13 +327,6 @@ async def test_postgres_that_refuses_is_not_ready_and_says_why(state: str, text:
         url = f"postgresql://app:{SECRET}@127.0.0.1:{port}/app"
 
         assert (await failure(PostgresProbe(url=url))).endswith(text)
-
-
-async def test_tcp_passes_on_a_connection_alone() -> None:
-    async with listening(hang_up) as port:
-        await TcpProbe(service="mail", host="127.0.0.1", port=port).check()
-
-    assert await failure(TcpProbe(service="mail", host="127.0.0.1", port=port)) == "connection refused"
 
 
 URLS = [

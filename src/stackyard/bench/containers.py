@@ -32,7 +32,7 @@ def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
     given = description(stack)
     with _one_error(), contextlib.ExitStack() as undo:
         joined = undo.enter_context(peers.network(given))
-        for name in peers.PORTS:
+        for name in given["services"]:
             made = peers.container(name, given, joined)
             undo.callback(_remove, name, made, taken)
             began = time.perf_counter()

@@ -17,8 +17,9 @@ from stackyard.errors import CommandError, NotReadyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from stackyard.leases import Lease
+    from stackyard.bench.described import Accounts
 
 CLIENTS: Final = 4  # connections of a load; more only wait for the container's one CPU
 ROWS: Final = "CREATE TABLE IF NOT EXISTS bench (id integer PRIMARY KEY, value integer NOT NULL)"
@@ -29,23 +30,24 @@ PASSWORD: Final = "correct horse battery"  # noqa: S105 - of an account that liv
 PATIENCE: Final = 10.0  # seconds an answer may take
 
 
-def database(lease: Lease, seconds: float) -> tuple[str, float, float]:
+def database(url: str, folder: Path, seconds: float) -> tuple[str, float, float]:
     """
     Return the tool, and single-row updates and reads each second, in short transactions of four connections.
 
     Args:
-        lease: Of the stack.
+        url: Of PostgreSQL.
+        folder: Where a script for pgbench can be written.
         seconds: How long each of the two goes on.
 
     Raises:
         CommandError: If pgbench is there but fails.
     """
     program = shutil.which("pgbench")
-    asyncio.run(_prepare(lease.url_of("postgresql")))
+    asyncio.run(_prepare(url))
     if program is None:
-        writes, reads = (asyncio.run(_queries(lease.url_of("postgresql"), query, seconds)) for query in (WRITE, READ))
+        writes, reads = (asyncio.run(_queries(url, query, seconds)) for query in (WRITE, READ))
         return "an asyncpg loop", writes, reads
-    writes, reads = (_pgbench(program, lease, query, seconds) for query in (WRITE, READ))
+    writes, reads = (_pgbench(program, url, folder / "bench.sql", query, seconds) for query in (WRITE, READ))
     return "pgbench", writes, reads
 
 
@@ -60,9 +62,8 @@ async def _prepare(url: str) -> None:
         await connection.close()
 
 
-def _pgbench(program: str, lease: Lease, query: str, seconds: float) -> float:
-    address = urlsplit(lease.url_of("postgresql"))
-    script = lease.directory / "bench.sql"
+def _pgbench(program: str, url: str, script: Path, query: str, seconds: float) -> float:
+    address = urlsplit(url)
     script.write_text(f"\\set id random(1, 10000)\n{query.format(id=':id')};\n", encoding="utf-8")
     words = [
         program, "--no-vacuum", "-f", str(script), "-T", str(max(1, round(seconds))), "-c", str(CLIENTS), "-j", "1",
@@ -96,9 +97,9 @@ async def _until(seconds: float, ask: Callable[[int], Any]) -> int:
     return count
 
 
-def store(lease: Lease, seconds: float) -> float:
+def store(url: str, seconds: float) -> float:
     """Return SET and GET commands each second, one at a time on each of four connections, by a loop of our own."""
-    return asyncio.run(_commands(lease.url_of("redis"), seconds))
+    return asyncio.run(_commands(url, seconds))
 
 
 async def _commands(url: str, seconds: float) -> float:
@@ -129,7 +130,7 @@ def resp(*words: str) -> bytes:
     return "".join(parts).encode()
 
 
-def requests(url: str, count: int, path: str = "/healthz") -> list[float]:
+def requests(url: str, path: str, count: int) -> list[float]:
     """
     Return the seconds of each of *count* requests, one after another on one connection.
 
@@ -155,27 +156,30 @@ def _request(connection: http.client.HTTPConnection, path: str) -> float:
     return took
 
 
-def messages(lease: Lease, count: int) -> list[float]:
+def messages(url: str, count: int, *, token: str = "", greeting: str = "") -> list[float]:
     """
-    Return the seconds of each of *count* WebSocket messages and its answer, one after another, of a user who is known.
+    Return the seconds of each of *count* WebSocket messages and its answer, one after another.
+
+    Args:
+        url: Of the WebSocket.
+        count: How many.
+        token: The user's.
+        greeting: What its first message holds; empty if it sends none.
 
     Raises:
-        NotReadyError: If the account or its login is refused, or the service does not greet the user.
+        NotReadyError: If the service does not greet the user.
     """
     from websockets.sync.client import connect
     from websockets.typing import Origin
 
-    origin = Origin(lease.variables()["STACKYARD_ALLOWED_ORIGIN"])
-    # the service closes a connection without a user after 3 s
-    headers = {"Authorization": f"Bearer {_token(lease.url('auth'), 'bench-websocket')}"}
+    origin = Origin(f"http://{urlsplit(url).netloc}")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     taken = []
     with connect(
-        lease.url("websocket"), origin=origin, additional_headers=headers, compression=None, proxy=None,
-        open_timeout=PATIENCE,
-    ) as line:  # fmt: skip
-        greeting = str(line.recv(timeout=PATIENCE))
-        if '"authenticated"' not in greeting:
-            raise NotReadyError(f"the WebSocket must greet its user first, got {greeting[:60]!r}")
+        url, origin=origin, additional_headers=headers, compression=None, proxy=None, open_timeout=PATIENCE
+    ) as line:
+        if greeting and greeting not in (first := str(line.recv(timeout=PATIENCE))):
+            raise NotReadyError(f"the WebSocket must greet its user first, got {first[:60]!r}")
         for _ in range(count):
             began = time.perf_counter()
             line.send('{"type":"ping"}')
@@ -184,7 +188,7 @@ def messages(lease: Lease, count: int) -> list[float]:
     return taken
 
 
-def logins(url: str, seconds: float) -> float:
+def logins(url: str, accounts: Accounts, seconds: float) -> float:
     """
     Return logins each second, four at a time, of four accounts made for it.
 
@@ -192,22 +196,29 @@ def logins(url: str, seconds: float) -> float:
         NotReadyError: If an account or a login is refused.
     """
     with ThreadPoolExecutor(max_workers=CLIENTS) as pool:
-        return sum(pool.map(lambda client: _logins(url, f"bench-{client}", seconds), range(CLIENTS))) / seconds
+        return (
+            sum(pool.map(lambda client: _logins(url, accounts, f"bench-{client}", seconds), range(CLIENTS))) / seconds
+        )
 
 
-def _token(url: str, name: str) -> str:
-    """Make an account, log it in and return its access token."""
+def token(url: str, accounts: Accounts, name: str) -> str:
+    """
+    Make an account, log it in and return its token.
+
+    Raises:
+        NotReadyError: If the account or its login is refused.
+    """
     account = {"name": name, "password": PASSWORD}
-    _post(url, "/register", account, http.client.CREATED)
-    return str(_post(url, "/login", account, http.client.OK).get("access_token", ""))
+    _post(url, accounts.register, account, http.client.CREATED)
+    return str(_post(url, accounts.login, account, http.client.OK).get(accounts.token, ""))
 
 
-def _logins(url: str, name: str, seconds: float) -> int:
+def _logins(url: str, accounts: Accounts, name: str, seconds: float) -> int:
     account = {"name": name, "password": PASSWORD}
-    _post(url, "/register", account, http.client.CREATED)
+    _post(url, accounts.register, account, http.client.CREATED)
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        _post(url, "/login", account, http.client.OK)
+        _post(url, accounts.login, account, http.client.OK)
         count += 1
     return count
 

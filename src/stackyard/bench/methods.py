@@ -1,4 +1,4 @@
-"""Ways to start and remove the same four services, each timed as its user sees it."""
+"""Ways to start and remove the same services, each timed as its user sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard.bench import peers
+from stackyard.bench import described, peers
 from stackyard.bench.records import Step
 from stackyard.errors import LeftoversError, NotReadyError, StackyardError
 
@@ -277,9 +277,10 @@ def description(stack: Stack) -> dict[str, Any]:
 
     Raises:
         CommandError: If Compose cannot render the file.
+        ConfigError: If the project's description for the benchmarks is wrong.
     """
     model = stack.compose.model()
-    ports = stack.lease.ports
+    ports, ready = stack.lease.ports, described.read(stack.environment.root).ready
     return {
         "file": str(stack.compose.file),
         "env_file": str(stack.compose.env_file),
@@ -287,7 +288,9 @@ def description(stack: Stack) -> dict[str, Any]:
         "subnet": stack.lease.subnet,
         "labels": next(iter(model["services"].values()))["labels"],
         "services": {
-            name: _service(row, model, ports[name]) for name, row in model["services"].items() if name in ports
+            name: {**_service(model["services"][name], model, port), "ready": ready.get(name, described.Ready())}
+            for name, port in ports.items()
+            if name in model["services"]
         },
     }
 
@@ -299,6 +302,7 @@ def _service(row: Mapping[str, Any], model: Mapping[str, Any], port: int) -> dic
         "image": row["image"],
         "environment": {key: str(value) for key, value in (row.get("environment") or {}).items()},
         "port": port,
+        "target": next(published["target"] for published in row["ports"]),
         "tmpfs": _tmpfs(row),
         "secrets": {model["secrets"][s["source"]]["file"]: s["target"] for s in row.get("secrets") or ()},
         "options": options | {"nano_cpus": int(float(row.get("cpus", 0)) * 1e9)},

@@ -1,5 +1,5 @@
 """
-Other libraries that start and remove the same four services, each used as its own documentation does.
+Other libraries that start and remove the same services, each used as its own documentation does.
 
 testcontainers' containers and its DockerCompose, what pytest-docker's fixture does, and stackyard's drop-in for
 testcontainers' class: every one with its own way to wait and its own removal. None is imported before it is used.
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-# The ways to wait that its documentation shows: a line of the log, as a pattern, or an answer over HTTP. Our image of
-# PostgreSQL has its own line, because it mutes the server until the password is set.
-LOGS: Final = {
-    "postgres": "ready for connections on port|database system is ready to accept connections",
-    "redis": "Ready to accept connections",
-}
-PORTS: Final = {"postgres": 5432, "redis": 6379, "auth": 8001, "backend": 8000}
+    from stackyard.bench.described import Ready
+
 WITHOUT_REAPER: Final = "testcontainers ran without its reaper, whose image is in a container registry"
 MISSING: Final = "testcontainers is not installed, so nothing was measured by it"
 # What is loaded before the clock runs: every library is seen from a program that has imported it already.
@@ -76,7 +71,7 @@ def testcontainers(given: Mapping[str, Any]) -> Iterator[None]:
     """Use testcontainers' single containers on a network of their own, one after another, as `with` does."""
     with contextlib.ExitStack() as undo:
         joined = undo.enter_context(network(given))
-        for name in PORTS:
+        for name in given["services"]:
             undo.enter_context(container(name, given, joined))
         yield
 
@@ -98,18 +93,19 @@ def container(name: str, given: Mapping[str, Any], joined: Any) -> Any:
         service["image"], env=service["environment"], network=joined, network_aliases=[name], labels=given["labels"],
         **service["options"],
     )  # fmt: skip
-    made.ports[PORTS[name]] = ("127.0.0.1", service["port"])
+    made.ports[service["target"]] = ("127.0.0.1", service["port"])
     made.tmpfs = service["tmpfs"]
     for path, target in service["secrets"].items():
         made.with_volume_mapping(path, target)
-    return made.waiting_for(_strategy(name))
+    return made.waiting_for(_strategy(service["ready"], service["target"]))
 
 
-def _strategy(name: str) -> Any:
+def _strategy(ready: Ready, port: int) -> Any:
+    """Return one of the ways to wait that its documentation shows."""
     strategies = importlib.import_module("testcontainers.core.wait_strategies")
-    if name in LOGS:
-        return strategies.LogMessageWaitStrategy(LOGS[name])
-    return strategies.HttpWaitStrategy(PORTS[name], "/readyz").for_status_code(200)
+    if ready.log:
+        return strategies.LogMessageWaitStrategy(ready.log)
+    return strategies.HttpWaitStrategy(port, ready.path).for_status_code(200)
 
 
 def pytest_docker(given: Mapping[str, Any]) -> AbstractContextManager[Any]:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard._util.tables import format_seconds
+from stackyard.bench import described
 from stackyard.bench.records import Findings, Result
-from stackyard.errors import LeftoversError, StackyardError
+from stackyard.errors import LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment, project_root
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def measure(plan: Plan) -> Findings:
     Time both ways for each project.
 
     Raises:
-        StackyardError: If there is no engine or no image; a command that fails is counted as failed.
+        StackyardError: If there is no engine or no image, or no description of one. A command that fails counts.
     """
     _build_box(plan)
     rounds = plan.rounds or ROUNDS[plan.depth]
@@ -75,7 +76,10 @@ def measure(plan: Plan) -> Findings:
 def _build_box(plan: Plan) -> None:
     from stackyard.stacks.acquire import prepare_images
 
-    base = prepare_images(Environment.load("alpine-test"), plan.say)["STACKYARD_IMAGE_BACKEND"]
+    box = described.read(project_root()).box
+    if box is None:
+        raise UsageError(f"{described.FILE} names no box, so there is no image for the containers of {FOLDER}")
+    base = prepare_images(Environment.load(box.environment), plan.say)[f"STACKYARD_IMAGE_{box.service.upper()}"]
     words = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", BOX]
     process.run([*words, str(project_root() / FOLDER / "box")], deadline=PATIENCE)
 

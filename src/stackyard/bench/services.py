@@ -14,23 +14,25 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import containers, loads, peers
+from stackyard.bench import containers, described, loads, peers
 from stackyard.bench.harness import Arena
+from stackyard.bench.methods import description
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.docker.usage import sight
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stackyard.bench.options import Plan
+    from stackyard.bench.options import Depth, Plan
     from stackyard.docker import Engine
+    from stackyard.project.environments import Services
     from stackyard.stacks.stack import Stack
 
-LISTENING: Final = peers.PORTS
 GLANCE: Final = 0.02  # seconds between two looks of the watch
 KNOCK: Final = 0.05  # seconds a connection inside the host may take
 SAMPLES: Final = {"quick": 200, "default": 500, "full": 1000}  # round trips
@@ -44,12 +46,14 @@ class Watch:
     A thread that looks at a stack while it starts, from the engine and from the services' own network.
 
     Attributes:
+        listening: The port in the container of each service.
         accepted: Seconds from the start of the watch until each service accepted a connection.
         started: Seconds since 1970 when the engine had started each.
     """
 
     engine: Engine
     labels: Sequence[str]
+    listening: Mapping[str, int]
     accepted: dict[str, float] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -67,19 +71,19 @@ class Watch:
             thread.join()
 
     def _watch(self, began: float) -> None:
-        while len(self.accepted) < len(LISTENING) and not self._ended.wait(GLANCE):
+        while len(self.accepted) < len(self.listening) and not self._ended.wait(GLANCE):
             with contextlib.suppress(StackyardError):
                 self._look()
             for service, address in self._found.items():
-                if service not in self.accepted and _accepts(address, LISTENING[service]):
+                if service not in self.accepted and _accepts(address, self.listening[service]):
                     self.accepted[service] = time.monotonic() - began
 
     def _look(self) -> None:
-        if len(self._found) == len(LISTENING):
+        if len(self._found) == len(self.listening):
             return
         for container in self.engine.containers(self.labels):
             service = container.labels.get(SERVICE_LABEL, "")
-            if service in LISTENING and service not in self._found:
+            if service in self.listening and service not in self._found:
                 self._inspect(service, container.id)
 
     def _inspect(self, service: str, container: str) -> None:
@@ -118,16 +122,24 @@ def measure(plan: Plan) -> Findings:
     notes: list[str] = []
     tool = ""
     with Arena.open(plan.environment, plan.say) as arena:
+        services = arena.environment.services
+        with arena.stack() as stack:
+            listening = ports_inside(stack)
         for number in range(STARTS[plan.depth]):
             plan.say(f"services: start {number + 1} of {STARTS[plan.depth]}")
             with arena.stack() as stack:
-                _start(stack, taken)
+                _start(stack, listening, taken)
                 _usage(stack, taken)
                 if number == STARTS[plan.depth] - 1:
                     tool = _load(stack, plan, taken, notes)
             _alone(arena, taken, notes)
         _images(arena, taken)
-    return Findings(results=tuple(_results(taken, plan, tool)), notes=tuple(notes))
+    return Findings(results=tuple(_results(taken, plan, tool, services)), notes=tuple(notes))
+
+
+def ports_inside(stack: Stack) -> dict[str, int]:
+    """Return the port in its container on which each service of *stack* listens; nothing is started."""
+    return {name: service["target"] for name, service in description(stack)["services"].items()}
 
 
 def _alone(arena: Arena, taken: Samples, notes: list[str]) -> None:
@@ -145,8 +157,8 @@ def _alone(arena: Arena, taken: Samples, notes: list[str]) -> None:
         notes.append(trouble)
 
 
-def _start(stack: Stack, taken: Samples) -> None:
-    watch = Watch(stack.engine, stack.labels)
+def _start(stack: Stack, listening: Mapping[str, int], taken: Samples) -> None:
+    watch = Watch(stack.engine, stack.labels, listening)
     epoch = time.time()
     with watch.watching():
         startup = stack.up()
@@ -184,37 +196,65 @@ def _usage(stack: Stack, taken: Samples) -> None:
 
 def _load(stack: Stack, plan: Plan, taken: Samples, notes: list[str]) -> str:
     """Send requests of every kind; return what asked the database."""
-    count, seconds, lease = SAMPLES[plan.depth], SECONDS[plan.depth], stack.lease
-    tool = ""
-
-    def database() -> None:
-        nonlocal tool
-        tool, writes, reads = loads.database(lease, seconds)
-        taken["postgres", "writes"].append(writes)
-        taken["postgres", "reads"].append(reads)
-
-    # a tenth of each goes ahead unmeasured: the first requests pay for connections and caches
-    parts: dict[str, Callable[[], Any]] = {
-        "database": database,
-        "Redis": lambda: taken["redis", "commands"].append(loads.store(lease, seconds)),
-        "auth over HTTP": lambda: taken["auth", "http"].extend(_warm(loads.requests(lease.url("auth"), count))),
-        "backend over HTTP": lambda: taken["backend", "http"].extend(
-            _warm(loads.requests(lease.url("backend"), count))
-        ),
-        "WebSocket": lambda: taken["backend", "websocket"].extend(_warm(loads.messages(lease, count))),
-        "logins": lambda: taken["auth", "logins"].append(loads.logins(lease.url("auth"), seconds)),
-    }
-    for name, part in parts.items():
+    clients = _Clients(stack, described.read(stack.environment.root), plan.depth, taken)
+    for name, part in clients.parts():
         plan.say(f"services: {name}")
         try:
             part()
         except Exception as error:  # noqa: BLE001 - each client library raises what it likes
             kind = "" if isinstance(error, StackyardError) else f"{type(error).__name__}: "
             notes.append(f"the load on {name} failed: {kind}{' '.join(str(error).split())[:240]}")
-    return tool
+    return clients.tool
+
+
+@dataclass(slots=True)
+class _Clients:
+    """The loads that the services of one stack can take, by what each speaks; *tool* asked the database."""
+
+    stack: Stack
+    told: described.Description
+    depth: Depth
+    taken: Samples
+    tool: str = ""
+
+    def parts(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Yield each load and its name."""
+        lease, kinds = self.stack.lease, {"postgresql": self._database, "redis": self._store, "http": self._requests}
+        urls, servers = lease.urls(), lease.servers()
+        for name, url in urls.items():
+            scheme = url.partition(":")[0]
+            if scheme in kinds:
+                yield f"{name} over HTTP" if scheme == "http" else name, partial(kinds[scheme], name, url)
+            elif scheme == "ws":
+                yield "WebSocket", partial(self._messages, servers[name], url)
+        if self.told.accounts:
+            yield "logins", partial(self._logins, self.told.accounts)
+
+    def _database(self, name: str, url: str) -> None:
+        self.tool, writes, reads = loads.database(url, self.stack.lease.directory, SECONDS[self.depth])
+        self.taken[name, "writes"].append(writes)
+        self.taken[name, "reads"].append(reads)
+
+    def _store(self, name: str, url: str) -> None:
+        self.taken[name, "commands"].append(loads.store(url, SECONDS[self.depth]))
+
+    def _requests(self, name: str, url: str) -> None:
+        self.taken[name, "http"].extend(_warm(loads.requests(url, self.told.health, SAMPLES[self.depth])))
+
+    def _messages(self, name: str, url: str) -> None:
+        token, accounts = "", self.told.accounts
+        if accounts:
+            token = loads.token(self.stack.lease.url(accounts.service), accounts, "bench-websocket")
+        sent = loads.messages(url, SAMPLES[self.depth], token=token, greeting=self.told.greeting)
+        self.taken[name, "websocket"].extend(_warm(sent))
+
+    def _logins(self, accounts: described.Accounts) -> None:
+        url = self.stack.lease.url(accounts.service)
+        self.taken[accounts.service, "logins"].append(loads.logins(url, accounts, SECONDS[self.depth]))
 
 
 def _warm(samples: Sequence[float]) -> Sequence[float]:
+    """Leave a tenth out: the first requests pay for connections and caches."""
     return samples[len(samples) // 10 :]
 
 
@@ -227,8 +267,8 @@ def _images(arena: Arena, taken: Samples) -> None:
             taken[named[image.reference], "image"].append(image.size)
 
 
-def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
-    order = {service: number for number, service in enumerate([*LISTENING, "websocket"])} | {"stack": len(taken)}
+def _results(taken: Samples, plan: Plan, tool: str, services: Services) -> Iterator[Result]:
+    order = {service: number for number, service in enumerate(services.names)} | {"stack": len(taken)}
     for (service, row), samples in sorted(taken.items(), key=lambda item: order.get(item[0][0], len(order))):
         if row == "limit":  # a constant of the Compose file: the rows below are held to it
             continue
@@ -242,7 +282,7 @@ def _results(taken: Samples, plan: Plan, tool: str) -> Iterator[Result]:
         limit = taken.get((service, "limit"))
         yield made.held_to(limit[-1], judged="worst") if limit and row in {"memory", "peak"} else made
     for row in ("peak", "anonymous"):
-        for service in LISTENING:
+        for service in services.published:
             if (service, row) not in taken:
                 yield Result(
                     suite="services", row=f"{service}-{row}", subject=service, what=QUANTITIES[row][0], unit="bytes",

@@ -18,7 +18,7 @@ from stackyard._util.actions import Action, how
 from stackyard.checks.records import Spot, check
 from stackyard.docker import contents
 from stackyard.docker.engine import plain_errors
-from stackyard.errors import EngineError, NotReadyError
+from stackyard.errors import EngineError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,14 +84,20 @@ def detect(
         sleep: Waits that many seconds.
 
     Raises:
+        UsageError: If the stack lacks a service for one of the faults.
         EngineError: If the engine does not answer.
         NotReadyError: If the service to be frozen is not healthy to begin with.
     """
     trial = _Trial(stack=stack, clock=clock, sleep=sleep)
     # no earlier fault may be what the next is detected by: the frozen service depends on none, the killed come last
     lease, servers = stack.lease, stack.lease.servers()
-    (database, *_), (store, *_), (socket, *_) = map(lease.speaking, ("postgresql", "redis", "ws"))
-    other = next(name for name in lease.speaking("http") if name != servers[socket])
+    names = [next(iter(lease.speaking(scheme)), "") for scheme in ("postgresql", "redis", "ws")]
+    other = next((name for name in lease.speaking("http") if name != servers.get(names[2])), "")
+    if not all([*names, other]):
+        raise UsageError(
+            f"stack {lease.title} needs a PostgreSQL, a Redis, a WebSocket and another HTTP service for this"
+        )
+    database, store, socket = names
     return [trial.paused(database), trial.frozen(store), trial.starved(servers[socket]), trial.killed(other)]
 
 

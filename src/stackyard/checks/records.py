@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Severity = Literal["error", "warning", "info"]
-Subject = Literal["dockerfile", "image", "compose", "stack", "detection"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")  # gravest first
 S = TypeVar("S")
 

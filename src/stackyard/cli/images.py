@@ -47,7 +47,7 @@ def build(
     """Build the images that are missing; makes the password files that plain `docker compose` needs."""
     from stackyard import images
     from stackyard.leases import credentials
-    from stackyard.project.environments import project_root
+    from stackyard.project.environments import load_services, project_root
     from stackyard.settings import Settings
 
     started = time.monotonic()
@@ -55,7 +55,7 @@ def build(
         raise UsageError(f"--flavour must be debian, alpine or all, got {flavour!r}")
     setting = source or Settings.load().image_source
     say = _quiet if json else _say
-    credentials.ensure(project_root() / "envs/secrets")
+    credentials.ensure(project_root() / "envs/secrets", load_services().secrets)
     built = {
         name: images.ensure(name, source=setting, progress=say, take_names=take_names)
         for name in (FLAVOURS if flavour == "all" else (flavour,))

@@ -208,9 +208,15 @@ def _ending(lease: Lease) -> str:
 
 
 def _description(lease: Lease) -> str:
+    used, servers = lease.published, lease.servers()
     rows = [
         ("lease", lease.title),
-        *((service, _address(lease, service)) for service in lease.ports),
+        *((service, f"127.0.0.1:{port}") for service, port in used.items()),
+        *(
+            (service, f"127.0.0.1:{used[server]} (the {server} serves it)")
+            for service, server in servers.items()
+            if service != server
+        ),
         ("spare", ", ".join(map(str, lease.spare)) or "none"),
         ("subnet", lease.subnet),
         ("project", lease.project),
@@ -218,12 +224,6 @@ def _description(lease: Lease) -> str:
         ("ends", f"{_ending(lease)}; 'invoke ports.renew --name {lease.parallel_id or lease.id} --ttl 4h' extends it"),
     ]
     return "\n".join(f"{name:<10}{value}" for name, value in rows)
-
-
-def _address(lease: Lease, service: str) -> str:
-    if service == "websocket":
-        return f"{_address(lease, 'backend')} (the backend serves it)"
-    return f"127.0.0.1:{lease.ports[service]}"
 
 
 def _table(leases: Sequence[Lease]) -> str:

@@ -62,12 +62,14 @@ class RecipeFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(root: Path) -> RecipeFile:
     """
-    Return what the project below *root* says about its images.
+    Return what the project below *root* says about its images; nothing without the file, because it builds none.
 
     Raises:
         ImageError: If the file has another shape, or a service names a base that it lacks.
         OSError: If it cannot be read.
     """
+    if not (root / FILE).exists():
+        return RecipeFile()
     try:
         found = msgspec.json.decode((root / FILE).read_bytes(), type=RecipeFile)
     except msgspec.DecodeError as error:

@@ -235,7 +235,7 @@ class LeaseBook:
             if detach and held.owner.kind == "process":
                 owners.drop(held.lock)
                 if held.env_file.is_file():
-                    files.write(renewed, files.given(held), {}, self.host)
+                    files.rewrite(held, renewed, self.host)
             return renewed
 
         return self._store.run(work)
@@ -321,16 +321,16 @@ class LeaseBook:
             held = rows.one(db, self._directory, lease.id)
             if held is None or not _is_same(held, lease):
                 raise LeaseNotFoundError(f"lease {lease.title} has ended or has another owner; acquire a new one")
-            needs = Needs(ports=tuple(held.ports), prefixes=held.prefixes) if held.is_copy else None
+            # a fixed block has no ports for the second addresses of services
+            names = dict.fromkeys([*held.ports, *(() if held.is_copy else held.urls())])
             search = Search(db=db, settings=self.settings, ground=ground, now=db.moment.wall)
-            place = search.place(needs=needs, scattered=scattered)
+            place = search.place(Needs(ports=tuple(names), prefixes=held.prefixes), scattered=scattered)
             moved = replace(held, slot=place.slot, ports=place.ports, spare=place.spare, subnet=place.subnet)
             rows.delete(db, held)
             rows.rest(db, held, db.moment.steady + rest)
             rows.insert(db, moved)
-            others = files.given(held)
-            db.undo.append(lambda: files.write(held, others, {}, self.host))
-            files.write(moved, others, {}, self.host)
+            db.undo.append(files.restorer(held))
+            files.rewrite(held, moved, self.host)
             return moved
 
         return self._store.run(work)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stackyard.leases.names import EXCLUSIVE, ID, ID_RULE
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import is_whole, parse_ports, ports_text, project_name
+from stackyard.leases.port_list import parse_ports, ports_text
+from stackyard.leases.records import project_name
 from stackyard.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def _is_block(value: Any) -> bool:
     if block is None:
         return False
     every = (*block[0].values(), *block[1])
-    # a copy may have more than one block
-    fits = every and (len(every) <= LARGEST_BLOCK or "postgres" not in block[0])
-    return bool(fits) and is_whole(block[0]) and len(set(every)) == len(every) and ports_text(*block) == value
+    # less than a block has no use, or all of it
+    return (
+        bool(every) and len(block[1]) <= LARGEST_BLOCK and len(set(every)) == len(every) and ports_text(*block) == value
+    )
 
 
 def _are_subnets(value: Any) -> bool:
@@ -96,7 +98,7 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
         "parallel_id": _none_or(_ID),
         "environment": _ID,
         "slot": _none_or(_whole(0, 65535)),
-        "ports": ("ports such as postgres:9500,redis:9501,backend:9502,auth:9503", _is_block),
+        "ports": ("ports such as db:9500,web:9501,spare:9502-9509", _is_block),
         "subnet": ("a private IPv4 network, or several", _are_subnets),
         "project": _text(100),
         "owner": _OWNER,

@@ -6,50 +6,30 @@ import contextlib
 import os
 import re
 import stat
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files
 from stackyard.errors import BookError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-CONTAINER_ID: Final = 10001  # uid and gid of every container of the platform
+CONTAINER_ID: Final = 10001  # uid and gid that containers run with: files that root makes are for this user alone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """
-    Passwords and keys of one stack; hexadecimal, so that no URL, shell or env file needs to quote them.
-
-    Attributes:
-        postgres_password: Of the role ``app``, 192 bits.
-        redis_password: Of the ACL user ``app``, 192 bits.
-        jwt_key: Signs tokens (HS256), 256 bits.
-    """
-
-    postgres_password: str = field(repr=False)
-    redis_password: str = field(repr=False)
-    jwt_key: str = field(repr=False)
-
-    @classmethod
-    def new(cls) -> Credentials:
-        """Make new credentials."""
-        # The source that the standard library's `secrets` reads too, without that module's imports.
-        return cls(
-            postgres_password=os.urandom(24).hex(),
-            redis_password=os.urandom(24).hex(),
-            jwt_key=os.urandom(32).hex(),
-        )
-
-
+SIZE: Final = 32  # bytes of a secret: what a key of HS256 needs, and more than a password does
 _SECRET: Final = re.compile(r"[A-Za-z0-9._~-]{8,200}")  # what a URL, a shell and an env file take without quotes
 _NEXT: Final = "end the lease and start it again"
-NAMES: Final = tuple(item.name for item in fields(Credentials))
 
 
-def write(directory: Path, credentials: Credentials) -> None:
+def new(names: Iterable[str]) -> dict[str, str]:
+    """Make a secret for each of *names*; hexadecimal, so that no URL, shell or env file needs to quote it."""
+    # The source that the standard library's `secrets` reads too, without that module's imports.
+    return {name: os.urandom(SIZE).hex() for name in names}
+
+
+def write(directory: Path, secrets: Mapping[str, str]) -> None:
     """
     Write one file for each secret into *directory* (made with mode 0700 if missing), replacing older ones.
 
@@ -64,21 +44,34 @@ def write(directory: Path, credentials: Credentials) -> None:
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
         with files.folder(directory) as place:
-            for name in NAMES:
-                _write_secret(place, name, getattr(credentials, name))
+            for name, value in secrets.items():
+                _write_secret(place, name, value)
     except OSError as error:
         raise BookError(f"{directory}: cannot write the secrets: {error.strerror or error}") from None
 
 
-def read(directory: Path) -> Credentials:
+def read(directory: Path, names: Iterable[str]) -> dict[str, str]:
     """
-    Read what *write* wrote.
+    Read the secrets *names*, as *write* wrote them.
 
     Raises:
         BookError: If a file is missing, is no plain file, cannot be read, or holds anything but a secret of ours; the
             text names the file.
     """
-    return Credentials(**{name: _read_secret(directory / name) for name in NAMES})
+    return {name: _read_secret(directory / name) for name in names}
+
+
+def names(directory: Path) -> list[str]:
+    """
+    Return the names of the secrets in *directory*.
+
+    Raises:
+        BookError: If it cannot be listed.
+    """
+    try:
+        return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise BookError(f"{directory}: cannot read the secrets: {error.strerror or error}; {_NEXT}") from None
 
 
 def _read_secret(file: Path) -> str:
@@ -91,18 +84,18 @@ def _read_secret(file: Path) -> str:
     return text
 
 
-def ensure(directory: Path) -> Credentials:
+def ensure(directory: Path, names: Collection[str]) -> dict[str, str]:
     """
-    Return the credentials in *directory*; make new ones where a file is missing or empty.
+    Return the secrets *names* in *directory*; make new ones for all where a file is missing or empty.
 
     Raises:
         BookError: If the files cannot be read or written.
     """
-    if all(_has_content(directory / name) for name in NAMES):
-        return read(directory)
-    credentials = Credentials.new()
-    write(directory, credentials)
-    return credentials
+    if all(_has_content(directory / name) for name in names):
+        return read(directory, names)
+    made = new(names)
+    write(directory, made)
+    return made
 
 
 def _has_content(file: Path) -> bool:

@@ -6,37 +6,40 @@ import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from stackyard._util import files as disk
 from stackyard.errors import UsageError
 from stackyard.leases import credentials
 from stackyard.leases.names import ID
 from stackyard.leases.owners import is_held
-from stackyard.leases.records import ENV, KEEPER, LOCK, SERVICES, ports_text
+from stackyard.leases.port_list import ports_text
+from stackyard.leases.records import ENV, KEEPER, LOCK, SECRET_NAMES, own_names
+from stackyard.project.environments.services import HOST, variable
 from stackyard.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from stackyard.leases.credentials import Credentials
     from stackyard.leases.records import Lease
+    from stackyard.project.environments.services import Services
 
 DRAFT: Final = ".new-"  # begins the name of a directory that belongs to no lease yet
 _GONE: Final = ".gone-"  # begins the name of a directory whose lease has ended
 _UNFINISHED: Final = re.compile(rf"({re.escape(DRAFT)}|{re.escape(_GONE)})[0-9a-f]{{12}}")
 _NAME: Final = re.compile(rf"{ID.pattern}|{_UNFINISHED.pattern}", re.ASCII)
-OWN: Final = frozenset(
+_OWN: Final = frozenset(
     [
         "COMPOSE_PROJECT_NAME",
         *(f"STACKYARD_{word}" for word in (
-            "LEASE PARALLEL_ID ENVIRONMENT HOST OWNER CREATED PORTS SUBNET MEMORY_MB EXCLUSIVE SECRETS_DIR JWT_KEY "
-            "JWT_ISSUER JWT_AUDIENCE ALLOWED_ORIGIN"
+            "LEASE PARALLEL_ID ENVIRONMENT HOST OWNER CREATED PORTS SUBNET MEMORY_MB EXCLUSIVE SECRETS SECRETS_DIR"
         ).split()),
-        *(f"STACKYARD_{service.upper()}_{word}" for service in SERVICES for word in ("PORT", "URL")),
-        *(f"STACKYARD_SPARE_PORT_{number}" for number in range(1, LARGEST_BLOCK - len(SERVICES) + 1)),
+        *(f"STACKYARD_SPARE_PORT_{number}" for number in range(1, LARGEST_BLOCK)),
     ]
 )  # fmt: skip
+_SPARE: Final = "STACKYARD_SPARE_PORT_"
+_ADDRESS: Final = re.compile(rf"{re.escape(HOST)}:([0-9]+)")
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 # A POSIX shell, Compose and stackyard read these characters as they are. All others go into single quotes, where the
 # three agree too.
@@ -44,7 +47,13 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/@%+=-]*", re.ASCII)
 _QUOTABLE: Final = re.compile(r"[^'\x00-\x1f\x7f\u0085\u2028\u2029]*")
 
 
-def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str], host: str) -> None:
+def write(
+    lease: Lease,
+    environment: Mapping[str, str],
+    extra: Mapping[str, str],
+    host: str,
+    services: Services | None = None,
+) -> None:
     """
     Write the lease's secrets (kept if they are there) and its env file, each replaced in one step.
 
@@ -53,16 +62,46 @@ def write(lease: Lease, environment: Mapping[str, str], extra: Mapping[str, str]
         environment: Variables of the environment's own env file.
         extra: Variables on top of them, such as image references; none may be one of the lease's own.
         host: ``Settings.host``.
+        services: The services of the environment; None for a copy.
 
     Raises:
         UsageError: If a variable cannot be written so that Compose, a shell and stackyard read the same value.
         BookError: If a secret cannot be written.
         OSError: If the env file cannot be written.
     """
-    text = common_text(environment, extra)
+    text = common_text(environment, extra, services)
     disk.make_folder(lease.directory)
-    text += own_text(lease, None if lease.is_copy else credentials.ensure(lease.secrets_dir), host)
-    disk.write(lease.env_file, text.encode())
+    secrets = credentials.ensure(lease.secrets_dir, services.secrets) if services else {}
+    disk.write(lease.env_file, (text + own_text(lease, secrets, host, services)).encode())
+
+
+def restorer(lease: Lease) -> Callable[[], None]:
+    """
+    Return what puts the env file of *lease* back as it is now.
+
+    Raises:
+        BookError: If the file cannot be read.
+    """
+    text = env_text(lease.variables())
+    return lambda: disk.write(lease.env_file, text.encode())
+
+
+def rewrite(held: Lease, lease: Lease, host: str) -> None:
+    """
+    Write the env file of *held* again for what it has become, *lease*: another owner, name or place.
+
+    Raises:
+        UsageError: If a variable cannot be written.
+        BookError: If the file cannot be read.
+        OSError: If it cannot be written.
+    """
+    found = held.variables()
+    own = dict.fromkeys(own_names(found))
+    given = {name: value for name, value in found.items() if name not in own}
+    rest = {name: found[name] for name in own if not name.startswith(_SPARE)}
+    moved = {str(port): str(lease.ports[name]) for name, port in held.ports.items() if name in lease.ports}
+    rest = {name: _ADDRESS.sub(lambda at: f"{HOST}:{moved.get(at[1], at[1])}", value) for name, value in rest.items()}
+    disk.write(lease.env_file, env_text({**given, **_finished(lease, {**rest, **_told(lease, host)})}).encode())
 
 
 def write_new(file: Path, text: str) -> None:
@@ -89,7 +128,12 @@ def append(file: Path, text: str) -> None:
         opened.write(text.encode())
 
 
-def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str:
+def own_variables(services: Services | None) -> frozenset[str]:
+    """Return the names of the variables that only a lease of *services*, or of a copy, can give."""
+    return _OWN | services.own if services else _OWN
+
+
+def common_text(environment: Mapping[str, str], extra: Mapping[str, str], services: Services | None = None) -> str:
     """
     Write the variables that no lease changes; leave the lease's own out of *environment*.
 
@@ -97,25 +141,30 @@ def common_text(environment: Mapping[str, str], extra: Mapping[str, str]) -> str
         UsageError: If a variable of *extra* is the lease's own, or one cannot be written so that Compose, a shell and
             stackyard read the same value.
     """
-    if clash := sorted(OWN & extra.keys()):
+    own = own_variables(services)
+    if clash := sorted(own & extra.keys()):
         raise UsageError(f"variable {clash[0]} belongs to the lease and cannot be given")
-    return env_text({key: value for key, value in {**environment, **extra}.items() if key not in OWN})
+    return env_text({key: value for key, value in {**environment, **extra}.items() if key not in own})
 
 
-def own_text(lease: Lease, secrets: Credentials | None, host: str) -> str:
+def own_text(lease: Lease, secrets: Mapping[str, str], host: str, services: Services | None = None) -> str:
     """
     Write the variables that only the lease can give.
 
     Raises:
         UsageError: If no env file can hold the state directory's path.
     """
-    return env_text(variables(lease, secrets, host))
+    return env_text(variables(lease, secrets, host, services))
 
 
-def variables(lease: Lease, secrets: Credentials | None, host: str) -> dict[str, str]:
-    """Return the variables that only the lease can give; the platform's need *secrets*."""
+def variables(lease: Lease, secrets: Mapping[str, str], host: str, services: Services | None = None) -> dict[str, str]:
+    """Return the variables that only the lease can give; those of an environment's *services* need its *secrets*."""
     own = _told(lease, host)
-    return own | _of_platform(lease, secrets) if secrets else own
+    if services is None:
+        return own
+    own |= {SECRET_NAMES: ",".join(secrets), "STACKYARD_SECRETS_DIR": str(lease.secrets_dir)}
+    told = services.filled(lease.ports, secrets, lease.id)
+    return _finished(lease, {**own, **{name: value for name, value in told.items() if name not in own}})
 
 
 def _told(lease: Lease, host: str) -> dict[str, str]:
@@ -135,36 +184,12 @@ def _told(lease: Lease, host: str) -> dict[str, str]:
     }
 
 
-def _of_platform(lease: Lease, secrets: Credentials) -> dict[str, str]:
-    ports = lease.ports
-    own = {
-        "STACKYARD_SECRETS_DIR": str(lease.secrets_dir),
-        "STACKYARD_POSTGRES_URL": f"postgresql://app:{secrets.postgres_password}@127.0.0.1:{ports['postgres']}/app",
-        "STACKYARD_REDIS_URL": f"redis://app:{secrets.redis_password}@127.0.0.1:{ports['redis']}/0",
-        "STACKYARD_AUTH_URL": f"http://127.0.0.1:{ports['auth']}",
-        "STACKYARD_BACKEND_URL": f"http://127.0.0.1:{ports['backend']}",
-        "STACKYARD_WEBSOCKET_URL": f"ws://127.0.0.1:{ports['backend']}/ws",
-        "STACKYARD_JWT_KEY": secrets.jwt_key,
-        "STACKYARD_JWT_ISSUER": "stackyard-auth",
-        "STACKYARD_JWT_AUDIENCE": lease.id,
-        "STACKYARD_ALLOWED_ORIGIN": f"http://127.0.0.1:{ports['backend']}",
-    }
-    named = {f"STACKYARD_{service.upper()}_PORT": str(port) for service, port in ports.items()}
-    if "websocket" in ports:
-        named["STACKYARD_WEBSOCKET_PORT"] = str(
-            ports["backend"]
-        )  # the backend serves it; nothing listens on the other port
-    return own | named | {f"STACKYARD_SPARE_PORT_{n}": str(port) for n, port in enumerate(lease.spare, 1)}
-
-
-def given(lease: Lease) -> dict[str, str]:
-    """
-    Return the variables of the lease's env file that are not the lease's own: its environment's and its caller's.
-
-    Raises:
-        BookError: If the file cannot be read.
-    """
-    return {key: value for key, value in lease.variables().items() if key not in OWN}
+def _finished(lease: Lease, own: Mapping[str, str]) -> dict[str, str]:
+    """Add the port of each service, and those that no service uses."""
+    urls = {} if lease.is_copy else lease.urls_in(own)
+    ports = {variable(name, "PORT"): str(urlsplit(url).port) for name, url in urls.items() if name in lease.ports}
+    spare = {} if lease.is_copy else {f"{_SPARE}{number}": str(port) for number, port in enumerate(lease.spare, 1)}
+    return {**own, **ports, **spare}
 
 
 def env_text(values: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -13,25 +14,24 @@ from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import credentials
 from stackyard.leases.needs import PortName
+from stackyard.project.environments.services import variable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from stackyard.leases.owners import Owner
+    from stackyard.project.environments.services import Services
 
-SERVICES: Final = ("postgres", "redis", "backend", "auth", "websocket")  # by offset in a block
 ENV, SECRETS, LOCK = "env", "secrets", "owner.lock"  # what a lease's directory holds
 MODEL: Final = "model.json"  # in it, where the stack is a copy of any project
 KEEPER: Final = "keeper.lock"  # name of the lock file while its stack is warm
 CHECKOUT: Final = "STACKYARD_CHECKOUT"  # the variable that names the checkout of a lease
-_VARIABLES: Final = (  # of an env file; no command can use a file without them
-    "COMPOSE_PROJECT_NAME", "STACKYARD_LEASE", "STACKYARD_PORTS", "STACKYARD_SUBNET", "STACKYARD_ALLOWED_ORIGIN",
-    *(f"STACKYARD_{service.upper()}_URL" for service in SERVICES),
-)  # fmt: skip
-_COPY_VARIABLES: Final = _VARIABLES[:4]  # of a copy's: its addresses are in its model
+SECRET_NAMES: Final = "STACKYARD_SECRETS"  # noqa: S105 - the variable that names the secrets of a lease
+FIRST: Final = "COMPOSE_PROJECT_NAME"  # of the variables in an env file that only the lease gives
+_NEEDED: Final = (FIRST, "STACKYARD_LEASE", "STACKYARD_PORTS", "STACKYARD_SUBNET")  # no command can do without them
+_URL: Final = re.compile(r"STACKYARD_([A-Z0-9_]+)_URL")
 _KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-_NEEDED: Final = frozenset(SERVICES[:4])  # the last one is a second address of another
 _RANDOM: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)  # the id of a lease that keeps no data
 LONGEST_PREFIX: Final = 33  # characters of an environment's name in a lease's id, which has 40 at most
 
@@ -58,7 +58,12 @@ class Leasable(Protocol):
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Its fixed host port for each service."""
+        """Its fixed host port for each service that has its own."""
+        ...
+
+    @property
+    def services(self) -> Services | None:
+        """Its services, and what its leases tell of them; None for the copy of a project."""
         ...
 
     @property
@@ -143,8 +148,8 @@ class Lease:
 
     @property
     def is_copy(self) -> bool:
-        """True for the copy of a Compose project, false for a stack of the platform."""
-        return not self.ports.keys() >= _NEEDED
+        """True for the copy of a Compose project, false for a stack of an environment."""
+        return all(map(PortName.parse, self.ports))
 
     @property
     def subnets(self) -> tuple[str, ...]:
@@ -201,7 +206,8 @@ class Lease:
             raise self._damaged(error.strerror or str(error)) from None
         except ValueError:
             raise self._damaged("has a line that is not NAME=value") from None
-        if lost := sorted(name for name in (_COPY_VARIABLES if self.is_copy else _VARIABLES) if not found.get(name)):
+        urls = () if self.is_copy else (variable(service, "URL") for service in self.ports)
+        if lost := sorted(name for name in (*_NEEDED, *urls) if not found.get(name)):
             raise self._damaged(f"has no {lost[0]}")
         if (named := found["STACKYARD_LEASE"]) != self.id:
             raise self._damaged(f"belongs to another lease, {named[:40]!r}")
@@ -220,10 +226,15 @@ class Lease:
         if self.is_copy:
             return []
         try:
-            kept = credentials.read(self.secrets_dir)
+            return list(credentials.read(self.secrets_dir, self._secret_names()).values())
         except BookError as error:
             raise BookError(f"lease {self.title}: {error}") from None
-        return [getattr(kept, name) for name in credentials.NAMES]
+
+    def _secret_names(self) -> list[str]:
+        with contextlib.suppress(BookError):
+            if (names := self.variables().get(SECRET_NAMES)) is not None:
+                return names.split(",") if names else []
+        return credentials.names(self.secrets_dir)  # as an older stackyard left it
 
     def is_stale(self, now: float) -> bool:
         """
@@ -249,22 +260,28 @@ class Lease:
             UsageError: If there is no such service.
             BookError: If the env file cannot be read.
         """
-        if service not in SERVICES or self.is_copy:
-            raise UsageError(f"no service {service!r} in the platform; known: {', '.join(SERVICES)}")
-        return self.urls()[service]
+        urls = self.urls()
+        if service not in urls:
+            raise UsageError(f"no service {service!r} in environment {self.environment}; known: {', '.join(urls)}")
+        return urls[service]
 
     def urls(self) -> dict[str, str]:
         """
-        Return the URL of every service of the platform, as *url* does; the env file is read once for all.
+        Return the URL of every service of the environment, as *url* does; the env file is read once for all.
 
         Raises:
             UsageError: If it is the lease of a copy, whose addresses are in its model.
             BookError: If the env file cannot be read.
         """
         if self.is_copy:
-            raise UsageError(f"lease {self.title} is not of the platform, so it has no URLs of its services")
-        found = self.variables()
-        return {service: found[f"STACKYARD_{service.upper()}_URL"] for service in SERVICES}
+            raise UsageError(f"lease {self.title} is not of an environment, so it has no URLs of its services")
+        return self.urls_in(self.variables())
+
+    def urls_in(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return the URL of every service, from the *variables* of the lease's env file."""
+        exact = {variable(service, "URL"): service for service in self.ports}
+        own = ((name, _URL.fullmatch(name)) for name in own_names(variables))
+        return {exact.get(name, found[1].lower()): variables[name] for name, found in own if found}
 
     def speaking(self, scheme: str) -> dict[str, str]:
         """Return the URLs with *scheme*, such as ``postgresql``, by their service; errors are those of `urls`."""
@@ -283,18 +300,27 @@ class Lease:
 
     def servers(self) -> dict[str, str]:
         """
-        Return the service that answers at each URL: its own, or the first one that has the same port.
+        Return the service that answers at each URL: its own, or the one that has the URL's port.
 
         Raises:
             UsageError: As `urls` does.
             BookError: If the env file cannot be read.
         """
-        first: dict[int | None, str] = {}
-        return {name: first.setdefault(urlsplit(url).port, name) for name, url in self.urls().items()}
+        owners = {port: name for name, port in self.ports.items()}
+        return {name: owners.get(urlsplit(url).port or 0, name) for name, url in self.urls().items()}
+
+    @property
+    def published(self) -> dict[str, int]:
+        """Its host ports without those that are kept free, because another service answers for the one they are of."""
+        urls: Mapping[str, str] = {}
+        with contextlib.suppress(BookError, UsageError):
+            urls = self.urls()
+        used = {name: urlsplit(url).port for name, url in urls.items()}
+        return {name: port for name, port in self.ports.items() if used.get(name, port) == port}
 
     def to_json(self) -> dict[str, Any]:
         """Return the lease as JSON values: moments in seconds since 1970, memory in bytes, no secrets."""
-        used = {service: port for service, port in self.ports.items() if service in _NEEDED or self.is_copy}
+        used = self.published
         return {
             "lease": self.id,
             "name": self.parallel_id,
@@ -312,11 +338,6 @@ class Lease:
             "env_file": str(self.env_file),
             "checkout": self.checkout,
         }
-
-
-def is_whole(ports: Mapping[str, int]) -> bool:
-    """Say whether *ports* are those of a lease: all that the platform needs, or a copy's, which may have none."""
-    return ports.keys() >= _NEEDED or ports.keys().isdisjoint(SERVICES)
 
 
 def stable_id(environment: str, host: str, root: Path) -> str:
@@ -348,36 +369,9 @@ def project_name(environment: str, lease: str) -> str:
     return f"stackyard-{environment}-{lease}" if _RANDOM.fullmatch(lease) else f"stackyard-{lease}"
 
 
-def ports_text(ports: Mapping[str, int], spare: tuple[int, ...]) -> str:
-    """Write ports as one word, such as ``postgres:9500,redis:9501,spare:9505-9509``."""
-    words = [f"{service}:{port}" for service, port in ports.items()]
-    if spare:
-        words.append(f"spare:{spare[0]}-{spare[-1]}")
-    return ",".join(words)
-
-
-def parse_ports(text: str) -> tuple[dict[str, int], tuple[int, ...]] | None:
-    """Read a text that *ports_text* wrote; None for any other."""
-    ports: dict[str, int] = {}
-    spare: tuple[int, ...] = ()
-    try:
-        for word in text.split(","):
-            name, _, value = word.partition(":")
-            if name == "spare":
-                first, last = value.split("-")
-                spare = tuple(range(_port(first), _port(last) + 1))
-            else:
-                ports[name] = _port(value)
-    except ValueError:
-        return None
-    known = set(ports) <= set(SERVICES) or all(map(PortName.parse, ports))
-    return (ports, spare) if known else None
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:  # noqa: PLR2004 - TCP ports
-        raise ValueError(text)
-    return int(text)
+def own_names(variables: Mapping[str, str]) -> list[str]:
+    """Return the variables of a lease's env file that only the lease gives; they are the last in the file."""
+    return list(itertools.dropwhile(lambda name: name != FIRST, variables))
 
 
 def parse_env(text: str) -> dict[str, str]:

@@ -16,8 +16,9 @@ from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import files, rows
 from stackyard.leases.columns import BadRowError
+from stackyard.leases.needs import PortName
 from stackyard.leases.notices import warn
-from stackyard.leases.records import CHECKOUT, ENV, SERVICES, Lease, keeps_data, parse_env
+from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
 from stackyard.leases.survivors import Survivor
 
@@ -112,10 +113,11 @@ def survivor_in(directory: Path, host: str) -> Survivor | None:
 
 
 def _slot(settings: Settings, found: Survivor) -> int | None:
-    """Return the slot of the pool that a lease had; None for a fixed block, which has only four ports."""
-    copied = found.ports.keys().isdisjoint(SERVICES)
-    in_pool = copied or found.spare or "websocket" in found.ports
-    return slot_number(settings, min((*found.ports.values(), *found.spare))) if in_pool else None
+    """Return the slot of the pool that a lease had; None for a fixed block, which is seldom a whole slot."""
+    every = sorted((*found.ports.values(), *found.spare))
+    whole = len(every) >= settings.block and every[-1] - every[0] == len(every) - 1
+    in_pool = found.spare or whole or all(map(PortName.parse, found.ports))
+    return slot_number(settings, every[0]) if in_pool else None
 
 
 def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iterable[Survivor], now: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, UsageError
 from stackyard.leases import admission, files, messages, owners, rows
 from stackyard.leases.names import check_id, check_seconds
+from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import CHECKOUT, Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.leases.host_ports import Ground
-    from stackyard.leases.needs import Needs
     from stackyard.leases.records import Fixed, Leasable
     from stackyard.leases.store import Transaction
+    from stackyard.project.environments.services import Services
     from stackyard.settings import Settings
 
 PARALLEL_TTL: Final = 3600.0  # seconds until a lease with a name ends, unless it is requested again
@@ -75,9 +76,7 @@ class Request:
         Raises:
             UsageError: If a variable cannot be written.
         """
-        return Draft.of(
-            self.directory, self._environment, self.variables, self.host, platform=self.needs is None
-        )  # fmt: skip
+        return Draft.of(self.directory, self._environment, self.variables, self.host, self._services)
 
     def answer(self, db: Transaction, draft: Draft, ground: Ground, now: float, ahead: int) -> Lease:
         """
@@ -104,6 +103,10 @@ class Request:
     @property
     def _keeps_data(self) -> bool:
         return self.environment.data == "volume"
+
+    @property
+    def _services(self) -> Services | None:
+        return self.environment.services if self.needs is None else None
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -137,7 +140,7 @@ class Request:
         owner = held.owner if keeps else self._owner()
         again = replace(held, owner=owner, deadline=self._deadline(now, owner), removing=False, reused=True)
         if self.variables or again.owner != held.owner or not _is_whole(again):
-            files.write(again, self._environment, self.variables, self.host)
+            files.write(again, self._environment, self.variables, self.host, self._services)
         _hold(again)
         rows.update(db, again)
         return again
@@ -175,7 +178,8 @@ class Request:
             logging.getLogger("stackyard").info("environment %s moves to the pool: %s", own.name, obstacle)
         search = Search(db=db, settings=self.settings, ground=ground, now=now)
         try:
-            return search.place(leave=ahead, needs=self.needs, scattered=self.scattered)
+            names = self._services.names if self._services else ()
+            return search.place(self.needs or Needs(ports=names), ahead, scattered=self.scattered)
         except PoolExhaustedError as error:
             leases = rows.every(db, self.directory)
             raise PoolExhaustedError(messages.exhausted(error, leases, search, ahead)) from None

@@ -8,7 +8,8 @@ from stackyard._util.clocks import LOWEST_WALL
 from stackyard.errors import UsageError
 from stackyard.leases import columns
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import Lease, parse_ports, ports_text
+from stackyard.leases.port_list import parse_ports, ports_text
+from stackyard.leases.records import Lease
 
 if TYPE_CHECKING:
     import sqlite3

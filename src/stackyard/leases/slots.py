@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from stackyard.errors import PoolExhaustedError, SubnetsExhaustedError
 from stackyard.leases import columns
 from stackyard.leases.host_ports import span
-from stackyard.leases.records import SERVICES
 from stackyard.settings import SUBNET_PREFIX
 
 if TYPE_CHECKING:
@@ -68,25 +67,24 @@ class Search:
     busy: int = 0
     resting: int = 0
 
-    def place(self, leave: int = 0, needs: Needs | None = None, *, scattered: bool = False) -> Place:
+    def place(self, needs: Needs, leave: int = 0, *, scattered: bool = False) -> Place:
         """
         Return the first free slot with free subnets, but leave the first *leave* free slots to others.
 
         Args:
+            needs: What the stack needs; it gets as many slots in a row as hold its ports.
             leave: Free slots to pass over.
-            needs: What a copy needs; it gets as many slots in a row as hold its ports. None: one for the platform.
             scattered: Take any of the others, because another book of this host takes the first one, too.
 
         Raises:
             PoolExhaustedError: If there is no free slot or no free subnet.
         """
-        length = needs.blocks(self.settings.block) if needs else 1
+        length, names = needs.blocks(self.settings.block), needs.ports
         if found := list(itertools.islice(self._free(length), leave, None if scattered else leave + 1)):
             number, block = random.choice(found)  # noqa: S311 - no secret
-            names = needs.ports if needs else SERVICES
             return Place(
                 slot=number, ports=dict(zip(names, block, strict=False)), spare=tuple(block[len(names) :]),
-                subnet=self._some_subnets(number, needs.prefixes) if needs else self._subnet(number),
+                subnet=self._subnets_of(number, needs.prefixes),
             )  # fmt: skip
         raise PoolExhaustedError(f"no free slot of {self.settings.block * length} ports in {self.settings.pool_text}")
 
@@ -143,6 +141,9 @@ class Search:
         marks = ",".join("?" * len(block))
         query = f"SELECT 1 FROM claims WHERE kind='port' AND value IN ({marks}) LIMIT 1"  # noqa: S608 - only "?" marks
         return self.db.execute(query, [str(port) for port in block]).fetchone() is not None
+
+    def _subnets_of(self, slot: int, prefixes: Sequence[int]) -> str:
+        return self._subnet(slot) if prefixes == (SUBNET_PREFIX,) else self._some_subnets(slot, prefixes)
 
     def _some_subnets(self, slot: int, prefixes: Sequence[int]) -> str:
         """Return a free subnet of each length, with commas; those of the usual size begin with the slot's own."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stackyard.leases.credentials import Credentials
     from stackyard.leases.owners import Owner
     from stackyard.leases.records import Lease
+    from stackyard.project.environments.services import Services
 
 TRIES: Final = 5  # a clean-up may remove a draft in the instant before its maker holds the lock
 
@@ -39,9 +39,9 @@ class Draft:
         folder: Where the leases' directories are.
         common: Lines of the env file that are not the lease's own.
         host: ``Settings.host``.
-        platform: Whether it is for a stack of the platform, which has secrets.
+        services: The services of the environment, which has secrets; None for a copy.
         directory: The prepared directory; None before *prepare* and once it is settled or dropped.
-        secrets: The credentials in it; None for a copy.
+        secrets: The secrets in it; none for a copy.
 
     Raises:
         UsageError: If a variable cannot be written so that Compose, a shell and stackyard read the same value.
@@ -50,16 +50,22 @@ class Draft:
     folder: Path
     common: str
     host: str
-    platform: bool = True
+    services: Services | None = None
     directory: Path | None = None
-    secrets: Credentials | None = field(default=None, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
-        cls, folder: Path, environment: Mapping[str, str], extra: Mapping[str, str], host: str, *, platform: bool = True
+        cls,
+        folder: Path,
+        environment: Mapping[str, str],
+        extra: Mapping[str, str],
+        host: str,
+        services: Services | None = None,
     ) -> Draft:
         """Return a draft that is not prepared yet; arguments as for `files.write`."""
-        return cls(folder=folder, common=files.common_text(environment, extra), host=host, platform=platform)
+        common = files.common_text(environment, extra, services)
+        return cls(folder=folder, common=common, host=host, services=services)
 
     def prepare(self) -> Path:
         """
@@ -73,8 +79,8 @@ class Draft:
         disk.make_folder(self.folder)
         made = self._place()
         self.directory = made
-        if self.platform:
-            self.secrets = credentials.Credentials.new()
+        if self.services:
+            self.secrets = credentials.new(self.services.secrets)
             credentials.write(made / SECRETS, self.secrets)
         files.write_new(made / ENV, self.common)
         return made
@@ -111,7 +117,7 @@ class Draft:
         if made is None or not made.is_dir():
             made = self.prepare()
         shown = lease if named is lease.owner else replace(lease, owner=named)
-        files.append(made / ENV, files.own_text(shown, self.secrets, self.host))
+        files.append(made / ENV, files.own_text(shown, self.secrets, self.host, self.services))
         try:
             made.rename(lease.directory)
         except OSError as error:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from stackyard.leases.names import EXCLUSIVE, ID
 from stackyard.leases.owners import Owner
-from stackyard.leases.records import is_whole, parse_ports, project_name
+from stackyard.leases.port_list import parse_ports
+from stackyard.leases.records import project_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +64,7 @@ class Survivor:
         lease, environment = words.get("lease", ""), words.get("environment", "")
         block = parse_ports(words.get("ports", ""))
         subnet = words.get("subnet", "")
-        if owner is None or block is None or not is_whole(block[0]) or not all(map(_is_network, subnet.split(","))):
+        if owner is None or block is None or not all(map(_is_network, subnet.split(","))):
             return None
         if not ID.fullmatch(lease) or not ID.fullmatch(environment):
             return None

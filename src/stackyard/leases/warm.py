@@ -219,10 +219,9 @@ class WarmStacks:
         _forget(db, held)
         rows.rename(db, taken)
         rows.update(db, taken)
-        others, host = files.given(held), self.book.host
         named = Owner.detached() if outlives else taken.owner
-        db.undo.append(lambda: files.write(replace(held, owner=Owner.detached()), others, {}, host))
-        files.write(replace(taken, owner=named), others, {}, host)
+        db.undo.append(files.restorer(held))
+        files.rewrite(held, replace(taken, owner=named), self.book.host)
         return taken
 
 

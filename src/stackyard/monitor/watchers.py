@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
 
 LOOKERS: Final = 8  # containers looked at at once
-WITHOUT_CONTAINER: Final = "websocket"  # a leased port of its own, and no service
 
 
 class Watcher:
@@ -103,7 +102,7 @@ class Watcher:
         return [
             Service(environment=lease.environment, lease=lease.id, service=service, seen=None)
             for lease in leases.values()
-            for service in sorted(set(lease.ports) - there[lease.id] - {WITHOUT_CONTAINER})
+            for service in sorted(set(lease.published) - there[lease.id])
         ]
 
 

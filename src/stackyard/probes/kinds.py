@@ -210,29 +210,6 @@ class WebSocketProbe:
         return isinstance(found, dict) and self.expected.items() <= found.items()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpProbe:
-    """
-    A TCP connect: the weakest proof, good only where no port proxy stands in between.
-
-    Attributes:
-        service: Name in messages.
-        host: Host name or address.
-        port: TCP port.
-    """
-
-    service: str
-    host: str
-    port: int
-
-    async def check(self) -> None:
-        """Connect and close."""
-        endpoint = Endpoint(url="", host=self.host, port=self.port)
-        with endpoint.failures():
-            async with endpoint.connect():
-                pass
-
-
 def _same_origin(*, service: str, url: str) -> WebSocketProbe:
     """Return a probe that comes as a page of the same server would: without a token, an Origin is asked for."""
     endpoint = Endpoint.parse(url, "ws")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, marked
 from stackyard.errors import LeaseNotFoundError
-from stackyard.leases.records import parse_ports, stable_id
+from stackyard.leases.port_list import parse_ports
+from stackyard.leases.records import stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

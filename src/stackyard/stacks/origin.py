@@ -32,6 +32,7 @@ class Origin:
     ports: Mapping[str, int] = field(default_factory=dict)
     subnet: str = ""
     reserve_mb: int = 0
+    services: None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

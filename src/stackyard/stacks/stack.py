@@ -25,6 +25,7 @@ from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.stack_lock import alone
+from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
 from stackyard.stacks.start import Start, Startup
 from stackyard.stacks.start_queue import turn
@@ -107,12 +108,13 @@ class Stack:
 
     def probes(self) -> list[Probe]:
         """Return one probe for each service, WebSocket included."""
-        from stackyard.probes import WebSocketProbe, probe_for
+        from stackyard.probes import HttpProbe, probe_for
 
-        # the WebSocket answers only known origins; a browser would send this one
-        urls, origin = self.lease.urls(), self.lease.variables()["STACKYARD_ALLOWED_ORIGIN"]
+        variables = self.lease.variables()
+        urls = self.lease.urls_in(variables)
+        paths = {name: variables.get(variable(name, "READY"), "") for name in urls}
         return [
-            WebSocketProbe(service=name, url=url, origin=origin) if url.startswith("ws:") else probe_for(name, url)
+            HttpProbe(service=name, url=url, path=paths[name]) if paths[name] else probe_for(name, url)
             for name, url in urls.items()
         ]
 

@@ -227,14 +227,14 @@ def test_a_reservation_is_the_services_own_or_merged(tmp_path: Path, service: st
         f"services:\n  redis: {service}\n  mail: {{mem_reservation: 9g, profiles: [mail]}}\n"
     )
 
-    assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml").reserve_mb == expected
+    assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml", ["redis"]).reserve_mb == expected
 
 
 def test_what_always_starts_with_the_platform_is_booked_with_it(tmp_path: Path) -> None:
     services = ("redis: {profiles: [test]}", "a: {mem_reservation: 1mb}", "b: {mem_reservation: 2mb, profiles: [test]}")
     (tmp_path / "compose.yml").write_text("services:\n" + "".join(f"  {service}\n" for service in services))
 
-    assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml").reserve_mb == 4
+    assert ComposeFile.read(tmp_path / "compose.yml", "compose.yml", ["redis"]).reserve_mb == 4
 
 
 @pytest.mark.parametrize("size", ["64", "1.5g", "-1m", "[64m]"])
@@ -242,7 +242,7 @@ def test_a_reservation_that_is_no_size_is_named(tmp_path: Path, size: str) -> No
     (tmp_path / "compose.yml").write_text(f"services:\n  redis: {{mem_reservation: {size}}}\n")
 
     with pytest.raises(ConfigError, match=r"services\.redis\.mem_reservation: must be a size such as 64m or 1g"):
-        ComposeFile.read(tmp_path / "compose.yml", "compose.yml")
+        ComposeFile.read(tmp_path / "compose.yml", "compose.yml", ["redis"])
 
 
 def test_the_task_says_what_fits_and_what_limits(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lease_records import SERVICES
 
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, UsageError
 from stackyard.leases import credentials, owners
@@ -394,7 +395,7 @@ def test_a_volumes_lease_of_a_living_process_is_not_handed_to_another(
 
 def test_the_env_file_overlays_the_environment_with_the_lease(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(environment, parallel_id="job-1", variables={"STACKYARD_IMAGE_REDIS": "stackyard/redis:x"})
-    found, secret = lease.variables(), credentials.read(lease.secrets_dir)
+    found, secret = lease.variables(), credentials.read(lease.secrets_dir, SERVICES.secrets)
 
     assert stat.S_IMODE(lease.env_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(lease.directory.stat().st_mode) == 0o700
@@ -402,11 +403,11 @@ def test_the_env_file_overlays_the_environment_with_the_lease(book: LeaseBook, e
     assert found["COMPOSE_PROJECT_NAME"] == lease.project
     assert found["STACKYARD_IMAGE_REDIS"] == "stackyard/redis:x"
     assert found["STACKYARD_HOST"] == book.host
-    assert found["STACKYARD_JWT_KEY"] == secret.jwt_key
+    assert found["STACKYARD_JWT_KEY"] == secret["jwt_key"]
     assert found["STACKYARD_JWT_AUDIENCE"] == lease.id
     assert found["STACKYARD_AUTH_PORT"] == "11003"
-    assert lease.url("postgres") == f"postgresql://app:{secret.postgres_password}@127.0.0.1:11000/app"
-    assert lease.url("redis") == f"redis://app:{secret.redis_password}@127.0.0.1:11001/0"
+    assert lease.url("postgres") == f"postgresql://app:{secret['postgres_password']}@127.0.0.1:11000/app"
+    assert lease.url("redis") == f"redis://app:{secret['redis_password']}@127.0.0.1:11001/0"
     assert lease.url("backend") == found["STACKYARD_ALLOWED_ORIGIN"] == "http://127.0.0.1:11002"
     assert lease.url("auth") == "http://127.0.0.1:11003"
     assert lease.url("websocket") == "ws://127.0.0.1:11002/ws"

@@ -95,7 +95,7 @@ def test_a_copy_has_no_secrets_of_the_platform(book: LeaseBook) -> None:
 
 
 def test_a_copy_has_no_urls_of_the_platform(book: LeaseBook) -> None:
-    with pytest.raises(UsageError, match="no service 'postgres'"):
+    with pytest.raises(UsageError, match="so it has no URLs of its services"):
         book.acquire(SHOP, needs=WEB).url("postgres")
 
 

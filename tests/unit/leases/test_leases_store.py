@@ -14,7 +14,7 @@ from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
 from stackyard.leases import LeaseBook, Survivor, owners, schema, store
 from stackyard.leases.header import BrokenError
-from stackyard.leases.records import parse_ports
+from stackyard.leases.port_list import parse_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -477,7 +477,7 @@ def test_labels_of_another_book_or_of_no_lease_are_ignored() -> None:
         {"stackyard.lease": "../x"},
         {"stackyard.environment": ""},
         {"stackyard.ports": "plain"},
-        {"stackyard.ports": "postgres:5432"},
+        {"stackyard.ports": "Postgres:5432"},
         {"stackyard.subnet": "everywhere"},
     ):
         assert Survivor.from_labels(labels("mine", **change), host="mine") is None
@@ -491,7 +491,8 @@ def test_a_survivor_with_an_unreadable_creation_time_is_just_old() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "postgres:0", "postgres:65536", "mail:25", "spare:1", "spare:1-x", "redis:-1"]
+    "text",
+    ["", "x", "postgres:0", "postgres:65536", "Mail:25", "mail:25,web_80_tcp:26", "spare:1", "spare:1-x", "redis:-1"],
 )
 def test_ports_that_no_one_wrote_so_are_not_read(text: str) -> None:
     assert parse_ports(text) is None

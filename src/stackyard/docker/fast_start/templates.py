@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.task_group import run_all
-from stackyard.leases.files import OWN, env_text, write_new
+from stackyard.leases.files import env_text, write_new
+from stackyard.leases.records import own_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,8 @@ def _key(compose: Compose, variables: Mapping[str, str]) -> str | None:
         return None
     found = plugin.stat()
     # of the lease's own variables only the kind may change nothing but the value itself
-    common = sorted((name, _kind(value) if name in OWN else value) for name, value in variables.items())
+    own = {*own_names(variables)}
+    common = sorted((name, _kind(value) if name in own else value) for name, value in variables.items())
     parts = [VERSION, str(compose.file), str(plugin), found.st_size, found.st_mtime_ns, common]
     return hashlib.sha256(content + json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -132,7 +134,7 @@ def _mark(name: str) -> str:
 
 def _made_up(variables: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
     """Return values of the same kinds as the lease's own, found nowhere else in a model."""
-    own = sorted(name for name in OWN & variables.keys() if variables[name])
+    own = sorted(name for name in own_names(variables) if variables[name])
     return {name: kinds[_kind(variables[name])].format(place) for place, name in enumerate(own)}
 
 
@@ -147,7 +149,7 @@ def _kind(value: str) -> str:
 
 
 def _fill(template: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    for name in OWN & variables.keys():  # an empty one has no mark
+    for name in own_names(variables):  # an empty one has no mark
         template = template.replace(_mark(name), json.dumps(variables[name])[1:-1])
     model: dict[str, Any] = json.loads(template)
     return model

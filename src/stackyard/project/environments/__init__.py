@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stackyard.project.environments.dotenv import parse_env, read_env
-    from stackyard.project.environments.environment import Budget, Environment, Health, load_all
+    from stackyard.project.environments.environment import Budget, Environment, Health, load_all, load_services
     from stackyard.project.environments.roots import project_root
-    from stackyard.project.environments.rules import SERVICES, Data, Flavour
+    from stackyard.project.environments.rules import Data, Flavour
+    from stackyard.project.environments.services import Services
 
 __all__ = [
-    "SERVICES",
     "Budget",
     "Data",
     "Environment",
     "Flavour",
     "Health",
+    "Services",
     "load_all",
+    "load_services",
     "parse_env",
     "project_root",
     "read_env",
@@ -30,9 +32,10 @@ __all__ = [
 
 _HOMES = {
     "dotenv": ("parse_env", "read_env"),
-    "environment": ("Budget", "Environment", "Health", "load_all"),
+    "environment": ("Budget", "Environment", "Health", "load_all", "load_services"),
     "roots": ("project_root",),
-    "rules": ("SERVICES", "Data", "Flavour"),
+    "rules": ("Data", "Flavour"),
+    "services": ("Services",),
 }
 
 

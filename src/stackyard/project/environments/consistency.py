@@ -17,10 +17,11 @@ from stackyard.errors import ConfigError
 from stackyard.project.environments import rules
 from stackyard.project.environments.files import read_text
 from stackyard.project.environments.roots import ENVIRONMENTS
+from stackyard.project.environments.services import variable
 from stackyard.project.environments.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from stackyard.project.environments.schema import Entry
@@ -32,7 +33,9 @@ OWN_VARIABLES: Final = frozenset({"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "S
 SIZE: Final = re.compile(r"([1-9][0-9]{0,6})([bkmg])b?")
 SIZES: Final = {"b": 0, "k": 10, "m": 20, "g": 30}  # powers of two, as Compose reads them
 RESTARTS: Final = ("no", "on-failure", "unless-stopped", "always")
-# all four reach each image through one variable; the tag's first word is the flavour
+DURABLE: Final = re.compile("STACKYARD_[A-Z0-9_]+_DURABLE")
+SECRET: Final = re.compile(r"\$\{STACKYARD_SECRETS_DIR[^}]*\}/([a-z][a-z0-9_-]*)")
+# every service reaches its image through one variable; the tag's first word is the flavour
 IMAGE: Final = re.compile(r"(?:[a-z0-9.:_/-]+/)?[a-z0-9._-]+(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?")
 
 
@@ -45,45 +48,55 @@ class ComposeFile:
         shown: The file's name in messages.
         profiles: For each service, the profiles that start it; empty where every profile does.
         variables: Names the file interpolates.
-        reserve_mb: MB (1,000,000 bytes) of memory that all services which start with the platform's reserve together.
+        reserve_mb: MB (1,000,000 bytes) of memory that all services which start with the wanted ones reserve together.
+        secrets: Names of the secret files that it wants in ``STACKYARD_SECRETS_DIR``.
     """
 
     shown: str
     profiles: Mapping[str, frozenset[str]]
     variables: frozenset[str]
     reserve_mb: int
+    secrets: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path, shown: str) -> ComposeFile:
-        """Read the file at *path*; merge keys are followed."""
+    def read(cls, path: Path, shown: str, wanted: Collection[str]) -> ComposeFile:
+        """Read the file at *path*, which has the services *wanted*; merge keys are followed."""
         text = read_text(path, shown, limit=MAX_BYTES)
         tree = rules.mapping(shown, "", parse_yaml(text, shown, aliases=True))
         if "services" not in tree:
             raise ConfigError(shown, "services", None, "missing key")
         services = rules.mapping(shown, "services", tree["services"])
         profiles = {name: frozenset(_profiles(node)) for name, node in services.items()}
-        ours = frozenset().union(*(profiles[name] for name in rules.SERVICES if name in profiles))
-        beside = [name for name, listed in profiles.items() if name in rules.SERVICES or not listed or listed & ours]
+        ours = frozenset().union(*(profiles[name] for name in wanted if name in profiles))
+        beside = [name for name, listed in profiles.items() if name in wanted or not listed or listed & ours]
         reserved = sum(_reserved(shown, name, services[name]) for name in beside)
         return cls(
             shown=shown, profiles=profiles, variables=frozenset(INTERPOLATED.findall(text)),
-            reserve_mb=-(-reserved // 1_000_000),
+            reserve_mb=-(-reserved // 1_000_000), secrets=tuple(_secrets(tree.get("secrets"))),
         )  # fmt: skip
 
-    def check_profile(self, profile: str) -> None:
+    def check_profile(self, profile: str, wanted: Collection[str]) -> None:
         """
-        Raise unless *profile* starts every service of the platform.
+        Raise unless *profile* starts every service *wanted*.
 
         Raises:
             ConfigError: If the Compose file lacks a service.
             ValueError: If a service has other profiles; states the rule.
         """
-        for service in rules.SERVICES:
+        for service in wanted:
             if service not in self.profiles:
-                raise ConfigError(self.shown, f"services.{service}", None, "missing service of the platform")
+                raise ConfigError(self.shown, f"services.{service}", None, f"missing service; {ENVIRONMENTS} has it")
             allowed = self.profiles[service]
             if allowed and profile not in allowed:
                 raise ValueError(f"service {service} of {self.shown} has no such profile{rules.hint(profile, allowed)}")
+
+
+def _secrets(node: Node | None) -> Iterator[str]:
+    """Return the names of the secret files of a lease."""
+    for secret in node.values() if isinstance(node, dict) else ():
+        file = secret.get("file") if isinstance(secret, dict) else None
+        if isinstance(file, str) and (found := SECRET.fullmatch(file)):
+            yield found[1]
 
 
 def _reserved(shown: str, name: str, service: Node) -> int:
@@ -117,18 +130,19 @@ def _profiles(service: Node) -> list[str]:
     return next(filter(None, map(_profiles, merged if isinstance(merged, list) else [merged])), [])
 
 
-def expected(name: str, entry: Entry) -> dict[str, str]:
+def expected(name: str, entry: Entry, compose: ComposeFile) -> dict[str, str]:
     """Return the variables an env file must repeat from the YAML *entry* called *name*."""
-    same: dict[str, str] = {
+    always: dict[str, str] = {
         "COMPOSE_PROJECT_NAME": f"stackyard-{name}",
         "COMPOSE_PROFILES": entry.profile,
         "STACKYARD_ENVIRONMENT": name,
         "STACKYARD_FLAVOUR": entry.flavour,
         "STACKYARD_SUBNET": entry.subnet,
-        "STACKYARD_DATA_MOUNT": entry.data,
     }
-    same |= {f"STACKYARD_{service.upper()}_PORT": port for service, port in asdict(entry.ports).items()}
-    return same | {f"STACKYARD_HEALTH_{key.upper()}": value for key, value in asdict(entry.health).items()}
+    always |= {variable(service, "PORT"): port for service, port in entry.ports.items()}
+    used = {"STACKYARD_DATA_MOUNT": entry.data}
+    used |= {f"STACKYARD_HEALTH_{key.upper()}": value for key, value in asdict(entry.health).items()}
+    return always | {key: value for key, value in used.items() if key in compose.variables}
 
 
 def check_variables(file: str, variables: Mapping[str, str], *, name: str, entry: Entry, compose: ComposeFile) -> None:
@@ -144,10 +158,10 @@ def check_variables(file: str, variables: Mapping[str, str], *, name: str, entry
             raise ConfigError(file, key, value, "a variable's name must start with STACKYARD_ or COMPOSE_")
         if key not in known:
             raise ConfigError(file, key, value, f"not a variable of {compose.shown}{_near(key, known)}")
-    for key, value in expected(name, entry).items():
+    for key, value in expected(name, entry, compose).items():
         _require(file, variables, key, f"must be {value}, as {ENVIRONMENTS} says", {value})
-    _check_images(file, variables, entry.flavour)
-    _check_data(file, variables, volume=entry.data == "volume")
+    _check_images(file, variables, entry, compose)
+    _check_data(file, variables, compose, volume=entry.data == "volume")
 
 
 def _near(key: str, known: frozenset[str]) -> str:
@@ -162,25 +176,29 @@ def _require(file: str, variables: Mapping[str, str], key: str, rule: str, allow
     return variables[key]
 
 
-def _check_images(file: str, variables: Mapping[str, str], flavour: str) -> None:
-    for service in rules.SERVICES:
-        key = f"STACKYARD_IMAGE_{service.upper()}"
-        rule = f"must name an image such as stackyard/{service}:{flavour}"
+def _check_images(file: str, variables: Mapping[str, str], entry: Entry, compose: ComposeFile) -> None:
+    for service in entry.ports:
+        key, own = f"STACKYARD_IMAGE_{service.upper().replace('-', '_')}", f"stackyard/{service}:{entry.flavour}"
+        if key not in compose.variables:
+            continue
+        rule = f"must name an image such as {own}"
         value = _require(file, variables, key, rule)
-        own = re.escape(f"stackyard/{service}:{flavour}")
         if not IMAGE.fullmatch(value) or (
-            value.startswith("stackyard/") and not re.fullmatch(rf"{own}(?:-[0-9a-f]+)?", value)
+            value.startswith("stackyard/") and not re.fullmatch(rf"{re.escape(own)}(?:-[0-9a-f]+)?", value)
         ):
             raise ConfigError(file, key, value, rule)
 
 
-def _check_data(file: str, variables: Mapping[str, str], *, volume: bool) -> None:
-    source = _require(file, variables, "STACKYARD_DATA_SOURCE", "needed, empty where data is tmpfs")
-    if bool(source) != volume:
-        rule = "must name a volume, because data is volume" if volume else "must be empty, because data is tmpfs"
-        raise ConfigError(file, "STACKYARD_DATA_SOURCE", source, rule)
+def _check_data(file: str, variables: Mapping[str, str], compose: ComposeFile, *, volume: bool) -> None:
+    if (key := "STACKYARD_DATA_SOURCE") in compose.variables:
+        source = _require(file, variables, key, "needed, empty where data is tmpfs")
+        if bool(source) != volume:
+            rule = "must name a volume, because data is volume" if volume else "must be empty, because data is tmpfs"
+            raise ConfigError(file, key, source, rule)
     # off means no fsync: a crash of the host would corrupt data that must be kept
     durable = {"on"} if volume else {"on", "off"}
     rule = "must be on, because data is volume" if volume else "must be on or off"
-    _require(file, variables, "STACKYARD_POSTGRES_DURABLE", rule, durable)
-    _require(file, variables, "STACKYARD_RESTART", f"must be one of {', '.join(RESTARTS)}", set(RESTARTS))
+    for key in sorted(filter(DURABLE.fullmatch, compose.variables)):
+        _require(file, variables, key, rule, durable)
+    if (key := "STACKYARD_RESTART") in compose.variables:
+        _require(file, variables, key, f"must be one of {', '.join(RESTARTS)}", set(RESTARTS))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-
-from msgspec.structs import asdict
 
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project.environments import rules, schema
@@ -14,10 +12,11 @@ from stackyard.project.environments.consistency import ComposeFile, check_variab
 from stackyard.project.environments.dotenv import read_env
 from stackyard.project.environments.files import read_text
 from stackyard.project.environments.roots import ENVIRONMENTS, project_root
+from stackyard.project.environments.services import LEASE, Services, variable, words
 from stackyard.project.environments.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from stackyard.project.environments.schema import Entry
@@ -75,13 +74,14 @@ class Environment:
         env_file: Its env file, absolute.
         compose_file: The Compose file, absolute.
         flavour: The base of its images.
-        data: Where PostgreSQL keeps its data.
-        ports: Fixed host port of each service.
+        data: Where it keeps its data.
+        ports: Fixed host port of each service that has its own, in the order of *services*.
         subnet: Fixed IPv4 /28.
         budget: Limits of one run.
         health: Timing of the containers' health checks.
         variables: The env file's variables.
         root: The project's directory.
+        services: Its services, the variables and the secrets of its leases; the same for all environments of a file.
         reserve_mb: MB (1,000,000 bytes) that its containers reserve in the Compose file; a lease books this much.
     """
 
@@ -98,6 +98,7 @@ class Environment:
     health: Health
     variables: Mapping[str, str]
     root: Path
+    services: Services
     reserve_mb: int = 0
 
     @classmethod
@@ -131,6 +132,17 @@ def load_all(root: Path | None = None) -> dict[str, Environment]:
     return {name: project.environment(name) for name in project.entries}
 
 
+def load_services(root: Path | None = None) -> Services:
+    """
+    Return what the YAML file says about the services; no env file is read. *root* as for `Environment.load`.
+
+    Raises:
+        UsageError: If there is no project.
+        ConfigError: If the YAML file or the Compose file is wrong.
+    """
+    return _Project.read(root).services
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Project:
     """The YAML file's entries, each checked by itself and against the others, and the Compose file they share."""
@@ -139,30 +151,34 @@ class _Project:
     compose_path: str
     compose: ComposeFile
     entries: Mapping[str, Entry]
+    services: Services
 
     @classmethod
     def read(cls, root: Path | None) -> _Project:
         root = (root or project_root()).absolute()
         text = read_text(root / ENVIRONMENTS, ENVIRONMENTS, limit=MAX_BYTES)
         found = schema.read(ENVIRONMENTS, parse_yaml(text, ENVIRONMENTS))
-        _check(found.environments)
+        _check_services(found.services)
+        services = Services(urls=found.services, variables=found.variables)
+        _check(found.environments, services.published)
         path = found.compose_file
-        return cls(
-            root=root, compose_path=path, compose=ComposeFile.read(root / path, path), entries=found.environments
-        )
+        compose = ComposeFile.read(root / path, path, services.published)
+        services = replace(services, secrets=compose.secrets)
+        return cls(root=root, compose_path=path, compose=compose, entries=found.environments, services=services)
 
     def environment(self, name: str) -> Environment:
-        entry = self.entries[name]
+        entry, published = self.entries[name], self.services.published
         with _naming(name, "profile", entry.profile):
-            self.compose.check_profile(entry.profile)
+            self.compose.check_profile(entry.profile, published)
+        _check_words(self.services)
         variables = read_env(self.root / entry.env_file, entry.env_file)
         check_variables(entry.env_file, variables, name=name, entry=entry, compose=self.compose)
         return Environment(
             name=name, description=entry.description, profile=entry.profile, env_file=self.root / entry.env_file,
             compose_file=self.root / self.compose_path, flavour=entry.flavour, data=entry.data,
-            ports={service: int(port) for service, port in asdict(entry.ports).items()}, subnet=entry.subnet,
+            ports={service: int(entry.ports[service]) for service in published}, subnet=entry.subnet,
             budget=_budget(entry.budget), health=_health(entry.health), variables=variables, root=self.root,
-            reserve_mb=self.compose.reserve_mb,
+            services=self.services, reserve_mb=self.compose.reserve_mb,
         )  # fmt: skip
 
 
@@ -190,7 +206,36 @@ def _naming(name: str, key: str, value: str) -> Iterator[None]:
         raise ConfigError(ENVIRONMENTS, f"environments.{name}.{key}", value, str(error)) from None
 
 
-def _check(entries: Mapping[str, Entry]) -> None:
+def _check_services(urls: Mapping[str, str]) -> None:
+    """Check that each URL is of one service, and that each service has variables of its own."""
+    named: dict[str, str] = {}
+    for name, url in urls.items():
+        found = {word for word in words(url) if word in urls}
+        if len(found) != 1:
+            rule = f"must hold one service in braces, such as {{{name}}}; known: {', '.join(urls)}"
+            raise ConfigError(ENVIRONMENTS, f"services.{name}", url, rule)
+        if (server := found.pop()) != name and server not in words(urls[server]):
+            raise ConfigError(ENVIRONMENTS, f"services.{name}", url, f"service {server} has no port of its own")
+        if (other := named.setdefault(variable(name, "URL"), name)) != name:
+            rule = f"has the same variable as {other}, {variable(name, 'URL')}"
+            raise ConfigError(ENVIRONMENTS, f"services.{name}", name, rule)
+
+
+def _check_words(services: Services) -> None:
+    """Check that what the URLs and variables name is there."""
+    for name in services.secrets:
+        if name in services.urls or name == LEASE:
+            raise ConfigError(ENVIRONMENTS, f"services.{name}", name, "must not be the name of a secret, too")
+    known = {*services.published, *services.secrets, LEASE}
+    texts = {f"services.{name}": text for name, text in services.urls.items()}
+    texts |= {f"variables.{name}": text for name, text in services.variables.items()}
+    for place, text in texts.items():
+        for word in words(text):
+            if word not in known:
+                raise ConfigError(ENVIRONMENTS, place, text, f"unknown word {{{word}}}{rules.hint(word, known)}")
+
+
+def _check(entries: Mapping[str, Entry], published: Collection[str]) -> None:
     """Check what the schema cannot: a mistake in one environment shows for every environment."""
     taken: dict[tuple[str, str], str] = {}
 
@@ -202,7 +247,8 @@ def _check(entries: Mapping[str, Entry]) -> None:
     for name, entry in entries.items():
         with _naming(name, "description", entry.description):
             rules.sentence(entry.description)
-        for service, port in asdict(entry.ports).items():
+        rules.mapping(ENVIRONMENTS, f"environments.{name}.ports", entry.ports, published)
+        for service, port in entry.ports.items():
             with _naming(name, f"ports.{service}", port):
                 rules.port(port)
                 take(name, f"ports.{service}", port, "port is taken by")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Flavour: TypeAlias = Literal["debian", "alpine"]
 Data: TypeAlias = Literal["tmpfs", "volume"]
 
-SERVICES: Final = ("postgres", "redis", "auth", "backend")
 # The default pool of the leases; a fixed port or subnet in it would collide with leases.
 POOL: Final = value("STACKYARD_POOL", {})[0]
 POOL_SUBNETS: Final = value("STACKYARD_POOL_SUBNETS", {})

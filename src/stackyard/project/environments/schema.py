@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from stackyard.project import shapes
 from stackyard.project.environments import rules
+from stackyard.project.environments.services import SERVICE, SERVICE_RULE
 
 if TYPE_CHECKING:
     from stackyard.project.environments.yaml_tree import Node
@@ -42,16 +43,19 @@ Seconds = Annotated[
 Megabytes = Annotated[
     str, shapes.text(f"{rules.WHOLE}(?:MB|GB)", "a size above 0: a whole number with its unit, such as 200MB or 2GB")
 ]
+Service = Annotated[str, shapes.text(SERVICE, SERVICE_RULE)]
+Url = Annotated[
+    str,
+    shapes.text(
+        r"(?:postgresql|redis|http|ws)://[!-~]{1,500}",
+        "a URL such as http://{shop}, which begins with postgresql://, redis://, http:// or ws://",
+    ),
+]
+Variable = Annotated[
+    str, shapes.text("STACKYARD_[A-Z0-9_]{1,60}", "a variable that begins with STACKYARD_, of A-Z, 0-9 and _")
+]
+Value = Annotated[str, shapes.text(r"[^'\x00-\x1f\x7f]{0,500}", "one line of at most 500 characters without quotes")]
 Retries = Annotated[str, shapes.text("[1-9][0-9]?|100", "a whole number from 1 to 100", minimum=1, maximum=100)]
-
-
-class Ports(Struct, frozen=True, forbid_unknown_fields=True):
-    """The fixed host port of each service."""
-
-    postgres: Port
-    redis: Port
-    auth: Port
-    backend: Port
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +85,10 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     env_file: Path
     flavour: Annotated[rules.Flavour, Meta(description="must be debian or alpine")]
     data: Annotated[rules.Data, Meta(description="must be tmpfs or volume")]
-    ports: Ports
+    ports: Annotated[
+        dict[Service, Port],
+        Meta(min_length=1, description="must have a host port for each service that answers on its own"),
+    ]
     subnet: Subnet
     budget: Budget
     health: Health
@@ -93,6 +100,8 @@ class Environments(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version
     compose_file: Path
     environments: Annotated[dict[Name, Entry], Meta(min_length=1, description="must hold at least one environment")]
+    services: Annotated[dict[Service, Url], Meta(min_length=1, description="must hold at least one service")]
+    variables: Annotated[dict[Variable, Value], Meta(description="must be variables and their values")] = {}
 
 
 def read(file: str, node: Node) -> Environments:
