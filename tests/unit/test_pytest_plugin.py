@@ -339,6 +339,7 @@ def test_the_evidence_of_a_failed_start_is_shown_once(shop: Path) -> None:
     done = run(shop, "-n0", own=True)
 
     assert "2 errors" in done.stdout
+    assert "During handling of the above exception" not in done.stdout
     assert done.stdout.count("stackyard: shop did not start") == 4  # each test's error, and its line in the summary
     assert done.stdout.count("| no such table") == 1
     assert "Captured stdout of the start of the stack: setup" in done.stdout

@@ -198,4 +198,5 @@ def in_one_line() -> Iterator[None]:
     try:
         yield
     except StackyardError as error:
-        pytest.fail(f"stackyard: {error}", pytrace=False)
+        # pytest.fail would leave the error as the context, and pytest prints that, too
+        raise pytest.fail.Exception(f"stackyard: {error}", pytrace=False) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
-from stackyard.docker.compose import port_conflict
+from stackyard.docker.compose import port_conflict, taken
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import CommandError, LeaseNotFoundError, RefusedError
@@ -214,8 +214,9 @@ def start_in_place(
         except (CommandError, RefusedError) as error:
             if not _can_move(stack.lease, error):
                 raise
+            what = taken(error)
         stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine), scattered=moves > 0)
-        progress(f"a leased port or subnet was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
+        progress(f"a leased {what} was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
     return stack.up(keep=keep, deadline=deadline, progress=progress, last=last)
 
 
