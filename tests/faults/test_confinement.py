@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tests.faults.fault_yard import finish
 
-from stackyard.project.environments import SERVICES, Environment
+from stackyard.project.environments import Environment, load_services
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def inspected(yard: Yard, lease: Lease) -> dict[str, Any]:
 
 
 def test_every_listener_is_on_loopback_alone(control: Lease) -> None:
-    wanted = {port for service, port in control.ports.items() if service in SERVICES}
+    wanted = {port for service, port in control.ports.items() if service in load_services().published}
     listening = psutil.net_connections("tcp")
 
     found = {
@@ -91,7 +91,9 @@ def test_no_secret_is_seen_from_outside(yard: Yard, control: Lease) -> None:
         "network": json.dumps(yard.engine.api.inspect_network(f"{control.project}_platform")),
         "events": json.dumps(events, default=str),
         "command lines": "\n".join(commands),
-        "logs": "\n".join(yard.engine.logs(stack.container(service).id, tail=10_000) for service in SERVICES),
+        "logs": "\n".join(
+            yard.engine.logs(stack.container(service).id, tail=10_000) for service in load_services().published
+        ),
         "model": json.dumps(stack.compose.model()),
     }
 

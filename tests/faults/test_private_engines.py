@@ -13,7 +13,7 @@ from tests.faults.fault_yard import CLEAN, finish, until
 from tests.faults.outposts import Outpost, age_boot, ids, outpost, signal_all
 
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.project.environments import SERVICES
+from stackyard.project.environments import load_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,7 +186,7 @@ def test_images_of_ours_that_no_one_needs_go_and_no_others(post: Outpost) -> Non
     planned = post.invoke("cleanup.images", "--dry-run")
     code, out, _ = post.invoke("cleanup.images", "--yes")
     tags = {tag for row in api.images() for tag in row["RepoTags"]}
-    aliases = {tag for tag in tags if tag in {f"stackyard/{service}:debian" for service in SERVICES}}
+    aliases = {tag for tag in tags if tag in {f"stackyard/{service}:debian" for service in load_services().published}}
     api.remove_image("theirs/redis:1")
 
     assert planned[0] == code == 0, out

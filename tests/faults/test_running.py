@@ -15,7 +15,7 @@ import pytest
 from tests.faults.fault_yard import CLEAN, finish, until
 
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.project.environments import SERVICES
+from stackyard.project.environments import load_services
 
 if TYPE_CHECKING:
     from tests.faults.fault_yard import Yard
@@ -150,7 +150,7 @@ def test_one_stack_reaches_nothing_of_another(yard: Yard, stack: Stack) -> None:
         asyncio.run(rows(with_credentials_of(stack.lease, control, "postgres")))
 
     assert foreign.status_code == 401
-    for service in SERVICES:
+    for service in load_services().published:
         assert reach(stack, address_of(stack.lease, service, yard)) == "reached", service
         assert reach(stack, address_of(control, service, yard)) == "out of reach", service
 
