@@ -57,7 +57,8 @@ class FakeDocker:
         out = ""
         if "config" in argv:
             project = options["env"].get("COMPOSE_PROJECT_NAME", "shop")
-            out = json.dumps({"name": project, **self.model})
+            named = {"name": project, **self.model}
+            out = "\n".join(named["services"]) if "--services" in argv else json.dumps(named)
         elif "build" in argv:
             self._build(argv, json.loads(options["stdin"]))
         elif argv[1] == "pull" and self.pull_failures:

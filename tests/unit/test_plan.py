@@ -4,7 +4,8 @@ import copy
 import itertools
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from stackyard.project.configuration import Configuration, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from stackyard.project import Project
 
 Model = dict[str, Any]
 
@@ -402,18 +405,46 @@ def test_the_engine_s_socket_is_mentioned() -> None:
     assert [c.text for c in done.concerns] == ["mounts the engine's socket"]
 
 
+def of_template(template: Model, *enabled: str) -> Project:
+    return cast("Project", SimpleNamespace(template=template, enabled=lambda: frozenset(enabled)))
+
+
 def test_all_missing_files_are_found_at_once_with_their_templates() -> None:
-    template = {"services": {"a": {
+    needs: Model = {
         "env_file": [{"path": "/p/.env.secret", "required": True}, {"path": "/p/.env.extra", "required": False}],
         "volumes": [bind("/p/conf/app.ini", "/app.ini", read_only=True), bind("/p/pgdata", "/var/lib/mysql"),
                     bind("${HOME}/x.ini", "/x.ini")],
-    }}}  # fmt: skip
+        "build": {"context": "/p/app", "dockerfile": "Dockerfile"},
+        "secrets": [{"source": "word"}], "configs": ["rules"],
+    }  # fmt: skip
+    template = {
+        "services": {
+            "a": needs, "b": {"build": {"context": "/p/src", "dockerfile": "prod/Dockerfile"}},
+            "c": {"build": {"context": "https://example.invalid/x.git"}}, "off": {**needs, "env_file": []},
+            "d": {"build": {"context": "${SOURCE}"}},
+            "e": {"build": {"context": "/p/src", "dockerfile_inline": "FROM a", "dockerfile": "Dockerfile"}},
+        },
+        "secrets": {"word": {"file": "/p/word"}, "unused": {"file": "/p/unused"}, "given": {"environment": "WORD"}},
+        "configs": {"rules": {"file": "${RULES}"}},
+    }  # fmt: skip
+    there = {Path("/p/.env.secret.example"), Path("/p/src")}
 
-    found = volumes.missing_files(template, lambda path: path == Path("/p/.env.secret.example"))
+    found = volumes.missing_files(of_template(template, "a", "b", "c", "d", "e"), there.__contains__)
 
     assert [(c.place, c.advice) for c in found] == [
         ("services.a.env_file[0]", "copy /p/.env.secret.example to it"), ("services.a.volumes[0]", "create it"),
+        ("services.a.build.context", "create it"), ("services.b.build.dockerfile", "create it"),
+        ("secrets.word.file", "create it"),
     ]  # fmt: skip
+
+
+def test_what_only_a_service_without_its_profile_needs_may_be_missing() -> None:
+    template = {"services": {
+        "web": {}, "debug": {"env_file": [{"path": "/p/x"}], "build": {"context": "/p/y"}, "secrets": ["word"]},
+    }, "secrets": {"word": {"file": "/p/word"}}}  # fmt: skip
+
+    assert volumes.missing_files(of_template(template, "web"), lambda _: False) == []
+    assert len(volumes.missing_files(of_template(template, "web", "debug"), lambda _: False)) == 3
 
 
 def test_a_missing_bind_source_that_compose_would_make_a_folder_of_is_refused() -> None:

@@ -15,7 +15,7 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.project.hints import Hint
-from stackyard.stacks import narration, readiness
+from stackyard.stacks import narration, readiness, watched
 from stackyard.stacks.watched import waits_for
 
 if TYPE_CHECKING:
@@ -84,7 +84,14 @@ class World:
     def seen(self, *_: object) -> list[Seen]:
         self.shown = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
         return [
-            Seen(id=one.id, name=f"x-{one.id}-1", service=one.service, image=one.service, status=one.status)
+            Seen(
+                id=one.id,
+                name=f"x-{one.id}-1",
+                service=one.service,
+                image=one.service,
+                status=one.status,
+                unhealthy=one.health == "unhealthy",
+            )
             for one in self.shown
         ]
 
@@ -285,6 +292,40 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     assert "  late: has no container yet" in lines
     assert "    | log of web: password s3cret" in lines
     assert world.ended == ["web"]
+
+
+CHECKED = {"healthcheck": {"test": ["CMD", "check"]}}
+
+
+def unhealthy(service: str) -> ContainerState:
+    return dataclasses.replace(container(service), health="unhealthy")
+
+
+def test_a_service_that_stays_unhealthy_ends_the_wait_with_its_last_answer(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "RECOVERY", 0.05)
+    world = World([container("db"), container("web")], [unhealthy("db"), container("web")])
+    world.never, world.lasts = {"db"}, {"db": "exit code 1"}
+
+    with pytest.raises(NotReadyError, match="not ready: db is unhealthy: exit code 1"):
+        wait(world, model(db=CHECKED, web={}))
+
+
+def test_a_service_may_be_unhealthy_for_a_while_or_where_its_check_is_not_the_rule(
+    wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "RECOVERY", 0.0)
+    hint = Hint(kind="log", value="x")
+    late = World([unhealthy("web")])
+    late.never.add("web")
+
+    with pytest.raises(NotReadyError, match="not ready after"):
+        wait(late, model(web=CHECKED), hints={"web": hint}, deadline=0.2)
+    monkeypatch.setattr(watched, "RECOVERY", 60.0)
+    for again in (container("web"), unhealthy("web")):
+        with pytest.raises(NotReadyError, match="not ready after"):
+            wait(World([unhealthy("web")], [again], [unhealthy("web")]), model(web=CHECKED, late={}), deadline=0.2)
 
 
 def test_a_failure_does_not_mention_a_service_that_answers_by_now(wait: Callable[..., StackReady]) -> None:

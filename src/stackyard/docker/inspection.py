@@ -33,6 +33,7 @@ class Seen:
         service: Its service.
         image: The id of its image.
         status: created, running, paused, restarting, removing, exited or dead.
+        unhealthy: Whether its health check has failed as often as its file allows.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Seen:
     service: str
     image: str
     status: str
+    unhealthy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ def _seen(row: Part) -> Seen:
     return Seen(
         id=row.text("Id"), name=names[0].lstrip("/") if names else row.text("Id")[:12],
         service=labels.get(SERVICE_LABEL, ""), image=row.text("ImageID"), status=row.text("State"),
+        unhealthy="(unhealthy)" in row.text("Status", ""),
     )  # fmt: skip
 
 

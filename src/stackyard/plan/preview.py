@@ -54,7 +54,7 @@ class Preview:
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
         """
-        missing = volumes.missing_files(project.template)
+        missing = volumes.missing_files(project)
         if missing:
             return cls(plan=Plan(model={}, changes=(), concerns=tuple(missing)))
         numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"

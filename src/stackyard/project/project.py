@@ -168,6 +168,16 @@ class Project:
         folders = (self.folder, *self.folder.parents)
         return next((folder for folder in folders if any((folder / name).exists() for name in FILES)), self.folder)
 
+    def enabled(self) -> frozenset[str]:
+        """
+        Return the services that the chosen profiles enable; the template has the others, too.
+
+        Raises:
+            UsageError: If Compose refuses the project.
+        """
+        done = _ask(self.words, self.folder, self.environment, "--services", "--no-interpolate")
+        return frozenset(done.stdout.split())
+
     def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
         """
         Return the rendered model.
@@ -217,13 +227,7 @@ def _missing_text(missing: Mapping[str, str]) -> str:
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
-    argv = ["docker", "compose", *words, "config", "--format", "json", *options]
-    try:
-        done = process.run(argv, deadline=DEADLINE, env=environment, cwd=folder)
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}") from None
-    except CommandError as error:
-        raise _refusal(folder, error) from None
+    done = _ask(words, folder, environment, "--format", "json", *options)
     try:
         model: Any = json.loads(done.stdout)
     except ValueError:
@@ -231,6 +235,16 @@ def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
     if not isinstance(model, dict):
         raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
     return model
+
+
+def _ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> process.Completed:
+    argv = ["docker", "compose", *words, "config", *options]
+    try:
+        return process.run(argv, deadline=DEADLINE, env=environment, cwd=folder)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}") from None
+    except CommandError as error:
+        raise _refusal(folder, error) from None
 
 
 def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:

@@ -252,6 +252,8 @@ class _Wait:
         for gone in self.found.keys() - {seen.id for seen in own}:  # Compose has put another in its place
             self.found.pop(gone).stop()
         for one in [self.found[seen.id] for seen in own]:
+            if one.is_given_up(self.began):
+                raise _FailureError(f"not ready: {one.seen.service} is unhealthy: {one.last}")
             if one.seen.status == "running":
                 self._prove(group, one)
             elif (one.seen.status in ENDED and not one.finished) or one.seen.status == "restarting":

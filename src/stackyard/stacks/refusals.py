@@ -22,7 +22,7 @@ def refuse_missing_files(project: Project) -> None:
     Raises:
         UsageError: If some are missing; the text names all of them.
     """
-    if missing := missing_files(project.template):
+    if missing := missing_files(project):
         lines = [f"{item.place}: {item.text}; {item.advice}" for item in missing]
         raise UsageError(format_list(f"{len(lines)} files of the project are missing", lines))
 

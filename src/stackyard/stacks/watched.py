@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from stackyard.docker import inspection
 from stackyard.docker.records import Resource
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from stackyard.probes.rules import Rule
     from stackyard.stacks.diagnostics import ServiceEvidence
 
+RECOVERY: Final = 10.0  # seconds that an unhealthy container gets at least
+
 
 class Watched:
     """
@@ -38,6 +41,7 @@ class Watched:
         finished: Whether it has ended as it should.
         settled: Its restarts when all others were ready.
         trouble: What is wrong with it; empty if nothing is.
+        unhealthy_since: Monotonic seconds at which the engine first called it unhealthy; None if it does not.
     """
 
     def __init__(self, seen: Seen, rule: Rule) -> None:
@@ -49,6 +53,7 @@ class Watched:
         self.finished = False
         self.settled: int | None = None
         self.trouble = ""
+        self.unhealthy_since: float | None = None
 
     @property
     def last(self) -> str:
@@ -68,6 +73,22 @@ class Watched:
     def silent_since(self) -> float | None:
         """Since when it has been silent, as `Proof.silent_since`; None as well without a proof."""
         return self.proof.silent_since if self.proof else None
+
+    def is_given_up(self, began: float) -> bool:
+        """
+        Say whether its health check, by its own interval and retries, has failed for too long.
+
+        A busy host is slower than its author's, so it has as long again as it took to become unhealthy.
+
+        Args:
+            began: Monotonic seconds at which the start began.
+        """
+        if not self.seen.unhealthy or self.how is not None or self.rule.kind != "health check":
+            self.unhealthy_since = None
+            return False
+        now = time.monotonic()
+        self.unhealthy_since = self.unhealthy_since or now
+        return now - self.unhealthy_since >= max(RECOVERY, self.unhealthy_since - began)
 
     def stop(self) -> None:
         """End its proof."""
