@@ -543,6 +543,7 @@ def test_any_name_of_a_project_makes_a_name_for_the_book(tmp_path: Path, docker:
 
 
 def building(folder: Path, **services: Any) -> dict[str, Any]:
+    (folder / "Dockerfile").write_text("FROM box")
     built = {"build": {"context": str(folder), "dockerfile": "Dockerfile"}}
     return {"services": {name: {**built, **more} for name, more in services.items()}}
 

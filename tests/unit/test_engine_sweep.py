@@ -104,6 +104,8 @@ def sound(end: engine_cases.End) -> bool:
     words = " ".join(end.words)
     # a later request may be one that a command can do without, a removal may leave something, and no list is a list
     ends = {0, 2, ENGINE, 5, 7, 8} if fine > 1 or words in WITHOUT or list(ANSWERS)[answer] in SENSIBLE else {ENGINE}
-    lines = len(end.stderr.splitlines())
+    said = end.stderr.splitlines()
+    listed = said[1:-1] if re.match(r"\d+ left after the clean-up:$", said[0] if said else "") else []
+    lines = 1 if listed and all(line.startswith("  ") for line in listed) else len(said)
     told = lines == bool(end.code) or (words in WITHOUT and lines == 1)  # the latter is a note
     return end.code in ends and told and "Traceback" not in end.stderr and end.seconds < PROMISED
