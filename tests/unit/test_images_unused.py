@@ -51,6 +51,17 @@ def test_surplus_is_what_no_recipe_names_and_what_has_no_name(outdated: dict[str
     assert found() == [NAMELESS["Id"], *sorted(outdated.values())]
 
 
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_tree_without_recipes_has_no_surplus(image_yard: Yard, outdated: dict[str, str], content: str | None) -> None:
+    file = image_yard.root / "compose/images/recipes.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+
+    assert outdated
+    assert found() == []
+
+
 def test_what_a_container_uses_is_no_surplus(image_yard: Yard, outdated: dict[str, str]) -> None:
     image_yard.used.add(outdated["redis"])
 

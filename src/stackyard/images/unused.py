@@ -104,7 +104,10 @@ def find(rows: Sequence[EngineImage], *, keep: Collection[str] = (), root: Path 
     Raises:
         ImageError: If a file of the tree is missing.
     """
-    wanted = named_by_recipes(root or project_root()) | set(keep)
+    recipes = named_by_recipes(root or project_root())
+    if not recipes:  # a project that builds no images cannot say which of another checkout's are needed
+        return []
+    wanted = recipes | set(keep)
     found = [item for image in rows if LABEL in image.labels and not image.containers for item in _of(image, wanted)]
     return sorted(found, key=lambda item: (-item.size, item.name))
 
