@@ -49,6 +49,12 @@ def test_a_file_of_another_shape_is_one_clear_error(tmp_path: Path, content: Any
         recipe_file.read(written(tmp_path, content))
 
 
-def test_a_project_without_the_file_names_it(tmp_path: Path) -> None:
+def test_a_project_without_the_file_builds_no_images(tmp_path: Path) -> None:
+    assert service_recipes(tmp_path, "debian", "packages") == {}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / recipe_file.FILE).mkdir(parents=True)
+
     with pytest.raises(ImageError, match=r"recipes\.json: an image needs this file"):
         service_recipes(tmp_path, "debian", "packages")
