@@ -425,6 +425,34 @@ def test_a_lost_copy_gets_its_env_file_and_its_exclusive_claims_back(
     assert len(said) == 1
 
 
+def lost_copy() -> Survivor:
+    ports = {"web_80_tcp": 11000}
+    return survivor(0, environment="shop-ab12cd", project="stackyard-shop-ab12cd-00000000", ports=ports, spare=())
+
+
+def test_the_env_file_of_a_lost_copy_goes_if_its_entry_is_undone(book: LeaseBook, said: list[str]) -> None:
+    def work(db: Transaction) -> None:
+        recovery.restore(db, book.settings, book.directory, [lost_copy()], NOW)
+        assert (book.directory / "00000000" / "env").exists()
+        raise EngineError("off")
+
+    with pytest.raises(EngineError):
+        book.transact(work)
+    assert list(book.directory.iterdir()) == []
+    assert book.leases() == []
+    assert len(said) == 1
+
+
+def test_a_lost_copy_is_entered_even_if_its_env_file_cannot_be_written(
+    book: LeaseBook, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery.files, "write", Mock(side_effect=OSError("full")))
+
+    assert recovered(book, "stacks", lambda: [lost_copy()]) == "done"
+    assert [lease.id for lease in book.leases()] == ["00000000"]
+    assert said == ["lease 00000000 of shop-ab12cd was restored"]
+
+
 def test_a_lost_lease_of_an_environment_gets_no_env_file(book: LeaseBook, said: list[str]) -> None:
     assert recovered(book, "stacks", lambda: [survivor(0)]) == "done"
     assert not book.leases()[0].env_file.exists()
