@@ -13,11 +13,11 @@ from stackyard.docker import contents, inside, inspection
 from stackyard.docker.inspection import Seen
 from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
-from stackyard.errors import NotReadyError, RefusedError, StackyardError, UsageError
+from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
 from stackyard.stacks.data import keeping, private, resetting
-from stackyard.stacks.data.records import Note
+from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -287,6 +287,59 @@ def test_an_external_volume_that_the_engine_named_is_never_written_to(copy: Any,
     assert {one.service: one.driver for one in done.services}["files"] == "none"
     assert "p_uploads" in made.volumes
     assert not [line for line in made.asked if " into " in line or line.startswith(("remove", "create"))]
+
+
+def test_a_copy_that_another_command_has_ended_is_not_reset(
+    copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.keep(copy, HINTS, 5.0)
+    made.asked.clear()
+    monkeypatch.setattr(resetting, "alone", lambda _lease: contextlib.nullcontext(enter_result=False))
+
+    with pytest.raises(LeaseNotFoundError):
+        resetting.reset(copy, (), 5.0)
+    assert made.asked == []
+
+
+def test_a_reset_removes_nothing_that_is_not_of_the_lease_whatever_its_name(
+    copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.keep(copy, HINTS, 5.0)
+    made.asked.clear()
+    strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(everything=lambda _: []))
+    monkeypatch.setattr(resetting, "Holdings", strangers)
+
+    resetting.reset(copy, (), 5.0)
+    assert [line for line in made.asked if line.startswith("remove")] == []
+
+
+def test_nothing_is_kept_of_a_container_that_is_not_of_the_lease(
+    copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [item for item in made.containers_of() if item.name != "web"]
+    holdings = SimpleNamespace(containers=lambda _: own, holds=lambda _labels: True)
+    monkeypatch.setattr(keeping, "Holdings", SimpleNamespace(of=lambda *_: holdings))
+
+    keeping.keep(copy, HINTS, 5.0)
+    assert sorted(one.service for one in Note.read(copy.lease).containers) == ["cache", "db", "files", "reader"]
+
+
+def test_a_volume_without_the_labels_of_the_lease_is_not_the_copy_s_own(copy: Any, made: Made) -> None:
+    for volume in made.volumes.values():
+        volume["Labels"] = {}
+    keeping.keep(copy, HINTS, 5.0)
+
+    note = Note.read(copy.lease)
+    folders = [folder for one in note.containers for folder in one.folders]
+    assert folders
+    assert [folder for folder in folders if folder.own] == []
+    assert note.volumes == {}
+
+
+def test_only_volumes_of_the_copy_alone_are_made_again() -> None:
+    folders = (Folder(path="/a", volume="mine", own=True), Folder(path="/b", volume="shared", own=False))
+
+    assert resetting._own([Kept(service="db", name="db-1", driver="volumes", why="", folders=folders)]) == {"mine"}
 
 
 def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, made: Made) -> None:
