@@ -425,6 +425,11 @@ def test_a_lost_copy_gets_its_env_file_and_its_exclusive_claims_back(
     assert len(said) == 1
 
 
+def test_a_claim_with_a_blank_is_damaged_and_not_two_claims() -> None:
+    with pytest.raises(BadRowError):
+        rows._exclusive("00000000", "host-network other")
+
+
 def lost_copy() -> Survivor:
     ports = {"web_80_tcp": 11000}
     return survivor(0, environment="shop-ab12cd", project="stackyard-shop-ab12cd-00000000", ports=ports, spare=())
@@ -446,7 +451,7 @@ def test_the_env_file_of_a_lost_copy_goes_if_its_entry_is_undone(book: LeaseBook
 def test_a_lost_copy_is_entered_even_if_its_env_file_cannot_be_written(
     book: LeaseBook, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery.files, "write", Mock(side_effect=OSError("full")))
+    monkeypatch.setattr("stackyard.leases.files.write", Mock(side_effect=OSError("full")))
 
     assert recovered(book, "stacks", lambda: [lost_copy()]) == "done"
     assert [lease.id for lease in book.leases()] == ["00000000"]
