@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.docker import ownership
-from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, Holdings, Owned
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, Build, Holdings, Owned
 from stackyard.docker.records import PROJECT_LABEL, Resource
 
 if TYPE_CHECKING:
@@ -226,3 +226,32 @@ def test_only_what_names_another_book_is_another_books() -> None:
     assert [item.name for item in HELD.of_another_book(shelf)] == ["theirs", "net"]  # type: ignore[arg-type]
     asked = ["com.docker.compose.project=stackyard-test-1f0c9b3e", "stackyard.lease=1f0c9b3e"]
     assert shelf.asked == [("container", asked), ("network", asked)]
+
+
+BUILD = Build(host="h1", project="my__shop-1f", service="web")
+
+
+def test_an_image_says_what_it_was_built_for_by_three_labels_and_by_each_of_them() -> None:
+    assert BUILD.labels == {
+        "stackyard.build.host": "h1", "stackyard.build.project": "my__shop-1f", "stackyard.build.service": "web"
+    }  # fmt: skip
+    assert Build.of({**BUILD.labels, "other": "x"}) == BUILD
+    for label in BUILD.labels:
+        assert Build.of({**BUILD.labels, label: ""}) is None
+        assert Build.of({name: value for name, value in BUILD.labels.items() if name != label}) is None
+
+
+def test_only_names_that_a_build_of_the_project_gives_are_its_own() -> None:
+    earlier = BUILD.earlier("sha256:0123456789abcdef")
+    assert (BUILD.name, earlier) == (
+        "stackyard-copy/h1/my-shop-1f:web",
+        "stackyard-copy/h1/my-shop-1f/earlier:0123456789ab",
+    )
+    others = [
+        "shop:dev", "stackyard-copy/h1/my-shop-1f-2:web", "stackyard-copy/h2/my-shop-1f:web", "x/" + BUILD.name,
+        "stackyard-copy/h1/my-shop-1f/later:web",
+    ]  # fmt: skip
+
+    assert BUILD.own([*others, BUILD.name, earlier]) == [BUILD.name, earlier]
+    assert BUILD.is_latest([*others, BUILD.name])
+    assert not BUILD.is_latest([*others, earlier])

@@ -13,7 +13,7 @@ import pytest
 from test_swarm_leases import FakeSwarm, task
 
 from stackyard.docker.swarm import SERVICE_LABEL, Node
-from stackyard.errors import NotReadyError, RefusedError, UsageError
+from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.running import wanted
 from stackyard.running.swarm_stack import SwarmStack
@@ -177,6 +177,19 @@ def test_the_end_of_a_stack_removes_all_of_it(stack: SwarmStack, site: FakeSite)
 
     assert (done.removed, done.leases) == (["service db-id", "service web-id"], [stack.lease.id])
     assert site.items == {}
+
+
+def test_a_copy_that_another_command_made_under_the_name_is_left_as_it_is(stack: SwarmStack, site: FakeSite) -> None:
+    leases = Leases(cast("Swarm", site))
+    leases.end(leases.get("mine"))
+    other = leases.acquire("shop-0a1b2c", "mine", {})
+    assert other
+
+    with pytest.raises(LeaseNotFoundError, match="was ended by another command"):
+        stack.down()
+
+    assert leases.renew(leases.get("mine"), 60).id == other.id
+    assert "ending" not in str(site.items)
 
 
 def test_a_process_releases_what_it_owns_and_nothing_else(stack: SwarmStack, site: FakeSite) -> None:

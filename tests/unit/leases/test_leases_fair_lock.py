@@ -138,3 +138,30 @@ def test_where_there_are_no_tickets_the_lock_alone_decides(path: Path, monkeypat
 
 def test_a_lock_no_one_holds_has_no_holder(path: Path) -> None:
     assert fair_lock.lock_holder(path) == "a process that has let go by now"
+
+
+def test_a_byte_is_shared_by_many_or_had_by_one_alone(path: Path) -> None:
+    with path.open("r+") as one, path.open("r+") as other, path.open("r+") as alone:
+        fair_lock.share(one.fileno(), 7)
+        fair_lock.share(other.fileno(), 7)
+
+        assert not fair_lock.lock(alone.fileno(), 7)
+        assert fair_lock.lock(alone.fileno(), 6)
+        assert fair_lock.lock(alone.fileno(), 8)
+        fair_lock.unlock(one.fileno())
+        assert not fair_lock.lock(alone.fileno(), 7)
+        fair_lock.unlock(other.fileno())
+        assert fair_lock.lock(alone.fileno(), 7)
+
+
+def test_who_shares_a_byte_waits_until_no_one_has_it_alone(path: Path) -> None:
+    with path.open("r+") as alone, path.open("r+") as other:
+        assert fair_lock.lock(alone.fileno(), 7)
+        waiter = threading.Thread(target=fair_lock.share, args=(other.fileno(), 7))
+        waiter.start()
+
+        waiter.join(0.1)
+        assert waiter.is_alive()
+        fair_lock.unlock(alone.fileno())
+        waiter.join(30)
+        assert not waiter.is_alive()

@@ -196,8 +196,8 @@ class Copy:
         if self.keeper:
             self.keeper.stop()
         leases = Leases(self.swarm)
-        while not leases.take(lease := leases.get(self.lease.name)):
-            pass
+        while (lease := leases.get(self.lease.name)).id == self.lease.id and not leases.take(lease):
+            pass  # its owner renewed it in the meantime
         if lease.id != self.lease.id:
             raise LeaseNotFoundError(f"copy {self.lease.name} was ended by another command")
         return removal.remove(self.swarm, leases.get(self.lease.name))
