@@ -8,6 +8,7 @@ import socket
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 import pytest
@@ -237,7 +238,7 @@ def test_a_lease_that_another_command_ended_is_not_reset(
 
 def test_a_stack_makes_databases_on_its_own_server(lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = stack_of("test", lease_book)
-    made = FakePostgres(databases={"app_template": FakeDatabase()}, password=stack.lease.url("postgres")[17:65])
+    made = FakePostgres(databases={"app_template": FakeDatabase()}, password=urlsplit(stack.lease.url("postgres")).password or "")
     monkeypatch.setattr(asyncpg, "connect", made.connect)
 
     async def use() -> None:

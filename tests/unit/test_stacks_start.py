@@ -205,7 +205,7 @@ def test_one_that_ends_again_after_it_was_started_again_fails_the_start(
     fake_engine.containers[f"{standing.lease.project}-auth-1"]["state"] |= {"Status": "exited", "ExitCode": 3}
     replace_probes(monkeypatch, Silent)
 
-    with pytest.raises(NotReadyError, match=r"service auth is exited \(exit code 3"):
+    with pytest.raises(NotReadyError, match="service auth is exited, exit code 3"):
         standing.up(deadline=60)
 
 
