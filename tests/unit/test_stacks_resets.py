@@ -238,7 +238,9 @@ def test_a_lease_that_another_command_ended_is_not_reset(
 
 def test_a_stack_makes_databases_on_its_own_server(lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = stack_of("test", lease_book)
-    made = FakePostgres(databases={"app_template": FakeDatabase()}, password=urlsplit(stack.lease.url("postgres")).password or "")
+    made = FakePostgres(
+        databases={"app_template": FakeDatabase()}, password=urlsplit(stack.lease.url("postgres")).password or ""
+    )
     monkeypatch.setattr(asyncpg, "connect", made.connect)
 
     async def use() -> None:
