@@ -55,13 +55,17 @@ def the_user_s_own(project: Project, *, possible: bool) -> Iterator[bool]:
 
 def _is_up(project: Project, words: list[str]) -> bool:
     """Start the user's own; another program of this host may take one of its fixed ports after they were looked at."""
-    try:
-        process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
-    except CommandError as error:
-        if not port_conflict(error):
-            raise
-        return False
-    return True
+    for _ in range(5):  # Compose starts a container and the one whose network it joins together, which may fail
+        try:
+            process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
+        except CommandError as error:
+            if port_conflict(error):
+                return False
+            if "cannot join network of a non running container" not in str(error):
+                raise
+        else:
+            return True
+    return False
 
 
 def answers(address: Address) -> bool:

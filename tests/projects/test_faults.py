@@ -179,7 +179,7 @@ def test_a_port_that_a_stranger_takes_meanwhile_costs_the_copy_only_its_place(
         copy = copies.start(Project.find(shop.folder, environment=BARE), shop.book, shop.engine, progress=told.append)
 
         assert str(copy.addresses[0].port) != told[0]
-        assert "a leased port or subnet was taken meanwhile; the copy gets another place" in told
+        assert "another program took a leased port; the copy gets another place" in told
         assert copy.down().left == []
     assert shop.things() == shop.book.leases() == []
 
