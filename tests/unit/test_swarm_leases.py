@@ -193,6 +193,44 @@ def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(
     assert replace(made, owner=DEAD).is_stale(now)
     elsewhere = replace(DEAD, boot="another-boot")
     assert not replace(made, owner=elsewhere).is_stale(now)
+    in_another_container = replace(DEAD, namespace=DEAD.namespace + 1)
+    assert not replace(made, owner=in_another_container).is_stale(now)
+
+
+def test_a_lease_that_another_copy_has_under_the_name_is_not_renewed(leases: Leases, fake: FakeSwarm) -> None:
+    before = leases.acquire("shop-0a1b2c", "mine", {})
+    assert before is not None
+    leases.end(before)
+    other = leases.acquire("shop-0a1b2c", "mine", {})
+    assert other is not None
+
+    with pytest.raises(LeaseNotFoundError, match="copy mine was ended by another command"):
+        leases.renew(before, 100)
+
+    assert fake.items == {other.item.name: other.item}
+
+
+class Renewed(FakeSwarm):
+    """One whose leases are renewed by others between a look and a change."""
+
+    def relabel(self, item: Item, labels: Mapping[str, str]) -> bool:
+        del item, labels
+        return False
+
+
+@pytest.mark.parametrize("owner", [DEAD, Owner.current()])
+def test_a_copy_that_is_renewed_while_it_is_swept_or_released_stays(owner: Owner) -> None:
+    fake = Renewed()
+    made = Leases(cast("Swarm", fake)).acquire("shop-0a1b2c", "mine", {})
+    assert made is not None
+    fake.items[made.item.name] = replace(made.item, labels={**made.item.labels, OWNER: owner.label()})
+    fake.add("service", "mine-service", {LEASE_LABEL: made.id})
+    fake.add("network", "half", {LEASE_LABEL: ""})
+
+    assert removal.sweep(cast("Swarm", fake)) == []
+    removal.release_own(cast("Swarm", fake))
+
+    assert fake.removed == []
 
 
 def test_a_sweep_removes_dead_copies_and_what_has_no_lease_and_nothing_else(leases: Leases, fake: FakeSwarm) -> None:
