@@ -55,7 +55,7 @@ def test_a_run_whose_service_died_is_marked_and_keeps_its_result(yard: Yard) -> 
 
     assert code == 0, out
     assert yard.report()["outcome"] == "passed"
-    assert "service redis is exited (exit code 137" in yard.report()["degraded"][0]
+    assert "service redis is exited, exit code 137" in yard.report()["degraded"][0]
     assert "degraded: service redis is exited" in out
 
 

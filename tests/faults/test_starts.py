@@ -41,7 +41,7 @@ def test_a_service_that_exits_at_once_fails_the_start_soon(yard: Yard) -> None:
 
     text, seconds = failure(stack)
 
-    assert "service auth is exited (exit code 1" in text
+    assert "service auth is exited, exit code 1" in text
     assert "| the disk of tea is empty" in text
     assert seconds < 10
     assert yard.standing() == []
@@ -102,7 +102,7 @@ def test_one_stack_of_four_fails_alone(yard: Yard) -> None:
     left = [stack.down().left for stack in stacks]
 
     assert [text == "up" for text in said] == [True, True, False, True]
-    assert "service redis is exited (exit code 3" in said[2]
+    assert "service redis is exited, exit code 3" in said[2]
     assert standing == 3 * 5
     assert left == [[], [], [], []]
 
@@ -116,7 +116,7 @@ def test_a_service_that_dies_after_it_was_ready_fails_the_start(yard: Yard) -> N
 
     text, seconds = failure(stack, deadline=60)
 
-    assert "service auth is exited (exit code 9" in text
+    assert "service auth is exited, exit code 9" in text
     assert seconds < 20
     assert yard.standing() == []
 
