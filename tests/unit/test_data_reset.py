@@ -16,7 +16,7 @@ from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
-from stackyard.stacks.data import keeping, private, resetting
+from stackyard.stacks.data import keeping, private, resetting, scripts
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
@@ -377,6 +377,13 @@ def test_another_reason_not_to_pause_is_told_at_once() -> None:
 
     with pytest.raises(RefusedError, match="is not running"):
         contents.pause(engine, "files", sleep=lambda _: pytest.fail("waited"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("script", [scripts.POSTGRES_KEEP, scripts.POSTGRES_RESET])
+def test_a_database_is_kept_or_reset_by_one_session_at_a_time(script: str) -> None:
+    first = script.partition("ask -d stackyard_state <<'SQL'")[2].splitlines()[1]
+
+    assert first == "SELECT pg_advisory_lock(hashtext('stackyard'));"
 
 
 class Refusing:

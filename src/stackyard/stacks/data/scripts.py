@@ -46,6 +46,8 @@ BEGIN
   END IF;
 END $body$;
 """
+# a killed command's client may still be at work inside the container; its session ends when it is through
+_ALONE: Final = "SELECT pg_advisory_lock(hashtext('stackyard'));\n"
 _OWN: Final = r"NOT datistemplate AND datname NOT LIKE 'stackyard\_%' AND pg_has_role(datdba, 'USAGE')"
 _KEEP: Final = rf"""INSERT INTO kept SELECT datname, 'stackyard_kept_' || oid, pg_get_userbyid(datdba) FROM pg_database
   WHERE datallowconn AND {_OWN};
@@ -75,12 +77,12 @@ for place in postgres "${{database:-$user}}" template1; do
 done
 [ -z "$complaint" ] || {{ echo "$complaint" >&2; exit 1; }}
 ask -d stackyard_state <<'SQL' || {{ code=$?; ask -d stackyard_state <<'SQL'; exit $code; }}
-{_FUNCTIONS}{_KEEP}SQL
+{_ALONE}{_FUNCTIONS}{_KEEP}SQL
 {_OPEN}SQL
 """
 POSTGRES_RESET: Final = f"""{_ASK}
 ask -d stackyard_state <<'SQL' || {{ code=$?; ask -d stackyard_state <<'SQL'; exit $code; }}
-{_RESET}SQL
+{_ALONE}{_RESET}SQL
 {_OPEN}SQL
 """
 # the third argument is the name of a test's own database
