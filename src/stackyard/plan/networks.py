@@ -21,8 +21,8 @@ LEAST_PREFIX: Final = 28  # what a network without a subnet of its own is leased
 KEPT: Final = 4  # addresses that no container gets: the network's, the gateway's, the broadcast one, and one to spare
 IPV4: Final = 4
 BRIDGE_NAME: Final = "com.docker.network.bridge.name"
-UNLEASED: Final = frozenset(["host", "none", "macvlan", "ipvlan"])  # drivers whose networks have no subnet of the lease
 LANS: Final = frozenset(["macvlan", "ipvlan"])  # drivers that put containers on a network that the host is on
+UNLEASED: Final = LANS | {"host", "none"}  # drivers whose networks have no subnet of the lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
