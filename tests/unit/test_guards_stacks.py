@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -15,13 +16,15 @@ from unittest.mock import Mock
 import pytest
 
 from stackyard._util import process
+from stackyard._util.loops import run, unwound_first
+from stackyard._util.task_group import run_all
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
 from stackyard.errors import UsageError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack, _unwound_first
+from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,7 +231,7 @@ def test_a_signal_ends_the_work_in_order_and_then_reaches_its_handler(number: si
 
     try:
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(_unwound_first(work()))
+            asyncio.run(unwound_first(work()))
         assert events == ["ended", number]
         os.kill(os.getpid(), number)
         assert events == ["ended", number, number]
@@ -236,12 +239,33 @@ def test_a_signal_ends_the_work_in_order_and_then_reaches_its_handler(number: si
         signal.signal(number, before)
 
 
+def test_a_handler_that_ends_the_program_in_the_midst_of_a_task_leaves_nothing_for_asyncio_to_print(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave(_number: int, _frame: object) -> None:
+        raise SystemExit(143)
+
+    async def part() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(30)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit):
+            run(run_all(part(), asyncio.sleep(30)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    gc.collect()
+    assert caplog.text == ""
+
+
 def test_work_without_a_signal_leaves_the_handlers_as_they_were() -> None:
     async def work() -> Any:
         return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
 
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    during: Any = asyncio.run(_unwound_first(work()))
+    during: Any = asyncio.run(unwound_first(work()))
 
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
     assert [now is not then for now, then in zip(during, before, strict=True)] == [callable(then) for then in before]
@@ -252,7 +276,7 @@ def test_another_thread_leaves_signals_to_the_main_one() -> None:
         return signal.getsignal(signal.SIGTERM)
 
     with ThreadPoolExecutor() as pool:
-        found: Any = pool.submit(lambda: asyncio.run(_unwound_first(work()))).result()
+        found: Any = pool.submit(lambda: asyncio.run(unwound_first(work()))).result()
     assert found is signal.getsignal(signal.SIGTERM)
 
 

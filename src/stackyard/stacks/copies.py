@@ -8,7 +8,6 @@ start that fails says why and removes what it made. A removal needs only the lea
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import time
@@ -19,7 +18,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.loops import outside_any_loop, run
 from stackyard._util.tables import format_count
 from stackyard.cleanup import removal
 from stackyard.docker.compose import taken
@@ -122,7 +121,7 @@ class Copy:
 
     def _spoken(self, found: list[Address]) -> list[Address]:
         images = project_images.facts(self.engine, self.model, {item.service for item in found})
-        return outside_any_loop(lambda: asyncio.run(spoken(found, self.model, images)))
+        return outside_any_loop(lambda: run(spoken(found, self.model, images)))
 
     def keep_addresses(self) -> None:
         """Note what is spoken on each port, so that no later command asks again."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stackyard._util import files, process
+from stackyard._util import files, loops, process
 from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
 from stackyard.docker.endpoint import client_settings
@@ -137,10 +137,10 @@ class CopyStart:
             with reminding(self._progress, "waiting for docker compose"):
                 self._compose_up(deadline)
             if until_ready:
-                ready = asyncio.run(self._proved(deadline))
+                ready = loops.run(self._proved(deadline))
         else:
             files.write(self.path, json.dumps(self.model).encode())
-            ready = asyncio.run(self._built(blueprint, deadline, until_ready=until_ready))
+            ready = loops.run(self._built(blueprint, deadline, until_ready=until_ready))
         waits = {name: _waits(self.model, name) for name in self.model["services"]}
         seconds = time.monotonic() - self._began
         return CopyStartup(seconds=seconds, by=by, ready=ready, started=self._started, waits=waits)

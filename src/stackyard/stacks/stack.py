@@ -6,18 +6,16 @@ A start that fails keeps its evidence, removes what it made (unless it is to be 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING
 
 from stackyard._util import process
 from stackyard._util.actions import Action, typed
 from stackyard._util.failpoints import reach
+from stackyard._util.loops import run
 from stackyard.cleanup import removal
 from stackyard.docker import unanswered
 from stackyard.docker.compose import Compose, port_conflict
@@ -31,9 +29,8 @@ from stackyard.stacks.start import Start, Startup
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from types import FrameType
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Engine, MemoryUse, Resource
@@ -42,8 +39,6 @@ if TYPE_CHECKING:
     from stackyard.project.environments import Environment
     from stackyard.stacks.databases import Database
     from stackyard.stacks.resets import Reset
-
-ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stack:
@@ -170,7 +165,7 @@ class Stack:
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
         try:
-            return asyncio.run(_unwound_first(self._start(limit)))
+            return run(self._start(limit))
         except (NotReadyError, CommandError, RefusedError) as error:
             if isinstance(error, EngineError) and port_conflict(error):
                 self._clear()
@@ -351,31 +346,4 @@ class Stack:
         from stackyard.probes import wait_until_ready
 
         stop: Callable[[], str | None] = self._trouble
-        return asyncio.run(wait_until_ready(self.probes(), deadline=deadline, stop=stop)).seconds
-
-
-async def _unwound_first(work: Coroutine[Any, Any, Startup]) -> Startup:
-    """
-    Wait for *work*; SIGTERM and SIGHUP end it in order before their handlers run, as asyncio does for Ctrl-C itself.
-
-    A handler that raises in the midst of the event loop would leave a child process that nothing ends.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return await work  # signals never get here
-    came: list[int] = []
-    cancel, loop = cast("asyncio.Task[Any]", asyncio.current_task()).cancel, asyncio.get_running_loop()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-        loop.call_soon_threadsafe(cancel)
-
-    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        return await work
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for seen in came:
-            signal.raise_signal(seen)
+        return run(wait_until_ready(self.probes(), deadline=deadline, stop=stop)).seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from copy import deepcopy
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.loops import outside_any_loop, run
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
@@ -359,7 +358,7 @@ class _Prepared:
         """Return what is spoken on each port; the logins stay in this process."""
         facts = project_images.facts(self.swarm.engine, self.usual)
         found = copy.addresses
-        asked = outside_any_loop(lambda: asyncio.run(spoken(found, self.usual, facts)))
+        asked = outside_any_loop(lambda: run(spoken(found, self.usual, facts)))
         keys = {(one.service, one.target, one.protocol): one for one in asked}
         copy.logins = {key: one.login for key, one in keys.items()}
         return {"{}/{}/{}".format(*key): {"scheme": one.scheme, "path": one.path} for key, one in keys.items()}

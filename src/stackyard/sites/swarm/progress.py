@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.loops import run
 from stackyard.probes import port_answers
 from stackyard.probes.proof import HTTP_PATIENCE, OTHER_PATIENCE
 
@@ -135,7 +135,7 @@ class Progress:
         wanted = [port for port in self.rule.ports if (port.number, port.protocol) in self.tasks[0].ports]
         if not wanted:
             return self._ran("no port of it is published, so nothing outside the node can ask it; ")
-        answers = [asyncio.run(self._ask(task, port, addresses)) for task in self.tasks for port in wanted]
+        answers = [run(self._ask(task, port, addresses)) for task in self.tasks for port in wanted]
         self.last = "; ".join(said for good, said in answers if not good)
         good = [said for good, said in answers if good]
         return "; ".join(good) if good and (not self.last or not self.rule.strict) else ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.loops import outside_any_loop, run
 from stackyard.docker import inspection
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import NotReadyError
@@ -47,9 +46,7 @@ class Prover:
         kept = {name: self.model["services"][name] for name in services}
         hints = {name: hint for name, hint in self.hints.items() if name in kept}
         model = {**self.model, "services": kept}
-        outside_any_loop(
-            lambda: asyncio.run(readiness.wait(self.engine, self._labels, model, deadline=deadline, hints=hints))
-        )
+        outside_any_loop(lambda: run(readiness.wait(self.engine, self._labels, model, deadline=deadline, hints=hints)))
 
     def wait_again(self, running: Mapping[str, str], deadline: float) -> None:
         """
