@@ -13,6 +13,7 @@ from stackyard.stacks.data import private
 from stackyard.stacks.stack import Stack as AnyStack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from stackyard._util.process import Completed
@@ -160,6 +161,9 @@ class Stack:
             UsageError: If the stack has no such service.
             EngineError: If the engine does not answer.
         """
+        return self._read_logs(service, tail)
+
+    def _read_logs(self, service: str | None, tail: int) -> str:
         lines = logs.read(self._stack, [service] if service else [], tail=tail)
         return logs.text(lines, prefix=service is None, timestamps=False)
 
@@ -173,11 +177,15 @@ class Stack:
             timeout: Seconds that it may take.
 
         Raises:
-            UsageError: If the stack has no such service, or no command is given.
+            UsageError: If the stack has no such service, no command is given, or no Docker context has the name of the
+                service's node in a Swarm.
             CommandError: If the command takes longer than *timeout*.
         """
         if not command:
             raise UsageError(f"which command? stack.exec({service!r}, 'ls', '/') runs one")
+        return self._run(service, command, timeout)
+
+    def _run(self, service: str, command: Sequence[str], timeout: float) -> Completed:
         return self._stack.exec_output(service, shlex.join(command), deadline=timeout)
 
     def evidence(self) -> str:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 from stackyard._util import process
 from stackyard._util.loops import outside_any_loop
 from stackyard.errors import NotReadyError, UsageError
-from stackyard.running.stack import DEADLINE, EVERY_LINE, Stack
+from stackyard.running.stack import Stack
 from stackyard.sites.swarm import copies, inside
 from stackyard.sites.swarm.copies import Copy
 from stackyard.stacks.copy_start import CopyStartup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stackyard._util.process import Completed
     from stackyard.cleanup.outcome import Removal
@@ -79,38 +79,14 @@ class SwarmStack(Stack):
         """Where each published port answers now; a service that moved to another node answers there."""
         return self._there.addresses
 
-    def logs(self, service: str | None = None, *, tail: int = EVERY_LINE) -> str:
-        """
-        Return what *service* wrote to both output streams; without one all services, each line after its name.
-
-        Args:
-            service: A service of the Compose file.
-            tail: Only this many last lines of each service.
-
-        Raises:
-            UsageError: If the stack has no such service.
-            EngineError: If the manager does not answer.
-        """
+    def _read_logs(self, service: str | None, tail: int) -> str:
         chosen = [service] if service else self.services
         prefix = "" if service else "{} | "
         lines = [f"{prefix.format(one)}{line}\n" for one in chosen for line in self._there.logs(one, tail=tail)]
         return "".join(lines)
 
-    def exec(self, service: str, *command: str, timeout: float = DEADLINE) -> Completed:
-        """
-        Run a command inside *service*, through the engine of its node.
-
-        Args:
-            service: A service of the Compose file.
-            command: Program and arguments; no shell reads them.
-            timeout: Seconds that it may take.
-
-        Raises:
-            UsageError: If the stack has no such service, no command is given, or no Docker context has the node's name.
-            CommandError: If the command takes longer than *timeout*.
-        """
-        if not command:
-            raise UsageError(f"which command? stack.exec({service!r}, 'ls', '/') runs one")
+    def _run(self, service: str, command: Sequence[str], timeout: float) -> Completed:
+        """Run it through the engine of the container's node."""
         return process.run(inside.command(self._there, service, command), deadline=timeout, check=False)
 
     def evidence(self) -> str:
