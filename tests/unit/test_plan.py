@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackyard.errors import ConfigError, UsageError
-from stackyard.plan import Place, Plan, exclusive, networks, plan, ports, volumes
+from stackyard.plan import Place, Plan, exclusive, networks, plan, ports
+from stackyard.plan.missing_files import missing_files
 from stackyard.project.configuration import Configuration, Share
 
 if TYPE_CHECKING:
@@ -429,7 +430,7 @@ def test_all_missing_files_are_found_at_once_with_their_templates() -> None:
     }  # fmt: skip
     there = {Path("/p/.env.secret.example"), Path("/p/src")}
 
-    found = volumes.missing_files(of_template(template, "a", "b", "c", "d", "e"), there.__contains__)
+    found = missing_files(of_template(template, "a", "b", "c", "d", "e"), there.__contains__)
 
     assert [(c.place, c.advice) for c in found] == [
         ("services.a.env_file[0]", "copy /p/.env.secret.example to it"), ("services.a.volumes[0]", "create it"),
@@ -443,8 +444,8 @@ def test_what_only_a_service_without_its_profile_needs_may_be_missing() -> None:
         "web": {}, "debug": {"env_file": [{"path": "/p/x"}], "build": {"context": "/p/y"}, "secrets": ["word"]},
     }, "secrets": {"word": {"file": "/p/word"}}}  # fmt: skip
 
-    assert volumes.missing_files(of_template(template, "web"), lambda _: False) == []
-    assert len(volumes.missing_files(of_template(template, "web", "debug"), lambda _: False)) == 3
+    assert missing_files(of_template(template, "web"), lambda _: False) == []
+    assert len(missing_files(of_template(template, "web", "debug"), lambda _: False)) == 3
 
 
 def test_a_missing_bind_source_that_compose_would_make_a_folder_of_is_refused() -> None:

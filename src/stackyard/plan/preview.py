@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.plan import ports, volumes
+from stackyard.plan import ports
+from stackyard.plan.missing_files import missing_files
 from stackyard.plan.plan import Place, Plan, plan
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import copies_of
@@ -54,7 +55,7 @@ class Preview:
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
         """
-        missing = volumes.missing_files(project)
+        missing = missing_files(project)
         if missing:
             return cls(plan=Plan(model={}, changes=(), concerns=tuple(missing)))
         numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"

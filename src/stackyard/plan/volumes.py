@@ -11,8 +11,6 @@ from stackyard.plan.records import Change, Concern
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from stackyard.project import Project
-
 # Where the usual images keep what they store, from their own documentation; a copy that wrote there through a bind
 # mount would write into the user's data, and two database servers on one folder damage it.
 DATA_FOLDERS: Final = (
@@ -60,10 +58,10 @@ def isolate(
             if mount.get("type") != "bind":
                 continue
             place = f"services.{name}.volumes[{index}]"
-            if _holds_data(service, mount):
+            if holds_data(service, mount):
                 changes.append(_make_volume(model, project, name, place, mount))
             else:
-                concerns += _concerns(place, mount, exists)
+                concerns += bind_concerns(place, mount, exists)
     return changes, concerns
 
 
@@ -92,7 +90,7 @@ def _without_device(model: Mapping[str, Any], key: str, volume: dict[str, Any]) 
         (service, mount) for service in model["services"].values() for mount in service.get("volumes") or ()
         if mount.get("type") == "volume" and mount.get("source") == key
     ]  # fmt: skip
-    if any(_holds_data(service, mount) for service, mount in mounts):
+    if any(holds_data(service, mount) for service, mount in mounts):
         del volume["driver_opts"]
         yield Change(kind="volume", place=f"volumes.{key}.driver_opts", before=before, after="a plain volume", why=DATA)
 
@@ -100,7 +98,7 @@ def _without_device(model: Mapping[str, Any], key: str, volume: dict[str, Any]) 
 def _device_concerns(key: str, volume: Mapping[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
     place, found = f"volumes.{key}.driver_opts.device", device(volume)
     if found.startswith("/") and "bind" in str(volume["driver_opts"].get("o")) and not exists(Path(found)):
-        yield _missing(place, found, exists)
+        yield absent(place, found, exists)
     elif found:
         yield Concern(
             level="careful", place=place, text=f"the volume's content is {found}", advice="all copies write to it"
@@ -114,7 +112,8 @@ def _shared(key: str, volume: dict[str, Any]) -> Concern:
     )  # fmt: skip
 
 
-def _holds_data(service: dict[str, Any], mount: dict[str, Any]) -> bool:
+def holds_data(service: Mapping[str, Any], mount: Mapping[str, Any]) -> bool:
+    """Say whether a service writes a database's files to *mount*."""
     if mount.get("read_only"):
         return False
     target = PurePosixPath(str(mount.get("target") or "/"))
@@ -138,7 +137,8 @@ def _make_volume(model: dict[str, Any], project: str, service: str, place: str, 
     )  # fmt: skip
 
 
-def _concerns(place: str, mount: dict[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
+def bind_concerns(place: str, mount: Mapping[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
+    """Return what a user has to know of a bind mount that stays as it is."""
     source = str(mount.get("source") or "")
     if source in SOCKETS:
         yield Concern(
@@ -148,7 +148,7 @@ def _concerns(place: str, mount: dict[str, Any], exists: Callable[[Path], bool])
     elif not exists(Path(source)):
         made = mount.get("bind", {}).get("create_host_path", True)
         if mount.get("read_only") or not made or PurePosixPath(source).suffix:
-            yield _missing(place, source, exists)
+            yield absent(place, source, exists)
         else:
             yield Concern(
                 level="careful", place=place, text=f"{source} does not exist",
@@ -162,63 +162,8 @@ def _template_of(path: str, exists: Callable[[Path], bool]) -> str:
     return f"copy {found} to it" if found else "create it"
 
 
-def missing_files(project: Project, exists: Callable[[Path], bool] = Path.exists) -> list[Concern]:
-    """
-    Return every file of the host that *project* needs and that is not there, all at once; Compose names only the first.
-
-    A path with a variable in it is left to Compose.
-
-    Args:
-        project: The project.
-        exists: Tells whether a path of the host is there.
-
-    Raises:
-        UsageError: If Compose refuses the project.
-    """
-    if not _not_there(project.template, exists):
-        return []
-    services, enabled = project.template["services"], project.enabled()
-    chosen = {name: service for name, service in services.items() if name in enabled}
-    return _not_there({**project.template, "services": chosen}, exists)
-
-
-def _not_there(template: Mapping[str, Any], exists: Callable[[Path], bool]) -> list[Concern]:
-    found = []
-    for name, service in (template.get("services") or {}).items():
-        for index, entry in enumerate(service.get("env_file") or ()):
-            path, place = str(entry["path"]), f"services.{name}.env_file[{index}]"
-            if entry.get("required", True) and "$" not in path and not exists(Path(path)):
-                found.append(_missing(place, path, exists))
-        for index, mount in enumerate(service.get("volumes") or ()):
-            bound = isinstance(mount, dict) and mount.get("type") == "bind" and "$" not in str(mount.get("source"))
-            if bound and not _holds_data(service, mount):
-                found += _concerns(f"services.{name}.volumes[{index}]", mount, exists)
-        found += _missing_build(f"services.{name}.build", service.get("build") or {}, exists)
-    found += [_missing(place, path, exists) for place, path in _used_files(template) if not exists(Path(path))]
-    return [concern for concern in found if concern.level == "not possible"]
-
-
-def _missing_build(place: str, build: Mapping[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
-    context, file = str(build.get("context") or ""), str(build.get("dockerfile") or "")
-    if not context.startswith("/") or "$" in context + file:  # a repository's address, or Compose's to say
-        return
-    if not exists(Path(context)):
-        yield _missing(f"{place}.context", context, exists)
-    elif file and "dockerfile_inline" not in build and not exists(path := Path(context, file)):
-        yield _missing(f"{place}.dockerfile", str(path), exists)
-
-
-def _used_files(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return the file of each secret and config that a service has, with its place in the model."""
-    for kind in ("secrets", "configs"):
-        entries = [entry for service in (template.get("services") or {}).values() for entry in service.get(kind) or ()]
-        used = {entry["source"] if isinstance(entry, dict) else entry for entry in entries}
-        for key, item in (template.get(kind) or {}).items():
-            if key in used and (path := str((item or {}).get("file") or "")) and "$" not in path:
-                yield f"{kind}.{key}.file", path
-
-
-def _missing(place: str, path: str, exists: Callable[[Path], bool]) -> Concern:
+def absent(place: str, path: str, exists: Callable[[Path], bool]) -> Concern:
+    """Return the concern about a path that is not there."""
     return Concern(
         level="not possible", place=place, text=f"{path} does not exist", advice=_template_of(path, exists)
     )  # fmt: skip

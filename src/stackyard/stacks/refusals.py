@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stackyard._util.tables import format_list
 from stackyard.errors import UsageError
-from stackyard.plan.volumes import missing_files
+from stackyard.plan.missing_files import missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
