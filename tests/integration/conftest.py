@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import places
 
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book, strangers
@@ -20,12 +21,10 @@ os.environ["STACKYARD_REAPER"] = "off"
 
 # some tests lose their book on purpose, so each worker of pytest-xdist has one, and places that no other book has
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    number = int(worker.removeprefix("gw"))
     books = Path(__file__).parents[2] / ".cache" / "integration"
     books.mkdir(parents=True, exist_ok=True)
     os.environ["STACKYARD_STATE_DIR"] = str(books / worker)
-    os.environ["STACKYARD_POOL"] = f"{20000 + 500 * number}-{20499 + 500 * number}"
-    os.environ["STACKYARD_POOL_SUBNETS"] = f"10.{180 + number}.0.0/17"
+    os.environ.update(places.own(20000, 180))
 
 
 @pytest.fixture

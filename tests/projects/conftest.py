@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from tests.projects.expected import PLACES
 
 from stackyard._util import process
 from stackyard.cleanup import removal
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from stackyard.leases import LeaseBook
 
 BOX: Final = "stackyard-test/box"
+
+os.environ.update(PLACES)  # some tests give commands the caller's environment
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +67,6 @@ def book(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     """Give a lease book of this test alone; what a failed test leaves under its leases is removed."""
     state = tmp_path_factory.mktemp("state")
     state.chmod(0o700)
-    made = open_book(Settings.load({"STACKYARD_STATE_DIR": str(state)}), engine)
+    made = open_book(Settings.load({**PLACES, "STACKYARD_STATE_DIR": str(state)}), engine)
     yield made
     removal.sweep(made, engine, everything=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from tests import places
+
 COPIES: Final[dict[str, tuple[int, set[str]]]] = {
     # project: (ports that a copy leases, kinds of what is changed)
     "two-fixed-ports": (3, {"port"}),
@@ -37,4 +39,5 @@ COPIES: Final[dict[str, tuple[int, set[str]]]] = {
     "many-keys": (2, {"port", "restart"}),
 }
 # the caller's environment decides as it does with plain Compose, so these tests have one of their own
-BARE: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+PLACES: Final = places.own(24000, 190)
+BARE: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | PLACES
