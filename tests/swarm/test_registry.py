@@ -107,7 +107,9 @@ def test_a_node_that_does_not_trust_the_registry_is_a_start_s_failure_with_the_r
     assert "web rejected" in start.stderr
     assert "on node n2" in start.stderr
     assert push.returncode == 6
-    assert push.stderr.splitlines()[-1].endswith("'stackyard site registry' shows how a node trusts its certificate")
+    assert push.stderr.splitlines()[-1].endswith(
+        "see how a node trusts the registry's certificate ('stackyard site registry')"
+    )
     assert left(site, machines[1:]) == []
 
 

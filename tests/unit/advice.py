@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PLACE: Final = "dev"  # what stands where a message puts in a name: an environment, a session and a lease can have it
-STARTS: Final = r"(?:invoke (?:[a-z]+\.[a-z]+|doctor)|\./noxw|nox -s)"
+OF_CONSOLE: Final = rf"{console.NAME} (?:{'|'.join(console.namespace().tasks)})"
+STARTS: Final = rf"(?:invoke (?:[a-z]+\.[a-z]+|doctor)|\./noxw|nox -s|{OF_CONSOLE})"
 QUOTED: Final = re.compile(rf"(['`])({STARTS}\b[^'`\n]*)\1")  # a message or a document names a command
 CONSOLE: Final = re.compile(rf"^\s*(?:\$ )?({STARTS}\b.*)$", re.MULTILINE)  # a block to copy shows it
 BLOCK: Final = re.compile(r"^```(?:console|sh|bash)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -48,7 +50,7 @@ def _in_code() -> Iterator[Advice]:
     for path in [*files, ROOT / "noxfile.py", ROOT / "noxw"]:
         for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
             yield from (Advice(line, str(path.relative_to(ROOT))) for line in _commands(text))
-    for line in COMMANDS.values():
+    for line in [*COMMANDS.values(), *console.COMMANDS.values()]:
         yield Advice(re.sub(r"\{flavour\}", "alpine", re.sub(r"\{(name|environment)\}", PLACE, line)), TABLE)
 
 

@@ -15,7 +15,8 @@ from stackyard.cli.sessions import words
 
 ADVICE = advice.found()
 INVOKE = [item for item in ADVICE if item.text.startswith("invoke ")]
-NOX = [item for item in ADVICE if not item.text.startswith("invoke ")]
+CONSOLE = [item for item in ADVICE if item.text.startswith(f"{console.NAME} ")]
+NOX = [item for item in ADVICE if not item.text.startswith(("invoke ", f"{console.NAME} "))]
 
 
 def ids(item: advice.Advice) -> str:
@@ -34,6 +35,20 @@ def test_every_task_that_a_text_names_exists_with_its_options(item: advice.Advic
     assert len(program.tasks) == 1
 
 
+@pytest.mark.parametrize("item", CONSOLE, ids=ids)
+def test_every_command_of_the_program_that_a_text_names_exists_with_its_options(item: advice.Advice) -> None:
+    # an option that is only named gets a value
+    words = [*shlex.split(item.text), *(["local"] if item.text.endswith("--site") else [])]
+    program = console.Console(version="0", namespace=console.namespace(), name=console.NAME)
+    program.create_config()
+    program.parse_core(words)
+    program.parse_collection()
+
+    program.parse_tasks()  # raises Exit for a word that no command takes
+
+    assert len(program.tasks) == 1
+
+
 @pytest.mark.parametrize("item", NOX, ids=ids)
 def test_every_session_that_a_text_names_exists_with_its_options(item: advice.Advice) -> None:
     _, typed = words.split(shlex.split(item.text)[1:])
@@ -48,26 +63,19 @@ def test_no_text_tells_to_type_nox_which_is_not_on_the_path() -> None:
 def test_texts_name_commands() -> None:
     assert len(INVOKE) > 60
     assert len(NOX) > 20
+    assert len(CONSOLE) > 60
 
 
 def test_the_front_end_knows_a_command_for_every_action() -> None:
     assert set(COMMANDS) == set(Action)
+    assert set(console.COMMANDS.values()) <= {item.text for item in CONSOLE}
     assert {item.text for item in ADVICE if item.where == advice.TABLE} >= {"invoke ports.list", "./noxw -s dev"}
-
-
-@pytest.mark.parametrize("line", console.COMMANDS.values())
-def test_every_command_that_the_console_program_offers_exists_with_its_options(line: str) -> None:
-    name, task, *options = line.split()
-    given = console.namespace()[task].get_arguments()
-
-    assert name == console.NAME
-    assert {option.removeprefix("--") for option in options} <= {each for one in given for each in one.names}
 
 
 def test_no_library_module_names_a_command() -> None:
     library = advice.ROOT / "src/stackyard"
-    # the list of what this project offers is made of its commands, and one benchmark measures them
-    own = {library / "report/completion.py", library / "bench/commands.py"}
+    # the list of what this project offers is made of its commands, and two benchmarks measure them
+    own = {library / name for name in ("report/completion.py", "bench/commands.py", "bench/projects.py")}
     files = [path for path in library.rglob("*.py") if library / "cli" not in path.parents and path not in own]
     pattern = re.compile(rf"{advice.STARTS}\b")
 

@@ -581,8 +581,31 @@ def test_a_shared_network_stays_when_the_copy_goes(typed: Typed, docker: FakeDoc
 
 def test_help_and_errors_name_this_program(typed: Typed) -> None:
     assert typed("up", "--help")[1].startswith("Usage: stackyard up [options]")
-    assert typed("prots")[2] == "no task 'prots'; did you mean ports? 'stackyard --list' shows all tasks"
-    assert typed("--nope")[2].startswith("stackyard has no option '--nope'")
+    assert typed("prots")[2] == "no command 'prots'; did you mean ports? 'stackyard --help' shows all commands"
+    assert typed("--nope")[2].startswith("stackyard has no option '--nope'; options of a command stand after its name")
+    assert typed("--", "x")[2] == "name a command before '--'; 'stackyard --help' shows all commands"
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_the_program_alone_lists_its_commands_and_no_option_of_invoke(typed: Typed, words: tuple[str, ...]) -> None:
+    code, out, error = typed(*words)
+
+    assert (code, error) == (0, "")
+    assert out.startswith("Usage: stackyard COMMAND [options]\n\nCommands:\n  check ")
+    assert [line.split()[0] for line in out.splitlines()[3:-2] if line[2] != " "] == list(console.namespace().tasks)
+    assert "--dry" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_may_stand_before_a_command(typed: Typed) -> None:
+    assert typed("help", "up") == typed("up", "--help")
+    assert typed("help", "nosuch")[0] == 2
+
+
+@pytest.mark.parametrize(("word", "command"), console.SPEAKER.meant.items())
+def test_words_of_other_programs_lead_to_the_command(typed: Typed, word: str, command: str) -> None:
+    assert command in console.namespace().tasks
+    assert typed(word)[2] == f"no command '{word}'; did you mean {command}? 'stackyard --help' shows all commands"
 
 
 def test_a_service_may_have_the_name_of_a_command(typed: Typed) -> None:

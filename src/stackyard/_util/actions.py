@@ -31,9 +31,11 @@ class Action(Enum):
     LOGS = "read the services' logs"
     MEND_HOST = "let stackyard install it"
     REMOVE = "remove it when you have seen enough"
+    RUN_REGISTRY = "run a registry on the Swarm"
     START = "start it for several commands"
     STATUS = "look at the stack"
     TEST = "run the platform's tests"
+    TRUST_REGISTRY = "see how a node trusts the registry's certificate"
     VERIFY = "verify the platform"
 
 

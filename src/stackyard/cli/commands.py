@@ -22,8 +22,10 @@ COMMANDS: Final = {
     Action.LOGS: "invoke env.logs",
     Action.MEND_HOST: "invoke doctor --fix",
     Action.REMOVE: "invoke env.down --name {name}",
+    Action.RUN_REGISTRY: "stackyard site registry",
     Action.START: "./noxw -s {environment}",
     Action.STATUS: "invoke env.status",
     Action.TEST: "./noxw -s test",
+    Action.TRUST_REGISTRY: "stackyard site registry",
     Action.VERIFY: "./noxw -s verify",
 }

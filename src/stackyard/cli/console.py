@@ -20,9 +20,9 @@ try:
 
     from stackyard import __version__
     from stackyard.cli import cleanup, copies, doctor, project, site
-    from stackyard.cli.parser import read
+    from stackyard.cli.parser import Speaker, read
     from stackyard.cli.program import Program
-    from stackyard.errors import UsageError
+    from stackyard.cli.task import columns, entry
     from stackyard.project.environments.roots import has_environments
 except KeyboardInterrupt:
     sys.exit(130)
@@ -33,37 +33,52 @@ except ModuleNotFoundError as error:
     sys.exit(missing.exit_code)
 
 NAME = "stackyard"
+COLUMN: Final = 18  # columns for the names of commands
 COMMANDS: Final = {
     Action.CHECK_HOST: f"{NAME} doctor",
     Action.CLEAN_UP: f"{NAME} cleanup",
     Action.CLEAN_UP_IMAGES: f"{NAME} cleanup-images",
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",
+    Action.RUN_REGISTRY: f"{NAME} site registry",
+    Action.TRUST_REGISTRY: f"{NAME} site registry",
 }
+
+
+SPEAKER: Final = Speaker(
+    program=NAME, noun="command", listing=f"{NAME} --help",
+    meant={"kill": "down", "list": "ps", "ls": "ps", "rm": "down", "start": "up", "status": "ps", "stop": "down"},
+)  # fmt: skip
 
 
 class Console(Program):
     """Invoke's program with one command in each call, whose name stands first."""
 
+    def print_help(self) -> None:
+        """Print what each command does. None of Invoke's own options is of use here."""
+        lines = [f"Usage: {NAME} COMMAND [options]", "", "Commands:"]
+        for name, command in self.collection.tasks.items():
+            lines += entry(name, command.summary().partition(";")[0].rstrip("."), columns(), COLUMN)
+        print("\n".join([*lines, "", f"'{NAME} COMMAND --help' shows a command's options."]))
+
     def _typed(self) -> list[ParserContext]:
-        if self.args.help.value:
-            return []
         words = list(self.core.unparsed)
+        if words[:1] == ["help"]:
+            words = [*words[1:], "--help"]
+        if self.args.help.value or words == ["--help"]:
+            return []  # without a command Invoke prints the help
         # a service may have the name of a command
         known = {words[0]: self.parser.contexts[words[0]]} if words and words[0] in self.parser.contexts else None
-        try:
-            return read(words, self._after(), known or self.parser.contexts, self.collection)
-        except UsageError as error:
-            raise UsageError(str(error).replace("'invoke ", f"'{NAME} ").replace("invoke has", f"{NAME} has")) from None
+        return read(words, self._after(), known or self.parser.contexts, self.collection, SPEAKER)
 
 
 def namespace(folder: Path | None = None) -> Collection:
     """Return the commands of copies; for a *folder* with environments theirs, as `invoke` has them."""
     found = Collection()
     tasks = _of_environments() if folder and has_environments(folder) else copies.every_task()
-    always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale,
-              "cleanup-images": cleanup.images, "doctor": doctor.doctor, "site": site.site}  # fmt: skip
-    for name, body in {**always, **tasks}.items():
+    before = {"check": project.check, "explain": project.explain}
+    after = {"cleanup": cleanup.stale, "cleanup-images": cleanup.images, "doctor": doctor.doctor, "site": site.site}
+    for name, body in {**before, **tasks, **after}.items():
         found.add_task(body, name=name, default=False)
     return found
 

@@ -1,5 +1,5 @@
 """
-What a user typed after `invoke`, read into tasks and their options.
+What a user typed after `invoke` or `stackyard`, read into tasks and their options.
 
 Neither Invoke's parser nor argparse does this. After a task that takes a word, Invoke's takes anything as that word,
 ``--help`` and misspelt options too, and it joins the words after ``--`` into one text. argparse reads one task only,
@@ -35,8 +35,33 @@ class HelpWantedError(Exception):
     """The user asks for the help of a task; the text is the task's name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """
+    The program that reads, as its messages name it.
+
+    Attributes:
+        program: Its name.
+        noun: What it calls a task.
+        listing: The command line that shows all of them.
+        meant: Words that other programs have for its commands, such as `stop`, each with the command.
+    """
+
+    program: str = "invoke"
+    noun: str = "task"
+    listing: str = "invoke --list"
+    meant: Mapping[str, str] = field(default_factory=dict)
+
+
+INVOKE: Final = Speaker()
+
+
 def read(
-    words: Iterable[str], after: Sequence[str], contexts: Mapping[str, ParserContext], collection: Collection
+    words: Iterable[str],
+    after: Sequence[str],
+    contexts: Mapping[str, ParserContext],
+    collection: Collection,
+    speaker: Speaker = INVOKE,
 ) -> list[ParserContext]:
     """
     Return the tasks that *words* name, each with the values given to it.
@@ -46,6 +71,7 @@ def read(
         after: What was typed after ``--``; it belongs to the last task.
         contexts: The tasks' options as Invoke keeps them, by the tasks' names.
         collection: Where the tasks are.
+        speaker: Who reads, for messages.
 
     Raises:
         UsageError: If a word, an option or a value is not known, or missing.
@@ -55,13 +81,13 @@ def read(
     while queue:
         name = queue.popleft()
         if name not in contexts:
-            raise UsageError(_no_task(name, contexts))
+            raise UsageError(_no_task(name, contexts, speaker))
         typed = _Typed(name, collection[name], copy.deepcopy(contexts[name]))
         while queue and queue[0] not in contexts:
             typed.take(queue.popleft(), queue)
         found.append(typed)
     if after:
-        _last(found).take_rest(after)
+        _last(found, speaker).take_rest(after)
     return [typed.context for typed in found]
 
 
@@ -153,21 +179,24 @@ class _Typed:
         return f"{flag} {self.command.options[self.command.option(flag)].value}: {argument.help}"
 
 
-def _last(found: Sequence[_Typed]) -> _Typed:
+def _last(found: Sequence[_Typed], speaker: Speaker) -> _Typed:
     if not found:
-        raise UsageError("name a task before '--'; 'invoke --list' shows all tasks")
+        raise UsageError(f"name a {speaker.noun} before '--'; '{speaker.listing}' shows all {speaker.noun}s")
     return found[-1]
 
 
-def _no_task(name: str, contexts: Mapping[str, ParserContext]) -> str:
+def _no_task(name: str, contexts: Mapping[str, ParserContext], speaker: Speaker) -> str:
+    program, noun = speaker.program, speaker.noun
     if name.startswith("-"):
-        return f"invoke has no option {_shown(name)}; options of a task stand after its name; see 'invoke --help'"
+        return (
+            f"{program} has no option {_shown(name)}; options of a {noun} stand after its name; see '{program} --help'"
+        )
     members = [known for known in contexts if known.startswith(f"{name}.")]
     if members:
         return f"{name} is a group of tasks, name one of them: {', '.join(members)}"
-    near = difflib.get_close_matches(name[:WIDTH], contexts, n=1)
+    near = [speaker.meant[name]] if name in speaker.meant else difflib.get_close_matches(name[:WIDTH], contexts, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
-    return f"no task {_shown(name)}; {meant}'invoke --list' shows all tasks"
+    return f"no {noun} {_shown(name)}; {meant}'{speaker.listing}' shows all {noun}s"
 
 
 def _shown(word: str) -> str:

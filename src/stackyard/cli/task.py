@@ -87,8 +87,8 @@ class Command(Task[Any]):
 
     def usage(self, called: str, program: str = "invoke") -> str:
         """Return the help of the task under the name *called* of *program*, as wide as the terminal."""
-        width = min(shutil.get_terminal_size().columns, WIDEST)
-        summary = " ".join((self.__doc__ or "").split())
+        width = columns()
+        summary = self.summary()
         lines = [
             f"Usage: {program} {called}{self.pattern()} [options]",
             "",
@@ -98,11 +98,15 @@ class Command(Task[Any]):
         ]
         for name, option in self.options.items():
             if not option.hidden:
-                lines += _entry(_spelt(name, option), option.help, width)
-        lines += _entry("-h, --help", "Show this help.", width)
+                lines += entry(_spelt(name, option), option.help, width)
+        lines += entry("-h, --help", "Show this help.", width)
         if old := ", ".join(self._renamed()):
             lines += ["", *_wrapped(f"Old names, accepted until the next release: {old}.", width)]
         return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Return what the task does, in one line."""
+        return " ".join((self.__doc__ or "").split())
 
     def pattern(self) -> str:
         """Return the words that may follow the task's name, as its usage shows them."""
@@ -113,6 +117,11 @@ class Command(Task[Any]):
         for name, option in self.options.items():
             if option.old:
                 yield f"{', '.join(map(flagged, option.old))} for --{dashed(name)}"
+
+
+def columns() -> int:
+    """Return how wide help is."""
+    return min(shutil.get_terminal_size().columns, WIDEST)
 
 
 def dashed(name: str) -> str:
@@ -135,10 +144,10 @@ def _spelt(name: str, option: Option) -> str:
     return f"{short}--{dashed(name)}{f' {option.value}' if option.value else ''}"
 
 
-def _entry(names: str, text: str, width: int) -> list[str]:
-    """Return the lines of one option: its names, and its text in a column beside them."""
-    lines = _wrapped(text, max(width - COLUMN, 30)) or [""]
+def entry(names: str, text: str, width: int, column: int = COLUMN) -> list[str]:
+    """Return the lines of one option or command: its names, and from *column* on its text."""
+    lines = _wrapped(text, max(width - column, 30)) or [""]
     head = f"  {names}"
-    if len(head) < COLUMN - 1:
-        return [f"{head:<{COLUMN}}{lines[0]}", *(" " * COLUMN + line for line in lines[1:])]
-    return [head, *(" " * COLUMN + line for line in lines)]
+    if len(head) < column - 1:
+        return [f"{head:<{column}}{lines[0]}", *(" " * column + line for line in lines[1:])]
+    return [head, *(" " * column + line for line in lines)]

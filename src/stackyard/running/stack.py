@@ -79,8 +79,8 @@ class Stack:
         """
         Variables that tell programs where it is.
 
-        ``STACKYARD_WEB_URL``, ``STACKYARD_WEB_80_PORT``, and for Compose ``COMPOSE_PROJECT_NAME``; as `stackyard env`
-        prints them.
+        ``STACKYARD_WEB_URL``, ``STACKYARD_WEB_80_PORT``, and for Compose ``COMPOSE_PROJECT_NAME``; the
+        program's command `env` prints the same.
         """
         return {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project, **variables(self.addresses)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util.actions import Action, how
 from stackyard.docker import inspection
 from stackyard.docker.answers import Part
 from stackyard.docker.in_use import open_book
@@ -37,7 +38,7 @@ def built(
         owner: The checkout's own name for the project.
         swarm: The Swarm.
         registry: Where the nodes get the images; None refuses a build.
-        progress: Is given a line before a build.
+        progress: Called with a line before a build.
 
     Raises:
         UsageError: If a service is built and there is no registry; one line for each.
@@ -47,7 +48,7 @@ def built(
     if wanted and registry is None:
         raise UsageError("; ".join(
             f"services.{name}.build: nodes get a build from a registry, and this Swarm has none; name one in "
-            "STACKYARD_REGISTRY, or run one with 'stackyard site registry'" for name in wanted
+            f"STACKYARD_REGISTRY, or {how(Action.RUN_REGISTRY)}" for name in wanted
         ))  # fmt: skip
     if not wanted:
         yield {}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import settings
 from stackyard._util import process
+from stackyard._util.actions import Action, how
 from stackyard.docker import images, inspection
 from stackyard.docker.answers import Part
 from stackyard.docker.swarm import SERVICE_LABEL, member
@@ -89,7 +90,7 @@ class Registry:
     def _why(self, error: CommandError) -> str:
         said = error.lines[-1] if error.lines else str(error)
         unknown = "x509" in said and bool(self.certificate)
-        return f"{said}; 'stackyard site registry' shows how a node trusts its certificate" if unknown else said
+        return f"{said}; {how(Action.TRUST_REGISTRY)}" if unknown else said
 
 
 def is_pushed(digest: str) -> bool:

@@ -100,7 +100,7 @@ class Note:
         except FileNotFoundError:
             raise UsageError(
                 f"copy {lease.title} keeps no state to go back to; write 'reset = true' into the project's "
-                "configuration, or name --resettable at its start"
+                "configuration, or start it with --resettable"
             ) from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             text = f"copy {lease.title}: {path} cannot be read; end the copy and start it again"
