@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stackyard.checks import Report
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start import Startup
+    from stackyard.stacks.startup import Startup
 
 STARTS: Final = 3  # of each flavour, for a median
 DEBIAN: Final = "test"

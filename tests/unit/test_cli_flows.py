@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-    from stackyard.stacks.start import Startup
+    from stackyard.stacks.startup import Startup
 
 # stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -279,6 +280,15 @@ def test_a_refusal_of_compose_is_reported_in_its_last_line(start: Callable[..., 
 
     with pytest.raises(NotReadyError, match="shop did not start: no matching manifest for linux/amd64"):
         start()
+
+
+def test_a_copy_that_had_to_wait_for_its_turn_says_so(
+    start: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "turn", lambda *_, **__: nullcontext(2.5))
+
+    assert start(name="mine", ttl=600).startup.told().endswith(", after 2.5 s of waiting for its turn")
+    assert start(name="mine", ttl=600).startup.told() == "it was running already"
 
 
 def test_a_start_past_its_deadline_is_said(start: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch) -> None:

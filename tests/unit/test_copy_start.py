@@ -18,8 +18,8 @@ from stackyard.probes.rules import Rule
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
-from stackyard.stacks.copy_start import CopyStartup
 from stackyard.stacks.readiness import ServiceReady, StackReady
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -271,18 +271,18 @@ def test_the_critical_path_leads_back_from_the_last_service_through_what_it_wait
     }
     ready = proved(cache=0.5, db=1.5, seed=2.0, web=3.0)
 
-    assert CopyStartup(seconds=3.0, by="engine", ready=ready, waits=waits).critical_path == ["db", "seed", "web"]
-    assert CopyStartup(seconds=0.0, by="engine").critical_path == []
+    assert Startup(seconds=3.0, by="engine", ready=ready, waits=waits).critical_path == ["db", "seed", "web"]
+    assert Startup(seconds=0.0, by="engine").critical_path == []
 
 
 def test_a_service_without_a_container_is_on_no_path() -> None:
     ready = proved(web=3.0)
 
-    assert CopyStartup(seconds=3.0, by="e", ready=ready, waits={"web": {"db": ""}}).critical_path == ["web"]
+    assert Startup(seconds=3.0, by="e", ready=ready, waits={"web": {"db": ""}}).critical_path == ["web"]
 
 
 def test_a_startup_is_plain_data() -> None:
-    made = CopyStartup(seconds=3.0, by="engine", ready=proved(web=3.0), started={"web": 1.0}).to_json()
+    made = Startup(seconds=3.0, by="engine", ready=proved(web=3.0), started={"web": 1.0}).to_json()
 
     assert json.loads(json.dumps(made)) == {
         "seconds": 3.0, "by": "engine", "critical_path": ["web"], "started": {"web": 1.0},

@@ -17,7 +17,7 @@ from stackyard.docker import Engine, MemoryUse, Resource
 from stackyard.docker import images as engine_images
 from stackyard.project.environments import project_root
 from stackyard.stacks import acquire
-from stackyard.stacks.start import Startup
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

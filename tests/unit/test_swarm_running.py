@@ -20,7 +20,7 @@ from stackyard.running.swarm_stack import SwarmStack
 from stackyard.sites.swarm import inside, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
-from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def stack(site: FakeSite) -> SwarmStack:
     assert lease
     for name in ("web", "db"):
         site.add("service", f"{name}-id", {LEASE_LABEL: lease.id, SERVICE_LABEL: name})
-    return SwarmStack(Copy(lease, cast("Swarm", site), CopyStartup(seconds=2.5, by="swarm")))
+    return SwarmStack(Copy(lease, cast("Swarm", site), Startup(seconds=2.5, by="swarm")))
 
 
 def test_a_stack_answers_at_its_nodes(stack: SwarmStack) -> None:

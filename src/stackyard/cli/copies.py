@@ -134,10 +134,9 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
             name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
         ) as copy,
     ):
-        took = f"ready after {copy.seconds:.2f} s" if copy.seconds else "it was running already"
         lines = [
             *copy_output.addressed(copy), "", *copy_output.proved(copy), *copy_output.by_compose(copy),
-            f"{took}; {until(copy.lease)}", f"'{copy_output.removal_of(copy.lease)}' removes it",
+            f"{copy.startup.told()}; {until(copy.lease)}", f"'{copy_output.removal_of(copy.lease)}' removes it",
         ]  # fmt: skip
         content = {**copy_output.identified(copy.lease), "ports": copy_output.ports(copy), **copy.startup.to_json()}
         answer(content, "\n".join(lines).lstrip("\n"), as_json=json)

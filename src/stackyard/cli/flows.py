@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
-    from stackyard.stacks.start import Startup
+    from stackyard.stacks.startup import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
 BRIEF: Final = 120  # characters of an error that the report has as its reason

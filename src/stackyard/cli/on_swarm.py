@@ -116,11 +116,11 @@ def _up(
     with orderly_end(), Engine() as engine:
         progress = telling(quiet=quiet)
         copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=progress)
-        found, began = copy.addresses, copy.startup.seconds
+        found = copy.addresses
         for line in copy.changes:
             tell(f"note: {line}")
-        took = f"ready after {began:.2f} s" if began else "it was running already"
-        end = f"{took}; {_until(copy.lease)}\n'stackyard down --site swarm --name {copy.lease.name}' removes it"
+        removal = f"'stackyard down --site swarm --name {copy.lease.name}' removes it"
+        end = f"{copy.startup.told()}; {_until(copy.lease)}\n{removal}"
         content = {**_identity(copy.lease), "ports": _ports_of(found), "notes": list(copy.changes),
                    **copy.startup.to_json()}  # fmt: skip
         answer(content, "\n\n".join(filter(None, (_addressed(found), end))), as_json=json)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start import Startup
+    from stackyard.stacks.startup import Startup
 
 
 @task(

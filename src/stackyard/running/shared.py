@@ -70,8 +70,8 @@ class Run:
         from stackyard.running.stack import Stack
         from stackyard.settings import Settings
         from stackyard.stacks.copies import Copy
-        from stackyard.stacks.copy_start import CopyStartup
         from stackyard.stacks.stack import Stack as PlatformStack
+        from stackyard.stacks.startup import Startup
 
         answer = self._stack(self.use() / wanted.key, wanted)
         with Engine() as engine:
@@ -85,7 +85,7 @@ class Run:
             if wanted.environment:
                 yield PlatformStack.of(lease, book, engine)
             else:
-                startup = CopyStartup(seconds=answer["seconds"], by="none: another process started it")
+                startup = Startup(seconds=answer["seconds"], by="none: another process started it")
                 yield Stack(Copy(lease, book, engine, startup=startup))
 
     def _stack(self, base: Path, wanted: Wanted) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from stackyard.errors import NotReadyError, UsageError
 from stackyard.running.stack import Stack
 from stackyard.sites.swarm import copies, inside
 from stackyard.sites.swarm.copies import Copy
-from stackyard.stacks.copy_start import CopyStartup
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class SwarmStack(Stack):
     def attached(cls, engine: Engine, answer: dict[str, Any]) -> Self:
         """Return the stack that another process described with `described`."""
         copy = Copy.of(engine, answer["swarm"])
-        copy.startup = CopyStartup(seconds=answer["seconds"], by="none: another process started it")
+        copy.startup = Startup(seconds=answer["seconds"], by="none: another process started it")
         copy.logins = {(service, target, protocol): login for service, target, protocol, login in answer["logins"]}
         return cls(copy)
 

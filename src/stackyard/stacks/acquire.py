@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.leases.records import Fixed
     from stackyard.project.environments import Environment
-    from stackyard.stacks.start import Startup
+    from stackyard.stacks.startup import Startup
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
 # containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep more

@@ -35,11 +35,12 @@ from stackyard.plan import ports as planned_ports
 from stackyard.plan.services import check_soon
 from stackyard.probes.spoken import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared
-from stackyard.stacks.copy_start import CopyStart, CopyStartup
+from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
+from stackyard.stacks.startup import STANDING, Startup
 from stackyard.stacks.travelling import Cargo
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ class Copy:
         startup: How its start went.
     """
 
-    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, startup: CopyStartup | None = None) -> None:
+    def __init__(self, lease: Lease, book: LeaseBook, engine: Engine, *, startup: Startup | None = None) -> None:
         self.lease = lease
         self.book = book
         self.engine = engine
-        self.startup = startup or CopyStartup(seconds=0.0, by="none: it was running already")
+        self.startup = startup or STANDING
 
     @property
     def seconds(self) -> float:
@@ -251,7 +252,7 @@ class _Starting:
 
     def run(self, needs: Needs, deadline: float, progress: Callable[[str], None]) -> Copy:
         lease, book = self.copy.lease, self.copy.book
-        with turn(book.settings, progress=progress), alone(lease) as still_leased:
+        with turn(book.settings, progress=progress) as waited, alone(lease) as still_leased:
             if not still_leased:
                 raise LeaseNotFoundError(f"lease {lease.id} was ended by another command; start again")
             if lease.reused:
@@ -261,7 +262,7 @@ class _Starting:
                         progress(f"warning: {CHANGED}")
                     return self.copy
             try:
-                self.copy.startup = self._up(deadline, progress)
+                self.copy.startup = self._up(deadline, progress).after(waited)
                 if self.until_ready:
                     self.copy.keep_addresses()
                 if self.until_ready and (self.resettable or self.project.configuration.reset):
@@ -291,7 +292,7 @@ class _Starting:
                 "choose another name"
             )
 
-    def _up(self, deadline: float, progress: Callable[[str], None]) -> CopyStartup:
+    def _up(self, deadline: float, progress: Callable[[str], None]) -> Startup:
         """Plan, start and wait."""
         began = time.monotonic()
         planned = self._plan()

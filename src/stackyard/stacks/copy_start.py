@@ -3,7 +3,7 @@ The start of a copy's containers, from the model of its plan.
 
 The engine is asked directly: everything is created at once, and each service starts as soon as its conditions in
 `depends_on` hold, which stackyard finds out by its own checks and not by the engine's intervals. A model that is not
-fully understood goes to `docker compose up`; `CopyStartup.by` says why.
+fully understood goes to `docker compose up`; `Startup.by` says why.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard._util import files, loops, process
@@ -28,6 +27,7 @@ from stackyard.plan.services import check_soon
 from stackyard.probes.rules import conditions
 from stackyard.stacks import readiness
 from stackyard.stacks.narration import reminding
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,48 +43,6 @@ if TYPE_CHECKING:
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
 PLATFORM: Final = "DOCKER_DEFAULT_PLATFORM"
 ENGINE: Final = "engine"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyStartup:
-    """
-    The times of one start, in seconds from its begin.
-
-    Attributes:
-        seconds: Until the last service was ready.
-        by: What made the containers: engine, or compose and why.
-        ready: How each service proved usable; None where the start did not wait for that.
-        started: Until each service's containers had been started; empty if Compose started them.
-        waits: What each service waited for: another service, and the condition of `depends_on`.
-    """
-
-    seconds: float
-    by: str
-    ready: StackReady | None = None
-    started: Mapping[str, float] = field(default_factory=dict)
-    waits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def critical_path(self) -> list[str]:
-        """The services that made the start as long as it was: the last to be ready, and what it waited for longest."""
-        proved = {one.service: one.seconds for one in self.ready.services} if self.ready else {}
-        path = [*proved][-1:]
-        while path and (waits := self.waits.get(path[0])):
-            held = {
-                other: self.started.get(other, 0.0) if condition == STARTED else proved[other]
-                for other, condition in waits.items() if other in proved
-            }  # fmt: skip
-            if not held:
-                break
-            path.insert(0, max(held, key=lambda other: held[other]))
-        return path
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return {
-            "seconds": self.seconds, "by": self.by, "critical_path": self.critical_path, "started": dict(self.started),
-            "ready": self.ready and self.ready.to_json()["services"],
-        }  # fmt: skip
 
 
 class CopyStart:
@@ -116,7 +74,7 @@ class CopyStart:
         self._progress = progress
         self._started: dict[str, float] = {}
 
-    def run(self, deadline: float, *, until_ready: bool = True) -> CopyStartup:
+    def run(self, deadline: float, *, until_ready: bool = True) -> Startup:
         """
         Make, start and prove everything.
 
@@ -143,7 +101,7 @@ class CopyStart:
             ready = loops.run(self._built(blueprint, deadline, until_ready=until_ready))
         waits = {name: _waits(self.model, name) for name in self.model["services"]}
         seconds = time.monotonic() - self._began
-        return CopyStartup(seconds=seconds, by=by, ready=ready, started=self._started, waits=waits)
+        return Startup(seconds=seconds, by=by, ready=ready, started=self._started, waits=waits)
 
     # the engine's way
 

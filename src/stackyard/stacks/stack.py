@@ -25,7 +25,7 @@ from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotR
 from stackyard.leases.stack_lock import alone
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
-from stackyard.stacks.start import Start, Startup
+from stackyard.stacks.start import Start
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stackyard.project.environments import Environment
     from stackyard.stacks.databases import Database
     from stackyard.stacks.resets import Reset
+    from stackyard.stacks.startup import Startup
 
 
 class Stack:

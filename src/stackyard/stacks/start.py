@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from stackyard._util.failpoints import reach
 from stackyard._util.task_group import task_group
@@ -20,10 +19,10 @@ from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.docker.unanswered import Asking
 from stackyard.errors import UnsupportedModelError
-from stackyard.stacks.start_queue import TELL_AFTER
+from stackyard.stacks.startup import STOOD, Startup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from stackyard.docker import Engine, Resource
     from stackyard.docker.compose import Compose
@@ -31,42 +30,6 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease
     from stackyard.probes import Probe
     from stackyard.settings import Settings
-
-WORTH_A_STEP: Final = 0.01  # seconds; less is not a wait, but the time of the request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
-    """
-    The times of one start, in seconds since its turn came.
-
-    Attributes:
-        seconds: Until the last probe passed.
-        created: Until every container had been started.
-        probes: Until each service's probe passed.
-        steps: Beginning and end of each step: ``render``, ``network``, ``create redis``, ``start redis`` and so on;
-            ``compose`` if Compose did everything, ``turn``, before 0, if it had to wait for its turn.
-        by: What made the containers: engine; compose, and why; pool for a warm stack; or none if all of them
-            ran already.
-        waited: Until its turn came; not part of the other times.
-    """
-
-    seconds: float
-    created: float = 0.0
-    probes: Mapping[str, float] = field(default_factory=dict)
-    steps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    by: str = "engine"
-    waited: float = 0.0
-
-    def after(self, waited: float) -> Startup:
-        """Return the same start after *waited* seconds of waiting for a turn, as a step if it is worth one."""
-        steps = {"turn": (-waited, 0.0), **self.steps} if waited >= WORTH_A_STEP else self.steps
-        return dataclasses.replace(self, waited=waited, steps=steps)
-
-    def told(self) -> str:
-        """Return the line for the user; it names the wait if it was long enough to notice."""
-        wait = f", after {self.waited:.1f} s of waiting for its turn" if self.waited >= TELL_AFTER else ""
-        return f"ready after {self.seconds:.2f} s{wait}"
 
 
 class Start:
@@ -144,7 +107,7 @@ class Start:
             await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
         elif self._stands(blueprint):
             await asyncio.to_thread(self._revive)
-            self._by = "none: it was running already"
+            self._by = STOOD
         else:
             self._by = "compose: existing containers differ from the model"
             await self._compose_up(limit)

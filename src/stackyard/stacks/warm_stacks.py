@@ -16,7 +16,7 @@ from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
-from stackyard.stacks.start import Startup
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

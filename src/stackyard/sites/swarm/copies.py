@@ -24,10 +24,10 @@ from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
 from stackyard.stacks.copies import DEADLINE, REMOVED
-from stackyard.stacks.copy_start import CopyStartup
 from stackyard.stacks.diagnostics import squeeze
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
+from stackyard.stacks.startup import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +85,7 @@ class Copy:
 
     lease: Lease
     swarm: Swarm
-    startup: CopyStartup = field(default_factory=lambda: CopyStartup(seconds=0.0, by="none: it was running already"))
+    startup: Startup = STANDING
     changes: tuple[str, ...] = ()
     logins: Mapping[tuple[str, int, str], str] = field(default_factory=dict, repr=False)
     keeper: Keeper | None = None

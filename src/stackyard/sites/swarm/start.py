@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
-from stackyard.stacks.copy_start import CopyStartup
 from stackyard.stacks.narration import Narration, Reasons
 from stackyard.stacks.readiness import ServiceReady, StackReady
+from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -53,7 +53,7 @@ class Start:
     seconds: dict[str, float] = field(default_factory=dict)
     _networks: dict[str, str] = field(default_factory=dict)
 
-    def run(self, deadline: float) -> CopyStartup:
+    def run(self, deadline: float) -> Startup:
         """
         Make everything, in the order of `depends_on`, and wait until each service is ready.
 
@@ -171,9 +171,9 @@ class Start:
             service=name, rule=self.rules[name], seconds=self.seconds[name], how=self.found[name].how
         )  # fmt: skip
 
-    def _startup(self, seconds: float) -> CopyStartup:
+    def _startup(self, seconds: float) -> Startup:
         services = tuple(self._proved(name) for name in sorted(self.seconds, key=lambda name: self.seconds[name]))
-        return CopyStartup(
+        return Startup(
             seconds=seconds, by="swarm", ready=StackReady(services=services, seconds=seconds),
             waits=self.translation.waits,
         )  # fmt: skip
