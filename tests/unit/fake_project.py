@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util import process
 from stackyard._util.process import Completed
 from stackyard.errors import CommandError
 from stackyard.project.spoken_ports import Port
@@ -14,6 +15,7 @@ from stackyard.project.spoken_ports import Port
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pytest
     from fake_engine import FakeEngine
 
     from stackyard.plan import Address
@@ -35,7 +37,7 @@ SHOP: dict[str, Any] = {
 
 class FakeDocker:
     """
-    Stands in for `process.run`.
+    Stands in for `process.run` and `process.run_async`.
 
     `model` is what Compose renders; `states` are the states of services that do not simply run; `failures` are what the
     next `up`s write before they fail, `pull_failures` what the next pulls do. A build gives a new image, which the
@@ -51,6 +53,15 @@ class FakeDocker:
         self.pull_failures: list[str] = []
         self.calls: list[list[str]] = []
         self.started: list[dict[str, Any]] = []
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Run no program but this from now on."""
+
+        async def run_async(argv: Sequence[str], **options: Any) -> Completed:
+            return self(argv, **options)
+
+        monkeypatch.setattr(process, "run", self)
+        monkeypatch.setattr(process, "run_async", run_async)
 
     def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
         self.calls.append([*argv])

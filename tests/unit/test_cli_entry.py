@@ -59,7 +59,7 @@ def test_invoke_is_imported_without_what_no_command_uses_and_can_load_it_later()
 @pytest.fixture
 def docker(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     made = FakeDocker(fake_engine)
-    monkeypatch.setattr(process, "run", made)
+    made.install(monkeypatch)
     (tmp_path / "compose.yaml").touch()
     return made
 

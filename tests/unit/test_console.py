@@ -44,7 +44,7 @@ def docker(
     (folder / "compose.yaml").touch()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(process, "run", made)
+    made.install(monkeypatch)
 
     async def ready(*_: Any, **__: Any) -> None: ...
 
@@ -192,7 +192,7 @@ def test_down_all_removes_several_copies_at_once(
 def test_up_says_why_compose_made_a_copy(typed: Typed) -> None:
     first = typed("up", "--name", "one")[1]
 
-    assert "made by compose: the whole start (STACKYARD_START) is left to Compose" in first
+    assert "made by compose: STACKYARD_START says so" in first
     assert typed.json("up", "--name", "one")["by"] == "none: it was running already"
 
 

@@ -51,7 +51,7 @@ def book(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, free_h
 @pytest.fixture
 def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     made = FakeDocker(fake_engine)
-    monkeypatch.setattr("stackyard._util.process.run", made)
+    made.install(monkeypatch)
     return made
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     made = FakeDocker(fake_engine)
-    monkeypatch.setattr("stackyard._util.process.run", made)
+    made.install(monkeypatch)
 
     async def ready(*_: Any, **__: Any) -> StackReady:
         return StackReady(services=(), seconds=0.0)

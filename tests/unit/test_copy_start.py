@@ -61,7 +61,7 @@ def proving(monkeypatch: pytest.MonkeyPatch) -> Proving:
 def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, proving: Proving) -> FakeDocker:
     del proving  # in place
     made = FakeDocker(fake_engine)
-    monkeypatch.setattr("stackyard._util.process.run", made)
+    made.install(monkeypatch)
     monkeypatch.setattr(plugin, "version", lambda _folder: "2.26.1")
     fake_engine.images |= {"web": IMAGE, "db": IMAGE}
     return made

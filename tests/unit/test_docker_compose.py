@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_docker import install_docker
 
-from stackyard.docker.compose import Compose, port_conflict, start_at_once
+from stackyard.docker.compose import Compose, port_conflict, start_at_once, up
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 
@@ -39,7 +39,7 @@ def test_the_model_is_composes_own_rendering(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_own_docker")
 def test_up_runs_detached_and_never_builds_or_waits(tmp_path: Path) -> None:
-    done = asyncio.run(make_project(tmp_path, 'echo "$@"').up(deadline=10))
+    done = asyncio.run(up(make_project(tmp_path, 'echo "$@"').command(), deadline=10))
 
     assert done.stdout.split()[-5:] == ["up", "--detach", "--no-build", "--quiet-pull", "--no-color"]
 
@@ -95,7 +95,7 @@ def test_stolen_ports_and_subnets_are_not_taken_for_other_failures(output: str, 
 )
 def test_an_unfit_plugin_is_named_when_up_fails(tmp_path: Path, answer: str, words: str) -> None:
     with pytest.raises(EngineError, match=re.escape(words)):
-        asyncio.run(make_project(tmp_path, answer).up(deadline=10))
+        asyncio.run(up(make_project(tmp_path, answer).command(), deadline=10))
 
 
 @pytest.mark.usefixtures("_own_docker")
@@ -104,4 +104,4 @@ def test_a_fit_plugins_own_words_are_kept(tmp_path: Path, version: str) -> None:
     script = f"case $* in *version*) echo {version}; exit 0;; esac; echo 'no such image' >&2; exit 1"
 
     with pytest.raises(CommandError, match="no such image"):
-        asyncio.run(make_project(tmp_path, script).up(deadline=10))
+        asyncio.run(up(make_project(tmp_path, script).command(), deadline=10))

@@ -32,7 +32,7 @@ PAIR = {"image": "pair", "scale": 2, "ports": [{"target": 80, "protocol": "tcp"}
 def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_host: None) -> FakeDocker:
     del free_host  # in place
     made = FakeDocker(fake_engine, {**SHOP, "services": {**SHOP["services"], "dns": DNS, "pair": PAIR}})
-    monkeypatch.setattr("stackyard._util.process.run", made)
+    made.install(monkeypatch)
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
 
     async def ready(*_: Any, **__: Any) -> None: ...

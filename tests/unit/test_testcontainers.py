@@ -83,7 +83,7 @@ def docker(
 ) -> FakeDocker:
     del free_host, asked, waits  # in place
     made = FakeDocker(fake_engine)
-    monkeypatch.setattr("stackyard._util.process.run", made)
+    made.install(monkeypatch)
     return made
 
 

@@ -167,7 +167,9 @@ def stream(
     return Completed(argv=tuple(argv), returncode=child.returncode, stdout="".join(lines), stderr="", seconds=seconds)
 
 
-async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None) -> Completed:
+async def run_async(
+    argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Completed:
     """
     Run one command to its end without blocking the event loop; cancelling ends its whole process group first.
 
@@ -181,7 +183,7 @@ async def run_async(argv: Sequence[str], *, deadline: float, env: Mapping[str, s
     environment = child_environment(env)
     creating = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *_leashed(argv, environment), env=environment, start_new_session=True,
+            *_leashed(argv, environment), env=environment, cwd=cwd, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
     )  # fmt: skip

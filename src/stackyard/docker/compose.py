@@ -13,11 +13,12 @@ from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 # Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
 RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
+UP = ("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
 CONFLICTS = {
     "port is already allocated": "port", "address already in use": "port",
     "pool overlaps": "subnet", "networks have overlapping ipv": "subnet",
@@ -64,27 +65,39 @@ class Compose:
             CommandError: If Compose refuses the file or needs more than *deadline* seconds.
             EngineError: If it prints no model.
         """
-        return _model(await self._run("config", "--format", "json", deadline=deadline))
+        return _model(await _run(self.command("config", "--format", "json"), deadline=deadline))
 
-    async def up(self, *, deadline: float) -> process.Completed:
-        """
-        Create and start every service without waiting for any to be ready.
 
-        Cancelling ends the command's process group before it returns, so no container appears after that.
+async def up(
+    words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> process.Completed:
+    """
+    Create and start every service without waiting for any to be ready.
 
-        Raises:
-            CommandError: If Compose fails or needs more than *deadline* seconds.
-            EngineError: If that is because the plugin is missing or too old.
-        """
-        return await self._run("up", "--detach", "--no-build", "--quiet-pull", "--no-color", deadline=deadline)
+    Cancelling ends the command's process group before it returns.
 
-    async def _run(self, *arguments: str, deadline: float) -> process.Completed:
-        try:
-            return await process.run_async(self.command(*arguments), deadline=deadline)
-        except CommandError as error:
-            if not port_conflict(error):
-                check_plugin()  # only now, because asking costs 50 ms
-            raise
+    Args:
+        words: The words of the `docker compose` command before ``up``.
+        deadline: Seconds it may take.
+        env: Variables for the command.
+        cwd: Its working directory.
+
+    Raises:
+        CommandError: If Compose fails or needs more than *deadline* seconds.
+        EngineError: If that is because the plugin is missing or too old.
+    """
+    return await _run([*words, *UP], deadline=deadline, env=env, cwd=cwd)
+
+
+async def _run(
+    words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> process.Completed:
+    try:
+        return await process.run_async(words, deadline=deadline, env=env, cwd=cwd)
+    except CommandError as error:
+        if not taken(error):
+            check_plugin()  # only now, because asking costs 50 ms
+        raise
 
 
 def _model(done: process.Completed) -> dict[str, Any]:

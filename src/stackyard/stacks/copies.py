@@ -304,7 +304,7 @@ class _Starting:
         starting = CopyStart(
             self.project, lease, self.copy.engine, settings, model, path, began=began, progress=progress
         )  # fmt: skip
-        return starting.run(deadline, until_ready=self.until_ready)
+        return run(starting.run(deadline, until_ready=self.until_ready))
 
     def _plan(self) -> Plan:
         lease = self.copy.lease

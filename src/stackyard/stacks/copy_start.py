@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files, loops, process
+from stackyard._util import files
 from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
 from stackyard.docker.endpoint import client_settings
-from stackyard.docker.fast_start import Source, build, plugin, translate
+from stackyard.docker.fast_start import Source, plugin, translate
 from stackyard.docker.fast_start.records import COMPLETED, STARTED
 from stackyard.docker.records import PROJECT_LABEL
-from stackyard.docker.unanswered import Asking
 from stackyard.errors import RefusedError, UnsupportedModelError
 from stackyard.plan.services import check_soon
 from stackyard.probes.rules import conditions
 from stackyard.stacks import readiness
+from stackyard.stacks.maker import Maker
 from stackyard.stacks.narration import reminding
 from stackyard.stacks.startup import Startup
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
 PLATFORM: Final = "DOCKER_DEFAULT_PLATFORM"
-ENGINE: Final = "engine"
 
 
 class CopyStart:
@@ -67,14 +65,13 @@ class CopyStart:
         self.project = project
         self.lease = lease
         self.engine = engine
-        self.settings = settings
         self.model = model
         self.path = path
-        self._began = began
+        self._maker = Maker(lease, engine, settings, began=began)
         self._progress = progress
         self._started: dict[str, float] = {}
 
-    def run(self, deadline: float, *, until_ready: bool = True) -> Startup:
+    async def run(self, deadline: float, *, until_ready: bool = True) -> Startup:
         """
         Make, start and prove everything.
 
@@ -87,31 +84,26 @@ class CopyStart:
             CommandError: If Compose failed.
             EngineError: If the engine refused something or did not answer.
         """
-        by, ready = ENGINE, None
-        try:
-            blueprint = self._blueprint()
-        except UnsupportedModelError as error:
-            by = f"compose: {error}"
-            with reminding(self._progress, "waiting for docker compose"):
-                self._compose_up(deadline)
-            if until_ready:
-                ready = loops.run(self._proved(deadline))
+        blueprint = await self._maker.translated(self._blueprint)
+        if blueprint is None:
+            await self._compose_up(deadline)
+            ready = await self._proved(deadline) if until_ready else None
         else:
             files.write(self.path, json.dumps(self.model).encode())
-            ready = loops.run(self._built(blueprint, deadline, until_ready=until_ready))
+            ready = await self._built(blueprint, deadline, until_ready=until_ready)
         waits = {name: _waits(self.model, name) for name in self.model["services"]}
-        seconds = time.monotonic() - self._began
-        return Startup(seconds=seconds, by=by, ready=ready, started=self._started, waits=waits)
+        return Startup(
+            seconds=self._maker.elapsed(), by=self._maker.by, steps=self._maker.steps, ready=ready,
+            started=self._started, waits=waits,
+        )  # fmt: skip
 
     # the engine's way
 
-    def _blueprint(self) -> Blueprint:
+    async def _blueprint(self) -> Blueprint:
         """Return the requests to the engine; raise UnsupportedModelError if Compose has to do the start."""
-        if self.settings.start == "compose":
-            raise UnsupportedModelError("the whole start (STACKYARD_START)", "compose")
         self._refuse_defaults()
         with ThreadPoolExecutor() as threads:
-            version = threads.submit(plugin.version, self.settings.state_dir)
+            version = threads.submit(plugin.version, self._maker.settings.state_dir)
             images = self._images(threads)
             source = Source(
                 files=str(self.path), folder=str(self.project.home), env_files=",".join(_env_files(self.project)),
@@ -154,8 +146,7 @@ class CopyStart:
         async def proven(service: str, _condition: str) -> None:
             await ready[service].wait()
 
-        asking = cast("Engine", Asking(self.engine, self.lease))
-        building = build(asking, blueprint, began=self._began, steps={}, started=self._note_started, proven=proven)
+        building = self._maker.build(blueprint, self._note_started, proven)
         asked = {condition for found in blueprint.conditions.values() for condition in found.values()}
         if not until_ready and asked <= {STARTED}:
             await building
@@ -168,29 +159,30 @@ class CopyStart:
         return proving.result() if until_ready else None
 
     def _note_started(self, service: str) -> None:
-        self._started[service] = round(time.monotonic() - self._began, 3)
+        self._started[service] = round(self._maker.elapsed(), 3)
 
     async def _proved(self, deadline: float, ready: Callable[[ServiceReady], object] | None = None) -> StackReady:
-        left = max(deadline - (time.monotonic() - self._began), LEAST)
+        left = max(deadline - self._maker.elapsed(), LEAST)
         # a hint says when a service is usable; those that wait for its end wait for just that
         ends = {name for name, found in conditions(self.model).items() if COMPLETED in found.values()}
         hints = {name: hint for name, hint in self.project.configuration.ready.items() if name not in ends}
         return await readiness.wait(
             self.engine, [f"{PROJECT_LABEL}={self.lease.project}"], self.model, deadline=left, hints=hints,
-            ready=ready, began=self._began, progress=self._progress,
+            ready=ready, began=self._maker.began, progress=self._progress,
         )  # fmt: skip
 
     # Compose's way
 
-    def _compose_up(self, deadline: float) -> None:
+    async def _compose_up(self, deadline: float) -> None:
         check_soon(self.model)  # here the engine's own checks decide when a condition holds
         files.write(self.path, json.dumps(self.model).encode())
+        project = self.project
         words = [
-            "docker", "compose", *(word for file in _env_files(self.project) for word in ("--env-file", file)),
-            "--project-name", self.lease.project, "--project-directory", str(self.project.home),
-            "--file", str(self.path), "up", "--detach", "--no-build", "--quiet-pull", "--no-color",
+            "docker", "compose", *(word for file in _env_files(project) for word in ("--env-file", file)),
+            "--project-name", self.lease.project, "--project-directory", str(project.home), "--file", str(self.path),
         ]  # fmt: skip
-        process.run(words, deadline=deadline, env=self.project.environment, cwd=self.project.home)
+        with reminding(self._progress, "waiting for docker compose"):
+            await self._maker.compose_up(words, deadline=deadline, env=project.environment, cwd=project.home)
 
 
 def _env_files(project: Project) -> Sequence[str]:

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from stackyard._util.failpoints import reach
 from stackyard._util.task_group import task_group
 from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.docker.unanswered import Asking
-from stackyard.errors import UnsupportedModelError
+from stackyard.stacks.maker import Maker
 from stackyard.stacks.startup import STOOD, Startup
 
 if TYPE_CHECKING:
@@ -50,12 +47,10 @@ class Start:
         self.compose = compose
         self.lease = lease
         self.engine = engine
-        self.settings = settings
         self.standing = [item for item in standing if item.kind != "volume"]
-        self._began = time.monotonic()
-        self._steps: dict[str, tuple[float, float]] = {}
+        self._maker = Maker(lease, engine, settings)
+        self._templates = settings.state_dir / "models"
         self._running: dict[str, asyncio.Event] = {}
-        self._by = "engine"
 
     async def run(self, probes: Sequence[Probe], *, limit: float, trouble: Callable[[], str | None]) -> Startup:
         """
@@ -87,33 +82,29 @@ class Start:
         async with task_group() as group:
             making = group.create_task(self._make(limit))
             await asyncio.to_thread(preload)
-            remaining = limit - (time.monotonic() - self._began)
-            waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=self._began)
+            remaining, began = limit - self._maker.elapsed(), self._maker.began
+            waiting = wait_until_ready(probes, deadline=remaining, stop=stop, gate=started, began=began)
             probing = group.create_task(waiting)
         ready = probing.result().seconds
-        return Startup(
-            seconds=max(ready.values()), created=making.result(), probes=ready, steps=self._steps, by=self._by
-        )
+        seconds, steps, by = max(ready.values()), self._maker.steps, self._maker.by
+        return Startup(seconds=seconds, created=making.result(), probes=ready, steps=steps, by=by)
 
     async def _make(self, limit: float) -> float:
         """Start every container, the quickest way possible; return the seconds that it took."""
-        from stackyard.docker.fast_start import build
-
-        blueprint = await self._blueprint(limit)
+        blueprint = await self._maker.translated(lambda: self._blueprint(limit))
         if blueprint is None:
             await self._compose_up(limit)
         elif not self.standing:
-            asking = cast("Engine", Asking(self.engine, self.lease))
-            await build(asking, blueprint, began=self._began, steps=self._steps, started=self._note_running)
+            await self._maker.build(blueprint, self._note_running)
         elif self._stands(blueprint):
             await asyncio.to_thread(self._revive)
-            self._by = STOOD
+            self._maker.by = STOOD
         else:
-            self._by = "compose: existing containers differ from the model"
+            self._maker.by = "compose: existing containers differ from the model"
             await self._compose_up(limit)
         for event in self._running.values():
             event.set()
-        return time.monotonic() - self._began
+        return self._maker.elapsed()
 
     def _stands(self, blueprint: Blueprint) -> bool:
         """Say whether every container exists as *blueprint* would make it."""
@@ -128,34 +119,21 @@ class Start:
             if item.kind == "container" and self.engine.state(item.id).status != "running":
                 self.engine.restart(item.id)
 
-    async def _blueprint(self, limit: float) -> Blueprint | None:
-        """Return what the engine has to make; if Compose has to do it, note the reason and return None."""
+    async def _blueprint(self, limit: float) -> Blueprint:
+        """Return what the engine has to make; raise UnsupportedModelError if Compose has to do it."""
         from stackyard.docker.fast_start import Source, translate
         from stackyard.docker.fast_start.templates import render
 
-        if self.settings.start == "compose":
-            self._by = "compose: STACKYARD_START says so"
-            return None
-        try:
-            model = await render(
-                self.compose, self.lease.variables(), self.settings.state_dir / "models", deadline=limit
-            )  # fmt: skip
-            self._steps["render"] = (0.0, time.monotonic() - self._began)
-            file = self.compose.file
-            source = Source(
-                files=str(file), folder=str(file.parent), env_files=str(self.compose.env_file), ordered=False
-            )
-            return translate(model, source)
-        except UnsupportedModelError as error:
-            self._by = f"compose: {error}"
-        return None
+        model = await render(self.compose, self.lease.variables(), self._templates, deadline=limit)
+        self._maker.steps["render"] = (0.0, self._maker.elapsed())
+        file = self.compose.file
+        source = Source(files=str(file), folder=str(file.parent), env_files=str(self.compose.env_file), ordered=False)
+        return translate(model, source)
 
     async def _compose_up(self, limit: float) -> None:
-        beginning = time.monotonic() - self._began
         override = start_at_once(self.compose.file, self.lease.directory)
-        await dataclasses.replace(self.compose, overrides=(override,)).up(deadline=limit)
-        self._steps["compose"] = (beginning, time.monotonic() - self._began)
-        reach("start")
+        words = dataclasses.replace(self.compose, overrides=(override,)).command()
+        await self._maker.compose_up(words, deadline=limit)
 
     def _note_running(self, service: str) -> None:
         if service in self._running:
