@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from stackyard.project import Project
 
 BARE = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 NAMES = ["db", "web", "app-1", "x_y"]
-WORDS = st.sampled_from(["", "a", "1", "${V:-2}", "${V}", "$$", "localhost:80", "default", "host", "none", "./d", "é"])
+WORDS = st.sampled_from(
+    ["", "a", "1", "${V:-2}", "${V}", "$$", "${COMPOSE_PROJECT_NAME}-x", "localhost:80", "default", "host", "none",
+     "./d", "é"]
+)  # fmt: skip
 PORTS = st.one_of(
     st.integers(0, 70000),
     st.sampled_from(["80", "8080:80", "1-3:1-3", "5000-5009:80", "127.0.0.1::81", "[::1]:9:9/udp", "${P:-7}:7"]),
@@ -75,6 +79,7 @@ def test_every_file_gets_a_verdict_or_one_line(content: dict[str, Any]) -> None:
 def _said(folder: Path) -> str:
     try:
         project = Project.find(folder, environment=BARE)
+        assert project.model(name="mine") == replace(project, copied=None).model(name="mine")
         verdict = Preview.of(project).plan.verdict
     except StackyardError as refused:
         return str(refused)

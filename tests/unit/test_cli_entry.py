@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from fake_project import FakeDocker
@@ -14,11 +15,10 @@ from stackyard.project import Project
 from stackyard.project.project import render_ahead
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fake_engine import FakeEngine
 
-LEAN = """
+ROOT: Final = Path(__file__).parents[2]
+LEAN: Final = """
 import sys
 from stackyard.cli.entry import lean_invoke
 with lean_invoke():
@@ -56,6 +56,17 @@ def test_invoke_is_imported_without_what_no_command_uses_and_can_load_it_later()
     assert done.stdout == "[] True {'a': [1]} BuiltinImporter\n"
 
 
+@pytest.mark.parametrize("program", ["stackyard", "invoke"])
+def test_python_keeps_what_a_command_compiles(program: str, tmp_path: Path) -> None:
+    variables = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    words = {"stackyard": ["down", "nope"], "invoke": ["env.status", "--name", "nope"]}[program]
+
+    process.run([sys.executable, "-m", program, *words], deadline=60, env=variables, cwd=ROOT, check=False)
+
+    kept = {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")}
+    assert {"book", "records"} <= kept
+
+
 @pytest.fixture
 def docker(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     made = FakeDocker(fake_engine)
@@ -68,10 +79,10 @@ def test_renderings_that_were_begun_ahead_are_used_once(tmp_path: Path, docker: 
     render_ahead(tmp_path)
 
     first = Project.find(tmp_path)
-    assert first.model()["name"] == "shop"
-    assert len(docker.calls) == 2
-    assert Project.find(tmp_path).model() == first.model()
-    assert len(docker.calls) == 4
+    assert [first.model()["name"], first.model(name="mine")["name"]] == ["shop", "mine"]
+    assert len(docker.calls) == 3
+    assert Project.find(tmp_path).model(name="mine") == first.model(name="mine")
+    assert len(docker.calls) == 6
 
 
 def test_renderings_of_another_environment_are_not_used(
@@ -80,5 +91,8 @@ def test_renderings_of_another_environment_are_not_used(
     render_ahead(tmp_path)
     monkeypatch.setenv("WEB_PORT", "81")
 
-    assert Project.find(tmp_path).environment["WEB_PORT"] == "81"
-    assert len(docker.calls) == 4
+    found = Project.find(tmp_path)
+    found.model(name="mine")
+
+    assert found.environment["WEB_PORT"] == "81"
+    assert len(docker.calls) == 6

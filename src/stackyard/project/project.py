@@ -25,41 +25,42 @@ MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
 _PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the variable
+# a project name that no project has: a rendering under it is that of a copy, whatever the copy's name will be
+_ANY_NAME: Final = "stackyard-any-name-5e0c1a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
     """
-    One rendering in a thread: two at once take as long as one.
+    One rendering in a thread: several at once take hardly longer than one.
 
     Attributes:
         words: Options that Compose was asked with.
         folder: Where it was asked.
         environment: The environment that it was asked in.
         options: Options of the rendering.
+        name: Compose project name; empty is the project's own.
         model: What it renders.
     """
 
     words: tuple[str, ...]
     folder: Path
     environment: Mapping[str, str]
-    options: tuple[str, ...]
-    model: Future[dict[str, Any]] = field(compare=False)
+    options: tuple[str, ...] = ()
+    name: str = ""
+    model: Future[dict[str, Any]] = field(default_factory=Future, compare=False)
 
-    @classmethod
-    def begin(
-        cls, words: tuple[str, ...], folder: Path, environment: Mapping[str, str], *options: str
-    ) -> Rendering:  # fmt: skip
-        """Begin a rendering, or return the same one that was begun ahead."""
-        made = cls(words=words, folder=folder, environment=environment, options=options, model=Future())
-        begun = next((one for one in _AHEAD if one == made), None)
+    def begin(self) -> Rendering:
+        """Begin it, or return the same one that was begun ahead."""
+        begun = next((one for one in _AHEAD if one == self), None)
         if begun is not None:
             _AHEAD.remove(begun)
             return begun
+        words, environment = _named(self.words, self.environment, self.name)
         pool = ThreadPoolExecutor(max_workers=1)
-        model = pool.submit(_config, words, folder, environment, *options)
+        model = pool.submit(_config, words, self.folder, environment, *self.options)
         pool.shutdown(wait=False)
-        return replace(made, model=model)
+        return replace(self, model=model)
 
     def of(self, project: Project) -> dict[str, Any] | None:
         """Wait for its model, and return it if it is that of *project* as it is now; None if it is not, or failed."""
@@ -72,15 +73,15 @@ _AHEAD: Final[list[Rendering]] = []  # begun before anything asked for them; eac
 
 def render_ahead(folder: Path) -> None:
     """Begin the renderings that `Project.find` needs for *folder*; a project that is asked otherwise gets its own."""
-    _AHEAD.extend(_both((), folder, _caller(folder, os.environ)))
+    _AHEAD.extend(_begun((), folder, _caller(folder, os.environ)))
 
 
-def _both(words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> tuple[Rendering, Rendering]:
-    """Begin the rendering of a project's own model, and beside it that of its template."""
-    return (
-        Rendering.begin(words, folder, environment),
-        Rendering.begin(words, folder, environment, "--no-interpolate"),
-    )
+def _begun(
+    words: tuple[str, ...], folder: Path, environment: Mapping[str, str]
+) -> tuple[Rendering, Rendering, Rendering]:  # fmt: skip
+    """Begin the renderings of a project's template, of its own model, and of a copy's."""
+    usual = Rendering(words=words, folder=folder, environment=environment)
+    return replace(usual, options=("--no-interpolate",)).begin(), usual.begin(), replace(usual, name=_ANY_NAME).begin()
 
 
 def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -99,6 +100,7 @@ class Project:
         template: The model before variables are filled in: which variable stands where.
         configuration: What its configuration decides; services that all copies share are in no model of it.
         usual: The rendering of the project's own model, which began beside that of the template.
+        copied: That of a copy's model, too.
     """
 
     folder: Path
@@ -107,6 +109,7 @@ class Project:
     template: Mapping[str, Any] = field(repr=False)
     configuration: Configuration = field(default_factory=Configuration)
     usual: Rendering | None = field(default=None, repr=False, compare=False)
+    copied: Rendering | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def find(
@@ -135,9 +138,9 @@ class Project:
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = _caller(folder, os.environ if environment is None else environment)
-        usual, raw = _both(words, folder, caller)
+        raw, usual, copied = _begun(words, folder, caller)
         template = raw.model.result()
-        found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual)
+        found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual, copied=copied)
         return found._configured(Configuration.read(found.home, template))
 
     def _configured(self, configuration: Configuration) -> Project:
@@ -189,12 +192,9 @@ class Project:
         Raises:
             UsageError: If Compose refuses it; if variables are missing, the text lists all of them.
         """
-        if not name and not variables and (usual := self.usual and self.usual.of(self)):
-            return without(usual, self.configuration.share.services)
-        words = (*self.words, *(("--project-name", name) if name else ()))
-        environment = {**self.environment, **(variables or {})}
-        if name:
-            environment["COMPOSE_PROJECT_NAME"] = name
+        if not variables and (begun := self._rendered(name)):
+            return without(begun, self.configuration.share.services)
+        words, environment = _named(self.words, {**self.environment, **(variables or {})}, name)
         missing: dict[str, str] = {}
         while True:
             try:
@@ -207,6 +207,14 @@ class Project:
             if missing:
                 raise UsageError(_missing_text(missing))
             return without(model, self.configuration.share.services)
+
+    def _rendered(self, name: str | None) -> dict[str, Any] | None:
+        """Return the model under *name* from a rendering that began with the project's; None if that one failed."""
+        begun = self.copied if name else self.usual
+        found: dict[str, Any] | None = begun.of(self) if begun else None
+        if found and name:
+            found = json.loads(json.dumps(found).replace(_ANY_NAME, name))
+        return found
 
 
 class _MissingVariableError(UsageError):
@@ -224,6 +232,15 @@ def _missing_text(missing: Mapping[str, str]) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
     noun = "variable" if len(missing) == 1 else "variables"
     return f"the Compose file needs {len(missing)} {noun} that have no value: {named}; set them, or write them to .env"
+
+
+def _named(
+    words: tuple[str, ...], environment: Mapping[str, str], name: str | None
+) -> tuple[tuple[str, ...], dict[str, str]]:  # fmt: skip
+    """Return Compose's options and environment for a project of another name; files may name the variable, too."""
+    if not name:
+        return words, {**environment}
+    return (*words, "--project-name", name), {**environment, "COMPOSE_PROJECT_NAME": name}
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
