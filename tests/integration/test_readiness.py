@@ -127,7 +127,7 @@ def base(engine: Engine, name: str) -> str:
 
 
 @pytest.fixture
-def tags(bases: dict[str, str]) -> Iterator[dict[str, str]]:
+def tags(bases: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     """Names of our own for two of them, with which a service is recognised, and an image with a health check."""
     own = f"readiness-{uuid.uuid4().hex[:8]}"
     made = {name: f"{own}/{name}:test" for name in ("postgres", "redis", "checked")}
@@ -135,7 +135,8 @@ def tags(bases: dict[str, str]) -> Iterator[dict[str, str]]:
         for name in ("postgres", "redis"):
             process.run(["docker", "tag", bases[name], made[name]], deadline=20)
         dockerfile = f"FROM {bases['python']}\nHEALTHCHECK --interval=60s CMD test -e /tmp/done\n"
-        process.run(["docker", "build", "-q", "-t", made["checked"], "-"], stdin=dockerfile, deadline=60)
+        (tmp_path / "Dockerfile").write_text(dockerfile)
+        process.run(["docker", "build", "-q", "-t", made["checked"], str(tmp_path)], deadline=60)
         yield {**bases, **made}
     finally:
         for tag in made.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +34,6 @@ from stackyard.stacks.readiness import StackReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fake_engine import FakeEngine
 
@@ -577,6 +577,24 @@ def test_an_image_is_built_once_and_the_copies_name_its_id(
             0
         ]  # fmt: skip
         assert not {"build", "pull_policy"} & {*model["services"]["web"]}
+
+
+def test_a_build_leaves_no_temporary_files(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.model, places = building(folder, web={}), []
+
+    def leaving(argv: list[str], **options: Any) -> Any:
+        if "build" in argv:
+            places.append(Path(options["env"]["TMPDIR"]))
+            (places[0] / "dockerfile123").write_text("FROM box")
+        return docker(argv, **options)
+
+    monkeypatch.setattr("stackyard._util.process.run", leaving)
+
+    start()
+
+    assert [place.exists() for place in places] == [False]
 
 
 def test_equal_services_are_built_once(start: Callable[..., Copy], docker: FakeDocker, folder: Path) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -172,10 +173,11 @@ class _Work:
         home = str(self.project.home)
         words = ["docker", "compose", "--project-name", self.owner, "--project-directory", home, "--file", "-"]
         try:
-            process.run(
-                [*words, "build", "--quiet", *todo], deadline=DEADLINE, env=self.project.environment,
-                cwd=self.project.home, stdin=json.dumps(model),
-            )  # fmt: skip
+            with tempfile.TemporaryDirectory() as left:  # buildx leaves Dockerfiles written inside Compose files there
+                process.run(
+                    [*words, "build", "--quiet", *todo], deadline=DEADLINE, cwd=self.project.home,
+                    env={**self.project.environment, "TMPDIR": left}, stdin=json.dumps(model),
+                )  # fmt: skip
         except CommandError as error:
             raise ImageError(f"{', '.join(todo)}: the build failed: {_tail(error)}") from None
         return {name: self._id(build) for name, build in builds.items()}
