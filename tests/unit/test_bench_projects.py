@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stackyard._util.process import Completed
-from stackyard.bench import projects, suites
+from stackyard.bench import copies_at_once, projects, suites
 from stackyard.bench.options import Plan
 from stackyard.errors import CommandError, UsageError
 
@@ -50,6 +51,7 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs/bench.yaml").write_text("box: {environment: alpine-test, service: shop}\n")
     monkeypatch.setattr(projects, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(copies_at_once, "_busy", count(1.0).__next__)
     monkeypatch.setattr("stackyard.stacks.acquire.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"})
     return made
 
@@ -64,6 +66,31 @@ def test_both_ways_are_timed_and_compared(programs: Programs) -> None:
     assert rows["ratio-slow-health-checks-down"].target == 0.6
     assert found.notes[0] == "five-services: by engine; db 2.0 s -> web 3.5 s; db held it up"
     assert len([call for call in programs.calls if "--wait" in call]) == 3 * len(projects.PROJECTS)
+
+
+def test_one_of_ten_copies_at_once_is_held_beside_one_alone(programs: Programs) -> None:
+    found = projects.measure(Plan(rounds=4))
+
+    rows = {result.row: result for result in found.results}
+    assert rows["replicas-many"].n == rows["replicas-cost"].n == 2
+    assert (rows["replicas-cpu"].median, rows["replicas-many-cpu"].median) == (1.0, 0.1)
+    assert (rows["replicas-cost"].median, rows["replicas-cost"].verdict) == (0.1, "PASS")
+    started = [words for words in programs.calls if "up" in words and "--quiet" in words]
+    assert len(started) == len({words[words.index("--name") + 1] for words in started}) == 2 * 11 * 4
+
+
+def test_many_copies_that_fail_are_counted_and_removed(programs: Programs) -> None:
+    programs.broken = "stackyard up"
+
+    rows = {result.row: result for result in projects.measure(Plan(rounds=1)).results}
+
+    assert (rows["replicas-many"].n, rows["replicas-many"].failed) == (0, 1)
+    assert "replicas-cost" not in rows
+    own = [words for words in programs.calls if "stackyard" in words]
+    started, removed = (
+        {words[words.index("--name") + 1] for words in own if command in words} for command in ("up", "down")
+    )
+    assert started == removed
 
 
 def test_a_way_that_fails_is_counted_and_still_removed(programs: Programs) -> None:

@@ -3,7 +3,8 @@ Suite projects: anybody's Compose projects, started and removed by whole command
 
 The projects are folders of this repository's tests. Each round starts and removes each project once by `stackyard up`
 and `stackyard down`, and once by `docker compose up --detach --wait` and `docker compose down --volumes`, in an order
-that changes with each round. The first round warms up and does not count.
+that changes with each round. The first round warms up and does not count. Every third round also starts ten copies of
+each project at once, and holds the processor time of one of them beside that of a copy that starts alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard._util.tables import format_seconds
-from stackyard.bench import described
+from stackyard.bench import copies_at_once, described
+from stackyard.bench.copies_at_once import COPIES
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment, project_root
@@ -41,6 +43,8 @@ LONGEST: Final = 240  # characters of a failure in a result
 # project: the share of plain Compose's time that its removal may take; less where its processes ignore SIGTERM
 PROJECTS: Final = {"five-services": 0.05, "slow-health-checks": 0.6, "static-addresses": 0.05, "replicas": 0.05}
 START: Final = 0.33  # the share that a start may take
+COST: Final = 1.3  # what one of many copies may cost, as a share of one alone
+EVERY: Final = 3  # rounds from one start of many copies to the next
 WHAT: Final = {"up": "start, the whole command", "down": "removal, the whole command"}
 SUBJECTS: Final = {
     "": {"up": "stackyard up", "down": "stackyard down"},
@@ -67,10 +71,12 @@ def measure(plan: Plan) -> Findings:
                     plan.say(f"round {number} of {rounds}: {row} of {name}: {_told(outcome)}")
                     if number:
                         taken[f"{name}-{row}"].append(outcome)
+            if number % EVERY == 1:
+                _many(name, taken, plan)
     results = [_result(name, prefix, what, taken[f"{name}-{prefix}{what}"], plan)
                for name in PROJECTS for what in WHAT for prefix in SUBJECTS]  # fmt: skip
     notes = tuple(f"{name}: {_path(found)}" for name, found in paths.items())
-    return Findings(results=(*results, *_ratios(results, plan)), notes=notes)
+    return Findings(results=(*results, *_ratios(results, plan), *_costs(taken, plan)), notes=notes)
 
 
 def _build_box(plan: Plan) -> None:
@@ -148,17 +154,37 @@ def _both(up: Sequence[str], down: Sequence[str], folder: Path) -> tuple[process
     return started, removed
 
 
+def _many(name: str, taken: dict[str, list[float | StackyardError]], plan: Plan) -> None:
+    """Start one copy and many at once; note the seconds of the many, and the processor time of one of either."""
+    try:
+        with _copied(name) as folder:
+            _, alone = copies_at_once.start(folder, 1)
+            seconds, each = copies_at_once.start(folder, COPIES)
+    except StackyardError as error:
+        taken[f"{name}-many"].append(error)
+        plan.say(f"{COPIES} copies of {name}: {_told(error)}")
+        return
+    for row, value in (("many", seconds), ("cpu", alone), ("many-cpu", each), ("cost", each / alone)):
+        taken[f"{name}-{row}"].append(value)
+    plan.say(f"{COPIES} copies of {name}: {_told(seconds)}; CPU time of each {_told(each)}, alone {_told(alone)}")
+
+
 def _told(outcome: float | StackyardError) -> str:
     return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
 
 
 def _result(name: str, prefix: str, what: str, outcomes: Sequence[float | StackyardError], plan: Plan) -> Result:
-    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
-    good = [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)]
+    return _of(
+        outcomes, plan, row=f"{name}-{prefix}{what}", subject=f"{SUBJECTS[prefix][what]}, {name}", what=WHAT[what],
+        unit="s",
+    )  # fmt: skip
+
+
+def _of(outcomes: Sequence[float | StackyardError], plan: Plan, **fields: Any) -> Result:
+    bad = [_told(outcome) for outcome in outcomes if isinstance(outcome, StackyardError)]
     return Result.of(
-        good, suite="projects", row=f"{name}-{prefix}{what}", subject=f"{SUBJECTS[prefix][what]}, {name}",
-        what=WHAT[what], unit="s", failed=len(bad), reason=bad[0][:LONGEST] if bad else "",
-        command=plan.command("projects"),
+        [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)], suite="projects",
+        failed=len(bad), reason=bad[0][:LONGEST] if bad else "", command=plan.command("projects"), **fields,
     )  # fmt: skip
 
 
@@ -173,4 +199,22 @@ def _ratios(results: Sequence[Result], plan: Plan) -> Iterator[Result]:
                 yield Result.of(
                     shares, suite="projects", row=f"ratio-{name}-{what}", subject=mine.subject, target=target,
                     what=f"as a share of {SUBJECTS['compose-'][what]}", unit="x", command=plan.command("projects"),
+                )  # fmt: skip
+
+
+def _costs(taken: dict[str, list[float | StackyardError]], plan: Plan) -> Iterator[Result]:
+    """Return what many copies at once take, and one of them costs."""
+    many = f"stackyard up, {COPIES} at once"
+    rows = {
+        "many": (many, "until the last is ready", "s"),
+        "cpu": ("stackyard up, alone", "CPU time of the host", "s"),
+        "many-cpu": (many, "CPU time of the host for each", "s"),
+        "cost": (many, "CPU time of each as a share of one's", "x"),
+    }
+    for name in PROJECTS:
+        for row, (subject, what, unit) in rows.items():
+            if outcomes := taken[f"{name}-{row}"]:
+                yield _of(
+                    outcomes, plan, row=f"{name}-{row}", subject=f"{subject}, {name}", what=what, unit=unit,
+                    target=COST if row == "cost" else None,
                 )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Many copies of a project at once: seconds until the last is ready, and what one of them costs beside one alone."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from stackyard._util import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+COPIES: Final = 10
+PATIENCE: Final = 300.0  # seconds that one command may take
+STAY: Final = "10m"  # how long a copy may outlive a benchmark that was killed
+IDLE: Final = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})  # the guests' time is in the user's, too
+
+
+def start(folder: Path, copies: int) -> tuple[float, float]:
+    """
+    Start *copies* copies of a project by as many commands at once, and remove them.
+
+    Returns:
+        Seconds until the last command has ended, and processor seconds of the whole host for each copy: those of the
+        commands, the engine and the containers. Other programs count, too, so nothing else may be at work.
+
+    Raises:
+        CommandError: If a command fails.
+    """
+    names, program = [f"bench-{secrets.token_hex(4)}" for _ in range(copies)], [sys.executable, "-m", "stackyard"]
+
+    def run(*words: str, check: bool = True) -> Callable[[str], object]:
+        return lambda name: process.run(
+            [*program, words[0], "--name", name, *words[1:]], deadline=PATIENCE, cwd=folder, check=check
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(copies) as threads, ExitStack() as undo:
+        undo.callback(lambda: list(threads.map(run("down", check=False), names)))
+        began, busy = time.perf_counter(), _busy()
+        list(threads.map(run("up", "--ttl", STAY, "--quiet"), names))
+        return time.perf_counter() - began, (_busy() - busy) / copies
+
+
+def _busy() -> float:
+    """Return the seconds that all processors of the host have been at work."""
+    import psutil
+
+    times: dict[str, float] = psutil.cpu_times()._asdict()
+    return sum(seconds for kind, seconds in times.items() if kind not in IDLE)
