@@ -161,10 +161,11 @@ def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[t
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
     from stackyard.stacks.acquire import launch
+    from stackyard.stacks.start_request import EnvironmentRequest
 
     with Engine() as engine:
         say(f"starting a stack of {environment.name}")
-        stack, startup = launch(environment, open_book(None, engine), engine, fixed="never", progress=say)
+        stack, startup = launch(environment, open_book(None, engine), engine, EnvironmentRequest(progress=say))
         try:
             yield stack, engine, startup
         finally:

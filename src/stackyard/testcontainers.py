@@ -30,6 +30,7 @@ from stackyard.plan.ports import LOOPBACK
 from stackyard.project import Project
 from stackyard.project.configuration import Configuration
 from stackyard.stacks import copies, readiness
+from stackyard.stacks.start_request import CopyRequest
 
 try:
     from testcontainers import compose as theirs
@@ -121,11 +122,10 @@ class DockerCompose(theirs.DockerCompose):
             self._run_command(cmd=[*self.compose_command_property, "pull", *quiet])
         project = self._project()
         self._configuration = project.configuration
+        asked = CopyRequest(deadline=self.timeout, until_ready=self.wait)
         with Engine() as engine:
             book = open_book(None, engine)
-            self._copy = outside_any_loop(
-                lambda: copies.start(project, book, engine, deadline=self.timeout, until_ready=self.wait)
-            )
+            self._copy = outside_any_loop(lambda: copies.start(project, book, engine, asked))
 
     def _start_again(self, copy: Copy) -> None:
         try:

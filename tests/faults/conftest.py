@@ -18,6 +18,7 @@ from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.acquire import launch
 from stackyard.stacks.stack import Stack
+from stackyard.stacks.start_request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,9 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 def _lay_out_untouchable(yard: Yard, undo: contextlib.ExitStack) -> None:
     """Put a live stack, and things that only look like ours, beside the faults."""
-    control, _ = launch(Environment.load("test"), yard.book, yard.engine, fixed="prefer", progress=print)
+    control, _ = launch(
+        Environment.load("test"), yard.book, yard.engine, EnvironmentRequest(fixed="prefer", progress=print)
+    )
     yard.spared.add(control.lease.id)
     undo.callback(lambda: yard.spared.discard(control.lease.id))
     undo.callback(control.down)

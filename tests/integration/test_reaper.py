@@ -30,6 +30,7 @@ from stackyard.stacks.acquire import launch
 from stackyard.stacks.reaper_presence import Post
 from stackyard.stacks.reaper_process import wake
 from stackyard.stacks.stack import Stack
+from stackyard.stacks.start_request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,9 +48,10 @@ from stackyard.docker import Engine
 from stackyard.project.environments import Environment
 from stackyard.stacks.acquire import launch
 from stackyard.docker.in_use import open_book
+from stackyard.stacks.start_request import EnvironmentRequest
 engine = Engine()
 book = open_book(None, engine)
-stack, startup = launch(Environment.load("test"), book, engine, fixed="never", progress=lambda line: None)
+stack, startup = launch(Environment.load("test"), book, engine, EnvironmentRequest())
 print("up", stack.lease.id, startup.by, flush=True)
 time.sleep(600)
 """
@@ -78,7 +80,7 @@ class Yard:
         return lease, by
 
     def launch(self, **words: Any) -> Stack:
-        return launch(self.environment, self.book, self.engine, fixed="never", progress=print, **words)[0]
+        return launch(self.environment, self.book, self.engine, EnvironmentRequest(progress=print, **words))[0]
 
     def leased(self, identifier: str) -> bool:
         return identifier in {lease.id for lease in self.book.leases()}
@@ -179,7 +181,7 @@ def test_a_killed_owners_stack_is_gone_within_seconds(yard: Yard) -> None:
 
 
 def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(yard: Yard) -> None:
-    script = RUN.replace('fixed="never"', 'fixed="never", ttl=3600, parallel_id="mine"')
+    script = RUN.replace("EnvironmentRequest()", 'EnvironmentRequest(ttl=3600, name="mine")')
     child = yard.run(script)
     until(lambda: any(yard.standing(lease.id) for lease in yard.book.leases()))
     lease = yard.book.find("mine").id
@@ -196,7 +198,7 @@ def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard:
         child = yard.run(script)
         until(lambda: any(lease.parallel_id and yard.standing(lease.id) for lease in yard.book.leases()))
         kill(child)
-        stack = yard.launch(ttl=3600, parallel_id="mine")
+        stack = yard.launch(ttl=3600, name="mine")
 
     assert stack.lease.owner.kind == "detached"
     assert httpx.get(f"{stack.lease.url('backend')}/readyz").status_code == 200
@@ -306,7 +308,9 @@ def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: py
 def test_a_warm_stack_is_taken_used_once_and_replaced(yard: Yard) -> None:
     warm = yard.fill(1)
 
-    stack, startup = launch(yard.environment, yard.book, yard.engine, fixed="prefer", progress=print)
+    stack, startup = launch(
+        yard.environment, yard.book, yard.engine, EnvironmentRequest(fixed="prefer", progress=print)
+    )
     answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
     until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
     following = [item.lease.id for item in yard.stacks.inventory().warm]
@@ -392,7 +396,7 @@ def test_a_warm_stack_that_has_died_is_replaced_by_a_fresh_start(yard: Yard) -> 
     with yard.stopped():  # it would remove what no pool wants
         yard.pool(0)
         yard.engine.api.kill(stack.container("redis").id)
-        fresh, startup = launch(yard.environment, yard.book, yard.engine, fixed="never", progress=print)
+        fresh, startup = launch(yard.environment, yard.book, yard.engine, EnvironmentRequest(progress=print))
 
     assert startup.by == "engine"
     assert fresh.lease.id != warm[0]
@@ -415,7 +419,7 @@ def test_a_change_of_the_project_makes_its_warm_stacks_useless(
     file = root / "compose" / "docker-compose.unified.yml"
     file.write_text(file.read_text().replace("shm_size: 32m", "shm_size: 33m"))
 
-    _, startup = launch(environment, yard.book, yard.engine, fixed="never", progress=print)
+    _, startup = launch(environment, yard.book, yard.engine, EnvironmentRequest(progress=print))
     until(lambda: not yard.leased(old.lease.id))
     until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
 
@@ -433,7 +437,7 @@ def test_a_run_that_finds_no_place_gets_a_warm_stacks(yard: Yard, monkeypatch: p
     alpine = Environment.load("alpine-test")
     said: list[str] = []
 
-    stack, startup = launch(alpine, tight, yard.engine, fixed="never", progress=said.append)
+    stack, startup = launch(alpine, tight, yard.engine, EnvironmentRequest(progress=said.append))
 
     assert startup.by == "engine"
     assert stack.lease.slot == 0
@@ -445,8 +449,8 @@ def test_a_named_stack_comes_from_the_pool_too_and_stays(yard: Yard) -> None:
     warm = yard.fill(1)
     with yard.stopped():  # it would remove what no pool wants
         yard.pool(0)
-        stack = yard.launch(ttl=3600, parallel_id="mine")
-        again = yard.launch(ttl=3600, parallel_id="mine")
+        stack = yard.launch(ttl=3600, name="mine")
+        again = yard.launch(ttl=3600, name="mine")
 
     assert [stack.lease.id] == warm
     assert again.lease.id == stack.lease.id

@@ -22,6 +22,7 @@ from stackyard.images import copied, unused
 from stackyard.project import Project
 from stackyard.stacks import builds, built_images, copies
 from stackyard.stacks.origin import Origin
+from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
     )  # fmt: skip
 
     lines = list[str]()
-    copy = copies.start(Project.find(shop, environment=os.environ), book, engine, progress=lines.append)
+    copy = copies.start(Project.find(shop, environment=os.environ), book, engine, CopyRequest(progress=lines.append))
     assert [line for line in lines if "building" in line] == []
     assert copy.model["services"]["web"]["image"] == image.id
     assert cleared(impatient(book, engine), engine).removed == ()

@@ -15,6 +15,7 @@ from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.leases.records import MODEL
 from stackyard.stacks import copies
+from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def test_the_fast_start_makes_what_compose_makes(
     name: str, project: Callable[[str], Path], engine: Engine, book: LeaseBook
 ) -> None:
     found = opened(project(name), name)
-    copy = copies.start(found, book, engine, until_ready=False)
+    copy = copies.start(found, book, engine, CopyRequest(until_ready=False))
     try:
         assert copy.startup.by == "engine"
         made = inspected(engine, copy)

@@ -20,6 +20,7 @@ from stackyard.docker.ownership import HOST_LABEL
 from stackyard.leases import LeaseBook
 from stackyard.project import Project
 from stackyard.stacks import copies
+from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,9 @@ def test_a_port_that_a_stranger_takes_meanwhile_costs_the_copy_only_its_place(
             return lease
 
         monkeypatch.setattr(LeaseBook, "acquire", overtaken)
-        copy = copies.start(Project.find(shop.folder, environment=BARE), shop.book, shop.engine, progress=told.append)
+        copy = copies.start(
+            Project.find(shop.folder, environment=BARE), shop.book, shop.engine, CopyRequest(progress=told.append)
+        )
 
         assert str(copy.addresses[0].port) != told[0]
         assert "another program took a leased port; the copy gets another place" in told

@@ -18,6 +18,7 @@ from stackyard.project.environments import Environment
 from stackyard.running.stack import Stack
 from stackyard.stacks import copies
 from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,7 +219,7 @@ def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_it
 
 
 def test_the_next_reset_mends_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
-    stack = Stack(copies.start(shop, book, engine, name="mine"))
+    stack = Stack(copies.start(shop, book, engine, CopyRequest(name="mine")))
     spoil(stack)
     words = [sys.executable, "-c", ENTRY, "reset", "--name", "mine"]
     mine = {**os.environ, "STACKYARD_STATE_DIR": str(book.settings.state_dir)}

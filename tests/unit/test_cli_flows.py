@@ -198,9 +198,11 @@ def test_ports_stolen_again_and_again_end_the_run(yard: Yard, capfd: pytest.Capt
     count.write_text("99")
     install_docker(yard.folder, STOLEN.format(count=count))
 
-    assert flows.test("test", ["-q"]) == 3
+    assert flows.test("test", ["-q"]) == 7
 
-    assert "port is already allocated" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "test did not start: other programs took a leased port 5 times" in out
+    assert "port is already allocated" in out
     assert list(yard.folder.joinpath("state", "leases").iterdir()) == []
 
 

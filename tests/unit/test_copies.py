@@ -29,8 +29,10 @@ from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.data import keeping
+from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.readiness import StackReady
+from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +71,7 @@ def start(folder: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, fre
     del docker, free_host  # in place
 
     def begin(**options: Any) -> Copy:
-        return copies.start(Project.find(folder, environment={}), book, engine, **options)
+        return copies.start(Project.find(folder, environment={}), book, engine, CopyRequest(**options))
 
     return begin
 
@@ -299,7 +301,7 @@ def test_a_start_past_its_deadline_is_said(start: Callable[..., Copy], monkeypat
     def expired(*_: object, **__: object) -> float:
         raise CommandError(["docker", "compose", "up"], None, "")
 
-    monkeypatch.setattr(copies._Starting, "_up", expired)
+    monkeypatch.setattr(copies._Start, "_up", expired)
 
     with pytest.raises(NotReadyError, match="it was not up when its time was over"):
         start()
@@ -338,7 +340,7 @@ def test_a_start_that_fails_after_all_are_ready_says_at_which_step(
         start(resettable=True)
 
     assert str(failed.value).splitlines() == [
-        f"shop did not start: the state of its data could not be kept for resets: {said}", copies.REMOVED
+        f"shop did not start: the state of its data could not be kept for resets: {said}", REMOVED
     ]  # fmt: skip
     assert docker.things() == []
 

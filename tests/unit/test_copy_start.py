@@ -19,6 +19,7 @@ from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.readiness import ServiceReady, StackReady
+from stackyard.stacks.start_request import CopyRequest
 from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def start(
 
     def begin(*, until_ready: bool = True, **environment: str) -> Copy:
         caller = {"DOCKER_CONFIG": str(tmp_path / "client"), **environment}
-        return copies.start(Project.find(folder, environment=caller), book, engine, until_ready=until_ready)
+        return copies.start(
+            Project.find(folder, environment=caller), book, engine, CopyRequest(until_ready=until_ready)
+        )
 
     return begin
 

@@ -294,7 +294,7 @@ def test_a_copy_that_another_command_has_ended_is_not_reset(
 ) -> None:
     keeping.keep(copy, HINTS, 5.0)
     made.asked.clear()
-    monkeypatch.setattr(resetting, "alone", lambda _lease: contextlib.nullcontext(enter_result=False))
+    monkeypatch.setattr("stackyard.leases.stack_lock.alone", lambda _lease: contextlib.nullcontext(enter_result=False))
 
     with pytest.raises(LeaseNotFoundError):
         resetting.reset(copy, (), 5.0)

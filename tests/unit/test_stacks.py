@@ -122,8 +122,9 @@ def test_a_stolen_port_removes_what_was_made_and_is_left_to_the_caller(
     assert fake_engine.containers == {}
 
 
-def test_an_interrupt_removes_what_was_made(
-    stack: Stack, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_interrupt_leaves_a_stack_that_is_to_be_kept(
+    stack: Stack, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     fake_engine.container("auth", stack.lease.id)
 
@@ -132,9 +133,9 @@ def test_an_interrupt_removes_what_was_made(
 
     monkeypatch.setattr(Stack, "_start", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        stack.up()
+        stack.up(keep=keep)
 
-    assert fake_engine.containers == {}
+    assert bool(fake_engine.containers) is keep
 
 
 def test_down_removes_everything_and_gives_the_lease_back(stack: Stack, fake_engine: FakeEngine) -> None:

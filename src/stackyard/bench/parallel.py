@@ -208,9 +208,7 @@ def _up(arena: Arena, place: Place, began: float, way: Starter | None) -> None:
         _up_by(way, place, began)
         return
     try:
-        place.stack, startup = launch(
-            arena.environment, arena.book, arena.engine, fixed="never", progress=lambda _: None
-        )
+        place.stack, startup = launch(arena.environment, arena.book, arena.engine)
     except StackyardError as error:
         place.failure = " ".join(str(error).split())
         return

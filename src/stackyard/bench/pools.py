@@ -75,7 +75,7 @@ def _pool(environment: Environment, book: LeaseBook) -> Iterator[WarmStacks]:
 def _take(environment: Environment, stacks: WarmStacks, engine: Engine) -> float:
     _fill(stacks)
     began = time.monotonic()
-    stack, startup = launch(environment, stacks.book, engine, fixed="never", progress=lambda _line: None)
+    stack, startup = launch(environment, stacks.book, engine)
     seconds = time.monotonic() - began
     stack.down().check()
     if startup.by != "pool":

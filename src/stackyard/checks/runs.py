@@ -242,12 +242,12 @@ class Verifier:
         from stackyard.docker import Engine
         from stackyard.docker.in_use import open_book
         from stackyard.stacks.acquire import launch
+        from stackyard.stacks.start_request import EnvironmentRequest
 
         with Engine() as engine:
             self.say(f"starting a stack of {environment.name}")
-            stack, _ = launch(
-                environment, open_book(None, engine), engine, fixed="never", progress=self.say, variables=variables
-            )  # fmt: skip
+            asked = EnvironmentRequest(progress=self.say, variables=variables or {})
+            stack, _ = launch(environment, open_book(None, engine), engine, asked)
             try:
                 yield stack
             finally:

@@ -77,14 +77,15 @@ def _started(
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
     from stackyard.stacks import copies
+    from stackyard.stacks.start_request import CopyRequest
 
     deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", wait) if wait else None
     with _opened(site) as (book, engine):
-        yield copies.start(
-            project, book, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience,
-            resettable=resettable, progress=telling(quiet=quiet),
-        )  # fmt: skip
+        yield copies.start(project, book, engine, CopyRequest(
+            name=name or None, ttl=ttl, deadline=deadline, wait=patience, resettable=resettable,
+            progress=telling(quiet=quiet),
+        ))  # fmt: skip
 
 
 def _import_early() -> None:

@@ -30,6 +30,7 @@ from stackyard.stacks.acquire import KEPT_TTL, launch
 from stackyard.stacks.checkouts import leases_of, listed
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_queue import TELL_AFTER
+from stackyard.stacks.start_request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,10 +141,10 @@ def _test(environment: Environment, arguments: Arguments) -> int:
         book = open_book(None, engine)
         _sweep(run, book, engine)
         try:
-            run.stack, startup = launch(
-                environment, book, engine, fixed="prefer", keep=run.keep, progress=run.note, wait=arguments.wait,
-                force=arguments.force,
-            )  # fmt: skip
+            asked = EnvironmentRequest(
+                fixed="prefer", keep=run.keep, progress=run.note, wait=arguments.wait, force=arguments.force
+            )
+            run.stack, startup = launch(environment, book, engine, asked)
             _note_startup(run, startup)
             run.exit_code, run.reason = _payload(run.stack, arguments.pytest, limit)
             reach("test")
@@ -283,7 +284,8 @@ def dev_up(
     environment: Environment, book: LeaseBook, engine: Engine, *, wait: float | None = None, force: bool = False
 ) -> None:
     """Start this checkout's stack of an environment that stays, and print where it is and how to log in."""
-    stack, startup = launch(environment, book, engine, fixed="only", progress=say, wait=wait, force=force)
+    asked = EnvironmentRequest(fixed="only", progress=say, wait=wait, force=force)
+    stack, startup = launch(environment, book, engine, asked)
     say(f"\n{access_table(stack.lease)}\n")
     say(f"{startup.told()}; './noxw -s dev -- down' ends it and keeps the data")
 

@@ -63,6 +63,7 @@ def up(
     from stackyard.docker.in_use import open_book
     from stackyard.project.environments import Environment
     from stackyard.stacks.acquire import launch
+    from stackyard.stacks.start_request import EnvironmentRequest
 
     given = seconds("--ttl", ttl) if ttl else None
     deadline = seconds("--timeout", timeout) if timeout else None
@@ -70,11 +71,10 @@ def up(
     wanted = Environment.load(environment)
     kept = wanted.data == "volume"
     with Engine() as engine:
-        stack, startup = launch(
-            wanted, open_book(None, engine), engine, fixed="only" if kept else "never",
-            ttl=given or (math.inf if kept else HOUR), parallel_id=name or None, keep=keep, deadline=deadline,
-            wait=patience, force=force, progress=tell,
-        )  # fmt: skip
+        stack, startup = launch(wanted, open_book(None, engine), engine, EnvironmentRequest(
+            fixed="only" if kept else "never", ttl=given or (math.inf if kept else HOUR), name=name or None, keep=keep,
+            deadline=deadline, wait=patience, force=force, progress=tell,
+        ))  # fmt: skip
     _show(stack, startup, as_json=json)
 
 

@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from stackyard.errors import StackyardError
+from stackyard.errors import LeaseNotFoundError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,6 +67,21 @@ def alone(
         yield _is_still(lease.directory, handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def still_leased(lease: Lease) -> Iterator[None]:
+    """
+    Wait as `alone` does, for work that needs the lease.
+
+    Raises:
+        LeaseNotFoundError: If another command has ended the lease meanwhile.
+        StackyardError: As `alone` does.
+    """
+    with alone(lease) as there:
+        if not there:
+            raise LeaseNotFoundError(f"lease {lease.id} was ended by another command; start again")
+        yield
 
 
 def _locked(handle: int) -> bool:

@@ -84,6 +84,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
     from stackyard.leases.warm import WarmStacks
     from stackyard.stacks.acquire import start_in_place
     from stackyard.stacks.stack import Stack
+    from stackyard.stacks.start_request import EnvironmentRequest
     from stackyard.stacks.warm_stacks import material, retire_others
 
     made_from = material(environment, engine)
@@ -101,7 +102,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
     stack = Stack(environment, lease, book, engine)
     offered = False
     try:
-        start_in_place(stack, keep=False, progress=log.info, deadline=None, last=True)
+        start_in_place(stack, EnvironmentRequest(progress=log.info), last=True)
         offered = stacks.offer(stack.lease, root=environment.root, fingerprint=fingerprint, keeper=keeper)
     finally:
         if not offered:

@@ -22,6 +22,7 @@ from stackyard.running.stack import Stack
 from stackyard.sites import Site
 from stackyard.stacks import copies
 from stackyard.stacks.acquire import launch
+from stackyard.stacks.start_request import CopyRequest, EnvironmentRequest, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,7 +108,7 @@ def _at_site(
 ) -> Iterator[Stack]:
     where = Site.find(site)
     with where.used(), contextlib.ExitStack() as stack:
-        project, tell = _found(**chosen), progress or _silent
+        project, tell = _found(**chosen), progress or silent
         engine = stack.enter_context(Engine())
         if where.kind == "swarm":
             from stackyard.running.swarm_stack import on_swarm
@@ -143,9 +144,8 @@ def _on_engine(
     book = open_book(None, engine)
     for item in removal.sweep(book, engine).left:
         tell(f"left by a run that was killed: {item}")
-    return Stack(outside_any_loop(lambda: copies.start(
-        project, book, engine, deadline=timeout, wait=wait, resettable=resettable, progress=tell
-    )))  # fmt: skip
+    asked = CopyRequest(deadline=timeout, wait=wait, resettable=resettable, progress=tell)
+    return Stack(outside_any_loop(lambda: copies.start(project, book, engine, asked)))
 
 
 @contextlib.contextmanager
@@ -165,17 +165,10 @@ def _platform(
         )
     with Engine() as engine:
         book = open_book(None, engine)
-        stack, _ = outside_any_loop(
-            lambda: launch(
-                wanted, book, engine, fixed="never", progress=progress or _silent, wait=wait, force=force,
-                deadline=timeout,
-            )
-        )  # fmt: skip
+        asked = EnvironmentRequest(progress=progress or silent, wait=wait, force=force, deadline=timeout)
+        stack, _ = outside_any_loop(lambda: launch(wanted, book, engine, asked))
         with _removed_after(stack):
             yield stack
-
-
-def _silent(_line: str) -> None: ...
 
 
 @contextlib.contextmanager

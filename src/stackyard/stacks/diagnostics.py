@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import ContainerState, Engine, Resource
 
+REMOVED: Final = "everything that the start made was removed"
 LOG_LINES: Final = 50
 HEALTH_CHECKS: Final = 3
 
@@ -120,6 +121,6 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
     if kept:
         ending = f"the stack was kept for you to inspect; {how(Action.REMOVE, name=kept)}"
     else:
-        ending = f"everything that the start made was removed; to keep it for inspection: {repeat}"
+        ending = f"{REMOVED}; to keep it for inspection: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]
     return "\n".join([reason, *services, ending])

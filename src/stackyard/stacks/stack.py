@@ -18,13 +18,14 @@ from stackyard._util.failpoints import reach
 from stackyard._util.loops import run
 from stackyard.cleanup import removal
 from stackyard.docker import unanswered
-from stackyard.docker.compose import Compose, port_conflict
+from stackyard.docker.compose import Compose
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.errors import CommandError, EngineError, LeaseNotFoundError, NotReadyError, RefusedError, UsageError
-from stackyard.leases.stack_lock import alone
+from stackyard.errors import EngineError, UsageError
+from stackyard.leases.stack_lock import still_leased
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
+from stackyard.stacks.attempts import failing
 from stackyard.stacks.start import Start
 from stackyard.stacks.start_queue import turn
 
@@ -141,9 +142,7 @@ class Stack:
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
         # the turn first: who waits for one must not keep a removal of the stack waiting
-        with self._turn(progress, last=last) as waited, alone(self.lease) as still_leased:
-            if not still_leased:
-                raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
+        with self._turn(progress, last=last) as waited, still_leased(self.lease):
             self._standing = self._found()
             self._fresh = False
             startup = self._up(limit, keep=keep or self.stood_before)
@@ -165,19 +164,10 @@ class Stack:
 
     def _up(self, limit: float, *, keep: bool) -> Startup:
         """Start; a failure removes what was made, evidence first."""
-        try:
+        with failing(lambda error: self._post_mortem(str(error), keep=keep), self._clear, keep=keep):
             return run(self._start(limit))
-        except (NotReadyError, CommandError, RefusedError) as error:
-            if isinstance(error, EngineError) and port_conflict(error):
-                self._clear()
-                raise
-            raise NotReadyError(self._post_mortem(str(error), keep=keep)) from None
-        except BaseException:
-            if not self.stood_before:
-                self._clear()
-            raise
 
-    def _clear(self) -> None:
+    def _clear(self, _what: str = "") -> None:
         """Remove what a failed start has made; data that is kept stays."""
         outcome = removal.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
         unanswered.settle(self.lease, outcome.removed)
@@ -198,10 +188,8 @@ class Stack:
         return None
 
     def _post_mortem(self, reason: str, *, keep: bool) -> str:
-        """Collect the evidence, then remove the stack unless it is to be kept."""
+        """Return why the start failed, with each service's evidence."""
         found = diagnostics.collect(self.engine, self.containers(), secrets=self.lease.secrets())
-        if not keep:
-            self._clear()
         repeat = typed(Action.KEEP, environment=self.environment.name)
         return diagnostics.explain(reason, found, repeat=repeat, kept=self.lease.id if keep else None)
 
@@ -310,9 +298,7 @@ class Stack:
         if self.keeps_data and not yes:
             name = self.lease.environment
             raise UsageError(f"environment {name} keeps its data, and a reset deletes it; say so with --yes")
-        with alone(self.lease) as still_leased:
-            if not still_leased:
-                raise LeaseNotFoundError(f"lease {self.lease.id} was ended by another command; start again")
+        with still_leased(self.lease):
             stores = (self.lease.url_of("postgresql"), self.lease.url_of("redis"))
             return resets.reset(*stores, self.lease.speaking("http"))
 

@@ -23,6 +23,7 @@ from stackyard.settings import Settings
 from stackyard.stacks import acquire, warm_stacks
 from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
+from stackyard.stacks.start_request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +74,8 @@ def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[
 @pytest.fixture
 def start(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[..., tuple[Stack, Any]]:
     def make(**words: Any) -> tuple[Stack, Any]:
-        given: dict[str, Any] = {"environment": environment, "fixed": "prefer", "progress": lambda _line: None} | words
-        return acquire.launch(book=book, engine=engine, **given)
+        chosen = words.pop("environment", environment)
+        return acquire.launch(chosen, book, engine, EnvironmentRequest(**{"fixed": "prefer"} | words))
 
     return make
 
@@ -97,12 +98,12 @@ def test_a_named_launch_is_detached_once_its_stack_has_answered(
 ) -> None:
     offered = warm()
 
-    stack, _ = start(parallel_id="mine", fixed="never")
+    stack, _ = start(name="mine", fixed="never")
 
     assert (stack.lease.id, stack.lease.parallel_id) == (offered.id, "mine")
     assert stack.lease.owner.kind == "detached"
     assert stack.lease.deadline is not None
-    assert start(parallel_id="mine", fixed="never")[0].lease.id == offered.id
+    assert start(name="mine", fixed="never")[0].lease.id == offered.id
 
 
 def test_without_a_warm_stack_a_launch_starts_one_and_detaches_it(
@@ -214,7 +215,7 @@ def test_who_waits_for_a_starting_stack_pushes_no_one_out(
     monkeypatch.setattr("stackyard.leases.waiting.STARTING", 0.0)
 
     with pytest.raises(PoolExhaustedError, match="belongs to pid"):
-        start(parallel_id="mine", fixed="never")
+        start(name="mine", fixed="never")
     assert WarmStacks(book).any()
 
 
@@ -245,9 +246,9 @@ def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
 ) -> None:
     plain, asked = acquire.start_in_place, []
 
-    def note(stack: Stack, **options: Any) -> Any:
+    def note(stack: Stack, request: EnvironmentRequest, **options: Any) -> Any:
         asked.append(options.get("last", False))
-        return plain(stack, **options)
+        return plain(stack, request, **options)
 
     monkeypatch.setattr(acquire, "start_in_place", note)
     warm()
@@ -264,10 +265,10 @@ def test_a_failed_start_gives_its_lease_back(
 
     monkeypatch.setattr(acquire, "start_in_place", fail)
     with pytest.raises(NotReadyError):
-        start(parallel_id="mine", fixed="never")
+        start(name="mine", fixed="never")
     assert book.leases() == []
     with pytest.raises(NotReadyError):
-        start(parallel_id="mine", fixed="never", keep=True)
+        start(name="mine", fixed="never", keep=True)
     assert [lease.owner.kind for lease in book.leases()] == ["detached"]
 
 
@@ -281,7 +282,7 @@ def test_what_a_start_left_that_was_killed_half_way_is_removed_before_the_next_o
         patch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: True)
         patch.setattr(Owner, "runs", lambda _owner: False)
         book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (replace(lease.owner, pid=1).label(),)))
-        stack, _ = start(parallel_id="mine", fixed="never")
+        stack, _ = start(name="mine", fixed="never")
 
     assert stack.lease.id == lease.id
     assert not stack.stood_before
@@ -299,7 +300,7 @@ def test_what_a_killed_start_left_is_removed_although_the_clock_was_set_back_sin
         patch.setattr(Lease, "is_stale", lambda *_: True)
         patch.setattr(Owner, "runs", lambda _owner: False)
         book.transact(lambda db: db.execute("UPDATE leases SET owner=?", (replace(lease.owner, pid=1).label(),)))
-        stack, _ = start(parallel_id="mine", fixed="never")
+        stack, _ = start(name="mine", fixed="never")
 
     assert stack.lease.id == lease.id
     assert fake_engine.containers == {}
@@ -308,7 +309,7 @@ def test_what_a_killed_start_left_is_removed_although_the_clock_was_set_back_sin
 def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
     start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end(stack: Stack, **_: Any) -> None:
+    def end(stack: Stack, *_: Any) -> None:
         book.release(stack.lease.id)
 
     monkeypatch.setattr(acquire, "start_in_place", end)

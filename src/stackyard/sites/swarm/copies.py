@@ -23,8 +23,8 @@ from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
-from stackyard.stacks.copies import DEADLINE, REMOVED
-from stackyard.stacks.diagnostics import squeeze
+from stackyard.stacks.copies import DEADLINE
+from stackyard.stacks.diagnostics import REMOVED, squeeze
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.startup import STANDING, Startup

@@ -18,8 +18,8 @@ from stackyard.docker import contents, inside
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.unanswered import Asking
-from stackyard.errors import LeaseNotFoundError, StackyardError, UsageError
-from stackyard.leases.stack_lock import alone
+from stackyard.errors import StackyardError, UsageError
+from stackyard.leases.stack_lock import still_leased
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
 from stackyard.stacks.data.choice import Seen, together
@@ -58,9 +58,7 @@ def reset(copy: Copy, services: Sequence[str], deadline: float) -> Reset:
         StackyardError: If a database refuses.
         EngineError: If the engine refuses or does not answer; the next reset repeats what is missing.
     """
-    with alone(copy.lease) as still_leased:
-        if not still_leased:
-            raise LeaseNotFoundError(f"lease {copy.lease.id} was ended by another command; start again")
+    with still_leased(copy.lease):
         return _Resetting(copy, Note.read(copy.lease)).run(services, deadline)
 
 
