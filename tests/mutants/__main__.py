@@ -52,6 +52,13 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "leases.files": ("leases/test_leases_staging.py",),
     "stacks.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
+    "stacks.data.keeping": ("test_data_reset.py",),
+    "stacks.data.resetting": ("test_data_reset.py",),
+    "stacks.data.choice": ("test_data_choice.py",),
+    "sites.swarm.removal": ("test_swarm_leases.py", "test_swarm_running.py"),
+    "sites.swarm.leases": ("test_swarm_leases.py",),
+    "images.copied": ("test_copied_images.py",),
+    "images.holds": ("test_copied_images.py",),
     **{f"leases.{name}": (f"leases/test_leases_{name}.py",) * (name in BESIDES) for name in LEASES},
     "leases.rows": ("leases/test_leases_copies.py",),
 }

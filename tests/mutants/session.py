@@ -40,9 +40,22 @@ class Collected(PytestRunner):
             self._session = pytest.Session.from_config(config)
             config.hook.pytest_sessionstart(session=self._session)
             config.hook.pytest_collection(session=self._session)
+        config.pluginmanager.register(self)
         self._items = {item.nodeid: item for item in self._session.items}
         self._noticed = Path("noticed").absolute()  # the tests that failed, in the order of the mutants
         self._noticed.touch()
+        self._failure = Path("failure").absolute()  # of the last test that failed
+        self._failure.touch()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep why a test failed; pytest calls this."""
+        if report.failed:
+            self._failure.write_text("\n".join([report.nodeid, *report.longreprtext.splitlines()[-4:], ""]))
+
+    @property
+    def failure(self) -> str:
+        """Which test failed last, and why."""
+        return self._failure.read_text()
 
     def list_all_tests(self) -> ListAllTestsResult:
         """Return the names of the collected tests."""
@@ -99,7 +112,9 @@ class Forks(ForkRunner):
         """Try what is no mutant: every test must pass in a fork, in which nothing is changed."""
         del tests  # all of them; mutmut names none
         self.submit("no.mutant__mutmut_0", list(self._tests.list_all_tests().ids), 600, 600)
-        return self.wait_for_result().exit_code
+        if code := self.wait_for_result().exit_code:
+            sys.stdout.write(f"\n{self._tests.failure}")
+        return code
 
 
 if __name__ == "__main__":

@@ -383,7 +383,7 @@ def test_a_stolen_port_gives_the_copy_another_place(start: Callable[..., Copy], 
 def test_what_is_stolen_again_and_again_is_named(
     start: Callable[..., Copy], docker: FakeDocker, failures: list[str], said: str
 ) -> None:
-    docker.failures = failures
+    docker.failures = [*failures]  # which the starts use up
 
     with pytest.raises(NotReadyError, match=f"did not start: other programs {said}"):
         start()

@@ -14,6 +14,7 @@ from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
+from stackyard.docker import claims
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import LeaseBook
@@ -530,7 +531,7 @@ def test_containers_go_off_every_network_and_an_error_of_any_removal_is_raised(
 def needing(service: str, *, listed: str = "", label: bool = True) -> Any:
     labels = {"com.docker.compose.depends_on": listed} if listed else {}
     labels |= {"com.docker.compose.service": service} if label else {}
-    return SimpleNamespace(id=service, labels=labels)
+    return SimpleNamespace(id=service, name=f"{service}-1", labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -560,6 +561,59 @@ def test_containers_end_before_those_that_they_need(
 
     assert ended == rounds
     assert sorted(given.args[0] for given in engine.stop.mock_calls) == sorted(item.id for item in things)
+
+
+class Ending:
+    """An engine: how many seconds each container has to end, and its exit code then; None if it is gone."""
+
+    def __init__(self, **known: tuple[int | None, int | None]) -> None:
+        self.known = known
+        self.stopped: list[str] = []
+
+    def grace(self, identity: str) -> int:
+        return self._known(identity, 0)
+
+    def state(self, identity: str) -> Any:
+        return SimpleNamespace(exit_code=self._known(identity, 1))
+
+    def stop(self, identity: str) -> None:
+        self.stopped.append(identity)
+
+    def _known(self, identity: str, place: int) -> int:
+        found = self.known[identity][place]
+        if found is None:
+            raise EngineError("it is gone")
+        return found
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({"a": (5, 0)}, ["waiting until a has ended, at most 5 s"]),
+        ({"a": (5, 0), "b": (7, 0)}, ["waiting until a, b have ended, at most 7 s"]),
+        ({"a": (5, 137)}, ["waiting until a has ended, at most 5 s", "a did not end within 5 s and was killed"]),
+        ({"a": (5, None)}, ["waiting until a has ended, at most 5 s"]),
+        ({"a": (0, 137)}, []),
+        ({"a": (None, 137)}, []),
+        ({"a": (5, 0), "b": (None, 137)}, ["waiting until a has ended, at most 5 s"]),
+    ],
+)
+def test_an_orderly_end_says_what_it_waits_for_and_what_it_had_to_kill(known: Any, told: list[str]) -> None:
+    engine, said = Ending(**known), list[str]()
+
+    graceful_end.stop(engine, [needing(name) for name in known], said.append)  # type: ignore[arg-type]
+
+    assert said == told
+    assert sorted(engine.stopped) == sorted(known)
+
+
+def test_a_container_without_a_service_is_called_by_its_name() -> None:
+    said: list[str] = []
+    thing: Any = SimpleNamespace(id="1", name="lone-1", labels={})
+
+    graceful_end.stop(Ending(**{"1": (5, 137)}), [thing], said.append)  # type: ignore[arg-type]
+
+    assert said == ["waiting until lone-1 has ended, at most 5 s", "lone-1 did not end within 5 s and was killed"]
 
 
 @pytest.mark.parametrize(("words", "asked"), [({}, 0), ({"graceful": False}, 0), ({"graceful": True}, 1)])
@@ -606,3 +660,26 @@ def test_room_is_made_if_a_warm_stack_was_there_and_all_of_it_is_gone(
     said.assert_called_once_with("removing warm stack w (1) of test, because this start needs its place")
     monkeypatch.setattr(removal, "WarmStacks", lambda _book: SimpleNamespace(give_up=lambda: None))
     assert removal.make_room(book, engine, said) is False
+
+
+@pytest.mark.parametrize(
+    ("environment", "lease", "keeps"), [("shop-1", "0a1b2c3d", False), ("dev", "dev-3fa92c", True)]
+)
+@pytest.mark.parametrize("left", [[], [Leftover(kind="container", name="web", lease="0a1b2c3d", reason="busy")]])
+def test_what_other_machines_left_goes_with_its_claims_but_never_with_kept_data(
+    monkeypatch: pytest.MonkeyPatch, environment: str, lease: str, keeps: bool, left: list[Leftover]
+) -> None:
+    claim = SimpleNamespace(book="book", environment=environment, lease=lease)
+    engine, drop, remove = Mock(), Mock(), Mock(return_value=Removal(left=left))
+    monkeypatch.setattr(
+        claims.Ledger, "read", lambda asked: asked is engine and SimpleNamespace(expired=lambda: [[claim]])
+    )
+    monkeypatch.setattr(claims, "drop", drop)
+    monkeypatch.setattr(removal, "remove", remove)
+
+    assert removal._remove_expired(engine) == [remove.return_value]
+
+    (asked,) = remove.mock_calls
+    assert asked.args == (engine, Holdings.named("book", environment, lease))
+    assert asked.kwargs["keep_volumes"] is keeps
+    assert [given.args for given in drop.mock_calls] == [(engine, "book", lease)] * (not left)

@@ -109,6 +109,45 @@ def test_a_refused_variable_changes_nothing_on_disk(lease: Lease) -> None:
     assert not lease.directory.exists()
 
 
+def test_what_an_environment_s_services_give_cannot_be_given_by_others(lease: Lease) -> None:
+    files.write(lease, {"A": "1", "STACKYARD_JWT_ISSUER": "theirs"}, {}, "h1", SERVICES)
+    before = lease.env_file.read_text()
+
+    with pytest.raises(UsageError, match="variable STACKYARD_JWT_ISSUER belongs to the lease"):
+        files.write(lease, {}, {"STACKYARD_JWT_ISSUER": "theirs"}, "h1", SERVICES)
+
+    assert lease.env_file.read_text() == before
+    assert "theirs" not in before
+    assert files.common_text({"STACKYARD_JWT_ISSUER": "theirs"}, {}) == "STACKYARD_JWT_ISSUER=theirs\n"
+
+
+def test_a_lease_that_moves_takes_its_own_ports_along_and_no_other(lease: Lease) -> None:
+    files.write(lease, {}, {"THEIRS": "http://127.0.0.1:11003"}, "h1", SERVICES)
+    with lease.env_file.open("a") as file:
+        file.write("STACKYARD_MORE=127.0.0.1:11003,127.0.0.1:9999\n")
+
+    moved = replace(lease, ports={name: port + 100 for name, port in lease.ports.items()}, spare=(11105,))
+    files.rewrite(lease, moved, "h1")
+
+    found = moved.variables()
+    assert found["STACKYARD_MORE"] == "127.0.0.1:11103,127.0.0.1:9999"
+    assert found["THEIRS"] == "http://127.0.0.1:11003"
+    assert found["STACKYARD_AUTH_PORT"] == "11103"
+    assert [value for name, value in found.items() if "SPARE" in name] == ["11105"]
+
+
+def test_a_copy_s_file_has_no_ports_beside_its_list(lease: Lease) -> None:
+    copy = replace(lease, ports={"web_80_tcp": 11000})
+    files.write(copy, {}, {}, "h1")
+    with copy.env_file.open("a") as file:
+        file.write("STACKYARD_WEB_80_TCP_URL=http://127.0.0.1:11000\n")
+    before = copy.variables()
+
+    files.rewrite(copy, replace(copy, parallel_id="other"), "h1")
+
+    assert copy.variables() == {**before, "STACKYARD_PARALLEL_ID": "other"}
+
+
 def lay(folder: Path, name: str, **contents: str) -> Path:
     """Make a directory with plain files; `lock`, `keeper` and `env` stand for the names that count."""
     directory = folder / name

@@ -275,7 +275,7 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
         book, engine, plan(book, engine, everything=everything, keep_volumes=keep_volumes), keep_volumes=keep_volumes
     )
     if isinstance(book, SharedBook):
-        removal = _total([removal, *_remove_expired(engine)], 0.0)
+        removal = _total([removal, *_remove_expired(engine)])
     book.tidy()
     return replace(removal, seconds=time.monotonic() - started)
 
@@ -285,7 +285,8 @@ def _remove_expired(engine: Engine) -> list[Removal]:
     parts = []
     for found in claims.Ledger.read(engine).expired():
         own = found[0]
-        part = remove(engine, Holdings.named(own.book, own.environment, own.lease), keep_volumes=False)
+        holdings = Holdings.named(own.book, own.environment, own.lease)
+        part = remove(engine, holdings, keep_volumes=holdings.keeps_data)
         if not part.left:
             claims.drop(engine, own.book, own.lease)
         parts.append(part)
@@ -366,7 +367,7 @@ def _at_once(work: Callable[[Lease], Removal], leases: Sequence[Lease]) -> list[
             raise
 
 
-def _total(parts: Sequence[Removal], seconds: float) -> Removal:
+def _total(parts: Sequence[Removal], seconds: float = 0.0) -> Removal:
     return Removal(
         removed=[name for part in parts for name in part.removed],
         left=[item for part in parts for item in part.left],

@@ -154,6 +154,15 @@ def test_a_byte_is_shared_by_many_or_had_by_one_alone(path: Path) -> None:
         assert fair_lock.lock(alone.fileno(), 7)
 
 
+def test_a_byte_is_the_same_wherever_the_file_is_read(path: Path) -> None:
+    with path.open("r+") as one, path.open("r+") as alone:
+        os.lseek(one.fileno(), 3, os.SEEK_SET)
+        fair_lock.share(one.fileno(), 7)
+
+        assert not fair_lock.lock(alone.fileno(), 7)
+        assert fair_lock.lock(alone.fileno(), 10)
+
+
 def test_who_shares_a_byte_waits_until_no_one_has_it_alone(path: Path) -> None:
     with path.open("r+") as alone, path.open("r+") as other:
         assert fair_lock.lock(alone.fileno(), 7)

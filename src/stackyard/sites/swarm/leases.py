@@ -78,7 +78,7 @@ class Lease:
         return cls(
             name=item.name.removeprefix(PREFIX), id=labels.get(LEASE_LABEL, ""),
             project=labels.get(PROJECT, ""), owner=Owner.parse(labels.get(OWNER, "")), item=item, data=data or {},
-            state=_state(labels.get(STATE, "")), deadline=_deadline(labels.get(DEADLINE, "")),
+            state=_state(labels.get(STATE)), deadline=_deadline(labels.get(DEADLINE, "")),
         )  # fmt: skip
 
     def is_stale(self, now: float) -> bool:
@@ -94,7 +94,7 @@ class Lease:
         return dead or now >= self.deadline
 
 
-def _state(text: str) -> State:
+def _state(text: str | None) -> State:
     return "ready" if text == "ready" else "starting" if text == "starting" else "ending"
 
 

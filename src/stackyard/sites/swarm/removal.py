@@ -35,7 +35,8 @@ def remove(swarm: Swarm, lease: Lease) -> Removal:
 
 def _emptied(swarm: Swarm, label: str, name: str) -> list[str]:
     until, seen = time.monotonic() + PATIENCE, set[str]()
-    while left := _left(swarm, label):
+    # a node ends containers after their service is gone
+    while (left := _left(swarm, label)) or _running(swarm, label):
         seen |= {str(item) for item in left}
         if time.monotonic() > until:
             listed = ", ".join(map(str, [*left, *_running(swarm, label)]))
@@ -43,10 +44,6 @@ def _emptied(swarm: Swarm, label: str, name: str) -> list[str]:
         failures = [error for error in each(swarm.remove, left) if not isinstance(error, RefusedError)]
         if failures:
             raise failures[0]
-        time.sleep(TICK)
-    while _running(swarm, label):  # a node ends containers after their service is gone
-        if time.monotonic() > until:
-            break
         time.sleep(TICK)
     return sorted(seen)
 
