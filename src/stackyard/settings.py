@@ -29,7 +29,7 @@ StartLimit = Literal["auto", "off"]
 Switch = Literal["on", "off"]
 
 LARGEST_BLOCK: Final = 100  # ports
-MOST_STARTS: Final = 1000  # at once: more is no limit, and off says so
+MOST_STARTS: Final = 1000  # at once; off is for more than that
 NAMED_PORTS: Final = 5  # those of an environment's services: the least a block can hold
 SUBNET_PREFIX: Final = 28  # 13 addresses for containers: the services, and room for what a project adds
 DEFAULT_POOL: Final = "9500-9999"

@@ -1,4 +1,4 @@
-"""Runs that are told to end: each signal, once or again and again, and a reader of the output that goes away."""
+"""Runs that get a signal to end: each signal, once or again and again, and a reader of the output that goes away."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_the_engine_makes_what_compose_makes(both: tuple[Stack, Stack]) -> None:
     made = _everything(quick)
     if quick.keeps_data:  # both would have the one name; only the containers' own volume may differ
         quick.down(volumes=True)
-    assert slow.up().by == "compose: STACKYARD_START says so"
+    assert slow.up().by == "compose: as STACKYARD_START asks"
 
     compared = _everything(slow)
     assert {

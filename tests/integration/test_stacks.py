@@ -132,7 +132,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(new_stack: Callable[[], 
     assert engine.everything(stack.labels) == []
 
 
-def test_a_stolen_port_is_told_apart_and_leaves_nothing(new_stack: Callable[[], Stack], engine: Engine) -> None:
+def test_a_stolen_port_is_distinguished_and_leaves_nothing(new_stack: Callable[[], Stack], engine: Engine) -> None:
     stack = new_stack()
     with (
         socket.create_server(("127.0.0.1", stack.lease.ports["redis"])),

@@ -100,7 +100,7 @@ def test_a_copy_on_another_engine_answers_here_at_that_engine_s_address(second: 
 
 
 @pytest.mark.usefixtures("shop")
-def test_a_command_that_gets_a_copy_elsewhere_is_told_its_addresses(second: SecondEngine) -> None:
+def test_a_command_that_gets_a_copy_elsewhere_gets_its_addresses(second: SecondEngine) -> None:
     program = (
         "import os, urllib.request as ask; given = os.environ; "
         "print(given['STACKYARD_WEB_HOST'], ask.urlopen(given['STACKYARD_WEB_URL']).read())"

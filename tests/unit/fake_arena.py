@@ -1,4 +1,4 @@
-"""Stacks of our own making for the benchmarks: they start and go as they are told to."""
+"""Stacks of our own making for the benchmarks: they start and go on command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that knows only images: a `docker` program that notes what it is told to build, a socket that lists it."""
+"""An engine that knows only images: a `docker` program that notes what it builds, a socket that lists it."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Surroundings:
 
 
 class Clock:
-    """A clock that stands still until told, and sleeps by moving itself."""
+    """A clock that stands still until a test moves it, and sleeps by moving itself."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0

@@ -22,7 +22,7 @@ STARTUP = {"by": "engine", "critical_path": ["db", "web"], "started": {"db": 0.5
 
 
 class Programs:
-    """Stands in for `process.run`: notes each command, and takes as long as it is told."""
+    """Stands in for `process.run`: notes each command, and takes as long as the test asks."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []

@@ -37,7 +37,7 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArena:
 
 
 class Slow(Plain):
-    """A way that takes the seconds it is told to, in turn."""
+    """A way that takes the seconds it is given, in turn."""
 
     def __init__(self, name: str, *seconds: float) -> None:
         super().__init__(name=name, subject=name)

@@ -192,7 +192,7 @@ def test_down_all_removes_several_copies_at_once(
 def test_up_says_why_compose_made_a_copy(typed: Typed) -> None:
     first = typed("up", "--name", "one")[1]
 
-    assert "made by compose: STACKYARD_START says so" in first
+    assert "made by compose: as STACKYARD_START asks" in first
     assert typed.json("up", "--name", "one")["by"] == "none: it was running already"
 
 

@@ -372,7 +372,7 @@ def test_a_container_that_cannot_be_frozen_in_this_instant_is_tried_again(times:
     assert 5 < sum(contents.RESTS) < 10
 
 
-def test_another_reason_not_to_pause_is_told_at_once() -> None:
+def test_another_reason_not_to_pause_is_reported_at_once() -> None:
     engine = SimpleNamespace(api=Refusing(["container files is not running"]))
 
     with pytest.raises(RefusedError, match="is not running"):

@@ -181,7 +181,7 @@ def test_memory_leaves_out_the_cache_the_kernel_may_drop(fake_engine: FakeEngine
     assert engine.memory("redis-l1") == MemoryUse(used=20 << 20, anonymous=8 << 20, limit=96 << 20)
 
 
-def test_processor_time_is_told_in_seconds(fake_engine: FakeEngine, engine: Engine) -> None:
+def test_processor_time_is_in_seconds(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.container("redis")
 
     assert engine.processor_seconds("redis-l1") == 1.5

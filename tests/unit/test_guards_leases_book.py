@@ -107,7 +107,7 @@ def test_a_wait_is_a_time(book: LeaseBook) -> None:
 
 
 @pytest.mark.parametrize(("words", "wait"), [({}, 0.0), ({"wait": 5.0}, 5.0)])
-def test_a_request_waits_as_long_as_it_is_told_to_and_may_have_room_made(
+def test_a_request_waits_as_long_as_asked_and_may_have_room_made(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, words: Any, wait: float
 ) -> None:
     attend, strangers, make_room = Mock(), Mock(), Mock()

@@ -141,7 +141,7 @@ def test_a_survey_takes_what_the_kernel_and_the_engine_show(monkeypatch: pytest.
 
 
 class Socket:
-    """A socket that fails where it is told to."""
+    """A socket that fails where the test wants it."""
 
     made: list[Socket]
 
@@ -243,7 +243,7 @@ def booked(*rows: tuple[object, float], now: float = 100.0) -> Booked:
         db.close()
 
 
-def test_bookings_are_added_up_and_those_that_settle_are_told_apart() -> None:
+def test_bookings_are_added_up_and_those_that_settle_are_distinguished() -> None:
     settling = 100.0 - admission.SETTLING
     assert booked() == Booked(leases=0, total_mb=0, young_mb=0)
     assert booked((1, settling - 1), (20, settling), (300, 100.0), (4000, 100.5)) == Booked(

@@ -326,7 +326,7 @@ def test_a_new_stack_is_of_the_environment_that_is_given_and_nothing_of_it_stand
 
 
 @pytest.mark.parametrize(("words", "last"), [({}, False), ({"last": False}, False), ({"last": True}, True)])
-def test_a_start_goes_last_only_if_told_to_and_says_what_it_waits_for(
+def test_a_start_goes_last_only_if_asked_to_and_says_what_it_waits_for(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, words: dict[str, bool], last: bool
 ) -> None:
     turn, progress = Mock(return_value=contextlib.nullcontext(0.0)), Mock()

@@ -605,7 +605,7 @@ def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) ->
     assert calls(host) == []
 
 
-def test_system_without_apt_is_told_what_to_install(host: Machine) -> None:
+def test_system_without_apt_names_what_to_install(host: Machine) -> None:
     put_file(host.base, "etc/os-release", "ID=fedora\nPRETTY_NAME=Fedora\n")
 
     with pytest.raises(EngineError) as caught:

@@ -142,7 +142,7 @@ def test_mirror_that_is_not_configured_is_said(host: Machine) -> None:
         packages.mirror(host)
 
 
-def test_release_without_a_newer_one_is_told_what_to_install(host: Machine) -> None:
+def test_release_without_a_newer_one_names_what_to_install(host: Machine) -> None:
     put_file(host.base, "etc/os-release", BOOKWORM.replace("bookworm", "buster"))
     offer(host)
 
@@ -150,7 +150,7 @@ def test_release_without_a_newer_one_is_told_what_to_install(host: Machine) -> N
         packages.install(host, lambda _: None)
 
 
-def test_system_without_apt_is_told_what_to_install(tmp_path: Path) -> None:
+def test_system_without_apt_names_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is known here:\ninstall Docker Engine"):
         packages.install(Machine(base=tmp_path), lambda _: None)
 

@@ -101,7 +101,7 @@ def test_broken_pins_are_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_another_processor_is_told_to_use_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_processor_leads_to_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
 
     with pytest.raises(ImageError, match="x86_64, this machine is aarch64; set STACKYARD_IMAGE_SOURCE=registry"):
@@ -199,7 +199,7 @@ def test_a_mirror_without_security_gives_one_line() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_host_that_lacks_programs_is_told_what_to_install(
+def test_a_host_that_lacks_programs_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, present: tuple[str, ...], text: str
 ) -> None:
     for name in present:

@@ -340,7 +340,7 @@ def test_what_takes_longest_is_begun_first(image_yard: Yard, monkeypatch: pytest
     assert image_yard.builds()[:2] == ["base-postgres-debian", "postgres"]
 
 
-def test_a_project_without_a_builder_is_told_so(image_yard: Yard) -> None:
+def test_a_project_without_a_builder_gets_an_error(image_yard: Yard) -> None:
     program = image_yard.root / "compose/images"
     (program / "__main__.py").unlink()
 

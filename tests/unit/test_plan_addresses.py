@@ -34,7 +34,9 @@ def test_ports_have_the_user_s_names_and_the_copy_s_numbers() -> None:
         ((80, "", "127.0.0.1"), "127.0.0.1::80"), ((80, "8000-8002", ""), "8000-8002:80"),
     ],
 )  # fmt: skip
-def test_two_ports_of_one_service_are_told_apart_by_what_the_file_says(entry: tuple[int, str, str], named: str) -> None:
+def test_two_ports_of_one_service_are_distinguished_by_what_the_file_says(
+    entry: tuple[int, str, str], named: str
+) -> None:
     found = addresses(published("web", entry, (80, "9", "")), published("web", (80, "9500", ""), (80, "9501", "")))
 
     assert [(item.port, item.named) for item in found] == [(9500, named), (9501, "9:80")]

@@ -12,7 +12,7 @@ from stackyard.probes import HttpProbe, Probe, wait_until_ready
 
 @dataclass(kw_only=True)
 class Scripted:
-    """A probe that fails as told, then passes; counts how often it runs at the same time as another."""
+    """A probe that fails as asked, then passes; counts how often it runs at the same time as another."""
 
     service: str = "it"
     failures: list[Exception] = field(default_factory=list)

@@ -120,7 +120,7 @@ def test_the_tree_is_read_from_its_own_words(tmp_path: Path, monkeypatch: pytest
         "scripts/c.py": "(", "docs/a.md": "# About a\n\nIt is\na. And so on", "docs/b.md": "text",
         "docs/c.md": "# About c\n```\nx\n```", "docs/completion_report.md": "# Old",
         "src/stackyard/__init__.py": '"""All."""', "src/stackyard/b.py": '"""Be b."""',
-        "src/stackyard/a/__init__.py": '"""Be a."""', "src/stackyard/a/inner.py": '"""Not told."""',
+        "src/stackyard/a/__init__.py": '"""Be a."""', "src/stackyard/a/inner.py": '"""Not listed."""',
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

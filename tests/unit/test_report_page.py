@@ -168,7 +168,7 @@ def test_each_kind_of_figure_is_drawn_in_its_own_way(tmp_path: Path) -> None:
     }
 
 
-def test_two_figures_of_one_subject_are_told_apart(tmp_path: Path) -> None:
+def test_two_figures_of_one_subject_are_distinguished(tmp_path: Path) -> None:
     facts = gather(made.lay_out(tmp_path, [made.run(0, made.everything())]))
     services = next(part for part in sections.sections(facts) if part.anchor == "services")
 

@@ -136,7 +136,7 @@ def test_a_start_that_fails_tells_all_who_ask_why(base: Path, monkeypatch: pytes
     keep(base, work)
 
 
-def test_what_cannot_be_removed_is_told_to_the_main_process(
+def test_what_cannot_be_removed_is_reported_to_the_main_process(
     base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
     del log  # in place
@@ -275,7 +275,7 @@ def test_a_run_forgets_the_folders_of_runs_that_were_killed(tmp_path: Path) -> N
     assert [folder.exists() for folder in (killed, kept, alive, other)] == [False, True, True, True]
 
 
-def test_stacks_of_one_run_are_told_apart_by_what_they_are_made_of() -> None:
+def test_stacks_of_one_run_are_distinguished_by_what_they_are_made_of() -> None:
     kinds = [WANTED, Wanted(folder="/shop", files=("a",)), Wanted(folder="/shop", profiles=("a",)), Wanted(folder="/x")]
 
     assert len({wanted.key for wanted in kinds}) == len(kinds)

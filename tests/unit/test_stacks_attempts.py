@@ -17,7 +17,7 @@ SUBNET = RefusedError("Pool overlaps with other one on this address space")
 
 
 class Attempts:
-    """Fails with each of *errors* in turn, then starts; notes what each attempt was told."""
+    """Fails with each of *errors* in turn, then starts; notes what each attempt gets."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = [*errors]
@@ -30,7 +30,7 @@ class Attempts:
         return "started"
 
 
-def test_each_attempt_is_told_what_those_before_have_lost() -> None:
+def test_each_attempt_gets_what_those_before_have_lost() -> None:
     attempts = Attempts(PORT, SUBNET)
 
     assert placed(attempts, title="shop") == "started"

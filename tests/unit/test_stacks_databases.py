@@ -154,7 +154,7 @@ def test_a_server_that_gives_no_connection_is_named_without_the_password(
     assert ":pw" not in str(caught.value)
 
 
-def test_a_server_that_goes_away_meanwhile_is_told_apart_from_one_that_refuses(server: FakePostgres) -> None:
+def test_a_server_that_goes_away_meanwhile_is_distinguished_from_one_that_refuses(server: FakePostgres) -> None:
     server.breaks = ConnectionResetError()
     with pytest.raises(NotReadyError, match="the connection to PostgreSQL broke: connection reset"):
         databases.clone(URL)

@@ -57,7 +57,7 @@ def at(clock: Clock, told: list[str]) -> Callable[..., list[str]]:
     return look
 
 
-def test_a_short_start_is_not_told(at: Callable[..., list[str]]) -> None:
+def test_a_short_start_is_not_reported(at: Callable[..., list[str]]) -> None:
     assert at(0.1, web="port 1 does not listen", db="x") == []
     assert at(1.9, "db", "web") == []
 
@@ -81,18 +81,18 @@ def test_services_that_have_not_begun_share_a_line(at: Callable[..., list[str]])
     ]
 
 
-def test_before_anything_has_begun_only_that_is_told(at: Callable[..., list[str]]) -> None:
+def test_before_anything_has_begun_only_that_is_reported(at: Callable[..., list[str]]) -> None:
     assert at(2.4, later=["db", "job"]) == ["waiting for the start of db, job, 2 s of at most 2 min"]
 
 
-def test_a_service_that_becomes_ready_is_told_at_once(at: Callable[..., list[str]]) -> None:
+def test_a_service_that_becomes_ready_is_reported_at_once(at: Callable[..., list[str]]) -> None:
     at(3, web="a", db="b")
 
     assert at(3.1, "db", web="a") == ["db is ready after 3.10 s (tcp): port 1 listens"]
     assert at(9, "web") == ["web is ready after 9.00 s (tcp): port 1 listens"]
 
 
-def test_a_new_reason_is_told_but_not_each_time(at: Callable[..., list[str]]) -> None:
+def test_a_new_reason_is_reported_but_not_each_time(at: Callable[..., list[str]]) -> None:
     at(3, web="a")
 
     assert at(4, web="b") == []
@@ -122,7 +122,7 @@ def test_reasons_are_looked_at_only_now_and_then(clock: Clock) -> None:
     assert len(looks) <= 17
 
 
-def test_one_long_step_is_told_again_and_again_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_long_step_is_reported_again_and_again_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(narration, "REMINDER", 0.001)
     told: list[str] = []
     twice = threading.Event()

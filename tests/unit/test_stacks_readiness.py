@@ -404,7 +404,7 @@ def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callabl
 
 
 @pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, readiness.GOES_ON)])
-def test_a_long_wait_is_told_without_secrets(
+def test_a_long_wait_is_reported_without_secrets(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch, silent: set[str], said: str
 ) -> None:
     monkeypatch.setattr(narration, "SHORT", 0.0)

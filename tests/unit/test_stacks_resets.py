@@ -218,7 +218,7 @@ def test_data_that_is_kept_is_reset_only_when_asked_to(lease_book: LeaseBook, mo
     monkeypatch.setattr(resets, "reset", lambda *urls: asked.append(urls))
     stack = stack_of("dev", lease_book)
 
-    with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it; say so with --yes"):
+    with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it; add --yes to agree"):
         stack.reset()
     assert asked == []
     stack.reset(yes=True)

@@ -263,7 +263,7 @@ def test_a_service_that_never_answers_fails_the_start_and_leaves_nothing(
 
 
 class Slow:
-    """An engine whose first container is made only when it is told to go on."""
+    """An engine whose first container is made only when the test lets it go on."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()

@@ -26,6 +26,6 @@ OfBuild = Literal["build"]
 
 
 def reach(name: Checkpoint | OfReset | OfBuild) -> None:
-    """Die here if `STACKYARD_CRASH_AT` says so."""
+    """Die here if `STACKYARD_CRASH_AT` names this place."""
     if os.environ.get(VARIABLE) == name:
         os.kill(os.getpid(), signal.SIGKILL)

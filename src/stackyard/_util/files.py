@@ -63,7 +63,7 @@ def _all(handle: int) -> bytes:
 
 def open_plain(path: Path, flags: int) -> int:
     """
-    Open a plain file with *flags*, made with mode 0600 where they say so; return the descriptor.
+    Open a plain file with *flags*, created with mode 0600 if they ask for it; return the descriptor.
 
     Raises:
         OSError: If it cannot be opened, or is anything but a plain file.

@@ -24,7 +24,7 @@ class Arena:
     Args:
         environment: What to start.
         engine: Where.
-        say: Is given a line when an image has to be built.
+        say: Called with a line before an image is built.
 
     Raises:
         ImageError: If an image could not be built.

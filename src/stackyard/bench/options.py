@@ -29,7 +29,7 @@ class Plan:
         depth: quick takes about a minute, default compares with more peers, full measures everything.
         rounds: How often each start is done; None takes the depth's own number.
         parallel: Stacks at once; None takes the depth's own number.
-        say: Is given a line of progress.
+        say: Called with each line of progress.
     """
 
     environment: str = "test"

@@ -72,7 +72,7 @@ def _reasons(run: Run, suite: str) -> Iterator[str]:
 
 
 def stacks(run: Run) -> str:
-    """Return the largest crowd's stacks one by one; nothing where there was no crowd or not all of it stood."""
+    """Return the largest crowd's stacks one by one; nothing where there was no crowd or not all of it was ready."""
     sizes = [result.at for result in run.results if result.suite == "parallel" and result.at is not None]
     if not sizes:
         return ""

@@ -80,7 +80,7 @@ class Crowd:
         places: Its stacks.
         wall_up: Seconds until the last was ready.
         wall_down: Seconds until the last was gone.
-        host_bytes: Bytes the host had less while all of them stood.
+        host_bytes: Bytes the host had less while all of them ran.
         left: What is left of them, by kind.
         clashes: Ports that two of them had.
     """
@@ -137,7 +137,7 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
     Args:
         arena: Where.
         size: How many.
-        say: Is given lines of progress.
+        say: Called with each line of progress.
         way: Who starts and removes them; stackyard's own `launch` by default. Another way gets its leases beforehand.
     """
     crowd = Crowd(places=[Place(number=number + 1) for number in range(size)])

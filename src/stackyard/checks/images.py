@@ -85,7 +85,7 @@ def alpine(image: Image) -> Iterator[str]:
     "image-packages",
     "every file of an installed package is there",
     severity="warning",
-    fix="remove the package with apk, so that its database says so, or leave the file",
+    fix="remove the package with apk, which updates its database, or keep the file",
 )
 def packages(image: Image) -> Iterator[str]:
     """Vulnerability scanners and SBOMs trust the package database, so it must match the files."""

@@ -102,7 +102,7 @@ class Verifier:
 
     Attributes:
         root: The project's directory.
-        say: Is given a line of progress.
+        say: Called with each line of progress.
         build: Build images that are missing instead of failing.
     """
 

@@ -1,4 +1,4 @@
-"""An orderly end: containers end by themselves, first those that no other one needs, before anything is removed."""
+"""An orderly end: containers end on a signal, first those that no other one needs, before anything is removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def stop(engine: Engine, containers: Sequence[Resource], progress: Callable[[str
     Args:
         engine: Where they are.
         containers: All containers of a stack.
-        progress: Is told what is waited for and how long at most, and which container had to be killed.
+        progress: Called with a line about what is waited for and how long at most, and with one for each container
+            that is killed.
     """
     rounds = [*_rounds(containers)]
     grace = {item.id: _grace(engine, item) for item in containers}

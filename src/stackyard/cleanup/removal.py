@@ -153,7 +153,7 @@ def remove_lease(
         lease: The lease.
         keep_volumes: Leave named volumes alone.
         graceful: Let each container end by itself first, within its own grace period.
-        progress: Is told how long that may take, and which container had to be killed.
+        progress: Called with a line about how long that may take, and with one for each container that is killed.
 
     Raises:
         EngineError: If the engine cannot list; the lease is kept then.

@@ -45,7 +45,7 @@ NEW_NAME: Final = NAME.but(
 OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
-GRACEFUL: Final = Option(help="Let services end by themselves, within their stop_grace_period.", short="g")
+GRACEFUL: Final = Option(help="Give services time to end, their stop_grace_period.", short="g")
 QUIET: Final = Option(help="Do not tell how the start goes on, except for warnings.")
 STARTING: Final = {
     "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,

@@ -45,10 +45,10 @@ def refuse_running(title: str, started: float) -> None:
 
     Args:
         title: The copy.
-        started: Seconds that its start took; 0 if it stood before.
+        started: Seconds that its start took; 0 if it was running already.
 
     Raises:
-        UsageError: If it stood before.
+        UsageError: If it was running already.
     """
     if not started:
         raise UsageError(f"copy {title} is up already; run the command with another --name, or without")

@@ -41,7 +41,7 @@ def main() -> None:
     if may_render_ahead(sys.argv[1:]):
         from stackyard.project.project import render_ahead
 
-        with contextlib.suppress(OSError):  # a folder that is gone; the command says so
+        with contextlib.suppress(OSError):  # a folder that is gone; the command reports it
             render_ahead(Path.cwd())
     with lean_invoke():
         from stackyard.cli import console
@@ -75,7 +75,7 @@ def lean_invoke() -> Iterator[None]:
 
 
 def _stand_in(name: str) -> ModuleType:
-    """Return a module with what Invoke takes; who asks it for more gets that from the real one."""
+    """Return a module with what Invoke takes; anything else comes from the real one."""
     made = ModuleType(name)
 
     def other(attribute: str) -> object:

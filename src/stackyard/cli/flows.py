@@ -331,7 +331,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def _deaf_to_one_signal(lease: Lease) -> Iterator[None]:
-    """Ignore the first Ctrl-C, SIGTERM or SIGHUP during the clean-up and say so; the second one ends the clean-up."""
+    """Ignore the first Ctrl-C, SIGTERM or SIGHUP during the clean-up with a line; the second one ends the clean-up."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def first(_number: int, _frame: FrameType | None) -> None:

@@ -75,7 +75,7 @@ def release(book: LeaseBook, lease: Lease, *, note: Callable[[str], None]) -> di
     Args:
         book: Its book.
         lease: What to end.
-        note: Is given a line if this host has no engine, so that there is nothing to look at.
+        note: Called with a line if this host has no engine, so that there is nothing to look at.
 
     Raises:
         EngineError: If there is an engine and it does not say what stands; the lease is kept then.

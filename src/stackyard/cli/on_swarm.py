@@ -30,7 +30,7 @@ EXEC_DEADLINE: Final = 3600.0  # seconds of a command whose output is collected
 
 
 def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
-    """Let the command *local* do its work on a Swarm if `--site` or STACKYARD_SITE says so; what it cannot, it says."""
+    """Run the command *local* on a Swarm if `--site` or STACKYARD_SITE names one, as far as it can."""
 
     @functools.wraps(local)
     def command(*words: Any, site: str = "", **chosen: Any) -> None:

@@ -86,8 +86,8 @@ def explain(
     from stackyard.project.configuration import EXTENSION
 
     _, preview, rules = _previewed(folder, file, profile, env_file, site)
-    told = {name: rule.to_json() for name, rule in rules.items()}
-    print(json.dumps({**preview.plan.model, EXTENSION: {"ready": told}}, indent=2))
+    shown = {name: rule.to_json() for name, rule in rules.items()}
+    print(json.dumps({**preview.plan.model, EXTENSION: {"ready": shown}}, indent=2))
 
 
 def _previewed(
@@ -117,7 +117,7 @@ def _facts(name: str, model: Mapping[str, Any]) -> dict[str, ImageFacts]:
 
 
 def _lacking(project: Project, preview: Preview) -> list[Lacking] | None:
-    """Return the images that are not here yet; None if no engine says so."""
+    """Return the images that are not here yet; None if no engine answers."""
     from stackyard.docker import Engine
     from stackyard.settings import Settings
     from stackyard.stacks.builds import unbuilt

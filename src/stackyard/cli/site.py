@@ -50,7 +50,7 @@ def at(text: str) -> Site:
         "port": Option(help="The registry's port on the manager's node (default: 5000).", value="PORT"),
         "remove": Option(help="Remove the Swarm's registry and the images in it; asks first."),
         "yes": options.YES,
-        "site": options.SITE.but(help="The Swarm of the registry: swarm; or STACKYARD_SITE says so."),
+        "site": options.SITE.but(help="The Swarm of the registry: swarm (default: STACKYARD_SITE)."),
         "json": options.JSON,
     },
 )

@@ -166,7 +166,7 @@ class Client(APIClient):
 
     def knock(self, most: float) -> None:
         """
-        Ask the engine whether it is there, waiting at most *most* seconds; any answer says so.
+        Ask the engine whether it is there, waiting at most *most* seconds; any answer counts.
 
         Raises:
             NoAnswerError: If it is not.

@@ -48,7 +48,7 @@ def start(
     Args:
         machine: The host.
         endpoint: Where the engine will listen.
-        say: Gets one line of progress.
+        say: Called with one line of progress.
         deadline: Seconds until it must answer.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.

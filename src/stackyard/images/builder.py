@@ -38,7 +38,7 @@ def build(root: Path, flavour: str, source: Source, say: Callable[[str], None], 
         root: The project.
         flavour: debian or alpine.
         source: Where base images come from.
-        say: Gets a line for each step.
+        say: Called with a line for each step.
         missing: Names of the images to build, for the error if there is no builder.
 
     Raises:

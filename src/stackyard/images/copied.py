@@ -50,7 +50,7 @@ def surplus(
     List what is ours among *rows* and not needed, largest first; nothing is changed.
 
     Args:
-        engine: Is asked when the latest image of a service was used last.
+        engine: Says when the latest image of a service was used last.
         rows: Images, with the containers that use them.
         host: The lease book, ``Settings.host``.
         used: What its copies need.

@@ -84,7 +84,7 @@ def ensure(
     Args:
         flavour: debian or alpine.
         source: auto, registry or packages.
-        progress: Gets one line for each image and step; nothing when nothing is built.
+        progress: Called with a line for each image and step; not called if nothing is built.
         root: The project; None finds it.
         take_names: Whether plain names that belong to another checkout become this one's (`stackyard.images.names`).
             If False, *progress* gets a line for each that does not; if None, only after a build.
@@ -173,8 +173,8 @@ def is_as_named(reference: str, labels: Mapping[str, str]) -> bool:
 
     Anybody can give a name to another image, with `docker tag` for instance. The label was written by the build.
     """
-    told = _CONTENT.search(reference)
-    return told is None or labels.get("stackyard.content", "").startswith(told[1])
+    digits = _CONTENT.search(reference)
+    return digits is None or labels.get("stackyard.content", "").startswith(digits[1])
 
 
 def known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> dict[str, str]:
@@ -183,7 +183,7 @@ def known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> di
 
     Args:
         engine: Where they are looked for, in one call.
-        say: Gets a line for each name that stands for another image.
+        say: Called with a line for each name that belongs to another image.
 
     Raises:
         EngineError: If the engine does not answer.

@@ -109,9 +109,9 @@ class LeaseBook:
             strangers: Looks at the ports and networks an engine has that the kernel does not show.
             wait: Seconds to queue for a place, first come first served; None does not wait.
             force: Grant the lease even if the host has no memory for another stack.
-            attached: This process owns a new lease until `renew` detaches it; others who ask for its id wait till then.
+            attached: This process owns a new lease until `renew` detaches it; others that ask for its id wait.
             scattered: Take any free slot, because another book of this host takes the first one, too.
-            make_room: Is called when no place is free, with this request in the queue; says whether it has freed one.
+            make_room: Called when no place is free, with this request in the queue; says whether it has freed one.
 
         Raises:
             PoolExhaustedError: If no place or no memory is free; the text names the holders and what to do next.
@@ -143,7 +143,7 @@ class LeaseBook:
         Do *work* in one transaction while no other process uses the book; it may run again on a new book.
 
         Args:
-            work: Is given the open book.
+            work: Called with the open book.
             reading: *work* only reads, so no state directory is made for it.
 
         Raises:

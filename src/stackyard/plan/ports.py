@@ -72,7 +72,7 @@ def lease(
 
     Args:
         model: The copy's rendered model; it is changed.
-        usual: The user's own model, for the numbers that stood there.
+        usual: The user's own model, for the numbers that it has there.
         ports: Leased numbers, in order.
         given: The ports that are leased already because a variable was set: variable by place.
         address: Where the copy's user reaches the engine's ports.

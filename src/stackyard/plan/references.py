@@ -1,7 +1,7 @@
 """
 Values that repeat what a copy has otherwise: a published port behind localhost, an address of a moved subnet.
 
-They are reported, and changed only where the project's configuration says so: a value may mean the user's own stack.
+They are reported, and changed only where the project's configuration names them: a value may mean the user's own stack.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def follow(
             if f"{name}.{key}" in rewrite:
                 environment[key] = after
                 changes.append(Change(
-                    kind="value", place=place, before=value, after=after, why="the configuration says so",
+                    kind="value", place=place, before=value, after=after, why="rewrite in the configuration names it",
                 ))  # fmt: skip
             else:
                 concerns.append(_asks(place, value, f'set rewrite = ["{name}.{key}"] to let it follow the copy'))

@@ -111,7 +111,7 @@ class Rule:
         pattern: Regular expression that a line of the log must contain.
         seconds: How long the container has to run; for ``running``.
         may_end: Whether the service is ready, too, when it has ended with exit code 0.
-        hinted: Whether the user's configuration says so; then only what it asks for counts.
+        hinted: Whether the user's configuration has it; then only what it asks for counts.
     """
 
     service: str
@@ -173,7 +173,7 @@ def recognised(
 
 
 def conditions(model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return for each service who waits for it, and with which condition of `depends_on`."""
+    """Return for each service those that wait for it, and with which condition of `depends_on`."""
     found: dict[str, dict[str, str]] = {}
     for name, service in (model.get("services") or {}).items():
         for other, entry in (service.get("depends_on") or {}).items():
@@ -197,7 +197,7 @@ def choose(
         service: Its part of the model.
         image: What its image says; None if that is not known.
         hint: What the user's configuration says about it.
-        awaited: Who waits for it, and with which condition of `depends_on`.
+        awaited: The services that wait for it, and with which condition of `depends_on`.
     """
     return _Choice(name, service, image or ImageFacts(), awaited or {}).made(hint)
 

@@ -27,7 +27,7 @@ SUITES: Final = {
     "cleanup": ("Clean-up", "Each tool removes them again, until the engine lists nothing of them."),
     "parallel": ("Many stacks at once", "Stacks that are started together on this one machine."),
     "commands": ("Whole commands", "What a person types, from Enter to the prompt: Python's own start is part of it."),
-    "services": ("Services", "Each service by itself: how soon it is ready, what it uses, how fast it answers."),
+    "services": ("Services", "Each service alone: how soon it is ready, what it uses, how fast it answers."),
     "projects": ("Other people's projects", "Whole commands that start and remove Compose projects of any kind."),
     "footprint": ("Memory of a stack", "The memory that the machine gives for one more stack."),
     "pool": ("Warm pool", "A run takes a stack that is ready instead of starting one."),

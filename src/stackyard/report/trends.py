@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RECENT: Final = 60  # runs that a trend shows
 LEAST, MOST = 1.25, 2.5  # limits, between which the upper edge of all trends lies
-TOLD: Final = 10  # figures that the words beside a trend list
+SHOWN: Final = 10  # figures that the words beside a trend list
 COLUMNS: Final = ("first", "newest", "change", "runs", "promised")
 
 
@@ -45,7 +45,7 @@ def comparable(facts: Facts) -> list[Run]:
 
 
 def _course(row: Result, values: Sequence[float]) -> str:
-    shown = ", ".join(quantity(value, row.unit) for value in values[-TOLD:])
+    shown = ", ".join(quantity(value, row.unit) for value in values[-SHOWN:])
     return f"{sections.name(row)}, {promise(row)}, {len(values)} runs: {shown}"
 
 

@@ -78,12 +78,12 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - profiles: Profiles to enable.
             - env_files: Env files, instead of `.env`.
             - variables: Win over the variables of this process when Compose reads the files.
-            - progress: Gets a line for each message to the user; by default there are none.
+            - progress: Called with each line for the user; by default nothing is shown.
             - timeout: Seconds until the start has failed; by default the configuration's, else 120, or an environment's
               budget.
             - wait: Seconds to queue for a place; None does not wait. On a Swarm services may wait so much longer for a
               node with room for them.
-            - resettable: Keep the state of the copy's data, for `stack.reset()`; the configuration may say so, too. An
+            - resettable: Keep the state of the copy's data, for `stack.reset()`; the configuration may ask for it. An
               environment's stack can always be reset, a copy on a Swarm never.
             - site: Where a copy runs: `local`, `context:NAME` or `swarm`; by default what STACKYARD_SITE says. Blocks
               of a process that run at the same time have the same site.

@@ -129,7 +129,7 @@ class Run:
         """
         left = []
         for path in sorted(Path(self.folder).glob("*.sock")):
-            with contextlib.suppress(StackyardError):  # it has ended by itself, and its lease with it
+            with contextlib.suppress(StackyardError):  # it has ended already, and its lease with it
                 left += ask(path.with_suffix(""), "end").get("left", [])
         shutil.rmtree(self.folder, ignore_errors=True)
         return left
@@ -175,7 +175,7 @@ def _listens(base: Path) -> bool:
 
 @contextlib.contextmanager
 def near(base: Path) -> Iterator[str]:
-    """Give a short name of the socket: the kernel takes no more than 107 bytes."""
+    """Return a short name of the socket: the kernel takes at most 107 bytes."""
     folder = os.open(base.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{base.name}.sock"

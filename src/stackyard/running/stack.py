@@ -232,7 +232,7 @@ class Stack:
         Remove it with its volumes; the lease ends when nothing is left.
 
         Args:
-            graceful: Let each service end by itself, within its `stop_grace_period`.
+            graceful: Let each service end in order, within its `stop_grace_period`.
 
         Raises:
             EngineError: If the engine does not answer; the lease stays.

@@ -152,7 +152,7 @@ def on_swarm(
         engine: A manager of the Swarm.
         timeout: Seconds until the start has failed; None takes the usual time.
         wait: Seconds more, which services may wait for a node.
-        tell: Gets a line for each message to the user.
+        tell: Called with each line for the user.
 
     Raises:
         StackyardError: As `copies.start` does.

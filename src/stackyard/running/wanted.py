@@ -29,7 +29,7 @@ class Wanted:
         profiles: Profiles to enable.
         timeout: Seconds until the start has failed; None takes the usual time.
         wait: Seconds to queue for a place; None does not wait.
-        resettable: Whether a copy keeps the state of its data, even if the configuration does not say so.
+        resettable: Whether a copy keeps the state of its data, even if the configuration does not ask for it.
     """
 
     folder: str
@@ -51,7 +51,7 @@ class Wanted:
         Run the stack for a `with` block.
 
         Args:
-            progress: Gets a line for each message to the user.
+            progress: Called with each line for the user.
 
         Raises:
             StackyardError: As `running` does.

@@ -59,7 +59,7 @@ def built(
         owner: The checkout's own name for the project; the images carry it.
         book: Whose copies need images; the digests are kept in its state directory.
         engine: Where the images are.
-        progress: Is given a line before a build.
+        progress: Called with a line before a build.
 
     Raises:
         ImageError: If a build fails; the text has the last lines.

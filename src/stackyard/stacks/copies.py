@@ -78,12 +78,12 @@ class Copy:
 
     @property
     def seconds(self) -> float:
-        """How long its start took; 0 for a copy that stood before."""
+        """How long its start took; 0 for a copy that was running already."""
         return self.startup.seconds
 
     @property
     def ready(self) -> StackReady | None:
-        """How each service proved usable; None for a copy that stood before."""
+        """How each service proved usable; None for a copy that was running already."""
         return self.startup.ready
 
     @functools.cached_property
@@ -129,8 +129,8 @@ class Copy:
         Remove the copy with its volumes, and release the lease when nothing is left.
 
         Args:
-            graceful: Let each service end by itself, within its `stop_grace_period`.
-            progress: Is told how long that may take.
+            graceful: Let each service end in order, within its `stop_grace_period`.
+            progress: Called with a line about how long that may take.
 
         Raises:
             EngineError: If the engine does not answer; the lease is kept.

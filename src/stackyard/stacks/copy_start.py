@@ -55,7 +55,7 @@ class CopyStart:
         model: The copy's model; its file in the lease's folder is written here.
         path: That file.
         began: Monotonic seconds that all times count from.
-        progress: Is told what is waited for, once that takes long.
+        progress: Called with a line about what the start waits for, once that takes long.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class CopyStart:
 
 
 def _env_files(project: Project) -> Sequence[str]:
-    """Return the env files that were named; Compose finds `.env` by itself."""
+    """Return the env files that were named; without any, Compose uses `.env`."""
     pairs = zip(project.words[::2], project.words[1::2], strict=True)
     return [str(project.folder / value) for option, value in pairs if option == "--env-file"]
 

@@ -55,7 +55,7 @@ class Maker:
     async def translated(self, translate: Callable[[], Awaitable[Blueprint]]) -> Blueprint | None:
         """Return the requests to the engine; if Compose has to do the start, note the reason and return None."""
         if self.settings.start == "compose":
-            self.by = "compose: STACKYARD_START says so"
+            self.by = "compose: as STACKYARD_START asks"
             return None
         try:
             return await translate()

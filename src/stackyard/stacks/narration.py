@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stackyard.probes.rules import Rule
     from stackyard.stacks.readiness import ServiceReady
 
-SHORT: Final = 2.0  # seconds of a start of which only the result is told
+SHORT: Final = 2.0  # seconds; of a start that takes no longer only the result is shown
 PAUSE: Final = 0.5  # seconds between two looks at the reasons
 CHANGE: Final = 4.0  # seconds between two lines about what is waited for, if the reasons change
 REMINDER: Final = 10.0  # the same if nothing changes
@@ -37,7 +37,7 @@ class Reasons(NamedTuple):
 
 class Narration:
     """
-    The lines about one wait. A wait that is over within `SHORT` seconds has none.
+    The lines about one wait. A wait that ends within `SHORT` seconds has none.
 
     Args:
         tell: Gets the lines.

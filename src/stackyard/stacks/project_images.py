@@ -89,7 +89,7 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
     Args:
         engine: Where they have to be.
         model: The user's own rendered model.
-        progress: Is given a line before a pull.
+        progress: Called with a line before a pull.
 
     Raises:
         ImageError: If one is not there and cannot be pulled; names services and images, each in one line.

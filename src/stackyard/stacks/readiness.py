@@ -15,7 +15,7 @@ After a start, or while one goes on, call `wait`::
     for one in ready.services: one.service, one.rule.kind, one.rule.why, one.seconds, one.how
 
 It starts nothing and changes nothing. To keep the conditions of `depends_on` in a start of one's own, run it beside the
-start, and start a service once `ready` has told each that it needs. Containers may appear and start while it waits;
+start, and start a service once `ready` has named each that it needs. Containers may appear and start while it waits;
 those of `docker compose run` do not count. A container that ended before the call counts as ended, so call it after
 such ones have been started again.
 
@@ -132,7 +132,7 @@ async def wait(  # noqa: PLR0913 - each is a fact of one start
         secrets: Values that no message may show.
         ready: Called with each service as soon as it is ready.
         began: What the seconds of the result count from, as `time.monotonic` tells it; now unless given.
-        progress: Is told which services are ready and which are waited for, once the wait gets long.
+        progress: Called with lines about which services are ready and which are not, once the wait gets long.
 
     Raises:
         NotReadyError: If the deadline passed, a container ended that must not have, or one keeps restarting.

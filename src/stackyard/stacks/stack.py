@@ -131,7 +131,7 @@ class Stack:
         Args:
             keep: Leave a failed start standing.
             deadline: Seconds from its turn on until it has failed; None takes the environment's start-up budget.
-            progress: Is given a line while it waits for its turn.
+            progress: Called with a line while the start waits for its turn.
             last: Let every other start go first.
 
         Raises:
@@ -141,7 +141,7 @@ class Stack:
             LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
-        # the turn first: who waits for one must not keep a removal of the stack waiting
+        # the turn first: a start that waits for one must not delay a removal of the stack
         with self._turn(progress, last=last) as waited, still_leased(self.lease):
             self._standing = self._found()
             self._fresh = False
@@ -297,7 +297,7 @@ class Stack:
 
         if self.keeps_data and not yes:
             name = self.lease.environment
-            raise UsageError(f"environment {name} keeps its data, and a reset deletes it; say so with --yes")
+            raise UsageError(f"environment {name} keeps its data, and a reset deletes it; add --yes to agree")
         with still_leased(self.lease):
             stores = (self.lease.url_of("postgresql"), self.lease.url_of("redis"))
             return resets.reset(*stores, self.lease.speaking("http"))

@@ -82,7 +82,7 @@ def turn(
     Args:
         settings: How many places there are, and where their file is.
         last: Let all other starts go first, later ones too.
-        progress: Gets a line when the wait gets long.
+        progress: Called with a line when the wait gets long.
         patience: Seconds to wait at most.
         clock: Monotonic seconds.
         sleep: Waits between two attempts; an exception from a signal handler ends the wait.

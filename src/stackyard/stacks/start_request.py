@@ -26,7 +26,7 @@ class StartRequest:
             process.
         deadline: Seconds until the start has failed; None takes the configuration's.
         wait: Seconds to queue for a place; None does not.
-        progress: Is given a line whenever the user should know something.
+        progress: Called with a line whenever the user should know something.
     """
 
     name: str | None = None
@@ -67,7 +67,7 @@ class CopyRequest(StartRequest):
 
     Attributes:
         until_ready: False returns when the containers have started.
-        resettable: Keep the state of its data for `Copy.reset`; the configuration may say so, too.
+        resettable: Keep the state of its data for `Copy.reset`; the configuration can ask for it, too.
     """
 
     until_ready: bool = True

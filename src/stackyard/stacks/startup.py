@@ -24,7 +24,7 @@ class Startup:
     The times of one start, in seconds since its turn came.
 
     Attributes:
-        seconds: Until the last service was ready; 0 for a copy that stood before.
+        seconds: Until the last service was ready; 0 for a copy that was running already.
         by: What made the containers: engine; compose, and why; pool for a warm stack; or none if all of them
             ran already.
         created: Until every container of an environment had been started.

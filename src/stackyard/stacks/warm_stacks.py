@@ -63,7 +63,7 @@ def take(
         engine: Where it runs.
         parallel_id: The lease's name from now on.
         outlives: Whether its lease will be detached.
-        progress: Gets a line if one did not answer.
+        progress: Called with a line if one did not answer.
 
     Raises:
         StackyardError: If the book or the engine cannot be used.

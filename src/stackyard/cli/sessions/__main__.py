@@ -85,7 +85,7 @@ def run(nox_words: Sequence[str]) -> int:
 
 
 def _interrupt(terminated: threading.Event) -> None:
-    """Let what a session runs end as after Ctrl-C, so that it removes what it started; by itself nox would leave it."""
+    """Let what a session runs end as after Ctrl-C, so that it removes what it started; nox alone would leave it."""
     import psutil
 
     for child in psutil.Process().children():

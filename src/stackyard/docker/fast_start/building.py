@@ -48,7 +48,7 @@ async def build(
         engine: Where.
         blueprint: What.
         began: Monotonic seconds that the steps count from.
-        steps: Is given each step's beginning and end in seconds, for example under ``create redis``.
+        steps: Filled with each step's beginning and end in seconds, for example under ``create redis``.
         started: Gets the name of each service whose containers have been started.
         proven: Waits until a service is what a condition of `depends_on` says; ``service_started`` is seen here.
 

@@ -61,7 +61,7 @@ def fill(body: Body, spec: Mapping[str, Any], where: str) -> None:
     Fill in what the keys of one service make of its container.
 
     Args:
-        body: Is filled in; it has a ``HostConfig``.
+        body: Filled in; it has a ``HostConfig``.
         spec: The service.
         where: Its place in the model.
 

@@ -46,7 +46,7 @@ def mount(body: Body, model: Mapping[str, Any], spec: Mapping[str, Any], where: 
     Fill in everything that a service mounts.
 
     Args:
-        body: Is filled in.
+        body: Filled in.
         model: Where volumes, secrets and configs are described.
         spec: The service.
         where: Its place in the model.

@@ -53,7 +53,7 @@ def attach(body: Body, model: Mapping[str, Any], service: str, name: str, number
     Put a container on its networks.
 
     Args:
-        body: Is filled in.
+        body: Filled in.
         model: Where the networks are described.
         service: The container's service.
         name: The container's name.
@@ -135,7 +135,7 @@ def publish(body: Body, ports: Sequence[Mapping[str, Any]], number: int, count: 
     them fails when containers start at the same moment.
 
     Args:
-        body: Is filled in.
+        body: Filled in.
         ports: The service's `ports`.
         number: The container's place among those of its service, from 1.
         count: How many there are.

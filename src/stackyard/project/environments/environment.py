@@ -145,7 +145,7 @@ def load_services(root: Path | None = None) -> Services:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Project:
-    """The YAML file's entries, each checked by itself and against the others, and the Compose file they share."""
+    """The YAML file's entries, each checked alone and against the others, and the Compose file they share."""
 
     root: Path
     compose_path: str

@@ -80,7 +80,7 @@ class Copy:
         lease: Its lease.
         swarm: Where it is.
         startup: How its start went.
-        changes: What the translation dropped or changed; empty for a copy that stood before.
+        changes: What the translation dropped or changed; empty for a copy that was running already.
     """
 
     lease: Lease
@@ -247,7 +247,7 @@ def start(
         ttl: Seconds that it stays; None: until this process ends.
         deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
         wait: Seconds more, which services may wait for a node with room for them.
-        progress: Is given a line whenever the user should know something.
+        progress: Called with a line whenever the user should know something.
 
     Raises:
         UsageError: If a part of the project cannot be had on a Swarm; one line for each.

@@ -201,17 +201,17 @@ class Leases:
             if self.swarm.relabel(found.item, new):
                 return self.get(lease.name)
 
-    def settle(self, lease: Lease, ttl: float | None, **told: str) -> Lease:
+    def settle(self, lease: Lease, ttl: float | None, **facts: str) -> Lease:
         """
         Note that a copy is ready, and where it answers.
 
         Args:
             lease: Its lease.
             ttl: Seconds that it stays; None: as long as this process renews it.
-            told: What is spoken at its addresses, and which ports its containers have.
+            facts: What is spoken at its addresses, and which ports its containers have.
         """
         owner = Owner.current() if ttl is None else Owner.detached()
-        return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), **told)
+        return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), **facts)
 
     def take(self, lease: Lease) -> bool:
         """

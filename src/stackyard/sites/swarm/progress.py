@@ -42,7 +42,7 @@ class Progress:
         last: What it showed last.
         tasks: Its containers, the newest of each slot.
         asked: When each port was asked first.
-        running: The containers that the Swarm last said to run, and since when it says so.
+        running: The containers that the Swarm last said to run, and since when.
     """
 
     rule: Rule

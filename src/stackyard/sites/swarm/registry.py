@@ -195,7 +195,7 @@ def _local(swarm: Swarm, image: str) -> str:
 
 
 def _certificate(host: str) -> tuple[str, str]:
-    """Make a certificate for an address, signed by itself; return it and its key as PEM."""
+    """Make a self-signed certificate for an address; return it and its key as PEM."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process.run(

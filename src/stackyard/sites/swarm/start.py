@@ -38,7 +38,7 @@ class Start:
         translation: What is made.
         model: The copy's model.
         rules: How each service proves usable.
-        progress: Is given a line whenever the user should know something.
+        progress: Called with a line whenever the user should know something.
         found: Each service that was created.
         seconds: When each service was ready, in seconds from the begin.
     """

@@ -201,7 +201,7 @@ def _restart(spec: Mapping[str, Any], rule: Rule, where: str, notes: Notes) -> d
 def _placement(spec: Mapping[str, Any], where: str, notes: Notes) -> dict[str, Any]:
     placement = (spec.get("deploy") or {}).get("placement") or {}
     if placement.get("preferences"):
-        notes.drop(f"{where}.deploy.placement.preferences", "the Swarm spreads services as it does by itself")
+        notes.drop(f"{where}.deploy.placement.preferences", "the Swarm spreads services by its own rules")
     found = {"Constraints": placement.get("constraints"), "MaxReplicas": placement.get("max_replicas_per_node")}
     return {key: value for key, value in found.items() if value}
 
