@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 IMAGE: Final = "stackyard-test/node"
 START: Final = """
 mount --make-rshared / 2>/dev/null
-exec dockerd --host unix:///node/docker.sock --bip 172.31.255.1/24 --storage-driver overlay2 >/node/log 2>&1
+exec dockerd --host unix:///node/docker.sock --host unix:///var/run/docker.sock \\
+  --bip 172.31.255.1/24 --storage-driver overlay2 >/node/log 2>&1
 """
 MADE: Final = "stackyard-test-swarm"  # label of everything that is made here
 PATIENCE: Final = 60.0  # seconds for one command about a node
@@ -48,6 +49,16 @@ class Node:
     @property
     def address(self) -> str:
         return docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self.container)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def give(self, others: Sequence[Node], image: str) -> None:
+        """Copy an image of this engine to others."""
+        self.docker("save", "--output", f"{self.folder}/image.tar", image)
+        for other in others:
+            other.docker("load", "--quiet", "--input", f"{self.folder}/image.tar")
 
     def kill(self) -> None:
         """Take the machine away without a word to the others."""

@@ -10,8 +10,10 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from stackyard import __version__
 from stackyard.cli.site import site
-from stackyard.sites.swarm import registry
+from stackyard.sites.swarm import reaper_service, registry
+from stackyard.sites.swarm.reaper_service import Reaper
 from stackyard.sites.swarm.registry import Registry
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def test_a_removal_asks_first(asked: list[dict[str, Any]], capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"action": "start"}, "the action must be list or registry, got 'start'"),
+        ({"action": "start"}, "the action must be list, registry or reaper, got 'start'"),
         ({"action": "list", "image": "own"}, "are for 'stackyard site registry'"),
         ({"action": "registry"}, "a registry is for a Swarm: say --site swarm"),
         ({"action": "registry", "site": "swarm", "port": "0"}, "--port must be a number from 1 to 65535, got '0'"),
@@ -80,3 +82,28 @@ def test_words_that_do_not_fit_are_refused(asked: list[dict[str, Any]], chosen: 
         run(**chosen)
 
     assert (refused.value.code, asked) == (2, [])
+
+
+def test_a_reaper_is_asked_for_shown_and_removed(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = iter([Reaper(version=__version__, node="n2"), Reaper(version="0", node="n2")])
+
+    def start(_swarm: object, image: str) -> Reaper:
+        asked.append({"image": image})
+        return next(found)
+
+    monkeypatch.setattr(reaper_service, "start", start)
+    monkeypatch.setattr(reaper_service, "remove", lambda _swarm: ["service stackyard-reaper"])
+
+    run(action="reaper", site="swarm", image="own")
+    run(action="reaper", site="swarm")
+    run(action="reaper", site="swarm", remove=True, yes=True)
+    with pytest.raises(Exit, match="--port: a reaper has none; leave it out"):
+        run(action="reaper", site="swarm", port="1")
+
+    assert asked == [{"image": "own"}, {"image": "python:3.13-slim"}]
+    line = "the reaper runs on node n2; it looks for copies whose lease has ended every 5 s"
+    assert capsys.readouterr().out.splitlines() == [
+        line, line, "its version is 0: remove it with --remove, and start it again", "removed service stackyard-reaper",
+    ]  # fmt: skip

@@ -131,7 +131,7 @@ def test_a_push_that_fails_says_why_and_leaves_no_tag(
 
     with pytest.raises(ImageError, match="image own cannot be pushed to r:1: x509: certificate signed by") as caught:
         Registry(address="r:1", certificate=certificate).push(cast("Engine", engine), "own")
-    assert ("shows how a node trusts its certificate" in str(caught.value)) is hint
+    assert ("see how a node trusts the registry's certificate" in str(caught.value)) is hint
     assert engine.tags == []
 
 

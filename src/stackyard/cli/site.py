@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from invoke.exceptions import Exit
@@ -14,12 +15,15 @@ from stackyard.cli.task import Command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from invoke.context import Context
 
+    from stackyard.docker.swarm import Swarm
     from stackyard.sites import Site
     from stackyard.sites.known import Known
 
-ACTIONS: Final = ("list", "registry")
+ACTIONS: Final = ("list", "registry", "reaper")
 
 
 def at(text: str) -> Site:
@@ -43,14 +47,19 @@ def at(text: str) -> Site:
     options={
         "action": Option(
             help="What to do: list (the default) shows each site and what its engine has; registry runs a registry on "
-            "a Swarm, from which its nodes get images that only the manager has, or shows the one that runs.",
+            "a Swarm, from which its nodes get images that only the manager has; reaper runs a service there that "
+            "removes copies whose lease has ended. Both show the one that runs.",
             value="ACTION",
         ),
-        "image": Option(help="The registry's image (default: registry:2).", value="IMAGE"),
+        "image": Option(
+            help="The registry's image (default: registry:2), or one with Python for the reaper's (default: "
+            "python:3.13-slim).",
+            value="IMAGE",
+        ),
         "port": Option(help="The registry's port on the manager's node (default: 5000).", value="PORT"),
-        "remove": Option(help="Remove the Swarm's registry and the images in it; asks first."),
+        "remove": Option(help="Remove the Swarm's registry with the images in it, or its reaper; asks first."),
         "yes": options.YES,
-        "site": options.SITE.but(help="The Swarm of the registry: swarm (default: STACKYARD_SITE)."),
+        "site": options.SITE.but(help="The Swarm of the registry or reaper: swarm (default: STACKYARD_SITE)."),
         "json": options.JSON,
     },
 )
@@ -64,42 +73,73 @@ def site(
     site: str = "",
     json: bool = False,
 ) -> None:
-    """Show where copies can run: this host's engine, each Docker context and a Swarm; run a registry on a Swarm."""
+    """Show where copies can run: this host's engine, each Docker context, a Swarm; run a Swarm's registry or reaper."""
     if action not in ACTIONS:
-        raise UsageError(f"the action must be {' or '.join(ACTIONS)}, got {action[:60]!r}")
-    if action == "registry":
-        _registry(image, port, site, remove=remove, yes=yes, json=json)
+        raise UsageError(f"the action must be list, registry or reaper, got {action[:60]!r}")
+    if action != "list":
+        run = _registry if action == "registry" else _reaper
+        run(image, port, site, remove=remove, yes=yes, json=json)
         return
     if image or port or remove or yes or site:
-        raise UsageError("--image, --port, --remove, --yes and --site are for 'stackyard site registry'")
+        raise UsageError("--image, --port, --remove, --yes and --site are for 'stackyard site registry' and 'reaper'")
     from stackyard.sites.known import known
 
     found = known()
     answer([item.to_json() for item in found], _text(found), as_json=json)
 
 
-def _registry(image: str, port: str, where: str, *, remove: bool, yes: bool, json: bool) -> None:
+@contextlib.contextmanager
+def _swarm(what: str, where: str) -> Iterator[Swarm]:
+    """Give a `with` block the Swarm that *where* or STACKYARD_SITE says."""
     from stackyard.cli.on_swarm import named
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
-    from stackyard.sites.swarm import registry
 
-    number = check_count("--port", port, most=65535) if port else registry.PORT
     if not named(where):
-        raise UsageError("a registry is for a Swarm: say --site swarm")
+        raise UsageError(f"a {what} is for a Swarm: say --site swarm")
     with Engine() as engine:
         swarm = Swarm(engine)
         swarm.now()
+        yield swarm
+
+
+def _removed(what: str, question: str, take: Callable[[], list[str]], *, yes: bool, json: bool) -> None:
+    if not yes and not confirmed(question):
+        raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
+    gone = take()
+    answer({"removed": gone}, "\n".join(f"removed {name}" for name in gone) or f"no {what}", as_json=json)
+
+
+def _registry(image: str, port: str, where: str, *, remove: bool, yes: bool, json: bool) -> None:
+    from stackyard.sites.swarm import registry
+
+    number = check_count("--port", port, most=65535) if port else registry.PORT
+    with _swarm("registry", where) as swarm:
         if remove:
-            if not yes and not confirmed("remove the Swarm's registry and all images in it?"):
-                raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
-            gone = registry.remove(swarm)
-            answer({"removed": gone}, "\n".join(f"removed {name}" for name in gone) or "no registry", as_json=json)
+            question = "remove the Swarm's registry and all images in it?"
+            _removed("registry", question, lambda: registry.remove(swarm), yes=yes, json=json)
             return
         made = registry.start(swarm, image=image or registry.IMAGE, port=number)
     head = [f"the registry at {made.address} answers; root lets a node trust it with:", *made.trust()]
     content = {"address": made.address, "certificate": made.certificate, "trust": made.trust()}
     answer(content, "\n".join(head), as_json=json)
+
+
+def _reaper(image: str, port: str, where: str, *, remove: bool, yes: bool, json: bool) -> None:
+    from stackyard.sites.swarm import reaper, reaper_service
+
+    if port:
+        raise UsageError("--port: a reaper has none; leave it out")
+    with _swarm("reaper", where) as swarm:
+        if remove:
+            question = "remove the Swarm's reaper? copies whose lease has ended then stay until the next command"
+            _removed("reaper", question, lambda: reaper_service.remove(swarm), yes=yes, json=json)
+            return
+        found = reaper_service.start(swarm, image=image or reaper_service.IMAGE)
+    text = f"the reaper runs on node {found.node}; it looks for copies whose lease has ended every {reaper.EVERY:g} s"
+    if found.old:
+        text += f"\nits version is {found.version}: remove it with --remove, and start it again"
+    answer({"node": found.node, "version": found.version, "every_seconds": reaper.EVERY}, text, as_json=json)
 
 
 def _text(found: list[Known]) -> str:

@@ -199,7 +199,7 @@ class Copy:
             pass  # its owner renewed it in the meantime
         if lease.id != self.lease.id:
             raise LeaseNotFoundError(f"copy {self.lease.name} was ended by another command")
-        return removal.remove(self.swarm, leases.get(self.lease.name))
+        return removal.remove(self.swarm, lease)
 
 
 class Keeper:

@@ -74,11 +74,17 @@ def references(swarm: Swarm, model: Mapping[str, Any], registry: Registry | None
         ImageError: If the registry does not take one.
     """
     wanted = {name: str(spec.get("image") or "") for name, spec in model["services"].items() if copies_of(spec)}
-    found = {image: _reference(swarm, image, registry) for image in set(wanted.values())}
+    found = {image: reference(swarm, image, registry) for image in set(wanted.values())}
     return {name: found[image] for name, image in wanted.items()}
 
 
-def _reference(swarm: Swarm, name: str, registry: Registry | None) -> str:
+def reference(swarm: Swarm, name: str, registry: Registry | None) -> str:
+    """
+    Return what a service calls the image *name*, as `references` says.
+
+    Raises:
+        ImageError: If the registry does not take it.
+    """
     try:
         found = Part(inspection.image(swarm.engine, name))
     except RefusedError:

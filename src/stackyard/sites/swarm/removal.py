@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stackyard.cleanup.outcome import Removal
 from stackyard.docker.engine import each
-from stackyard.errors import LeftoversError, RefusedError
+from stackyard.errors import LeftoversError, RefusedError, StackyardError
 from stackyard.leases.owners import Owner
 from stackyard.sites.swarm.leases import LEASE_LABEL, PREFIX, Leases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from stackyard.docker.swarm import Item, Swarm
     from stackyard.sites.swarm.leases import Lease
 
@@ -66,20 +69,41 @@ def sweep(swarm: Swarm) -> list[str]:
     """
     Remove every copy whose lease has passed its deadline or lost its process; return their names.
 
-    What has no lease any more goes too. Several processes may do this at once: each copy is removed by one of them.
+    What has no lease any more goes too. Several processes may do this at once: each removes only the leases that it
+    has read, never a newer one of the same name.
+
+    Raises:
+        LeftoversError: If something of a copy is still there after `PATIENCE` seconds; the other copies are removed.
+        EngineError: If the manager does not answer.
     """
     leases = Leases(swarm)
     things = [item for item in swarm.everything(LEASE_LABEL) if not item.name.startswith(PREFIX)]
     ownerless = {item.labels.get(LEASE_LABEL, "") for item in things}
     known, now = leases.all(), leases.now()
-    done = []
-    for lease in [lease for lease in known if lease.is_stale(now) and leases.take(lease)]:
-        remove(swarm, leases.get(lease.name))
-        done.append(lease.name)
-    for identifier in sorted(ownerless - {lease.id for lease in known} - {""}):
-        _emptied(swarm, f"{LEASE_LABEL}={identifier}", identifier)
-        done.append(identifier)
-    return done
+    work: list[tuple[str, Callable[[], object]]] = [
+        (lease.name, partial(remove, swarm, lease)) for lease in known if lease.is_stale(now) and leases.take(lease)
+    ]
+    work += [
+        (word, partial(_emptied, swarm, f"{LEASE_LABEL}={word}", word))
+        for word in sorted(ownerless - {lease.id for lease in known} - {""})
+    ]  # fmt: skip
+    return _all_of(work)
+
+
+def _all_of(work: Sequence[tuple[str, Callable[[], object]]]) -> list[str]:
+    """Do everything at once, whatever fails of it; return the names, or raise the first failure at the end."""
+    failures: list[StackyardError] = []
+
+    def attempt(one: tuple[str, Callable[[], object]]) -> None:
+        try:
+            one[1]()
+        except StackyardError as error:
+            failures.append(error)
+
+    each(attempt, work)
+    if failures:
+        raise failures[0]
+    return [name for name, _ in work]
 
 
 def release_own(swarm: Swarm) -> None:
@@ -87,4 +111,4 @@ def release_own(swarm: Swarm) -> None:
     leases = Leases(swarm)
     for lease in leases.all():
         if lease.owner == Owner.current() and leases.take(lease):
-            remove(swarm, leases.get(lease.name))
+            remove(swarm, lease)
