@@ -13,9 +13,9 @@ from invoke.tasks import task
 
 from stackyard._util.actions import Action, typed
 from stackyard.cli import options
-from stackyard.cli.common import answer, confirmed
+from stackyard.cli.common import answer, confirmed, opened
 from stackyard.cli.on_swarm import also_on_swarm
-from stackyard.cli.site import at
+from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
 from stackyard.errors import BookError, UsageError
 
@@ -97,14 +97,10 @@ def everything(
 def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
     """Remove images of stackyard's that no copy, lease, container or recipe of this checkout needs; asks first."""
     from stackyard._util.tables import format_count
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.images import unused
     from stackyard.stacks import built_images
 
-    at(site)
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened_at(site) as (book, engine):
         found = _surplus(book, engine)
         if dry_run:
             answer([_plain(item) for item in found], _surplus_table(found), as_json=json)
@@ -143,11 +139,8 @@ def _cleared(cleared: Clearance) -> str:
 
 def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
     from stackyard.cleanup import plan
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
 
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened() as (book, engine):
         listed = plan.plan(book, engine, keep_volumes=not volumes)
         names = {lease.id: lease.title for lease in book.leases()}
     found = [item for item in listed if command in {"", item.command}]

@@ -17,6 +17,7 @@ from stackyard.errors import StackyardError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.stacks.stack import Stack
 
@@ -90,6 +91,16 @@ def identity(lease: Lease) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def opened() -> Iterator[tuple[LeaseBook, Engine]]:
+    """Give a `with` block the lease book and the engine; the block's end closes the connection to the engine."""
+    from stackyard.docker import Engine
+    from stackyard.docker.in_use import open_book
+
+    with Engine() as engine:
+        yield open_book(None, engine), engine
+
+
+@contextlib.contextmanager
 def attach(name: str = "", *, environment: str = "") -> Iterator[Stack]:
     """
     Give a `with` block the stack under a lease, found by the lease's name or id; without one, the only stack there is.
@@ -104,12 +115,9 @@ def attach(name: str = "", *, environment: str = "") -> Iterator[Stack]:
         UsageError: If *name* is empty and there is not exactly one; warm stacks do not count.
         LeaseNotFoundError: If no lease has this name or id.
     """
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.stacks.stack import Stack
 
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened() as (book, engine):
         yield Stack.of(_lease(book, name, environment), book, engine)
 
 

@@ -20,7 +20,7 @@ from stackyard.cli.data import RESETTABLE, reset
 from stackyard.cli.endings import until
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.options import Option
-from stackyard.cli.site import at
+from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from invoke.tasks import Task
 
     from stackyard.cleanup.outcome import Removal
-    from stackyard.docker import Engine
-    from stackyard.leases import Lease, LeaseBook
+    from stackyard.leases import Lease
     from stackyard.project import Project
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.stack import Stack
@@ -50,16 +49,6 @@ QUIET: Final = Option(help="Do not tell how the start goes on, except for warnin
 STARTING: Final = {
     "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,
 }  # fmt: skip
-
-
-@contextlib.contextmanager
-def _opened(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
-
-    at(site)
-    with Engine() as engine:
-        yield open_book(None, engine), engine
 
 
 @contextlib.contextmanager
@@ -81,7 +70,7 @@ def _started(
 
     deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", wait) if wait else None
-    with _opened(site) as (book, engine):
+    with opened_at(site) as (book, engine):
         yield copies.start(project, book, engine, CopyRequest(
             name=name or None, ttl=ttl, deadline=deadline, wait=patience, resettable=resettable,
             progress=telling(quiet=quiet),
@@ -147,7 +136,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
 def _attached(name: str, site: str) -> Iterator[Copy]:
     from stackyard.stacks.copies import Copy
 
-    with _opened(site) as (book, engine):
+    with opened_at(site) as (book, engine):
         yield Copy(chosen(book, name), book, engine)
 
 
@@ -183,7 +172,7 @@ def down(
     if name and all:
         raise UsageError("--all removes every copy of the project; leave --all or the name out")
     began = time.monotonic()
-    with _opened(site) as (book, engine):
+    with opened_at(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
         done = removal.remove_leases(book, engine, leases, graceful=graceful, progress=tell)
     _removed(leases, done, time.monotonic() - began, as_json=json)
@@ -221,7 +210,7 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
     if name:
         _services(name, site, as_json=json)
         return
-    with _opened(site) as (book, _):
+    with opened_at(site) as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
     more = f"\n'stackyard ps {leases[0].parallel_id or leases[0].id}' shows its services" if len(leases) == 1 else ""

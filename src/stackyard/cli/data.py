@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.chosen import chosen
-from stackyard.cli.common import answer, identity
+from stackyard.cli.common import answer
+from stackyard.cli.copy_output import identified
 from stackyard.cli.options import Option
-from stackyard.cli.site import at
+from stackyard.cli.site import opened_at
 from stackyard.cli.task import Command
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
-    from stackyard.leases import Lease
     from stackyard.stacks.data.records import Reset
 
 RESETTABLE: Final = Option(
@@ -53,21 +53,13 @@ def reset(
 ) -> None:
     """Bring the data of a copy back to its state right after the start; says by which driver, and how long it took."""
     from stackyard._util.durations import seconds
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.stacks.copies import DEADLINE, Copy
 
     deadline = seconds("--timeout", timeout) if timeout else DEADLINE
-    at(site)
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened_at(site) as (book, engine):
         copy = Copy(chosen(book, name), book, engine)
         done = copy.reset(*(service or ()), deadline=deadline)
-        answer({**_shown(copy.lease), **done.to_json()}, _text(copy.lease.title, done), as_json=json)
-
-
-def _shown(lease: Lease) -> dict[str, Any]:
-    return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
+        answer({**identified(copy.lease), **done.to_json()}, _text(copy.lease.title, done), as_json=json)
 
 
 def _text(title: str, done: Reset) -> str:

@@ -10,7 +10,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, attach, exit_code, identity
+from stackyard.cli.common import answer, attach, exit_code, identity, opened
 from stackyard.cli.endings import ending, remind
 from stackyard.cli.log_lines import chosen_lines
 from stackyard.cli.options import Option
@@ -39,12 +39,11 @@ MEMORY: Final = ("memory_bytes", "limit_bytes")
 def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
     """Show how many more stacks fit on this host now, and what limits them."""
     from stackyard._util.tables import MEGABYTE, format_count, format_size
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book, strangers
+    from stackyard.docker.in_use import strangers
     from stackyard.project.environments import Environment
 
-    with Engine() as engine:
-        found = open_book(None, engine).capacity(Environment.load(environment), strangers=strangers(engine))
+    with opened() as (book, engine):
+        found = book.capacity(Environment.load(environment), strangers=strangers(engine))
     reserve = format_size(found.reserve_mb * MEGABYTE)
     memory = "no limit known" if found.memory is None else f"{found.memory} (each reserves {reserve})"
     text = (

@@ -14,7 +14,7 @@ from invoke.tasks import task
 
 from stackyard._util import streams
 from stackyard.cli import options
-from stackyard.cli.common import answer
+from stackyard.cli.common import answer, opened
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
 
@@ -88,12 +88,9 @@ def _wait_without_end() -> None:
 
 @contextlib.contextmanager
 def _watching(name: str) -> Iterator[Watcher]:
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.monitor import Watcher
 
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened() as (book, engine):
         yield Watcher(book, engine, book.find(name) if name else None)
 
 

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, check_count, confirmed
+from stackyard.cli.common import answer, check_count, confirmed, opened
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
+    from stackyard.leases import LeaseBook
     from stackyard.sites import Site
     from stackyard.sites.known import Known
 
@@ -39,6 +41,14 @@ def at(text: str) -> Site:
     site.require_engine()
     site.use()
     return site
+
+
+@contextlib.contextmanager
+def opened_at(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
+    """Give a `with` block the lease book and the engine of the site that *site* or STACKYARD_SITE names."""
+    at(site)
+    with opened() as found:
+        yield found
 
 
 @task(

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, tell
+from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, opened, tell
 from stackyard.cli.endings import ending
 from stackyard.cli.leasing import handle
 from stackyard.cli.options import Option
@@ -59,8 +59,6 @@ def up(
 ) -> None:
     """Start a stack and leave it up; prints its URLs, until when it stays, and how to remove it."""
     from stackyard._util.durations import seconds
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
     from stackyard.project.environments import Environment
     from stackyard.stacks.acquire import launch
     from stackyard.stacks.start_request import EnvironmentRequest
@@ -70,8 +68,8 @@ def up(
     patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
     wanted = Environment.load(environment)
     kept = wanted.data == "volume"
-    with Engine() as engine:
-        stack, startup = launch(wanted, open_book(None, engine), engine, EnvironmentRequest(
+    with opened() as (book, engine):
+        stack, startup = launch(wanted, book, engine, EnvironmentRequest(
             fixed="only" if kept else "never", ttl=given or (math.inf if kept else HOUR), name=name or None, keep=keep,
             deadline=deadline, wait=patience, force=force, progress=tell,
         ))  # fmt: skip
@@ -124,10 +122,8 @@ def down(
     json: bool = False,
 ) -> None:
     """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
-    from stackyard.cleanup.outcome import Removal
-
-    if environment and not name and _is_down(environment):
-        removal = _data(environment, yes=yes) if volumes else Removal()
+    removal = None if name or not environment else _removed_data(environment, volumes=volumes, yes=yes)
+    if removal is not None:
         text = f"no stack of {environment} is up; {len(removal.removed)} removed"
     else:
         with attach(name, environment=environment) as stack:
@@ -140,34 +136,20 @@ def down(
     removal.check(then=f"invoke env.down --name {name or environment}" if name or environment else "invoke env.down")
 
 
-def _is_down(environment: str) -> bool:
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+def _removed_data(environment: str, *, volumes: bool, yes: bool) -> Removal | None:
+    """Remove the data that an environment without a stack keeps, with *volumes*; return None if it has a stack."""
+    from stackyard.cleanup.outcome import Removal
+    from stackyard.cleanup.removal import remove_data
     from stackyard.project.environments import Environment
     from stackyard.stacks.checkouts import leases_of
 
-    with Engine() as engine:
-        book = open_book(None, engine)
+    with opened() as (book, engine):
         own, others = leases_of(book, environment)
-        if own or others:
-            return own is None
-        return not in_use(book, Environment.load(environment).name)
-
-
-def _data(environment: str, *, yes: bool) -> Removal:
-    """Remove the data that an environment without a stack keeps."""
-    from stackyard.cleanup.outcome import Removal
-    from stackyard.cleanup.removal import remove_data
-    from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
-    from stackyard.project.environments import Environment
-
-    wanted = Environment.load(environment)
-    if wanted.data != "volume":
-        return Removal()
-    _agree(environment, yes=yes)
-    with Engine() as engine:
-        book = open_book(None, engine)
+        if own or (not others and in_use(book, Environment.load(environment).name)):
+            return None
+        if not volumes or (wanted := Environment.load(environment)).data != "volume":
+            return Removal()
+        _agree(environment, yes=yes)
         return remove_data(book, engine, wanted)
 
 

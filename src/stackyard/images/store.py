@@ -75,6 +75,7 @@ def ensure(
     progress: Callable[[str], None] | None = None,
     root: Path | None = None,
     take_names: bool | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, str]:
     """
     Let the project's builder build the images of *flavour* that are missing; return each service's reference.
@@ -88,6 +89,7 @@ def ensure(
         root: The project; None finds it.
         take_names: Whether plain names that belong to another checkout become this one's (`stackyard.images.names`).
             If False, *progress* gets a line for each that does not; if None, only after a build.
+        engine: Where the images are; None connects to it for this call.
 
     Raises:
         ImageError: If an image cannot be built; the text says which, at what step, and carries the last lines.
@@ -96,16 +98,16 @@ def ensure(
     """
     where = root or project_root()
     say = progress or (lambda _line: None)
-    with Engine() as engine:
-        there = known(engine, say)
+    with Engine() if engine is None else contextlib.nullcontext(engine) as open_engine:
+        there = known(open_engine, say)
         ready = found = _ready(where, flavour, source, there)
         if ready is None:
             origin = resolve_source(source)
             ready = service_recipes(where, flavour, origin)
             missing = [recipe.reference for recipe in ready.values() if recipe.reference not in there]
             builder.build(where, flavour, origin, say, missing=missing)
-            there = known(engine)
-        kept = names.give(engine, ready.values(), there, root=where, take=bool(take_names))
+            there = known(open_engine)
+        kept = names.give(open_engine, ready.values(), there, root=where, take=bool(take_names))
     if found is None or take_names is not None:
         for name, owner in kept.items():
             say(f"{name} stays the image of {owner}, where plain docker compose uses it")

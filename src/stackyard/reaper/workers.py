@@ -87,7 +87,7 @@ def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Own
     from stackyard.stacks.start_request import EnvironmentRequest
     from stackyard.stacks.warm_stacks import material, retire_others
 
-    made_from = material(environment, engine)
+    made_from = material(environment, engine, book.settings)
     if made_from is None:
         raise ImageError(
             f"the images of {environment.name} are not built; {how(Action.BUILD)}, or let a run build them"

@@ -41,9 +41,21 @@ UNHURRIED: Final = {
 KEPT_TTL: Final = 86400.0  # seconds until a stack kept for a look inside counts as abandoned
 
 
-def prepare_images(environment: Environment, progress: Callable[[str], None]) -> dict[str, str]:
+def prepare_images(
+    environment: Environment,
+    progress: Callable[[str], None],
+    *,
+    settings: Settings | None = None,
+    engine: Engine | None = None,
+) -> dict[str, str]:
     """
     Build what is missing and return the variables a lease adds to its env file: images, and when health checks begin.
+
+    Args:
+        environment: Whose images.
+        progress: Gets one line for each image that is built.
+        settings: Where the images come from; None loads them.
+        engine: Where the images are; None connects to it for this call.
 
     Raises:
         ImageError: If an image could not be built.
@@ -51,8 +63,9 @@ def prepare_images(environment: Environment, progress: Callable[[str], None]) ->
     """
     from stackyard import images
 
+    source = (settings or Settings.load()).image_source
     references = images.ensure(
-        environment.flavour, source=Settings.load().image_source, progress=progress, root=environment.root
+        environment.flavour, source=source, progress=progress, root=environment.root, engine=engine
     )
     return UNHURRIED | {f"STACKYARD_IMAGE_{service.upper()}": reference for service, reference in references.items()}
 
@@ -145,9 +158,10 @@ class _Launch:
     def _lease(self) -> Lease:
         """Lease a place; a warm stack of another kind gives up its own before this waits or fails."""
         asked, progress = self.request, self.request.progress
+        images = prepare_images(self.environment, progress, settings=self.book.settings, engine=self.engine)
         return self.book.acquire(
             self.environment, parallel_id=asked.name, ttl=asked.ttl, fixed=asked.fixed,
-            variables={**prepare_images(self.environment, progress), **asked.variables},
+            variables={**images, **asked.variables},
             strangers=lambda: strangers(self.engine), wait=asked.wait, force=asked.force, attached=self.outlives,
             make_room=None if asked.fixed == "only" else partial(removal.make_room, self.book, self.engine, progress),
         )  # fmt: skip

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from stackyard import images
 from stackyard.errors import NotReadyError
 from stackyard.leases.warm import WarmStacks
-from stackyard.settings import Settings
 from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.startup import Startup
@@ -24,12 +23,13 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
     from stackyard.project.environments import Environment
+    from stackyard.settings import Settings
 
 TRIES: Final = 3  # warm stacks that may fail to answer before a new stack starts
 ANSWER: Final = 2.0  # seconds a warm stack has to answer every probe
 
 
-def material(environment: Environment, engine: Engine) -> tuple[dict[str, str], str] | None:
+def material(environment: Environment, engine: Engine, settings: Settings) -> tuple[dict[str, str], str] | None:
     """
     Return the env file's image variables, and the fingerprint, of a stack made now; None if an image is missing.
 
@@ -37,8 +37,7 @@ def material(environment: Environment, engine: Engine) -> tuple[dict[str, str], 
         EngineError: If the engine does not answer.
         ImageError: If a file the images are made from is missing.
     """
-    source = Settings.load().image_source
-    found = images.present(environment.flavour, engine, source=source, root=environment.root)
+    found = images.present(environment.flavour, engine, source=settings.image_source, root=environment.root)
     if found is None:
         return None
     variables = {f"STACKYARD_IMAGE_{service.upper()}": reference for service, (reference, _) in found.items()}
@@ -70,7 +69,7 @@ def take(
     """
     began = time.monotonic()
     stacks = WarmStacks(book)
-    made_from = material(environment, engine) if stacks.any() else None
+    made_from = material(environment, engine, book.settings) if stacks.any() else None
     for _ in range(TRIES if made_from else 0):
         _, wanted = made_from or ({}, "")
         lease = stacks.take(environment.root, environment.name, wanted, parallel_id=parallel_id, outlives=outlives)

@@ -257,6 +257,21 @@ def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
     assert asked == [True, False]
 
 
+def test_a_launch_looks_for_its_images_on_the_engine_that_it_has(
+    start: Callable[..., tuple[Stack, Any]], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ensure(*_: Any, **given: Any) -> dict[str, str]:
+        asked.append(given["engine"])
+        return {service: name for service, (name, _) in FOUND.items()}
+
+    monkeypatch.setattr(images, "ensure", ensure)
+    start()
+
+    assert asked == [engine]
+
+
 def test_a_failed_start_gives_its_lease_back(
     start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
