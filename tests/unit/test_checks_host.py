@@ -181,6 +181,12 @@ def test_weak_engine_is_a_warning(host: Machine, changes: dict[str, Any], name: 
     assert not name or found[name].found.startswith(shown)
 
 
+def test_an_equal_clock_has_no_minus(host: Machine) -> None:
+    now = (datetime.now(UTC) - timedelta(milliseconds=20)).isoformat()
+
+    assert "-0.0" not in examine(host, answers(SystemTime=now))["clock"].found
+
+
 def test_full_disk_fails(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "DISK_MB", 10**12)
 

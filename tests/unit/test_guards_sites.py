@@ -36,7 +36,7 @@ PATIENCE = removal.PATIENCE
 
 @dataclass
 class Guarded(FakeSwarm):
-    """A Swarm whose containers carry the label of their copy, and which refuses as many removals as it was told to."""
+    """A Swarm whose containers carry the label of their copy, and which answers the first removals with *errors*."""
 
     errors: list[Exception] = field(default_factory=list)
     containers: dict[str, list[Task]] = field(default_factory=dict)

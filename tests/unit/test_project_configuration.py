@@ -154,6 +154,24 @@ def test_a_mistake_is_reported_with_its_place_and_what_is_allowed(tmp_path: Path
     assert str(wrong.value).startswith("stackyard.toml")
 
 
+def test_the_document_shows_mistakes_as_they_are_reported(tmp_path: Path) -> None:
+    typed = [
+        ("stackyard.toml", 'profile = ["all"]'), ("stackyard.toml", "[services.wbe]"),
+        ("pyproject.toml", '[tool.stackyard]\ntimeout = "soon"'),
+    ]  # fmt: skip
+    reported = []
+    for file, text in typed:
+        (tmp_path / file).write_text(text)
+        with pytest.raises(UsageError) as wrong:
+            read(tmp_path)
+        (tmp_path / file).unlink()
+        reported.append(str(wrong.value))
+
+    document = (ROOT / "docs/configuration.md").read_text()
+
+    assert document.partition("## Mistakes")[2].split("```")[1].strip().splitlines() == reported
+
+
 def test_a_mistake_below_a_table_is_reported_with_the_table(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.stackyard.services.web]\nready = 1")
 

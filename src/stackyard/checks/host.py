@@ -261,7 +261,7 @@ def _cgroup(scene: Scene) -> Seen:
 def _clock(scene: Scene) -> Seen:
     if not scene.info:
         return UNSEEN
-    return Seen(fine=abs(scene.skew) <= CLOCK_S, found=f"{scene.skew:+.1f} s")
+    return Seen(fine=abs(scene.skew) <= CLOCK_S, found=f"{scene.skew:+z.1f} s")
 
 
 def _ports(_: Scene) -> Seen:

@@ -273,5 +273,5 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
     if error.returncode is None or "is not a docker command" in error.output or "no such program" in error.output:
         return EngineError(f"docker compose does not work here: {text}")
     if "no configuration file provided" in error.output:
-        return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name one")
+        return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name a file")
     return UsageError(f"{folder}: Compose refuses the project: {text}")

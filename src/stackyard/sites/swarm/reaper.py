@@ -30,7 +30,7 @@ HEALTH: Final = f"import os, time; assert time.time() - os.stat({str(BEAT)!r}).s
 
 def looks(beat: Path = BEAT) -> Iterator[str]:
     """
-    Give what there is to say, one line at a time, for ever; between two looks an empty line.
+    Give what there is to say, one line at a time, without end; between two looks an empty line.
 
     Args:
         beat: Changed after each look at which the manager answered.
