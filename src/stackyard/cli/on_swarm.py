@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 import shlex
 import sys
@@ -98,24 +99,36 @@ def _project() -> str:
     return Origin.of(_found()).name
 
 
+@contextlib.contextmanager
+def _started(
+    name: str | None, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None,
+    timeout: str, *, ttl: float | None, quiet: bool,
+) -> Iterator[Copy]:  # fmt: skip
+    """Give a `with` block a ready copy; the engine is closed at the block's end."""
+    from stackyard._util.durations import seconds
+    from stackyard.cli import options
+    from stackyard.cli.signals import orderly_end
+    from stackyard.docker import Engine
+    from stackyard.sites.swarm import copies
+
+    deadline = seconds("--timeout", timeout) if timeout else None
+    project, progress = options.project(file, profile, env_file), telling(quiet=quiet)
+    with orderly_end(), Engine() as engine:
+        yield copies.start(project, engine, name=name or None, ttl=ttl, deadline=deadline, progress=progress)
+
+
 def _up(
     name: str = "", file: Sequence[str] | None = None, profile: Sequence[str] | None = None,
     env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", quiet: bool = False,
     json: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
-    from stackyard.cli import options
-    from stackyard.cli.signals import orderly_end
-    from stackyard.docker import Engine
     from stackyard.project.git_names import default_name
-    from stackyard.sites.swarm import copies
 
-    name, lifetime = name or default_name(Path.cwd()) or "", seconds("--ttl", ttl) if ttl else HOUR
-    deadline = seconds("--timeout", timeout) if timeout else None
-    project = options.project(file, profile, env_file)
-    with orderly_end(), Engine() as engine:
-        progress = telling(quiet=quiet)
-        copy = copies.start(project, engine, name=name or None, ttl=lifetime, deadline=deadline, progress=progress)
+    lifetime = seconds("--ttl", ttl) if ttl else HOUR
+    with _started(
+        name or default_name(Path.cwd()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet
+    ) as copy:
         found = copy.addresses
         for line in copy.changes:
             tell(f"note: {line}")
@@ -236,17 +249,8 @@ def _run(
     profile: Sequence[str] | None = None, env_file: Sequence[str] | None = None, timeout: str = "",
     quiet: bool = False,
 ) -> None:  # fmt: skip
-    from stackyard._util.durations import seconds
-    from stackyard.cli import options
-    from stackyard.cli.signals import orderly_end
-    from stackyard.docker import Engine
-    from stackyard.sites.swarm import copies
-
     command = copy_payload.given(words)
-    deadline = seconds("--timeout", timeout) if timeout else None
-    project = options.project(file, profile, env_file)
-    with orderly_end(), Engine() as engine:
-        copy = copies.start(project, engine, name=name or None, deadline=deadline, progress=telling(quiet=quiet))
+    with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet) as copy:
         copy_payload.refuse_running(copy.lease.name, copy.startup.seconds)
         try:
             code = copy_payload.run(command, _variables(copy))
@@ -301,14 +305,4 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "up": _up, "down": _down, "ps": _ps, "ports": _ports, "logs": _logs, "stale": _stale, "env": _env, "run": _run,
     "exec_": _exec_,
 }  # fmt: skip
-KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "up": frozenset({"name", "file", "profile", "env_file", "timeout", "ttl", "quiet", "json"}),
-    "down": frozenset({"name", "all", "json"}),
-    "ps": frozenset({"name", "all", "json"}),
-    "ports": frozenset({"name", "json"}),
-    "stale": frozenset({"json"}),
-    "env": frozenset({"name", "format", "json"}),
-    "run": frozenset({"words", "name", "file", "profile", "env_file", "timeout", "quiet"}),
-    "exec_": frozenset({"service", "words", "name", "json"}),
-    "logs": frozenset({"service", "name", "tail", "timestamps", "json"}),
-}
+KNOWN: Final = {name: frozenset(inspect.signature(command).parameters) for name, command in COMMANDS.items()}

@@ -1,0 +1,115 @@
+"""The commands of copies where the site is a Swarm: what they start, what they refuse, and what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from invoke.exceptions import Exit
+
+from stackyard.cli import cleanup, copy_payload, on_swarm, options
+from stackyard.cli import copies as local
+from stackyard.plan import Address
+from stackyard.sites import Site
+from stackyard.sites.swarm import copies
+from stackyard.stacks.startup import STANDING, Startup
+
+
+class Swarm:
+    """Stands in for `copies.start`: a copy of one service, and what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.removed = 0
+        self.startup = Startup(seconds=2.5, by="swarm")
+        self.lease = SimpleNamespace(
+            id="l1", name="mine", project="shop", state="ready", deadline=time.time() + 600, owner=None
+        )
+
+    def start(self, _project: object, _engine: object, **asked: Any) -> Any:
+        self.asked.append(asked)
+        web = Address(service="web", target=80, port=30001, protocol="tcp", scheme="http", host="10.0.0.1")
+        return SimpleNamespace(
+            lease=self.lease, startup=self.startup, addresses=[web], changes=["web runs twice"], down=self.down
+        )
+
+    def down(self) -> None:
+        self.removed += 1
+
+
+@pytest.fixture
+def swarm(monkeypatch: pytest.MonkeyPatch) -> Swarm:
+    made = Swarm()
+    monkeypatch.setattr(copies, "start", made.start)
+    monkeypatch.setattr("stackyard.docker.Engine", contextlib.nullcontext)
+    monkeypatch.setattr(options, "project", lambda *_: "shop")
+    monkeypatch.setattr(Site, "find", lambda _text: SimpleNamespace(kind="swarm", use=lambda: None))
+    monkeypatch.setattr("stackyard.cli.signals.orderly_end", contextlib.nullcontext)
+    return made
+
+
+def test_up_starts_a_copy_that_stays_and_says_where_it_answers(
+    swarm: Swarm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local.up.body(None, name="mine", timeout="20", ttl="10m", site="swarm")
+
+    asked = swarm.asked[0]
+    assert (asked["name"], asked["ttl"], asked["deadline"]) == ("mine", 600.0, 20.0)
+    shown = capsys.readouterr()
+    assert "http://10.0.0.1:30001" in shown.out
+    assert "ready after 2.50 s; stays until" in shown.out
+    assert shown.err == "note: web runs twice\n"
+
+
+def test_up_tells_programs_the_same(swarm: Swarm, capsys: pytest.CaptureFixture[str]) -> None:
+    swarm.startup = STANDING
+
+    local.up.body(None, name="mine", site="swarm", json=True)
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["lease"], told["seconds"], told["by"]) == ("l1", 0.0, "none: it was running already")
+    assert swarm.asked[0]["ttl"] == 3600.0
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_run_removes_its_copy_and_ends_as_its_command_does(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    given: list[Any] = []
+
+    def payload(*words: Any) -> int:
+        given.append(words)
+        return code
+
+    monkeypatch.setattr(copy_payload, "run", payload)
+
+    with pytest.raises(Exit) if code else contextlib.nullcontext():
+        local.run.body(None, words=["pytest"], site="swarm")
+
+    assert (given[0][0], given[0][1]["STACKYARD_LEASE"], swarm.removed) == (["pytest"], "l1", 1)
+    assert (swarm.asked[0]["name"], swarm.asked[0]["ttl"]) == (None, None)
+
+
+def test_run_leaves_a_copy_alone_that_stood_before(swarm: Swarm) -> None:
+    swarm.startup = STANDING
+
+    with pytest.raises(Exit, match="copy mine is up already"):
+        local.run.body(None, words=["pytest"], name="mine", site="swarm")
+    assert swarm.removed == 0
+
+
+def test_what_a_swarm_does_not_have_is_refused_by_its_option(swarm: Swarm) -> None:
+    with pytest.raises(Exit, match="--queue-timeout, --resettable: copies on a Swarm do not have this"):
+        local.up.body(None, queue_timeout="5", resettable=True, site="swarm")
+    assert swarm.asked == []
+
+
+def test_every_command_takes_there_only_what_it_takes_here() -> None:
+    here = {**local.every_task(), "exec_": local.exec_, "stale": cleanup.stale}
+    for name, known in on_swarm.KNOWN.items():
+        assert known <= {*inspect.signature(here[name].body).parameters}, name
