@@ -102,6 +102,55 @@ def test_services_that_share_anything_are_reset_together() -> None:
     assert together({"queue"}, containers) == {"queue"}
 
 
+def test_each_choice_says_why() -> None:
+    found = choose(
+        MODEL, {}, [
+            seen("db"), seen("cache"), seen("queue"), seen("seed"), seen("backup", joins=["p-web-1"]),
+            seen("web", folder("uploads"), folder("theirs", own=False),
+                 Folder(path="/more", volume="more", own=True, writable=True)),
+        ], {},
+    )  # fmt: skip
+
+    assert {name: one.why for name, one in found.items()} == {
+        "db": "it is PostgreSQL", "cache": "it is Redis or Valkey", "queue": "it is RabbitMQ",
+        "web": "it writes to /data, /more", "seed": "it keeps nothing in a volume, so it goes on running",
+        "backup": "it shares a volume or a namespace with a service that is made again",
+    }  # fmt: skip
+
+
+def test_a_database_inside_a_namespace_that_goes_is_made_again_and_one_that_others_join_is_not() -> None:
+    web = seen("web", folder("uploads"))
+
+    assert drivers(web, seen("cache", joins=["p-web-1"])) == {"web": "volumes", "cache": "volumes"}
+    assert drivers(seen("web", folder("uploads"), joins=["p-db-1"]), seen("db")) == {
+        "web": "volumes",
+        "db": "postgresql",
+    }
+    assert drivers(web, seen("db", folder("uploads", writable=False)))["db"] == "postgresql"
+
+
+def test_a_database_is_reset_in_place_though_others_have_its_volume() -> None:
+    backup = seen("backup", folder("rows", writable=False), folder("backups"))
+
+    assert drivers(seen("db", folder("rows")), backup) == {"db": "postgresql", "backup": "volumes"}
+
+
+def test_what_shares_with_each_other_says_why_by_itself() -> None:
+    found = choose(MODEL, {}, [seen("web", folder("a"), joins=["p-backup-1"]), seen("backup", joins=["p-web-1"])], {})
+
+    assert found["web"].why == "it writes to /data"
+
+
+def test_what_shares_with_what_shares_is_made_again_too() -> None:
+    chain = [
+        seen("web", folder("uploads")), seen("backup", joins=["p-web-1"]), seen("seed", joins=["p-backup-1"]),
+        seen("worker", joins=["p-seed-1", "p-web-1"]), seen("last", joins=["p-worker-1"]),
+    ]  # fmt: skip
+    model = {"services": {**MODEL["services"], "worker": {"image": "web"}, "last": {"image": "web"}}}
+
+    assert {one.driver for one in choose(model, {}, chain, {}).values()} == {"volumes"}
+
+
 ANSWER: dict[str, Any] = {
     "Id": "a" * 64,
     "Name": "/p-web-1",

@@ -14,13 +14,14 @@ from stackyard.docker.inspection import Seen
 from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
+from stackyard.probes.rules import SHELL, ImageFacts
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
 from stackyard.stacks.data import keeping, private, resetting, scripts
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 OWN = {HOST_LABEL: "here", LEASE_LABEL: "l1", PROJECT_LABEL: "p"}
@@ -44,6 +45,10 @@ class Made:
         self.asked: list[str] = []
         self.codes: dict[str, int] = {}
         self.files: dict[str, bytes] = {"/rows/.": b"rows", "/rules": b"rules"}
+        self.known: dict[str, ImageFacts] = {}
+        self.clients: list[tuple[str, ...]] = []  # container, script, and what it is given
+        self.waits: list[tuple[set[str], float]] = []  # services and seconds
+        self.plans: list[Any] = []
 
     @staticmethod
     def _container(name: str) -> dict[str, Any]:
@@ -79,54 +84,82 @@ class Made:
 
     def create_volume(self, plan: Any) -> None:
         self.asked.append(f"create {plan.name}")
+        self.plans.append(plan)
         self.volumes[plan.name] = {"Name": plan.name, "Labels": plan.labels}
 
     def create_container(self, plan: Any) -> str:
         self.asked.append(f"create {plan.name}")
+        self.plans.append(plan)
         self.containers[plan.name] = self._container(plan.name)
         return str(plan.name)
+
+    # what takes an engine as its first argument; only this one may be given
+
+    def save(self, asked: object, container: str, path: str, file: Path) -> None:
+        assert (asked, container in self.containers) == (self, True)
+        if path not in self.files:
+            raise RefusedError(f"no such path: {path}")
+        file.write_bytes(self.files[path])
+
+    def restore(self, asked: object, container: str, path: str, file: Path) -> None:
+        assert asked is self
+        self.asked.append(f"{file.read_bytes().decode()} into {container}:{path}")
+
+    def output(self, asked: object, container: str, *words: str, deadline: float) -> tuple[int, str]:
+        assert (asked, deadline) == (self, keeping.LONGEST)
+        self.asked.append(f"ask {container} {words[-1]}")
+        self.clients.append((container, *words[len(SHELL) :]))
+        return self.codes.get(container, 0), "noise\nit refuses\n"
+
+    @contextlib.contextmanager
+    def paused(self, asked: object, container: str) -> Iterator[None]:
+        assert asked is self
+        self.asked.append(f"pause {container}")
+        yield
+        self.asked.append("go on")
+
+    async def ready(self, asked: object, labels: object, model: Any, *, deadline: float, **_: Any) -> None:
+        assert (asked, labels) == (self, [f"{PROJECT_LABEL}=p"])
+        self.waits.append(({*model["services"]}, deadline))
+
+    def inspected(self, asked: object, identity: str) -> dict[str, Any]:
+        assert asked is self
+        return next(one for one in self.containers.values() if one["Id"] == identity)
+
+    def seen(self, asked: object, labels: object) -> list[Seen]:
+        assert (asked, labels) == (self, [f"{PROJECT_LABEL}=p"])
+        return [
+            Seen(id=str(one["Id"]), name=name, service=name, image="", status=one["State"]["Status"])
+            for name, one in self.containers.items()
+        ]
+
+    def volume(self, asked: object, name: str) -> dict[str, Any] | None:
+        assert asked is self
+        return self.volumes.get(name)
+
+    def facts(self, asked: object, model: Any, services: Collection[str]) -> dict[str, ImageFacts]:
+        assert asked is self
+        return {name: found for name, found in self.known.items() if name in model["services"] and name in services}
+
+    def asking(self, asked: object, lease: Any) -> Made:
+        assert (asked, lease.id) == (self, "l1")
+        return self
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     engine = Made()
 
-    def save(_engine: object, _container: str, path: str, file: Path) -> None:
-        file.write_bytes(engine.files[path])
-
-    def restore(_engine: object, container: str, path: str, file: Path) -> None:
-        engine.asked.append(f"{file.read_bytes().decode()} into {container}:{path}")
-
-    def output(_engine: object, container: str, *words: str, **_: object) -> tuple[int, str]:
-        engine.asked.append(f"ask {container} {words[-1]}")
-        return engine.codes.get(container, 0), "noise\nit refuses\n"
-
-    class Paused:
-        def __init__(self, _engine: object, container: str) -> None:
-            engine.asked.append(f"pause {container}")
-
-        def __enter__(self) -> None: ...
-
-        def __exit__(self, *_: object) -> None:
-            engine.asked.append("go on")
-
-    async def ready(*_: Any, **__: Any) -> None: ...
-
-    monkeypatch.setattr(contents, "inspected", lambda _, identity: next(
-        one for one in engine.containers.values() if one["Id"] == identity
-    ))  # fmt: skip
-    monkeypatch.setattr(contents, "volume", lambda _, name: engine.volumes.get(name))
-    monkeypatch.setattr(contents, "save", save)
-    monkeypatch.setattr(contents, "restore", restore)
-    monkeypatch.setattr(contents, "paused", Paused)
-    monkeypatch.setattr(inside, "output", output)
-    monkeypatch.setattr(inspection, "seen", lambda *_: [
-        Seen(id=str(one["Id"]), name=name, service=name, image="", status=one["State"]["Status"])
-        for name, one in engine.containers.items()
-    ])  # fmt: skip
-    monkeypatch.setattr(project_images, "facts", lambda *_: {})
-    monkeypatch.setattr(readiness, "wait", ready)
-    monkeypatch.setattr("stackyard.stacks.data.resetting.Asking", lambda found, _: found)
+    monkeypatch.setattr(contents, "inspected", engine.inspected)
+    monkeypatch.setattr(contents, "volume", engine.volume)
+    monkeypatch.setattr(contents, "save", engine.save)
+    monkeypatch.setattr(contents, "restore", engine.restore)
+    monkeypatch.setattr(contents, "paused", engine.paused)
+    monkeypatch.setattr(inside, "output", engine.output)
+    monkeypatch.setattr(inspection, "seen", engine.seen)
+    monkeypatch.setattr(project_images, "facts", engine.facts)
+    monkeypatch.setattr(readiness, "wait", engine.ready)
+    monkeypatch.setattr("stackyard.stacks.data.resetting.Asking", engine.asking)
     return engine
 
 
@@ -134,14 +167,21 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 def copy(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     lease = SimpleNamespace(id="l1", title="mine (l1)", project="p", directory=tmp_path)
     holdings = SimpleNamespace(
-        containers=lambda _: made.containers_of(), everything=lambda _: made.everything(()),
+        containers=lambda asked: made.containers_of() if asked is made else [],
+        everything=lambda asked: made.everything(()) if asked is made else [],
         holds=lambda labels: labels.get(LEASE_LABEL) == "l1",
     )  # fmt: skip
+
+    def of(host: str, asked: object) -> SimpleNamespace:
+        assert (host, asked) == ("here", lease)
+        return holdings
+
     for module in (keeping, resetting):
-        monkeypatch.setattr(module, "Holdings", SimpleNamespace(of=lambda *_: holdings))
+        monkeypatch.setattr(module, "Holdings", SimpleNamespace(of=of))
     return SimpleNamespace(lease=lease, engine=made, model=MODEL, book=SimpleNamespace(host="here"))
 
 
+SHARES = "it shares a volume or a namespace with a service that is made again"
 HINTS = {"web": Hint(kind="http", value="/healthz")}
 
 
@@ -336,12 +376,6 @@ def test_a_volume_without_the_labels_of_the_lease_is_not_the_copy_s_own(copy: An
     assert note.volumes == {}
 
 
-def test_only_volumes_of_the_copy_alone_are_made_again() -> None:
-    folders = (Folder(path="/a", volume="mine", own=True), Folder(path="/b", volume="shared", own=False))
-
-    assert resetting._own([Kept(service="db", name="db-1", driver="volumes", why="", folders=folders)]) == {"mine"}
-
-
 def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, made: Made) -> None:
     keeping.keep(copy, HINTS, 5.0)
     made.asked.clear()
@@ -395,3 +429,288 @@ class Refusing:
     def pause(self, _container: str) -> None:
         if self.texts:
             raise APIError(self.texts.pop(0))
+
+
+# each guard by itself
+
+
+def mounted(made: Made, service: str, volume: str, destination: str = "/data", *, writable: bool = True) -> None:
+    """Give a container a volume, which belongs to the copy unless it is there with other labels."""
+    mount = {"Type": "volume", "Name": volume, "Destination": destination, "RW": writable}
+    made.containers[service]["Mounts"].append(mount)
+    made.volumes.setdefault(volume, {"Name": volume, "Driver": "local", "Labels": OWN, "Options": None})
+    made.files.setdefault(f"{destination.rstrip('/')}/.", f"{volume}{destination}".encode())
+
+
+def kept(copy: Any, service: str) -> Kept:
+    """Return what is kept of a service, which is kept now."""
+    keeping.keep(copy, HINTS, 5.0)
+    return next(one for one in Note.read(copy.lease).containers if one.service == service)
+
+
+def test_a_reset_says_what_was_done_and_how_long_it_took(copy: Any) -> None:
+    keeping.keep(copy, HINTS, 5.0)
+
+    done = resetting.reset(copy, (), 5.0)
+
+    assert [one.what for one in done.services] == [
+        "its databases are as after the start", "it is empty",
+        "it writes to /rows: its containers and volumes were made again",
+        f"{SHARES}: its containers and volumes were made again",
+        "it keeps nothing in a volume, so it goes on running",
+    ]  # fmt: skip
+    assert all(0 <= seconds < 60 for seconds in (done.seconds, *(one.seconds for one in done.services)))
+    assert done.services[-1].seconds == 0.0
+
+
+def test_a_database_is_asked_by_its_own_script_and_waited_for_as_long_as_was_asked(copy: Any, made: Made) -> None:
+    everything = {*MODEL["services"]}
+    keeping.keep(copy, HINTS, 5.0)
+    assert made.clients == [
+        ("db", scripts.POSTGRES_KEEP, "data", "", "5432"), ("cache", scripts.REDIS_KEEP, "data", "127.0.0.1", "6379"),
+    ]  # fmt: skip
+    assert made.waits == [(everything, 5.0)]
+    made.clients.clear()
+    made.waits.clear()
+    made.containers["db"]["State"]["Status"] = "exited"
+
+    resetting.reset(copy, ["db", "cache"], 7.0)
+
+    assert sorted(made.clients, key=lambda one: one[0]) == [
+        ("cache", scripts.REDIS_RESET, "data", "127.0.0.1", "6379"), ("db", scripts.POSTGRES_RESET, "data", "", "5432"),
+    ]  # fmt: skip
+    assert made.waits == [({"db"}, keeping.LONGEST), (everything, 7.0)]
+
+
+def test_an_image_s_variables_say_that_a_service_is_a_database(copy: Any, made: Made) -> None:
+    made.known = {"web": ImageFacts(environment={"PG_MAJOR": "17"})}
+
+    assert kept(copy, "web").driver == "postgresql"
+    resetting.reset(copy, ["web"], 5.0)
+    assert made.clients[-1] == ("web", scripts.POSTGRES_RESET, "data", "", "5432")
+
+
+def test_a_volume_is_made_again_with_its_labels_driver_and_options(copy: Any, made: Made) -> None:
+    made.volumes["p_uploads"] |= {"Driver": "special", "Options": {"size": "1"}}
+    mounted(made, "files", "p_plain")
+    made.volumes["p_plain"] |= {"Options": None}
+    keeping.keep(copy, HINTS, 5.0)
+
+    resetting.reset(copy, ["files"], 5.0)
+
+    plans = {plan.name: plan for plan in made.plans if plan.name.startswith("p_")}
+    assert (plans["p_uploads"].labels, plans["p_uploads"].driver) == (OWN, "special")
+    assert (plans["p_uploads"].options, plans["p_plain"].options) == ({"size": "1"}, {})
+    assert resetting._volume_plan("x", {}).labels == {}
+
+
+def test_a_container_is_made_again_as_it_was(copy: Any, made: Made) -> None:
+    was = kept(copy, "files")
+
+    resetting.reset(copy, ["files"], 5.0)
+
+    (plan,) = (plan for plan in made.plans if plan.name == "files")
+    assert (plan.service, plan.config) == ("files", was.body)
+    assert plan.config["Labels"] == {**OWN, SERVICE_LABEL: "files"}
+
+
+@pytest.mark.parametrize("destination", ["/X", "/rows/", "/"])
+def test_what_a_volume_held_goes_back_to_its_place(copy: Any, made: Made, destination: str) -> None:
+    made.containers["files"]["Mounts"][0]["Destination"] = destination
+    made.files = {f"{destination.rstrip('/')}/.": b"rows"}
+    keeping.keep(copy, HINTS, 5.0)
+
+    resetting.reset(copy, ["files"], 5.0)
+
+    assert f"rows into files:{destination.rstrip('/') or '/'}" in made.asked
+
+
+@pytest.mark.parametrize("depends", [("files", "reader"), ("reader", "files")])
+def test_what_is_made_again_starts_after_what_it_depends_on(copy: Any, made: Made, depends: tuple[str, str]) -> None:
+    later, first = depends
+    services = {name: {**service, "depends_on": {}} for name, service in MODEL["services"].items()}
+    services[later] = {**services[later], "depends_on": {first: {}, "db": {}}}
+    copy.model = {"services": services}
+    keeping.keep(copy, HINTS, 5.0)
+    made.waits.clear()
+
+    resetting.reset(copy, ["files"], 5.0)
+
+    assert [line for line in made.asked if line.startswith("start")] == [f"start {first}", f"start {later}"]
+    assert made.waits[0] == ({first}, keeping.LONGEST)
+
+
+def test_services_that_depend_on_each_other_are_started_all_the_same(copy: Any, made: Made) -> None:
+    services = {**MODEL["services"], "files": {**MODEL["services"]["files"], "depends_on": {"reader": {}}}}
+    copy.model = {"services": services}
+    keeping.keep(copy, HINTS, 5.0)
+
+    resetting.reset(copy, ["files"], 5.0)
+
+    assert made.asked[-2:] == ["start files", "start reader"]
+
+
+def test_who_joins_a_container_that_is_made_again_is_made_again_after_it(copy: Any, made: Made) -> None:
+    made.containers["cache"]["HostConfig"]["NetworkMode"] = f"container:{made.containers['web']['Id']}"
+    made.containers["db"]["HostConfig"]["NetworkMode"] = "container:stranger"
+    made.containers["web"]["HostConfig"]["IpcMode"] = f"container:{made.containers['files']['Id']}"
+    keeping.keep(copy, HINTS, 5.0)
+
+    note = Note.read(copy.lease)
+    assert {one.service: one.joins for one in note.containers} == {
+        "db": ("stranger",), "cache": ("web",), "files": (), "reader": (), "web": ("files",),
+    }  # fmt: skip
+    order = [one.service for one in note.containers]
+    assert sorted(order) == sorted(MODEL["services"])
+    assert order.index("files") < order.index("web") < order.index("cache")
+    assert note.containers[order.index("web")].body["HostConfig"]["IpcMode"] == "container:files"
+    made.asked.clear()
+    done = resetting.reset(copy, ["files"], 5.0)
+    assert [one.service for one in done.services] == ["cache", "files", "reader", "web"]
+    assert [line for line in made.asked if line.startswith("ask")] == []
+    assert [one.service for one in resetting.reset(copy, ["web"], 5.0).services] == ["cache", "web"]
+
+
+def test_containers_that_join_each_other_are_all_kept(copy: Any, made: Made) -> None:
+    for one, other in (("files", "web"), ("web", "files")):
+        made.containers[one]["HostConfig"]["IpcMode"] = f"container:{made.containers[other]['Id']}"
+    keeping.keep(copy, HINTS, 5.0)
+
+    assert sorted(one.service for one in Note.read(copy.lease).containers) == sorted(MODEL["services"])
+
+
+def test_a_database_that_refuses_falls_back_to_a_volume_of_its_own(copy: Any, made: Made) -> None:
+    made.codes["db"] = 1
+    mounted(made, "db", "p_rows")
+    found = kept(copy, "db")
+
+    assert (found.driver, found.why) == ("volumes", "it writes to /data (it refuses)")
+    assert found.archives == {"/data": "data-0.tar"}
+
+
+@pytest.mark.parametrize(("own", "writable"), [(False, True), (True, False), (False, False)])
+def test_a_database_that_refuses_and_has_no_volume_to_write_to_ends_the_start(
+    copy: Any, made: Made, own: bool, writable: bool
+) -> None:
+    made.codes["db"] = 1
+    mounted(made, "db", "rows", writable=writable)
+    made.volumes["rows"]["Labels"] = OWN if own else {}
+
+    with pytest.raises(StackyardError, match=r"^service db: its data cannot be kept .*: it refuses; it has no volume"):
+        keeping.keep(copy, HINTS, 5.0)
+
+
+def test_a_database_that_keeps_its_data_itself_is_not_read_as_an_archive(copy: Any, made: Made) -> None:
+    mounted(made, "db", "p_rows")
+    found = kept(copy, "db")
+
+    assert (found.driver, found.body, found.archives) == ("postgresql", {}, {})
+    assert "pause db" not in made.asked
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_database_s_volume_stays_as_it_is_if_another_container_that_has_it_is_made_again(
+    copy: Any, made: Made, writable: bool
+) -> None:
+    mounted(made, "db", "p_rows", "/var")
+    mounted(made, "web", "p_backups", "/backups")
+    mounted(made, "web", "p_rows", "/var", writable=writable)
+    found = kept(copy, "web")
+    assert (found.driver, found.archives) == ("volumes", {"/backups": "data-2.tar"})
+    made.asked.clear()
+
+    resetting.reset(copy, (), 5.0)
+
+    assert [line for line in made.asked if "p_rows" in line] == []
+    assert {"remove p_backups", "create p_backups", "p_backups/backups into web:/backups"} < {*made.asked}
+
+
+def test_a_volume_that_is_not_the_copy_s_alone_stays_as_it_is(copy: Any, made: Made) -> None:
+    mounted(made, "files", "theirs", "/theirs")
+    made.volumes["theirs"]["Labels"] = {}
+    keeping.keep(copy, HINTS, 5.0)
+    made.asked.clear()
+
+    resetting.reset(copy, (), 5.0)
+
+    assert [line for line in made.asked if "theirs" in line] == []
+
+
+def test_what_had_ended_is_neither_paused_nor_started(copy: Any, made: Made) -> None:
+    for name in ("web", "reader"):
+        made.containers[name]["State"]["Status"] = "exited"
+    keeping.keep(copy, HINTS, 5.0)
+
+    assert {one.service: one.runs for one in Note.read(copy.lease).containers} == {
+        "db": True, "cache": True, "files": True, "reader": False, "web": False,
+    }  # fmt: skip
+    assert [line for line in made.asked if line.startswith("pause")] == ["pause files"]
+    assert made.waits == [({"db", "cache", "files"}, 5.0)]
+    resetting.reset(copy, (), 5.0)
+    assert [line for line in made.asked if line.startswith("start")] == ["start files"]
+
+
+def test_a_volume_that_the_engine_named_is_left_for_the_engine_to_make(copy: Any, made: Made) -> None:
+    made.volumes["p_uploads"]["Labels"] = {keeping.ANONYMOUS: ""}
+    found = kept(copy, "reader")
+
+    assert found.folders == (Folder(path="/rows", volume="p_uploads", own=True, anonymous=True, writable=False),)
+    assert Note.read(copy.lease).volumes == {}
+    resetting.reset(copy, ["files"], 5.0)
+    assert {"create p_uploads", "remove p_uploads"} & {*made.asked} == set()
+
+
+def test_a_volume_is_read_once_through_who_may_write_to_it_and_never_if_it_is_not_the_copy_s(
+    copy: Any, made: Made
+) -> None:
+    made.containers = {name: made.containers[name] for name in ("reader", "files", "web", "db", "cache")}
+    mounted(made, "web", "p_uploads", "/more")
+    mounted(made, "files", "theirs", "/theirs")
+    made.volumes["theirs"]["Labels"] = {}
+    keeping.keep(copy, HINTS, 5.0)
+
+    archives = {one.service: one.archives for one in Note.read(copy.lease).containers}
+    assert archives == {
+        "reader": {}, "files": {"/rows": "data-0.tar", "/": "data-1.tar"}, "web": {}, "db": {}, "cache": {},
+    }  # fmt: skip
+    assert (copy.lease.directory / "data-1.tar").read_bytes() == b"rules"
+
+
+def test_configs_and_secrets_that_were_copied_are_kept_each_at_its_place(copy: Any, made: Made) -> None:
+    files = {
+        "image": "files", "secrets": [{"source": "key"}, {"source": "gone"}, {"source": "x", "target": "/etc/x"}],
+        "configs": [{"source": "rules"}, {"source": "more"}, {"source": "a", "target": "/etc/deep/a"},
+                    {"source": "b", "target": "sub/b"}, {"source": "bound"}],
+    }  # fmt: skip
+    copy.model = {"services": {**MODEL["services"], "files": files}}
+    made.containers["files"]["Mounts"].append({"Type": "bind", "Destination": "/bound", "RW": False})
+    paths = ("/rules", "/more", "/etc/deep/a", "/sub/b", "/bound", "/run/secrets/key", "/etc/x")
+    made.files |= {path: path.encode() for path in paths}
+
+    found = kept(copy, "files")
+
+    read = {place: (copy.lease.directory / file).read_bytes().decode() for place, file in found.archives.items()}
+    assert read == {
+        "/rows": "rows", "/": "/rules", "//": "/more", "/etc/deep": "/etc/deep/a", "/sub": "/sub/b",
+        "/run/secrets": "/run/secrets/key", "/etc": "/etc/x",
+    }  # fmt: skip
+    assert sorted(found.archives.values()) == sorted({*found.archives.values()})
+    resetting.reset(copy, ["files"], 5.0)
+    assert "/more into files:/" in made.asked
+
+
+def test_a_container_s_name_is_the_engine_s_without_its_slash() -> None:
+    assert keeping._name({"Name": "/Xweb/X"}) == "Xweb/X"
+
+
+def test_only_volumes_count_as_folders(copy: Any, made: Made) -> None:
+    made.containers["web"]["Mounts"] = [{"Destination": "/odd"}, {"Type": "tmpfs", "Destination": "/tmp"}]
+
+    assert kept(copy, "web").folders == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("", ""), ("\n \n", ""), ("a\nb  c\n\n", "b c"), ("x" * 300, "x" * keeping.TEXT)]
+)
+def test_the_last_line_of_a_complaint_is_shown(text: str, line: str) -> None:
+    assert keeping.last_line(text) == line

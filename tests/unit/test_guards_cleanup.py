@@ -394,10 +394,10 @@ def test_a_removal_is_plain_data_and_its_parts_add_up() -> None:
         Removal(removed=["network b"], left=[left], leases=["l2"]),
     ]
 
-    total = removal._total(parts, 2.5)
+    total = removal._total(parts)
 
-    assert total == Removal(removed=["container a", "network b"], left=[left], leases=["l1", "l2"], seconds=2.5)
-    assert replace(total, removed=[]).to_json() == {
+    assert total == Removal(removed=["container a", "network b"], left=[left], leases=["l1", "l2"])
+    assert replace(total, removed=[], seconds=2.5).to_json() == {
         "removed": [], "left": [{"kind": "network", "name": "n", "lease": "l", "reason": "r"}],
         "leases": ["l1", "l2"], "seconds": 2.5,
     }  # fmt: skip

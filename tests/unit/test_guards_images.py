@@ -107,7 +107,10 @@ def test_the_latest_image_stays_as_long_after_its_last_use_as_it_was_asked_to(
     assert not listed(row("sha256:1", BUILD.name, created=NOW - KEEP))
 
 
-@pytest.mark.parametrize("answer", [None, {}, {"Metadata": {}}, {"Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"}}])
+@pytest.mark.parametrize(
+    "answer",
+    [None, {}, {"Metadata": {}}, {"Metadata": {"More": 1}}, {"Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"}}],
+)
 def test_an_image_whose_last_use_no_one_knows_counts_from_its_build(
     named: dict[str, Any], answer: dict[str, Any] | None
 ) -> None:

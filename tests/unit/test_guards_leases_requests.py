@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -322,6 +323,36 @@ def test_a_block_that_another_lease_has_is_refused_with_its_name(book: LeaseBook
     first = ask(book, fixed="only")
     with pytest.raises(PoolExhaustedError, match=rf"port 11934 is leased to lease {first.id} of test"):
         ask(book, fixed="only")
+
+
+def test_what_only_one_copy_can_have_is_had_by_one(book: LeaseBook) -> None:
+    alone = Needs(ports=("web_80_tcp",), prefixes=(28,), exclusive=("host-network",))
+    with pytest.raises(PoolExhaustedError, match=r"can have the host's network, and others .*ahead in the queue: 2\)"):
+        ask(book, needs=alone, ahead=2)
+
+    held = ask(book, needs=alone)
+
+    assert (held.exclusive, book.find(held.id).exclusive) == (("host-network",), ("host-network",))
+    with pytest.raises(PoolExhaustedError, match=f"can have the host's network, and .*{held.id}"):
+        ask(book, needs=alone)
+    ask(book, needs=replace(alone, exclusive=("interface:eth0",)))
+    assert ask(book, needs=replace(alone, exclusive=()), ahead=1).exclusive == ()
+    assert ask(book).exclusive == ()
+
+
+@pytest.mark.parametrize(("words", "seen"), [({}, 1), ({"scattered": False}, 1), ({"scattered": True}, 3)])
+def test_any_free_place_may_be_taken_only_if_another_book_takes_the_first_one_too(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, words: Any, seen: int
+) -> None:
+    first = ask(book)
+    chosen = Mock(side_effect=lambda found: found[-1])
+    monkeypatch.setattr(random, "choice", chosen)
+
+    ask(book, **words)
+    moved = book.move(first, **words)
+
+    assert [len(given.args[0]) for given in chosen.mock_calls] == [seen, seen - 1 if seen > 1 else 1]
+    assert moved.slot != first.slot
 
 
 def test_places_in_front_are_left_to_those_who_wait(book: LeaseBook) -> None:

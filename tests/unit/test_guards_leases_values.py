@@ -14,7 +14,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import columns, files, names, owners, port_list, records
+from stackyard.leases import columns, files, messages, names, owners, port_list, records
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.survivors import Survivor
@@ -587,3 +587,16 @@ def test_a_made_up_name_is_one_that_is_free(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
     assert names.made_up(every) == "lease-00000000"
     assert asked.call_count == 2 * names._TRIES
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("host-network", "can have the host's network, and others"),
+        ("interface:eth0", "can have the host's interface eth0, and others"),
+        ("address:10.0.0.9@lan", "can have the address 10.0.0.9@lan, and others"),
+        ("address:fe80::1", "can have the address fe80::1, and others"),
+    ],
+)
+def test_what_only_one_copy_can_have_is_said_in_words(what: str, said: str) -> None:
+    assert f"only one copy at a time {said} wait for it" in messages.waited_for(what, 2)

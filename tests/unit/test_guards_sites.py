@@ -109,9 +109,11 @@ def swarm(fake: FakeSwarm) -> Swarm:
 
 
 def test_a_removal_says_what_it_removed_and_how_long_it_took(lease: Lease, fake: Guarded, clock: Clock) -> None:
+    clock.now = 5.0
+
     done = removal.remove(swarm(fake), lease)
 
-    assert (done.removed, done.leases, done.seconds) == (["network net", "service web"], [lease.id], clock.now)
+    assert (done.removed, done.leases, done.seconds) == (["network net", "service web"], [lease.id], clock.now - 5.0)
     assert clock.slept == [removal.TICK] * 2
     assert fake.removed == ["web", "net", lease.item.name]
 

@@ -315,7 +315,7 @@ def apply(book: LeaseBook, engine: Engine, planned: Sequence[Candidate], *, keep
     parts = _at_once(lambda lease: _sweep_one(book, engine, lease, keep_volumes=keep_volumes), [x for x in taken if x])
     lost = {item.lease: item.environment for item in planned if item.lease not in wanted}
     parts += [_remove_lost(book, engine, lease, lost[lease], keep_volumes=keep_volumes) for lease in sorted(lost)]
-    return _total(parts, time.monotonic() - started)
+    return replace(_total(parts), seconds=time.monotonic() - started)
 
 
 def _sweep_one(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool) -> Removal:
@@ -367,10 +367,9 @@ def _at_once(work: Callable[[Lease], Removal], leases: Sequence[Lease]) -> list[
             raise
 
 
-def _total(parts: Sequence[Removal], seconds: float = 0.0) -> Removal:
+def _total(parts: Sequence[Removal]) -> Removal:
     return Removal(
         removed=[name for part in parts for name in part.removed],
         left=[item for part in parts for item in part.left],
         leases=[lease for part in parts for lease in part.leases],
-        seconds=seconds,
     )

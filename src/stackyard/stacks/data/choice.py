@@ -108,11 +108,16 @@ def _why(one: Seen, product: str, kept_there: Collection[str]) -> str:
 
 
 def _spread(chosen: dict[str, Choice], containers: Sequence[Seen]) -> None:
-    """Add what shares a volume or a namespace with containers that are made again: it has to be made again, too."""
+    """
+    Add what shares a volume or a namespace with containers that are made again: it has to be made again, too.
+
+    A database that keeps its data itself has to be only if it is inside a namespace that goes.
+    """
     made = {name for name, choice in chosen.items() if choice.driver == "volumes"}
     while more := {
         one.service for one in containers
-        if chosen.get(one.service, Choice("none", "")).driver == "none" and _touches(one, made, containers)
+        if one.service not in made
+        and (_joins(one, made, containers) if one.service in chosen else _touches(one, made, containers))
     }:  # fmt: skip
         for name in more:
             chosen[name] = Choice("volumes", "it shares a volume or a namespace with a service that is made again")
@@ -122,9 +127,11 @@ def _spread(chosen: dict[str, Choice], containers: Sequence[Seen]) -> None:
 def _touches(one: Seen, services: Collection[str], containers: Sequence[Seen]) -> bool:
     others = [other for other in containers if other.service in services]
     volumes = {folder.volume for other in others for folder in other.folders if folder.own}
-    if any(folder.volume in volumes for folder in one.folders):
-        return True
-    return any(other.name in one.joins for other in others)
+    return any(folder.volume in volumes for folder in one.folders) or _joins(one, services, containers)
+
+
+def _joins(one: Seen, services: Collection[str], containers: Sequence[Seen]) -> bool:
+    return any(other.name in one.joins for other in containers if other.service in services)
 
 
 def _left(one: Seen) -> str:

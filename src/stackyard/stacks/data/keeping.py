@@ -19,7 +19,7 @@ from stackyard.probes.rules import SHELL, recognised
 from stackyard.project.model import copies_of
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
-from stackyard.stacks.data.choice import Seen, choose
+from stackyard.stacks.data.choice import IN_PLACE, Seen, choose
 from stackyard.stacks.data.proving import Prover
 from stackyard.stacks.data.records import Folder, Kept, Note
 
@@ -70,7 +70,7 @@ class _Keeping:
         self.answers = self._inspect()
         self.names = {str(answer["Id"]): _name(answer) for answer in self.answers}
         self.seen = [self._seen(answer) for answer in self.answers]
-        self.archived: set[str] = set()  # volumes
+        self.archived: set[str] = set()  # volumes whose content is kept
         self.files = 0
 
     def run(self) -> None:
@@ -83,6 +83,12 @@ class _Keeping:
                 self._ask(name, scripts.REDIS_KEEP, images, refused)
         chosen = choose(self.model, images, self.seen, refused)
         self._check(chosen, refused)
+        self.archived |= {
+            folder.volume
+            for one in self.seen
+            if chosen[one.service].driver in IN_PLACE.values()
+            for folder in one.folders
+        }
         with contextlib.ExitStack() as pauses:  # all at once, so that what they keep fits together
             for one in self.seen:
                 if one.runs and chosen[one.service].driver == "volumes":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.failpoints import reach
 from stackyard.docker import contents, inside
@@ -30,7 +30,6 @@ from stackyard.stacks.data.records import Note, Reset, ServiceReset
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stackyard.docker import Engine
     from stackyard.probes.rules import ImageFacts
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.data.records import Driver, Kept
@@ -126,10 +125,8 @@ class _Resetting:
         began = time.monotonic()
         self._remove(containers)
         reach("reset")
-        asking = cast("Engine", Asking(self.engine, self.lease))
-        for name in {folder.volume for one in containers for folder in one.folders if folder.own} & {
-            *self.note.volumes
-        }:
+        asking: Any = Asking(self.engine, self.lease)
+        for name in self._volumes(containers):
             asking.create_volume(_volume_plan(name, self.note.volumes[name]))
         for one in containers:
             asking.create_container(ContainerPlan(service=one.service, name=one.name, config=one.body))
@@ -152,7 +149,7 @@ class _Resetting:
     def _remove(self, containers: Sequence[Kept]) -> None:
         """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""
         names = {one.name for one in containers}
-        volumes = _own(containers) & {*self.note.volumes}
+        volumes = self._volumes(containers)
         found = self.holdings.everything(self.engine)
         for item in found:
             if item.kind == "container" and item.name in names:
@@ -160,6 +157,12 @@ class _Resetting:
         for item in found:
             if item.kind == "volume" and item.name in volumes:
                 self.engine.remove(item)
+
+    def _volumes(self, containers: Sequence[Kept]) -> set[str]:
+        """Return the volumes that go and come with *containers*; one that a database reset in place has stays."""
+        own = {folder.volume for one in containers for folder in one.folders if folder.own}
+        there = {folder.volume for one in self.note.containers if one.driver in SCRIPTS for folder in one.folders}
+        return own & {*self.note.volumes} - there
 
     def _start_in_order(self, containers: Sequence[Kept]) -> None:
         """Start each service once those that it depends on are usable again."""
@@ -174,11 +177,6 @@ class _Resetting:
             left -= free
             if left:
                 self.prover.wait(free, LONGEST)
-
-
-def _own(containers: Sequence[Kept]) -> set[str]:
-    """Return the names of the volumes of *containers* that belong to the copy alone."""
-    return {folder.volume for one in containers for folder in one.folders if folder.own}
 
 
 def _volume_plan(name: str, answer: Mapping[str, Any]) -> VolumePlan:
