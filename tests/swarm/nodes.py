@@ -81,7 +81,7 @@ class Node:
 
 
 @contextlib.contextmanager
-def swarm(images: Sequence[str], *, count: int = 3, managers: int = 1, heartbeat: str = "2s") -> Iterator[list[Node]]:
+def swarm(images: Sequence[str], *, count: int = 3, managers: int = 1, heartbeat: str = "3s") -> Iterator[list[Node]]:
     """Give a `with` block a Swarm whose first nodes are its managers; the nodes have *images*."""
     name, folder = f"{MADE}-{os.urandom(3).hex()}", Path(tempfile.mkdtemp(prefix="swarm-"))
     try:
@@ -131,7 +131,7 @@ def _node(swarm_name: str, folder: Path, number: int) -> Node:
 
 def _join(nodes: Sequence[Node], managers: int, heartbeat: str) -> None:
     first, *others = nodes
-    # a short heartbeat, so that a lost node is noticed in six seconds instead of fifteen
+    # the heartbeat with which copies leave a lost node soonest (docs/many-machines.md)
     first.docker("swarm", "init", "--advertise-addr", first.address, "--dispatcher-heartbeat", heartbeat)
     for number, node in enumerate(others, 2):
         token = first.docker("swarm", "join-token", "--quiet", "manager" if number <= managers else "worker")

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.projects.expected import BARE
 from tests.swarm import nodes
+from tests.swarm.test_copies import written
+from tests.swarm.test_lost_machines import on
 
 from stackyard.docker import Engine
 from stackyard.docker.swarm import Swarm
+from stackyard.errors import NotReadyError
 from stackyard.project import Project
+from stackyard.running.swarm_stack import SwarmStack
 from stackyard.sites.swarm import copies, removal
 from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL
 
@@ -66,6 +70,8 @@ def test_stacks_of_a_killed_node_move_and_the_others_stay(
 ) -> None:
     web = {"image": box, "ports": ["80"], "restart": "on-failure"}
     (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": web}}))
+    (tmp_path / "stays").mkdir()
+    stays = written(tmp_path / "stays", {"web": {"image": box, "ports": ["80"], **on("n3")}})
     project = Project.find(tmp_path, environment=BARE)
     with nodes.swarm([box]) as machines:
         monkeypatch.setenv("DOCKER_HOST", machines[0].host)
@@ -73,6 +79,7 @@ def test_stacks_of_a_killed_node_move_and_the_others_stay(
         with Engine() as engine, ThreadPoolExecutor(STACKS) as threads:
             started = list(threads.map(lambda _: copies.start(project, engine, ttl=600, deadline=100), range(STACKS)))
             before = [copy.addresses[0] for copy in started]
+            gone = SwarmStack(copies.start(stays, engine, name="gone", ttl=600, deadline=100))
             machines[2].kill()
             began = time.monotonic()
             while any(not copy.addresses or copy.addresses[0].host == lost for copy in started):
@@ -80,6 +87,9 @@ def test_stacks_of_a_killed_node_move_and_the_others_stay(
                 time.sleep(0.2)
             logging.getLogger("stackyard").info("all answered elsewhere after %.1f s", time.monotonic() - began)
             after = [copy.addresses[0] for copy in started]
+            with pytest.raises(NotReadyError, match=r"web answers nowhere now: lost \(node n3 is down\) on node n3"):
+                gone.url("web")
+            gone.down()
             for copy in started:
                 copy.down()
 

@@ -6,11 +6,13 @@ import copy
 import hashlib
 import json
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stackyard.docker.endpoint import Endpoint
+from stackyard.docker.facts import EngineFacts
 from stackyard.errors import EngineError, UsageError
 from stackyard.plan import addresses, ports
 from stackyard.sites import Site, known
@@ -153,3 +155,18 @@ def test_a_copy_elsewhere_publishes_at_the_engine_s_address_what_would_be_on_loo
 
     assert [entry["host_ip"] for entry in entries] == ["192.0.2.7", "192.0.2.7", "0.0.0.0"]  # noqa: S104 - as above
     assert [item.host for item in addresses(usual, model, "192.0.2.7")] == ["192.0.2.7"] * 3
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(1, True), (2, True), (3, False), (4, False), (5, True)])
+def test_a_heartbeat_with_which_copies_leave_a_lost_machine_late_is_named(
+    contexts: dict[str, str], monkeypatch: pytest.MonkeyPatch, *, seconds: int, named: bool
+) -> None:
+    facts = EngineFacts(version="26", processors=1, memory_bytes=1, copies=0, manages_swarm=True)
+    manager = SimpleNamespace(inspect_swarm=lambda: {"Spec": {"Dispatcher": {"HeartbeatPeriod": seconds * 10**9}}})
+    monkeypatch.setattr(known.Known, "ask", lambda site: known.Known(site=site, facts=facts))
+    monkeypatch.setattr("stackyard.docker.Engine.api", manager)
+
+    *_, swarm = known.known(contexts)
+
+    assert (swarm.site.name, swarm.to_json()["heartbeat_seconds"]) == ("swarm", seconds)
+    assert (f"a heartbeat of {seconds} s" in swarm.advice) is named

@@ -183,6 +183,16 @@ def test_a_damaged_lease_shows_what_is_left_of_its_addresses(fake: FakeSwarm, co
     assert [one.where for one in copy.addresses] == (["10.0.0.1:30001"] if content == WEB else [])
 
 
+def test_a_container_of_a_lost_node_has_no_address_and_says_so(fake: FakeSwarm) -> None:
+    fake.create_config("stackyard-lease-mine", WEB, {LABEL: "1", LEASE_LABEL: "shop-1"})
+    fake.members = [Node(id="n", name="n3", address="10.0.0.1", state="down", availability="active")]
+    fake.running = [task("running", ports={(80, "tcp"): 30001}), task("complete", slot=2)]
+    copy = Copy(Leases(cast("Swarm", fake)).get("mine"), cast("Swarm", fake))
+
+    assert copy.addresses == []
+    assert copy.said("web") == "lost (node n3 is down) on node n3; complete on node n3"
+
+
 def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(leases: Leases) -> None:
     made = leases.acquire("shop-0a1b2c", "mine", {})
     assert made is not None

@@ -57,6 +57,7 @@ class Task:
         service: The service's name in the Compose file.
         slot: Which of the service's replicas it is.
         state: new, pending, assigned, preparing, starting, running, complete, failed, rejected, orphaned and the like.
+            A node that is down reports nothing: its containers keep their state.
         desired: The state that the Swarm wants it to have.
         reason: Why it is not further, or why it ended; may be empty.
         exit_code: Of its container; 0 while it runs.
@@ -160,6 +161,12 @@ class Swarm:
             where = self.engine.endpoint.where
             raise EngineError(f"the engine at {where} manages no Swarm; 'docker swarm init' there, or name a manager")
         return time
+
+    def heartbeat(self) -> float:
+        """Return how often the nodes report, in seconds; the Swarm takes one for lost after three reports that fail."""
+        with plain_errors("asking for the Swarm's heartbeat"):
+            spec = Part(self.api.inspect_swarm()).get("Spec")
+            return spec.get("Dispatcher").whole("HeartbeatPeriod") / 10**9
 
     def free_networks(self) -> int:
         """Return how many networks the Swarm's address pool still has room for."""

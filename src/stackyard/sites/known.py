@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.docker import Engine
 from stackyard.docker.endpoint import client_folder
 from stackyard.docker.facts import EngineFacts
+from stackyard.docker.swarm import Swarm
 from stackyard.errors import StackyardError
 from stackyard.sites.site import CONTEXT, Site
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEADLINE: Final = 5.0  # seconds for an answer of one engine
+BEST_HEARTBEAT: Final = 3.0  # seconds; a shorter one lets an engine wait 10 s for the lost one, in a copy's network
+SLOWEST_HEARTBEAT: Final = 4.0  # seconds; with more, a copy answers elsewhere only after 15 s
 AT_ONCE: Final = 16  # engines that are asked at a time
 
 
@@ -29,11 +32,23 @@ class Known:
         site: The site.
         facts: What its engine says; None if it does not answer.
         why: Why it does not answer; empty if it does.
+        heartbeat: Seconds between two reports of a Swarm's nodes; None for one engine.
     """
 
     site: Site
     facts: EngineFacts | None = None
     why: str = ""
+    heartbeat: float | None = None
+
+    @property
+    def advice(self) -> str:
+        """What would let copies move sooner from a lost machine; empty if nothing would."""
+        if self.heartbeat is None or BEST_HEARTBEAT <= self.heartbeat <= SLOWEST_HEARTBEAT:
+            return ""
+        return (
+            f"{self.site.name} has a heartbeat of {self.heartbeat:g} s; copies leave a lost machine sooner after "
+            f"'docker swarm update --dispatcher-heartbeat {BEST_HEARTBEAT:g}s'"
+        )
 
     @classmethod
     def ask(cls, site: Site) -> Known:
@@ -53,6 +68,7 @@ class Known:
         return {
             "site": self.site.name, "kind": self.site.kind, "engine": self.site.endpoint.url,
             "answers": self.facts is not None, "why": self.why or None, **facts,
+            "heartbeat_seconds": self.heartbeat,
         }  # fmt: skip
 
 
@@ -78,5 +94,13 @@ def known(env: Mapping[str, str] | None = None) -> list[Known]:
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         found = list(pool.map(Known.ask, sites))
     if (first := found[0]).facts and first.facts.manages_swarm:
-        found.append(Known(site=Site.find("swarm", env), facts=first.facts))
+        found.append(Known(site=Site.find("swarm", env), facts=first.facts, heartbeat=_heartbeat(first.site)))
     return found
+
+
+def _heartbeat(site: Site) -> float | None:
+    try:
+        with Engine(endpoint=site.endpoint, deadline=DEADLINE) as engine:
+            return Swarm(engine).heartbeat()
+    except StackyardError:  # it answered a moment ago, and may do so again
+        return None

@@ -102,14 +102,19 @@ class Copy:
         return cls(Leases(swarm).get(name), swarm)
 
     def tasks(self) -> list[Task]:
-        """Return its containers, the newest of each place of a service."""
+        """Return its containers, the newest of each place of a service; those of a lost node have the state `lost`."""
         kept = _read(self.lease.item.labels.get(PORTS, "{}"), dict[str, list[tuple[int, str, int]]])
         self.swarm.remember({
             container: {(target, protocol): port for target, protocol, port in ports}
             for container, ports in (kept or {}).items()
         })  # fmt: skip
-        found = self.swarm.tasks(self.lease.label)
-        return list({(task.service, task.slot): task for task in found}.values())
+        found = {(task.service, task.slot): task for task in self.swarm.tasks(self.lease.label)}
+        down = {node.id: node.name for node in self.swarm.nodes() if node.state == "down"}
+        return [
+            replace(task, state="lost", reason=f"node {down[task.node]} is down")
+            if task.node in down and not task.failed and task.state != "complete" else task
+            for task in found.values()
+        ]  # fmt: skip
 
     @property
     def addresses(self) -> list[Address]:
