@@ -307,7 +307,7 @@ def test_a_project_in_a_folder_above_is_not_meant_where_a_nearer_one_has_no_copy
     monkeypatch.chdir("deep")
 
     assert typed("down")[0] == 5
-    assert typed("down", "--all")[1].startswith("nothing: 0 removed")
+    assert typed("down", "--all")[1] == "no copies are up; 0 removed\n"
 
 
 def test_no_copy_at_all_is_one_line(typed: Typed) -> None:

@@ -139,6 +139,17 @@ def test_a_table_with_room_is_not_wrapped() -> None:
     assert len(table([["a", "b c d"]], ["one", "two"], width=80).splitlines()) == 3
 
 
+def test_a_long_word_is_cut_after_a_slash_or_a_dot_before_sentences_get_narrow() -> None:
+    rows = [
+        ["services.celery.restart", "/srv/shop/pgdata:/var/lib/postgresql", "a copy does not come back after a reboot"]
+    ]
+    lines = table(rows, ["what", "from", "because"], width=60).splitlines()
+    cut = [line.split()[:2] for line in lines[2:4]]
+
+    assert cut == [["services.celery.", "/srv/shop/pgdata:/"], ["restart", "var/lib/postgresql"]]
+    assert max(map(len, lines)) <= 60
+
+
 @pytest.mark.parametrize("width", [20, 5, 1])
 def test_where_no_width_is_enough_words_are_broken_but_not_lost(width: int) -> None:
     text = table([["abcdefghijkl", "mnopqrstuvwxyz"]], ["x", "y"], width=width)

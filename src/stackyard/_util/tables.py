@@ -34,6 +34,8 @@ SCALES: Final[dict[str, tuple[tuple[float, float, str], ...]]] = {
     "bytes": ((0.0, 1 / MEBIBYTE, "MiB"),),
 }
 CLOSE: Final = {"x": "x", "1/s": "/s", "": ""}  # units that follow their figure without a blank
+PART: Final = re.compile(r"[^/.,:_=-]*[/.,:_=-]|[^/.,:_=-]+")  # of a long word, which may be cut after it
+WHOLE: Final = 20  # characters of a word that is cut only where nothing else helps
 FIGURE: Final = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?( ?(s|ms|µs|MiB|x|%|/s))?")
 
 
@@ -225,8 +227,9 @@ def table(
     """
     Return *rows* as an aligned text table.
 
-    On a terminal the table is never wider than it: the longest texts are wrapped between words, and a single word is
-    broken only where nothing else helps. Elsewhere only long texts are wrapped. Nothing is ever left out.
+    On a terminal the table is never wider than it: the longest texts are wrapped between words, then words of more than
+    20 characters are cut, after a slash or a dot if they have one, and others only where nothing else helps. Elsewhere
+    only long texts are wrapped. Nothing is ever left out.
 
     Args:
         rows: Cells; None is an empty one.
@@ -264,7 +267,8 @@ def _widths(columns: Sequence[Sequence[str]], width: int | None) -> list[int]:
     if width is None:
         return [min(full, max(FREE_TEXT, longest)) for full, longest in zip(wanted, words, strict=True)]
     room = width - GAP * (len(columns) - 1)
-    for least in (words, [min(longest, len(column[0])) for longest, column in zip(words, columns, strict=True)], None):
+    kept = [min(longest, WHOLE) for longest in words]
+    for least in (kept, [min(longest, len(column[0])) for longest, column in zip(words, columns, strict=True)], None):
         wanted = _narrowed(wanted, least or [1] * len(columns), room)
     return wanted
 
@@ -283,8 +287,22 @@ def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[in
 def _wrap(cell: str, width: int) -> str:
     if len(cell) <= width and "\n" not in cell:
         return cell
-    lines = (textwrap.wrap(line, max(width, 1), break_on_hyphens=False) or [""] for line in cell.splitlines())
+    width = max(width, 1)
+    texts = [" ".join(_pieces(word, width) if len(word) > width else word for word in line.split(" "))
+             for line in cell.splitlines()]  # fmt: skip
+    lines = (textwrap.wrap(text, width, break_on_hyphens=False) or [""] for text in texts)
     return "\n".join(line for part in lines for line in part)
+
+
+def _pieces(word: str, width: int) -> str:
+    """Return a long word in pieces of at most *width* characters, cut after a slash or the like if it can be."""
+    pieces = [""]
+    for part in (long[at : at + width] for long in PART.findall(word) for at in range(0, len(long), width)):
+        if len(pieces[-1] + part) <= width:
+            pieces[-1] += part
+        else:
+            pieces.append(part)
+    return " ".join(filter(None, pieces))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -183,7 +183,8 @@ def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, a
 
     left = [item for removal in done for item in removal.left]
     removed = sum(len(removal.removed) for removal in done)
-    text = f"{', '.join(lease.title for lease in leases) or 'nothing'}: {removed} removed in {took:.2f} s"
+    names = ", ".join(lease.title for lease in leases)
+    text = f"{names}: {removed} removed in {took:.2f} s" if leases else "no copies are up; 0 removed"
     content = {
         "leases": [copy_output.identified(lease) for lease in leases],
         "removals": [item.to_json() for item in done],
