@@ -194,7 +194,7 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(y
 def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard: Yard) -> None:
     yard.launch()  # keeps the reaper busy with something else than its end
     with yard.stopped():
-        script = RUN.replace('fixed="never"', 'fixed="never", ttl=3600, parallel_id="mine"')
+        script = RUN.replace("EnvironmentRequest()", 'EnvironmentRequest(ttl=3600, name="mine")')
         child = yard.run(script)
         until(lambda: any(lease.parallel_id and yard.standing(lease.id) for lease in yard.book.leases()))
         kill(child)
