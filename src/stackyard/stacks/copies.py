@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +31,7 @@ from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.copy_template import EXTENSION, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
+from stackyard.stacks.maker import Maker
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
@@ -233,17 +233,14 @@ class _Start:
 
     def _up(self) -> Startup:
         """Plan, start and wait."""
-        began = time.monotonic()
         copy, project = self.copy, self.template.project
+        maker = Maker(copy.lease, copy.engine, copy.book.settings)
         planned = self.template.plan(copy.lease, copy.engine)
         refuse([item for item in planned.concerns if item.level == "not possible"])
         shared.check(copy.engine, planned.model)
         model, cargo = self.template.labelled(planned.model, copy.lease, copy.engine)
         cargo.deliver(copy.engine, model)
-        start = CopyStart(
-            project, copy.lease, copy.engine, copy.book.settings, model, copy.lease.directory / MODEL,
-            began=began, progress=self.request.progress,
-        )  # fmt: skip
+        start = CopyStart(project, model, maker, self.request.progress)
         return run(start.run(self.deadline, until_ready=self.request.until_ready))
 
     def _finish(self) -> None:

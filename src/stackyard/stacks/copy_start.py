@@ -15,28 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.task_group import task_group
-from stackyard.docker import inspection
+from stackyard.docker import compose, inspection
 from stackyard.docker.endpoint import client_settings
 from stackyard.docker.fast_start import Source, plugin, translate
 from stackyard.docker.fast_start.records import COMPLETED, STARTED
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import RefusedError, UnsupportedModelError
+from stackyard.leases.records import MODEL
 from stackyard.plan.services import check_soon
 from stackyard.probes.rules import conditions
 from stackyard.stacks import readiness
-from stackyard.stacks.maker import Maker
 from stackyard.stacks.narration import reminding
 from stackyard.stacks.startup import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
-    from stackyard.docker import Engine
     from stackyard.docker.fast_start import Blueprint
-    from stackyard.leases import Lease
     from stackyard.project import Project
-    from stackyard.settings import Settings
+    from stackyard.stacks.maker import Maker
     from stackyard.stacks.readiness import ServiceReady, StackReady
 
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
@@ -45,29 +42,24 @@ PLATFORM: Final = "DOCKER_DEFAULT_PLATFORM"
 
 class CopyStart:
     """
-    One start of everything in *model* under *lease*.
+    One start of everything in *model*.
 
     Args:
         project: The project.
-        lease: The copy's lease.
-        engine: Where it starts.
-        settings: Which way of starting is allowed.
         model: The copy's model; its file in the lease's folder is written here.
-        path: That file.
-        began: Monotonic seconds that all times count from.
+        maker: Makes the containers, under the copy's lease.
         progress: Called with a line about what the start waits for, once that takes long.
     """
 
     def __init__(
-        self, project: Project, lease: Lease, engine: Engine, settings: Settings, model: dict[str, Any], path: Path,
-        *, began: float, progress: Callable[[str], None] = lambda _line: None,
+        self, project: Project, model: dict[str, Any], maker: Maker, progress: Callable[[str], None]
     ) -> None:  # fmt: skip
         self.project = project
-        self.lease = lease
-        self.engine = engine
+        self.lease = maker.lease
+        self.engine = maker.engine
         self.model = model
-        self.path = path
-        self._maker = Maker(lease, engine, settings, began=began)
+        self.path = maker.lease.directory / MODEL
+        self._maker = maker
         self._progress = progress
         self._started: dict[str, float] = {}
 
@@ -91,11 +83,10 @@ class CopyStart:
         else:
             files.write(self.path, json.dumps(self.model).encode())
             ready = await self._built(blueprint, deadline, until_ready=until_ready)
-        waits = {name: _waits(self.model, name) for name in self.model["services"]}
-        return Startup(
-            seconds=self._maker.elapsed(), by=self._maker.by, steps=self._maker.steps, ready=ready,
-            started=self._started, waits=waits,
-        )  # fmt: skip
+        held = conditions(self.model)
+        waits = {name: {one: by[name] for one, by in held.items() if name in by} for name in self.model["services"]}
+        seconds, by, steps = self._maker.elapsed(), self._maker.by, self._maker.steps
+        return Startup(seconds=seconds, by=by, steps=steps, ready=ready, started=self._started, waits=waits)
 
     # the engine's way
 
@@ -182,7 +173,8 @@ class CopyStart:
             "--project-name", self.lease.project, "--project-directory", str(project.home), "--file", str(self.path),
         ]  # fmt: skip
         with reminding(self._progress, "waiting for docker compose"):
-            await self._maker.compose_up(words, deadline=deadline, env=project.environment, cwd=project.home)
+            up = compose.up(words, deadline=deadline, env=project.environment, cwd=project.home)
+            await self._maker.compose(up)
 
 
 def _env_files(project: Project) -> Sequence[str]:
@@ -196,7 +188,3 @@ def _fits(image: Mapping[str, Any], platform: str) -> bool:
     own = [str(image.get(key) or "") for key in ("Os", "Architecture", "Variant")]
     wanted = platform.split("/") if platform else []
     return all(part == found for part, found in zip(wanted, own, strict=False))
-
-
-def _waits(model: Mapping[str, Any], name: str) -> dict[str, str]:
-    return {other: found[name] for other, found in conditions(model).items() if name in found}

@@ -11,13 +11,11 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from stackyard._util.failpoints import reach
-from stackyard.docker import compose
 from stackyard.docker.unanswered import Asking
 from stackyard.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
     from stackyard.docker import Engine
     from stackyard.docker.fast_start import Blueprint
@@ -33,18 +31,18 @@ class Maker:
         lease: The lease.
         engine: Where they are made.
         settings: Which way of starting is allowed.
-        began: Monotonic seconds that all times count from; None means now.
 
     Attributes:
+        began: Monotonic seconds that all times count from.
         by: What made them: ``engine``, or ``compose: `` and why.
         steps: Beginning and end of each step, in seconds.
     """
 
-    def __init__(self, lease: Lease, engine: Engine, settings: Settings, *, began: float | None = None) -> None:
+    def __init__(self, lease: Lease, engine: Engine, settings: Settings) -> None:
         self.lease = lease
         self.engine = engine
         self.settings = settings
-        self.began = time.monotonic() if began is None else began
+        self.began = time.monotonic()
         self.by = "engine"
         self.steps: dict[str, tuple[float, float]] = {}
 
@@ -85,17 +83,14 @@ class Maker:
         asking = cast("Engine", Asking(self.engine, self.lease))
         await build(asking, blueprint, began=self.began, steps=self.steps, started=started, proven=proven)
 
-    async def compose_up(
-        self, words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> None:
+    async def compose(self, up: Awaitable[object]) -> None:
         """
-        Let Compose make and start everything; the other arguments are those of `compose.up`.
+        Let Compose make and start everything, as *up*, a call of `compose.up`, says.
 
         Raises:
-            CommandError: If Compose fails or needs more than *deadline* seconds.
-            EngineError: If that is because the plugin is missing or too old.
+            EngineError: As `compose.up` does.
         """
         beginning = self.elapsed()
-        await compose.up(words, deadline=deadline, env=env, cwd=cwd)
+        await up
         self.steps["compose"] = (beginning, self.elapsed())
         reach("start")
