@@ -432,8 +432,8 @@ def test_run_gives_its_command_a_copy_and_its_addresses(
 
     monkeypatch.setattr(process, "passthrough", passed)
 
-    assert typed("run", "--", "pytest", "-q")[0] == 7
-    assert seen["argv"] == ["pytest", "-q"]
+    assert typed("run", "--", "sh", "-c", "true")[0] == 7
+    assert seen["argv"] == ["sh", "-c", "true"]
     assert seen["env"]["STACKYARD_WEB_URL"] == "http://127.0.0.1:9500"
     assert seen["things"] == 4
     assert docker.things() == []
@@ -448,7 +448,12 @@ def test_run_removes_its_copy_when_it_is_asked_to_end(
     assert docker.things() == []
 
 
-def test_run_names_a_program_that_is_not_there(
+def test_run_starts_nothing_for_a_program_that_is_not_there(typed: Typed, docker: FakeDocker) -> None:
+    assert typed("run", "--", "nope") == (2, "", "nope: no such program; write its path, or add its folder to PATH")
+    assert docker.started == []
+
+
+def test_run_removes_its_copy_if_the_program_goes_meanwhile(
     typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(argv: list[str], **_: object) -> int:
@@ -456,7 +461,7 @@ def test_run_names_a_program_that_is_not_there(
 
     monkeypatch.setattr(process, "passthrough", missing)
 
-    code, _, error = typed("run", "--", "nope")
+    code, _, error = typed("run", "--", "true")
 
     assert code == 2
     assert "nope: no such program" in error

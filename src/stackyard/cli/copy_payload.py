@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from typing import TYPE_CHECKING, Final
 
 from stackyard.cli.common import answer
@@ -32,10 +33,12 @@ def given(words: Sequence[str] | None) -> list[str]:
     Return the command of `stackyard run`.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If there is none, or no such program; then nothing needs to be started.
     """
     if not words:
         raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
+    if not shutil.which(words[0]):
+        raise UsageError(f"{words[0]}: no such program; write its path, or add its folder to PATH")
     return list(words)
 
 
