@@ -95,7 +95,7 @@ def everything(
     },
 )
 def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
-    """Remove images of stackyard's that no copy, lease, container or recipe of this checkout needs; asks first."""
+    """Remove stackyard's images that no copy, lease, container or recipe of this checkout needs; asks first."""
     from stackyard._util.tables import format_count
     from stackyard.images import unused
     from stackyard.stacks import built_images

@@ -45,7 +45,7 @@ OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
 GRACEFUL: Final = Option(help="Give services time to end, their stop_grace_period.", short="g")
-QUIET: Final = Option(help="Do not tell how the start goes on, except for warnings.")
+QUIET: Final = Option(help="Do not show how the start goes on; warnings still appear.")
 STARTING: Final = {
     "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,
 }  # fmt: skip
@@ -355,7 +355,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
     quiet: bool = False,
     graceful: bool = False,
 ) -> None:
-    """Start a copy for one command, tell the command the copy's addresses, and remove the copy: run -- pytest -q."""
+    """Start a copy for one command, give it the copy's addresses, and remove the copy: run -- pytest -q."""
     from stackyard.cli.signals import orderly_end
 
     command = copy_payload.given(words)
