@@ -83,12 +83,8 @@ class _Keeping:
                 self._ask(name, scripts.REDIS_KEEP, images, refused)
         chosen = choose(self.model, images, self.seen, refused)
         self._check(chosen, refused)
-        self.archived |= {
-            folder.volume
-            for one in self.seen
-            if chosen[one.service].driver in IN_PLACE.values()
-            for folder in one.folders
-        }
+        there = [one for one in self.seen if chosen[one.service].driver in IN_PLACE.values()]
+        self.archived.update(folder.volume for one in there for folder in one.folders)
         with contextlib.ExitStack() as pauses:  # all at once, so that what they keep fits together
             for one in self.seen:
                 if one.runs and chosen[one.service].driver == "volumes":
