@@ -12,12 +12,13 @@ from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
-from stackyard.errors import LeaseNotFoundError
+from stackyard.errors import LeaseNotFoundError, StackyardError
 from stackyard.leases.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks.attempts import placed
 from stackyard.stacks.checkouts import holder, other_data
+from stackyard.stacks.diagnostics import standing
 from stackyard.stacks.reaper_process import enabled, wake
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
@@ -173,9 +174,11 @@ class _Launch:
             yield
         except LeaseNotFoundError:
             raise  # it is another command's to say what becomes of the stack
-        except BaseException:
+        except BaseException as error:
             if self.request.keep:
                 self.book.renew(stack.lease.id, math.inf if self.keeps else KEPT_TTL, detach=True)
+                if not isinstance(error, StackyardError):  # whose text says so
+                    self.request.progress(standing(stack.lease.id))
             elif not stack.stood_before:
                 for item in stack.down().left:
                     self.request.progress(f"left: {item}; its lease stays until it is gone")

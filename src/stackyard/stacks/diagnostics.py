@@ -118,9 +118,11 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
         repeat: The command that starts the same again.
         kept: Lease whose containers were kept; None when they were removed.
     """
-    if kept:
-        ending = f"the stack was kept for you to inspect; {how(Action.REMOVE, name=kept)}"
-    else:
-        ending = f"{REMOVED}; to keep it for inspection: {repeat}"
+    ending = standing(kept) if kept else f"{REMOVED}; to keep it for inspection: {repeat}"
     services = [str(item) for item in found] or ["no container was created"]
     return "\n".join([reason, *services, ending])
+
+
+def standing(lease: str) -> str:
+    """Say that the stack of a failed start still stands under *lease*, and what removes it."""
+    return f"the stack was kept for you to inspect; {how(Action.REMOVE, name=lease)}"

@@ -287,6 +287,23 @@ def test_a_failed_start_gives_its_lease_back(
     assert [lease.owner.kind for lease in book.leases()] == ["detached"]
 
 
+def test_an_interrupted_start_that_is_to_be_kept_says_what_removes_it(
+    start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(acquire, "start_in_place", interrupt)
+    said: list[str] = []
+
+    with pytest.raises(KeyboardInterrupt):
+        start(name="mine", fixed="never", keep=True, progress=said.append)
+
+    (lease,) = book.leases()
+    assert said[0].startswith("the stack was kept for you to inspect")
+    assert lease.id in said[0]
+
+
 def test_what_a_start_left_that_was_killed_half_way_is_removed_before_the_next_of_that_name(
     start: Callable[..., tuple[Stack, Any]], book: LeaseBook, environment: Environment, fake_engine: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,
