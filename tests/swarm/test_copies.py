@@ -133,6 +133,7 @@ def test_a_failed_start_says_why_and_leaves_nothing(
 
 
 def test_a_build_is_refused_before_anything_is_made(tmp_path: Path, site: Swarm, machines: list[Node]) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     with pytest.raises(
         UsageError, match=r"services\.web\.build: nodes get a build from a registry, and this Swarm has none"
     ):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 SERVE: Final = """
 mkdir -p /run/sshd /root/.ssh && chmod 700 /root/.ssh && cat >/root/.ssh/authorized_keys
-ssh-keygen -A >/dev/null && /usr/sbin/sshd -o 'SetEnv=DOCKER_HOST=unix:///node/docker.sock'
+ssh-keygen -A >/dev/null && /usr/sbin/sshd -o 'SetEnv=DOCKER_HOST=unix:///node/docker.sock' \\
+  -o PerSourcePenalties=no
 """
 CONFIG: Final = """
 Host builder

@@ -658,3 +658,11 @@ def test_a_failed_build_is_reported_with_its_last_lines(
         start()
 
     assert book.leases() == []
+
+
+def test_no_engine_is_asked_for_the_project_s_model(start: Callable[..., Copy], docker: FakeDocker) -> None:
+    start()
+
+    rendered = [words for words in docker.calls if "config" in words]
+    assert rendered
+    assert all(words[1:4] == ["--host", "unix:///nowhere", "compose"] for words in rendered)

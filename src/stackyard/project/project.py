@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE: Final = 30.0  # seconds for one rendering; a usual one takes 0.1
+NO_ENGINE: Final = ("--host", "unix:///nowhere")  # Compose would ask its engine: three logins, where that is behind ssh
 FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # as Compose looks for them
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
@@ -255,7 +256,7 @@ def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 def _ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> process.Completed:
-    argv = ["docker", "compose", *words, "config", *options]
+    argv = ["docker", *NO_ENGINE, "compose", *words, "config", *options]
     try:
         return process.run(argv, deadline=DEADLINE, env=environment, cwd=folder)
     except OSError as error:
