@@ -12,8 +12,8 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
-from stackyard.cli import copies, copy_payload, options
-from stackyard.errors import UsageError
+from stackyard.cli import copies, copy_payload, on_swarm, options
+from stackyard.errors import LeaseNotFoundError, UsageError
 from stackyard.sites import Site
 
 if TYPE_CHECKING:
@@ -108,3 +108,60 @@ def test_down_refuses_a_name_together_with_all(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(Exit, match="--all removes every copy"):
         copies.down.body(None, name="mine", all=True)
+
+
+# on a Swarm
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the copies that were removed; this folder's project is `shop`."""
+    names: list[str] = []
+
+    def of(_engine: object, name: str) -> Any:
+        lease = SimpleNamespace(name=name, id=name, project="", state="ready", deadline=1.0)
+
+        def down() -> Removal:
+            names.append(name)
+            return Removal()
+
+        return SimpleNamespace(lease=lease, down=down)
+
+    leases = [SimpleNamespace(name=name, project=project) for name, project in (("mine", "shop"), ("theirs", "other"))]
+    monkeypatch.setattr(on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", leases)))
+    monkeypatch.setattr(on_swarm, "_project", lambda: "shop")
+    monkeypatch.setattr("stackyard.sites.swarm.copies.Copy", SimpleNamespace(of=of))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [({}, ["mine"]), ({"all": True}, ["mine"]), ({"name": "mine"}, ["mine"]), ({"name": "theirs"}, ["theirs"])],
+)
+def test_down_on_a_swarm_takes_the_copy_that_is_named_or_those_of_this_folder(
+    ended: list[str], words: Any, names: list[str]
+) -> None:
+    on_swarm._down(**words)
+
+    assert ended == names
+
+
+def test_down_on_a_swarm_refuses_a_name_together_with_all(ended: list[str]) -> None:
+    with pytest.raises(UsageError, match="--all removes every copy"):
+        on_swarm._down(name="mine", all=True)
+
+    assert ended == []
+
+
+@pytest.mark.parametrize(("project", "says"), [("none", "^0 copies"), ("both", "^2 copies .* name one: mine, theirs")])
+def test_down_on_a_swarm_without_a_name_takes_the_only_copy(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, project: str, says: str
+) -> None:
+    leases = [SimpleNamespace(name=name, project="both") for name in ("theirs", "mine")]
+    monkeypatch.setattr(on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", leases)))
+    monkeypatch.setattr(on_swarm, "_project", lambda: project)
+
+    with pytest.raises(LeaseNotFoundError, match=says):
+        on_swarm._down()
+
+    assert ended == []
