@@ -55,7 +55,7 @@ services:
     healthcheck: {{disable: true}}
   files:
     image: box
-    command: [sh, -c, "[ -e /rows/first ] || echo first > /rows/first; exec httpd"]
+    command: [sh, -c, "[ -e /rows/first ] || (cd /rows; echo first > first; chown 77:88 .; chmod 1777 .); exec httpd"]
     volumes: ["uploads:/rows"]
     ports: ["8000:80"]
   fill: {{image: box, command: [sh, -c, "echo filled > /rows/filled"], volumes: ["uploads:/rows"]}}
@@ -115,7 +115,9 @@ def spoil(stack: Stack) -> None:
     for service in ("db", "small"):
         query(stack, service, "create table mine (n int); drop table if exists users cascade; create database other")
     stack.exec("cache", "redis-cli", "set", "mine", "1")
-    assert stack.exec("files", "sh", "-c", "rm /rows/first && echo mine > /rows/mine").returncode == 0
+    assert (
+        stack.exec("files", "sh", "-c", "chmod 755 /rows && rm /rows/first && echo mine > /rows/mine").returncode == 0
+    )
 
 
 def is_spoilt(stack: Stack) -> dict[str, bool]:
@@ -124,8 +126,8 @@ def is_spoilt(stack: Stack) -> dict[str, bool]:
     asked += " and not exists (select from pg_database where datname = 'other')"
     found = {service: query(stack, service, asked) != "t" for service in ("db", "small")}
     found["cache"] = stack.exec("cache", "redis-cli", "dbsize").stdout.strip() != "0"
-    listed = stack.exec("files", "sh", "-c", "cd /rows && cat * && ls | wc -l").stdout.split()
-    return {**found, "files": listed != ["filled", "first", "2"]}
+    listed = stack.exec("files", "sh", "-c", "cd /rows && cat * && ls | wc -l && stat -c %a:%u:%g .").stdout.split()
+    return {**found, "files": listed != ["filled", "first", "2", "1777:77:88"]}
 
 
 def clean() -> dict[str, bool]:

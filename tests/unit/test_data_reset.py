@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,7 @@ from stackyard.stacks.data import keeping, private, resetting, scripts
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator
 
 OWN = {HOST_LABEL: "here", LEASE_LABEL: "l1", PROJECT_LABEL: "p"}
 MODEL: dict[str, Any] = {
@@ -293,6 +293,60 @@ def test_a_wrong_service_and_a_copy_without_state_are_refused(copy: Any) -> None
         resetting.reset(copy, ["dbb"], 5.0)
 
 
+@pytest.mark.parametrize(("old", "new"), [("p_uploads", "q_uploads"), ('"runs": true', '"runs": []'), ("}}", "}}x")])
+def test_a_note_in_which_anything_has_changed_is_not_followed(copy: Any, made: Made, old: str, new: str) -> None:
+    keeping.keep(copy, {}, 5)
+    note = copy.lease.directory / "data.json"
+    assert old in note.read_text()
+    note.write_text(note.read_text().replace(old, new))
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy and start it again$"):
+        resetting.reset(copy, (), 5)
+
+    assert made.asked == []
+
+
+@pytest.mark.parametrize("gone", ["web", "cache"])
+def test_a_container_that_cannot_be_made_again_is_missed_before_anything_is_removed(
+    copy: Any, made: Made, gone: str
+) -> None:
+    keeping.keep(copy, {}, 5)
+    del made.containers[gone]
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=rf"mine .l1.: the container of {gone} is gone, and nothing was reset; end"):
+        resetting.reset(copy, (), 5)
+
+    assert made.asked == []
+
+
+def test_a_reset_of_one_service_makes_what_a_killed_one_removed_of_another(copy: Any, made: Made) -> None:
+    keeping.keep(copy, HINTS, 5.0)
+    del made.containers["files"]
+
+    done = resetting.reset(copy, ["cache"], 5.0)
+
+    assert [one.service for one in done.services] == ["cache", "files", "reader"]
+    assert "files" in made.containers
+
+
+def test_paused_containers_go_on_before_they_are_asked(copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpause(_engine: object, name: str) -> None:
+        made.asked.append(f"unpause {name}")
+        made.containers[name]["State"]["Status"] = "running"
+
+    keeping.keep(copy, HINTS, 5.0)
+    monkeypatch.setattr(contents, "unpause", unpause)
+    for name in ("cache", "web"):
+        made.containers[name]["State"]["Status"] = "paused"
+    made.asked.clear()
+
+    resetting.reset(copy, ["cache"], 5.0)
+
+    assert made.asked == ["unpause cache", "unpause web", "ask cache 6379"]
+
+
 @pytest.mark.parametrize("text", ["", "[", "[]", "{}", '{"containers": [{}], "volumes": {}, "hints": {}}'])
 def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, text: str) -> None:
     keeping.keep(copy, {}, 5)
@@ -305,12 +359,15 @@ def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, t
     assert made.asked == []
 
 
-def test_an_archive_that_is_gone_is_noticed_before_anything_is_removed(copy: Any, made: Made) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"row")], ids=["gone", "cut short"])
+def test_a_damaged_archive_is_noticed_before_anything_is_removed(
+    copy: Any, made: Made, damage: Callable[[Path], object]
+) -> None:
     keeping.keep(copy, {}, 5)
-    (copy.lease.directory / "data-0.tar").unlink()
+    damage(copy.lease.directory / "data-0.tar")
 
     made.asked.clear()
-    with pytest.raises(UsageError, match=r"data-0.tar with its kept data is gone, and nothing was reset; end the copy"):
+    with pytest.raises(UsageError, match=r"data-0.tar with its kept data is gone or damaged, and nothing was reset; "):
         resetting.reset(copy, (), 5)
 
     assert made.asked == []
@@ -346,7 +403,7 @@ def test_a_reset_removes_nothing_that_is_not_of_the_lease_whatever_its_name(
 ) -> None:
     keeping.keep(copy, HINTS, 5.0)
     made.asked.clear()
-    strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(everything=lambda _: []))
+    strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(everything=lambda _: [], containers=made.containers_of))
     monkeypatch.setattr(resetting, "Holdings", strangers)
 
     resetting.reset(copy, (), 5.0)

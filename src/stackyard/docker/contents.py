@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import tarfile
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.time_limit import allowing
-from stackyard.errors import RefusedError
+from stackyard.errors import RefusedError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from io import FileIO
     from pathlib import Path
 
     from stackyard.docker.engine import Engine
@@ -26,28 +30,69 @@ NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
 
 def save(engine: Engine, container: str, path: str, file: Path) -> None:
     """
-    Write what stands at *path* of a container to *file*, as a tar archive.
+    Write what stands at *path* of a container to *file*, as a tar archive; zeros become holes.
 
     Raises:
         RefusedError: If there is no such path.
+        StackyardError: If the file cannot be written, as on a full disk.
         EngineError: If the engine does not answer.
     """
-    with plain_errors(f"reading {path} of container {container[:40]}"), allowing(quiet=True):
+    with plain_errors(f"reading {path} of container {container[:80]}"), allowing(quiet=True):
         pieces, _ = engine.api.get_archive(container, path)
-        with file.open("wb") as output:
-            output.writelines(pieces)
+        with _writing(file):
+            output = file.open("wb", buffering=0)
+        with output:
+            for piece in pieces:
+                with _writing(file):
+                    _write(output, piece)
+            output.truncate(output.tell())
+
+
+def _write(output: FileIO, piece: bytes) -> None:
+    """Write *piece*; a hole if it is all zeros: databases keep files that are far larger than what is in them."""
+    if piece.count(0) == len(piece):
+        output.seek(len(piece), os.SEEK_CUR)
+        return
+    left = memoryview(piece)
+    while left:
+        left = left[output.write(left) :]
+
+
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Say what this host's disk refused, which `plain_errors` would take for a silent engine."""
+    try:
+        yield
+    except OSError as error:
+        raise StackyardError(
+            f"{file} cannot be written: {error.strerror or error}; make room there, or set STACKYARD_STATE_DIR"
+        ) from None
 
 
 def restore(engine: Engine, container: str, path: str, file: Path) -> None:
     """
-    Unpack *file*, a tar archive, in the folder *path* of a container.
+    Unpack *file*, a tar archive, in the folder *path* of a container, which gets its owner and mode back, too.
 
     Raises:
         EngineError: If the engine refuses or does not answer.
     """
-    doing = f"writing {path} of container {container[:40]}"
+    doing = f"writing {path} of container {container[:80]}"
     with plain_errors(doing, changes=True), allowing(alone=LONGEST), file.open("rb") as archive:
-        engine.api.put_archive(container, path, archive)
+        engine.api.put_archive(container, path, itertools.chain(_root(file, path), archive))
+
+
+def _root(file: Path, path: str) -> Iterator[bytes]:
+    """
+    Give an entry for the folder *path* itself, if *file* has one.
+
+    The engine leaves out an entry named ``.``. By this name it finds the same folder, and none outside of it, which
+    could be read-only.
+    """
+    with tarfile.open(file) as archive:
+        entry = archive.next()
+    if entry and entry.isdir() and entry.name == ".":
+        entry.name = f"../{path.rpartition('/')[2]}"
+        yield entry.tobuf(tarfile.PAX_FORMAT)
 
 
 @contextlib.contextmanager
@@ -57,8 +102,18 @@ def paused(engine: Engine, container: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with plain_errors(f"unpausing container {container[:40]}", changes=True):
-            engine.api.unpause(container)
+        unpause(engine, container)
+
+
+def unpause(engine: Engine, container: str) -> None:
+    """
+    Let the processes of a paused container go on.
+
+    Raises:
+        EngineError: If the engine refuses or does not answer.
+    """
+    with plain_errors(f"unpausing container {container[:80]}", changes=True):
+        engine.api.unpause(container)
 
 
 def pause(engine: Engine, container: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -71,7 +126,7 @@ def pause(engine: Engine, container: str, *, sleep: Callable[[float], None] = ti
     """
     for rest in (*RESTS, None):
         try:
-            with plain_errors(f"pausing container {container[:40]}", changes=True):
+            with plain_errors(f"pausing container {container[:80]}", changes=True):
                 engine.api.pause(container)
         except RefusedError as error:
             if rest is None or "unable to freeze" not in str(error):
@@ -88,7 +143,7 @@ def inspected(engine: Engine, container: str) -> Mapping[str, Any]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    with plain_errors(f"inspecting container {container[:40]}"):
+    with plain_errors(f"inspecting container {container[:80]}"):
         found: Mapping[str, Any] = engine.api.inspect_container(container)
         return found
 

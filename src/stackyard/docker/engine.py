@@ -203,24 +203,24 @@ class Engine:
 
     def copy_into(self, container: str, archive: bytes) -> None:
         """Unpack a tar *archive* at the root of a container, running or not."""
-        with self._plain_errors(f"copying files into container {container[:40]}", changes=True):
+        with self._plain_errors(f"copying files into container {container[:80]}", changes=True):
             self.api.put_archive(container, "/", archive)
 
     def start(self, container: str) -> None:
         """Start a container by its id; one that runs already is left alone."""
-        with self._plain_errors(f"starting container {container[:40]}", changes=True):
+        with self._plain_errors(f"starting container {container[:80]}", changes=True):
             self.api.start(container)
 
     def grace(self, container: str) -> int:
         """Return the seconds that a running container gets to end by itself; 0 if it does not run."""
-        with self._plain_errors(f"inspecting container {container[:40]}"):
+        with self._plain_errors(f"inspecting container {container[:80]}"):
             found = Part(self.api.inspect_container(container))
             running = found.get("State").text("Status") == "running"
             return found.get("Config").whole("StopTimeout", DEFAULT_GRACE) if running else 0
 
     def stop(self, container: str) -> None:
         """Ask a container to end, by its own signal and within its own grace period; then end it."""
-        with self._plain_errors(f"stopping container {container[:40]}", changes=True), gone_is_fine():
+        with self._plain_errors(f"stopping container {container[:80]}", changes=True), gone_is_fine():
             grace = Part(self.api.inspect_container(container)).get("Config").whole("StopTimeout", DEFAULT_GRACE)
             with allowing(extra=grace):
                 self.api.stop(container, timeout=grace)
@@ -244,7 +244,7 @@ class Engine:
 
     def state(self, container: str) -> ContainerState:
         """Inspect one container by id or name."""
-        with self._plain_errors(f"inspecting container {container[:40]}"):
+        with self._plain_errors(f"inspecting container {container[:80]}"):
             return ContainerState.from_inspect(self.api.inspect_container(container))
 
     def logs(self, container: str, *, tail: int = 50, since: int = 0, timestamps: bool = False) -> str:
@@ -257,7 +257,7 @@ class Engine:
             since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
             timestamps: Whether each line begins with its time.
         """
-        with self._plain_errors(f"reading the log of container {container[:40]}"):
+        with self._plain_errors(f"reading the log of container {container[:80]}"):
             raw = self.api.logs(
                 container, stdout=True, stderr=True, tail=tail, since=since or None, timestamps=timestamps
             )
@@ -265,12 +265,12 @@ class Engine:
 
     def memory(self, container: str) -> MemoryUse | None:
         """Measure a container's memory now; None when it does not run."""
-        with self._plain_errors(f"measuring container {container[:40]}"):
+        with self._plain_errors(f"measuring container {container[:80]}"):
             return MemoryUse.from_stats(self.api.stats(container, stream=False, one_shot=True))
 
     def processor_seconds(self, container: str) -> float:
         """Return the processor time that a running container has used since its start."""
-        with self._plain_errors(f"measuring container {container[:40]}"):
+        with self._plain_errors(f"measuring container {container[:80]}"):
             usage = Part(self.api.stats(container, stream=False, one_shot=True)).get("cpu_stats").get("cpu_usage")
             return usage.whole("total_usage") / 1e9
 
@@ -282,7 +282,7 @@ class Engine:
             container: Its id.
             grace: Seconds it gets to end by itself.
         """
-        with self._plain_errors(f"restarting container {container[:40]}", changes=True), allowing(extra=grace):
+        with self._plain_errors(f"restarting container {container[:80]}", changes=True), allowing(extra=grace):
             self.api.restart(container, timeout=grace)
 
     def published_ports(self) -> set[int]:

@@ -33,7 +33,7 @@ def output(engine: Engine, container: str, *words: str, deadline: float = DEADLI
     Raises:
         EngineError: If the engine does not answer, the container does not run, or the command takes too long.
     """
-    with plain_errors(f"looking into container {container[:40]}"):
+    with plain_errors(f"looking into container {container[:80]}"):
         made = Part(engine.api.exec_create(container, list(words))).text("Id")
         with allowing(alone=deadline):
             raw = engine.api.exec_start(made)
@@ -67,7 +67,7 @@ class Command(Stream):
         from docker.types.daemon import CancellableStream
 
         api: Any = self._engine.api
-        with plain_errors(f"running a command in container {self._container[:40]}"):
+        with plain_errors(f"running a command in container {self._container[:80]}"):
             made = Part(api.exec_create(self._container, self._words)).text("Id")
             with allowing(quiet=True):
                 url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"

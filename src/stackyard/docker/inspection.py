@@ -121,7 +121,7 @@ def place(engine: Engine, container: str) -> Place:
         RefusedError: If there is no such container.
         EngineError: If the engine does not answer.
     """
-    with plain_errors(f"inspecting container {container[:40]}"):
+    with plain_errors(f"inspecting container {container[:80]}"):
         answer = engine.api.inspect_container(container)
         whole, state = Part(answer), ContainerState.from_inspect(answer)
         mode = whole.get("HostConfig").text("NetworkMode", "")

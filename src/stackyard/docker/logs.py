@@ -38,7 +38,7 @@ class LogStream(Stream):
             RefusedError: If there is no such container.
             EngineError: If the engine does not answer or sends no log.
         """
-        with plain_errors(f"following the log of container {self._container[:40]}"):
+        with plain_errors(f"following the log of container {self._container[:80]}"):
             with allowing(quiet=True):
                 stream = self._engine.api.logs(
                     self._container, stream=True, follow=True, timestamps=True, since=self._since or None

@@ -30,7 +30,7 @@ def detach(engine: Engine, network: Resource, container: str) -> None:
     Raises:
         EngineError: If the engine does not answer, or the container is not attached or not there.
     """
-    with plain_errors(f"taking container {container[:40]} off network {network.name}", changes=True):
+    with plain_errors(f"taking container {container[:80]} off network {network.name}", changes=True):
         engine.api.disconnect_container_from_network(container, network.id, force=True)
 
 

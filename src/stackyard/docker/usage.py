@@ -68,7 +68,7 @@ def sight(engine: Engine, container: str) -> Sighting | None:
     """
     import docker.errors
 
-    with plain_errors(f"measuring container {container[:40]}"):
+    with plain_errors(f"measuring container {container[:80]}"):
         try:
             facts: Any = engine.api.inspect_container(container)
             state = ContainerState.from_inspect(facts)

@@ -90,7 +90,11 @@ class _Keeping:
                 if one.runs and chosen[one.service].driver == "volumes":
                     pauses.enter_context(contents.paused(self.engine, one.name))
             kept = [self._kept(one, answer, chosen[one.service]) for one, answer in self._ordered()]
-        Note(containers=tuple(kept), volumes=self._volumes(), hints=self.hints).write(self.lease)
+        sizes = {file: self._size(file) for one in kept for file in one.archives.values()}
+        Note(containers=tuple(kept), volumes=self._volumes(), hints=self.hints, sizes=sizes).write(self.lease)
+
+    def _size(self, file: str) -> int:
+        return (self.lease.directory / file).stat().st_size
 
     def _inspect(self) -> list[Mapping[str, Any]]:
         listed = inspection.seen(self.engine, [f"{PROJECT_LABEL}={self.lease.project}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -76,15 +77,18 @@ class Note:
         containers: Its containers, each after those that it joins.
         volumes: Its own named volumes: the request that makes each again, by name.
         hints: What the configuration says about the readiness of services.
+        sizes: Bytes of each archive, by file.
     """
 
     containers: tuple[Kept, ...]
     volumes: Mapping[str, Mapping[str, Any]]
     hints: Mapping[str, Hint]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, lease: Lease) -> None:
-        """Write it into the folder of *lease*."""
-        files.write(lease.directory / NOTE, json.dumps(asdict(self)).encode())
+        """Write it into the folder of *lease*, after a line by which a damaged one is noticed."""
+        text = json.dumps(asdict(self)).encode()
+        files.write(lease.directory / NOTE, b"%s\n%s" % (_sum(text), text))
 
     @classmethod
     def read(cls, lease: Lease) -> Note:
@@ -96,7 +100,7 @@ class Note:
         """
         path = lease.directory / NOTE
         try:
-            return cls._of(json.loads(files.read(path)))
+            return cls._of(json.loads(_whole(files.read(path))))
         except FileNotFoundError:
             raise UsageError(
                 f"copy {lease.title} keeps no state to go back to; write 'reset = true' into the project's "
@@ -114,8 +118,19 @@ class Note:
         ]
         return cls(
             containers=tuple(Kept(**one) for one in containers), volumes=found["volumes"],
-            hints={name: Hint(**hint) for name, hint in found["hints"].items()},
+            hints={name: Hint(**hint) for name, hint in found["hints"].items()}, sizes=found["sizes"],
         )  # fmt: skip
+
+
+def _whole(content: bytes) -> bytes:
+    first, _, text = content.partition(b"\n")
+    if first != _sum(text):
+        raise ValueError("damaged")
+    return text
+
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

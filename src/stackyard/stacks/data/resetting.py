@@ -69,12 +69,14 @@ class _Resetting:
         self.holdings = Holdings.of(copy.book.host, copy.lease)
         self.note = note
         self.prover = Prover(engine=copy.engine, lease=copy.lease, model=copy.model, hints=note.hints)
+        self.there = {item.name for item in self.holdings.containers(self.engine)}
 
     def run(self, services: Sequence[str], deadline: float) -> Reset:
         began = time.monotonic()
         chosen = self._chosen(services)
         again = [one for one in chosen if one.driver == "volumes"]
         self._check_archives(again)
+        self._check_containers([one for one in self.note.containers if one not in again and one.runs])
         names = sorted({one.service for one in chosen if one.driver in SCRIPTS})
         images = project_images.facts(self.engine, self.model, names)
         with ThreadPoolExecutor(max_workers=len(names) + 1) as threads:
@@ -96,7 +98,8 @@ class _Resetting:
             Seen(service=one.service, name=one.name, folders=one.folders, joins=one.joins)
             for one in self.note.containers if one.driver == "volumes"
         ]  # fmt: skip
-        wanted = {*services} | together({*services}, made) if services else known
+        removed = {one.service for one in made if one.name not in self.there}  # by a reset that was killed
+        wanted = together({*services, *removed}, made) if services else known
         return [one for one in self.note.containers if one.service in wanted]
 
     # in place
@@ -139,12 +142,27 @@ class _Resetting:
 
     def _check_archives(self, containers: Sequence[Kept]) -> None:
         """Raise before anything is removed if what would be put back is gone."""
-        needed = [self.lease.directory / file for one in containers for file in one.archives.values()]
-        if gone := [str(path) for path in needed if not path.is_file()]:
+        needed = [file for one in containers for file in one.archives.values()]
+        if gone := [str(self.lease.directory / file) for file in needed if not self._is_whole(file)]:
             raise UsageError(
-                f"copy {self.lease.title}: {', '.join(gone)} with its kept data is gone, and nothing was reset; end "
+                f"copy {self.lease.title}: {', '.join(gone)} with its kept data is gone or damaged, and nothing was "
+                "reset; end the copy and start it again"
+            )
+
+    def _is_whole(self, file: str) -> bool:
+        path = self.lease.directory / file
+        return path.is_file() and path.stat().st_size == self.note.sizes.get(file)
+
+    def _check_containers(self, containers: Sequence[Kept]) -> None:
+        """Raise before anything is removed if one is gone that is not made again; let paused ones go on."""
+        if gone := sorted({one.service for one in containers if one.name not in self.there}):
+            raise UsageError(
+                f"copy {self.lease.title}: the container of {', '.join(gone)} is gone, and nothing was reset; end "
                 "the copy and start it again"
             )
+        for one in containers:
+            if self.engine.state(one.name).status == "paused":
+                contents.unpause(self.engine, one.name)
 
     def _remove(self, containers: Sequence[Kept]) -> None:
         """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""

@@ -1,0 +1,88 @@
+"""Archives of a container's folders, with an engine that is made up here."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from stackyard.docker import contents
+from stackyard.errors import EngineError, StackyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from stackyard.docker import Engine
+
+HOLE = 64 << 20
+
+
+def engine(pieces: Iterable[bytes] = (), taken: list[bytes] | None = None) -> Engine:
+    def put(_container: str, _path: str, data: Iterable[bytes]) -> None:
+        (taken if taken is not None else []).append(b"".join(data))
+
+    return cast("Engine", SimpleNamespace(api=SimpleNamespace(get_archive=lambda *_: (pieces, {}), put_archive=put)))
+
+
+def test_zeros_take_no_room_on_the_disk_and_are_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "data.tar"
+    pieces = [b"head", *[bytes(1 << 20)] * (HOLE >> 20), b"middle", bytes(1024)]
+
+    contents.save(engine(pieces), "one", "/rows/.", file)
+
+    assert file.read_bytes() == b"".join(pieces)
+    assert file.stat().st_blocks * 512 < HOLE / 8
+
+
+def test_a_full_disk_is_not_taken_for_a_silent_engine() -> None:
+    with pytest.raises(StackyardError, match=r"^/dev/full cannot be written: No space left on device; make room") as it:
+        contents.save(engine([b"rows"]), "one", "/rows/.", Path("/dev/full"))
+
+    assert not isinstance(it.value, EngineError)
+
+
+def test_an_engine_that_breaks_off_an_archive_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"rows"
+        raise OSError("connection reset")
+
+    with pytest.raises(EngineError, match=r"reading /rows/\. of container one: .*connection reset"):
+        contents.save(engine(pieces()), "one", "/rows/.", tmp_path / "data.tar")
+
+
+def archive(file: Path, *entries: tarfile.TarInfo) -> None:
+    with tarfile.open(file, "w") as made:
+        for entry in entries:
+            made.addfile(entry, io.BytesIO(bytes(entry.size)))
+
+
+def entry(name: str, **fields: Any) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    for key, value in fields.items():
+        setattr(made, key, value)
+    return made
+
+
+def test_the_folder_itself_gets_its_owner_and_mode_back(tmp_path: Path) -> None:
+    archive(tmp_path / "a", entry("./", type=tarfile.DIRTYPE, uid=77, gid=88, mode=0o1777), entry("./first", size=5))
+    taken: list[bytes] = []
+
+    contents.restore(engine(taken=taken), "one", "/srv/rows", tmp_path / "a")
+
+    with tarfile.open(fileobj=io.BytesIO(taken[0])) as read:
+        found = [(one.name, one.uid, one.gid, one.mode) for one in read]
+    assert found[0] == ("../rows", 77, 88, 0o1777)
+    assert [name for name, *_ in found[1:]] == [".", "./first"]
+
+
+def test_an_archive_of_a_single_file_is_sent_as_it_is(tmp_path: Path) -> None:
+    archive(tmp_path / "a", entry("rules.txt", size=5))
+    taken: list[bytes] = []
+
+    contents.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
+
+    assert taken == [(tmp_path / "a").read_bytes()]
