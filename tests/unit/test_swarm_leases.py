@@ -316,6 +316,22 @@ def test_a_service_that_only_has_to_run_runs_for_a_moment_after_the_swarm_has_sa
     assert [look(container) for container in ("a", "a", "b", "b", "b")] == ["", "", "", "", "has run for 0.5 s"]
 
 
+@pytest.mark.parametrize(("made", "wait"), [(2.0, 2.0), (-90.0, 3.0)])
+def test_a_slow_swarm_gets_longer_for_the_news_of_an_end(
+    made: float, wait: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [10.0]
+    monkeypatch.setattr("stackyard.sites.swarm.progress.time.monotonic", lambda: now[0])
+    found = Progress(Rule(service="web", kind="running", why="", seconds=0.5), 1, "id", retries=True, made=made)
+
+    shown = []
+    for now[0] in (10.0, 10.0 + wait - 0.1, 10.0 + wait):
+        found.look(cast("Swarm", FakeSwarm()), [task("running")], {"n": "127.0.0.1"}, {})
+        shown.append(found.how)
+
+    assert shown == ["", "", f"has run for {wait} s"]
+
+
 def test_a_failure_is_final_where_the_file_wants_no_restart() -> None:
     failed = task("failed", reason="task: non-zero exit (7)", exit_code=7)
 

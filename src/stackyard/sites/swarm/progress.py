@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LOOP: Final = 3  # ends after which a service that is started again has failed
 LIMIT: Final = 1.0  # seconds for one answer
 STARTED: Final = frozenset({"starting", "running", "complete"})
+LATE: Final = 0.25  # how late the news of an end may be, as a share of what a service has needed until it ran
+LONGEST: Final = 3.0  # seconds that such news is waited for at most; pulling an image makes a start long, too
 LINES: Final = 200  # of a log that may hold the line that a rule waits for
 
 
@@ -43,6 +45,7 @@ class Progress:
         tasks: Its containers, the newest of each slot.
         asked: When each port was asked first.
         running: The containers that the Swarm last said to run, and since when.
+        made: When it was created.
     """
 
     rule: Rule
@@ -54,6 +57,7 @@ class Progress:
     tasks: Sequence[Task] = ()
     asked: dict[Port, float] = field(default_factory=dict)
     running: tuple[frozenset[str], float] = (frozenset(), 0.0)
+    made: float = field(default_factory=time.monotonic)
 
     @property
     def started(self) -> bool:
@@ -150,9 +154,10 @@ class Progress:
         containers = frozenset(task.container for task in self.tasks)
         if containers != self.running[0]:
             self.running = containers, time.monotonic()
-        seen, wanted = time.monotonic() - self.running[1], max(self.rule.seconds, 0.5)
+        late = min((self.running[1] - self.made) * LATE, LONGEST)  # the slower the Swarm, the later is its news
+        seen, wanted = time.monotonic() - self.running[1], max(self.rule.seconds, 0.5, late)
         self.last = f"runs for {seen:.1f} s"
-        return f"{because}has run for {wanted:g} s" if seen >= wanted else ""
+        return f"{because}has run for {wanted:.1f} s" if seen >= wanted else ""
 
     async def _ask(self, task: Task, port: Port, addresses: Mapping[str, str]) -> tuple[bool, str]:
         host, number = addresses.get(task.node, ""), task.ports.get((port.number, port.protocol), 0)
