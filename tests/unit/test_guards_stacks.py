@@ -22,6 +22,7 @@ from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
 from stackyard.errors import UsageError
 from stackyard.leases import LeaseBook
+from stackyard.probes import HttpProbe, probe_for
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.stack import Stack
@@ -361,3 +362,16 @@ def test_a_container_without_a_service_is_known_by_its_name(
     del fake_engine.container("redis", stack.lease.id)["labels"]["com.docker.compose.service"]
 
     assert stack.container(f"redis-{stack.lease.id}").id == f"redis-{stack.lease.id}"
+
+
+def test_a_service_that_says_where_it_is_ready_is_asked_there_and_any_other_in_its_own_way(stack: Stack) -> None:
+    with stack.lease.env_file.open("a") as file:
+        file.write("STACKYARD_BACKEND_READY=/ready\n")
+
+    found = {probe.service: probe for probe in stack.probes()}
+
+    assert found.keys() == stack.lease.urls().keys()
+    asked = found["backend"]
+    assert isinstance(asked, HttpProbe)
+    assert (asked.url, asked.path) == (stack.lease.urls()["backend"], "/ready")
+    assert found["auth"] == probe_for("auth", stack.lease.urls()["auth"])
