@@ -148,6 +148,32 @@ def test_a_copy_s_file_has_no_ports_beside_its_list(lease: Lease) -> None:
     assert copy.variables() == {**before, "STACKYARD_PARALLEL_ID": "other"}
 
 
+def test_a_damaged_or_old_file_still_tells_which_secrets_a_lease_has(lease: Lease) -> None:
+    files.write(lease, {}, {}, "h1", SERVICES)
+    whole, secrets = lease.env_file.read_text(), sorted(lease.secrets())
+    named = "STACKYARD_SECRETS=postgres_password,redis_password,jwt_key"
+    assert named in whole.replace("'", "")
+    lines = [line for line in whole.splitlines() if not line.startswith("STACKYARD_SECRETS=")]
+
+    for text in ("not an env file", "\n".join([*lines, ""])):
+        lease.env_file.write_text(text)
+        assert sorted(lease.secrets()) == secrets
+    lease.env_file.write_text("\n".join([*lines, "STACKYARD_SECRETS=", ""]))
+    assert lease.secrets() == []
+
+
+def test_a_service_whose_name_is_not_plain_has_its_url_under_it_and_one_of_no_port_answers_itself(lease: Lease) -> None:
+    odd = replace(lease, ports={"my-api": 11000, "one": 1})
+    files.write(odd, {}, {}, "h1")
+    urls = {"my-api": "http://127.0.0.1:11000", "one": "http://127.0.0.1:1", "other": "http://127.0.0.1"}
+    with odd.env_file.open("a") as file:
+        for name, url in urls.items():
+            file.write(f"STACKYARD_{name.upper().replace('-', '_')}_URL={url}\n")
+
+    assert odd.urls_in(odd.variables()) == urls
+    assert odd.servers() == {name: name for name in urls}
+
+
 def lay(folder: Path, name: str, **contents: str) -> Path:
     """Make a directory with plain files; `lock`, `keeper` and `env` stand for the names that count."""
     directory = folder / name
