@@ -448,6 +448,14 @@ def test_run_removes_its_copy_when_it_is_asked_to_end(
     assert docker.things() == []
 
 
+@pytest.mark.parametrize(("program", "code"), [("exit 5", 5), ("exit 130", 130), ("kill -9 $$", 137)])
+def test_run_ends_with_the_code_that_a_shell_would_give(
+    typed: Typed, docker: FakeDocker, program: str, code: int
+) -> None:
+    assert typed("run", "--", "sh", "-c", program)[0] == code
+    assert docker.things() == []
+
+
 def test_run_starts_nothing_for_a_program_that_is_not_there(typed: Typed, docker: FakeDocker) -> None:
     assert typed("run", "--", "nope") == (2, "", "nope: no such program; write its path, or add its folder to PATH")
     assert docker.started == []

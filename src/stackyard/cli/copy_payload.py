@@ -59,7 +59,7 @@ def refuse_running(title: str, started: float) -> None:
 
 def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
     """
-    Run a command on this terminal and return its exit code.
+    Run a command on this terminal and return its exit code; 128 and the signal's number if one ended it, as shells do.
 
     Raises:
         UsageError: If there is no such program.
@@ -67,6 +67,7 @@ def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
     from stackyard._util import process
 
     try:
-        return process.passthrough(list(words), env=variables)
+        code = process.passthrough(list(words), env=variables)
     except CommandError as error:
         raise UsageError(str(error)) from None
+    return code if code >= 0 else 128 - code

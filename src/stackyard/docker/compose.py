@@ -102,9 +102,11 @@ async def _run(
 
 def _model(done: process.Completed) -> dict[str, Any]:
     try:
-        model: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}") from None
+        model: Any = json.loads(done.stdout)
+    except (ValueError, RecursionError):  # the latter for thousands of brackets
+        model = None
+    if not isinstance(model, dict):
+        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
     return model
 
 

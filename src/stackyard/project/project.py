@@ -248,7 +248,7 @@ def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
     done = _ask(words, folder, environment, "--format", "json", *options)
     try:
         model: Any = json.loads(done.stdout)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for thousands of brackets
         model = None
     if not isinstance(model, dict):
         raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
@@ -271,6 +271,8 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
     text = lines[-1] if lines else str(error)
     if found := _MISSING.search(error.output):
         return _MissingVariableError(found[1], (found[2] or "").strip())
+    if error.returncode is not None and error.returncode < 0:  # whatever it had said by then
+        return EngineError(f"{folder}: 'docker compose config' was ended by signal {-error.returncode}; try again")
     if error.returncode is None or "is not a docker command" in error.output or "no such program" in error.output:
         return EngineError(f"docker compose does not work here: {text}")
     if "no configuration file provided" in error.output:

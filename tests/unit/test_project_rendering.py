@@ -1,0 +1,37 @@
+"""What a project makes of a `docker compose config` that does not do its work."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_docker import install_docker
+
+from stackyard.errors import EngineError
+from stackyard.project import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NONE = "'docker compose config' printed no model but "
+SCRIPTS = {
+    "printf 'name: sh'; kill -9 $$": "'docker compose config' was ended by signal 9; try again$",
+    "echo '[1]'": NONE,
+    "head -c 200000 /dev/zero | tr '\\0' '['": NONE,
+    "head -c 300 /dev/urandom": NONE,
+}
+
+
+@pytest.mark.parametrize(("script", "text"), SCRIPTS.items())
+def test_a_compose_that_prints_no_model_is_an_error_of_the_engine_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, text: str
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    install_docker(tmp_path, script)
+    (tmp_path / "compose.yaml").write_text("services: {}")
+
+    with pytest.raises(EngineError, match=text) as caught:
+        Project.find(tmp_path, environment={"PATH": os.environ["PATH"]}).model()
+
+    assert len(str(caught.value).splitlines()) == 1
