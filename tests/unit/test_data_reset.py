@@ -332,7 +332,8 @@ def test_a_reset_of_one_service_makes_what_a_killed_one_removed_of_another(copy:
 
 
 def test_paused_containers_go_on_before_they_are_asked(copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unpause(_engine: object, name: str) -> None:
+    def unpause(asked: object, name: str) -> None:
+        assert asked is made
         made.asked.append(f"unpause {name}")
         made.containers[name]["State"]["Status"] = "running"
 
