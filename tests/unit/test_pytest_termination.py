@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from stackyard.pytest_plugin import termination
+from stackyard.pytest_plugin.main_process import MainProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,17 @@ def test_sigterm_ends_the_block_like_ctrl_c_and_a_second_one_does_not_break_off_
         block()
 
     assert removed == ["the stack"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_no_sigterm_breaks_off_what_the_main_process_does_once_the_workers_have_ended() -> None:
+    finish = MainProcess({"folder": "/nowhere", "pid": 0}).pytest_sessionfinish(cast("pytest.Session", None))
+    next(finish)  # the workers end
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(AttributeError, match="exitstatus"):
+        finish.throw(AttributeError("exitstatus"))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

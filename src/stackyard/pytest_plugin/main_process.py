@@ -35,7 +35,11 @@ class MainProcess:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Remove the stacks once the workers have ended."""
+        """Remove the stacks once the workers have ended; a second SIGTERM breaks off neither."""
+        with termination.passed_over():
+            return (yield from self._finish(session))
+
+    def _finish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         outcome = yield
         if Path(self.run["folder"]).exists():  # a test has used a stack
             self._remove()

@@ -8,17 +8,26 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 
-@contextlib.contextmanager
-def heeded() -> Iterator[None]:
+def heeded() -> contextlib.AbstractContextManager[None]:
     """Heed SIGTERM during a `with` block, in the main thread and if nothing else handles it."""
+    return _handled(_interrupt)
+
+
+def passed_over() -> contextlib.AbstractContextManager[None]:
+    """Let no SIGTERM break off the removal in a `with` block, in the main thread and if nothing else handles it."""
+    return _handled(_pass_over)
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
