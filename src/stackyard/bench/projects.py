@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Round = dict[str, float]  # seconds by row
 
-ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 7, "full": 15}
+ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 7, "full": 7}
 PATIENCE: Final = 180.0  # seconds that one command may take
 STAY: Final = "10m"  # how long a copy may outlive a benchmark that was killed
 FOLDER: Final = "tests/projects"
