@@ -202,14 +202,14 @@ def _words(session: nox.Session) -> list[str]:
 
 def _pytest(session: nox.Session, name: str, *words: str) -> None:
     """Run pytest on tests/NAME, or on what the user's words name; fail with an exit code of ours."""
-    from stackyard.cli import payload
+    from stackyard.cli import pytest_run
 
     own = _words(session)
-    words = (*payload.folder(Path.cwd(), f"tests/{name}", own), *words)
+    words = (*pytest_run.folder(Path.cwd(), f"tests/{name}", own), *words)
     try:
         sessions.run_module(session, "pytest", *words, f"--junit-xml=reports/junit-{name}.xml", *own)
     except CommandFailed as failure:
-        code, line = payload.verdict(failure.return_code or 1)
+        code, line = pytest_run.verdict(failure.return_code or 1)
         if line:
             session.log(line)
         raise sessions.failed(code) from None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stackyard.checks import Report
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 STARTS: Final = 3  # of each flavour, for a median
 DEBIAN: Final = "test"
@@ -160,7 +160,7 @@ def _start(environment: Environment) -> tuple[float, int]:
 def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
     from stackyard.docker import Engine
     from stackyard.docker.in_use import open_book
-    from stackyard.stacks.acquire import launch
+    from stackyard.stacks.environment_launch import launch
     from stackyard.stacks.start_request import EnvironmentRequest
 
     with Engine() as engine:

@@ -16,7 +16,7 @@ from stackyard import images
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.acquire import launch
+from stackyard.stacks.environment_launch import launch
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
 

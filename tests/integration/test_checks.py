@@ -12,7 +12,7 @@ from stackyard.checks.archives import read
 from stackyard.checks.records import examine
 from stackyard.docker import images as engine_images
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from stackyard.docker.in_use import open_book, strangers
 from stackyard.leases.records import own_names
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.stacks import reaper_process
-from stackyard.stacks.acquire import launch
-from stackyard.stacks.reaper_presence import Post
-from stackyard.stacks.reaper_process import wake
+from stackyard.stacks import reaper_launch
+from stackyard.stacks.environment_launch import launch
+from stackyard.stacks.reaper_files import Post
+from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
 
@@ -46,7 +46,7 @@ RUN = """
 import sys, time
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import launch
+from stackyard.stacks.environment_launch import launch
 from stackyard.docker.in_use import open_book
 from stackyard.stacks.start_request import EnvironmentRequest
 engine = Engine()
@@ -294,7 +294,7 @@ def test_it_keeps_no_pipe_of_its_starter_open(yard: Yard) -> None:
 
 
 def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(reaper_process.VARIABLE, "off")
+    monkeypatch.setenv(reaper_launch.VARIABLE, "off")
     child = yard.run()
     lease, by = yard.started(child)
     kill(child)

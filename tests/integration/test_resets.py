@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed
 from stackyard.docker.inside import output
 from stackyard.errors import StackyardError
 from stackyard.project.environments import project_root
-from stackyard.stacks.databases import aclone
-from stackyard.stacks.resets import areset
+from stackyard.stacks.environment_databases import aclone
+from stackyard.stacks.environment_resets import areset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ RUN = """
 import sys, time
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.stack import Stack
 from stackyard.docker.in_use import open_book, strangers
 environment = Environment.load("test")

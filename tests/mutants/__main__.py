@@ -38,8 +38,8 @@ NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
-    "requests owners recovery records survivors needs repair book waiting store schema header staging rows columns "
-    "names slots host_ports admission messages context fair_lock queue warm port_list"
+    "requests owners lost_book records lost_leases needs damaged_rows book waiting database schema header staging rows "
+    "columns names slots host_ports admission messages context fair_lock queue warm port_list"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
 BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fair_lock"})
@@ -57,7 +57,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "stacks.data.choice": ("test_data_choice.py",),
     "sites.swarm.removal": ("test_swarm_leases.py", "test_swarm_running.py"),
     "sites.swarm.leases": ("test_swarm_leases.py",),
-    "images.copied": ("test_copied_images.py",),
+    "images.copy_images": ("test_copied_images.py",),
     "images.holds": ("test_copied_images.py",),
     **{f"leases.{name}": (f"leases/test_leases_{name}.py",) * (name in BESIDES) for name in LEASES},
     "leases.rows": ("leases/test_leases_copies.py",),

@@ -18,9 +18,9 @@ from stackyard.cleanup import removal
 from stackyard.docker import images
 from stackyard.docker.in_use import open_book
 from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
-from stackyard.images import copied, unused
+from stackyard.images import copy_images, unused
 from stackyard.project import Project
-from stackyard.stacks import builds, built_images, copies
+from stackyard.stacks import builds, copies, unused_images
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.start_request import CopyRequest
 
@@ -71,7 +71,7 @@ def impatient(book: LeaseBook, engine: Engine) -> LeaseBook:
 
 
 def cleared(book: LeaseBook, engine: Engine) -> Clearance:
-    return unused.remove(engine, built_images.find(book, engine), built_images.guard(book, engine))
+    return unused.remove(engine, unused_images.find(book, engine), unused_images.guard(book, engine))
 
 
 def run(folder: Path, book: LeaseBook, *words: str, **more: str) -> process.Completed:
@@ -88,7 +88,7 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
     assert engine.everything([f"{HOST_LABEL}={book.host}"]) == []
     assert book.leases() == []
     (image,) = own(engine, book)
-    assert built_images.find(book, engine) == []
+    assert unused_images.find(book, engine) == []
     assert sorted(path.suffix for path in (book.settings.state_dir / "builds").iterdir()) in (
         [".json", ".lock"], [".json", ".lock", ".lock"],
     )  # fmt: skip
@@ -114,11 +114,11 @@ def test_a_clean_up_of_another_process_waits_for_a_start_and_leaves_its_image(
         words = ["cleanup-images", "--yes", "--json"]
         found: dict[str, Any] = json.loads(run(shop, book, *words, STACKYARD_KEEP_IMAGES="1ms").stdout)
         assert (found["removed"], [reason for _, reason in found["kept"]]) == ([], [unused.BUSY])
-        assert copied.exists(engine, built["web"])
+        assert copy_images.exists(engine, built["web"])
     found = json.loads(run(shop, book, *words, STACKYARD_KEEP_IMAGES="1ms").stdout)
 
     assert found["removed"] == [f"stackyard-copy/{book.host}/{name}:web"]
-    assert copied.exists(engine, built["web"]) is None
+    assert copy_images.exists(engine, built["web"]) is None
 
 
 def test_starts_and_clean_ups_at_once_never_miss_an_image(shop: Path, engine: Engine, book: LeaseBook) -> None:
@@ -157,7 +157,7 @@ def test_a_name_that_somebody_gave_keeps_the_image(shop: Path, engine: Engine, b
 
     cleared(impatient(book, engine), engine).check()
 
-    answer = copied.exists(engine, mine)
+    answer = copy_images.exists(engine, mine)
     images.untag(engine, mine)
     assert answer
     assert answer["RepoTags"] == [mine]

@@ -21,7 +21,7 @@ from stackyard._util import process
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.project import Project
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.origin import Origin
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.running.stack import Stack
 from stackyard.stacks import copies
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:

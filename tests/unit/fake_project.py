@@ -117,5 +117,5 @@ class FakeDocker:
 
 
 async def spoken(found: Sequence[Address], *_: object) -> list[Address]:
-    """Stand in for `stackyard.probes.spoken.spoken`: whatever may speak HTTP does."""
+    """Stand in for `stackyard.probes.published_protocols.spoken`: whatever may speak HTTP does."""
     return [replace(one, scheme="http" if Port(one.target, one.protocol).may_be_http else "") for one in found]

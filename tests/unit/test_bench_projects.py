@@ -52,7 +52,9 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
     (tmp_path / "envs/bench.yaml").write_text("box: {environment: alpine-test, service: shop}\n")
     monkeypatch.setattr(projects, "project_root", lambda: tmp_path)
     monkeypatch.setattr(copies_at_once, "_busy", count(1.0).__next__)
-    monkeypatch.setattr("stackyard.stacks.acquire.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"})
+    monkeypatch.setattr(
+        "stackyard.stacks.environment_launch.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"}
+    )
     return made
 
 

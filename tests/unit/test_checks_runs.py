@@ -23,7 +23,7 @@ from stackyard.cli.checks_page import page
 from stackyard.docker import images as engine_images
 from stackyard.errors import ConfigError, ImageError, LeftoversError, UsageError, VerifyError
 from stackyard.project.environments import Environment, project_root
-from stackyard.stacks import acquire
+from stackyard.stacks import environment_launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +305,7 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     del project  # Environment.load finds it
     made = FakeStack([])
     root = running.Container(service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"})
-    monkeypatch.setattr(acquire, "launch", lambda *_, **__: (made, None))
+    monkeypatch.setattr(environment_launch, "launch", lambda *_, **__: (made, None))
     monkeypatch.setattr(commands, "attach", lambda _lease: nullcontext(made))
     monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[root]))
     monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])

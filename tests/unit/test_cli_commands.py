@@ -448,8 +448,8 @@ def test_new_lines_are_followed_until_no_container_runs(
         return found
 
     monkeypatch.setattr(fake_engine, "answer", restarted)
-    monkeypatch.setattr("stackyard.cli.following.PAUSE", 0.01)
-    monkeypatch.setattr("stackyard.cli.following.RESTART", 0.2)
+    monkeypatch.setattr("stackyard.cli.log_following.PAUSE", 0.01)
+    monkeypatch.setattr("stackyard.cli.log_following.RESTART", 0.2)
 
     code, out, error = shell.run("env.logs", "--follow", "--tail", "1")
 

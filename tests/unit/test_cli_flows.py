@@ -14,7 +14,7 @@ import pytest
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 
-from stackyard.cli import flows, payload, signals
+from stackyard.cli import flows, pytest_run, signals
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 # stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """
@@ -163,7 +163,7 @@ def test_what_pytest_only_tells_needs_no_stack(
 
 @pytest.mark.parametrize(("of_pytest", "ours"), [(0, 0), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (-9, 137), (124, 124)])
 def test_exit_codes_of_pytest_become_ours(of_pytest: int, ours: int) -> None:
-    assert payload.verdict(of_pytest)[0] == ours
+    assert pytest_run.verdict(of_pytest)[0] == ours
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_exit_codes_of_pytest_become_ours(of_pytest: int, ours: int) -> None:
      (-9, "pytest was ended by SIGKILL")],
 )  # fmt: skip
 def test_an_exit_code_of_pytest_has_a_reason(of_pytest: int, reason: str) -> None:
-    assert payload.reason(of_pytest) == reason
+    assert pytest_run.reason(of_pytest) == reason
 
 
 def test_a_kept_stack_outlives_the_run(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
@@ -458,18 +458,18 @@ def test_ctrl_c_cleans_up_and_ends_with_an_interrupt(yard: Yard) -> None:
 def test_tests_past_their_limit_are_never_passed(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(payload.TIMEOUT, "1s")
+    monkeypatch.setenv(pytest_run.TIMEOUT, "1s")
     yard.suite("import time; time.sleep(60)")
 
-    assert flows.test("test", ["-q"]) == payload.TIMED_OUT
+    assert flows.test("test", ["-q"]) == pytest_run.TIMED_OUT
 
     assert yard.report()["outcome"] == "timed out"
-    assert yard.report()["reason"] == f"the tests took more than 1 s ({payload.TIMEOUT})"
+    assert yard.report()["reason"] == f"the tests took more than 1 s ({pytest_run.TIMEOUT})"
     assert "the tests took more than 1 s" in capfd.readouterr().out
 
 
 def test_a_limit_that_is_none_is_refused_before_anything_starts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(payload.TIMEOUT, "-1")
+    monkeypatch.setenv(pytest_run.TIMEOUT, "-1")
 
     assert flows.test("test", ["-q"]) == 2
     assert not yard.folder.joinpath("state", "leases").exists()

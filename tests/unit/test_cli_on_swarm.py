@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from invoke.exceptions import Exit
 
-from stackyard.cli import cleanup, copy_payload, on_swarm, options
+from stackyard.cli import cleanup, copy_variables, on_swarm, options
 from stackyard.cli import copies as local
 from stackyard.plan import Address
 from stackyard.sites import Site
 from stackyard.sites.swarm import copies
-from stackyard.stacks.startup import STANDING, Startup
+from stackyard.stacks.start_times import STANDING, Startup
 
 
 class Swarm:
@@ -86,7 +86,7 @@ def test_run_removes_its_copy_and_ends_as_its_command_does(
         given.append(words)
         return code
 
-    monkeypatch.setattr(copy_payload, "run", payload)
+    monkeypatch.setattr(copy_variables, "run", payload)
 
     with pytest.raises(Exit) if code else contextlib.nullcontext():
         local.run.body(None, words=["pytest"], site="swarm")

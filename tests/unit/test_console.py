@@ -18,8 +18,8 @@ from stackyard.cleanup import removal
 from stackyard.cli import console
 from stackyard.cli.schemas import CONSOLE
 from stackyard.errors import CommandError
+from stackyard.probes.published_protocols import spoken as real_spoken
 from stackyard.probes.rules import choose
-from stackyard.probes.spoken import spoken as real_spoken
 from stackyard.project.hints import Hint
 from stackyard.stacks import readiness
 
@@ -398,7 +398,7 @@ def test_logs_may_begin_at_a_moment(typed: Typed, docker: FakeDocker) -> None:
 
 def test_logs_follow_with_the_letter_that_others_use(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("stackyard.cli.following.follow", lambda *_, **how: asked.append(how))
+    monkeypatch.setattr("stackyard.cli.log_following.follow", lambda *_, **how: asked.append(how))
     typed("up")
 
     typed("logs", "-f", "--tail", "5")

@@ -22,7 +22,7 @@ from stackyard.images import holds, unused
 from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
-from stackyard.stacks import builds, built_images
+from stackyard.stacks import builds, unused_images
 from stackyard.stacks.origin import Origin
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_what_a_later_build_replaced_is_surplus_and_the_latest_image_is_not(
 ) -> None:
     del store  # in place
 
-    (found,) = built_images.find(book, engine)
+    (found,) = unused_images.find(book, engine)
 
     assert (found.name, found.image, found.project) == (of(book).earlier(OLD), OLD, "shop-1")
     assert found.why == "a later build took its place"
@@ -91,7 +91,7 @@ def test_the_latest_image_is_surplus_when_no_copy_has_used_it_for_long(
 ) -> None:
     store[NEW] |= {"Created": 0.0, "Metadata": {"LastTagTime": moment(15 * DAY)}}
 
-    found = {item.image: item.why for item in built_images.find(book, engine)}
+    found = {item.image: item.why for item in unused_images.find(book, engine)}
 
     assert found == {OLD: "a later build took its place", NEW: "no copy has used it for 15 d"}
 
@@ -102,7 +102,7 @@ def test_an_image_that_never_got_a_name_here_counts_from_its_build(
 ) -> None:
     store[NEW] |= {"Metadata": metadata}
 
-    assert [item.image for item in built_images.find(book, engine)] == [OLD]
+    assert [item.image for item in unused_images.find(book, engine)] == [OLD]
 
 
 def test_only_images_with_our_labels_and_our_names_are_ours(
@@ -121,7 +121,7 @@ def test_only_images_with_our_labels_and_our_names_are_ours(
     for number, (labels, names) in enumerate(worlds, 1):
         fake_engine.images.put(f"sha256:{number}", *names, labels=labels, age=90 * DAY, used=90 * DAY)
 
-    assert built_images.find(book, engine, disk_use(engine)[1]) == built_images.find(book, engine) == []
+    assert unused_images.find(book, engine, disk_use(engine)[1]) == unused_images.find(book, engine) == []
 
 
 def test_a_name_that_somebody_gave_stays_and_the_image_with_it(
@@ -129,8 +129,8 @@ def test_a_name_that_somebody_gave_stays_and_the_image_with_it(
 ) -> None:
     store.tag(OLD, "mine/kept:1")
 
-    found = built_images.find(book, engine)
-    unused.remove(engine, found, built_images.guard(book, engine))
+    found = unused_images.find(book, engine)
+    unused.remove(engine, found, unused_images.guard(book, engine))
 
     assert [item.why for item in found] == ["a later build took its place; the image stays under its other names"]
     assert store[OLD]["RepoTags"] == ["mine/kept:1"]
@@ -142,8 +142,8 @@ def test_what_a_container_uses_is_no_surplus(
     del store  # in place
     fake_engine.container("db")["image"] = OLD
 
-    assert built_images.find(book, engine) == []
-    assert built_images.find(book, engine, disk_use(engine)[1]) == []
+    assert unused_images.find(book, engine) == []
+    assert unused_images.find(book, engine, disk_use(engine)[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,16 @@ def test_what_a_copy_may_need_that_has_no_container_now_is_no_surplus(
     del store  # in place
     lease = leased(book, folder, model)
 
-    assert built_images.find(book, engine) == []
+    assert unused_images.find(book, engine) == []
     book.release(lease)
-    assert [item.image for item in built_images.find(book, engine)] == [OLD]
+    assert [item.image for item in unused_images.find(book, engine)] == [OLD]
 
 
 def test_nothing_is_removed_while_a_start_of_the_project_is_under_way(
     store: ImageStore, book: LeaseBook, engine: Engine
 ) -> None:
-    found = built_images.find(book, engine)
-    guard = built_images.guard(book, engine)
+    found = unused_images.find(book, engine)
+    guard = unused_images.guard(book, engine)
 
     with holds.hold(book.settings, "shop-1") as start, holds.hold(book.settings, "other-2") as other:
         start.share()
@@ -183,10 +183,10 @@ def test_nothing_is_removed_while_a_start_of_the_project_is_under_way(
 def test_what_came_into_use_after_the_list_is_kept(
     store: ImageStore, fake_engine: FakeEngine, book: LeaseBook, engine: Engine
 ) -> None:
-    found = built_images.find(book, engine)
+    found = unused_images.find(book, engine)
     fake_engine.container("db")["image"] = OLD
 
-    done = unused.remove(engine, found, built_images.guard(book, engine))
+    done = unused.remove(engine, found, unused_images.guard(book, engine))
 
     assert (done.removed, [name for name, _ in done.kept]) == ((), [of(book).earlier(OLD)])
     assert OLD in store
@@ -196,11 +196,11 @@ def test_what_came_into_use_after_the_list_is_kept(
 def test_what_the_engine_refuses_is_named(
     store: ImageStore, fake_engine: FakeEngine, book: LeaseBook, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = built_images.find(book, engine)
+    found = unused_images.find(book, engine)
     monkeypatch.setattr("stackyard.docker.images.used", lambda _engine: set())  # the container comes after the list
     fake_engine.container("db")["image"] = OLD
 
-    done = unused.remove(engine, found, built_images.guard(book, engine))
+    done = unused.remove(engine, found, unused_images.guard(book, engine))
 
     assert [name for name, _ in done.left] == [of(book).earlier(OLD)]
     assert "container c is using its referenced image" in done.left[0][1]
@@ -208,11 +208,11 @@ def test_what_the_engine_refuses_is_named(
 
 
 def test_two_removals_at_once_both_succeed(store: ImageStore, book: LeaseBook, engine: Engine) -> None:
-    found = built_images.find(book, engine)
+    found = unused_images.find(book, engine)
 
     @contextlib.contextmanager
     def late(project: str) -> Iterator[set[str]]:
-        unused.remove(engine, found, built_images.guard(book, engine))
+        unused.remove(engine, found, unused_images.guard(book, engine))
         yield {item.name for item in found if item.project == project}
 
     assert unused.remove(engine, found, late).removed == (of(book).earlier(OLD),)
@@ -331,7 +331,7 @@ def test_two_books_of_one_folder_have_images_of_their_own(
     shop.build()
     shop.change()
     with shop.built():
-        assert [item.image for item in built_images.find(other.book, engine)] == []
+        assert [item.image for item in unused_images.find(other.book, engine)] == []
 
     assert own not in shop.ids
     assert theirs in shop.ids

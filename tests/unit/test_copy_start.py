@@ -20,7 +20,7 @@ from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.readiness import ServiceReady, StackReady
 from stackyard.stacks.start_request import CopyRequest
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

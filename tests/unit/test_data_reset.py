@@ -18,7 +18,7 @@ from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, St
 from stackyard.probes.rules import SHELL, ImageFacts
 from stackyard.project.hints import Hint
 from stackyard.stacks import project_images, readiness
-from stackyard.stacks.data import keeping, private, resetting, scripts
+from stackyard.stacks.data import keeping, private_databases, resetting, scripts
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
@@ -438,7 +438,7 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
     keeping.keep(copy, HINTS, 5.0)
     made.asked.clear()
 
-    with private.database(copy, "db", "postgresql://app:secret@127.0.0.1:9500/app") as url:
+    with private_databases.database(copy, "db", "postgresql://app:secret@127.0.0.1:9500/app") as url:
         name = url.rpartition("/")[2]
         assert url == f"postgresql://app:secret@127.0.0.1:9500/{name}"
         assert made.asked == [f"ask db {name}"]
@@ -446,9 +446,9 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
 
     made.codes["db"] = 1
     with pytest.raises(StackyardError, match=r"^service db: it refuses$"):
-        private.database(copy, "db", "postgresql://h/app").__enter__()
+        private_databases.database(copy, "db", "postgresql://h/app").__enter__()
     with pytest.raises(UsageError, match=r"service 'cache' is no PostgreSQL that makes databases"):
-        private.database(copy, "cache", "redis://h").__enter__()
+        private_databases.database(copy, "cache", "redis://h").__enter__()
 
 
 @pytest.mark.parametrize(("times", "passes"), [(0, True), (3, True), (100, False)])

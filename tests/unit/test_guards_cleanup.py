@@ -14,7 +14,7 @@ from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
-from stackyard.docker import claims
+from stackyard.docker import shared_claims
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import LeaseBook
@@ -162,7 +162,7 @@ def test_a_lease_is_kept_while_something_may_still_come(
     lease = expired(book)
     coming = SimpleNamespace(kind="container", name="late")
     answers: list[Sequence[object]] = [[coming], []]
-    monkeypatch.setattr("stackyard.docker.unanswered.settle", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr("stackyard.docker.unanswered_requests.settle", lambda *_, **__: answers.pop(0))
     reason = "the engine was asked for it and has not answered, so it may still appear"
 
     first = removal.remove_lease(book, engine, lease)
@@ -267,8 +267,8 @@ def test_what_may_still_come_is_asked_for_with_all_that_was_removed(
     lease = expired(book)
     fake_engine.container("redis", lease.id)
     settle = Mock(return_value=[])
-    monkeypatch.setattr("stackyard.docker.unanswered.process", lambda asked: "7:1" if asked is engine else "-")
-    monkeypatch.setattr("stackyard.docker.unanswered.settle", settle)
+    monkeypatch.setattr("stackyard.docker.unanswered_requests.process", lambda asked: "7:1" if asked is engine else "-")
+    monkeypatch.setattr("stackyard.docker.unanswered_requests.settle", settle)
 
     removal.remove_lease(book, engine, lease)
 
@@ -672,9 +672,9 @@ def test_what_other_machines_left_goes_with_its_claims_but_never_with_kept_data(
     claim = SimpleNamespace(book="book", environment=environment, lease=lease)
     engine, drop, remove = Mock(), Mock(), Mock(return_value=Removal(left=left))
     monkeypatch.setattr(
-        claims.Ledger, "read", lambda asked: asked is engine and SimpleNamespace(expired=lambda: [[claim]])
+        shared_claims.Ledger, "read", lambda asked: asked is engine and SimpleNamespace(expired=lambda: [[claim]])
     )
-    monkeypatch.setattr(claims, "drop", drop)
+    monkeypatch.setattr(shared_claims, "drop", drop)
     monkeypatch.setattr(removal, "remove", remove)
 
     assert removal._remove_expired(engine) == [remove.return_value]

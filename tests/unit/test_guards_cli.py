@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
-from stackyard.cli import copies, copy_payload, on_swarm, options
+from stackyard.cli import copies, copy_variables, on_swarm, options
 from stackyard.errors import LeaseNotFoundError, UsageError
 from stackyard.sites import Site
 
@@ -44,7 +44,7 @@ def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
     monkeypatch.setattr(options, "project", lambda *_: "shop")
     monkeypatch.setattr(Site, "find", lambda _text: SimpleNamespace(kind="local", use=lambda: None))
     monkeypatch.setattr("stackyard.cli.signals.orderly_end", contextlib.nullcontext)
-    monkeypatch.setattr(copy_payload, "run", Mock(return_value=0))
+    monkeypatch.setattr(copy_variables, "run", Mock(return_value=0))
     return made
 
 
@@ -62,7 +62,7 @@ def test_run_leaves_a_copy_alone_that_was_up_before(copy: Copy) -> None:
 def test_run_ends_its_copy_as_it_was_asked_to_however_its_command_ended(
     copy: Copy, monkeypatch: pytest.MonkeyPatch, words: Any, graceful: bool, code: int
 ) -> None:
-    monkeypatch.setattr(copy_payload, "run", Mock(return_value=code))
+    monkeypatch.setattr(copy_variables, "run", Mock(return_value=code))
 
     with pytest.raises(Exit) if code else contextlib.nullcontext():
         copies.run.body(None, words=["true"], **words)
@@ -72,7 +72,7 @@ def test_run_ends_its_copy_as_it_was_asked_to_however_its_command_ended(
 
 
 def test_run_ends_its_copy_though_its_command_cannot_be_run(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy_payload, "run", Mock(side_effect=UsageError("no such program")))
+    monkeypatch.setattr(copy_variables, "run", Mock(side_effect=UsageError("no such program")))
 
     with pytest.raises(Exit, match="no such program"):
         copies.run.body(None, words=["true"])

@@ -14,8 +14,8 @@ from stackyard.docker import images, inspection
 from stackyard.docker.images import EngineImage
 from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError, RefusedError
-from stackyard.images import copied
-from stackyard.images.copied import Used
+from stackyard.images import copy_images
+from stackyard.images.copy_images import Used
 from stackyard.images.holds import Hold
 from stackyard.leases import fair_lock
 
@@ -64,7 +64,9 @@ def used(ago: float) -> dict[str, Any]:
 
 
 def listed(*rows: EngineImage, needed: Used | None = None, **words: Any) -> list[str]:
-    return [item.image for item in copied.surplus(ENGINE, rows, "book", needed or Used(), **{"keep": KEEP, **words})]
+    return [
+        item.image for item in copy_images.surplus(ENGINE, rows, "book", needed or Used(), **{"keep": KEEP, **words})
+    ]
 
 
 def test_what_is_not_surplus_hides_nothing_that_is(named: dict[str, Any]) -> None:
@@ -77,7 +79,7 @@ def test_what_is_not_surplus_hides_nothing_that_is(named: dict[str, Any]) -> Non
 
 
 def test_the_largest_comes_first_and_of_two_the_one_whose_name_does() -> None:
-    found = copied.surplus(
+    found = copy_images.surplus(
         ENGINE, [replaced("sha256:b", size=1), replaced("sha256:c", size=2), replaced("sha256:a", size=1)], "book",
         Used(), keep=KEEP,
     )  # fmt: skip
@@ -117,7 +119,7 @@ def test_an_image_whose_last_use_no_one_knows_counts_from_its_build(
     if answer is not None:
         named["sha256:1"] = answer
 
-    assert copied._last_use(ENGINE, "sha256:1") == 0.0
+    assert copy_images._last_use(ENGINE, "sha256:1") == 0.0
 
 
 def test_a_time_that_cannot_be_read_ends_the_list_in_one_line(named: dict[str, Any]) -> None:
@@ -130,14 +132,14 @@ def test_a_time_that_cannot_be_read_ends_the_list_in_one_line(named: dict[str, A
 @pytest.mark.parametrize(
     ("ago", "keep", "noted"),
     [
-        (copied.FRESH - 1, 1e9, False), (copied.FRESH, 1e9, True), (99.9, KEEP, False), (100.0, KEEP, True),
+        (copy_images.FRESH - 1, 1e9, False), (copy_images.FRESH, 1e9, True), (99.9, KEEP, False), (100.0, KEEP, True),
         (95.0, KEEP, False),
     ],
 )  # fmt: skip
 def test_a_use_is_noted_unless_one_was_just_now(tag: Mock, ago: float, keep: float, noted: bool) -> None:
     answer = {"Id": "sha256:1", "RepoTags": [BUILD.name], **used(ago)}
 
-    copied.note_use(ENGINE, BUILD, answer, keep=keep)
+    copy_images.note_use(ENGINE, BUILD, answer, keep=keep)
 
     assert [given.args for given in tag.mock_calls] == [(ENGINE, "sha256:1", BUILD.name)] * noted
 
@@ -151,7 +153,7 @@ def test_an_image_that_is_used_takes_the_name_and_the_one_before_keeps_one(named
         named[BUILD.name] = before
         tag.reset_mock()
 
-        copied.note_use(ENGINE, BUILD, answer, keep=KEEP)
+        copy_images.note_use(ENGINE, BUILD, answer, keep=KEEP)
 
         assert [given.args for given in tag.mock_calls] == [*kept, (ENGINE, "sha256:1", BUILD.name)]
 
@@ -159,7 +161,7 @@ def test_an_image_that_is_used_takes_the_name_and_the_one_before_keeps_one(named
 def test_the_latest_image_keeps_a_name_whatever_its_id(named: dict[str, Any], tag: Mock) -> None:
     for identity in ("sha256:1", "XXXX"):
         named[BUILD.name] = {"Id": identity}
-        copied.keep_name(ENGINE, BUILD)
+        copy_images.keep_name(ENGINE, BUILD)
 
     assert [given.args[1] for given in tag.mock_calls] == ["sha256:1", "XXXX"]
 

@@ -19,13 +19,13 @@ from lease_records import Clock, Surroundings
 
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, StillStartingError, UsageError
-from stackyard.leases import LeaseBook, Survivor, files, owners, queue, schema, store, waiting
+from stackyard.leases import LeaseBook, Survivor, database, files, owners, queue, schema, waiting
 from stackyard.leases import book as module
 from stackyard.leases.admission import Memory
+from stackyard.leases.database import Transaction
 from stackyard.leases.header import BrokenError, inode, look
 from stackyard.leases.host_ports import Ground
 from stackyard.leases.owners import Owner
-from stackyard.leases.store import Transaction
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -600,7 +600,7 @@ def test_no_directory_is_left_over_until_the_leases_of_a_lost_book_are_back(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book.transact(lambda _db: None)
-    monkeypatch.setattr("stackyard.leases.recovery.is_done", lambda _db: False)
+    monkeypatch.setattr("stackyard.leases.lost_book.is_done", lambda _db: False)
     left = book.directory / "00000001"
     left.mkdir(parents=True)
     (left / "owner.lock").touch()
@@ -848,7 +848,7 @@ def test_a_broken_book_is_kept_aside_with_its_journal(
     book: LeaseBook, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(store, "warn", lambda state, text: said.append(text) if state == folder else None)
+    monkeypatch.setattr(database, "warn", lambda state, text: said.append(text) if state == folder else None)
     book._store._set_aside("gone already")
     (folder / "book.sqlite3").write_text("a")
     (folder / "book.sqlite3-journal").write_bytes(b"\0")
@@ -873,8 +873,8 @@ def test_a_broken_book_is_named_by_universal_time(
     clock = Mock()
     clock.strftime.side_effect = lambda _form, moment: f"at {moment}"
     clock.gmtime.return_value = "noon"
-    monkeypatch.setattr(store, "time", clock)
-    monkeypatch.setattr(store, "warn", Mock())
+    monkeypatch.setattr(database, "time", clock)
+    monkeypatch.setattr(database, "warn", Mock())
 
     book._store._set_aside("why")
     assert [path.name[:-5] for path in folder.iterdir()] == ["book.sqlite3.corrupt-at noon"]
@@ -885,7 +885,7 @@ def test_a_broken_book_that_is_only_read_is_said_to_be_broken_and_stays(
 ) -> None:
     book.transact(lambda _db: None)
     said, file = Mock(), file_of(book)
-    monkeypatch.setattr(store, "warn", said)
+    monkeypatch.setattr(database, "warn", said)
     file.write_text("a")
 
     assert make(read_only=True).leases() == []
@@ -925,11 +925,11 @@ def test_a_fork_keeps_what_its_parent_has_open_and_opens_the_book_itself(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[object] = []
-    monkeypatch.setattr(store, "_inherited", kept)
-    monkeypatch.setattr(store, "_stores", [book._store])
+    monkeypatch.setattr(database, "_inherited", kept)
+    monkeypatch.setattr(database, "_stores", [book._store])
     opened = book.transact(lambda db: db)
 
-    store._forget()
+    database._forget()
     assert (kept, book._store._db) == ([opened], None)
     opened.close()
 
@@ -974,7 +974,7 @@ def test_a_new_boot_checks_the_file_and_ends_all_rests(book: LeaseBook, monkeypa
 
 
 def test_a_text_that_is_not_utf8_stays_bytes() -> None:
-    assert [store._text(b"a\xc3\xa4"), store._text(b"\xff")] == ["a\u00e4", b"\xff"]
+    assert [database._text(b"a\xc3\xa4"), database._text(b"\xff")] == ["a\u00e4", b"\xff"]
 
 
 def test_a_closed_book_is_opened_again(book: LeaseBook) -> None:

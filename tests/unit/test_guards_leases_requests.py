@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases import Lease
-    from stackyard.leases.store import Transaction
+    from stackyard.leases.database import Transaction
 
 GROUND = Ground(kernel_ports=(), taken_ports=frozenset(), networks=())
 TEST = Surroundings()

@@ -17,7 +17,7 @@ import pytest
 from lease_records import SERVICES, Clock
 
 from stackyard.errors import BookError, EngineError, UnlistedError, UsageError
-from stackyard.leases import LeaseBook, Survivor, fair_lock, owners, recovery, repair, rows, staging
+from stackyard.leases import LeaseBook, Survivor, damaged_rows, fair_lock, lost_book, owners, rows, staging
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
@@ -27,7 +27,7 @@ from stackyard.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stackyard.leases.store import Transaction
+    from stackyard.leases.database import Transaction
 
 PORTS = {"postgres": 11000, "redis": 11001, "backend": 11002, "auth": 11003, "websocket": 11004}
 NOW = 1_800_000_000.0
@@ -292,9 +292,9 @@ def survivor(number: int, **change: Any) -> Survivor:
 def recovered(book: LeaseBook, state: str, survivors: Callable[[], list[Survivor]] | None) -> str:
     def work(db: Transaction) -> str:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', ?)", (state,))
-        recovery.recover(db, book.settings, state, book.directory, survivors, NOW)
+        lost_book.recover(db, book.settings, state, book.directory, survivors, NOW)
         (told,) = db.execute("SELECT value FROM meta WHERE key='recovery'").fetchone()
-        assert recovery.is_done(db) is (told != "due")
+        assert lost_book.is_done(db) is (told != "due")
         return str(told)
 
     return book.transact(work)
@@ -308,7 +308,7 @@ def said(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert state == book.settings.state_dir
         lines.append(text)
 
-    monkeypatch.setattr(recovery, "warn", warn)
+    monkeypatch.setattr(lost_book, "warn", warn)
     return lines
 
 
@@ -322,7 +322,7 @@ def test_a_lost_lease_is_entered_with_all_that_is_known_of_it(book: LeaseBook, s
 
     first, second, dev = book.leases()
     assert (first.parallel_id, first.memory_mb, first.created, first.slot) == ("a", 7, 1.5, 0)
-    assert (first.deadline, second.deadline, dev.deadline) == (NOW + recovery.GRACE, None, None)
+    assert (first.deadline, second.deadline, dev.deadline) == (NOW + lost_book.GRACE, None, None)
     assert (second.owner, second.slot, first.owner.kind) == (living, 1, "detached")
     assert (first.ports, first.spare, first.subnet) == (found[0].ports, found[0].spare, found[0].subnet)
     assert first.directory == book.directory / first.id
@@ -345,7 +345,7 @@ def test_a_lost_lease_is_entered_with_all_that_is_known_of_it(book: LeaseBook, s
 def test_a_lost_lease_has_its_slot_again_unless_it_was_on_a_fixed_block(
     book: LeaseBook, change: dict[str, Any], slot: int | None
 ) -> None:
-    assert recovery._slot(book.settings, survivor(1, **change)) == slot
+    assert lost_book._slot(book.settings, survivor(1, **change)) == slot
 
 
 def test_a_lost_lease_whose_place_is_taken_is_left_out_and_the_others_are_entered(
@@ -386,7 +386,7 @@ def test_a_book_asks_again_until_the_stacks_could_be_listed(book: LeaseBook, sai
 
 def test_the_directories_are_read_once(book: LeaseBook, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
     asked = Mock(return_value=iter([survivor(0)]))
-    monkeypatch.setattr(recovery, "_from_files", asked)
+    monkeypatch.setattr(lost_book, "_from_files", asked)
 
     recovered(book, "stacks", None)
     assert asked.call_count == 0
@@ -402,10 +402,10 @@ def test_a_book_from_a_backup_gets_only_leases_that_it_has_never_known(book: Lea
 
     def work(db: Transaction) -> set[str]:
         taken = survivor(1, id="ffffffff", project="stackyard-test-ffffffff")
-        return recovery.restore(db, book.settings, book.directory, [survivor(0), survivor(1), taken], NOW)
+        return lost_book.restore(db, book.settings, book.directory, [survivor(0), survivor(1), taken], NOW)
 
     assert book.transact(work) == {"00000001", "ffffffff"}
-    assert [(lease.id, lease.deadline) for lease in book.leases()] == [("00000001", NOW + recovery.GRACE)]
+    assert [(lease.id, lease.deadline) for lease in book.leases()] == [("00000001", NOW + lost_book.GRACE)]
     assert len(said) == 2
 
 
@@ -437,7 +437,7 @@ def lost_copy() -> Survivor:
 
 def test_the_env_file_of_a_lost_copy_goes_if_its_entry_is_undone(book: LeaseBook, said: list[str]) -> None:
     def work(db: Transaction) -> None:
-        recovery.restore(db, book.settings, book.directory, [lost_copy()], NOW)
+        lost_book.restore(db, book.settings, book.directory, [lost_copy()], NOW)
         assert (book.directory / "00000000" / "env").exists()
         raise EngineError("off")
 
@@ -470,9 +470,9 @@ def test_a_book_is_done_when_the_directories_have_been_read(book: LeaseBook) -> 
         found = []
         for state in states:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', ?)", (state,))
-            found.append(recovery.is_done(db))
+            found.append(lost_book.is_done(db))
         db.execute("DELETE FROM meta WHERE key='recovery'")
-        return [*found, recovery.is_done(db)]
+        return [*found, lost_book.is_done(db)]
 
     assert book.transact(work) == [False, True, True, True]
 
@@ -504,8 +504,8 @@ def test_only_the_env_file_of_a_directorys_own_lease_is_read(tmp_path: Path) -> 
     env_of(tmp_path, ".gone-0123456789ab", lease="00000008")
     (tmp_path / "00000009").mkdir()
 
-    assert [found.id for found in recovery._from_files(tmp_path, "h1")] == ["00000001", "00000002"]
-    assert recovery.survivor_in(tmp_path / "00000009", "h1") is None
+    assert [found.id for found in lost_book._from_files(tmp_path, "h1")] == ["00000001", "00000002"]
+    assert lost_book.survivor_in(tmp_path / "00000009", "h1") is None
 
 
 # --- repair ---------------------------------------------------------------------------------------------------------
@@ -515,7 +515,7 @@ def mended(book: LeaseBook, *statements: str) -> list[str]:
     def work(db: Transaction) -> list[str]:
         for statement in statements:
             db.execute(statement)
-        return repair.mend(db, book.directory, book.settings)
+        return damaged_rows.mend(db, book.directory, book.settings)
 
     return book.transact(work)
 
@@ -535,7 +535,7 @@ def test_a_book_with_a_wrong_lease_looks_for_that_lease_again(book: LeaseBook) -
 
     def work(db: Transaction) -> list[tuple[Any, ...]]:
         db.execute("UPDATE leases SET subnet='x'")
-        repair.mend(db, book.directory, book.settings)
+        damaged_rows.mend(db, book.directory, book.settings)
         return list(db.execute("SELECT value FROM meta WHERE key='recovery'"))
 
     assert book.transact(work) == [("due",)]
@@ -566,7 +566,7 @@ def test_a_wrong_lease_is_set_aside_and_its_slot_rests(book: LeaseBook) -> None:
     assert content.startswith("id='00000000', parallel_id=NULL, environment='test', slot=0, ports='postgres:11000")
     assert read(book, "SELECT value FROM meta WHERE key='recovery'") != [("done",)]
     slots = read(book, "SELECT port, idle, rests_until FROM slots ORDER BY port")
-    assert slots[0] == (11000, 1, NOW + repair.REST)
+    assert slots[0] == (11000, 1, NOW + damaged_rows.REST)
     assert slots[1:] == [(11010, None, 0), (11020, 0, 0), (11030, 0, 0)]
     assert mended(book) == []
 
@@ -601,7 +601,7 @@ def test_of_two_keys_with_the_same_bytes_only_the_wrong_one_goes(book: LeaseBook
 def test_a_long_value_is_cut_and_only_the_newest_rows_are_kept(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "KEPT", 2)
+    monkeypatch.setattr(damaged_rows, "KEPT", 2)
     long = "y" * 600
     for number in range(3):
         mended(book, f"INSERT INTO pools VALUES ('{number}{long}', 'test', 1)")  # noqa: S608 - of this test

@@ -15,9 +15,9 @@ import pytest
 
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import columns, files, messages, names, owners, port_list, records
+from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
-from stackyard.leases.survivors import Survivor
 
 OWNER = Owner(kind="process", boot="b0", pid=12, ticks=34, namespace=56)
 PORTS = {"postgres": 11000, "redis": 11001, "backend": 11002, "auth": 11003}

@@ -71,7 +71,7 @@ def test_down_takes_kept_data_only_if_asked_to(
 
 def test_a_reset_takes_kept_data_only_if_asked_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
-    monkeypatch.setattr("stackyard.stacks.resets.reset", lambda *words: done.append(words))
+    monkeypatch.setattr("stackyard.stacks.environment_resets.reset", lambda *words: done.append(words))
     stack = stack_of("dev", book)
 
     with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it"):
@@ -90,8 +90,8 @@ async def test_a_database_is_made_in_the_stacks_own_postgres(stack: Stack, monke
     async def aclone(url: str, name: str | None) -> None:
         made.append((url, name))
 
-    monkeypatch.setattr("stackyard.stacks.databases.clone", lambda url, name: made.append((url, name)))
-    monkeypatch.setattr("stackyard.stacks.databases.aclone", aclone)
+    monkeypatch.setattr("stackyard.stacks.environment_databases.clone", lambda url, name: made.append((url, name)))
+    monkeypatch.setattr("stackyard.stacks.environment_databases.aclone", aclone)
     stack.database("mine")
     stack.database()
     await stack.adatabase("mine")
@@ -190,7 +190,7 @@ def test_a_failed_start_is_cleared_but_for_kept_data(
     remove = Mock(return_value=Removal(removed=["container a"]))
     settle = Mock()
     monkeypatch.setattr(removal, "remove", remove)
-    monkeypatch.setattr("stackyard.docker.unanswered.settle", settle)
+    monkeypatch.setattr("stackyard.docker.unanswered_requests.settle", settle)
 
     stack._clear()
 

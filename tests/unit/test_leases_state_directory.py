@@ -20,8 +20,8 @@ from stackyard.host.machine import Machine
 from stackyard.leases import LeaseBook
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
-from stackyard.stacks.reaper_presence import Notice, Post
-from stackyard.stacks.reaper_process import wake
+from stackyard.stacks.reaper_files import Notice, Post
+from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.inspection import Place
 from stackyard.errors import EngineError, RefusedError
 from stackyard.probes import idleness, listeners, port_answers, proof
-from stackyard.probes.answers import one_line
+from stackyard.probes.container_answers import one_line
 from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer
 from stackyard.probes.proof import Proof, growing

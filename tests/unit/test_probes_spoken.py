@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.plan import Address
-from stackyard.probes import spoken
+from stackyard.probes import published_protocols
 from stackyard.probes.rules import ImageFacts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def told(service: dict[str, Any], target: int, port: int = 1, image: ImageFacts 
     entry = {"target": target, "published": str(port), "protocol": "tcp"}
     model = {"services": {"it": {"ports": [entry], **service}}}
     address = Address(service="it", target=target, protocol="tcp", host="127.0.0.1", port=port)
-    (found,) = asyncio.run(spoken.spoken([address], model, {"it": image} if image else {}))
+    (found,) = asyncio.run(published_protocols.spoken([address], model, {"it": image} if image else {}))
     return found.url
 
 
@@ -69,7 +69,7 @@ def served(handle: Callable[..., Awaitable[None]], target: int, tls: ssl.SSLCont
         port = server.sockets[0].getsockname()[1]
         entry = {"target": target, "published": str(port), "protocol": "tcp"}
         address = Address(service="it", target=target, protocol="tcp", host="127.0.0.1", port=port)
-        (found,) = await spoken.spoken([address], {"services": {"it": {"ports": [entry]}}}, {})
+        (found,) = await published_protocols.spoken([address], {"services": {"it": {"ports": [entry]}}}, {})
         server.close()
         return found.url and found.url.replace(str(port), "PORT")
 
@@ -104,7 +104,7 @@ def test_an_http_answer_makes_a_link_and_no_other_does(target: int, answer: byte
 def test_a_server_that_says_nothing_in_time_counts_only_where_http_is_usual(
     monkeypatch: pytest.MonkeyPatch, target: int, url: str | None
 ) -> None:
-    monkeypatch.setattr(spoken, "LIMIT", 0.05)
+    monkeypatch.setattr(published_protocols, "LIMIT", 0.05)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -189,7 +189,7 @@ def test_the_project_takes_profiles_and_env_files_of_its_configuration(
     project.model()
 
     chosen = ["--profile", "all", "--env-file", f"{tmp_path}/ci.env"]
-    assert [words[2 : words.index("config")] for words in asked].count(chosen) == 2
+    assert [words[words.index("compose") + 1 : words.index("config")] for words in asked].count(chosen) == 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ SCHEME: Final = re.compile(r"""(?:parse\(url, |url_of\()"redis"\)""")
 # where a name means the software, or the scheme of a URL
 SOFTWARE: Final = {
     "plan/volumes.py": "folders that images store their data in",
-    "probes/kinds.py": "the scheme of a URL",
+    "probes/protocols.py": "the scheme of a URL",
     "bench/services.py": "the scheme of a URL",
     "stacks/data/choice.py": "a driver",
     "stacks/data/keeping.py": "a driver",
@@ -23,7 +23,7 @@ SOFTWARE: Final = {
     "stacks/data/resetting.py": "a driver",
     "checks/detection.py": "the scheme of a URL",
     "probes/products.py": "what software is, whatever a service is called",
-    "stacks/databases.py": "the database of PostgreSQL that always exists",
+    "stacks/environment_databases.py": "the database of PostgreSQL that always exists",
 }
 
 

@@ -297,7 +297,7 @@ def test_a_reset_of_kept_data_must_be_agreed_to(
     environment = Environment.load("dev" if data else "test")
     stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
     done: list[str] = []
-    monkeypatch.setattr("stackyard.stacks.resets.reset", lambda *_: done.append("reset"))
+    monkeypatch.setattr("stackyard.stacks.environment_resets.reset", lambda *_: done.append("reset"))
 
     if refused:
         with pytest.raises(UsageError, match="environment dev keeps its data"):

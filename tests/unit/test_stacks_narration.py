@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.probes.rules import Rule
-from stackyard.stacks import narration
-from stackyard.stacks.narration import Narration, Reasons, reminding
+from stackyard.stacks import progress_lines
+from stackyard.stacks.progress_lines import Narration, Reasons, reminding
 from stackyard.stacks.readiness import ServiceReady
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(narration, "time", made)
+    monkeypatch.setattr(progress_lines, "time", made)
     return made
 
 
@@ -123,7 +123,7 @@ def test_reasons_are_looked_at_only_now_and_then(clock: Clock) -> None:
 
 
 def test_one_long_step_is_reported_again_and_again_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narration, "REMINDER", 0.001)
+    monkeypatch.setattr(progress_lines, "REMINDER", 0.001)
     told: list[str] = []
     twice = threading.Event()
 

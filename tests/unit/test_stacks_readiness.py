@@ -15,8 +15,8 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.project.hints import Hint
-from stackyard.stacks import narration, readiness, watched
-from stackyard.stacks.watched import waits_for
+from stackyard.stacks import progress_lines, readiness, watched_container
+from stackyard.stacks.watched_container import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -304,7 +304,7 @@ def unhealthy(service: str) -> ContainerState:
 def test_a_service_that_stays_unhealthy_ends_the_wait_with_its_last_answer(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RECOVERY", 0.05)
+    monkeypatch.setattr(watched_container, "RECOVERY", 0.05)
     world = World([container("db"), container("web")], [unhealthy("db"), container("web")])
     world.never, world.lasts = {"db"}, {"db": "exit code 1"}
 
@@ -315,14 +315,14 @@ def test_a_service_that_stays_unhealthy_ends_the_wait_with_its_last_answer(
 def test_a_service_may_be_unhealthy_for_a_while_or_where_its_check_is_not_the_rule(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RECOVERY", 0.0)
+    monkeypatch.setattr(watched_container, "RECOVERY", 0.0)
     hint = Hint(kind="log", value="x")
     late = World([unhealthy("web")])
     late.never.add("web")
 
     with pytest.raises(NotReadyError, match="not ready after"):
         wait(late, model(web=CHECKED), hints={"web": hint}, deadline=0.2)
-    monkeypatch.setattr(watched, "RECOVERY", 60.0)
+    monkeypatch.setattr(watched_container, "RECOVERY", 60.0)
     for again in (container("web"), unhealthy("web")):
         with pytest.raises(NotReadyError, match="not ready after"):
             wait(World([unhealthy("web")], [again], [unhealthy("web")]), model(web=CHECKED, late={}), deadline=0.2)
@@ -407,8 +407,8 @@ def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callabl
 def test_a_long_wait_is_reported_without_secrets(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch, silent: set[str], said: str
 ) -> None:
-    monkeypatch.setattr(narration, "SHORT", 0.0)
-    monkeypatch.setattr(narration, "PAUSE", 0.0)
+    monkeypatch.setattr(progress_lines, "SHORT", 0.0)
+    monkeypatch.setattr(progress_lines, "PAUSE", 0.0)
     world = World([container("s3cret-web")])
     world.never, world.silent = {"s3cret-web"}, silent
     told: list[str] = []

@@ -12,7 +12,7 @@ from fake_probes import Answering, replace_probes
 
 from stackyard._util.clocks import boottime
 from stackyard.cleanup import removal
-from stackyard.docker import Engine, unanswered
+from stackyard.docker import Engine, unanswered_requests
 from stackyard.errors import LeaseNotFoundError, UnansweredError
 from stackyard.leases import LeaseBook
 from stackyard.leases.owners import start_ticks
@@ -80,10 +80,10 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     if change == "time":
-        later = boottime() + unanswered.PATIENCE
-        monkeypatch.setattr("stackyard.docker.unanswered.boottime", lambda: later)
+        later = boottime() + unanswered_requests.PATIENCE
+        monkeypatch.setattr("stackyard.docker.unanswered_requests.boottime", lambda: later)
     else:
-        monkeypatch.setattr("stackyard.docker.unanswered.boot_id", lambda: "another")
+        monkeypatch.setattr("stackyard.docker.unanswered_requests.boot_id", lambda: "another")
 
     assert stack.down().leases == [stack.lease.id]
 
@@ -94,24 +94,26 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
 def test_nothing_appears_any_more_once_the_engine_is_another_process(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, before: str, now: str, left: int
 ) -> None:
-    note = stack.lease.directory / unanswered.NOTE
+    note = stack.lease.directory / unanswered_requests.NOTE
     *words, _ = note.read_text().split()
     note.write_text(" ".join([*words, before]) + "\n")
-    monkeypatch.setattr(unanswered, "process", lambda _engine: now)
+    monkeypatch.setattr(unanswered_requests, "process", lambda _engine: now)
 
     assert len(stack.down().left) == left
 
 
 def test_the_process_of_an_engine_is_the_one_that_listens(engine: Engine, tmp_path: Path) -> None:
-    assert unanswered.process(engine) == f"{os.getpid()}:{start_ticks(os.getpid())}"  # the fake one is in this process
+    assert (
+        unanswered_requests.process(engine) == f"{os.getpid()}:{start_ticks(os.getpid())}"
+    )  # the fake one is in this process
 
     away = SimpleNamespace(endpoint=SimpleNamespace(url=f"unix://{tmp_path}/nothing"))
-    assert unanswered.process(cast("Engine", away)) == "-"
+    assert unanswered_requests.process(cast("Engine", away)) == "-"
 
 
 @pytest.mark.parametrize("note", ["", "nonsense", "network x notanumber boot\n", "\0" * 40])
 def test_a_damaged_note_says_nothing(stack: Stack, note: str) -> None:
-    (stack.lease.directory / unanswered.NOTE).write_text(note)
+    (stack.lease.directory / unanswered_requests.NOTE).write_text(note)
 
     assert stack.down().leases == [stack.lease.id]
 

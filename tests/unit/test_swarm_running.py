@@ -15,12 +15,12 @@ from test_swarm_leases import FakeSwarm, task
 from stackyard.docker.swarm import SERVICE_LABEL, Node
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
-from stackyard.running import wanted
+from stackyard.running import wanted_stack
 from stackyard.running.swarm_stack import SwarmStack
 from stackyard.sites.swarm import inside, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,5 +211,5 @@ def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypa
     site.running.clear()
     site.add("network", "lost", {LEASE_LABEL: "lost"})
 
-    assert wanted.sweep() == []
+    assert wanted_stack.sweep() == []
     assert site.items == {}

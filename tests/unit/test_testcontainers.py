@@ -175,7 +175,7 @@ def test_files_profiles_and_env_files_choose_the_project(
     chosen = ["--file", "a.yaml", "--file", "b.yaml", "--profile", "p", "--env-file", "e"]
     rendered = [call for call in docker.calls if "config" in call]
     assert rendered
-    assert all(call[2:10] == chosen for call in rendered)
+    assert all(call[call.index("compose") + 1 :][:8] == chosen for call in rendered)
 
 
 def test_images_are_pulled_before_the_start_if_asked_for(shop: Callable[..., DockerCompose], asked: Asked) -> None:
@@ -353,7 +353,7 @@ def test_a_chosen_service_enables_its_profile(shop: Callable[..., DockerCompose]
     with shop(services=["debug"]):
         assert sorted(linked.started[0]["services"]) == ["debug"]
 
-    assert ["--profile", "tools"] in [call[2:4] for call in linked.calls]
+    assert any(call[call.index("compose") + 1 :][:2] == ["--profile", "tools"] for call in linked.calls)
 
 
 def test_a_service_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, linked: FakeDocker) -> None:

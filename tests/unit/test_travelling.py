@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.errors import UsageError
-from stackyard.stacks import travelling
-from stackyard.stacks.travelling import Cargo
+from stackyard.stacks import remote_files
+from stackyard.stacks.remote_files import Cargo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def test_volumes_and_the_engine_s_own_socket_stay_as_they_are() -> None:
 
 
 def test_all_that_cannot_go_along_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(travelling, "LARGEST_FOLDER", 3)
+    monkeypatch.setattr(remote_files, "LARGEST_FOLDER", 3)
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "file").write_text("four")
     (tmp_path / "binary").write_bytes(b"\xff")

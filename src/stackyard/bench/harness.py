@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book, strangers
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import prepare_images
+from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:

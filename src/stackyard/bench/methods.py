@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 PATIENCE: Final = 120.0  # seconds one start, or one removal, may take
 SOONER: Final = "100ms"  # between two of the quickened health checks

@@ -22,7 +22,7 @@ from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
 from stackyard.settings import Settings
 from stackyard.stacks import start_queue
-from stackyard.stacks.acquire import launch
+from stackyard.stacks.environment_launch import launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -15,9 +15,9 @@ from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.acquire import launch, prepare_images
-from stackyard.stacks.reaper_presence import Post
-from stackyard.stacks.reaper_process import enabled, wake
+from stackyard.stacks.environment_launch import launch, prepare_images
+from stackyard.stacks.reaper_files import Post
+from stackyard.stacks.reaper_launch import enabled, wake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

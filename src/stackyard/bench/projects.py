@@ -80,7 +80,7 @@ def measure(plan: Plan) -> Findings:
 
 
 def _build_box(plan: Plan) -> None:
-    from stackyard.stacks.acquire import prepare_images
+    from stackyard.stacks.environment_launch import prepare_images
 
     box = described.read(project_root()).box
     if box is None:

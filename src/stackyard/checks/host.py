@@ -308,12 +308,12 @@ def _images(scene: Scene) -> Seen:
     from stackyard.docker.engine import Engine
     from stackyard.leases import LeaseBook
     from stackyard.settings import Settings
-    from stackyard.stacks import built_images
+    from stackyard.stacks import unused_images
 
     if scene.knock.state != "answers":
         return UNSEEN
     with Engine(endpoint=scene.endpoint, deadline=ASK_DEADLINE) as engine:
-        found = {item.image for item in built_images.find(LeaseBook(Settings.load(), read_only=True), engine)}
+        found = {item.image for item in unused_images.find(LeaseBook(Settings.load(), read_only=True), engine)}
     return Seen(fine=not found, found=f"{len(found)} that no copy needs")
 
 

@@ -241,7 +241,7 @@ class Verifier:
     def _throwaway(self, environment: Environment, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
         from stackyard.docker import Engine
         from stackyard.docker.in_use import open_book
-        from stackyard.stacks.acquire import launch
+        from stackyard.stacks.environment_launch import launch
         from stackyard.stacks.start_request import EnvironmentRequest
 
         with Engine() as engine:

@@ -18,7 +18,7 @@ from stackyard._util.failpoints import reach
 from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
-from stackyard.docker import claims, networks, unanswered
+from stackyard.docker import networks, shared_claims, unanswered_requests
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.docker.shared_book import SharedBook
@@ -195,9 +195,9 @@ def remove_leases(
 
 def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes: bool = False) -> Removal:
     """Do what `remove_lease` does, for a caller that holds the stack's lock already."""
-    process = unanswered.process(engine)
+    process = unanswered_requests.process(engine)
     removal = remove(engine, Holdings.of(book.host, lease), keep_volumes=keep_volumes)
-    coming = unanswered.settle(lease, removal.removed, engine=process)
+    coming = unanswered_requests.settle(lease, removal.removed, engine=process)
     elsewhere = Holdings.of(book.host, lease).of_another_book(engine)
     more = [_coming(item, lease) for item in coming] + [_elsewhere(item, lease) for item in elsewhere]
     removal = replace(removal, left=[*removal.left, *more])
@@ -207,7 +207,7 @@ def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes
     return replace(removal, leases=[lease.id])
 
 
-def _coming(item: unanswered.Unanswered, lease: Lease) -> Leftover:
+def _coming(item: unanswered_requests.Unanswered, lease: Lease) -> Leftover:
     reason = "the engine was asked for it and has not answered, so it may still appear"
     return Leftover(kind=item.kind, name=item.name, lease=lease.id, reason=reason)
 
@@ -283,12 +283,12 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
 def _remove_expired(engine: Engine) -> list[Removal]:
     """Remove what other machines left on a shared engine under leases whose time is over."""
     parts = []
-    for found in claims.Ledger.read(engine).expired():
+    for found in shared_claims.Ledger.read(engine).expired():
         own = found[0]
         holdings = Holdings.named(own.book, own.environment, own.lease)
         part = remove(engine, holdings, keep_volumes=holdings.keeps_data)
         if not part.left:
-            claims.drop(engine, own.book, own.lease)
+            shared_claims.drop(engine, own.book, own.lease)
         parts.append(part)
     return parts
 

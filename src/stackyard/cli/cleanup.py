@@ -98,7 +98,7 @@ def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = ""
     """Remove stackyard's images that no copy, lease, container or recipe of this checkout needs; asks first."""
     from stackyard._util.tables import format_count
     from stackyard.images import unused
-    from stackyard.stacks import built_images
+    from stackyard.stacks import unused_images
 
     with opened_at(site) as (book, engine):
         found = _surplus(book, engine)
@@ -109,7 +109,7 @@ def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = ""
             raise Exit(
                 "nothing removed; --yes removes without asking, --dry-run only shows what", code=UsageError.exit_code
             )
-        cleared = unused.remove(engine, found, built_images.guard(book, engine))
+        cleared = unused.remove(engine, found, unused_images.guard(book, engine))
     answer(cleared.to_json(), _cleared(cleared), as_json=json)
     cleared.check()
 
@@ -119,10 +119,10 @@ def _surplus(book: LeaseBook, engine: Engine) -> list[Surplus]:
     from stackyard.docker.images import disk_use
     from stackyard.images import unused
     from stackyard.project.environments.roots import in_environments
-    from stackyard.stacks import built_images
+    from stackyard.stacks import unused_images
 
     _, rows = disk_use(engine)
-    found = built_images.find(book, engine, rows)
+    found = unused_images.find(book, engine, rows)
     if in_environments():
         found += unused.find(rows, keep=_leased_images(book))
     return sorted(found, key=lambda item: (-item.size, item.name))

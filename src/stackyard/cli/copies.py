@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard.cli import copy_output, copy_payload, options
-from stackyard.cli.chosen import chosen, of_this_folder
+from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
-from stackyard.cli.data import RESETTABLE, reset
-from stackyard.cli.endings import until
+from stackyard.cli.copy_choice import chosen, of_this_folder
+from stackyard.cli.expiry import until
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.options import Option
+from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
@@ -260,7 +260,7 @@ def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> No
 def env(_c: Context, name: str = "", format: str = "dotenv", site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """Print the variables that tell programs where a copy answers, with the passwords of the project's own services."""
     with _attached(name, site) as copy:
-        copy_payload.show(_variables(copy), format, as_json=json)
+        copy_variables.show(_variables(copy), format, as_json=json)
 
 
 def _variables(copy: Copy) -> dict[str, str]:
@@ -358,14 +358,14 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
     """Start a copy for one command, give it the copy's addresses, and remove the copy: run -- pytest -q."""
     from stackyard.cli.signals import orderly_end
 
-    command = copy_payload.given(words)
+    command = copy_variables.given(words)
     _import_early()
     at(site)
     project = options.project(file, profile, env_file)
     with orderly_end(), _started(name, project, timeout, None, site=site, quiet=quiet) as copy:
-        copy_payload.refuse_running(copy.lease.title, copy.seconds)
+        copy_variables.refuse_running(copy.lease.title, copy.seconds)
         try:
-            code = copy_payload.run(command, _variables(copy))
+            code = copy_variables.run(command, _variables(copy))
         finally:
             done = copy.down(graceful=graceful, progress=tell)
             for item in done.left:

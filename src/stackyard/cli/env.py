@@ -11,7 +11,7 @@ from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach, exit_code, identity, opened
-from stackyard.cli.endings import ending, remind
+from stackyard.cli.expiry import ending, remind
 from stackyard.cli.log_lines import chosen_lines
 from stackyard.cli.options import Option
 from stackyard.cli.pool import pool
@@ -123,10 +123,10 @@ def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, ti
     from stackyard.stacks import logs as shown
 
     if follow:
-        from stackyard.cli import following
+        from stackyard.cli import log_following
 
         remind(stack.book, stack.lease)
-        following.follow(stack, chosen, tail=lines.tail, since=lines.since, timestamps=timestamps)
+        log_following.follow(stack, chosen, tail=lines.tail, since=lines.since, timestamps=timestamps)
         return
     found = shown.read(stack, chosen, tail=lines.tail, since=lines.since)
     if json:

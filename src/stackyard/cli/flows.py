@@ -20,14 +20,14 @@ from stackyard._util import tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
-from stackyard.cli import payload
+from stackyard.cli import pytest_run
 from stackyard.cli.signals import orderly_end
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment
-from stackyard.stacks.acquire import KEPT_TTL, launch
 from stackyard.stacks.checkouts import leases_of, listed
+from stackyard.stacks.environment_launch import KEPT_TTL, launch
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_queue import TELL_AFTER
 from stackyard.stacks.start_request import EnvironmentRequest
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
 BRIEF: Final = 120  # characters of an error that the report has as its reason
@@ -125,8 +125,8 @@ def test(name: str, words: Sequence[str]) -> int:
             if arguments.down:
                 raise UsageError(f"'down' belongs to the dev flow; a {name} run removes its own stack")
             environment = Environment.load(name)
-            if payload.tells(arguments.pytest):
-                return payload.run(environment.root, arguments.pytest, env={}, deadline=None)[0]
+            if pytest_run.tells(arguments.pytest):
+                return pytest_run.run(environment.root, arguments.pytest, env={}, deadline=None)[0]
             return _test(environment, arguments)
         except StackyardError as error:
             say(f"error: {error}")
@@ -135,8 +135,8 @@ def test(name: str, words: Sequence[str]) -> int:
 
 def _test(environment: Environment, arguments: Arguments) -> int:
     run = _Run(environment=environment, keep=arguments.keep, began=time.monotonic())
-    limit = payload.limit()
-    payload.check(environment.root, arguments.pytest)
+    limit = pytest_run.limit()
+    pytest_run.check(environment.root, arguments.pytest)
     with Engine() as engine:
         book = open_book(None, engine)
         _sweep(run, book, engine)
@@ -197,13 +197,13 @@ def _payload(stack: Stack, arguments: Sequence[str], limit: float | None) -> tup
     restart = [sys.executable, "-m", "invoke", "-r", str(root), "env.restart", "--name", stack.lease.id, "--service"]
     env = variables | {"STACKYARD_RESTART_COMMAND": shlex.join(restart)}
     try:
-        return payload.run(root, arguments, stem=_stem(stack), env=env, deadline=limit)
+        return pytest_run.run(root, arguments, stem=_stem(stack), env=env, deadline=limit)
     except CommandError as error:
         if error.returncode is not None:
             raise
-        reason = f"the tests took more than {said(limit or 0)} ({payload.TIMEOUT})"
+        reason = f"the tests took more than {said(limit or 0)} ({pytest_run.TIMEOUT})"
         say(f"error: {reason} and were ended")
-        return payload.TIMED_OUT, reason
+        return pytest_run.TIMED_OUT, reason
 
 
 def _stem(stack: Stack) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 
-from stackyard.cli import copy_payload
+from stackyard.cli import copy_variables
 from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
 from stackyard.errors import LeaseNotFoundError, UsageError
 
@@ -241,7 +241,7 @@ def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  #
     with _copy(name) as copy:
         with contextlib.suppress(UsageError):  # without the project's files, URLs have no passwords
             copies.log_in(copy, _found())
-        copy_payload.show(_variables(copy), format, as_json=json)
+        copy_variables.show(_variables(copy), format, as_json=json)
 
 
 def _run(
@@ -249,11 +249,11 @@ def _run(
     profile: Sequence[str] | None = None, env_file: Sequence[str] | None = None, timeout: str = "",
     quiet: bool = False,
 ) -> None:  # fmt: skip
-    command = copy_payload.given(words)
+    command = copy_variables.given(words)
     with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet) as copy:
-        copy_payload.refuse_running(copy.lease.name, copy.startup.seconds)
+        copy_variables.refuse_running(copy.lease.name, copy.startup.seconds)
         try:
-            code = copy_payload.run(command, _variables(copy))
+            code = copy_variables.run(command, _variables(copy))
         finally:
             copy.down()
     if code:

@@ -55,8 +55,8 @@ def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = 
 def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     from stackyard.leases.warm import Pool
     from stackyard.project.environments import Environment
-    from stackyard.stacks.acquire import prepare_images
-    from stackyard.stacks.reaper_process import enabled, wake
+    from stackyard.stacks.environment_launch import prepare_images
+    from stackyard.stacks.reaper_launch import enabled, wake
 
     environment = Environment.load(name)
     if size and environment.data == "volume":

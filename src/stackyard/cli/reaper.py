@@ -24,7 +24,7 @@ def status(_c: Context, json: bool = False) -> None:
     """Show whether the reaper runs, what it watches and what it uses."""
     from stackyard.reaper.status import Status
     from stackyard.settings import Settings
-    from stackyard.stacks.reaper_presence import Post
+    from stackyard.stacks.reaper_files import Post
 
     found = Status.read(Post(Settings.load().state_dir))
     answer(found.to_json(), _told(found), as_json=json)
@@ -48,7 +48,7 @@ def _told(found: Status) -> str:
 def stop(_c: Context, json: bool = False) -> None:
     """End the reaper and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
     from stackyard.settings import Settings
-    from stackyard.stacks.reaper_presence import Post
+    from stackyard.stacks.reaper_files import Post
 
     post = Post(Settings.load().state_dir)
     ran = post.is_taken()

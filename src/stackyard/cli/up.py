@@ -10,7 +10,7 @@ from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, opened, tell
-from stackyard.cli.endings import ending
+from stackyard.cli.expiry import ending
 from stackyard.cli.leasing import handle
 from stackyard.cli.options import Option
 from stackyard.cli.task import Command
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 
 @task(
@@ -60,7 +60,7 @@ def up(
     """Start a stack and leave it up; prints its URLs, until when it stays, and how to remove it."""
     from stackyard._util.durations import seconds
     from stackyard.project.environments import Environment
-    from stackyard.stacks.acquire import launch
+    from stackyard.stacks.environment_launch import launch
     from stackyard.stacks.start_request import EnvironmentRequest
 
     given = seconds("--ttl", ttl) if ttl else None

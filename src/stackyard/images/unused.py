@@ -2,8 +2,8 @@
 Images of ours that nothing needs any longer: no recipe of this tree names them, no lease does, no container uses them.
 
 Ours are images with stackyard's label and names that begin with its repository; another name that somebody gave such
-an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over. `copied`
-finds those of copied projects; both are removed here.
+an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over.
+`copy_images` finds those of copied projects; both are removed here.
 """
 
 from __future__ import annotations

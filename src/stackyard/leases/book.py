@@ -23,23 +23,23 @@ from stackyard._util.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases import files, messages, owners, rows
 from stackyard.leases.admission import Booked, Capacity
+from stackyard.leases.database import Store
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.requests import Request
 from stackyard.leases.slots import Search
-from stackyard.leases.store import Store
 from stackyard.leases.waiting import Waiting, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from stackyard.leases.database import Transaction
     from stackyard.leases.host_ports import Ground
+    from stackyard.leases.lost_leases import Survivor
     from stackyard.leases.records import Fixed, Leasable, Strangers
-    from stackyard.leases.store import Transaction
-    from stackyard.leases.survivors import Survivor
     from stackyard.settings import Settings
 
 T = TypeVar("T")
@@ -175,10 +175,10 @@ class LeaseBook:
         Returns:
             All leases, oldest first, and the ids of *survivors* that the book has not ended.
         """
-        from stackyard.leases import recovery
+        from stackyard.leases import lost_book
 
         def work(db: Transaction) -> tuple[list[Lease], set[str]]:
-            known = recovery.restore(db, self.settings, self._directory, survivors, self._clock())
+            known = lost_book.restore(db, self.settings, self._directory, survivors, self._clock())
             return rows.every(db, self._directory), known
 
         return self._store.run(work, reading=True)
@@ -194,11 +194,11 @@ class LeaseBook:
         Returns:
             How many were removed.
         """
-        from stackyard.leases import recovery
+        from stackyard.leases import lost_book
 
         def work(db: Transaction) -> list[Path]:
             # until the leases of a lost book have been restored, no directory is known to be left over
-            return files.orphans(self._directory, rows.ids(db)) if recovery.is_done(db) else []
+            return files.orphans(self._directory, rows.ids(db)) if lost_book.is_done(db) else []
 
         found = self._store.run(work) if self._store.exists() else []
         for directory in found:
@@ -383,15 +383,15 @@ class LeaseBook:
         return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())
 
     def _mend(self, db: Transaction) -> list[str]:
-        from stackyard.leases import repair
+        from stackyard.leases import damaged_rows
 
-        return repair.mend(db, self._directory, self.settings)
+        return damaged_rows.mend(db, self._directory, self.settings)
 
     def _recover(self, db: Transaction, state: str) -> None:
         if state == "due" or self._survivors is not None:
-            from stackyard.leases import recovery
+            from stackyard.leases import lost_book
 
-            recovery.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
+            lost_book.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
 
 
 def _is_same(held: Lease, lease: Lease) -> bool:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stackyard.leases.database import Transaction
     from stackyard.leases.host_ports import Ground
     from stackyard.leases.records import Lease
     from stackyard.leases.slots import Place, Search
-    from stackyard.leases.store import Transaction
 
 QUEUE: Final = "--queue-timeout 5m"  # the option that waits for a place
 _SHOWN: Final = 5  # holders named in one message

@@ -14,7 +14,7 @@ from stackyard.leases.owners import Owner, pid_namespace
 
 if TYPE_CHECKING:
     from stackyard._util.clocks import Moment
-    from stackyard.leases.store import Transaction
+    from stackyard.leases.database import Transaction
 
 SILENCE: Final = 30.0  # seconds without a refresh after which a waiter counts as dead
 

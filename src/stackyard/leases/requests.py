@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stackyard.leases.database import Transaction
     from stackyard.leases.host_ports import Ground
     from stackyard.leases.records import Fixed, Leasable
-    from stackyard.leases.store import Transaction
     from stackyard.project.environments.services import Services
     from stackyard.settings import Settings
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from stackyard.leases.store import Transaction
+    from stackyard.leases.database import Transaction
 
 ENDED: Final = 5000  # released leases that the book remembers
 STEP: Final = 1.0  # seconds; a smaller step is the clock's own correction, not a person who sets it

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
+    from stackyard.leases.database import Transaction
     from stackyard.leases.host_ports import Ground, Span
     from stackyard.leases.needs import Needs
-    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 

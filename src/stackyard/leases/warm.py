@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases.book import LeaseBook
+    from stackyard.leases.database import Transaction
     from stackyard.leases.records import Lease
-    from stackyard.leases.store import Transaction
 
 _COLUMNS: Final = "lease, root, fingerprint, since"
 

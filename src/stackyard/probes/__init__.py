@@ -6,7 +6,7 @@ the server behind it listens, and PostgreSQL runs a first, private server while 
 """
 
 from stackyard.probes.endpoints import Endpoint
-from stackyard.probes.kinds import (
+from stackyard.probes.protocols import (
     HttpProbe,
     PostgresProbe,
     Probe,

@@ -21,7 +21,7 @@ from stackyard.docker.inside import Command
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError
 from stackyard.probes import listeners, port_answers
-from stackyard.probes.answers import Answer, one_line, unix_time
+from stackyard.probes.container_answers import Answer, one_line, unix_time
 from stackyard.probes.idleness import Idleness
 from stackyard.probes.listeners import Listener
 from stackyard.probes.rules import COMMAND_TIMEOUT

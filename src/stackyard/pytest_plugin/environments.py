@@ -11,7 +11,7 @@ from stackyard.pytest_plugin import in_one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.stacks.databases import Database
+    from stackyard.stacks.environment_databases import Database
     from stackyard.stacks.stack import Stack
 
 

@@ -50,7 +50,7 @@ class MainProcess:
     def _remove(self) -> None:
         from stackyard.errors import StackyardError
         from stackyard.running.shared import Run
-        from stackyard.running.wanted import sweep
+        from stackyard.running.wanted_stack import sweep
 
         self._left = Run(**self.run).end()
         try:

@@ -11,7 +11,7 @@ from stackyard._util.durations import seconds
 from stackyard.pytest_plugin import RUN, has_environments, in_one_line, termination
 from stackyard.pytest_plugin.reports import Reports
 from stackyard.running.shared import Run
-from stackyard.running.wanted import Wanted
+from stackyard.running.wanted_stack import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

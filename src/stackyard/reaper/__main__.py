@@ -10,7 +10,7 @@ from stackyard.errors import StackyardError
 from stackyard.reaper.logs import log_to_stderr
 from stackyard.reaper.loop import Reaper
 from stackyard.settings import Settings
-from stackyard.stacks.reaper_presence import Post, code, is_older
+from stackyard.stacks.reaper_files import Post, code, is_older
 
 log = logging.getLogger("stackyard")
 

@@ -21,7 +21,7 @@ from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.reaper.events import Watch
 from stackyard.reaper.jobs import Reminding, Sweeping, Warming, excess
-from stackyard.stacks.reaper_presence import Notice, code
+from stackyard.stacks.reaper_files import Notice, code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stackyard.leases.warm import Inventory
     from stackyard.reaper.jobs import Child
     from stackyard.settings import Settings
-    from stackyard.stacks.reaper_presence import Post
+    from stackyard.stacks.reaper_files import Post
 
 log = logging.getLogger("stackyard")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stackyard.leases.warm import Inventory
-    from stackyard.stacks.reaper_presence import Post
+    from stackyard.stacks.reaper_files import Post
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from stackyard.project.environments.roots import ENVIRONMENTS, has_environments
 from stackyard.running.stack import Stack
 from stackyard.sites import Site
 from stackyard.stacks import copies
-from stackyard.stacks.acquire import launch
+from stackyard.stacks.environment_launch import launch
 from stackyard.stacks.start_request import CopyRequest, EnvironmentRequest, silent
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from stackyard.leases.owners import start_ticks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.running.wanted import Wanted
+    from stackyard.running.wanted_stack import Wanted
 
 STARTED: Final = 30.0  # seconds until a new keeper listens
 POLL: Final = 0.02
@@ -71,7 +71,7 @@ class Run:
         from stackyard.settings import Settings
         from stackyard.stacks.copies import Copy
         from stackyard.stacks.stack import Stack as PlatformStack
-        from stackyard.stacks.startup import Startup
+        from stackyard.stacks.start_times import Startup
 
         answer = self._stack(self.use() / wanted.key, wanted)
         with Engine() as engine:

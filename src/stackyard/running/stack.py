@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from stackyard.errors import UsageError
 from stackyard.plan import Address, variables
 from stackyard.stacks import diagnostics, logs
-from stackyard.stacks.data import private
+from stackyard.stacks.data import private_databases
 from stackyard.stacks.stack import Stack as AnyStack
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Stack:
             UsageError: If the stack was not started as resettable, or the service is no PostgreSQL with a port.
             StackyardError: If PostgreSQL refuses.
         """
-        return private.database(self._copy, service, self.url(service))
+        return private_databases.database(self._copy, service, self.url(service))
 
     def down(self, *, graceful: bool = False) -> Removal:
         """

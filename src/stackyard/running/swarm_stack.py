@@ -10,7 +10,7 @@ from stackyard.errors import NotReadyError, UsageError
 from stackyard.running.stack import Stack
 from stackyard.sites.swarm import copies, inside
 from stackyard.sites.swarm.copies import Copy
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

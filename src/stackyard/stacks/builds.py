@@ -23,7 +23,7 @@ from stackyard._util.failpoints import reach
 from stackyard.docker.ownership import Build
 from stackyard.errors import CommandError, ImageError
 from stackyard.project import copies_of
-from stackyard.stacks.narration import reminding
+from stackyard.stacks.progress_lines import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +70,7 @@ def built(
         yield {}
         return
     from stackyard.images import holds
-    from stackyard.stacks import built_images
+    from stackyard.stacks import unused_images
 
     with holds.hold(book.settings, owner) as hold:
         hold.share()
@@ -78,7 +78,7 @@ def built(
             work = _Work(project, usual, owner, book, engine, notes)
             found, any_built = work.run(services, progress)
             if any_built:
-                built_images.clear(book, engine, owner, hold, found.values())
+                unused_images.clear(book, engine, owner, hold, found.values())
         reach("build")
         yield found
 
@@ -96,11 +96,11 @@ def unbuilt(usual: Mapping[str, Any], owner: str, settings: Settings, engine: En
     Raises:
         EngineError: If the engine does not answer.
     """
-    from stackyard.images import copied, holds
+    from stackyard.images import copy_images, holds
 
     known = _known(settings.state_dir / holds.FOLDER / f"{owner}.json")
     built = {name: spec for name, spec in usual["services"].items() if spec.get("build") and copies_of(spec)}
-    return sorted(name for name, spec in built.items() if not copied.exists(engine, known.get(_key(spec), "")))
+    return sorted(name for name, spec in built.items() if not copy_images.exists(engine, known.get(_key(spec), "")))
 
 
 @contextlib.contextmanager
@@ -154,21 +154,21 @@ class _Work:
 
     def _take(self, service: str, image: str) -> str:
         """Return the id of an image that is there, and note its use; empty if there is none."""
-        from stackyard.images import copied
+        from stackyard.images import copy_images
 
-        answer = copied.exists(self.engine, image)
+        answer = copy_images.exists(self.engine, image)
         if answer is None:
             return ""
-        copied.note_use(self.engine, self._of(service), answer, keep=self.book.settings.keep_images)
+        copy_images.note_use(self.engine, self._of(service), answer, keep=self.book.settings.keep_images)
         return image
 
     def _build(self, todo: list[str]) -> dict[str, str]:
         """Build the services *todo*; return their images' ids."""
-        from stackyard.images import copied
+        from stackyard.images import copy_images
 
         builds = {name: self._of(name) for name in todo}
         for build in builds.values():
-            copied.keep_name(self.engine, build)
+            copy_images.keep_name(self.engine, build)
         model = {**self.usual, "services": {name: self._service(build) for name, build in builds.items()}}
         home = str(self.project.home)
         words = ["docker", "compose", "--project-name", self.owner, "--project-directory", home, "--file", "-"]
@@ -190,9 +190,9 @@ class _Work:
         return service | {"build": section | {"labels": {**(section.get("labels") or {}), **build.labels}}}
 
     def _id(self, build: Build) -> str:
-        from stackyard.images import copied
+        from stackyard.images import copy_images
 
-        answer = copied.exists(self.engine, build.name)
+        answer = copy_images.exists(self.engine, build.name)
         if answer is None:
             raise ImageError(f"{build.service}: the build ended, but image {build.name} is not on this engine")
         return str(answer["Id"])

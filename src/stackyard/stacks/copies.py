@@ -24,19 +24,19 @@ from stackyard.leases.book import REST
 from stackyard.leases.records import MODEL
 from stackyard.leases.stack_lock import still_leased
 from stackyard.plan import Address
-from stackyard.probes.spoken import spoken
-from stackyard.stacks import builds, diagnostics, project_images, shared
+from stackyard.probes.published_protocols import spoken
+from stackyard.stacks import builds, diagnostics, project_images, shared_resources
 from stackyard.stacks.attempts import failing, placed
 from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.copy_template import EXTENSION, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
-from stackyard.stacks.maker import Maker
+from stackyard.stacks.engine_or_compose import Maker
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest
-from stackyard.stacks.startup import STANDING, Startup
+from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -237,7 +237,7 @@ class _Start:
         maker = Maker(copy.lease, copy.engine, copy.book.settings)
         planned = self.template.plan(copy.lease, copy.engine)
         refuse([item for item in planned.concerns if item.level == "not possible"])
-        shared.check(copy.engine, planned.model)
+        shared_resources.check(copy.engine, planned.model)
         model, cargo = self.template.labelled(planned.model, copy.lease, copy.engine)
         cargo.deliver(copy.engine, model)
         start = CopyStart(project, model, maker, self.request.progress)

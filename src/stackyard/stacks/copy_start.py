@@ -25,15 +25,15 @@ from stackyard.leases.records import MODEL
 from stackyard.plan.services import check_soon
 from stackyard.probes.rules import conditions
 from stackyard.stacks import readiness
-from stackyard.stacks.narration import reminding
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.progress_lines import reminding
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stackyard.docker.fast_start import Blueprint
     from stackyard.project import Project
-    from stackyard.stacks.maker import Maker
+    from stackyard.stacks.engine_or_compose import Maker
     from stackyard.stacks.readiness import ServiceReady, StackReady
 
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment

@@ -14,7 +14,7 @@ from stackyard.plan import Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.services import check_soon
-from stackyard.stacks.travelling import Cargo
+from stackyard.stacks.remote_files import Cargo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

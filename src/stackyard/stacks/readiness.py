@@ -39,8 +39,8 @@ from stackyard.probes.proof import SILENCE, Proof
 from stackyard.probes.rules import ImageFacts, Rule, rules_for
 from stackyard.project.model import copies_of
 from stackyard.stacks.diagnostics import redact
-from stackyard.stacks.narration import Narration, Reasons
-from stackyard.stacks.watched import Failure, Watched, end_of, other_rule
+from stackyard.stacks.progress_lines import Narration, Reasons
+from stackyard.stacks.watched_container import Failure, Watched, end_of, other_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -17,7 +17,7 @@ from stackyard._util.actions import Action, typed
 from stackyard._util.failpoints import reach
 from stackyard._util.loops import run
 from stackyard.cleanup import removal
-from stackyard.docker import unanswered
+from stackyard.docker import unanswered_requests
 from stackyard.docker.compose import Compose
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
@@ -26,7 +26,7 @@ from stackyard.leases.stack_lock import still_leased
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
 from stackyard.stacks.attempts import failing
-from stackyard.stacks.start import Start
+from stackyard.stacks.environment_start import Start
 from stackyard.stacks.start_queue import turn
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
     from stackyard.project.environments import Environment
-    from stackyard.stacks.databases import Database
-    from stackyard.stacks.resets import Reset
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.environment_databases import Database
+    from stackyard.stacks.environment_resets import Reset
+    from stackyard.stacks.start_times import Startup
 
 
 class Stack:
@@ -170,7 +170,7 @@ class Stack:
     def _clear(self, _what: str = "") -> None:
         """Remove what a failed start has made; data that is kept stays."""
         outcome = removal.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
-        unanswered.settle(self.lease, outcome.removed)
+        unanswered_requests.settle(self.lease, outcome.removed)
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""
@@ -293,14 +293,14 @@ class Stack:
             NotReadyError: If a service does not answer.
             LeaseNotFoundError: If another command has ended the lease meanwhile.
         """
-        from stackyard.stacks import resets
+        from stackyard.stacks import environment_resets
 
         if self.keeps_data and not yes:
             name = self.lease.environment
             raise UsageError(f"environment {name} keeps its data, and a reset deletes it; add --yes to agree")
         with still_leased(self.lease):
             stores = (self.lease.url_of("postgresql"), self.lease.url_of("redis"))
-            return resets.reset(*stores, self.lease.speaking("http"))
+            return environment_resets.reset(*stores, self.lease.speaking("http"))
 
     def database(self, name: str | None = None) -> Database:
         """
@@ -313,13 +313,13 @@ class Stack:
             UsageError: If the name cannot be used or is taken.
             NotReadyError: If PostgreSQL does not answer.
         """
-        from stackyard.stacks.databases import clone
+        from stackyard.stacks.environment_databases import clone
 
         return clone(self.lease.url_of("postgresql"), name)
 
     async def adatabase(self, name: str | None = None) -> Database:
         """Make a database as *database* does, inside an event loop; `async with` drops it."""
-        from stackyard.stacks.databases import aclone
+        from stackyard.stacks.environment_databases import aclone
 
         return await aclone(self.lease.url_of("postgresql"), name)
 

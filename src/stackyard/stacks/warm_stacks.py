@@ -15,7 +15,7 @@ from stackyard.errors import NotReadyError
 from stackyard.leases.warm import WarmStacks
 from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ import pytest
 
 from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
-from stackyard.leases import LeaseBook, Survivor, owners, schema, store
+from stackyard.leases import LeaseBook, Survivor, database, owners, schema
 from stackyard.leases.header import BrokenError
 from stackyard.leases.port_list import parse_ports
 
@@ -105,7 +105,7 @@ def test_work_on_a_book_deleted_under_it_is_undone_and_done_again(
     undone: list[int] = []
     done: list[int] = []
 
-    def work(db: store.Transaction) -> int:
+    def work(db: database.Transaction) -> int:
         done.append(1)
         db.undo.append(lambda: undone.append(1))
         if len(done) == 1:
@@ -371,7 +371,7 @@ def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monke
     def find_broken(*_: object, **__: object) -> None:
         raise BrokenError("unreadable")
 
-    monkeypatch.setattr(store.Store, "_check_content", find_broken)
+    monkeypatch.setattr(database.Store, "_check_content", find_broken)
 
     with pytest.raises(BookError, match="unreadable, and the new one is too; check the disk"):
         book.leases()

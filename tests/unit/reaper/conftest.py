@@ -12,7 +12,7 @@ from yard_hands import Hands
 
 from stackyard.reaper.loop import Reaper
 from stackyard.settings import Settings
-from stackyard.stacks.reaper_presence import Post
+from stackyard.stacks.reaper_files import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def project(tmp_path: Path) -> Path:
 HOLDER = """
 import json, signal, sys, time
 from pathlib import Path
-from stackyard.stacks.reaper_presence import Notice, Post
+from stackyard.stacks.reaper_files import Notice, Post
 from stackyard.leases import Owner
 post = Post(Path(sys.argv[1]))
 assert post.take()

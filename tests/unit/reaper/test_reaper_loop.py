@@ -18,7 +18,7 @@ from stackyard.reaper import jobs
 from stackyard.reaper.events import Watch
 from stackyard.reaper.loop import LINGER, REFRESH, STRANGE, Reaper
 from stackyard.reaper.status import PoolStatus, Status
-from stackyard.stacks.reaper_presence import Post
+from stackyard.stacks.reaper_files import Post
 
 if TYPE_CHECKING:
     import subprocess

@@ -20,8 +20,8 @@ from stackyard.leases.owners import start_ticks
 from stackyard.reaper.events import ENDING, Watch
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.stacks import reaper_presence, reaper_process
-from stackyard.stacks.reaper_presence import Notice, Post
+from stackyard.stacks import reaper_files, reaper_launch
+from stackyard.stacks.reaper_files import Notice, Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def test_a_broken_notice_is_none(place: Post, text: str) -> None:
 
 
 def test_a_long_log_is_begun_again(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reaper_presence, "LOG_LIMIT", 10)
+    monkeypatch.setattr(reaper_files, "LOG_LIMIT", 10)
     for expected in (6, 12, 6):
         handle = place.open_log()
         os.write(handle, b"a line")
@@ -111,7 +111,7 @@ def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
     place.tell(notice)
 
     assert not place.dismiss(patience=0.05)
-    reaper_presence._terminate(replace(owner, ticks=owner.ticks - 1))
+    reaper_files._terminate(replace(owner, ticks=owner.ticks - 1))
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
     ],
 )
 def test_versions_come_before_times(theirs: str, mine: str, older: bool) -> None:
-    assert reaper_presence.is_older(theirs, mine) is older
+    assert reaper_files.is_older(theirs, mine) is older
 
 
 def test_code_names_version_and_newest_file() -> None:
-    version, _, written = reaper_presence.code().partition("+")
+    version, _, written = reaper_files.code().partition("+")
 
     assert version == "0.1.0"
     assert int(written) > 1_700_000_000_000_000_000
@@ -138,7 +138,7 @@ def test_code_names_version_and_newest_file() -> None:
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """Let reapers be started; note how instead."""
-    monkeypatch.delenv(reaper_process.VARIABLE, raising=False)
+    monkeypatch.delenv(reaper_launch.VARIABLE, raising=False)
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def note(argv: list[str], *, output: int, env: dict[str, str]) -> None:
@@ -154,7 +154,7 @@ def test_the_first_stack_wakes_a_reaper_for_its_book(
 ) -> None:
     settings.state_dir.mkdir(mode=0o700)
 
-    assert reaper_process.wake(settings)
+    assert reaper_launch.wake(settings)
     (argv, env) = woken[0]
     assert argv == [sys.executable, "-m", "stackyard.reaper"]
     assert Settings.load(env) == settings
@@ -164,9 +164,9 @@ def test_the_first_stack_wakes_a_reaper_for_its_book(
 def test_one_that_is_there_is_enough(
     settings: Settings, place: Post, woken: list[tuple[list[str], dict[str, str]]]
 ) -> None:
-    assert not reaper_process.wake(settings)
-    place.tell(Notice(owner=Owner.current().label(), code=reaper_presence.code(), since=0.0))
-    assert not reaper_process.wake(settings)
+    assert not reaper_launch.wake(settings)
+    place.tell(Notice(owner=Owner.current().label(), code=reaper_files.code(), since=0.0))
+    assert not reaper_launch.wake(settings)
     assert woken == []
 
 
@@ -175,25 +175,25 @@ def test_an_older_one_is_replaced(
 ) -> None:
     place.tell(Notice(owner=Owner.current().label(), code="0.0.9+1", since=0.0))
 
-    assert reaper_process.wake(settings)
+    assert reaper_launch.wake(settings)
     assert len(woken) == 1
 
 
 def test_switched_off_none_is_started(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(reaper_process.VARIABLE, "off")
-    assert not reaper_process.wake(settings)
-    monkeypatch.setenv(reaper_process.VARIABLE, "maybe")
+    monkeypatch.setenv(reaper_launch.VARIABLE, "off")
+    assert not reaper_launch.wake(settings)
+    monkeypatch.setenv(reaper_launch.VARIABLE, "maybe")
     with pytest.raises(UsageError, match="STACKYARD_REAPER must be on or off, got 'maybe'"):
-        reaper_process.wake(settings)
+        reaper_launch.wake(settings)
     assert woken == []
 
 
 def test_one_that_cannot_be_started_is_no_error(
     settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not reaper_process.wake(settings)  # no state directory
+    assert not reaper_launch.wake(settings)  # no state directory
 
     settings.state_dir.mkdir(mode=0o700)
 
@@ -201,7 +201,7 @@ def test_one_that_cannot_be_started_is_no_error(
         raise CommandError(argv, 127, "setsid: no such program")
 
     monkeypatch.setattr(process, "detach", refuse)
-    assert not reaper_process.wake(settings)
+    assert not reaper_launch.wake(settings)
     assert woken == []
 
 

@@ -20,7 +20,7 @@ from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper import logs, workers
 from stackyard.settings import Settings
-from stackyard.stacks import acquire, warm_stacks
+from stackyard.stacks import environment_launch, warm_stacks
 from stackyard.stacks.fingerprints import fingerprint
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
@@ -75,7 +75,7 @@ def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[
 def start(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[..., tuple[Stack, Any]]:
     def make(**words: Any) -> tuple[Stack, Any]:
         chosen = words.pop("environment", environment)
-        return acquire.launch(chosen, book, engine, EnvironmentRequest(**{"fixed": "prefer"} | words))
+        return environment_launch.launch(chosen, book, engine, EnvironmentRequest(**{"fixed": "prefer"} | words))
 
     return make
 
@@ -134,7 +134,7 @@ def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
     offered, said = {warm().id, warm().id}, list[str]()
     monkeypatch.setattr(warm_stacks, "ANSWER", 0.05)
     replace_probes(monkeypatch, Silent)
-    monkeypatch.setattr(acquire, "start_in_place", lambda *_, **__: "fresh")
+    monkeypatch.setattr(environment_launch, "start_in_place", lambda *_, **__: "fresh")
 
     stack, startup = start(progress=said.append)
 
@@ -244,13 +244,13 @@ def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
 def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, asked = acquire.start_in_place, []
+    plain, asked = environment_launch.start_in_place, []
 
     def note(stack: Stack, request: EnvironmentRequest, **options: Any) -> Any:
         asked.append(options.get("last", False))
         return plain(stack, request, **options)
 
-    monkeypatch.setattr(acquire, "start_in_place", note)
+    monkeypatch.setattr(environment_launch, "start_in_place", note)
     warm()
     start(fixed="only")
 
@@ -278,7 +278,7 @@ def test_a_failed_start_gives_its_lease_back(
     def fail(*_: Any, **__: Any) -> None:
         raise NotReadyError("no")
 
-    monkeypatch.setattr(acquire, "start_in_place", fail)
+    monkeypatch.setattr(environment_launch, "start_in_place", fail)
     with pytest.raises(NotReadyError):
         start(name="mine", fixed="never")
     assert book.leases() == []
@@ -293,7 +293,7 @@ def test_an_interrupted_start_that_is_to_be_kept_says_what_removes_it(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(acquire, "start_in_place", interrupt)
+    monkeypatch.setattr(environment_launch, "start_in_place", interrupt)
     said: list[str] = []
 
     with pytest.raises(KeyboardInterrupt):
@@ -344,7 +344,7 @@ def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
     def end(stack: Stack, *_: Any) -> None:
         book.release(stack.lease.id)
 
-    monkeypatch.setattr(acquire, "start_in_place", end)
+    monkeypatch.setattr(environment_launch, "start_in_place", end)
     with pytest.raises(LeaseNotFoundError):
         start(ttl=60.0)
 

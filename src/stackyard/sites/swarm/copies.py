@@ -15,8 +15,8 @@ from stackyard._util.loops import outside_any_loop, run
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
+from stackyard.probes.published_protocols import spoken
 from stackyard.probes.rules import rules_for
-from stackyard.probes.spoken import spoken
 from stackyard.project import published_ports
 from stackyard.sites.swarm import images, registry, removal
 from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_OWNER, Lease, Leases
@@ -27,7 +27,7 @@ from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
 from stackyard.stacks.origin import Origin
 from stackyard.stacks.refusals import refuse, refuse_missing_files
-from stackyard.stacks.startup import STANDING, Startup
+from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
-from stackyard.stacks.narration import Narration, Reasons
+from stackyard.stacks.progress_lines import Narration, Reasons
 from stackyard.stacks.readiness import ServiceReady, StackReady
-from stackyard.stacks.startup import Startup
+from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

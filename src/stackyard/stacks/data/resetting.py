@@ -17,7 +17,7 @@ from stackyard._util.failpoints import reach
 from stackyard.docker import contents, inside
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.ownership import Holdings
-from stackyard.docker.unanswered import Asking
+from stackyard.docker.unanswered_requests import Asking
 from stackyard.errors import StackyardError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.stacks import project_images

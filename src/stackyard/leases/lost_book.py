@@ -16,17 +16,17 @@ from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import files, rows
 from stackyard.leases.columns import BadRowError
+from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.needs import PortName
 from stackyard.leases.notices import warn
 from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
-from stackyard.leases.survivors import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from stackyard.leases.store import Transaction
+    from stackyard.leases.database import Transaction
     from stackyard.settings import Settings
 
 GRACE: Final = 3600.0  # seconds until a restored lease without an owning process ends, unless it is renewed

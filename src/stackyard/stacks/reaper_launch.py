@@ -12,7 +12,7 @@ import stackyard
 from stackyard._util import process
 from stackyard.errors import BookError, CommandError
 from stackyard.settings import value
-from stackyard.stacks.reaper_presence import Post, code, is_older
+from stackyard.stacks.reaper_files import Post, code, is_older
 
 if TYPE_CHECKING:
     from stackyard.settings import Settings

@@ -19,7 +19,7 @@ from stackyard.settings import Settings
 from stackyard.stacks.attempts import placed
 from stackyard.stacks.checkouts import holder, other_data
 from stackyard.stacks.diagnostics import standing
-from stackyard.stacks.reaper_process import enabled, wake
+from stackyard.stacks.reaper_launch import enabled, wake
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.project.environments import Environment
-    from stackyard.stacks.startup import Startup
+    from stackyard.stacks.start_times import Startup
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
 # containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep more

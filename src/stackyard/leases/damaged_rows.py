@@ -12,15 +12,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.leases import columns, recovery, rows
+from stackyard.leases import columns, lost_book, rows
 from stackyard.leases.slots import blocks, pool_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stackyard.leases.database import Transaction
     from stackyard.leases.records import Lease
-    from stackyard.leases.store import Transaction
     from stackyard.settings import Settings
 
 REST: Final = 3600.0  # seconds for which no lease gets the slot of a lease that was set aside
@@ -129,7 +129,7 @@ def _written_claims(db: Transaction) -> dict[str, set[tuple[str, str]]]:
 
 
 def _differs(lease: Lease, settings: Settings) -> bool:
-    known = recovery.survivor_in(lease.directory, settings.host)
+    known = lost_book.survivor_in(lease.directory, settings.host)
     own = (lease.ports, lease.spare, lease.subnet, lease.environment)
     return known is not None and (known.ports, known.spare, known.subnet, known.environment) != own
 
@@ -150,7 +150,7 @@ def _write_claims(db: Transaction, leases: Sequence[Lease]) -> list[str]:
 def _claim_again(db: Transaction, leases: Sequence[Lease], settings: Settings) -> None:
     """Write the exclusive claims again that the env files of *leases* name; no other lease's is taken."""
     for lease in leases:
-        known = recovery.survivor_in(lease.directory, settings.host)
+        known = lost_book.survivor_in(lease.directory, settings.host)
         new = [(what, lease.id) for what in (known.exclusive if known else ())]
         db.executemany("INSERT OR IGNORE INTO exclusive (what, lease) VALUES (?, ?)", new)
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from stackyard._util.failpoints import reach
-from stackyard.docker.unanswered import Asking
+from stackyard.docker.unanswered_requests import Asking
 from stackyard.errors import UnsupportedModelError
 
 if TYPE_CHECKING:

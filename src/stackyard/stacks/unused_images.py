@@ -10,7 +10,7 @@ from stackyard._util import files
 from stackyard.docker import images
 from stackyard.docker.ownership import BUILD_LABEL
 from stackyard.errors import EngineError
-from stackyard.images import copied, holds
+from stackyard.images import copy_images, holds
 from stackyard.leases.records import MODEL
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def find(
     listed = _listed(engine, book.host) if rows is None else rows
     needed = _needed(book, but)  # after the list: a copy's model is written before its containers are made
     keep = book.settings.keep_images
-    return copied.surplus(engine, listed, book.host, needed, keep=keep, project=project)
+    return copy_images.surplus(engine, listed, book.host, needed, keep=keep, project=project)
 
 
 def _listed(engine: Engine, host: str) -> list[EngineImage]:
@@ -57,7 +57,7 @@ def _listed(engine: Engine, host: str) -> list[EngineImage]:
     return [row for row in found if row.id not in in_use]
 
 
-def _needed(book: LeaseBook, but: Collection[str]) -> copied.Used:
+def _needed(book: LeaseBook, but: Collection[str]) -> copy_images.Used:
     """Read from the models of all copies which images they need; one without a readable model needs all it may have."""
     needed, unknown = {*but}, set[str]()
     for lease in book.leases():
@@ -66,7 +66,7 @@ def _needed(book: LeaseBook, but: Collection[str]) -> copied.Used:
             needed |= {str(service.get("image")) for service in services.values()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             unknown.add(lease.environment)
-    return copied.Used(images=needed, projects=unknown)
+    return copy_images.Used(images=needed, projects=unknown)
 
 
 def guard(book: LeaseBook, engine: Engine) -> Guard:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.chosen import chosen
 from stackyard.cli.common import answer
+from stackyard.cli.copy_choice import chosen
 from stackyard.cli.copy_output import identified
 from stackyard.cli.options import Option
 from stackyard.cli.site import opened_at

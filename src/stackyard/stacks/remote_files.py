@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker.claims import IMAGE, make_image
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.records import Resource
+from stackyard.docker.shared_claims import IMAGE, make_image
 from stackyard.errors import UsageError
 from stackyard.plan.volumes import SOCKETS
 
