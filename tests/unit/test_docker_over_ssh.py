@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +72,19 @@ def test_a_failure_has_ssh_s_own_last_words(there: FakeEngine, tmp_path: Path) -
     assert (knock.state, knock.detail) == (
         "unreachable", "ssh://me@build:2222 me@build: Permission denied (publickey)."
     )  # fmt: skip
+
+
+def test_connections_that_begin_at_once_take_no_file_from_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plug(_words: list[str], *, line: int, errors: int) -> None:
+        before = os.fstat(line), os.fstat(errors)
+        time.sleep(0.001)
+        assert before == (os.fstat(line), os.fstat(errors))
+
+    monkeypatch.setattr("stackyard._util.process.plug", plug)
+
+    with ThreadPoolExecutor(8) as threads:
+        for made in threads.map(lambda _: over_ssh.dial("ssh://build", 1), range(40)):
+            made.close()
 
 
 def test_ports_are_at_the_address_that_ssh_s_configuration_names(

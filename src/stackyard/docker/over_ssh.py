@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import threading
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ LOOKUP: Final = 5.0  # seconds for ssh to read its configuration
 MOST: Final = 4096  # bytes of what ssh says
 
 _errors: Final[dict[str, int]] = {}  # by address: what the last ssh wrote to standard error
+_dialling: Final = threading.Lock()  # no thread closes the file that another one's ssh is about to write its errors to
 
 
 def words(url: str, *options: str) -> list[str]:
@@ -38,7 +40,7 @@ def words(url: str, *options: str) -> list[str]:
 def dial(url: str, timeout: float | None) -> socket.socket:
     """Return a socket to the engine at *url*; whether anybody answers shows at the first read."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, _dialling:
         process.plug([*words(url), *DIAL], line=theirs.fileno(), errors=_kept(url))
     ours.settimeout(timeout)
     return ours
@@ -55,8 +57,9 @@ def _kept(url: str) -> int:
 
 def said(url: str) -> str:
     """Return the last line of what the last ssh to *url* wrote to standard error; empty if there is none."""
-    found = _errors.get(url)
-    lines = os.pread(found, MOST, 0).decode(errors="replace").split("\n") if found is not None else []
+    with _dialling:
+        found = _errors.get(url)
+        lines = os.pread(found, MOST, 0).decode(errors="replace").split("\n") if found is not None else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
