@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stackyard.errors import StackyardError
@@ -68,6 +68,8 @@ FILES = st.fixed_dictionaries(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FILES)
+@example({"services": {"db": {"image": "box", "scale": -1, "ports": [1]}}})
+@example({"services": {"db": {"image": "box", "deploy": {"replicas": -2}}}})
 def test_every_file_gets_a_verdict_or_one_line(content: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "compose.yaml").write_text(json.dumps(content))  # JSON is YAML

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stackyard.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -61,6 +63,18 @@ def copies_of(service: Mapping[str, Any]) -> int:
     replicas = (service.get("deploy") or {}).get("replicas")
     number = replicas if replicas is not None else service.get("scale", 1)
     return int(number)
+
+
+def refuse_negative_copies(model: Mapping[str, Any]) -> None:
+    """
+    Refuse what Compose renders but cannot start.
+
+    Raises:
+        UsageError: If a service has fewer than 0 containers.
+    """
+    for name, service in (model.get("services") or {}).items():
+        if (number := copies_of(service)) < 0:
+            raise UsageError(f"services.{name}: 'scale' or 'deploy.replicas' is {number}; write 0 or more")
 
 
 def published_ports(model: Mapping[str, Any]) -> Iterator[PublishedPort]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import process
 from stackyard.errors import CommandError, EngineError, UsageError
 from stackyard.project.configuration import Configuration
-from stackyard.project.model import without
+from stackyard.project.model import refuse_negative_copies, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,11 +191,15 @@ class Project:
             variables: Win over the caller's environment.
 
         Raises:
-            UsageError: If Compose refuses it; if variables are missing, the text lists all of them.
+            UsageError: If Compose refuses it, or could not start it; if variables are missing, the text lists all.
         """
-        if not variables and (begun := self._rendered(name)):
-            return without(begun, self.configuration.share.services)
-        words, environment = _named(self.words, {**self.environment, **(variables or {})}, name)
+        model = (None if variables else self._rendered(name)) or self._render(name, variables or {})
+        refuse_negative_copies(model)
+        return without(model, self.configuration.share.services)
+
+    def _render(self, name: str | None, variables: Mapping[str, str]) -> dict[str, Any]:
+        """Have Compose render the model; it names one missing variable at a time."""
+        words, environment = _named(self.words, {**self.environment, **variables}, name)
         missing: dict[str, str] = {}
         while True:
             try:
@@ -207,7 +211,7 @@ class Project:
                 continue
             if missing:
                 raise UsageError(_missing_text(missing))
-            return without(model, self.configuration.share.services)
+            return model
 
     def _rendered(self, name: str | None) -> dict[str, Any] | None:
         """Return the model under *name* from a rendering that began with the project's; None if that one failed."""
