@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -11,15 +12,22 @@ import advice
 import pytest
 
 from stackyard._util import process
+from stackyard.project.environments import Environment
+from stackyard.stacks.environment_launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 NAME: Final = "advised"
-# What has tests of its own and takes minutes, removes what other checkouts may need, or is a session of nox.
-ELSEWHERE: Final = ("invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke verify.docs", "./noxw")
-LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke reaper.stop")
+# What has tests of its own and takes minutes, removes what other checkouts may need, changes the host, needs a Swarm or
+# words of the user's, or is a session of nox.
+ELSEWHERE: Final = (
+    "invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke verify.docs", "./noxw",
+    "stackyard doctor --fix", "stackyard site registry", "stackyard site reaper", "stackyard up --site",
+    "stackyard down --site", "stackyard run", "stackyard up",
+)  # fmt: skip
+LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke reaper.stop", "stackyard down")
 DEADLINE: Final = 180.0  # seconds for one command
 CHOSEN: Final = ("--name", NAME)  # with two stacks, a line without a name answers with the list of names
 MORE: Final = {
@@ -27,10 +35,10 @@ MORE: Final = {
 }  # fmt: skip
 
 
-def lines() -> list[str]:
-    """Return each line once: first those that start something, last those that end it."""
+def lines(program: str) -> list[str]:
+    """Return each line of a program once: first those that start something, last those that end it."""
     found = {item.text for item in advice.found() if item.where.startswith(("src", "scripts"))}
-    typed = [line for line in found if not line.startswith(ELSEWHERE)]
+    typed = [line for line in found if line.startswith(f"{program} ") and not line.startswith(ELSEWHERE)]
     return sorted(typed, key=lambda line: (next((n for n, end in enumerate(LAST, 1) if line.startswith(end)), 0), line))
 
 
@@ -39,7 +47,7 @@ def filled(line: str) -> list[str]:
     words = shlex.split(line)[1:]
     pairs = {"--name": NAME, "--flavour": "debian"}
     return [
-        pairs.get(before, word) if word == advice.PLACE else word
+        pairs.get(before, NAME if before == "ps" else word) if word == advice.PLACE else word
         for before, word in zip(["", *words], words, strict=False)
     ]
 
@@ -64,7 +72,7 @@ def test_every_line_that_a_message_tells_the_user_to_type_works(invoke: list[str
     (tmp_path / "state").mkdir(mode=0o700)
     failed = {}
 
-    for words in (["env.up", "--name", NAME], *map(filled, lines())):
+    for words in (["env.up", "--name", NAME], *map(filled, lines("invoke"))):
         named = [*words, *MORE.get(words[0], ())]
         done = process.run([*invoke, *named], deadline=DEADLINE, env=environment(tmp_path), check=False)
         if done.returncode:
@@ -73,5 +81,35 @@ def test_every_line_that_a_message_tells_the_user_to_type_works(invoke: list[str
     assert not failed
 
 
+def test_so_does_every_line_of_the_console_program(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    image = prepare_images(Environment.load("test"), print)["STACKYARD_IMAGE_REDIS"]
+    service = {
+        "image": image,
+        "entrypoint": ["sleep", "infinity"],
+        "volumes": ["data:/kept"],
+        "healthcheck": {"disable": True},
+    }
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": service}, "volumes": {"data": {}}}))
+    stackyard, failed = [sys.executable, "-m", "stackyard"], {}
+
+    def typed(*words: str) -> None:
+        done = process.run(
+            [*stackyard, *words], deadline=DEADLINE, env=environment(tmp_path), cwd=tmp_path, check=False
+        )  # fmt: skip
+        if done.returncode:
+            failed[shlex.join(words)] = f"{done.returncode}: {(done.stderr or done.stdout)[-300:]}"
+
+    try:
+        typed("up", "--name", NAME, "--resettable")
+        for line in lines("stackyard"):
+            typed(*filled(line))
+    finally:
+        typed("down", "--all")
+
+    assert failed == {}
+
+
 def test_lines_are_found() -> None:
-    assert len(lines()) > 12
+    assert len(lines("invoke")) > 12
+    assert len(lines("stackyard")) > 6
