@@ -22,6 +22,7 @@ from stackyard.docker.swarm import SERVICE_LABEL
 from stackyard.errors import ImageError, NotReadyError
 from stackyard.sites.swarm import reaper, registry
 from stackyard.sites.swarm.images import reference
+from stackyard.sites.swarm.removal import remove_services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,10 +167,4 @@ def remove(swarm: Swarm) -> list[str]:
     Raises:
         EngineError: If the manager does not answer or refuses.
     """
-    services = swarm.labelled("service", LABEL)
-    for item in services:
-        swarm.remove(item)
-    end = time.monotonic() + PATIENCE
-    while swarm.engine.containers([LABEL]) and time.monotonic() < end:
-        time.sleep(TICK)
-    return list(map(str, services))
+    return remove_services(swarm, LABEL, patience=PATIENCE)

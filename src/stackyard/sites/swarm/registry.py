@@ -23,6 +23,7 @@ from stackyard.docker import images, inspection
 from stackyard.docker.answers import Part
 from stackyard.docker.swarm import SERVICE_LABEL, member
 from stackyard.errors import CommandError, ImageError, NotReadyError, RefusedError, UsageError
+from stackyard.sites.swarm.removal import remove_services
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,21 +236,11 @@ def remove(swarm: Swarm) -> list[str]:
     Raises:
         EngineError: If the manager does not answer or refuses; the next call goes on.
     """
-    services = swarm.labelled("service", LABEL)
-    for item in services:
-        swarm.remove(item)
-    _ended(swarm)
+    services = remove_services(swarm, LABEL, patience=PATIENCE)
     rest = swarm.everything(LABEL)
     for item in rest:
         swarm.remove(item)
     volumes = swarm.engine.volumes([LABEL])
     for volume in volumes:
         swarm.engine.remove(volume)
-    return [*map(str, (*services, *rest)), *(f"volume {volume.name}" for volume in volumes)]
-
-
-def _ended(swarm: Swarm) -> None:
-    """Wait until the manager's engine has removed the registry's container."""
-    end = time.monotonic() + PATIENCE
-    while swarm.engine.containers([LABEL]) and time.monotonic() < end:
-        time.sleep(TICK)
+    return [*services, *map(str, rest), *(f"volume {volume.name}" for volume in volumes)]
