@@ -14,7 +14,7 @@ import pytest
 
 from stackyard._util import process
 from stackyard.cleanup import removal
-from stackyard.docker.compose import port_conflict
+from stackyard.docker.compose import taken
 from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 
@@ -140,7 +140,7 @@ def test_a_stolen_port_is_distinguished_and_leaves_nothing(new_stack: Callable[[
     ):
         stack.up()
 
-    assert port_conflict(caught.value)
+    assert taken(caught.value)
     assert engine.everything(stack.labels) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.projects.expected import BARE, COPIES
 
 from stackyard._util import process
-from stackyard.docker.compose import port_conflict
+from stackyard.docker.compose import taken
 from stackyard.docker.ownership import COPY_LABEL, HOST_LABEL
 from stackyard.errors import CommandError
 from stackyard.leases.host_ports import can_bind
@@ -59,7 +59,7 @@ def _is_up(project: Project, words: list[str]) -> bool:
         try:
             process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
         except CommandError as error:
-            if port_conflict(error):
+            if taken(error):
                 return False
             if "cannot join network of a non running container" not in str(error):
                 raise

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_docker import install_docker
 
-from stackyard.docker.compose import Compose, port_conflict, start_at_once, up
+from stackyard.docker.compose import Compose, start_at_once, taken, up
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_compose_file_is_one_line(tmp_path: Path, text: str | None) -
     ],
 )
 def test_stolen_ports_and_subnets_are_not_taken_for_other_failures(output: str, expected: bool) -> None:
-    assert port_conflict(CommandError(["docker"], 1, output)) is expected
+    assert bool(taken(CommandError(["docker"], 1, output))) is expected
 
 
 @pytest.mark.usefixtures("_own_docker")

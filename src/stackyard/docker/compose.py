@@ -11,6 +11,7 @@ from stackyard._util.actions import Action, how
 from stackyard.docker.endpoint import version_tuple
 from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError
+from stackyard.project.model import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +56,7 @@ class Compose:
             CommandError: If Compose refuses the file or needs more than *deadline* seconds.
             EngineError: If it prints no model.
         """
-        return _model(process.run(self.command("config", "--format", "json"), deadline=deadline))
+        return read_model(process.run(self.command("config", "--format", "json"), deadline=deadline).stdout)
 
     async def rendered(self, *, deadline: float) -> dict[str, Any]:
         """
@@ -65,7 +66,7 @@ class Compose:
             CommandError: If Compose refuses the file or needs more than *deadline* seconds.
             EngineError: If it prints no model.
         """
-        return _model(await _run(self.command("config", "--format", "json"), deadline=deadline))
+        return read_model((await _run(self.command("config", "--format", "json"), deadline=deadline)).stdout)
 
 
 async def up(
@@ -98,16 +99,6 @@ async def _run(
         if not taken(error):
             check_plugin()  # only now, because asking costs 50 ms
         raise
-
-
-def _model(done: process.Completed) -> dict[str, Any]:
-    try:
-        model: Any = json.loads(done.stdout)
-    except (ValueError, RecursionError):  # the latter for thousands of brackets
-        model = None
-    if not isinstance(model, dict):
-        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
-    return model
 
 
 def start_at_once(file: Path, directory: Path) -> Path:
@@ -154,11 +145,6 @@ def check_plugin(*, deadline: float = 10.0) -> None:
         raise EngineError(f"the docker client has no Compose plugin; stackyard needs {needed}")
     if found and found < OLDEST:
         raise EngineError(f"the Compose plugin is {done.stdout.strip()[:40]}; stackyard needs {needed}")
-
-
-def port_conflict(error: EngineError) -> bool:
-    """Tell whether a failed `up` met a port or a subnet that somebody else took after it was leased."""
-    return bool(taken(error))
 
 
 def taken(error: EngineError) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackyard.errors import UsageError
+from stackyard.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -63,6 +64,22 @@ def copies_of(service: Mapping[str, Any]) -> int:
     replicas = (service.get("deploy") or {}).get("replicas")
     number = replicas if replicas is not None else service.get("scale", 1)
     return int(number)
+
+
+def read_model(printed: str) -> dict[str, Any]:
+    """
+    Return the model that `docker compose config` printed as JSON.
+
+    Raises:
+        EngineError: If it is none.
+    """
+    try:
+        model: Any = json.loads(printed)
+    except (ValueError, RecursionError):  # the latter for thousands of brackets
+        model = None
+    if not isinstance(model, dict):
+        raise EngineError(f"'docker compose config' printed no model but {printed[:60]!r}")
+    return model
 
 
 def refuse_negative_copies(model: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import process
 from stackyard.errors import CommandError, EngineError, UsageError
 from stackyard.project.configuration import Configuration
-from stackyard.project.model import refuse_negative_copies, without
+from stackyard.project.model import read_model, refuse_negative_copies, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -249,14 +249,7 @@ def _named(
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
-    done = _ask(words, folder, environment, "--format", "json", *options)
-    try:
-        model: Any = json.loads(done.stdout)
-    except (ValueError, RecursionError):  # the latter for thousands of brackets
-        model = None
-    if not isinstance(model, dict):
-        raise EngineError(f"'docker compose config' printed no model but {done.stdout[:60]!r}")
-    return model
+    return read_model(_ask(words, folder, environment, "--format", "json", *options).stdout)
 
 
 def _ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> process.Completed:
