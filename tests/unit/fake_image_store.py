@@ -19,6 +19,11 @@ def moment(ago: float = 0.0) -> str:
     return datetime.fromtimestamp(time.time() - ago, UTC).isoformat()
 
 
+def labelled(labels: Mapping[str, str]) -> set[str]:
+    """Return what a filter may ask of *labels*: each key alone, and with its value."""
+    return {*labels, *(f"{key}={value}" for key, value in labels.items())}
+
+
 class ImageStore(dict[str, dict[str, Any]]):
     """What an inspection says, by each name and id; one without an id is only known by its name."""
 
@@ -65,7 +70,7 @@ class ImageStore(dict[str, dict[str, Any]]):
             {"Id": row["Id"], "RepoTags": row["RepoTags"], "Labels": row["Config"]["Labels"], "Size": SIZE,
              "Created": int(row["Created"]), "SharedSize": 0, "Containers": int(row["Id"] in in_use)}
             for row in found.values()
-            if {f"{key}={value}" for key, value in row["Config"]["Labels"].items()}.issuperset(wanted)
+            if labelled(row["Config"]["Labels"]).issuperset(wanted)
         ]  # fmt: skip
 
     def answer(

@@ -12,6 +12,7 @@ import tasks
 
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
+from stackyard.images.recipes import service_recipes
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 
@@ -127,6 +128,9 @@ ENDLESS = "ports.watch"
 def test_no_command_needs_a_stream(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", "5")
+    monkeypatch.setenv("STACKYARD_IMAGE_SOURCE", "packages")
+    for name, recipe in service_recipes(ROOT, "debian", "packages").items():  # a missing one would be built for real
+        fake_engine.images.put(name, recipe.reference, labels=recipe.labels)
     with Engine() as engine:
         lease = open_book(None, engine).acquire(Environment.load("test"), ttl=600, parallel_id="mine")
     for service in ("redis", "auth"):
