@@ -72,7 +72,8 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def _listener(port: int) -> socket.socket:
-    listener = socket.socket()
+    # asyncio turns Nagle's delay off only for a socket that names its protocol; an answer would wait 40 ms for an ACK
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT)
     listener.bind(("0.0.0.0", port))  # noqa: S104 - inside a container; published on the loopback only
