@@ -20,6 +20,10 @@ PLACES: Final = ("README.md", "docs/README.md", "docs/platform.md", PICTURE)
 COUNT: Final = re.compile(r"(\d+) (?:passed|tests passed|tests of the running platform)")
 EXAMPLE: Final = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DOCUMENTS: Final = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
+BLOCK: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
+COMMENT: Final = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 
 
 def picture() -> str:
@@ -48,3 +52,36 @@ def test_the_picture_shows_the_run_of_the_readme() -> None:
 def test_every_example_in_python_is_python(path: Path) -> None:
     for example in EXAMPLE.findall(path.read_text(encoding="utf-8")):
         ast.parse(example)
+
+
+def headings(path: Path) -> set[str]:
+    """Return what a link to a heading of the page says after `#`."""
+    found = HEADING.findall(BLOCK.sub("", path.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
+    dead = []
+    for link in LINK.findall(BLOCK.sub("", path.read_text(encoding="utf-8"))):
+        name, _, heading = link.partition("#")
+        target = path.parent / name if name else path
+        if "://" not in link and (not target.exists() or (heading and heading not in headings(target))):
+            dead.append(link)
+
+    assert dead == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_page_begins_with_a_sentence_that_says_what_it_is_for(path: Path) -> None:
+    title, text = COMMENT.sub("", path.read_text(encoding="utf-8")).split("\n", 1)
+
+    assert title.startswith("# ")
+    assert re.match(r"(\*\*)?[\w`]", text.lstrip()), "begins with a block, a table or a list"
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs/README.md"
+    named = {(index.parent / link).resolve() for link in LINK.findall(index.read_text(encoding="utf-8"))}
+
+    assert {path for path in DOCUMENTS if path.name != "README.md"} <= named

@@ -21,6 +21,8 @@ TITLES: Final = {
 HEAD: Final = """\
 # Checks
 
+Every check of the sample platform's Dockerfiles, images, Compose model and running stacks, and how to accept a finding.
+
 `./noxw -s verify` runs every check here on both flavours; `invoke verify.dockerfiles`, `images`, `compose`, `stack`,
 `detection` run one group, `invoke verify.all` all of them. An error ends with exit code 9; warnings and infos are only
 reported. `--json` prints the findings and how soon each fault was seen; `reports/verify.json` has the same. `reports/`

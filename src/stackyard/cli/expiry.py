@@ -28,7 +28,7 @@ def until(lease: Lease) -> str:
         return f"stays as long as {lease.owner.describe()}" if _is_run(lease) else "stays until you remove it"
     left = lease.deadline - time.time()
     if left <= 0:
-        return f"its time is over since {_length(-left)}; the next clean-up removes it"
+        return f"its time ended {_length(-left)} ago; the next clean-up removes it"
     day = "%H:%M" if left < DATED else "%Y-%m-%d %H:%M"
     return f"stays until {time.strftime(day, time.localtime(lease.deadline))} ({_length(left)})"
 
