@@ -200,7 +200,7 @@ def test_a_test_s_own_database_is_as_after_the_start_and_goes_with_its_block(
 
     left = query(stack, "db", "select count(*) from pg_database where datname like 'stackyard_test_%'")
     assert left == "0"
-    with pytest.raises(UsageError, match="service 'files' is no PostgreSQL that makes databases"):
+    with pytest.raises(UsageError, match="service 'files' cannot make databases; services of this copy that can: db"):
         stack.database("files").__enter__()
 
 

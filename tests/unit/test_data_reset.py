@@ -289,7 +289,7 @@ def test_a_wrong_service_and_a_copy_without_state_are_refused(copy: Any) -> None
     with pytest.raises(UsageError, match=r"mine .l1. keeps no state to go back to; write 'reset = true'"):
         resetting.reset(copy, (), 5.0)
     keeping.keep(copy, HINTS, 5.0)
-    with pytest.raises(UsageError, match="no data of a service 'dbb' is kept; known: cache, db, files, reader, web"):
+    with pytest.raises(UsageError, match="the copy has no service 'dbb'; its services: cache, db, files, reader, web"):
         resetting.reset(copy, ["dbb"], 5.0)
 
 
@@ -447,7 +447,7 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
     made.codes["db"] = 1
     with pytest.raises(StackyardError, match=r"^service db: it refuses$"):
         private_databases.database(copy, "db", "postgresql://h/app").__enter__()
-    with pytest.raises(UsageError, match=r"service 'cache' is no PostgreSQL that makes databases"):
+    with pytest.raises(UsageError, match=r"service 'cache' cannot make databases; services of this copy that can: db"):
         private_databases.database(copy, "cache", "redis://h").__enter__()
 
 

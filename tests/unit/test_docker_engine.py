@@ -262,7 +262,7 @@ def test_all_engines_of_a_process_share_what_silence_has_used_up(
     waited = [float(found[1]) for line in said if (found := re.search(r"within ([0-9.]+) s", line))]
     assert waited[0] == 0.5
     assert sum(waited) < 0.7 + RESTORED * (time.monotonic() - began)
-    assert said[-1].endswith("has not answered in time before")
+    assert said[-1].endswith("did not answer an earlier request in time")
 
 
 def test_a_lost_book_waits_only_a_moment_for_its_engine_and_names_it(

@@ -35,9 +35,11 @@ def database(copy: Copy, service: str, url: str) -> Iterator[str]:
         StackyardError: If PostgreSQL refuses.
         EngineError: If the engine does not answer.
     """
-    kept = [one for one in Note.read(copy.lease).containers if one.service == service and one.driver == "postgresql"]
+    servers = [one for one in Note.read(copy.lease).containers if one.driver == "postgresql"]
+    kept = [one for one in servers if one.service == service]
     if not kept:
-        raise UsageError(f"service {service!r} is no PostgreSQL that makes databases; its data comes back otherwise")
+        able = ", ".join(sorted({one.service for one in servers})) or "none"
+        raise UsageError(f"service {service!r} cannot make databases; services of this copy that can: {able}")
     name = f"stackyard_test_{os.urandom(6).hex()}"
     images = project_images.facts(copy.engine, copy.model, {service})
 

@@ -93,7 +93,7 @@ class _Resetting:
         known = {one.service for one in self.note.containers}
         for name in services:
             if name not in known:
-                raise UsageError(f"no data of a service {name!r} is kept; known: {', '.join(sorted(known))}")
+                raise UsageError(f"the copy has no service {name!r}; its services: {', '.join(sorted(known))}")
         made = [
             Seen(service=one.service, name=one.name, folders=one.folders, joins=one.joins)
             for one in self.note.containers if one.driver == "volumes"
