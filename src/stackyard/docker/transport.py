@@ -205,7 +205,9 @@ class Client(APIClient):
         stream, began = bool(options.get("stream")), time.monotonic()
         limit = self._patience.limit(self._most)
         if limit <= 0:
-            raise NoAnswerError(f"the engine at {self._endpoint.where} did not answer an earlier request in time", sent=False)
+            raise NoAnswerError(
+                f"the engine at {self._endpoint.where} did not answer an earlier request in time", sent=False
+            )
         options |= {"stream": True, "allow_redirects": False, "timeout": urllib3.Timeout(total=limit)}
         # the library would let REQUESTS_CA_BUNDLE win over the engine's own certificates
         options |= {"verify": self.verify, "cert": self.cert}
