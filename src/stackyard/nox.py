@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util import chatter
+from stackyard._util import library_logs
 from stackyard.running import Stack, running
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def stack(session: nox.Session, environment: str | None = None, **options: Any) 
     Raises:
         StackyardError: As `stackyard.running` does.
     """
-    chatter.quiet()
+    library_logs.quiet()
     wanted: Any = running  # which of its signatures is meant is the caller's choice
     with wanted(environment, **{"progress": session.log, **options}) as made:
         variables = made.env if isinstance(made, Stack) else dict(made.lease.variables())

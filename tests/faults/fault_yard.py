@@ -36,7 +36,7 @@ FULL = os.environ.get("STACKYARD_FULL") == "1"
 RUN = """
 import os, signal, sys
 from stackyard.cli import flows
-from stackyard.leases.staging import Draft
+from stackyard.leases.draft_directory import Draft
 def deadly(place, work):
     def wrapper(*words, **options):
         result = work(*words, **options)

@@ -38,18 +38,18 @@ NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
-    "requests owners lost_book records lost_leases needs damaged_rows book waiting database schema header staging rows "
-    "columns names slots host_ports admission messages context fair_lock queue warm port_list"
+    "requests owners lost_book records lost_leases needs damaged_rows book waiting database schema book_header "
+    "draft_directory rows columns names slots host_ports admission messages context fair_lock queue warm port_list"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
-BESIDES: Final = frozenset({"owners", "staging", "host_ports", "admission", "fair_lock"})
+BESIDES: Final = frozenset({"owners", "draft_directory", "host_ports", "admission", "fair_lock"})
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
     "cleanup.removal": (*CLEANING, "test_shared_book.py", "test_copies.py", "leases/test_leases_warm.py"),
     "cleanup.graceful": CLEANING,
     "cleanup.outcome": CLEANING,
-    "leases.files": ("leases/test_leases_staging.py",),
+    "leases.files": ("leases/test_leases_draft_directory.py",),
     "stacks.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
     "stacks.data.keeping": ("test_data_reset.py",),

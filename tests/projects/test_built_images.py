@@ -21,7 +21,7 @@ from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
 from stackyard.images import copy_images, unused
 from stackyard.project import Project
 from stackyard.stacks import builds, copies, unused_images
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_a_clean_up_of_another_process_waits_for_a_start_and_leaves_its_image(
     shop: Path, engine: Engine, book: LeaseBook
 ) -> None:
     project = Project.find(shop, environment=os.environ)
-    name = Origin.of(project).name
+    name = CopiedProject.of(project).name
 
     with builds.built(project, project.model(), name, book, engine, lambda _line: None) as built:
         words = ["cleanup-images", "--yes", "--json"]
@@ -152,7 +152,7 @@ def test_starts_and_clean_ups_at_once_never_miss_an_image(shop: Path, engine: En
 
 def test_a_name_that_somebody_gave_keeps_the_image(shop: Path, engine: Engine, book: LeaseBook) -> None:
     project, mine = Project.find(shop, environment=os.environ), f"stackyard-test/kept-{book.host}:1"
-    with builds.built(project, project.model(), Origin.of(project).name, book, engine, lambda _line: None) as built:
+    with builds.built(project, project.model(), CopiedProject.of(project).name, book, engine, lambda _line: None) as built:
         images.tag(engine, built["web"], mine)
 
     cleared(impatient(book, engine), engine).check()

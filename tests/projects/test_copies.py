@@ -19,7 +19,7 @@ from stackyard.errors import CommandError
 from stackyard.leases.host_ports import can_bind
 from stackyard.project import Project, published_ports
 from stackyard.stacks import copies
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def answers(address: Address) -> bool:
 
 def forget_images(project: Project) -> None:
     """Remove the images that the copies were built with: this checkout is of one test alone."""
-    listed = ["docker", "images", "--quiet", f"stackyard-copy/*/{Origin.of(project).name}"]
+    listed = ["docker", "images", "--quiet", f"stackyard-copy/*/{CopiedProject.of(project).name}"]
     if images := process.run(listed, deadline=30).stdout.split():
         process.run(["docker", "image", "rm", "--force", *images], deadline=60)
 

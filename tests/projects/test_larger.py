@@ -22,7 +22,7 @@ from stackyard.docker.ownership import HOST_LABEL
 from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -135,7 +135,7 @@ def test_many_copies_at_once_share_nothing_and_leave_nothing(kept: Copies, engin
 
 def forget(folder: Path) -> None:
     """Remove the images that the copies were built with."""
-    name = Origin.of(Project.find(folder, environment=BARE)).name
+    name = CopiedProject.of(Project.find(folder, environment=BARE)).name
     found = process.run(["docker", "images", "--quiet", f"stackyard-copy/*/{name}"], deadline=30).stdout.split()
     if found:
         process.run(["docker", "image", "rm", "--force", *found], deadline=60)

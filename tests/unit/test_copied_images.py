@@ -23,7 +23,7 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import builds, unused_images
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def of(book: LeaseBook) -> Build:
 
 def leased(book: LeaseBook, folder: Path, model: str) -> Lease:
     """Return the lease of a copy of shop-1 that has the text *model*."""
-    lease = book.acquire(Origin(name="shop-1", root=folder), ttl=600)
+    lease = book.acquire(CopiedProject(name="shop-1", root=folder), ttl=600)
     (lease.directory / MODEL).write_text(model)
     return lease
 

@@ -30,7 +30,7 @@ from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.data import keeping
 from stackyard.stacks.diagnostics import REMOVED
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.readiness import StackReady
 from stackyard.stacks.start_request import CopyRequest
 
@@ -541,7 +541,7 @@ def test_the_folder_tells_projects_of_one_name_apart(tmp_path: Path, docker: Fak
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "compose.yaml").touch()
-        found.append(Origin.of(Project.find(tmp_path / name, environment={})))
+        found.append(CopiedProject.of(Project.find(tmp_path / name, environment={})))
 
     assert found[0].name != found[1].name
     assert {origin.name[:5] for origin in found} == {"shop-"}
@@ -552,7 +552,7 @@ def test_any_name_of_a_project_makes_a_name_for_the_book(tmp_path: Path, docker:
     (tmp_path / "compose.yaml").touch()
     project = Project.find(tmp_path, environment={})
 
-    assert Origin.of(project).name.startswith("project-")
+    assert CopiedProject.of(project).name.startswith("project-")
 
 
 # images

@@ -14,7 +14,7 @@ from stackyard.docker.fast_start import plugin
 from stackyard.docker.in_use import open_book
 from stackyard.errors import NotReadyError
 from stackyard.leases.records import MODEL
-from stackyard.probes.rules import Rule
+from stackyard.probes.readiness_rules import Rule
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness

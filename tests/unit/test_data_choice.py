@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stackyard.docker import contents
-from stackyard.probes.rules import ImageFacts
+from stackyard.probes.readiness_rules import ImageFacts
 from stackyard.stacks.data.choice import Seen, choose, together
 from stackyard.stacks.data.records import Folder
 

@@ -296,7 +296,7 @@ def test_a_fixed_block_that_is_a_must_and_taken_is_refused_with_the_reason(book:
 
 
 def test_a_refused_lease_leaves_nothing_behind(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.leases.staging.Draft.settle", Mock(side_effect=UsageError("no")))
+    monkeypatch.setattr("stackyard.leases.draft_directory.Draft.settle", Mock(side_effect=UsageError("no")))
     with pytest.raises(UsageError, match="no"):
         ask(book)
     assert (book.leases(), list(book.directory.glob("*"))) == ([], [])

@@ -17,11 +17,11 @@ import pytest
 from lease_records import SERVICES, Clock
 
 from stackyard.errors import BookError, EngineError, UnlistedError, UsageError
-from stackyard.leases import LeaseBook, Survivor, damaged_rows, fair_lock, lost_book, owners, rows, staging
+from stackyard.leases import LeaseBook, Survivor, damaged_rows, fair_lock, lost_book, owners, rows, draft_directory
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
-from stackyard.leases.staging import Draft
+from stackyard.leases.draft_directory import Draft
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -692,7 +692,7 @@ def test_tickets_begin_again_if_there_are_two_last_ones(book: LeaseBook) -> None
     assert read(book, "SELECT * FROM sqlite_sequence") == []
 
 
-# --- staging --------------------------------------------------------------------------------------------------------
+# --- draft directory ----------------------------------------------------------------------------
 
 
 def test_a_draft_is_a_hidden_folder_with_secrets_a_held_lock_and_the_common_lines(tmp_path: Path) -> None:
@@ -722,7 +722,7 @@ def test_a_draft_for_a_copy_has_no_secrets(tmp_path: Path) -> None:
     draft.drop()
 
 
-@pytest.mark.parametrize("times", [staging.TRIES - 1, staging.TRIES])
+@pytest.mark.parametrize("times", [draft_directory.TRIES - 1, draft_directory.TRIES])
 def test_a_draft_that_a_clean_up_takes_is_made_again_a_few_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
@@ -735,7 +735,7 @@ def test_a_draft_that_a_clean_up_takes_is_made_again_a_few_times(
 
     monkeypatch.setattr(owners, "hold", hold)
     draft = Draft.of(tmp_path, {}, {}, "h1")
-    if times == staging.TRIES:
+    if times == draft_directory.TRIES:
         with pytest.raises(FileNotFoundError):
             draft.prepare()
     else:

@@ -17,7 +17,7 @@ from stackyard.errors import BookError, UsageError
 from stackyard.leases import database, owners, schema
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.database import Store, Transaction
-from stackyard.leases.header import BrokenError
+from stackyard.leases.book_header import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 
 from stackyard.plan import Address
 from stackyard.probes import published_protocols
-from stackyard.probes.rules import ImageFacts
+from stackyard.probes.readiness_rules import ImageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,14 +15,14 @@ SCHEME: Final = re.compile(r"""(?:parse\(url, |url_of\()"redis"\)""")
 # where a name means the software, or the scheme of a URL
 SOFTWARE: Final = {
     "plan/volumes.py": "folders that images store their data in",
-    "probes/protocols.py": "the scheme of a URL",
+    "probes/url_probes.py": "the scheme of a URL",
     "bench/services.py": "the scheme of a URL",
     "stacks/data/choice.py": "a driver",
     "stacks/data/keeping.py": "a driver",
     "stacks/data/records.py": "a driver",
     "stacks/data/resetting.py": "a driver",
     "checks/detection.py": "the scheme of a URL",
-    "probes/products.py": "what software is, whatever a service is called",
+    "probes/known_databases.py": "what software is, whatever a service is called",
     "stacks/environment_databases.py": "the database of PostgreSQL that always exists",
 }
 

@@ -13,7 +13,7 @@ from stackyard.docker.shared_book import SharedBook, settings_of
 from stackyard.errors import EngineError, PoolExhaustedError
 from stackyard.leases.needs import Needs
 from stackyard.settings import Settings
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def machine(engine: Engine, state: Path, pool: str = "9500-9999") -> SharedBook:
 
 
 def lease_of(book: SharedBook, name: str | None = None, ttl: float | None = None) -> Lease:
-    return book.acquire(Origin(name="shop-123456", root=book.directory), needs=NEEDS, parallel_id=name, ttl=ttl)
+    return book.acquire(CopiedProject(name="shop-123456", root=book.directory), needs=NEEDS, parallel_id=name, ttl=ttl)
 
 
 def named(fake: FakeEngine) -> list[str]:

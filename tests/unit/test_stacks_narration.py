@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.probes.rules import Rule
+from stackyard.probes.readiness_rules import Rule
 from stackyard.stacks import progress_lines
 from stackyard.stacks.progress_lines import Narration, Reasons, reminding
 from stackyard.stacks.readiness import ServiceReady

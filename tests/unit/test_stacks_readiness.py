@@ -21,7 +21,7 @@ from stackyard.stacks.watched_container import waits_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.stacks.readiness import ServiceReady, StackReady
 
 COMPLETED = {"migrate": {"condition": "service_completed_successfully"}}

@@ -12,7 +12,7 @@ import pytest
 from stackyard.docker.swarm import KINDS, Item, Node, Task
 from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingError, UsageError
 from stackyard.leases.owners import Owner
-from stackyard.probes.rules import Rule
+from stackyard.probes.readiness_rules import Rule
 from stackyard.sites.swarm import removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import ADDRESSES, DEADLINE, LABEL, LEASE_LABEL, OWNER, Leases

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.errors import UsageError
-from stackyard.probes.rules import ImageFacts, rules_for
+from stackyard.probes.readiness_rules import ImageFacts, rules_for
 from stackyard.project.hints import Hint
 from stackyard.sites.swarm.translation import Translation, swarm_name, translate
 

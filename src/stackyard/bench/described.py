@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Struct, field
 
-from stackyard.project import shapes
+from stackyard.project import validation
 from stackyard.project.environments.files import read_text
 from stackyard.project.environments.schema import Version  # noqa: TC001 - msgspec reads it
 from stackyard.project.environments.yaml_tree import parse_yaml
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE: Final = "envs/bench.yaml"
 MAX_BYTES: Final = 64 * 1024
 
-Target = Annotated[str, shapes.text("/[!-~]*", "a path that begins with /")]
+Target = Annotated[str, validation.text("/[!-~]*", "a path that begins with /")]
 
 
 class Ready(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,4 +97,4 @@ def read(root: Path) -> Description:
     """
     if not (root / FILE).exists():
         return Description()
-    return shapes.convert(FILE, parse_yaml(read_text(root / FILE, FILE, limit=MAX_BYTES), FILE), Description)
+    return validation.convert(FILE, parse_yaml(read_text(root / FILE, FILE, limit=MAX_BYTES), FILE), Description)

@@ -94,9 +94,9 @@ def _found() -> Project:
 
 
 def _project() -> str:
-    from stackyard.stacks.origin import Origin
+    from stackyard.stacks.copied_project import CopiedProject
 
-    return Origin.of(_found()).name
+    return CopiedProject.of(_found()).name
 
 
 @contextlib.contextmanager

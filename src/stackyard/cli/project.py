@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from stackyard.plan import Preview
-    from stackyard.probes.rules import ImageFacts, Rule
+    from stackyard.probes.readiness_rules import ImageFacts, Rule
     from stackyard.project import Project
     from stackyard.stacks.project_images import Lacking
 
@@ -95,7 +95,7 @@ def _previewed(
 ) -> tuple[Project, Preview, dict[str, Rule]]:
     """Return a project, the plan of a made-up copy, and the readiness rule of each service."""
     from stackyard.plan import Preview
-    from stackyard.probes.rules import rules_for
+    from stackyard.probes.readiness_rules import rules_for
 
     endpoint = at(site).endpoint
     project = options.project(file, profile, env_file, folder)
@@ -121,12 +121,12 @@ def _lacking(project: Project, preview: Preview) -> list[Lacking] | None:
     from stackyard.docker import Engine
     from stackyard.settings import Settings
     from stackyard.stacks.builds import unbuilt
-    from stackyard.stacks.origin import Origin
+    from stackyard.stacks.copied_project import CopiedProject
     from stackyard.stacks.project_images import lacking
 
     try:
         with Engine() as engine:
-            built = unbuilt(preview.usual, Origin.of(project).name, Settings.load(), engine)
+            built = unbuilt(preview.usual, CopiedProject.of(project).name, Settings.load(), engine)
             return lacking(engine, preview.usual, built)
     except EngineError:
         return None

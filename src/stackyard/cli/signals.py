@@ -6,7 +6,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util import chatter
+from stackyard._util import library_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ TERMINATED: Final = 143
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
     """Handle SIGTERM and SIGHUP like Ctrl-C: the run removes its stack before it ends."""
-    chatter.quiet()
+    library_logs.quiet()
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

@@ -14,7 +14,7 @@ from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import CHECKOUT, Lease, project_name, stable_id
 from stackyard.leases.slots import Place, Search
-from stackyard.leases.staging import Draft
+from stackyard.leases.draft_directory import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

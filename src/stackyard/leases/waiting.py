@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stackyard.leases.database import Store, Transaction
     from stackyard.leases.records import Strangers
     from stackyard.leases.requests import Request
-    from stackyard.leases.staging import Draft
+    from stackyard.leases.draft_directory import Draft
 
 POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
 ROOMS: Final = 5  # places that one request may have made for it before it waits or fails

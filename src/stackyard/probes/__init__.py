@@ -6,7 +6,7 @@ the server behind it listens, and PostgreSQL runs a first, private server while 
 """
 
 from stackyard.probes.endpoints import Endpoint
-from stackyard.probes.protocols import (
+from stackyard.probes.url_probes import (
     HttpProbe,
     PostgresProbe,
     Probe,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.probes import port_answers
-from stackyard.probes.rules import recognised
+from stackyard.probes.readiness_rules import recognised
 from stackyard.project import published_ports
 from stackyard.project.spoken_ports import Port
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackyard.plan import Address
-    from stackyard.probes.rules import ImageFacts
+    from stackyard.probes.readiness_rules import ImageFacts
 
 LIMIT: Final = 2.0  # seconds for one answer; a copy is ready by now
 REFUSED: Final = 400  # what a server that wants TLS answers to plain HTTP

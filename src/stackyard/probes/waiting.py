@@ -25,7 +25,7 @@ from stackyard.probes.endpoints import describe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from stackyard.probes.protocols import Probe
+    from stackyard.probes.url_probes import Probe
 
 ATTEMPT: Final = 1.0  # seconds one try may take
 # Seconds after a failed try. A service that is not there as soon as its container runs has its imports to do; then each

@@ -94,10 +94,10 @@ class Configuration:
 
     @classmethod
     def _of(cls, folder: Path, template: Mapping[str, Any], file: str, place: str, node: object) -> Configuration:
-        from stackyard.project import shapes  # msgspec is not imported for the many projects without a configuration
+        from stackyard.project import validation  # with msgspec, which most projects, without a configuration, need not import
         from stackyard.project.configuration_file import Keys
 
-        keys = shapes.convert(file, node, Keys, path=place)
+        keys = validation.convert(file, node, Keys, path=place)
         made = cls(file=file, place=place, rewrite=frozenset(keys.rewrite), profiles=tuple(keys.profiles),
                    reset=keys.reset, share=Share(
             networks=frozenset(keys.share.networks), volumes=frozenset(keys.share.volumes),

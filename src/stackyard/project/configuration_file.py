@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct, field
 
 from stackyard._util import durations
-from stackyard.project import shapes
+from stackyard.project import validation
 from stackyard.project.hints import KINDS, RULE, RUNNING
 
 SCHEMA: Final = "docs/reference/stackyard.schema.json"
@@ -23,12 +23,12 @@ _HINTS: Final = dict(
 )
 
 Name = Annotated[
-    str, shapes.text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", "letters, digits and . _ -, as in the Compose file")
+    str, validation.text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", "letters, digits and . _ -, as in the Compose file")
 ]
 Variable = Annotated[
-    str, shapes.text(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.[A-Za-z_][A-Za-z0-9_]*", "SERVICE.VARIABLE, such as web.API_URL")
+    str, validation.text(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.[A-Za-z_][A-Za-z0-9_]*", "SERVICE.VARIABLE, such as web.API_URL")
 ]
-File = Annotated[str, shapes.text(r"[^\x00-\x1f]{1,500}", "a path, from the Compose file's folder")]
+File = Annotated[str, validation.text(r"[^\x00-\x1f]{1,500}", "a path, from the Compose file's folder")]
 Time = Annotated[str, Meta(description=durations.RULE)]
 Ready = Annotated[
     str | dict[str, Any],
@@ -82,4 +82,4 @@ class Keys(Struct, frozen=True, forbid_unknown_fields=True):
 
 def for_editors() -> str:
     """Return the JSON Schema of `stackyard.toml`, as JSON."""
-    return shapes.written(shapes.schema(Keys))
+    return validation.written(validation.schema(Keys))

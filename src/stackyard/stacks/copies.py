@@ -32,7 +32,7 @@ from stackyard.stacks.copy_template import EXTENSION, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest
@@ -157,7 +157,7 @@ def start(project: Project, book: LeaseBook, engine: Engine, request: CopyReques
     if isinstance(book, SharedBook):  # no background process does it there
         removal.sweep(book, engine)
     refuse_missing_files(project)
-    usual, origin = project.model(), Origin.of(project)
+    usual, origin = project.model(), CopiedProject.of(project)
     with builds.built(project, usual, origin.name, book, engine, request.progress) as images:
         project_images.pull(engine, usual, request.progress)
         starts = _Starts(book, engine, request, origin, Template.of(project, usual, images))
@@ -177,7 +177,7 @@ class _Starts:
     book: LeaseBook
     engine: Engine
     request: CopyRequest
-    origin: Origin
+    origin: CopiedProject
     template: Template
 
     def attempt(self, lost: Sequence[str]) -> Copy:

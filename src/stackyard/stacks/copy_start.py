@@ -23,7 +23,7 @@ from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import RefusedError, UnsupportedModelError
 from stackyard.leases.records import MODEL
 from stackyard.plan.services import check_soon
-from stackyard.probes.rules import conditions
+from stackyard.probes.readiness_rules import conditions
 from stackyard.stacks import readiness
 from stackyard.stacks.progress_lines import reminding
 from stackyard.stacks.start_times import Startup

@@ -13,7 +13,7 @@ from stackyard._util.tables import format_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.stacks.readiness import ServiceReady
 
 SHORT: Final = 2.0  # seconds; of a start that takes no longer only the result is shown

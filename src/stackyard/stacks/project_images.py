@@ -9,7 +9,7 @@ from stackyard._util.tables import format_list
 from stackyard.docker import images, inspection
 from stackyard.docker.engine import each
 from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
-from stackyard.probes.rules import ImageFacts
+from stackyard.probes.readiness_rules import ImageFacts
 from stackyard.project import copies_of
 from stackyard.stacks.progress_lines import reminding
 

@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
 from stackyard.errors import EngineError, NotReadyError, RefusedError
-from stackyard.probes.proof import SILENCE, Proof
-from stackyard.probes.rules import ImageFacts, Rule, rules_for
+from stackyard.probes.container_readiness import SILENCE, Proof
+from stackyard.probes.readiness_rules import ImageFacts, Rule, rules_for
 from stackyard.project.model import copies_of
 from stackyard.stacks.diagnostics import redact
 from stackyard.stacks.progress_lines import Narration, Reasons

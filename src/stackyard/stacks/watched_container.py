@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard.docker import inspection
 from stackyard.docker.records import Resource
 from stackyard.errors import EngineError
-from stackyard.probes.rules import conditions
+from stackyard.probes.readiness_rules import conditions
 from stackyard.project.model import copies_of
 from stackyard.stacks.diagnostics import collect, plain_error, redact
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Seen
-    from stackyard.probes.proof import Proof
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.container_readiness import Proof
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.stacks.diagnostics import ServiceEvidence
 
 RECOVERY: Final = 10.0  # seconds that an unhealthy container gets at least

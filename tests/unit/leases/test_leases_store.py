@@ -13,7 +13,7 @@ import pytest
 from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
 from stackyard.leases import LeaseBook, Survivor, database, owners, schema
-from stackyard.leases.header import BrokenError
+from stackyard.leases.book_header import BrokenError
 from stackyard.leases.port_list import parse_ports
 
 if TYPE_CHECKING:

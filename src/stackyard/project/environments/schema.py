@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from stackyard.project import shapes
+from stackyard.project import validation
 from stackyard.project.environments import rules
 from stackyard.project.environments.services import SERVICE, SERVICE_RULE
 
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 FILE: Final = "envs/environments.schema.json"  # editors find it through the first line of the YAML
 
 
-Version = Annotated[str, shapes.text("1", "1, the only format there is", minimum=1, maximum=1)]
-Name = Annotated[str, shapes.text(rules.NAME, rules.NAME_RULE)]
-Sentence = Annotated[str, shapes.text(r"(?=.*\S).{1,200}", rules.SENTENCE_RULE)]
+Version = Annotated[str, validation.text("1", "1, the only format there is", minimum=1, maximum=1)]
+Name = Annotated[str, validation.text(rules.NAME, rules.NAME_RULE)]
+Sentence = Annotated[str, validation.text(r"(?=.*\S).{1,200}", rules.SENTENCE_RULE)]
 Path = Annotated[
     str,
-    shapes.text(
+    validation.text(
         r"(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*",
         "a path relative to the project's root, made of letters, digits and . _ - /",
     ),
 ]
-Port = Annotated[str, shapes.text(rules.WHOLE, rules.PORT_RULE, minimum=rules.PORTS[0], maximum=rules.PORTS[-1])]
-Subnet = Annotated[str, shapes.text(r"[0-9.]+/[0-9.]+", "an IPv4 network such as 10.213.255.0/28")]
+Port = Annotated[str, validation.text(rules.WHOLE, rules.PORT_RULE, minimum=rules.PORTS[0], maximum=rules.PORTS[-1])]
+Subnet = Annotated[str, validation.text(r"[0-9.]+/[0-9.]+", "an IPv4 network such as 10.213.255.0/28")]
 Seconds = Annotated[
     str,
-    shapes.text(
+    validation.text(
         f"{rules.WHOLE}(?:ms|s|m)", "a duration above 0: a whole number with its unit, such as 250ms, 30s or 2m"
     ),
 ]
 Megabytes = Annotated[
-    str, shapes.text(f"{rules.WHOLE}(?:MB|GB)", "a size above 0: a whole number with its unit, such as 200MB or 2GB")
+    str, validation.text(f"{rules.WHOLE}(?:MB|GB)", "a size above 0: a whole number with its unit, such as 200MB or 2GB")
 ]
-Service = Annotated[str, shapes.text(SERVICE, SERVICE_RULE)]
+Service = Annotated[str, validation.text(SERVICE, SERVICE_RULE)]
 Url = Annotated[
     str,
-    shapes.text(
+    validation.text(
         r"(?:postgresql|redis|http|ws)://[!-~]{1,500}",
         "a URL such as http://{shop}, which begins with postgresql://, redis://, http:// or ws://",
     ),
 ]
 Variable = Annotated[
-    str, shapes.text("STACKYARD_[A-Z0-9_]{1,60}", "a variable that begins with STACKYARD_, of A-Z, 0-9 and _")
+    str, validation.text("STACKYARD_[A-Z0-9_]{1,60}", "a variable that begins with STACKYARD_, of A-Z, 0-9 and _")
 ]
-Value = Annotated[str, shapes.text(r"[^'\x00-\x1f\x7f]{0,500}", "one line of at most 500 characters without quotes")]
-Retries = Annotated[str, shapes.text("[1-9][0-9]?|100", "a whole number from 1 to 100", minimum=1, maximum=100)]
+Value = Annotated[str, validation.text(r"[^'\x00-\x1f\x7f]{0,500}", "one line of at most 500 characters without quotes")]
+Retries = Annotated[str, validation.text("[1-9][0-9]?|100", "a whole number from 1 to 100", minimum=1, maximum=100)]
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,12 +111,12 @@ def read(file: str, node: Node) -> Environments:
     Raises:
         ConfigError: If it has another shape; names the first key that is wrong, its value and the rule.
     """
-    return shapes.convert(file, node, Environments)
+    return validation.convert(file, node, Environments)
 
 
 def for_editors() -> str:
     """Return the JSON Schema of the file, as JSON."""
-    return shapes.written(_seen(shapes.schema(Environments)))
+    return validation.written(_seen(validation.schema(Environments)))
 
 
 def _seen(node: Any) -> Any:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stackyard.probes.rules import Rule
-    from stackyard.sites.swarm.notes import Notes
+    from stackyard.probes.readiness_rules import Rule
+    from stackyard.sites.swarm.translation_notes import Notes
 
 SPEC: Final = {
     "Cmd": "Args", "Entrypoint": "Command", "Hostname": "Hostname", "Healthcheck": "Healthcheck", "Tty": "TTY",

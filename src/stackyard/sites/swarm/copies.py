@@ -16,7 +16,7 @@ from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
 from stackyard.probes.published_protocols import spoken
-from stackyard.probes.rules import rules_for
+from stackyard.probes.readiness_rules import rules_for
 from stackyard.project import published_ports
 from stackyard.sites.swarm import images, registry, removal
 from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_OWNER, Lease, Leases
@@ -25,7 +25,7 @@ from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
 from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
-from stackyard.stacks.origin import Origin
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_times import STANDING, Startup
 
@@ -260,7 +260,7 @@ def start(
         StackyardError: If anything else on the way fails; nothing made here is left.
     """
     swarm = Swarm(engine)
-    leases, origin = Leases(swarm), Origin.of(project)
+    leases, origin = Leases(swarm), CopiedProject.of(project)
     for ended in removal.sweep(swarm):
         progress(f"removed {ended}, whose lease had ended")
     refuse_missing_files(project)
@@ -290,7 +290,7 @@ def start(
 
 def log_in(copy: Copy, project: Project) -> None:
     """Let the addresses of *copy* name users and passwords, if it is a copy of *project*; the Swarm keeps neither."""
-    if Origin.of(project).name == copy.lease.project:
+    if CopiedProject.of(project).name == copy.lease.project:
         _Prepared(project, project.model(), copy.swarm).said(copy)
 
 

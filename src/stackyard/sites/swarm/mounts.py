@@ -9,7 +9,7 @@ from stackyard.project.model import copies_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from stackyard.sites.swarm.notes import Notes
+    from stackyard.sites.swarm.translation_notes import Notes
 
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - a place in a container
 SIZES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

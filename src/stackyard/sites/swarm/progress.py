@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util.loops import run
 from stackyard.probes import port_answers
-from stackyard.probes.proof import HTTP_PATIENCE, OTHER_PATIENCE
+from stackyard.probes.container_readiness import HTTP_PATIENCE, OTHER_PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackyard.docker.swarm import Swarm, Task
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.project.spoken_ports import Port
 
 LOOP: Final = 3  # ends after which a service that is started again has failed

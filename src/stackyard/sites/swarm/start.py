@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from stackyard.docker.swarm import Swarm
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.sites.swarm.files import File
     from stackyard.sites.swarm.leases import Lease
     from stackyard.sites.swarm.translation import Translation

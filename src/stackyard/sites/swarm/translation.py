@@ -18,14 +18,14 @@ from stackyard.errors import UnsupportedModelError, UsageError
 from stackyard.plan.services import check_soon
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm import containers, files, mounts
-from stackyard.sites.swarm.notes import Notes
+from stackyard.sites.swarm.translation_notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.sites.swarm.files import File
-    from stackyard.sites.swarm.notes import Note
+    from stackyard.sites.swarm.translation_notes import Note
 
 # keys that are read here and not by `keys.fill`
 OWN: Final = ("security_opt", "restart", "deploy", "volumes", "privileged", "pull_policy", "tmpfs", "shm_size")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard.probes.rules import recognised
+from stackyard.probes.readiness_rules import recognised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any
 
-    from stackyard.probes.rules import ImageFacts
+    from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.stacks.data.records import Driver, Folder
 
 IN_PLACE: Final[Mapping[str, Driver]] = {"PostgreSQL": "postgresql", "Redis or Valkey": "redis"}

@@ -15,7 +15,7 @@ from stackyard.docker.answers import Part
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL
 from stackyard.errors import RefusedError, StackyardError
-from stackyard.probes.rules import SHELL, recognised
+from stackyard.probes.readiness_rules import SHELL, recognised
 from stackyard.project.model import copies_of
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
@@ -26,7 +26,7 @@ from stackyard.stacks.data.records import Folder, Kept, Note
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stackyard.probes.rules import ImageFacts
+    from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.project.hints import Hint
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.data.choice import Choice

@@ -30,7 +30,7 @@ from stackyard.stacks.data.records import Note, Reset, ServiceReset
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stackyard.probes.rules import ImageFacts
+    from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.data.records import Driver, Kept
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stackyard.probes.products import POSTGRES_LOGIN, REDIS_LOGIN
+from stackyard.probes.known_databases import POSTGRES_LOGIN, REDIS_LOGIN
 
 _ASK: Final = (
     POSTGRES_LOGIN

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.errors import BookError, PoolExhaustedError
-from stackyard.leases import owners, staging
+from stackyard.leases import owners, draft_directory
 from stackyard.leases.files import orphans
-from stackyard.leases.staging import Draft
+from stackyard.leases.draft_directory import Draft
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_a_disk_that_loses_every_draft_is_one_clear_error(
 def test_a_draft_that_is_gone_when_its_place_is_known_is_made_again(
     book: LeaseBook, environment: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = staging.Draft.prepare
+    real = draft_directory.Draft.prepare
 
     def prepare_and_lose_once(draft: Draft) -> Path:
         made = real(draft)
@@ -87,7 +87,7 @@ def test_a_draft_that_is_gone_when_its_place_is_known_is_made_again(
         shutil.rmtree(made)
         return made
 
-    monkeypatch.setattr(staging.Draft, "prepare", prepare_and_lose_once)
+    monkeypatch.setattr(draft_directory.Draft, "prepare", prepare_and_lose_once)
 
     lease = book.acquire(environment)
 

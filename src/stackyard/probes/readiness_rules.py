@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.durations import parsed
 from stackyard.docker.answers import Part
-from stackyard.probes.products import ends_by_itself, only_waits, passes_on, product_of
+from stackyard.probes.known_databases import ends_by_itself, only_waits, passes_on, product_of
 from stackyard.project.model import copies_of
 from stackyard.project.spoken_ports import Port, exposed_ports, published_datagrams, published_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stackyard.probes.products import Product
+    from stackyard.probes.known_databases import Product
     from stackyard.project.hints import Hint
 
 Kind = Literal["health check", "command", "http", "websocket", "tcp", "log", "exit 0", "running"]

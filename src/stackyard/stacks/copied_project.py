@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class CopiedProject:
     """
     What the lease book needs to know of a copied project.
 
@@ -36,7 +36,7 @@ class Origin:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, project: Project) -> Origin:
+    def of(cls, project: Project) -> CopiedProject:
         """Return what the book needs to know of *project*."""
         root = project.home.resolve()
         slug = re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_")[:LONGEST_SLUG] or "project"

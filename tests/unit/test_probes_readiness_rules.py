@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.probes.products import PRODUCTS
-from stackyard.probes.rules import ImageFacts, Rule, choose, conditions, rules_for
+from stackyard.probes.known_databases import PRODUCTS
+from stackyard.probes.readiness_rules import ImageFacts, Rule, choose, conditions, rules_for
 from stackyard.project.hints import Hint
 from stackyard.project.spoken_ports import Port
 

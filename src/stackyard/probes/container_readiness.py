@@ -24,7 +24,7 @@ from stackyard.probes import listeners, port_answers
 from stackyard.probes.container_answers import Answer, one_line, unix_time
 from stackyard.probes.idleness import Idleness
 from stackyard.probes.listeners import Listener
-from stackyard.probes.rules import COMMAND_TIMEOUT
+from stackyard.probes.readiness_rules import COMMAND_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Place
-    from stackyard.probes.rules import Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.project.spoken_ports import Port
 
 T = TypeVar("T")

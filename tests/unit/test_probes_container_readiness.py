@@ -17,12 +17,12 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.inspection import Place
 from stackyard.errors import EngineError, RefusedError
-from stackyard.probes import idleness, listeners, port_answers, proof
+from stackyard.probes import idleness, listeners, port_answers, container_readiness
 from stackyard.probes.container_answers import one_line
 from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer
-from stackyard.probes.proof import Proof, growing
-from stackyard.probes.rules import Rule
+from stackyard.probes.container_readiness import Proof, growing
+from stackyard.probes.readiness_rules import Rule
 from stackyard.project.spoken_ports import Port
 
 if TYPE_CHECKING:
@@ -181,12 +181,12 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Container:  # noqa: C901 - two
         def close(self) -> None:
             made.closed += 1
 
-    monkeypatch.setattr(proof, "Command", FakeCommand)
-    monkeypatch.setattr(proof, "LogStream", FakeStream)
+    monkeypatch.setattr(container_readiness, "Command", FakeCommand)
+    monkeypatch.setattr(container_readiness, "LogStream", FakeStream)
     monkeypatch.setattr(inspection, "place", made.place)
     monkeypatch.setattr(listeners, "read", made.read)
     for name in ("QUICK", "TABLES", "TABLES_BESIDE", "FIRST", "LAST"):
-        monkeypatch.setattr(proof, name, 0.0)
+        monkeypatch.setattr(container_readiness, name, 0.0)
     return made
 
 
@@ -405,7 +405,7 @@ def test_a_usual_http_port_that_stays_silent_is_ready_after_a_while(
 ) -> None:
     container.tables = [None, {WEB}]
     asked = answers(monkeypatch, http())
-    monkeypatch.setattr(proof, "HTTP_PATIENCE", 0.01)
+    monkeypatch.setattr(container_readiness, "HTTP_PATIENCE", 0.01)
 
     assert prove("http", ports=(Port(8000),)) == "port 8000 listens: no HTTP"
     assert len(asked) > 1
@@ -416,7 +416,7 @@ def test_a_hint_wants_what_it_says_and_nothing_else(
 ) -> None:
     container.tables = [None, {DATABASE}]
     answers(monkeypatch, http(), http(other=True), http(404), http(399))
-    monkeypatch.setattr(proof, "HTTP_PATIENCE", 0.001)
+    monkeypatch.setattr(container_readiness, "HTTP_PATIENCE", 0.001)
 
     assert prove("http", ports=(Port(5432),), below=400, hinted=True) == "port 5432 listens: HTTP 399"
 
@@ -425,7 +425,7 @@ def test_a_published_port_that_nothing_uses_is_given_up_after_a_while(
     container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container.tables = [{Listener("tcp", 1883, loopback=False)}]
-    monkeypatch.setattr(proof, "PATIENCE", 0.01)
+    monkeypatch.setattr(container_readiness, "PATIENCE", 0.01)
 
     how = prove("tcp", ports=(Port(1883), Port(8883)))
 
@@ -486,7 +486,7 @@ def watched(
 ) -> Iterator[Callable[..., tuple[Proof, list[float | None]]]]:
     threads = ThreadPoolExecutor(max_workers=4)
     monkeypatch.setattr(idleness, "QUIET", 0.0)
-    monkeypatch.setattr(proof, "SETTLED", 0.0)
+    monkeypatch.setattr(container_readiness, "SETTLED", 0.0)
 
     def run(looks: int, **rule: Any) -> tuple[Proof, list[float | None]]:
         engine: Any = SimpleNamespace(endpoint=Endpoint(url="unix:///x"), processor_seconds=container.seconds)
@@ -535,7 +535,7 @@ def test_what_the_user_asks_for_is_waited_for_and_what_is_not_insisted_on_has_a_
 ) -> None:
     container.tables, container.used = [*[set()] * 50, {WEB}], [1.0]
     monkeypatch.setattr(idleness, "QUIET", 0.0)
-    monkeypatch.setattr(proof, "SETTLED", 0.0)
+    monkeypatch.setattr(container_readiness, "SETTLED", 0.0)
     since: list[float | None] = []
     look = Proof._ask
 
@@ -554,7 +554,7 @@ def test_a_published_port_that_answers_badly_is_not_given_up(
 ) -> None:
     container.tables = [None, {WEB, Listener("tcp", 1883, loopback=False)}]
     answers(monkeypatch, http(500), http(500), http(200))
-    monkeypatch.setattr(proof, "PATIENCE", 0.0)
+    monkeypatch.setattr(container_readiness, "PATIENCE", 0.0)
 
     assert prove("http", ports=(Port(1883), Port(8000))) == "port 1883 listens; port 8000 listens: HTTP 200"
 
@@ -566,7 +566,7 @@ def test_one_of_several_exposed_ports_is_enough(container: Container, prove: Cal
 
 
 def test_exposed_ports_are_not_insisted_on(prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 0.01)
+    monkeypatch.setattr(container_readiness, "PATIENCE", 0.01)
 
     assert prove("tcp", ports=(Port(1),), strict=False) == "has run for 0.01 s; port 1 does not listen"
 
@@ -645,7 +645,7 @@ def test_a_health_check_is_run_now_and_then_though_no_port_listens(
     container: Container, prove: Callable[..., str], knocks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knocks += [False] * 1000
-    monkeypatch.setattr(proof, "UNSERVED", 0.01)
+    monkeypatch.setattr(container_readiness, "UNSERVED", 0.01)
     container.commands = [(1, ""), (0, "")]
 
     prove("health check", words=("check",), expected=(Port(8000),), url=NEAR)
