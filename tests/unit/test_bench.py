@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stackyard.bench import leases, port_pickers
 from stackyard.bench.leases import Outcome, compare
-from stackyard.bench.stats import Summary, percentile
+from stackyard.bench.options import Plan
+from stackyard.bench.stats import percentile
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
@@ -19,18 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_summary_tells_no_percentile_that_its_samples_cannot() -> None:
-    few, some, many = (Summary.of([float(n) for n in range(count, 0, -1)], "ms") for count in (19, 20, 100))
+def test_no_percentile_is_told_that_the_samples_cannot_tell() -> None:
+    few, some, many = ([float(n) for n in range(1, count + 1)] for count in (19, 20, 100))
 
-    assert (few.p95, few.p99, few.median, few.lowest, few.highest) == (None, None, 10.0, 1.0, 19.0)
-    assert (some.p95, some.p99) == (19.0, None)
-    assert (many.p95, many.p99, many.median) == (95.0, 99.0, 50.5)
-    assert many.to_json()["unit"] == "ms"
-
-
-def test_no_samples_are_no_summary() -> None:
-    with pytest.raises(ValueError, match="no samples"):
-        Summary.of([], "s")
+    assert (percentile(few, 95), percentile(few, 99)) == (None, None)
+    assert (percentile(some, 95), percentile(some, 99)) == (19.0, None)
+    assert (percentile(many, 95), percentile(many, 99)) == (95.0, 99.0)
 
 
 def test_a_percentile_is_a_sample_that_was_taken() -> None:
@@ -114,16 +109,31 @@ def test_the_worst_round_tells_the_sharing_and_the_best_the_time() -> None:
 
 
 def test_latency_is_timed_in_every_process() -> None:
-    found = leases.latency(2, 10, rounds=1)
+    found = leases.latencies(2, 10, rounds=1)
 
-    assert (found.unit, found.n) == ("s", 20)
-    assert 0 < found.lowest <= found.median <= found.highest
+    assert len(found) == 20
+    assert min(found) > 0
 
 
-def test_commands_are_set_beside_idle_interpreters() -> None:
-    found = leases.commands(2, rounds=1)
+def test_commands_are_set_beside_idle_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    bursts: list[list[list[str]]] = []
+    seconds = iter([0.2, 0.2, 1.0, 3.0, 0.2, 0.2, 1.0, 5.0, 0.2, 0.2, 2.0, 8.0])
 
-    assert found.ratio == pytest.approx(found.seconds / found.idle_seconds)
+    def burst(many: list[list[str]], _folder: str) -> float:
+        bursts.append(many)
+        return next(seconds)
+
+    monkeypatch.setattr(leases, "_burst", burst)
+
+    assert leases.commands(2, rounds=3) == 4.0
+    first, released, idle, busy = ([words[2:] for words in many] for many in bursts[:4])
+    assert (first, released) == ([["--force", "--parallel-id", "first"]], [["--force", "--parallel-id", "first", "--release"]])
+    assert idle == [["pass"]] * 2
+    assert [words[-1] for words in busy] == ["job-0", "job-1"]
+
+
+def test_commands_really_allocate() -> None:
+    assert leases.commands(2, rounds=1) > 0
 
 
 def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
@@ -132,13 +142,13 @@ def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
 
 
 def test_without_peers_only_what_is_there_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
     peers = {"portpicker", "port_for", "ephemeral_port_reserve"}
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in peers else find(name))
+    monkeypatch.setattr(leases, "find_spec", lambda name: None if name in peers else find_spec(name))
     monkeypatch.setattr(leases, "CONTENDING", 2)
     monkeypatch.setattr(leases, "PAIRS", 5)
 
-    found = leases.measure(rounds=1, size=2)
+    found = leases.measure(Plan(rounds=1, parallel=2)).results
 
-    assert [row["name"] for row in found["peers"]] == ["stackyard", "bind(0)", "JSON file"]
-    assert found["contending"]["processes"] == leases.CONTENDING
+    shared = [row.row for row in found if row.row.startswith("sharing")]
+    assert shared == ["sharing-stackyard", "sharing-bind(0)", "sharing-JSON file"]
+    assert [row.row for row in found[6:]] == ["alone", "contending", "contending-p99", "burst"]

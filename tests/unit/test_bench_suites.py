@@ -11,7 +11,7 @@ import pytest
 from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
-from stackyard.bench import borrowed, claims, host_memory, parallel, peers, pools, requirements, resets, startup, suites
+from stackyard.bench import borrowed, host_memory, leases, parallel, peers, pools, requirements, resets, startup, suites
 from stackyard.bench.described import Ready
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, description, starters, steps_of
@@ -572,20 +572,24 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
 
 
 def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = {"unit": "s", "n": 640, "median": 0.0035, "p95": 0.006, "p99": 0.06}
-    peers = [
-        {"name": name, "sharing": shared, "failed": 0, "seconds": 0.5} for name, shared in (("stackyard", 0), ("x", 9))
-    ]
-    burst = {"size": 50, "ratio": 3.0}
-    told = {"peers": peers, "alone": cost, "contending": cost, "commands": burst}
-    monkeypatch.setattr("stackyard.bench.leases.measure", lambda **_: told)
+    def compare(names: list[str], **_: int) -> list[leases.Outcome]:
+        return [leases.Outcome(name=name, runs=50, sharing=9 * (name != "stackyard"), failed=0, seconds=0.5) for name in names]
 
-    rows = {row.row: row for row in claims.measure(Plan(depth="quick")).results}
+    taken = {1: [0.0035] * 640, leases.CONTENDING: [0.0035] * 600 + [0.06] * 40}
+    monkeypatch.setattr(leases, "compare", compare)
+    monkeypatch.setattr(leases, "latencies", lambda processes, _pairs, **_: taken[processes])
+    monkeypatch.setattr(leases, "commands", lambda _size, **_: 3.0)
 
-    assert (rows["sharing-stackyard"].verdict, rows["sharing-x"].verdict) == ("PASS", None)
+    rows = {row.row: row for row in leases.measure(Plan(depth="quick")).results}
+
+    assert (rows["sharing-stackyard"].verdict, rows["sharing-bind(0)"].verdict) == ("PASS", None)
+    assert (rows["seconds-bind(0)"].median, rows["seconds-bind(0)"].unit) == (0.5, "s")
     assert (rows["alone"].median, rows["alone"].verdict) == (0.0035, "FAIL")
+    assert (rows["alone"].samples, rows["alone"].reason) == ((), "640 samples, not kept")
+    assert (rows["contending"].p95, rows["contending"].verdict) == (0.06, None)
     assert (rows["contending-p99"].figure, rows["contending-p99"].verdict) == (0.06, "FAIL")
-    assert rows["burst"].verdict == "PASS"
+    assert (rows["burst"].subject, rows["burst"].verdict) == ("50 allocating commands at once", "PASS")
+    assert {row.command for row in rows.values()} == {Plan(depth="quick").command("leases")}
 
 
 def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch) -> None:

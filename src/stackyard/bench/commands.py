@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import shutil
 import sys
 import tempfile
@@ -19,16 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard._util.tables import format_seconds
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import PATIENCE, as_written, prove_gone
-from stackyard.bench.records import Findings, Result
+from stackyard.bench.outcomes import STAY, new_name, one_line, result_of, share, start_and_remove, turned
+from stackyard.bench.records import Findings
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.bench.options import Depth, Plan
+    from stackyard.bench.outcomes import Outcome
+    from stackyard.bench.records import Result
     from stackyard.stacks.stack import Stack
 
     Seconds = dict[str, float]  # by row
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 ROUNDS: Final[dict[Depth, int]] = {"quick": 2, "default": 5, "full": 10}
 SESSIONS: Final = {"test": "test", "alpine-test": "alpine_test"}  # environments whose tests a session runs
 TEST: Final = "test_a_wrong_method_is_answered_with_a_right_one"  # one quick test of tests/platform
-STAY: Final = "10m"  # how long a stack may outlive a benchmark that was killed
-LONGEST: Final = 240  # characters of a failure in a result
 START, REMOVAL, TESTED = "start, the whole command", "removal, the whole command", "start, one test, removal"
 # row: whose figure it is, and of what
 ROWS: Final = {
@@ -64,37 +63,29 @@ def measure(plan: Plan) -> Findings:
         StackyardError: If there is no engine, no image or no place; a command that fails is counted as failed.
     """
     rounds = plan.rounds or ROUNDS[plan.depth]
-    taken: dict[str, list[float | StackyardError]] = defaultdict(list)
+    taken: dict[str, list[Outcome]] = defaultdict(list)
     with Arena.open(plan.environment, plan.say) as arena:
         ways = WAYS if plan.environment in SESSIONS else WAYS[:3]
         for number in range(rounds + 1):
-            shift = number % len(ways)
-            for rows, way in (*ways[shift:], *ways[:shift]):
-                found = _attempt(arena, way, rows)
-                for row, outcome in found.items():
-                    plan.say(f"round {number} of {rounds}: {ROWS[row][0]}: {_told(outcome)}")
+            for rows, way in turned(ways, number):
+                for row, outcome in _attempt(arena, way, rows).items():
+                    plan.say(f"round {number} of {rounds}: {ROWS[row][0]}: {one_line(outcome)}")
                     if number:
                         taken[row].append(outcome)
     results = [_result(row, taken[row], plan) for row in ROWS if row in taken]
-    return Findings(results=(*results, *_ratios(results, plan)))
+    return Findings(results=(*results, *_ratios(results)))
 
 
-def _attempt(
-    arena: Arena, way: Callable[[Arena], Seconds], rows: Sequence[str]
-) -> dict[str, float | StackyardError]:  # fmt: skip
+def _attempt(arena: Arena, way: Callable[[Arena], Seconds], rows: Sequence[str]) -> dict[str, Outcome]:
     try:
         return {**way(arena)}
     except StackyardError as error:
         return dict.fromkeys(rows, error)
 
 
-def _told(outcome: float | StackyardError) -> str:
-    return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
-
-
 def with_invoke(arena: Arena) -> Seconds:
     """Start and remove a stack by the tasks of this project."""
-    name, invoke = _name(), [sys.executable, "-m", "invoke"]
+    name, invoke = new_name(), [sys.executable, "-m", "invoke"]
     up = [*invoke, "env.up", "--environment", arena.environment.name, "--name", name, "--ttl", STAY]
     root = arena.environment.root
     started, removed = _both(up, [*invoke, "env.down", "--name", name], cwd=root)
@@ -103,7 +94,7 @@ def with_invoke(arena: Arena) -> Seconds:
 
 def with_console(arena: Arena) -> Seconds:
     """Start and remove a copy of the same services as of anybody's project: a folder with a Compose file."""
-    name, program = _name(), [sys.executable, "-m", "stackyard"]
+    name, program = new_name(), [sys.executable, "-m", "stackyard"]
     with arena.stack() as stack, _folder(stack) as folder:
         up = [*program, "up", "--name", name, "--ttl", STAY]
         started, removed = _both(up, [*program, "down", "--name", name], cwd=folder)
@@ -152,18 +143,10 @@ WAYS: Final[tuple[tuple[tuple[str, ...], Callable[[Arena], Seconds]], ...]] = (
 )
 
 
-def _name() -> str:
-    return f"bench-{secrets.token_hex(4)}"
-
-
 def _both(up: Sequence[str], down: Sequence[str], *, cwd: Path) -> tuple[float, float]:
-    """Time the command that starts and the one that removes; the latter runs also after an interrupt."""
-    with contextlib.ExitStack() as undo:
-        undo.callback(process.run, down, deadline=PATIENCE, cwd=cwd, check=False)
-        started = _seconds(up, cwd=cwd)
-        removed = _seconds(down, cwd=cwd)
-        undo.pop_all()
-    return started, removed
+    """Time the command that starts and the one that removes."""
+    started, removed = start_and_remove(up, down, cwd, PATIENCE)
+    return started.seconds, removed.seconds
 
 
 def _seconds(argv: Sequence[str], *, cwd: Path) -> float:
@@ -200,24 +183,13 @@ def _kept(folder: Path, environment: str) -> Iterator[None]:
                 shutil.copy2(copy, path)
 
 
-def _result(row: str, outcomes: Sequence[float | StackyardError], plan: Plan) -> Result:
+def _result(row: str, outcomes: Sequence[Outcome], plan: Plan) -> Result:
     subject, what = ROWS[row]
-    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
-    good = [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)]
-    return Result.of(
-        good, suite="commands", row=row, subject=subject, what=what, unit="s", failed=len(bad),
-        reason=bad[0][:LONGEST] if bad else "", command=plan.command("commands"),
-    )  # fmt: skip
+    return result_of(outcomes, plan, suite="commands", row=row, subject=subject, what=what, unit="s")
 
 
-def _ratios(results: Sequence[Result], plan: Plan) -> Iterator[Result]:
-    """Hold each command of stackyard's beside its counterpart of the same round; above 1 stackyard is slower."""
+def _ratios(results: Sequence[Result]) -> Iterator[Result]:
+    """Hold each command of stackyard's beside its counterpart."""
     found = {result.row: result for result in results}
     for own, other in PAIRS:
-        mine, theirs = found.get(own), found.get(other)
-        if mine and theirs and mine.n == theirs.n and mine.n:
-            yield Result.of(
-                [one / two for one, two in zip(mine.samples, theirs.samples, strict=True)], suite="commands",
-                row=f"ratio-{own}", subject=mine.subject, what=f"as a share of {theirs.subject}", unit="x",
-                command=plan.command("commands"),
-            )  # fmt: skip
+        yield from share(found.get(own), found.get(other), row=f"ratio-{own}")

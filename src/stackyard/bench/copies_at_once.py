@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import process
+from stackyard.bench.outcomes import STAY, new_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 COPIES: Final = 10
 PATIENCE: Final = 300.0  # seconds that one command may take
-STAY: Final = "10m"  # how long a copy may outlive a benchmark that was killed
 IDLE: Final = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})  # the guests' time is in the user's, too
 
 
@@ -32,7 +31,7 @@ def start(folder: Path, copies: int) -> tuple[float, float]:
     Raises:
         CommandError: If a command fails.
     """
-    names, program = [f"bench-{secrets.token_hex(4)}" for _ in range(copies)], [sys.executable, "-m", "stackyard"]
+    names, program = [new_name() for _ in range(copies)], [sys.executable, "-m", "stackyard"]
 
     def run(*words: str, check: bool = True) -> Callable[[str], object]:
         return lambda name: process.run(

@@ -1,5 +1,5 @@
 """
-Leases beside the other ways to get ports, and what a lease costs.
+Suite leases: leases beside the other ways to get ports, and what a lease costs.
 
 Peers: for each way, *size* processes are started and wait; then all take ten ports at once and hold them until the last
 has answered. Counted is how many of them share a port with another one. Rounds of all the ways are interleaved, and the
@@ -8,7 +8,6 @@ time is that of the quickest round, because other work on the machine only adds 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import statistics
@@ -17,22 +16,30 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stackyard.bench import port_pickers
 from stackyard.bench.barrier import crowd
-from stackyard.bench.stats import Summary
+from stackyard.bench.records import Findings, Result
+from stackyard.bench.stats import percentile
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stackyard.bench.options import Depth, Plan
 
 SIZE: Final = 50  # processes, as many as the default pool has slots
 PORTS: Final = 10
 CONTENDING: Final = 16
 PAIRS: Final = 40  # leases that each contending process takes and gives back
+CONTENDED_S: Final = 0.05  # 99th percentile of sixteen processes at once
+ALONE_S: Final = 0.003
+BURST: Final = 4.0  # as long as idle interpreters take
+ROUNDS: Final[dict[Depth, int]] = {"quick": 1, "default": 3, "full": 5}
 
 LATENCY: Final = """
 import fcntl, json, sys, time
@@ -51,6 +58,55 @@ for _ in range(int(sys.argv[2])):
     taken.append(time.perf_counter() - start)
 print(json.dumps(taken), flush=True)
 """
+
+
+def measure(plan: Plan) -> Findings:
+    """Compare leases with other ways to get ports, and time them; peers that are not installed are left out."""
+    plan.say("leases: fifty processes at once, by every way")
+    rounds, size = plan.rounds or ROUNDS[plan.depth], min(plan.parallel or SIZE, SIZE)
+    alone, contending = latencies(1, PAIRS * 5, rounds=rounds), latencies(CONTENDING, PAIRS, rounds=rounds)
+    results = [*_shared(size, rounds), *_costs(alone, contending), _burst_result(commands(size, rounds=rounds), size)]
+    return Findings(results=tuple(replace(one, command=plan.command("leases")) for one in results))
+
+
+def _shared(size: int, rounds: int) -> Iterator[Result]:
+    found = [name for name in port_pickers.CONTENDERS if find_spec(port_pickers.MODULES.get(name, "json"))]
+    for way in compare(found, size=size, rounds=rounds):
+        target = 0 if way.name == "stackyard" else None
+        fields = {"suite": "leases", "subject": way.name, "failed": way.failed}
+        yield Result.of(
+            [way.sharing], row=f"sharing-{way.name}", what="processes that share a port", unit="", target=target,
+            **fields,
+        )  # fmt: skip
+        yield Result.of(
+            [way.seconds], row=f"seconds-{way.name}", what="wall time of the quickest round", unit="s", **fields
+        )  # fmt: skip
+
+
+def _costs(alone: Sequence[float], contending: Sequence[float]) -> Iterator[Result]:
+    yield _cost("alone", "acquire and release, one process", alone).held_to(ALONE_S)
+    together = _cost("contending", "acquire and release, sixteen processes at once", contending)
+    yield together
+    yield Result.of(
+        [] if together.p99 is None else [together.p99], suite="leases", row="contending-p99", subject="stackyard",
+        what=f"{together.what}, 99th percentile", unit="s", target=CONTENDED_S,
+    )  # fmt: skip
+
+
+def _cost(row: str, what: str, samples: Sequence[float]) -> Result:
+    """Return the result of hundreds of samples, which would only swell the history."""
+    ordered = sorted(samples)
+    return Result(
+        suite="leases", row=row, subject="stackyard", what=what, unit="s", median=statistics.median(ordered),
+        p95=percentile(ordered, 95), p99=percentile(ordered, 99), reason=f"{len(ordered)} samples, not kept",
+    )  # fmt: skip
+
+
+def _burst_result(ratio: float, size: int) -> Result:
+    return Result.of(
+        [ratio], suite="leases", row="burst", subject=f"{size} allocating commands at once",
+        what="wall time / that of as many idle interpreters", unit="x", target=BURST,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +131,7 @@ class Outcome:
 
 def compare(names: Sequence[str], *, size: int = SIZE, rounds: int = 3, python: str = sys.executable) -> list[Outcome]:
     """
-    Let each of *names* (keys of `contenders.CONTENDERS`) serve *size* processes at once, *rounds* times.
+    Let each of *names* (keys of `port_pickers.CONTENDERS`) serve *size* processes at once, *rounds* times.
 
     Args:
         names: The ways to compare.
@@ -110,59 +166,39 @@ def _merged(outcomes: Sequence[Outcome]) -> Outcome:
     )  # fmt: skip
 
 
-def latency(processes: int, pairs: int, *, rounds: int = 3) -> Summary:
+def latencies(processes: int, pairs: int, *, rounds: int = 3) -> list[float]:
     """
     Time acquire and release together, in seconds, in *processes* at once, *pairs* in each; the best round counts.
 
     The best round is the one with the least median: other work on the machine only ever adds to it.
     """
-    return min((_latencies(processes, pairs) for _ in range(rounds)), key=lambda summary: summary.median)
+    return min((_latencies(processes, pairs) for _ in range(rounds)), key=statistics.median)
 
 
-def _latencies(processes: int, pairs: int) -> Summary:
+def _latencies(processes: int, pairs: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-c", LATENCY, f"{folder}/gate", str(pairs)]
         with crowd(words, processes, Path(folder) / "gate", _environment(folder)) as (children, _):
             lines = [child.stdout.readline() if child.stdout else "[]" for child in children]
-    return Summary.of([sample for line in lines for sample in json.loads(line)], "s")
+    return [sample for line in lines for sample in json.loads(line)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commands:
+def commands(size: int = SIZE, *, rounds: int = 3) -> float:
     """
-    Commands started at the same moment, beside interpreters that do nothing.
+    Return how much longer *size* allocating commands at once take than *size* idle interpreters, as a ratio.
 
-    Attributes:
-        size: How many of each.
-        seconds: Wall time until the last command has ended, median of the rounds.
-        idle_seconds: The same for ``python -c pass``.
-        ratio: The one by the other.
-    """
-
-    size: int
-    seconds: float
-    idle_seconds: float
-    ratio: float
-
-
-def commands(size: int = SIZE, *, rounds: int = 3) -> Commands:
-    """
-    Time *size* allocating commands at once, and *size* idle interpreters, *rounds* times in turn.
-
-    One command goes first, so that the others find a book and what is kept of the environment, as on a host in use.
+    It is the median of *rounds*, in which both are timed in turn. One command goes first, so that the others find a
+    book and what is kept of the environment, as on a host in use.
     """
     script = str(project_root() / "scripts" / "allocate_test_ports.py")
-    idle, busy = [], []
+    words, ratios = [sys.executable, script, "--force", "--parallel-id"], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            words = [sys.executable, script, "--force", "--parallel-id"]
             _burst([[*words, "first"]], folder)
             _burst([[*words, "first", "--release"]], folder)
-            idle.append(_burst([[sys.executable, "-c", "pass"]] * size, folder))
-            busy.append(_burst([[*words, f"job-{n}"] for n in range(size)], folder))
-    seconds, idle_seconds = statistics.median(busy), statistics.median(idle)
-    ratio = statistics.median(b / i for b, i in zip(busy, idle, strict=True))
-    return Commands(size=size, seconds=seconds, idle_seconds=idle_seconds, ratio=ratio)
+            idle = _burst([[sys.executable, "-c", "pass"]] * size, folder)
+            ratios.append(_burst([[*words, f"job-{n}"] for n in range(size)], folder) / idle)
+    return statistics.median(ratios)
 
 
 def _burst(many: Sequence[Sequence[str]], folder: str) -> float:
@@ -184,26 +220,3 @@ def _environment(folder: str) -> Mapping[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("STACKYARD_")}
     own = {"STATE_DIR": f"{folder}/state", "POOL": "20000-20499", "ROOT": str(project_root())}
     return kept | {f"STACKYARD_{key}": value for key, value in own.items()}
-
-
-def measure(*, rounds: int = 3, size: int = SIZE) -> dict[str, Any]:
-    """
-    Do all of it and return it as plain data; peers that are not installed are left out.
-
-    Args:
-        rounds: How often each part is done.
-        size: Processes of the comparison.
-    """
-    names = [
-        name for name in port_pickers.CONTENDERS if importlib.util.find_spec(port_pickers.MODULES.get(name, "json"))
-    ]
-    before = os.getloadavg()[0]
-    return {
-        "rounds": rounds,
-        "cpus": os.cpu_count(),
-        "load_before": before,
-        "peers": [asdict(outcome) for outcome in compare(names, size=size, rounds=rounds)],
-        "alone": latency(1, PAIRS * 5, rounds=rounds).to_json(),
-        "contending": latency(CONTENDING, PAIRS, rounds=rounds).to_json() | {"processes": CONTENDING},
-        "commands": asdict(commands(size, rounds=rounds)),
-    }

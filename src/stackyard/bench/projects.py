@@ -10,20 +10,19 @@ each project at once, and holds the processor time of one of them beside that of
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard._util.tables import format_seconds
 from stackyard.bench import copies_at_once, described
 from stackyard.bench.copies_at_once import COPIES
-from stackyard.bench.records import Findings, Result
+from stackyard.bench.outcomes import STAY, new_name, one_line, result_of, share, start_and_remove
+from stackyard.bench.records import Findings
 from stackyard.errors import LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment, project_root
 
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.bench.options import Depth, Plan
+    from stackyard.bench.outcomes import Outcome
+    from stackyard.bench.records import Result
 
     Round = dict[str, float]  # seconds by row
 
 ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 7, "full": 7}
 PATIENCE: Final = 180.0  # seconds that one command may take
-STAY: Final = "10m"  # how long a copy may outlive a benchmark that was killed
 FOLDER: Final = "tests/projects"
 BOX: Final = "stackyard-bench/box"  # the one image of the projects
-LONGEST: Final = 240  # characters of a failure in a result
 # project: the share of plain Compose's time that its removal may take; less where its processes ignore SIGTERM
 PROJECTS: Final = {"five-services": 0.05, "slow-health-checks": 0.6, "static-addresses": 0.05, "replicas": 0.05}
 START: Final = 0.33  # the share that a start may take
@@ -61,14 +60,14 @@ def measure(plan: Plan) -> Findings:
     """
     _build_box(plan)
     rounds = plan.rounds or ROUNDS[plan.depth]
-    taken: dict[str, list[float | StackyardError]] = defaultdict(list)
+    taken: dict[str, list[Outcome]] = defaultdict(list)
     paths: dict[str, Counter[str]] = defaultdict(Counter)
     for number in range(rounds + 1):
         for name in PROJECTS:
             ways = (_by_stackyard, _by_compose) if number % 2 else (_by_compose, _by_stackyard)
             for way in ways:
                 for row, outcome in _attempt(way, name, paths[name]).items():
-                    plan.say(f"round {number} of {rounds}: {row} of {name}: {_told(outcome)}")
+                    plan.say(f"round {number} of {rounds}: {row} of {name}: {one_line(outcome)}")
                     if number:
                         taken[f"{name}-{row}"].append(outcome)
             if number % EVERY == 1:
@@ -76,7 +75,7 @@ def measure(plan: Plan) -> Findings:
     results = [_result(name, prefix, what, taken[f"{name}-{prefix}{what}"], plan)
                for name in PROJECTS for what in WHAT for prefix in SUBJECTS]  # fmt: skip
     notes = tuple(f"{name}: {_path(found)}" for name, found in paths.items())
-    return Findings(results=(*results, *_ratios(results, plan), *_costs(taken, plan)), notes=notes)
+    return Findings(results=(*results, *_ratios(results), *_costs(taken, plan)), notes=notes)
 
 
 def _build_box(plan: Plan) -> None:
@@ -90,9 +89,7 @@ def _build_box(plan: Plan) -> None:
     process.run([*words, str(project_root() / FOLDER / "box")], deadline=PATIENCE)
 
 
-def _attempt(
-    way: Callable[[Path, Counter[str]], Round], name: str, path: Counter[str]
-) -> dict[str, float | StackyardError]:
+def _attempt(way: Callable[[Path, Counter[str]], Round], name: str, path: Counter[str]) -> dict[str, Outcome]:
     prefix = "" if way is _by_stackyard else "compose-"
     try:
         with _copied(name) as folder:
@@ -113,9 +110,9 @@ def _copied(name: str) -> Iterator[Path]:
 
 
 def _by_stackyard(folder: Path, path: Counter[str]) -> Round:
-    name, program = f"bench-{secrets.token_hex(4)}", [sys.executable, "-m", "stackyard"]
+    name, program = new_name(), [sys.executable, "-m", "stackyard"]
     up = [*program, "up", "--name", name, "--ttl", STAY, "--json"]
-    started, removed = _both(up, [*program, "down", "--name", name], folder)
+    started, removed = start_and_remove(up, [*program, "down", "--name", name], folder, PATIENCE)
     path[_shown(json.loads(started.stdout))] += 1
     return {"up": started.seconds, "down": removed.seconds}
 
@@ -135,26 +132,17 @@ def _path(found: Counter[str]) -> str:
 
 
 def _by_compose(folder: Path, _path: Counter[str]) -> Round:
-    project = f"bench-{secrets.token_hex(4)}"
+    project = new_name()
     compose = ["docker", "compose", "--project-name", project]
-    started, removed = _both([*compose, "up", "--detach", "--wait"], [*compose, "down", "--volumes"], folder)
+    up, down = [*compose, "up", "--detach", "--wait"], [*compose, "down", "--volumes"]
+    started, removed = start_and_remove(up, down, folder, PATIENCE)
     listed = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
     if left := process.run(listed, deadline=PATIENCE).stdout.split():
         raise LeftoversError(f"docker compose down left {len(left)} containers")
     return {"up": started.seconds, "down": removed.seconds}
 
 
-def _both(up: Sequence[str], down: Sequence[str], folder: Path) -> tuple[process.Completed, process.Completed]:
-    """Run the command that starts and the one that removes; the latter runs also after an interrupt."""
-    with ExitStack() as undo:
-        undo.callback(process.run, down, deadline=PATIENCE, cwd=folder, check=False)
-        started = process.run(up, deadline=PATIENCE, cwd=folder)
-        removed = process.run(down, deadline=PATIENCE, cwd=folder)
-        undo.pop_all()
-    return started, removed
-
-
-def _many(name: str, taken: dict[str, list[float | StackyardError]], plan: Plan) -> None:
+def _many(name: str, taken: dict[str, list[Outcome]], plan: Plan) -> None:
     """Start one copy and many at once; note the seconds of the many, and the processor time of one of either."""
     try:
         with _copied(name) as folder:
@@ -162,47 +150,33 @@ def _many(name: str, taken: dict[str, list[float | StackyardError]], plan: Plan)
             seconds, each = copies_at_once.start(folder, COPIES)
     except StackyardError as error:
         taken[f"{name}-many"].append(error)
-        plan.say(f"{COPIES} copies of {name}: {_told(error)}")
+        plan.say(f"{COPIES} copies of {name}: {one_line(error)}")
         return
     for row, value in (("many", seconds), ("cpu", alone), ("many-cpu", each), ("cost", each / alone)):
         taken[f"{name}-{row}"].append(value)
-    plan.say(f"{COPIES} copies of {name}: {_told(seconds)}; CPU time of each {_told(each)}, alone {_told(alone)}")
+    costs = f"CPU time of each {one_line(each)}, alone {one_line(alone)}"
+    plan.say(f"{COPIES} copies of {name}: {one_line(seconds)}; {costs}")
 
 
-def _told(outcome: float | StackyardError) -> str:
-    return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
-
-
-def _result(name: str, prefix: str, what: str, outcomes: Sequence[float | StackyardError], plan: Plan) -> Result:
-    return _of(
-        outcomes, plan, row=f"{name}-{prefix}{what}", subject=f"{SUBJECTS[prefix][what]}, {name}", what=WHAT[what],
-        unit="s",
+def _result(name: str, prefix: str, what: str, outcomes: Sequence[Outcome], plan: Plan) -> Result:
+    return result_of(
+        outcomes, plan, suite="projects", row=f"{name}-{prefix}{what}", subject=f"{SUBJECTS[prefix][what]}, {name}",
+        what=WHAT[what], unit="s",
     )  # fmt: skip
 
 
-def _of(outcomes: Sequence[float | StackyardError], plan: Plan, **fields: Any) -> Result:
-    bad = [_told(outcome) for outcome in outcomes if isinstance(outcome, StackyardError)]
-    return Result.of(
-        [outcome for outcome in outcomes if not isinstance(outcome, StackyardError)], suite="projects",
-        failed=len(bad), reason=bad[0][:LONGEST] if bad else "", command=plan.command("projects"), **fields,
-    )  # fmt: skip
-
-
-def _ratios(results: Sequence[Result], plan: Plan) -> Iterator[Result]:
-    """Hold each command beside plain Compose's of the same round; above 1 stackyard is slower."""
+def _ratios(results: Sequence[Result]) -> Iterator[Result]:
+    """Hold each command beside plain Compose's."""
     found = {result.row: result for result in results}
     for name, removal in PROJECTS.items():
         for what, target in (("up", START), ("down", removal)):
-            mine, theirs = found[f"{name}-{what}"], found[f"{name}-compose-{what}"]
-            if mine.n == theirs.n and mine.n:
-                shares = [one / two for one, two in zip(mine.samples, theirs.samples, strict=True)]
-                yield Result.of(
-                    shares, suite="projects", row=f"ratio-{name}-{what}", subject=mine.subject, target=target,
-                    what=f"as a share of {SUBJECTS['compose-'][what]}", unit="x", command=plan.command("projects"),
-                )  # fmt: skip
+            yield from share(
+                found[f"{name}-{what}"], found[f"{name}-compose-{what}"], row=f"ratio-{name}-{what}", target=target,
+                what=f"as a share of {SUBJECTS['compose-'][what]}",
+            )  # fmt: skip
 
 
-def _costs(taken: dict[str, list[float | StackyardError]], plan: Plan) -> Iterator[Result]:
+def _costs(taken: dict[str, list[Outcome]], plan: Plan) -> Iterator[Result]:
     """Return what many copies at once take, and one of them costs."""
     many = f"stackyard up, {COPIES} at once"
     rows = {
@@ -214,7 +188,7 @@ def _costs(taken: dict[str, list[float | StackyardError]], plan: Plan) -> Iterat
     for name in PROJECTS:
         for row, (subject, what, unit) in rows.items():
             if outcomes := taken[f"{name}-{row}"]:
-                yield _of(
-                    outcomes, plan, row=f"{name}-{row}", subject=f"{subject}, {name}", what=what, unit=unit,
-                    target=COST if row == "cost" else None,
+                yield result_of(
+                    outcomes, plan, suite="projects", row=f"{name}-{row}", subject=f"{subject}, {name}", what=what,
+                    unit=unit, target=COST if row == "cost" else None,
                 )  # fmt: skip

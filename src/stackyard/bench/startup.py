@@ -18,15 +18,16 @@ from stackyard._util.tables import format_count, format_seconds
 from stackyard.bench import peers
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import Own, prove_gone, starters
-from stackyard.bench.records import Findings, Result
+from stackyard.bench.outcomes import one_line, result_of, share, turned
+from stackyard.bench.records import Findings
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.bench.methods import Round, Starter
     from stackyard.bench.options import Plan
-    from stackyard.bench.records import Step
+    from stackyard.bench.records import Result, Step
 
 REFERENCE: Final = "compose-100ms"  # the quickest that plain Compose gets: the fair one to be compared with
 PLAIN: Final = "compose"
@@ -34,7 +35,6 @@ START_S: Final = 30.0
 START_RATIO: Final = 0.5
 REMOVAL_S: Final = 5.0
 REMOVAL_RATIO: Final = 0.5
-LONGEST: Final = 240  # characters of a failure in a result
 
 Rounds = dict[str, list["Round | StackyardError"]]
 
@@ -69,8 +69,7 @@ def race(arena: Arena, ways: Sequence[Starter], repeats: int, say: Callable[[str
         if number == 1:
             left = said((time.monotonic() - begin) * repeats)
             say(f"round 0 only warms up; at this pace the other {format_count(repeats, 'round')} take {left}")
-        shift = number % len(ways)
-        for way in (*ways[shift:], *ways[:shift]):
+        for way in turned(ways, number):
             outcome = _attempt(arena, way)
             say(f"round {number} of {repeats}: {way.subject}: {_told(outcome)}")
             if number:
@@ -80,7 +79,7 @@ def race(arena: Arena, ways: Sequence[Starter], repeats: int, say: Callable[[str
 
 def _told(outcome: Round | StackyardError) -> str:
     if isinstance(outcome, StackyardError):
-        return str(outcome)
+        return one_line(outcome)
     return f"ready after {format_seconds(outcome.up)}, gone after {format_seconds(outcome.down)}"
 
 
@@ -108,41 +107,28 @@ def _results(
         made += of_suite
     memory = "memory of all containers when ready"
     made += [_result("startup", memory, "memory", way, rounds[way.name], plan) for way in ways]
-    return made + _ratios(made, plan)
+    return [*made, *_ratios(made)]
 
 
 def _result(
     suite: str, what: str, attribute: str, way: Starter, outcomes: Sequence[Round | StackyardError], plan: Plan
 ) -> Result:
-    values = [getattr(outcome, attribute) for outcome in outcomes if not isinstance(outcome, StackyardError)]
-    good = [value for value in values if value is not None]
-    bad = [" ".join(str(outcome).split()) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    values = [one if isinstance(one, StackyardError) else getattr(one, attribute) for one in outcomes]
     memory = attribute == "memory"
-    return Result.of(
-        good, suite=suite, row=f"memory-{way.name}" if memory else way.name, subject=way.subject, what=what,
-        unit="bytes" if memory else "s", failed=len(bad),
-        reason=bad[0][:LONGEST] if bad else "", command=plan.command(suite),
+    return result_of(
+        values, plan, suite=suite, row=f"memory-{way.name}" if memory else way.name, subject=way.subject, what=what,
+        unit="bytes" if memory else "s",
     )  # fmt: skip
 
 
-def _ratios(results: Sequence[Result], plan: Plan) -> list[Result]:
+def _ratios(results: Sequence[Result]) -> Iterator[Result]:
     """Hold stackyard's rounds against those of plain Compose next to them."""
     found = {(result.suite, result.row): result for result in results}
-    pairs = (("startup", REFERENCE, START_RATIO), ("cleanup", PLAIN, REMOVAL_RATIO))
-    made = []
-    for suite, other, target in pairs:
+    for suite, other, target in (("startup", REFERENCE, START_RATIO), ("cleanup", PLAIN, REMOVAL_RATIO)):
         own, reference = found.get((suite, Own().name)), found.get((suite, other))
-        if own is None or reference is None or own.n != reference.n or not own.n:
-            continue
-        made.append(
-            Result.of(
-                [mine / theirs for mine, theirs in zip(own.samples, reference.samples, strict=True)],
-                suite=suite, row=f"ratio-{other}", subject=own.subject,
-                what=f"{own.what}, as a share of that of {reference.subject}", unit="x",
-                target=target, command=plan.command(suite),
-            )
-        )  # fmt: skip
-    return made
+        if own and reference:
+            what = f"{own.what}, as a share of that of {reference.subject}"
+            yield from share(own, reference, row=f"ratio-{other}", target=target, what=what)
 
 
 def _middle(outcomes: Sequence[Round | StackyardError]) -> tuple[Step, ...]:

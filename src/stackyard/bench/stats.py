@@ -6,8 +6,7 @@ import math
 import random
 import statistics
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,50 +15,6 @@ ENOUGH: Final = {95: 20, 99: 100}  # samples below which that percentile is just
 FEWEST: Final = 5  # samples below which resampling says nothing
 EXACT: Final = 900  # products of the two sizes up to which the exact distribution is counted out
 RESAMPLES: Final = 2000  # of the bootstrap; ten times as many move the ends by less than the samples themselves do
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """
-    Samples of one quantity, in one unit.
-
-    Attributes:
-        unit: Of all values.
-        n: How many samples.
-        median: Their median.
-        lowest: The least.
-        highest: The largest.
-        p95: 95th percentile; None for fewer than 20 samples.
-        p99: 99th percentile; None for fewer than 100 samples.
-    """
-
-    unit: str
-    n: int
-    median: float
-    lowest: float
-    highest: float
-    p95: float | None
-    p99: float | None
-
-    @classmethod
-    def of(cls, samples: Sequence[float], unit: str) -> Summary:
-        """
-        Summarise at least one sample.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if not samples:
-            raise ValueError("no samples")
-        ordered = sorted(samples)
-        return cls(
-            unit=unit, n=len(ordered), median=statistics.median(ordered), lowest=ordered[0], highest=ordered[-1],
-            p95=percentile(ordered, 95), p99=percentile(ordered, 99),
-        )  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # suite: the module that measures it
 MODULES: Final = {
-    "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "claims",
+    "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "leases",
     "commands": "commands", "projects": "projects", "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed",
     "requirements": "requirements",
 }  # fmt: skip
