@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_engine import FakeEngine, serve
-from fake_images import Yard, lay_out
+from fake_images import Yard, lay_out, surround
 
+from stackyard import images
 from stackyard._util import actions
 from stackyard.cli.commands import COMMANDS
 from stackyard.docker import Engine
@@ -21,13 +22,18 @@ FOREIGN = ("STACKYARD_", "COMPOSE_", "DOCKER_", "NOX")
 FOREIGN_NAMES = frozenset({"CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTEST_ADDOPTS"})
 
 
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test the environment of a shell in which nothing is set for us."""
+def forget_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what the caller's shell set for us out of the environment."""
     for name in [name for name in os.environ if name.startswith(FOREIGN) or name in FOREIGN_NAMES]:
         monkeypatch.delenv(name)
     # tests count leases and processes; those of the reaper start one for themselves
     monkeypatch.setenv("STACKYARD_REAPER", "off")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test the environment of a shell in which nothing is set for us."""
+    forget_the_callers(monkeypatch)
 
 
 @pytest.fixture
@@ -68,11 +74,24 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def image_yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setenv("STACKYARD_START", "compose")  # a `docker` of a few lines renders no model
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    surround(monkeypatch, tmp_path)
     with lay_out(tmp_path) as made:
-        monkeypatch.setenv("STACKYARD_ROOT", str(made.root))
         yield made
+
+
+@pytest.fixture(scope="session")
+def debian_images(tmp_path_factory: pytest.TempPathFactory) -> Yard:
+    """Build the Debian images once: it takes over a second."""
+    folder = tmp_path_factory.mktemp("debian")
+    with pytest.MonkeyPatch.context() as patch, lay_out(folder) as made:
+        forget_the_callers(patch)
+        surround(patch, folder)
+        images.ensure("debian", source="packages")
+        return made
+
+
+@pytest.fixture
+def built_yard(image_yard: Yard, debian_images: Yard) -> Yard:
+    """Return a yard in which the Debian images of its tree have been built."""
+    image_yard.copy(debian_images)
+    return image_yard

@@ -19,6 +19,8 @@ from fake_host import put_program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
 PROJECT = Path(__file__).parents[2]
 MIRROR = "http://mirror.example/debian/"
 
@@ -131,6 +133,15 @@ class Yard:
         else:
             self.file(reference).unlink()
 
+    def copy(self, other: Yard) -> None:
+        """Take over the images of *other*, and what its builds noted; the trees must be the same."""
+        shutil.copytree(other.state, self.state, dirs_exist_ok=True)
+        noted = self.folder / "cache/stackyard/plain-names.json"
+        noted.parent.mkdir(parents=True)
+        for file in (noted, self.folder / "calls"):
+            text = (other.folder / file.relative_to(self.folder)).read_text()
+            file.write_text(text.replace(str(other.folder), str(self.folder)))
+
     def file(self, reference: str) -> Path:
         return self.state / reference.replace("/", "_").replace(":", "_")
 
@@ -216,3 +227,13 @@ def lay_out(folder: Path) -> Iterator[Yard]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def surround(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let this process use the programs, the engine and the caches below *folder*."""
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("STACKYARD_START", "compose")  # a `docker` of a few lines renders no model
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder / 'docker.sock'}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("STACKYARD_ROOT", str(folder / "project"))

@@ -108,7 +108,7 @@ def serving() -> Iterator[Index]:
     """Serve an empty index on a free port of loopback until the block ends."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.index = Index(url=f"http://127.0.0.1:{server.server_port}/simple/")
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
             yield server.index

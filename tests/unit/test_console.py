@@ -320,7 +320,10 @@ def test_all_and_a_name_do_not_go_together(typed: Typed) -> None:
     assert typed("down", "x", "--all")[0] == 2
 
 
-def test_what_cannot_be_removed_is_named_with_exit_code_8(typed: Typed, docker: FakeDocker) -> None:
+def test_what_cannot_be_removed_is_named_with_exit_code_8(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "PAUSE", 0)
     typed("up")
     docker.engine.immortal |= {*docker.engine.volumes}
 
@@ -482,6 +485,7 @@ def test_run_says_what_it_could_not_remove(typed: Typed, docker: FakeDocker, mon
         return 0
 
     monkeypatch.setattr(process, "passthrough", passed)
+    monkeypatch.setattr(removal, "PAUSE", 0)
 
     code, _, error = typed("run", "--", "true")
 

@@ -38,32 +38,32 @@ def test_what_is_missing_is_built_from_the_bottom_up(image_yard: Yard) -> None:
     assert [line for line in lines if re.fullmatch(r"stackyard/redis:debian-\w{12}: built in [0-9.]+ s", line)]
 
 
-def test_an_unchanged_tree_builds_nothing_says_nothing_and_asks_once(image_yard: Yard) -> None:
-    first = images.ensure("debian", source="packages")
-    done, image_yard.requests[:] = image_yard.calls, []
+def test_an_unchanged_tree_builds_nothing_says_nothing_and_asks_once(built_yard: Yard) -> None:
+    first = images.references("debian", "packages")
+    done, built_yard.requests[:] = built_yard.calls, []
     lines: list[str] = []
 
     second = images.ensure("debian", source="packages", progress=lines.append)
 
-    assert second == first == images.references("debian", "packages")
-    assert image_yard.requests == ["GET /images/json"]
-    assert (image_yard.calls, lines) == (done, [])
+    assert second == first
+    assert built_yard.requests == ["GET /images/json"]
+    assert (built_yard.calls, lines) == (done, [])
 
 
-def test_a_name_that_stands_for_another_image_is_noticed_and_built_again(image_yard: Yard) -> None:
-    debian = images.ensure("debian", source="packages")
+def test_a_name_that_stands_for_another_image_is_noticed_and_built_again(built_yard: Yard) -> None:
+    debian = images.references("debian", "packages")
     alpine = images.ensure("alpine", source="packages")
-    image_yard.tag(alpine["redis"], debian["redis"])
-    before, lines = len(image_yard.builds()), list[str]()
+    built_yard.tag(alpine["redis"], debian["redis"])
+    before, lines = len(built_yard.builds()), list[str]()
     with Engine() as engine:
         assert images.present("debian", engine, source="packages") is None
 
     assert images.ensure("debian", source="packages", progress=lines.append) == debian
 
-    assert image_yard.builds()[before:] == ["redis"]
+    assert built_yard.builds()[before:] == ["redis"]
     assert lines[0].startswith(f"image {debian['redis']} is another one by now (its content is ")
     assert images.ensure("debian", source="packages", progress=lines.append) == debian
-    assert len(image_yard.builds()) == before + 1
+    assert len(built_yard.builds()) == before + 1
 
 
 @pytest.mark.parametrize(
@@ -82,35 +82,34 @@ def test_a_name_tells_the_content(reference: str, content: str, fine: bool) -> N
     assert is_as_named(reference, {"stackyard.content": content}) is fine
 
 
-def test_auto_takes_what_is_there_without_asking_the_registry(image_yard: Yard) -> None:
-    built = images.ensure("debian", source="packages")
-    image_yard.requests.clear()
+def test_auto_takes_what_is_there_without_asking_the_registry(built_yard: Yard) -> None:
+    built = images.references("debian", "packages")
+    built_yard.requests.clear()
 
     assert images.ensure("debian", source="auto") == built
-    assert image_yard.requests == ["GET /images/json"]
+    assert built_yard.requests == ["GET /images/json"]
 
 
-def test_a_changed_file_rebuilds_only_what_it_goes_into(image_yard: Yard) -> None:
-    before = images.ensure("debian", source="packages")
-    (image_yard.root / "compose/redis/redis.conf").write_text("save ''\n")
-    count = len(image_yard.builds())
+def test_a_changed_file_rebuilds_only_what_it_goes_into(built_yard: Yard) -> None:
+    before = images.references("debian", "packages")
+    (built_yard.root / "compose/redis/redis.conf").write_text("save ''\n")
+    count = len(built_yard.builds())
 
     after = images.ensure("debian", source="packages")
 
-    assert image_yard.builds()[count:] == ["redis"]
+    assert built_yard.builds()[count:] == ["redis"]
     assert {name for name in SERVICES if after[name] != before[name]} == {"redis"}
     assert (
         "stackyard/redis:debian"
-        in next(row for row in image_yard.rows() if after["redis"] in row["RepoTags"])["RepoTags"]
+        in next(row for row in built_yard.rows() if after["redis"] in row["RepoTags"])["RepoTags"]
     )
 
 
 @pytest.fixture
-def second(image_yard: Yard, tmp_path: Path) -> Path:
+def second(built_yard: Yard, tmp_path: Path) -> Path:
     """Another checkout of the same project, whose redis is another; the first one's images are there."""
-    images.ensure("debian", source="packages", root=image_yard.root)
     root = tmp_path / "second"
-    shutil.copytree(image_yard.root, root)
+    shutil.copytree(built_yard.root, root)
     (root / "compose/redis/redis.conf").write_text("save ''\n")
     return root
 
@@ -267,8 +266,8 @@ def test_a_registry_that_does_not_answer_names_the_way_without_it() -> None:
         images.ensure("alpine", source="registry")
 
 
-def test_the_listing_tells_size_and_source_and_leaves_bases_out(image_yard: Yard) -> None:
-    references = images.ensure("debian", source="packages")
+def test_the_listing_tells_size_and_source_and_leaves_bases_out(built_yard: Yard) -> None:
+    references = images.references("debian", "packages")
 
     found = images.listing()
 
@@ -276,7 +275,7 @@ def test_the_listing_tells_size_and_source_and_leaves_bases_out(image_yard: Yard
     assert {(image.size, image.source, image.base, image.flavour) for image in found} == {
         (22_000_000, "packages", "", "debian")
     }
-    assert len(image_yard.rows()) == 8
+    assert len(built_yard.rows()) == 8
 
 
 @pytest.mark.usefixtures("image_yard")

@@ -157,7 +157,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
         context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
         server.socket = context.wrap_socket(server.socket, server_side=True)
         made.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return usual(cast("Swarm", site), *words)
 
     monkeypatch.setattr(registry, "_service", served)
