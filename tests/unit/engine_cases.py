@@ -98,12 +98,12 @@ def _ended(namespace: Any, words: Sequence[str]) -> int:
     import threading
     import traceback
 
-    from stackyard._util import streams, tables
+    from stackyard._util import files, streams
     from stackyard.cli import flows
     from stackyard.cli.program import Program
     from stackyard.settings import Settings
 
-    tables.write_json = lambda *_: None  # the checkout's own report stays
+    files.write_json = lambda *_: None  # the checkout's own report stays
     Settings.host = property(lambda _: HOST)  # type: ignore[assignment,method-assign] # a copied book stays the same book
 
     code: Any = 0

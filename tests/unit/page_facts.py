@@ -7,7 +7,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.tables import Row, RunReport, write_json
+from stackyard._util.files import write_json
+from stackyard._util.tables import Row, RunReport
 from stackyard.bench.records import Machine, Result, Run, Step
 
 if TYPE_CHECKING:

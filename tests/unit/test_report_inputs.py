@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import page_facts as made
 import pytest
 
-from stackyard._util.tables import write_json
+from stackyard._util.files import write_json
 from stackyard.errors import UsageError
 from stackyard.report.inputs import gather, read_run
 

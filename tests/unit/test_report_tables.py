@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard._util.files import write_json
 from stackyard._util.tables import (
     Row,
     RunReport,
@@ -16,7 +17,6 @@ from stackyard._util.tables import (
     format_size,
     memory_rows,
     table,
-    write_json,
 )
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +101,27 @@ def _rename(temporary: str, path: Path, place: int) -> None:
         os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
     except OSError as error:  # which would name the temporary file, without its folder
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Write a report as `write` does; its folder is made, and may be a link.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path.parent.resolve() / path.name, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """
+    Write *content* as JSON, as `write_text` does.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextlib.contextmanager

@@ -1,25 +1,21 @@
 """
-How figures read and how tables look; what a run took against its budget; files that are written whole or not at all.
+How figures read and how tables look; what a run took against its budget.
 
 Every size is shown in MiB (1,048,576 bytes), every time in s, ms or µs. Data for machines keeps bytes and seconds.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
 import shutil
 import sys
-import tempfile
 import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 MEBIBYTE: Final = 1024 * 1024
 MEGABYTE: Final = 1_000_000  # bytes; budgets and sizes in configuration files are written in it
@@ -303,33 +299,3 @@ def _pieces(word: str, width: int) -> str:
         else:
             pieces.append(part)
     return " ".join(filter(None, pieces))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """
-    Write *content* to *path* as JSON, as `write_text` does.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """
-    Write *text* to *path* so that a reader finds the old file or the new one, never half of one.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - takes the plain name mkstemp gave
-    except BaseException:
-        os.unlink(temporary)  # noqa: PTH108 - as above
-        raise

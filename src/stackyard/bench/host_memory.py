@@ -51,7 +51,7 @@ def measure(
     Raises:
         StackyardError: If a stack cannot be started; what was started is removed.
     """
-    look = available or _available
+    look = available or free_memory
     with Arena.open(name, lambda _line: None) as arena, contextlib.ExitStack() as standing:
         left = []
         for _ in range(n + 1):
@@ -83,7 +83,8 @@ def _quiet(look: Callable[[], int], sleep: Callable[[float], None]) -> int:
     return most
 
 
-def _available() -> int:
+def free_memory() -> int:
+    """Return the bytes that the host could still give, as the kernel estimates them."""
     import psutil
 
     return int(psutil.virtual_memory().available)

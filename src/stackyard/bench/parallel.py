@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard._util.tables import format_count, format_seconds
 from stackyard.bench import methods
 from stackyard.bench.harness import Arena
+from stackyard.bench.host_memory import free_memory
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
@@ -143,13 +144,13 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
     crowd = Crowd(places=[Place(number=number + 1) for number in range(size)])
     leases = len(arena.book.leases())
     with _prepared(arena, crowd, way):
-        free = _available()
+        free = free_memory()
         try:
             crowd.wall_up = _timed(
                 lambda began: _each(lambda place: _up(arena, place, began, way), crowd.places, _starters())
             )
             _say_ready(say, crowd, way)
-            crowd.host_bytes = free - _available()
+            crowd.host_bytes = free - free_memory()
             crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
             _each(lambda place: _look(place, way), crowd.places)
         finally:
@@ -251,12 +252,6 @@ def _down(place: Place, way: Starter | None) -> None:
         place.failure = " ".join(str(error).split())
         return
     place.down = time.monotonic() - began
-
-
-def _available() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _clashes(leases: Iterable[Lease]) -> int:

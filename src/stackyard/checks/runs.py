@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.actions import Action, how
-from stackyard._util.tables import write_json, write_text
+from stackyard._util.files import write_json, write_text
 from stackyard.checks import (
     archives,
     catalogue,

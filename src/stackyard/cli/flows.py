@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import tables
+from stackyard._util import files, tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
@@ -242,7 +242,7 @@ def _publish(run: _Run) -> None:
     )  # fmt: skip
     stem = _stem(run.stack) if run.stack else run.environment.name
     path = run.environment.root / "reports" / f"{stem}.json"
-    tables.write_json(path, made.to_json())
+    files.write_json(path, made.to_json())
     if made.rows:
         say(f"\n{made.table()}\n")
     for item in run.degraded:

@@ -25,7 +25,7 @@ def write(root: Path, *, completion: bool = False) -> list[Path]:
         UsageError: If one of them cannot be written.
         CommandError: With *completion*, if nox or invoke cannot list what they offer.
     """
-    from stackyard._util.tables import write_text
+    from stackyard._util.files import write_text
     from stackyard.errors import UsageError
     from stackyard.report import completion as completions
     from stackyard.report import page, summary

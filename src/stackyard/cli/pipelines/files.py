@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.tables import write_text
+from stackyard._util.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
