@@ -38,8 +38,9 @@ NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
-    "requests owners lost_book records lost_leases needs damaged_rows book waiting database schema book_header "
-    "draft_directory rows columns names slots host_ports admission messages context fair_lock queue warm port_list"
+    "requests owners staleness lost_book records lost_leases needs damaged_rows book waiting database schema "
+    "book_header draft_directory rows columns names slots host_ports admission messages context fair_lock queue warm "
+    "port_list"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
 BESIDES: Final = frozenset({"owners", "draft_directory", "host_ports", "admission", "fair_lock"})

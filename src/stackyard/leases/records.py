@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import credentials
+from stackyard.leases import credentials, staleness
 from stackyard.leases.needs import PortName
 from stackyard.project.environments.services import variable
 
@@ -237,20 +237,8 @@ class Lease:
         return credentials.names(self.secrets_dir)  # as an older stackyard left it
 
     def is_stale(self, now: float) -> bool:
-        """
-        Say whether the deadline of the lease, as it was read, has passed or its owner has ended.
-
-        Only the lease of an environment that keeps its data outlives a boot: its containers start again with the
-        engine.
-
-        Args:
-            now: Seconds since 1970.
-        """
-        if self.deadline is not None and self.deadline <= now:
-            return True
-        if self.owner.kind == "detached" and (self.deadline is None or self.keeps_data):
-            return False
-        return not self.owner.is_alive(self.lock)
+        """Say whether it is stale at *now*, in seconds since 1970."""
+        return staleness.is_stale(self, now)
 
     def url(self, service: str) -> str:
         """
