@@ -15,7 +15,7 @@ from stackyard.docker.images import labelled
 from stackyard.docker.inside import output
 from stackyard.errors import NotReadyError
 from stackyard.probes import listeners
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import readiness
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
-from stackyard.bench import containers, described, loads, peers, services
+from stackyard.bench import containers, configuration, loads, peers, services
 from stackyard.bench.options import Plan
 from stackyard.docker import Resource
 from stackyard.errors import CommandError, ConfigError, EngineError, NotReadyError
@@ -92,7 +92,7 @@ def redis() -> Iterator[Callable[[], tuple[str, list[bytes]]]]:
     server.server_close()
 
 
-ACCOUNTS = described.Accounts(service="auth", register="/register", login="/login", token="access_token")
+ACCOUNTS = configuration.Accounts(service="auth", register="/register", login="/login", token="access_token")
 
 
 def test_every_request_is_timed_and_must_be_answered(web: tuple[str, list[str]]) -> None:
@@ -456,15 +456,15 @@ def test_services_by_testcontainers_stand_in_the_results_or_are_a_note(
 
 def test_a_project_says_what_its_services_are_asked_and_may_say_nothing(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    found = described.read(root)
+    found = configuration.read(root)
 
     assert found.accounts == ACCOUNTS
     assert found.ready.keys() == set(load_services(root).published)
-    assert described.read(tmp_path) == described.Description()
+    assert configuration.read(tmp_path) == configuration.Description()
     (tmp_path / "envs").mkdir()
-    (tmp_path / described.FILE).write_text("health: healthz\n")
+    (tmp_path / configuration.FILE).write_text("health: healthz\n")
     with pytest.raises(ConfigError, match=r"envs/bench\.yaml: health: must be a path that begins with /"):
-        described.read(tmp_path)
+        configuration.read(tmp_path)
 
 
 def test_services_of_any_name_are_loaded_by_what_they_speak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
-from stackyard.bench import borrowed, host_memory, leases, parallel, peers, pools, requirements, resets, startup, suites
-from stackyard.bench.described import Ready
+from stackyard.bench import footprint_reset_pool, host_memory, leases, parallel, peers, pools, requirements, resets, startup, suites
+from stackyard.bench.configuration import Ready
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, description, starters, steps_of
 from stackyard.bench.options import Plan
@@ -488,7 +488,7 @@ def test_memory_of_the_host_is_read_for_each_way(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(host_memory, "measure", measure)
 
-    rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "footprint").results}
+    rows = {row.row: row for row in footprint_reset_pool.measure(Plan(depth="quick"), "footprint").results}
 
     assert (rows["footprint"].verdict, rows["footprint-compose-100ms"].verdict) == (None, None)
     assert rows["footprint-compose-100ms"].median == 60_000_000
@@ -595,19 +595,19 @@ def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> 
 def test_samples_of_other_modules_become_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resets, "measure", lambda n, **_: {"reset": [0.04] * n, "database": [0.05] * n})
 
-    rows = {row.row: row for row in borrowed.measure(Plan(depth="quick"), "reset").results}
+    rows = {row.row: row for row in footprint_reset_pool.measure(Plan(depth="quick"), "reset").results}
 
     assert (rows["reset"].n, rows["reset"].verdict) == (20, "PASS")
     assert (rows["database"].what, rows["database"].verdict) == ("a database for one test", "FAIL")
 
 
-def test_a_borrowed_suite_that_fails_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suite_of_samples_that_fails_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(_n: int, *, name: str) -> list[float]:
         raise UsageError(f"a pool of {name} is kept by the reaper")
 
     monkeypatch.setattr(pools, "measure", measure)
 
-    (row,) = borrowed.measure(Plan(), "pool").results
+    (row,) = footprint_reset_pool.measure(Plan(), "pool").results
     assert (row.failed, row.verdict, row.reason) == (1, "FAIL", "a pool of test is kept by the reaper")
 
 
@@ -635,7 +635,7 @@ def test_a_run_measures_each_module_once_without_the_reaper(monkeypatch: pytest.
 
     found = suites.run(("startup", "cleanup", "reset", "pool", "requirements"), Plan(depth="quick"))
 
-    assert seen == [("startup", "off"), ("borrowed", "off"), ("borrowed", "on"), ("requirements", "off")]
+    assert seen == [("startup", "off"), ("footprint_reset_pool", "off"), ("footprint_reset_pool", "on"), ("requirements", "off")]
     assert found.notes == ("reset", "pool")
     assert (found.depth, found.options["parallel"]) == ("quick", 3)
     assert suites.REAPER not in os.environ

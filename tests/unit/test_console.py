@@ -20,7 +20,7 @@ from stackyard.cli.schemas import CONSOLE
 from stackyard.errors import CommandError
 from stackyard.probes.published_protocols import spoken as real_spoken
 from stackyard.probes.readiness_rules import choose
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import readiness
 
 if TYPE_CHECKING:

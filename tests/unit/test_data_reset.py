@@ -16,7 +16,7 @@ from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.probes.readiness_rules import SHELL, ImageFacts
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import project_images, readiness
 from stackyard.stacks.data import keeping, private_databases, resetting, scripts
 from stackyard.stacks.data.records import Folder, Kept, Note

@@ -14,7 +14,7 @@ from stackyard._util.process import Completed
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project import Project, configuration_file
 from stackyard.project.configuration import Configuration
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import pytest
 from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import progress_lines, readiness, watched_container
 from stackyard.stacks.watched_container import waits_for
 

@@ -6,7 +6,7 @@ import pytest
 
 from stackyard.errors import UsageError
 from stackyard.probes.readiness_rules import ImageFacts, rules_for
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 from stackyard.sites.swarm.translation import Translation, swarm_name, translate
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stackyard.bench.described import Accounts
+    from stackyard.bench.configuration import Accounts
 
 CLIENTS: Final = 4  # connections of a load; more only wait for the container's one CPU
 ROWS: Final = "CREATE TABLE IF NOT EXISTS bench (id integer PRIMARY KEY, value integer NOT NULL)"

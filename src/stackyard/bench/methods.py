@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard.bench import described, peers
+from stackyard.bench import configuration, peers
 from stackyard.bench.records import Step
 from stackyard.errors import LeftoversError, NotReadyError, StackyardError
 
@@ -280,7 +280,7 @@ def description(stack: Stack) -> dict[str, Any]:
         ConfigError: If the project's description for the benchmarks is wrong.
     """
     model = stack.compose.model()
-    ports, ready = stack.lease.ports, described.read(stack.environment.root).ready
+    ports, ready = stack.lease.ports, configuration.read(stack.environment.root).ready
     return {
         "file": str(stack.compose.file),
         "env_file": str(stack.compose.env_file),
@@ -288,7 +288,7 @@ def description(stack: Stack) -> dict[str, Any]:
         "subnet": stack.lease.subnet,
         "labels": next(iter(model["services"].values()))["labels"],
         "services": {
-            name: {**_service(model["services"][name], model, port), "ready": ready.get(name, described.Ready())}
+            name: {**_service(model["services"][name], model, port), "ready": ready.get(name, configuration.Ready())}
             for name, port in ports.items()
             if name in model["services"]
         },

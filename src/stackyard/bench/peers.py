@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from stackyard.bench.described import Ready
+    from stackyard.bench.configuration import Ready
 
 WITHOUT_REAPER: Final = "testcontainers ran without its reaper, whose image is in a container registry"
 MISSING: Final = "testcontainers is not installed, so nothing was measured by it"

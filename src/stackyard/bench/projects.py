@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard.bench import copies_at_once, described
+from stackyard.bench import copies_at_once, configuration
 from stackyard.bench.copies_at_once import COPIES
 from stackyard.bench.outcomes import STAY, new_name, one_line, result_of, share, start_and_remove
 from stackyard.bench.records import Findings
@@ -81,9 +81,9 @@ def measure(plan: Plan) -> Findings:
 def _build_box(plan: Plan) -> None:
     from stackyard.stacks.environment_launch import prepare_images
 
-    box = described.read(project_root()).box
+    box = configuration.read(project_root()).box
     if box is None:
-        raise UsageError(f"{described.FILE} names no box, so there is no image for the containers of {FOLDER}")
+        raise UsageError(f"{configuration.FILE} names no box, so there is no image for the containers of {FOLDER}")
     base = prepare_images(Environment.load(box.environment), plan.say)[f"STACKYARD_IMAGE_{box.service.upper()}"]
     words = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", BOX]
     process.run([*words, str(project_root() / FOLDER / "box")], deadline=PATIENCE)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import containers, described, loads, peers
+from stackyard.bench import containers, configuration, loads, peers
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import description
 from stackyard.bench.records import Findings, Result
@@ -196,7 +196,7 @@ def _usage(stack: Stack, taken: Samples) -> None:
 
 def _load(stack: Stack, plan: Plan, taken: Samples, notes: list[str]) -> str:
     """Send requests of every kind; return what asked the database."""
-    clients = _Clients(stack, described.read(stack.environment.root), plan.depth, taken)
+    clients = _Clients(stack, configuration.read(stack.environment.root), plan.depth, taken)
     for name, part in clients.parts():
         plan.say(f"services: {name}")
         try:
@@ -212,7 +212,7 @@ class _Clients:
     """The loads that the services of one stack can take, by what each speaks; *tool* asked the database."""
 
     stack: Stack
-    told: described.Description
+    told: configuration.Description
     depth: Depth
     taken: Samples
     tool: str = ""
@@ -248,7 +248,7 @@ class _Clients:
         sent = loads.messages(url, SAMPLES[self.depth], token=token, greeting=self.told.greeting)
         self.taken[name, "websocket"].extend(_warm(sent))
 
-    def _logins(self, accounts: described.Accounts) -> None:
+    def _logins(self, accounts: configuration.Accounts) -> None:
         url = self.stack.lease.url(accounts.service)
         self.taken[accounts.service, "logins"].append(loads.logins(url, accounts, SECONDS[self.depth]))
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from stackyard.bench.options import Depth, Plan
 
+SAMPLED: Final = "footprint_reset_pool"  # the module that measures several suites, one at a time
 # suite: the module that measures it
 MODULES: Final = {
     "startup": "startup", "cleanup": "startup", "services": "services", "parallel": "parallel", "leases": "leases",
-    "commands": "commands", "projects": "projects", "footprint": "borrowed", "reset": "borrowed", "pool": "borrowed",
+    "commands": "commands", "projects": "projects", **dict.fromkeys(("footprint", "reset", "pool"), SAMPLED),
     "requirements": "requirements",
 }  # fmt: skip
 USUAL: Final[dict[Depth, tuple[str, ...]]] = {
@@ -59,7 +60,7 @@ def run(suites: Sequence[str], plan: Plan) -> Run:
     found = Findings()
     done: set[str] = set()
     for suite in suites:
-        if MODULES[suite] in done and MODULES[suite] != "borrowed":
+        if MODULES[suite] in done and MODULES[suite] != SAMPLED:
             continue
         done.add(MODULES[suite])
         with _reaper("on" if suite == "pool" else "off"):
@@ -77,7 +78,7 @@ def _measure(suite: str, plan: Plan, found: Findings) -> Findings:
     if suite == "requirements":
         return module.measure(plan, found)  # type: ignore[no-any-return]
     measure: Callable[..., Findings] = module.measure
-    return measure(plan, suite) if MODULES[suite] == "borrowed" else measure(plan)
+    return measure(plan, suite) if MODULES[suite] == SAMPLED else measure(plan)
 
 
 @contextlib.contextmanager

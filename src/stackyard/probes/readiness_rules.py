@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackyard.probes.known_databases import Product
-    from stackyard.project.hints import Hint
+    from stackyard.project.readiness_hints import Hint
 
 Kind = Literal["health check", "command", "http", "websocket", "tcp", "log", "exit 0", "running"]
 CHECK_TIMEOUT: Final = 30.0  # seconds that a health check may take unless it says otherwise, as with Docker

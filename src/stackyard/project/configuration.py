@@ -15,7 +15,7 @@ from stackyard._util.durations import LONGEST, RULE, parsed
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project.environments.files import read_text
 from stackyard.project.environments.rules import below, hint
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

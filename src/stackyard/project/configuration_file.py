@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 
 from stackyard._util import durations
 from stackyard.project import validation
-from stackyard.project.hints import KINDS, RULE, RUNNING
+from stackyard.project.readiness_hints import KINDS, RULE, RUNNING
 
 SCHEMA: Final = "docs/reference/stackyard.schema.json"
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}

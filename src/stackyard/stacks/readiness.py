@@ -8,7 +8,7 @@ After a start, or while one goes on, call `wait`::
         [f"com.docker.compose.project={project}"],  # what all containers of the copy carry, and no others
         model,                                      # the model that they were made from
         deadline=60.0,
-        hints={"web": Hint.parse({"http": "/healthz"})},  # stackyard.project.hints
+        hints={"web": Hint.parse({"http": "/healthz"})},  # stackyard.project.readiness_hints
         secrets=[password],                         # removed from every message
         ready=lambda one: print(one),               # called as each service becomes ready
     )
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.docker.inspection import Seen
-    from stackyard.project.hints import Hint
+    from stackyard.project.readiness_hints import Hint
 
 T = TypeVar("T")
 TICK: Final = 0.1  # seconds between two lists of the containers where the engine tells no changes

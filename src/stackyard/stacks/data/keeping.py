@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stackyard.probes.readiness_rules import ImageFacts
-    from stackyard.project.hints import Hint
+    from stackyard.project.readiness_hints import Hint
     from stackyard.stacks.copies import Copy
     from stackyard.stacks.data.choice import Choice
 

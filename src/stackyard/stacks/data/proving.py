@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import Lease
-    from stackyard.project.hints import Hint
+    from stackyard.project.readiness_hints import Hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

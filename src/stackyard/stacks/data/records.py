@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import files
 from stackyard.errors import UsageError
-from stackyard.project.hints import Hint
+from stackyard.project.readiness_hints import Hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
