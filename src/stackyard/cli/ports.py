@@ -11,7 +11,7 @@ from invoke.tasks import task
 
 from stackyard._util import streams
 from stackyard.cli import cleanup, leasing, options
-from stackyard.cli.common import answer, only, tell
+from stackyard.cli.common import answer, identity, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.cli.task import Command
 from stackyard.errors import UsageError
@@ -248,9 +248,7 @@ def _owner(lease: Lease) -> str:
 
 def _finding(book: LeaseBook, lease: Lease, bound: Mapping[int, str]) -> dict[str, Any]:
     return {
-        "lease": lease.id,
-        "name": lease.parallel_id,
-        "environment": lease.environment,
+        **identity(lease),
         "stale": book.is_stale(lease),
         "owner": lease.owner.describe(),
         "bound": {str(port): bound[port] for port in lease.ports.values() if port in bound},
