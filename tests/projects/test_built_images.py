@@ -152,7 +152,9 @@ def test_starts_and_clean_ups_at_once_never_miss_an_image(shop: Path, engine: En
 
 def test_a_name_that_somebody_gave_keeps_the_image(shop: Path, engine: Engine, book: LeaseBook) -> None:
     project, mine = Project.find(shop, environment=os.environ), f"stackyard-test/kept-{book.host}:1"
-    with builds.built(project, project.model(), CopiedProject.of(project).name, book, engine, lambda _line: None) as built:
+    with builds.built(
+        project, project.model(), CopiedProject.of(project).name, book, engine, lambda _line: None
+    ) as built:
         images.tag(engine, built["web"], mine)
 
     cleared(impatient(book, engine), engine).check()

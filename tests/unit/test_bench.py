@@ -127,7 +127,10 @@ def test_commands_are_set_beside_idle_interpreters(monkeypatch: pytest.MonkeyPat
 
     assert leases.commands(2, rounds=3) == 4.0
     first, released, idle, busy = ([words[2:] for words in many] for many in bursts[:4])
-    assert (first, released) == ([["--force", "--parallel-id", "first"]], [["--force", "--parallel-id", "first", "--release"]])
+    assert (first, released) == (
+        [["--force", "--parallel-id", "first"]],
+        [["--force", "--parallel-id", "first", "--release"]],
+    )
     assert idle == [["pass"]] * 2
     assert [words[-1] for words in busy] == ["job-0", "job-1"]
 

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve as serve_websocket
 
 from stackyard import images
-from stackyard.bench import containers, configuration, loads, peers, services
+from stackyard.bench import configuration, containers, loads, peers, services
 from stackyard.bench.options import Plan
 from stackyard.docker import Resource
 from stackyard.errors import CommandError, ConfigError, EngineError, NotReadyError

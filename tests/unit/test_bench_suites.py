@@ -11,7 +11,18 @@ import pytest
 from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
 
-from stackyard.bench import footprint_reset_pool, host_memory, leases, parallel, peers, pools, requirements, resets, startup, suites
+from stackyard.bench import (
+    footprint_reset_pool,
+    host_memory,
+    leases,
+    parallel,
+    peers,
+    pools,
+    requirements,
+    resets,
+    startup,
+    suites,
+)
 from stackyard.bench.configuration import Ready
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, description, starters, steps_of
@@ -573,7 +584,10 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
 
 def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(names: list[str], **_: int) -> list[leases.Outcome]:
-        return [leases.Outcome(name=name, runs=50, sharing=9 * (name != "stackyard"), failed=0, seconds=0.5) for name in names]
+        return [
+            leases.Outcome(name=name, runs=50, sharing=9 * (name != "stackyard"), failed=0, seconds=0.5)
+            for name in names
+        ]
 
     taken = {1: [0.0035] * 640, leases.CONTENDING: [0.0035] * 600 + [0.06] * 40}
     monkeypatch.setattr(leases, "compare", compare)
@@ -635,7 +649,12 @@ def test_a_run_measures_each_module_once_without_the_reaper(monkeypatch: pytest.
 
     found = suites.run(("startup", "cleanup", "reset", "pool", "requirements"), Plan(depth="quick"))
 
-    assert seen == [("startup", "off"), ("footprint_reset_pool", "off"), ("footprint_reset_pool", "on"), ("requirements", "off")]
+    assert seen == [
+        ("startup", "off"),
+        ("footprint_reset_pool", "off"),
+        ("footprint_reset_pool", "on"),
+        ("requirements", "off"),
+    ]
     assert found.notes == ("reset", "pool")
     assert (found.depth, found.options["parallel"]) == ("quick", 3)
     assert suites.REAPER not in os.environ

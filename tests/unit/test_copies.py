@@ -28,9 +28,9 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.data import keeping
 from stackyard.stacks.diagnostics import REMOVED
-from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.readiness import StackReady
 from stackyard.stacks.start_request import CopyRequest
 

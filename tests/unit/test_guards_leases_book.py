@@ -22,8 +22,8 @@ from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, 
 from stackyard.leases import LeaseBook, Survivor, database, files, owners, queue, schema, waiting
 from stackyard.leases import book as module
 from stackyard.leases.admission import Memory
-from stackyard.leases.database import Transaction
 from stackyard.leases.book_header import BrokenError, inode, look
+from stackyard.leases.database import Transaction
 from stackyard.leases.host_ports import Ground
 from stackyard.leases.owners import Owner
 from stackyard.settings import Settings

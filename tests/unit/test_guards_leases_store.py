@@ -15,9 +15,9 @@ import pytest
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import database, owners, schema
+from stackyard.leases.book_header import BrokenError
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.database import Store, Transaction
-from stackyard.leases.book_header import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard.bench import copies_at_once, configuration
+from stackyard.bench import configuration, copies_at_once
 from stackyard.bench.copies_at_once import COPIES
 from stackyard.bench.outcomes import STAY, new_name, one_line, result_of, share, start_and_remove
 from stackyard.bench.records import Findings

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.bench import containers, configuration, loads, peers
+from stackyard.bench import configuration, containers, loads, peers
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import description
 from stackyard.bench.records import Findings, Result

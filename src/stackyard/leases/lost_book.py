@@ -18,9 +18,9 @@ from stackyard.leases import files, rows
 from stackyard.leases.columns import BadRowError
 from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.needs import PortName
-from stackyard.leases.warn_once import warn
 from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
 from stackyard.leases.slots import enter_pool, slot_number
+from stackyard.leases.warn_once import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

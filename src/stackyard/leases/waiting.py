@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases.database import Store, Transaction
+    from stackyard.leases.draft_directory import Draft
     from stackyard.leases.records import Strangers
     from stackyard.leases.requests import Request
-    from stackyard.leases.draft_directory import Draft
 
 POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
 ROOMS: Final = 5  # places that one request may have made for it before it waits or fails

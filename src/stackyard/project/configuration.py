@@ -94,7 +94,7 @@ class Configuration:
 
     @classmethod
     def _of(cls, folder: Path, template: Mapping[str, Any], file: str, place: str, node: object) -> Configuration:
-        from stackyard.project import validation  # with msgspec, which most projects, without a configuration, need not import
+        from stackyard.project import validation  # most projects have no configuration, and need no msgspec
         from stackyard.project.configuration_file import Keys
 
         keys = validation.convert(file, node, Keys, path=place)

@@ -27,12 +27,12 @@ from stackyard.plan import Address
 from stackyard.probes.published_protocols import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared_resources
 from stackyard.stacks.attempts import failing, placed
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.copy_template import EXTENSION, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
-from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest

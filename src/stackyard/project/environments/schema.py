@@ -41,7 +41,8 @@ Seconds = Annotated[
     ),
 ]
 Megabytes = Annotated[
-    str, validation.text(f"{rules.WHOLE}(?:MB|GB)", "a size above 0: a whole number with its unit, such as 200MB or 2GB")
+    str,
+    validation.text(f"{rules.WHOLE}(?:MB|GB)", "a size above 0: a whole number with its unit, such as 200MB or 2GB"),
 ]
 Service = Annotated[str, validation.text(SERVICE, SERVICE_RULE)]
 Url = Annotated[
@@ -54,7 +55,9 @@ Url = Annotated[
 Variable = Annotated[
     str, validation.text("STACKYARD_[A-Z0-9_]{1,60}", "a variable that begins with STACKYARD_, of A-Z, 0-9 and _")
 ]
-Value = Annotated[str, validation.text(r"[^'\x00-\x1f\x7f]{0,500}", "one line of at most 500 characters without quotes")]
+Value = Annotated[
+    str, validation.text(r"[^'\x00-\x1f\x7f]{0,500}", "one line of at most 500 characters without quotes")
+]
 Retries = Annotated[str, validation.text("[1-9][0-9]?|100", "a whole number from 1 to 100", minimum=1, maximum=100)]
 
 

@@ -23,9 +23,9 @@ from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
+from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
-from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_times import STANDING, Startup
 
