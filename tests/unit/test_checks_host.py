@@ -203,6 +203,18 @@ def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypa
     assert (finding.status, finding.found) == ("warn", f"{port} (test): pid 7 postgres")
 
 
+def test_a_project_without_environments_has_no_fixed_ports(
+    host: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_ports, "can_bind", lambda _: False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compose.yaml").touch()
+
+    finding = examine(host, answers())["ports"]
+
+    assert (finding.status, finding.found, finding.fix) == ("ok", "none needed here", "")
+
+
 def test_a_port_of_our_own_stack_is_no_warning(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = load_all()["dev"]
     lease = LeaseBook(Settings.load()).acquire(environment, fixed="only", ttl=math.inf)

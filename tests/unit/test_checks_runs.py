@@ -15,9 +15,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from stackyard import images as yard
-from stackyard.checks import CHECKS, Finding, Outcome, Report, Verifier, detection, running, waivers
+from stackyard.checks import detection, running, waivers
+from stackyard.checks.catalogue import CHECKS
 from stackyard.checks.outputs import findings_table, junit, sarif
-from stackyard.checks.records import check
+from stackyard.checks.records import Finding, Outcome, check
+from stackyard.checks.runs import Report, Verifier
 from stackyard.cli import verify as commands
 from stackyard.cli.checks_page import page
 from stackyard.docker import images as engine_images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import sys
 import tomllib
@@ -13,6 +15,7 @@ import pytest
 from invoke.exceptions import Exit
 
 from stackyard._util import extras, process
+from stackyard.cli import console
 from stackyard.cli.common import failing_cleanly
 from stackyard.errors import UsageError
 
@@ -77,9 +80,9 @@ def test_a_program_that_is_missing_says_which_extra_brings_it(tmp_path: Path, mo
     assert extras.program("hadolint") == str(tmp_path / "hadolint")
 
 
-def blind(script: str) -> process.Completed:
-    """Run *script* where no extra is installed."""
-    modules = sorted(frozenset().union(*extras.MODULES.values()))
+def blind(script: str, *, but: str = "") -> process.Completed:
+    """Run *script* where no extra is installed *but* one."""
+    modules = sorted(frozenset().union(*extras.MODULES.values()) - extras.MODULES.get(but, frozenset()))
     return process.run([sys.executable, "-c", BLIND.format(modules=modules) + script], deadline=60, check=False)
 
 
@@ -100,4 +103,23 @@ def test_the_library_needs_no_extra() -> None:
         "from stackyard.reaper import loop, workers\n"
     )
 
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def imports_of_commands() -> str:
+    """Return every import from stackyard that a command of the console program makes when it runs."""
+    tasks = [*console.namespace().tasks.values(), *console.namespace(ROOT).tasks.values()]
+    files = {inspect.getsourcefile(inspect.unwrap(task.body)) for task in tasks}
+    trees = [ast.parse(Path(file).read_text(encoding="utf-8")) for file in files if file]
+    bodies = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.ImportFrom)]
+    return "\n".join(sorted({ast.unparse(node) for node in found if str(node.module).startswith("stackyard")}))
+
+
+def test_the_console_program_s_commands_need_no_other_extra_than_its_own() -> None:
+    imports = imports_of_commands()
+
+    done = blind(imports, but="cli")
+
+    assert "from stackyard.checks.host import examine" in imports
     assert (done.returncode, done.stderr) == (0, "")

@@ -265,13 +265,16 @@ def _clock(scene: Scene) -> Seen:
 
 
 def _ports(_: Scene) -> Seen:
-    """Check the fixed ports; those of our own stacks are in use as intended."""
+    """Check the environments' fixed ports; those of our own stacks are in use as intended, and copies have none."""
     from stackyard.leases import LeaseBook
     from stackyard.leases.host_ports import can_bind, port_holders
     from stackyard.leases.owners import short
     from stackyard.project.environments import load_all
+    from stackyard.project.environments.roots import in_environments
     from stackyard.settings import Settings
 
+    if not in_environments():
+        return Seen(fine=True, found="none needed here")
     fixed = {port: environment.name for environment in load_all().values() for port in environment.ports.values()}
     own = {
         port: lease.title

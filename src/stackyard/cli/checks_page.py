@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.checks import CHECKS
+from stackyard.checks.catalogue import CHECKS
 
 if TYPE_CHECKING:
-    from stackyard.checks import Check
+    from stackyard.checks.records import Check
 
 WIDTH: Final = 120
 TITLES: Final = {
