@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_docker import install_docker
 
-from stackyard.docker.compose import Compose, start_at_once, taken, up
+from stackyard.docker.compose import Compose, start_at_once, taken, unmade, up
 from stackyard.errors import CommandError, ConfigError, EngineError
 
 
@@ -42,6 +42,34 @@ def test_up_runs_detached_and_never_builds_or_waits(tmp_path: Path) -> None:
     done = asyncio.run(up(make_project(tmp_path, 'echo "$@"').command(), deadline=10))
 
     assert done.stdout.split()[-5:] == ["up", "--detach", "--no-build", "--quiet-pull", "--no-color"]
+
+
+def test_what_compose_began_to_make_and_has_not_seen_made_is_known_from_its_progress() -> None:
+    lines = """
+ Network p_default  Creating
+ Network p_default  Created
+ Volume "p_rows"  Creating
+ Container p-db-1  Creating
+ Container p-web-1 Creating
+ Container p-web-1 Created
+ Container p-web-1 Starting
+ Container p-job-1  Creating
+ Container p-job-1  Error
+Error response from daemon: Container p-x-1 Creating went wrong
+"""
+
+    assert unmade(lines) == [("volume", "p_rows"), ("container", "p-db-1")]
+    assert unmade("") == []
+
+
+@pytest.mark.usefixtures("_own_docker")
+def test_what_compose_said_is_known_though_it_is_ended(tmp_path: Path) -> None:
+    words, errors = make_project(tmp_path, "echo ' Container a  Creating' >&2; sleep 60").command(), bytearray()
+
+    with pytest.raises(CommandError, match="deadline"):
+        asyncio.run(up(words, deadline=0.5, errors=errors))
+
+    assert errors == b" Container a  Creating\n"
 
 
 def test_only_dependent_services_are_freed(tmp_path: Path) -> None:

@@ -155,6 +155,28 @@ def test_cancelling_ends_the_child_before_it_returns(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(note.read_text()))
 
 
+@pytest.mark.parametrize("ending", ["its own", "cancelled"])
+def test_the_errors_of_a_command_are_known_however_it_ended(tmp_path: Path, ending: str) -> None:
+    note, errors = tmp_path / "note", bytearray()
+    script = (
+        "import pathlib, sys, time; print('out'); sys.stderr.write('é' * 90_000); sys.stderr.flush(); "
+        f"pathlib.Path({str(note)!r}).touch(); time.sleep({0 if ending == 'its own' else 60})"
+    )
+
+    async def run() -> None:
+        task = asyncio.create_task(process.run_async([PYTHON, "-X", "utf8", "-c", script], deadline=60, errors=errors))
+        async with asyncio.timeout(20):
+            while not note.exists():  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.01)
+        if ending == "cancelled":
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+
+    assert errors.decode() == "é" * 90_000
+
+
 def test_passthrough_gives_the_callers_environment_and_the_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

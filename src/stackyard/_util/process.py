@@ -38,6 +38,7 @@ INHERITED_PREFIXES: Final = ("PIP_", "UV_")
 MISSING: Final = 127  # a shell's exit code for a program that is not there
 MARK: Final = "STACKYARD_PAYLOAD"  # by its value whatever a payload has started is found again
 STOP_GRACE: Final = 3.0  # seconds between SIGTERM and SIGKILL for a child past its deadline
+LAST_WORDS: Final = 0.5  # seconds to read what a child wrote before it was ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +169,13 @@ def stream(
 
 
 async def run_async(
-    argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> Completed:
+    argv: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    errors: bytearray | None = None,
+) -> Completed:  # fmt: skip
     """
     Run one command to its end without blocking the event loop; cancelling ends its whole process group first.
+
+    *errors* gets what the command writes to its standard error, also if it is ended.
 
     Raises:
         CommandError: If the program is missing, fails, or runs past *deadline* seconds.
@@ -187,16 +191,19 @@ async def run_async(
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
     )  # fmt: skip
+    said = bytearray(), bytearray() if errors is None else errors
     try:
         async with asyncio.timeout(deadline):
             # cancelled half-way, the module would leave open pipes of a child behind
             child = await asyncio.shield(creating)
-            out, err = (raw.decode(errors="replace") for raw in await child.communicate())
+            await _read(child, said)
+            await child.wait()
     except TimeoutError:
         raise CommandError(argv, None, "") from None
     finally:
-        await _end_async(creating)
+        await _end_async(creating, said)
     seconds = time.monotonic() - started
+    out, err = (text.decode(errors="replace") for text in said)
     if child.returncode:
         raise CommandError(argv, child.returncode, err or out)
     return Completed(argv=tuple(argv), returncode=0, stdout=out, stderr=err, seconds=seconds)
@@ -263,8 +270,19 @@ def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = 
         raise CommandError(words, code, "")
 
 
-async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process]) -> None:
-    """End a child's whole process group if it still runs, and close its pipes."""
+async def _read(child: asyncio.subprocess.Process, said: Sequence[bytearray]) -> None:
+    """Add to *said* what a child writes to its two outputs, to their end; cancelling keeps what has been read."""
+    import asyncio
+
+    async def read(pipe: asyncio.StreamReader | None, text: bytearray) -> None:
+        while pipe is not None and (part := await pipe.read(65536)):
+            text.extend(part)
+
+    await asyncio.gather(*map(read, (child.stdout, child.stderr), said))
+
+
+async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process], said: Sequence[bytearray]) -> None:
+    """End a child's whole process group if it still runs, read what it wrote at last, and close its pipes."""
     import asyncio
 
     await asyncio.wait({creating})
@@ -275,6 +293,9 @@ async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process]) -> No
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
+    with contextlib.suppress(TimeoutError):  # a grandchild in another group may hold a pipe open
+        async with asyncio.timeout(LAST_WORDS):
+            await _read(child, said)
     # the module closes it some turns of the loop later, and never while a grandchild holds a pipe open
     child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
 

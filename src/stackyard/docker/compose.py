@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Conditions make services start one after another; probes from the host find out sooner, so all may start at once.
 RESET_DEPENDENCIES = "  {service}: {{depends_on: !reset null}}\n"
 UP = ("up", "--detach", "--no-build", "--quiet-pull", "--no-color")
+PROGRESS = re.compile(r'^ *(Container|Network|Volume) +"?([^"\s]+)"? +(\w+)', re.MULTILINE)
 CONFLICTS = {
     "port is already allocated": "port", "address already in use": "port",
     "pool overlaps": "subnet", "networks have overlapping ipv": "subnet",
@@ -70,7 +72,12 @@ class Compose:
 
 
 async def up(
-    words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    words: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    errors: bytearray | None = None,
 ) -> process.Completed:
     """
     Create and start every service without waiting for any to be ready.
@@ -82,19 +89,25 @@ async def up(
         deadline: Seconds it may take.
         env: Variables for the command.
         cwd: Its working directory.
+        errors: Gets what Compose writes to its standard error, also if it is ended: a line for each thing it begins to
+            make, and for each that is made (`unmade`).
 
     Raises:
         CommandError: If Compose fails or needs more than *deadline* seconds.
         EngineError: If that is because the plugin is missing or too old.
     """
-    return await _run([*words, *UP], deadline=deadline, env=env, cwd=cwd)
+    return await _run([*words, *UP], deadline=deadline, env=env, cwd=cwd, errors=errors)
 
 
-async def _run(
-    words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> process.Completed:
+def unmade(errors: str) -> list[tuple[str, str]]:
+    """Return kind and name of what Compose began to make and has not seen made, from what an `up` wrote."""
+    last = {(kind.lower(), name): word for kind, name, word in PROGRESS.findall(errors)}
+    return [what for what, word in last.items() if word == "Creating"]
+
+
+async def _run(words: Sequence[str], *, deadline: float, **options: Any) -> process.Completed:
     try:
-        return await process.run_async(words, deadline=deadline, env=env, cwd=cwd)
+        return await process.run_async(words, deadline=deadline, **options)
     except CommandError as error:
         if not taken(error):
             check_plugin()  # only now, because asking costs 50 ms

@@ -13,11 +13,13 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stackyard._util import files
 from stackyard._util.clocks import boottime
-from stackyard.errors import UnansweredError
+from stackyard.docker.records import PROJECT_LABEL
+from stackyard.errors import EngineError, UnansweredError
 from stackyard.leases.owners import boot_id, start_ticks
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ UNKNOWN: Final = "-"
 PATIENCE: Final = 600.0  # seconds after which nothing appears any more
 CREDENTIALS: Final = struct.Struct("3i")  # unix(7): process, user, group
 KNOCK_S: Final = 1.0  # seconds to connect to a socket of this host
+LATE: Final = 2.0  # seconds in which most of what another program asked for appears after its end
+POLL: Final = 0.1  # seconds between two looks
 _LOCK: Final = threading.Lock()  # the engine is asked from several threads
 
 
@@ -90,12 +94,8 @@ class Asking:
         try:
             make()
         except UnansweredError:
-            with _LOCK, contextlib.suppress(OSError):
-                _write(self._lease, [*pending(self._lease), self._given_up(kind, name)])
+            note(self._lease, [(kind, name)], engine=self._process)
             raise
-
-    def _given_up(self, kind: str, name: str) -> Unanswered:
-        return Unanswered(kind, name, boottime(), boot_id(), self._process)
 
 
 def process(engine: Engine) -> str:
@@ -113,6 +113,51 @@ def process(engine: Engine) -> str:
         ticks = start_ticks(number) if number > 1 else None
         return f"{number}:{ticks}" if ticks else UNKNOWN
     return UNKNOWN
+
+
+def note(lease: Lease, things: Collection[tuple[str, str]], *, engine: str) -> None:
+    """
+    Note what the engine was asked for and has not answered.
+
+    Args:
+        lease: Where it is noted.
+        things: Kind and name of each.
+        engine: The engine's process, as `process` tells it.
+    """
+    with _LOCK, contextlib.suppress(OSError):
+        given_up = [Unanswered(kind, name, boottime(), boot_id(), engine) for kind, name in things]
+        _write(lease, [*pending(lease), *given_up])
+
+
+def await_late(
+    lease: Lease,
+    engine: Engine,
+    things: Collection[tuple[str, str]],
+    *,
+    refused: int = 0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """
+    Wait a moment for what another program asked the engine for before it ended; what has not appeared then is noted.
+
+    Args:
+        lease: Where it is noted.
+        engine: The engine.
+        things: Kind and name of each.
+        refused: How many of them the engine has refused; it is not known which.
+        sleep: Waits between two looks.
+    """
+    if len(things) <= refused:
+        return
+    note(lease, things, engine=process(engine))  # first, because this process may be ended while it waits
+    with contextlib.suppress(EngineError):
+        for _ in range(round(LATE / POLL)):
+            found = engine.everything([f"{PROJECT_LABEL}={lease.project}"])
+            left = settle(lease, [f"{item.kind} {item.name}" for item in found])
+            if sum((item.kind, item.name) in things for item in left) <= refused:
+                settle(lease, [f"{kind} {name}" for kind, name in things])
+                return
+            sleep(POLL)
 
 
 def pending(lease: Lease) -> list[Unanswered]:

@@ -239,7 +239,7 @@ class _Start:
         refuse([item for item in planned.concerns if item.level == "not possible"])
         shared_resources.check(copy.engine, planned.model)
         model, cargo = self.template.labelled(planned.model, copy.lease, copy.engine)
-        cargo.deliver(copy.engine, model)
+        cargo.deliver(maker.asking(), model)
         start = CopyStart(project, model, maker, self.request.progress)
         return run(start.run(self.deadline, until_ready=self.request.until_ready))
 

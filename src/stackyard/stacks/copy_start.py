@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.task_group import task_group
-from stackyard.docker import compose, inspection
+from stackyard.docker import inspection
 from stackyard.docker.endpoint import client_settings
 from stackyard.docker.fast_start import Source, plugin, translate
 from stackyard.docker.fast_start.records import COMPLETED, STARTED
@@ -173,8 +173,7 @@ class CopyStart:
             "--project-name", self.lease.project, "--project-directory", str(project.home), "--file", str(self.path),
         ]  # fmt: skip
         with reminding(self._progress, "waiting for docker compose"):
-            up = compose.up(words, deadline=deadline, env=project.environment, cwd=project.home)
-            await self._maker.compose(up)
+            await self._maker.compose(words, deadline=deadline, env=project.environment, cwd=project.home)
 
 
 def _env_files(project: Project) -> Sequence[str]:

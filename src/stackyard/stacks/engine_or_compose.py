@@ -8,19 +8,23 @@ The Compose file means the same in both cases.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from stackyard._util.failpoints import reach
+from stackyard.docker import compose, unanswered_requests
 from stackyard.docker.unanswered_requests import Asking
-from stackyard.errors import UnsupportedModelError
+from stackyard.errors import CommandError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from stackyard.docker import Engine
     from stackyard.docker.fast_start import Blueprint
     from stackyard.leases import Lease
     from stackyard.settings import Settings
+
+KILLED: Final = 128  # and more: exit codes of what a signal ended, as a shell says them
 
 
 class Maker:
@@ -45,6 +49,10 @@ class Maker:
         self.began = time.monotonic()
         self.by = "engine"
         self.steps: dict[str, tuple[float, float]] = {}
+
+    def asking(self) -> Engine:
+        """Return the engine as it is asked to make things: what it has not answered is noted in the lease."""
+        return cast("Engine", Asking(self.engine, self.lease))
 
     def elapsed(self) -> float:
         """Return the seconds since the start began."""
@@ -80,17 +88,27 @@ class Maker:
         """
         from stackyard.docker.fast_start import build
 
-        asking = cast("Engine", Asking(self.engine, self.lease))
-        await build(asking, blueprint, began=self.began, steps=self.steps, started=started, proven=proven)
+        await build(self.asking(), blueprint, began=self.began, steps=self.steps, started=started, proven=proven)
 
-    async def compose(self, up: Awaitable[object]) -> None:
+    async def compose(
+        self, words: Sequence[str], *, deadline: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         """
-        Let Compose make and start everything, as *up*, a call of `compose.up`, says.
+        Let Compose make and start everything; what it was ended over is noted in the lease, unless it appears soon.
+
+        Arguments and errors are those of `compose.up`.
 
         Raises:
-            EngineError: As `compose.up` does.
+            EngineError: If it fails.
         """
-        beginning = self.elapsed()
-        await up
+        beginning, errors = self.elapsed(), bytearray()
+        try:
+            await compose.up(words, deadline=deadline, env=env, cwd=cwd, errors=errors)
+        except BaseException as error:
+            # one that ended by itself got at least one answer: the refusal
+            refused = isinstance(error, CommandError) and error.returncode in range(1, KILLED)
+            things = compose.unmade(errors.decode(errors="replace"))
+            unanswered_requests.await_late(self.lease, self.engine, things, refused=int(refused))
+            raise
         self.steps["compose"] = (beginning, self.elapsed())
         reach("start")

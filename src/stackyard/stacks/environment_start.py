@@ -13,7 +13,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from stackyard._util.task_group import task_group
-from stackyard.docker.compose import start_at_once, up
+from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.stacks.engine_or_compose import Maker
 from stackyard.stacks.start_times import STOOD, Startup
@@ -133,7 +133,7 @@ class Start:
     async def _compose_up(self, limit: float) -> None:
         override = start_at_once(self.compose.file, self.lease.directory)
         words = dataclasses.replace(self.compose, overrides=(override,)).command()
-        await self._maker.compose(up(words, deadline=limit))
+        await self._maker.compose(words, deadline=limit)
 
     def _note_running(self, service: str) -> None:
         if service in self._running:

@@ -1,0 +1,146 @@
+"""What Compose has asked the engine for, and what the engine makes only after Compose was ended."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from tests.faults.fault_yard import CLEAN
+
+from stackyard.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.faults.fault_yard import Yard
+
+    from stackyard.stacks.stack import Stack
+
+CREATE: Final = b"/containers/create?"
+PATIENCE: Final = 30.0  # seconds until the engine has made what it was asked for
+
+
+class Door:
+    """
+    A way to the engine on which each request to make a container waits until `released` is set.
+
+    `asked` is set once one waits, `gone` once a client that has asked for one is gone.
+    """
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self.asked, self.gone, self.released = threading.Event(), threading.Event(), threading.Event()
+        self._engine = engine
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Let all go on, and nobody in."""
+        self.released.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def release_when_gone(self) -> None:
+        """Let all go on once a client that has asked is gone."""
+        self.gone.wait()
+        self.released.set()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                engine = socket.socket(socket.AF_UNIX)
+                engine.connect(self._engine)
+                threading.Thread(target=self._ask, args=(client, engine), daemon=True).start()
+                threading.Thread(target=self._answer, args=(engine, client), daemon=True).start()
+
+    def _ask(self, client: socket.socket, engine: socket.socket) -> None:
+        creates = False
+        while sent := _received(client):
+            if CREATE in sent:
+                creates = True
+                self.asked.set()
+                threading.Thread(target=self._notice, args=(client,), daemon=True).start()
+                self.released.wait()
+            engine.sendall(sent)
+        if not creates:
+            engine.close()
+
+    def _notice(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while client.recv(1, socket.MSG_PEEK):  # the rest of its request stays for the engine
+                time.sleep(0.05)
+        self.gone.set()
+
+    def _answer(self, engine: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while got := _received(engine):
+                with contextlib.suppress(OSError):  # the client is gone; the engine is listened to all the same
+                    client.sendall(got)
+            client.shutdown(socket.SHUT_RDWR)
+
+
+def _received(line: socket.socket) -> bytes:
+    with contextlib.suppress(OSError):
+        return line.recv(1 << 16)
+    return b""
+
+
+@pytest.fixture
+def door(yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Let Compose, which does the start, reach the engine through a door."""
+    path = tmp_path / "door.sock"
+    made = Door(path, yard.engine.endpoint.url.removeprefix("unix://"))
+    monkeypatch.setenv("STACKYARD_START", "compose")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    yield made
+    made.close()
+
+
+def fail(stack: Stack, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the start of *stack* fail as soon as Compose has asked for a container."""
+    monkeypatch.setattr(stack, "_trouble", lambda: "a container was asked for" if door.asked.is_set() else None)
+    with pytest.raises(NotReadyError, match="a container was asked for"):
+        stack.up(deadline=60)
+
+
+@pytest.mark.core
+def test_containers_that_come_long_after_compose_was_ended_keep_the_lease_and_are_removed(
+    yard: Yard, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = yard.stack()
+    fail(stack, door, monkeypatch)
+
+    early = stack.down()
+    door.released.set()
+    end = time.monotonic() + PATIENCE
+    while not (late := stack.containers()) and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(1.0)  # the others come at the same time
+    outcome = stack.down()
+
+    assert {item.kind for item in early.left} == {"container"}
+    assert early.leases == []
+    assert late
+    assert (outcome.left, outcome.leases) == ([], [stack.lease.id])
+    assert yard.remains() == CLEAN
+
+
+@pytest.mark.core
+def test_containers_that_come_soon_after_compose_was_ended_are_removed_with_the_rest(
+    yard: Yard, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = yard.stack()
+    threading.Thread(target=door.release_when_gone, daemon=True).start()
+    fail(stack, door, monkeypatch)
+
+    outcome = stack.down()
+
+    assert (outcome.left, outcome.leases) == ([], [stack.lease.id])
+    assert yard.remains() == CLEAN
