@@ -19,6 +19,7 @@ from stackyard.probes.readiness_rules import SHELL, ImageFacts
 from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import project_images, readiness
 from stackyard.stacks.data import keeping, private_databases, resetting, scripts
+from stackyard.stacks.data.proving import Prover
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
@@ -449,6 +450,50 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
         private_databases.database(copy, "db", "postgresql://h/app").__enter__()
     with pytest.raises(UsageError, match=r"service 'cache' cannot make databases; services of this copy that can: db"):
         private_databases.database(copy, "cache", "redis://h").__enter__()
+
+
+def test_a_test_s_own_database_is_made_and_dropped_in_its_own_service_however_the_block_ends(
+    copy: Any, made: Made
+) -> None:
+    copy.model = {"services": {"archive": {"image": "postgres"}, **MODEL["services"], "past": {"image": "postgres"}}}
+    made.containers = {name: made._container(name) for name in copy.model["services"]}
+    keeping.keep(copy, HINTS, 5.0)
+    made.clients.clear()
+
+    with pytest.raises(ZeroDivisionError), private_databases.database(copy, "db", "postgresql://h/app"):
+        raise ZeroDivisionError
+
+    assert [asked[:2] for asked in made.clients] == [("db", scripts.POSTGRES_CREATE), ("db", scripts.POSTGRES_DROP)]
+
+
+@pytest.mark.parametrize(
+    ("ended", "started"),
+    [(["web", "reader"], ["start web"]), (["reader"], []), ([], [])],
+    ids=["what ran", "what did not run", "nothing"],
+)
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_only_what_ran_before_a_reset_is_started_again_and_then_waited_for(
+    copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch, ended: list[str], started: list[str], comes_back: bool
+) -> None:
+    waited: list[set[str]] = []
+
+    async def ready(*words: Any, **_: Any) -> None:
+        waited.append({*words[2]["services"]})
+        if not (comes_back and made.asked):
+            raise NotReadyError("web is not ready")
+
+    monkeypatch.setattr(readiness, "wait", ready)
+    for name in ended:
+        made.containers[name]["State"]["Status"] = "exited"
+    made.containers["files"]["State"]["Status"] = "paused"
+    engine: Any = made
+    prover = Prover(engine=engine, lease=copy.lease, model=MODEL, hints=HINTS)
+
+    with contextlib.nullcontext() if comes_back and started else pytest.raises(NotReadyError):
+        prover.wait_again({"web": "web", "db": "db"}, 5.0)
+
+    assert made.asked == started
+    assert waited == [{"web", "db"}] * (2 if started else 1)
 
 
 @pytest.mark.parametrize(("times", "passes"), [(0, True), (3, True), (100, False)])

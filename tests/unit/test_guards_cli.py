@@ -1,4 +1,4 @@
-"""What the commands of copies remove, each rule by itself: a quick test for each guard in front of a loss."""
+"""What commands remove, each rule by itself: a quick test for each guard in front of a loss."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
-from stackyard.cli import copies, copy_variables, on_swarm, options
-from stackyard.errors import LeaseNotFoundError, UsageError
+from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site
+from stackyard.errors import BookError, LeaseNotFoundError, UsageError
+from stackyard.images.unused import Clearance
 from stackyard.sites import Site
+from stackyard.stacks.copies import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,3 +167,157 @@ def test_down_on_a_swarm_without_a_name_takes_the_only_copy(
         on_swarm._down()
 
     assert ended == []
+
+
+# the data of a copy
+
+
+@pytest.mark.parametrize(
+    ("words", "services", "deadline"),
+    [
+        ({}, (), DEADLINE), ({"service": ["db"]}, ("db",), DEADLINE),
+        ({"service": ["db", "web"], "timeout": "7s"}, ("db", "web"), 7.0),
+    ],
+)  # fmt: skip
+def test_reset_takes_the_services_that_are_named_of_the_copy_that_is_named_at_its_site(
+    monkeypatch: pytest.MonkeyPatch, words: Any, services: tuple[str, ...], deadline: float
+) -> None:
+    reset_copy, made = Mock(), Mock()
+    made.return_value = SimpleNamespace(lease=SimpleNamespace(title="mine (1)"), reset=reset_copy)
+    reset_copy.return_value = SimpleNamespace(services=[], seconds=1.0, to_json=dict)
+    monkeypatch.setattr(reset, "opened_at", lambda site: contextlib.nullcontext((f"book of {site}", "engine")))
+    monkeypatch.setattr(reset, "chosen", lambda book, name: f"{name} in {book}")
+    monkeypatch.setattr(reset, "identified", lambda _lease: {})
+    monkeypatch.setattr("stackyard.stacks.copies.Copy", made)
+
+    reset.reset.body(None, name="mine", site="context:x", **words)
+
+    made.assert_called_once_with("mine in book of context:x", "book of context:x", "engine")
+    reset_copy.assert_called_once_with(*services, deadline=deadline)
+
+
+# clean-ups
+
+
+@pytest.fixture
+def removed(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> dict[str, Mock]:
+    """What each clean-up would remove."""
+    del copy  # in place
+    made = {name: Mock(return_value=Removal()) for name in ("remove_stale", "remove_all")}
+    for name, remove in made.items():
+        monkeypatch.setattr(removal, name, remove)
+    made["images"] = Mock(return_value=Clearance(removed=(), left=(), freed=0))
+    monkeypatch.setattr("stackyard.images.unused.remove", made["images"])
+    monkeypatch.setattr("stackyard.stacks.unused_images.guard", lambda *given: ("guard", *given))
+    monkeypatch.setattr(cleanup, "opened_at", lambda site: contextlib.nullcontext((f"book of {site}", "engine")))
+    monkeypatch.setattr(cleanup, "_plan", Mock())
+    monkeypatch.setattr(cleanup, "at", Mock())
+    return made
+
+
+@pytest.mark.parametrize("volumes", [True, False])
+def test_a_clean_up_of_the_dead_takes_volumes_only_if_asked_to_and_at_its_own_site(
+    removed: dict[str, Mock], volumes: bool
+) -> None:
+    cleanup.stale.body(None, volumes=volumes, site="context:x")
+
+    removed["remove_stale"].assert_called_once_with(keep_volumes=not volumes)
+    cleanup.at.assert_called_once_with("context:x")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("yes", "answer", "goes"), [(True, False, True), (False, True, True), (False, False, False), (True, True, True)]
+)
+@pytest.mark.parametrize("volumes", [True, False])
+def test_everything_is_removed_only_after_a_yes(
+    removed: dict[str, Mock], monkeypatch: pytest.MonkeyPatch, yes: bool, answer: bool, goes: bool, volumes: bool
+) -> None:
+    monkeypatch.setattr(cleanup, "confirmed", lambda _question: answer)
+
+    with contextlib.nullcontext() if goes else pytest.raises(Exit, match="nothing removed"):
+        cleanup.everything.body(None, yes=yes, volumes=volumes)
+
+    assert [given.kwargs for given in removed["remove_all"].call_args_list] == [{"keep_volumes": not volumes}] * goes
+
+
+@pytest.mark.parametrize(
+    ("found", "yes", "answer", "goes"),
+    [
+        (["a"], True, False, True), (["a"], False, True, True), (["a"], False, False, False), ([], False, False, True),
+        ([], True, False, True),
+    ],
+)  # fmt: skip
+def test_images_are_removed_only_after_a_yes_unless_there_are_none(
+    removed: dict[str, Mock],
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[str],
+    yes: bool,
+    answer: bool,
+    goes: bool,
+) -> None:
+    monkeypatch.setattr(cleanup, "confirmed", lambda _question: answer)
+    monkeypatch.setattr(cleanup, "_surplus", lambda *_: found)
+
+    with contextlib.nullcontext() if goes else pytest.raises(Exit, match="nothing removed"):
+        cleanup.images.body(None, yes=yes, site="context:x")
+
+    guard = ("guard", "book of context:x", "engine")
+    assert [given.args for given in removed["images"].call_args_list] == [("engine", found, guard)] * goes
+
+
+@pytest.mark.parametrize("command", [cleanup.stale, cleanup.everything, cleanup.images])
+def test_a_dry_run_removes_nothing_even_with_yes(
+    removed: dict[str, Mock], monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.setattr(cleanup, "_surplus", lambda *_: [])
+
+    command.body(None, dry_run=True, **({} if command is cleanup.stale else {"yes": True}))
+
+    assert [name for name, remove in removed.items() if remove.called] == []
+
+
+@pytest.mark.parametrize("environments", [True, False])
+def test_images_of_the_platform_are_surplus_only_where_it_is_and_only_if_no_lease_names_them(
+    monkeypatch: pytest.MonkeyPatch, environments: bool
+) -> None:
+    def surplus(name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, size=1)
+
+    def variables(**found: str) -> SimpleNamespace:
+        return SimpleNamespace(variables=lambda: found)
+
+    def damaged() -> dict[str, str]:
+        raise BookError("damaged")
+
+    leases = [variables(STACKYARD_IMAGE_REDIS="kept", OTHER="no image"), SimpleNamespace(variables=damaged)]
+    book: Any = SimpleNamespace(leases=lambda: leases)
+    find = Mock(return_value=[surplus("own")])
+    monkeypatch.setattr("stackyard.docker.images.disk_use", lambda _engine: (0, ["rows"]))
+    monkeypatch.setattr("stackyard.stacks.unused_images.find", lambda *_: [surplus("copy's")])
+    monkeypatch.setattr("stackyard.images.unused.find", find)
+    monkeypatch.setattr("stackyard.project.environments.roots.in_environments", lambda: environments)
+    engine: Any = object()
+
+    found = cleanup._surplus(book, engine)
+
+    assert [item.name for item in found] == ["copy's", "own"][: 1 + environments]
+    assert [given.kwargs for given in find.call_args_list] == [{"keep": {"kept"}}] * environments
+
+
+@pytest.mark.parametrize("action", ["registry", "reaper"])
+@pytest.mark.parametrize(("yes", "answer", "goes"), [(True, False, True), (False, True, True), (False, False, False)])
+def test_what_runs_on_a_swarm_is_removed_only_after_a_yes(
+    monkeypatch: pytest.MonkeyPatch, action: str, yes: bool, answer: bool, goes: bool
+) -> None:
+    asked = {"registry": Mock(return_value=[]), "reaper": Mock(return_value=[])}
+    monkeypatch.setattr("stackyard.sites.swarm.registry.remove", asked["registry"])
+    monkeypatch.setattr("stackyard.sites.swarm.reaper_service.remove", asked["reaper"])
+    monkeypatch.setattr(site, "_swarm", lambda _what, where: contextlib.nullcontext(where))
+    monkeypatch.setattr(site, "confirmed", lambda _question: answer)
+
+    with contextlib.nullcontext() if goes else pytest.raises(Exit, match="nothing removed"):
+        site.site.body(None, action=action, site="swarm", remove=True, yes=yes)
+
+    assert {name: [given.args for given in remove.call_args_list] for name, remove in asked.items()} == {
+        name: [("swarm",)] * (goes and name == action) for name in asked
+    }

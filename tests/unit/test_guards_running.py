@@ -1,0 +1,178 @@
+"""What the processes of one run remove at its end: a quick test for each guard in front of a loss."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+import pytest
+
+from stackyard.cleanup import removal
+from stackyard.cleanup.outcome import Leftover, Removal
+from stackyard.errors import EngineError
+from stackyard.leases.owners import Owner
+from stackyard.pytest_plugin import stacks as fixture_stacks
+from stackyard.pytest_plugin.main_process import MainProcess
+from stackyard.running import keeper, wanted_stack
+from stackyard.running.shared import Run
+from stackyard.running.wanted_stack import Wanted
+from stackyard.sites import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LEFT = Leftover(kind="container", name="c", lease="1", reason="busy")
+OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    kind = str(getattr(request, "param", "local"))
+    monkeypatch.setattr(Site, "find", lambda: SimpleNamespace(kind=kind))
+    return kind
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> object:
+    made = object()
+    for place in ("stackyard.docker.Engine", "stackyard.running.wanted_stack.Engine"):
+        monkeypatch.setattr(place, lambda: contextlib.nullcontext(made))
+    monkeypatch.setattr("stackyard.docker.swarm.Swarm", lambda given: ("swarm", given))
+    return made
+
+
+@pytest.mark.parametrize("site", ["local", "context", "swarm"], indirect=True)
+def test_a_keeper_removes_at_its_end_what_it_has_a_lease_of_and_nothing_else(
+    site: str, engine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = SimpleNamespace(owner=Owner.current()), SimpleNamespace(owner=Owner.detached())
+    book = SimpleNamespace(leases=lambda: [other, own])
+    remove, release = Mock(), Mock()
+    monkeypatch.setattr("stackyard.docker.in_use.open_book", lambda _settings, _engine: book)
+    monkeypatch.setattr(removal, "remove_lease", remove)
+    monkeypatch.setattr("stackyard.sites.swarm.removal.release_own", release)
+
+    keeper._release()
+
+    assert [given.args for given in remove.call_args_list] == [(book, engine, own)] * (site != "swarm")
+    assert [given.args for given in release.call_args_list] == [(("swarm", engine),)] * (site == "swarm")
+
+
+@pytest.mark.parametrize("site", ["local", "context", "swarm"], indirect=True)
+def test_the_end_of_a_run_sweeps_its_own_site_and_takes_only_what_is_stale(
+    site: str, engine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Mock(return_value=Removal(left=[LEFT])), Mock()
+    monkeypatch.setattr(wanted_stack, "open_book", lambda _settings, _engine: "book")
+    monkeypatch.setattr(removal, "sweep", here)
+    monkeypatch.setattr("stackyard.sites.swarm.removal.sweep", there)
+
+    left = wanted_stack.sweep()
+
+    if site == "swarm":
+        assert (left, here.call_count) == ([], 0)
+        there.assert_called_once_with(("swarm", engine))
+    else:
+        assert (left, there.call_count) == ([str(LEFT)], 0)
+        here.assert_called_once_with("book", engine)
+
+
+def test_a_sweep_that_removes_everything_leaves_nothing(
+    site: str, engine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del site, engine  # in place
+    monkeypatch.setattr(wanted_stack, "open_book", lambda _settings, _engine: "book")
+    monkeypatch.setattr(removal, "sweep", Mock(return_value=Removal()))
+
+    assert wanted_stack.sweep() == []
+
+
+def finish(main: MainProcess, before: pytest.ExitCode) -> pytest.ExitCode:
+    """End a session of pytest that has ended with *before*; return what its end is then."""
+    session: Any = SimpleNamespace(exitstatus=before)
+    work = main._finish(session)
+    next(work)
+    with pytest.raises(StopIteration) as ended:
+        work.send("outcome")
+    assert ended.value.value == "outcome"
+    return pytest.ExitCode(session.exitstatus)
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> MainProcess:
+    return MainProcess({"folder": str(tmp_path / "run"), "pid": 1})
+
+
+def test_a_run_in_which_no_test_used_a_stack_removes_nothing(
+    main: MainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "end", lambda _run: pytest.fail("ended"))
+    monkeypatch.setattr(wanted_stack, "sweep", lambda: pytest.fail("swept"))
+
+    assert finish(main, OK) is OK
+
+
+@pytest.mark.parametrize(
+    ("ended", "swept", "before", "after"),
+    [
+        ([], [], OK, OK), (["a"], [], OK, FAILED), ([], ["b"], OK, FAILED), (["a"], ["b"], OK, FAILED),
+        ([], EngineError("gone"), OK, FAILED), ([], [], pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERRUPTED),
+        (["a"], [], pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERRUPTED),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_run_removes_its_stacks_and_says_and_counts_what_is_left(
+    main: MainProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ended: list[str],
+    swept: list[str] | EngineError,
+    before: pytest.ExitCode,
+    after: pytest.ExitCode,
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(Run, "end", lambda _run: list(ended))
+    monkeypatch.setattr(wanted_stack, "sweep", Mock(side_effect=[swept]))
+    lines = Mock()
+
+    assert finish(main, before) is after
+
+    main.pytest_terminal_summary(lines)
+    said = [given.args[0] for given in lines.write_line.call_args_list]
+    left = [*ended, *(["gone"] if isinstance(swept, EngineError) else swept)]
+    assert said == [f"stackyard: {line}" for line in left]
+
+
+@pytest.mark.parametrize(
+    ("workers", "shared", "steps"),
+    [
+        (False, False, ["run"]), (False, True, ["run"]),
+        (True, False, ["use", "run"]), (True, True, ["share"]),
+    ],
+)  # fmt: skip
+def test_a_stack_is_shared_by_the_processes_of_a_run_only_if_it_has_several_and_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, workers: bool, shared: bool, steps: list[str]
+) -> None:
+    did: list[str] = []
+
+    def gives(step: str) -> Any:
+        @contextlib.contextmanager
+        def block(*_: object) -> Iterator[str]:
+            did.append(step)
+            yield step
+
+        return block
+
+    reports = SimpleNamespace(first_in_full=contextlib.nullcontext, watching=lambda *_: contextlib.nullcontext())
+    run = SimpleNamespace(use=lambda: did.append("use"), share=gives("share")) if workers else None
+    monkeypatch.setattr(fixture_stacks, "Reports", SimpleNamespace(of=lambda _config: reports))
+    monkeypatch.setattr(fixture_stacks, "_run", lambda _config: run)
+    monkeypatch.setattr(fixture_stacks, "_wanted", lambda _config, _files: Wanted(folder="/"))
+    monkeypatch.setattr(Wanted, "run", gives("run"))
+
+    config: Any = object()
+    with fixture_stacks.given(config, shared=shared) as stack:
+        assert stack == steps[-1]
+    assert did == steps
