@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -163,6 +164,8 @@ def lay_out(module: str, folder: Path) -> None:
     (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     if not meta.exists():
         source.unlink(missing_ok=True)  # mutmut was ended while it wrote it, and would take it for whole
+    elif source.exists():
+        os.utime(source, (0, 0))  # mutmut would take it for new if the code came from another checkout
     for name in SHARED:
         link = folder / name
         if link.resolve() != ROOT / name:  # verdicts may come from another worktree

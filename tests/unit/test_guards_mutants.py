@@ -104,6 +104,19 @@ def test_only_the_mutants_that_are_named_are_tried_again(tmp_path: Path) -> None
     assert json.loads(meta.read_text()) == {"exit_code_by_key": codes, "other": 1}
 
 
+def test_a_verdict_counts_as_long_as_its_function_stays_as_it_was() -> None:
+    from mutmut.mutation.file_mutation import compute_function_hashes
+    from tests.mutants.verdicts import mangled, outdated
+
+    before = "class A:\n    def f(self):\n        return 1\n\ndef g():\n    return 2\n\ndef h():\n    return 3\n"
+    after = "def new():\n    return 0\n\n" + before.replace("return 1", "return 9").partition("def h")[0]
+    hashes = compute_function_hashes(before)
+
+    assert outdated(hashes, f"# a remark\n{before}") == set()
+    assert outdated(hashes, after) == {"xǁAǁf", "x_h"}
+    assert [mangled(f"stackyard.a.{name}__mutmut_12") for name in ("xǁAǁf", "x_h")] == ["xǁAǁf", "x_h"]
+
+
 def test_the_code_of_this_checkout_is_tried_wherever_earlier_verdicts_were_made(tmp_path: Path) -> None:
     (tmp_path / "src").symlink_to(tmp_path)
     for _ in range(2):
