@@ -41,7 +41,7 @@ class Door:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Let all go on, and nobody in."""
+        """Let all go on, and let no other in."""
         self.released.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
