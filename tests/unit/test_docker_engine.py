@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -300,6 +301,21 @@ def test_a_request_that_was_never_sent_is_not_unanswered(tmp_path: Path, monkeyp
         engine.create_volume(VOLUME)
 
     assert not isinstance(caught.value, UnansweredError)
+
+
+def test_an_address_where_nothing_listens_is_not_a_silent_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound, and nothing listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("DOCKER_HOST", address)
+
+        with Engine() as engine, pytest.raises(EngineError) as caught:
+            engine.containers([])
+
+    assert str(caught.value) == (
+        f"connecting to the Docker engine: no engine answers at {address} (from DOCKER_HOST): Connection refused; "
+        "start it, or unset DOCKER_HOST to use this host's own engine"
+    )
 
 
 def test_starting_on_another_hosts_engine_is_refused_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def check(
     site: str = "",
     json: bool = False,
 ) -> None:
-    """Show what copies of a Compose project would change; exit code 1: one copy at a time, 2: not possible."""
+    """Show what a copy of a Compose project changes; exit code 1: only one copy at a time, 2: no copy can run yet."""
     project, preview, rules = _previewed(folder, file, profile, env_file, site)
     images = _lacking(project, preview)
     data = {

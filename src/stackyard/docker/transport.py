@@ -249,8 +249,10 @@ class Client(APIClient):
     def _reason(self, error: BaseException, exchange: Exchange, limit: float) -> str:
         where = self._endpoint.where
         causes = list(_causes(error))
-        late = any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes)
-        if late or (exchange.until is not None and time.monotonic() >= exchange.until):
+        late = [cause for cause in causes if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError)]
+        # a connection that is refused, or a name without an address, is a time-out by its class
+        refused = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in late)
+        if (late and not refused) or (exchange.until is not None and time.monotonic() >= exchange.until):
             whole = self._patience.seconds
             clipped = limit < min(whole * FOR_ONE, self._most) and not has_own_limit()
             rest = f", the rest of the {whole:g} s for a command" if clipped else ""

@@ -80,7 +80,7 @@ def still_leased(lease: Lease) -> Iterator[None]:
     """
     with alone(lease) as there:
         if not there:
-            raise LeaseNotFoundError(f"lease {lease.id} was ended by another command; start again")
+            raise LeaseNotFoundError(f"lease {lease.title} was ended by another command; start again")
         yield
 
 

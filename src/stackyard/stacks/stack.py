@@ -239,7 +239,7 @@ class Stack:
         found = self._containers()
         if service not in found:
             known = ", ".join(sorted(found)) or "none: it is not up"
-            raise UsageError(f"stack {self.lease.id} has no service {service!r}; its services: {known}")
+            raise UsageError(f"{self.lease.title} has no service {service!r}; its services: {known}")
         return found[service]
 
     def _containers(self) -> dict[str, Resource]:
