@@ -15,6 +15,7 @@ from stackyard.docker.endpoint import Endpoint
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from fake_engine import FakeEngine
@@ -85,6 +86,25 @@ def test_connections_that_begin_at_once_take_no_file_from_each_other(monkeypatch
     with ThreadPoolExecutor(8) as threads:
         for made in threads.map(lambda _: over_ssh.dial("ssh://build", 1), range(40)):
             made.close()
+
+
+def test_a_connection_outlives_the_thread_that_made_it(there: FakeEngine, tmp_path: Path) -> None:
+    del there
+    get = b"GET /_ping HTTP/1.1\r\nHost: build\r\n\r\n"
+
+    def dial() -> socket.socket:
+        made = over_ssh.dial("ssh://build", 20)
+        while not (tmp_path / "typed").exists():  # until it runs
+            time.sleep(0.01)
+        return made
+
+    with ThreadPoolExecutor(1) as threads:
+        made = threads.submit(dial).result()
+    time.sleep(0.2)  # an ssh that has been told to end needs a moment for it
+
+    with made:
+        made.sendall(get)
+        assert made.recv(100).startswith(b"HTTP/1.1 ")
 
 
 def test_ports_are_at_the_address_that_ssh_s_configuration_names(

@@ -231,7 +231,7 @@ def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = N
 
 def plug(argv: Sequence[str], *, line: int, errors: int, env: Mapping[str, str] | None = None) -> None:
     """
-    Start one command whose input and output are one socket; it ends with that, or with the thread that started it.
+    Start one command whose input and output are one socket; it ends with that, or with this process.
 
     Args:
         argv: Program and arguments; never goes through a shell.
@@ -239,12 +239,26 @@ def plug(argv: Sequence[str], *, line: int, errors: int, env: Mapping[str, str] 
         errors: File descriptor of its standard error.
         env: Variables on top of the allow-listed ones.
     """
+    from concurrent.futures import Future
+
     log.debug("plug %s", shlex.join(argv))
     environment = child_environment(env)
-    child = subprocess.Popen(  # noqa: S603 - as in _child
-        _leashed(argv, environment), env=environment, start_new_session=True, stdin=line, stdout=line, stderr=errors
-    )  # fmt: skip
-    threading.Thread(target=child.wait, daemon=True).start()  # leaves no zombie
+    words, started = _leashed(argv, environment), Future[None]()
+
+    def stay() -> None:
+        """Start it and wait for its end, which leaves no zombie: it would end with a thread that ended before."""
+        try:
+            child = subprocess.Popen(  # noqa: S603 - as in _child
+                words, env=environment, start_new_session=True, stdin=line, stdout=line, stderr=errors
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        child.wait()
+
+    threading.Thread(target=stay, daemon=True).start()
+    started.result()
 
 
 def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> None:
