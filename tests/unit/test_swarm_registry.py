@@ -14,7 +14,7 @@ from stackyard.docker import images as engine_images
 from stackyard.docker.records import Resource
 from stackyard.docker.swarm import Node
 from stackyard.errors import CommandError, ImageError, NotReadyError, RefusedError, UsageError
-from stackyard.sites.swarm import images, registry
+from stackyard.sites.swarm import images, own_services, registry
 from stackyard.sites.swarm.registry import LABEL, NAME, Registry
 
 if TYPE_CHECKING:
@@ -202,9 +202,21 @@ def test_a_registry_that_does_not_answer_says_why_and_is_removed(
     assert site.items == {}
 
     site.running = []
-    monkeypatch.setattr(registry, "PATIENCE", -1.0)
+    monkeypatch.setattr(own_services, "PATIENCE", -1.0)
     with pytest.raises(NotReadyError, match="it has no container"):
         registry.start(cast("Swarm", site), port=1)
+
+
+def test_a_registry_that_stands_is_waited_for_while_it_moves_from_a_lost_node(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "127.0.0.1:5000"
+    site.create_config(NAME, b"PEM", {LABEL: address})
+    site.running = [task("failed", desired="shutdown", reason="lost"), task("starting")]
+    answers = iter([False, True])
+    monkeypatch.setattr(registry, "_answers", lambda _: next(answers))
+
+    assert registry.start(cast("Swarm", site)) == Registry(address=address, certificate="PEM")
 
 
 def test_a_stranger_s_config_of_that_name_is_left_alone(site: FakeSite) -> None:

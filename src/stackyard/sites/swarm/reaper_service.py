@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +18,9 @@ from stackyard import __version__
 from stackyard._util.actions import Action, how
 from stackyard.docker import images as engine_images
 from stackyard.docker.swarm import SERVICE_LABEL
-from stackyard.errors import ImageError, NotReadyError
-from stackyard.sites.swarm import reaper, registry
+from stackyard.errors import ImageError
+from stackyard.sites.swarm import own_services, reaper, registry
 from stackyard.sites.swarm.images import reference
-from stackyard.sites.swarm.removal import remove_services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +34,6 @@ BUILT: Final = f"{NAME}:{__version__}"
 SOCKET: Final = "/var/run/docker.sock"
 PACKAGES: Final = ("stackyard", "docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
 INSIDE: Final = "/stackyard"
-PATIENCE: Final = 60.0  # seconds until it has to look for the first time
-TICK: Final = 0.2
 SECOND: Final = 10**9
 
 
@@ -139,22 +135,21 @@ def _service(image: str) -> dict[str, Any]:
 
 
 def _running(swarm: Swarm, service: Item, *, fresh: bool) -> Reaper:
-    """Wait until it runs; a *fresh* one must not fail first, while one that stands may have moved from a lost node."""
-    end, version = time.monotonic() + PATIENCE, service.labels[LABEL]
-    while True:
-        tasks = swarm.tasks(f"{LABEL}={version}")
+    """Wait until it runs, and return where."""
+    version = service.labels[LABEL]
+
+    def look(tasks: Sequence[Task]) -> Reaper | None:
         running = [task for task in tasks if task.state == "running" and task.desired == "running"]
-        if running:
-            names = {node.id: node.name for node in swarm.nodes()}
-            return Reaper(version=version, node=names.get(running[-1].node, running[-1].node))
-        failed = [task for task in tasks if task.failed and task.reason and fresh]
-        if failed or time.monotonic() > end:
-            raise NotReadyError(_why(swarm, service, failed or tasks))
-        time.sleep(TICK)
+        names = {node.id: node.name for node in swarm.nodes()} if running else {}
+        return Reaper(version=version, node=names.get(running[-1].node, running[-1].node)) if running else None
+
+    return own_services.wait(
+        swarm, f"{LABEL}={version}", look, lambda tasks: _why(swarm, service, tasks), fresh=fresh
+    )  # fmt: skip
 
 
 def _why(swarm: Swarm, service: Item, tasks: Sequence[Task]) -> str:
-    said = "; ".join(dict.fromkeys(task.said for task in tasks)) or "it has no container"
+    said = own_services.said(tasks)
     if any(task.state == "rejected" for task in tasks):
         return f"the reaper does not run: {said}; load {BUILT} on each manager, or {how(Action.RUN_REGISTRY)}"
     return ": ".join(["the reaper does not run", said, *swarm.logs(service.id, tail=1)])
@@ -167,4 +162,4 @@ def remove(swarm: Swarm) -> list[str]:
     Raises:
         EngineError: If the manager does not answer or refuses.
     """
-    return remove_services(swarm, LABEL, patience=PATIENCE)
+    return own_services.remove(swarm, LABEL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import ssl
 import tempfile
-import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from stackyard._util.actions import Action, how
 from stackyard.docker import images, inspection
 from stackyard.docker.answers import Part
 from stackyard.docker.swarm import SERVICE_LABEL, member
-from stackyard.errors import CommandError, ImageError, NotReadyError, RefusedError, UsageError
-from stackyard.sites.swarm.removal import remove_services
+from stackyard.errors import CommandError, ImageError, RefusedError, UsageError
+from stackyard.sites.swarm import own_services
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +36,6 @@ REPOSITORY: Final = "/stackyard"  # of all that is pushed here
 LABEL: Final = "stackyard.swarm.registry"  # on all that belongs to it: its address
 IMAGE: Final = "registry:2"
 PORT: Final = 5000
-PATIENCE: Final = 60.0  # seconds until it has to answer
-TICK: Final = 0.2
 ROOT: Final = "/var/lib/registry"
 CERTIFICATE: Final = "/registry.crt"
 KEY: Final = "/run/secrets/registry.key"
@@ -143,7 +140,7 @@ def start(swarm: Swarm, *, image: str = IMAGE, port: int = PORT) -> Registry:
         secret = swarm.create_secret(NAME, key.encode(), labels) or ""
         swarm.create_service(NAME, _service(swarm, node, labels, image, port, config, secret))
         made = Registry(address=address, certificate=certificate)
-        _wait(swarm, made)
+        _wait(swarm, made, fresh=True)
     except BaseException:
         remove(swarm)
         raise
@@ -157,7 +154,7 @@ def _standing(swarm: Swarm, address: str) -> Registry:
     if (there := found.labels[LABEL]).rpartition(":")[2] != address.rpartition(":")[2]:
         raise UsageError(f"the Swarm has a registry at {there}; remove that one first, or leave the port out")
     made = _read(swarm, found)
-    _wait(swarm, made)
+    _wait(swarm, made, fresh=False)
     return made
 
 
@@ -208,15 +205,11 @@ def _certificate(host: str) -> tuple[str, str]:
         return (folder / "cert").read_text(encoding="ascii"), (folder / "key").read_text(encoding="ascii")
 
 
-def _wait(swarm: Swarm, registry: Registry) -> None:
-    end = time.monotonic() + PATIENCE
-    while not _answers(registry):
-        tasks = swarm.tasks(f"{LABEL}={registry.address}")
-        failed = [task.said for task in tasks if task.failed and task.reason]
-        if failed or time.monotonic() > end:
-            waits = "; ".join(dict.fromkeys(task.said for task in tasks)) or "it has no container"
-            raise NotReadyError(f"the registry at {registry.address} does not answer: {failed[0] if failed else waits}")
-        time.sleep(TICK)
+def _wait(swarm: Swarm, registry: Registry, *, fresh: bool) -> None:
+    own_services.wait(
+        swarm, f"{LABEL}={registry.address}", lambda _: _answers(registry) or None,
+        lambda tasks: f"the registry at {registry.address} does not answer: {own_services.said(tasks)}", fresh=fresh,
+    )  # fmt: skip
 
 
 def _answers(registry: Registry) -> bool:
@@ -236,7 +229,7 @@ def remove(swarm: Swarm) -> list[str]:
     Raises:
         EngineError: If the manager does not answer or refuses; the next call goes on.
     """
-    services = remove_services(swarm, LABEL, patience=PATIENCE)
+    services = own_services.remove(swarm, LABEL)
     rest = swarm.everything(LABEL)
     for item in rest:
         swarm.remove(item)

@@ -112,19 +112,3 @@ def release_own(swarm: Swarm) -> None:
     for lease in leases.all():
         if lease.owner == Owner.current() and leases.take(lease):
             remove(swarm, lease)
-
-
-def remove_services(swarm: Swarm, label: str, *, patience: float) -> list[str]:
-    """
-    Remove the services with *label*; return their names when the manager's engine has removed their containers, too.
-
-    Raises:
-        EngineError: If the manager does not answer or refuses.
-    """
-    services = swarm.labelled("service", label)
-    for item in services:
-        swarm.remove(item)
-    end = time.monotonic() + patience
-    while swarm.engine.containers([label]) and time.monotonic() < end:
-        time.sleep(TICK)
-    return list(map(str, services))

@@ -1,0 +1,65 @@
+"""Services that a Swarm runs for stackyard itself, a registry or a reaper: until one works, and its removal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stackyard.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stackyard.docker.swarm import Swarm, Task
+
+PATIENCE: Final = 60.0  # seconds until one works, or until its containers are gone
+TICK: Final = 0.2
+T = TypeVar("T")
+
+
+def wait(
+    swarm: Swarm, label: str, look: Callable[[Sequence[Task]], T | None], why: Callable[[Sequence[Task]], str], *,
+    fresh: bool,
+) -> T:  # fmt: skip
+    """
+    Wait until a service works, and return what showed it.
+
+    Args:
+        swarm: Where it is.
+        label: What the service carries and no other does, as ``key=value``.
+        look: Gets the service's tasks and says what shows that it works; None while nothing does.
+        why: Makes the text of a failure from the tasks that are to blame.
+        fresh: Whether it was made just now and must not fail first; one that stands may have moved from a lost node.
+
+    Raises:
+        NotReadyError: If it does not work.
+        EngineError: If the manager does not answer.
+    """
+    end = time.monotonic() + PATIENCE
+    while (found := look(tasks := swarm.tasks(label))) is None:
+        failed = [task for task in tasks if task.failed and task.reason and fresh]
+        if failed or time.monotonic() > end:
+            raise NotReadyError(why(failed or tasks))
+        time.sleep(TICK)
+    return found
+
+
+def said(tasks: Sequence[Task]) -> str:
+    """Return the state of each task, each text once."""
+    return "; ".join(dict.fromkeys(task.said for task in tasks)) or "it has no container"
+
+
+def remove(swarm: Swarm, label: str) -> list[str]:
+    """
+    Remove the services with *label*; return their names when the manager's engine has removed their containers, too.
+
+    Raises:
+        EngineError: If the manager does not answer or refuses.
+    """
+    services = swarm.labelled("service", label)
+    for item in services:
+        swarm.remove(item)
+    end = time.monotonic() + PATIENCE
+    while swarm.engine.containers([label]) and time.monotonic() < end:
+        time.sleep(TICK)
+    return list(map(str, services))
