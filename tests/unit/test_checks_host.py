@@ -88,6 +88,17 @@ def test_host_that_has_everything_needs_no_fix(host: Machine) -> None:
     assert found["buildx"].found == "0.13.1+ds1"
     assert found["memory"].found == "4000 MiB"
     assert found["cgroup"].found == "v2, systemd"
+    assert found["heartbeat"].found == "the engine manages no Swarm"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(3, "ok"), (5, "warn")])
+def test_the_heartbeat_of_a_swarm_is_told_and_a_slow_one_is_a_warning(host: Machine, seconds: int, status: str) -> None:
+    swarm = {"Spec": {"Dispatcher": {"HeartbeatPeriod": seconds * 10**9}}}
+
+    finding = examine(host, answers(Swarm={"ControlAvailable": True}) | {"/v1.44/swarm": swarm})["heartbeat"]
+
+    assert (finding.status, finding.fix != "") == (status, status == "warn")
+    assert finding.found.startswith(f"heartbeat {seconds} s: a lost machine is noticed within {3 * seconds} s, and ")
 
 
 def test_missing_engine_fails_once_and_warns_of_nothing_it_cannot_know(host: Machine) -> None:
@@ -96,7 +107,7 @@ def test_missing_engine_fails_once_and_warns_of_nothing_it_cannot_know(host: Mac
     bad = [finding for finding in found.values() if finding.status != "ok"]
     assert [(finding.id, finding.status) for finding in bad] == [
         ("socket", "fail"), ("engine", "fail"), ("engine-version", "unknown"), ("cgroup", "unknown"),
-        ("clock", "unknown"), ("leftovers", "unknown"), ("images", "unknown"),
+        ("clock", "unknown"), ("heartbeat", "unknown"), ("leftovers", "unknown"), ("images", "unknown"),
     ]  # fmt: skip
     assert {finding.fix for finding in bad} == {found["engine"].fix, ""}
     assert found["engine"].found == (

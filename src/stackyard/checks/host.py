@@ -264,6 +264,19 @@ def _clock(scene: Scene) -> Seen:
     return Seen(fine=abs(scene.skew) <= CLOCK_S, found=f"{scene.skew:+z.1f} s")
 
 
+def _heartbeat(scene: Scene) -> Seen:
+    """Check how soon the Swarm that the engine manages, if it manages one, notices that a machine is lost."""
+    from stackyard.docker.engine import Engine
+    from stackyard.docker.swarm import Swarm
+    from stackyard.sites import known
+
+    if not (scene.info.get("Swarm") or {}).get("ControlAvailable"):
+        return Seen(fine=True, found="the engine manages no Swarm") if scene.info else UNSEEN
+    with Engine(endpoint=scene.endpoint, deadline=ASK_DEADLINE) as engine:
+        seconds = Swarm(engine).heartbeat()
+    return Seen(fine=not known.is_slow(seconds), found=known.meaning(seconds), fix=known.BETTER)
+
+
 def _ports(_: Scene) -> Seen:
     """Check the environments' fixed ports; those of our own stacks are in use as intended, and copies have none."""
     from stackyard.leases import LeaseBook
@@ -348,9 +361,7 @@ CHECKS: Final = (
         id="compose", title="Compose plugin", needed=f"{'.'.join(map(str, versions.OLDEST_COMPOSE))} or newer",
         fix=Action.INSTALL, look=_compose,
     ),
-    Check(
-        id="buildx", title="buildx plugin", needed="found by the client", fix=Action.INSTALL, look=_buildx,
-    ),
+    Check(id="buildx", title="buildx plugin", needed="found by the client", fix=Action.INSTALL, look=_buildx),
     Check(
         id="building", title="image building", needed="apt, dpkg, gpgv, perl, tar; uidmap unless root", fix="",
         look=_building, required=False,
@@ -370,6 +381,10 @@ CHECKS: Final = (
     Check(
         id="clock", title="engine clock", needed=f"within {CLOCK_S:g} s of ours",
         fix="restart the engine's virtual machine, or set its clock", look=_clock, required=False,
+    ),
+    Check(
+        id="heartbeat", title="Swarm", needed="heartbeat 3 to 4 s", fix="see `docker node ls`", look=_heartbeat,
+        required=False,
     ),
     Check(
         id="ports", title="fixed ports", needed="free",

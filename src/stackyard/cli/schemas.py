@@ -350,6 +350,7 @@ CONSOLE: Final = {
         version=_or_null(_text("The engine's version.")), processors=_or_null(_count("Processors of its host.")),
         memory_bytes=_or_null(_count("Memory of its host.")),
         copies=_or_null(_count("Copies that have containers there, of all users and machines.")),
+        heartbeat_seconds=_or_null(_number("Between two reports of a Swarm's nodes; null for one engine.")),
     )),
     "ports": _object(**COPY, ports=ADDRESSES),
     "env": _map({"type": "string"}, "Each variable with its value."),

@@ -162,4 +162,4 @@ def _text(found: list[Known]) -> str:
     ]  # fmt: skip
     shown = table(rows, ["site", "engine", "version", "processors", "memory", "copies"]) if rows else ""
     silent = [f"{item.site.name} does not answer: {item.why}" for item in found if item.why]
-    return "\n".join(filter(None, [shown, *silent, *(item.advice for item in found)]))
+    return "\n".join(filter(None, [shown, *silent, *(item.told for item in found)]))

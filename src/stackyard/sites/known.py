@@ -20,7 +20,25 @@ if TYPE_CHECKING:
 DEADLINE: Final = 5.0  # seconds for an answer of one engine
 BEST_HEARTBEAT: Final = 3.0  # seconds; a shorter one lets an engine wait 10 s for the lost one, in a copy's network
 SLOWEST_HEARTBEAT: Final = 4.0  # seconds; with more, a copy answers elsewhere only after 15 s
+MISSED: Final = 3  # heartbeats that a machine misses before the Swarm takes it for lost
+MOVED: Final = 4.0  # seconds that a copy then needs to answer elsewhere, as measured
 AT_ONCE: Final = 16  # engines that are asked at a time
+
+
+BETTER: Final = f"docker swarm update --dispatcher-heartbeat {BEST_HEARTBEAT:g}s"
+
+
+def is_slow(heartbeat: float) -> bool:
+    """Say whether copies leave a lost machine later than they could; a short heartbeat is slow, too."""
+    return not BEST_HEARTBEAT <= heartbeat <= SLOWEST_HEARTBEAT
+
+
+def meaning(heartbeat: float) -> str:
+    """Say what a heartbeat of so many seconds means for the copies of a machine that is lost."""
+    lost = f"heartbeat {heartbeat:g} s: a lost machine is noticed within {MISSED * heartbeat:g} s"
+    if heartbeat < BEST_HEARTBEAT:
+        return f"{lost}, but networks wait 10 s more for it before its copies answer elsewhere"
+    return f"{lost}, and its copies answer elsewhere about {MOVED:g} s later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +59,12 @@ class Known:
     heartbeat: float | None = None
 
     @property
-    def advice(self) -> str:
-        """What would let copies move sooner from a lost machine; empty if nothing would."""
-        if self.heartbeat is None or BEST_HEARTBEAT <= self.heartbeat <= SLOWEST_HEARTBEAT:
+    def told(self) -> str:
+        """What a Swarm's heartbeat means, and what would be better; empty for one engine."""
+        if self.heartbeat is None:
             return ""
-        return (
-            f"{self.site.name} has a heartbeat of {self.heartbeat:g} s; copies leave a lost machine sooner after "
-            f"'docker swarm update --dispatcher-heartbeat {BEST_HEARTBEAT:g}s'"
-        )
+        better = f"; better: '{BETTER}'" if is_slow(self.heartbeat) else ""
+        return f"{self.site.name}: {meaning(self.heartbeat)}{better}"
 
     @classmethod
     def ask(cls, site: Site) -> Known:
