@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cli import cleanup, copy_variables, on_swarm, options
 from stackyard.cli import copies as local
+from stackyard.cli.schemas import CONSOLE
 from stackyard.plan import Address
 from stackyard.sites import Site
 from stackyard.sites.swarm import copies
@@ -28,8 +29,9 @@ class Swarm:
         self.removed = 0
         self.startup = Startup(seconds=2.5, by="swarm")
         self.lease = SimpleNamespace(
-            id="l1", name="mine", project="shop", state="ready", deadline=time.time() + 600, owner=None
-        )
+            id="l1", name="mine", title="mine (l1)", project="shop-0a1b2c", folder="/shop", state="ready", owner=None,
+            deadline=time.time() + 600,
+        )  # fmt: skip
 
     def start(self, _project: object, _engine: object, **asked: Any) -> Any:
         self.asked.append(asked)
@@ -56,13 +58,14 @@ def swarm(monkeypatch: pytest.MonkeyPatch) -> Swarm:
 def test_up_starts_a_copy_that_stays_and_says_where_it_answers(
     swarm: Swarm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local.up.body(None, name="mine", timeout="20", ttl="10m", site="swarm")
+    local.up.body(None, name="mine", timeout="20", ttl="10m", queue_timeout="5", site="swarm")
 
     asked = swarm.asked[0]
-    assert (asked["name"], asked["ttl"], asked["deadline"]) == ("mine", 600.0, 20.0)
+    assert (asked["name"], asked["ttl"], asked["deadline"], asked["wait"]) == ("mine", 600.0, 20.0, 5.0)
     shown = capsys.readouterr()
     assert "http://10.0.0.1:30001" in shown.out
     assert "ready after 2.50 s; stays until" in shown.out
+    assert shown.out.endswith("(10 min)\n'stackyard down --name mine --site swarm' removes it\n")
     assert shown.err == "note: web runs twice\n"
 
 
@@ -73,6 +76,8 @@ def test_up_tells_programs_the_same(swarm: Swarm, capsys: pytest.CaptureFixture[
 
     told = json.loads(capsys.readouterr().out)
     assert (told["lease"], told["seconds"], told["by"]) == ("l1", 0.0, "none: it was running already")
+    assert {*told} - {"state", "notes"} == {*CONSOLE["up"]["properties"]}
+    assert {*told["ports"][0]} == {*CONSOLE["ports"]["properties"]["ports"]["items"]["properties"]}
     assert swarm.asked[0]["ttl"] == 3600.0
 
 
@@ -98,15 +103,21 @@ def test_run_removes_its_copy_and_ends_as_its_command_does(
 def test_run_leaves_a_copy_alone_that_stood_before(swarm: Swarm) -> None:
     swarm.startup = STANDING
 
-    with pytest.raises(Exit, match="copy mine is up already"):
+    with pytest.raises(Exit, match=r"copy mine \(l1\) is up already"):
         local.run.body(None, words=["pytest"], name="mine", site="swarm")
     assert swarm.removed == 0
 
 
 def test_what_a_swarm_does_not_have_is_refused_by_its_option(swarm: Swarm) -> None:
-    with pytest.raises(Exit, match="--queue-timeout, --resettable: copies on a Swarm do not have this"):
+    with pytest.raises(Exit, match="--resettable: copies on a Swarm do not have this"):
         local.up.body(None, queue_timeout="5", resettable=True, site="swarm")
     assert swarm.asked == []
+
+
+@pytest.mark.usefixtures("swarm")
+def test_exec_without_a_command_is_refused_as_on_one_engine() -> None:
+    with pytest.raises(Exit, match=r"which command\? write it after"):
+        local.exec_.body(None, service="web", site="swarm")
 
 
 def test_every_command_takes_there_only_what_it_takes_here() -> None:

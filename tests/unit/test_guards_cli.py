@@ -121,7 +121,9 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def of(_engine: object, name: str) -> Any:
-        lease = SimpleNamespace(name=name, id=name, project="", state="ready", deadline=1.0)
+        lease = SimpleNamespace(
+            name=name, id=name, title=name, project="", folder="", state="ready", deadline=1.0
+        )  # fmt: skip
 
         def down() -> Removal:
             names.append(name)

@@ -13,10 +13,12 @@ from test_swarm_leases import FakeSwarm, task
 from stackyard.docker.swarm import Item, Node
 from stackyard.errors import EngineError, LeftoversError, NotReadyError, RefusedError
 from stackyard.leases.owners import Owner
+from stackyard.probes.readiness_rules import Rule
 from stackyard.sites.swarm import copies, removal
 from stackyard.sites.swarm.leases import (
     ADDRESSES,
     DEADLINE,
+    FOLDER,
     FURTHEST,
     LABEL,
     LEASE_LABEL,
@@ -27,6 +29,8 @@ from stackyard.sites.swarm.leases import (
     Lease,
     Leases,
 )
+from stackyard.stacks.readiness import ServiceReady, StackReady
+from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
     from stackyard.docker.swarm import Kind, Swarm, Task
@@ -248,7 +252,7 @@ def test_a_lease_is_called_by_its_project_and_eight_random_digits(leases: Leases
     assert re.fullmatch("[0-9a-f]{8}", made.name)
     assert {**made.item.labels, DEADLINE: ""} == {
         LABEL: "1", LEASE_LABEL: made.id, PROJECT: project, OWNER: Owner.current().label(), STATE: "starting",
-        DEADLINE: "",
+        DEADLINE: "", FOLDER: "",
     }  # fmt: skip
     assert made.deadline - leases.now() == pytest.approx(WITHOUT_OWNER, abs=20)
 
@@ -294,6 +298,7 @@ class Prepared:
     swarm: FakeSwarm
     error: BaseException | None = None
     deadlines: list[float] = field(default_factory=list)
+    startup: Startup = STANDING
 
     def ports(self) -> list[Any]:
         return []
@@ -303,6 +308,7 @@ class Prepared:
 
     def start(self, copy: copies.Copy, deadline: float, _progress: object) -> None:
         self.deadlines.append(deadline)
+        copy.startup = self.startup
         add(self.swarm, copy.lease, "service", "web")
         if self.error:
             raise self.error
@@ -315,7 +321,7 @@ def prepared(fake: Guarded, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Pr
     monkeypatch.setattr(copies, "Swarm", lambda _engine: fake)
     monkeypatch.setattr(copies, "refuse_missing_files", lambda _project: None)
     monkeypatch.setattr(
-        copies, "Origin", SimpleNamespace(of=lambda _project: SimpleNamespace(name="shop-0a1b2c", root="/shop"))
+        copies, "CopiedProject", SimpleNamespace(of=lambda _project: SimpleNamespace(name="shop-0a1b2c", root="/shop"))
     )
     monkeypatch.setattr(copies, "_Prepared", SimpleNamespace(of=lambda *_: made))
     return made
@@ -353,6 +359,19 @@ def test_a_copy_is_renewed_by_its_process_unless_it_has_a_time_of_its_own(
 
     assert (copy.keeper is not None, copy.lease.state, prepared.deadlines) == (kept, "ready", [23.0])
     copy.down()
+
+
+def test_a_proof_that_is_not_whole_is_a_warning_of_the_start(prepared: Prepared) -> None:
+    rule, said = Rule(service="web", kind="tcp", why=""), list[str]()
+    services = (
+        ServiceReady(service="web", rule=rule, seconds=1.0, how="listens", warning="web: port 81 does not"),
+        ServiceReady(service="db", rule=rule, seconds=1.0, how="listens"),
+    )
+    prepared.startup = Startup(seconds=1.0, ready=StackReady(services=services, seconds=1.0))
+
+    started(ttl=600.0, progress=said.append)
+
+    assert said == ["warning: web: port 81 does not"]
 
 
 @pytest.mark.parametrize("ttl", [None, 600.0])

@@ -119,6 +119,24 @@ def test_logs_are_those_of_one_service_or_of_all_under_their_names(stack: SwarmS
         stack.logs("db")
 
 
+def test_lines_of_all_services_come_in_order_of_time(
+    stack: SwarmStack, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {
+        "web-id": ["2026-11-28T10:00:02Z third", "2026-11-28T10:00:00Z first"],
+        "db-id": ["2026-11-28T10:00:01Z second"],
+    }
+    monkeypatch.setattr(site, "logs", lambda service, **_: written[service])
+    copy = stack._there
+
+    assert [(line.service, line.text) for line in copy.lines([], tail=5)] == [
+        ("web", "first"), ("db", "second"), ("web", "third"),
+    ]  # fmt: skip
+    assert [line.text for line in copy.lines(["db"], tail=5)] == ["second"]
+    with pytest.raises(UsageError, match="copy mine has no service wbe"):
+        copy.lines(["wbe"], tail=5)
+
+
 def test_evidence_has_states_and_logs_that_can_be_read(stack: SwarmStack) -> None:
     assert stack.evidence().splitlines() == [
         "db: running", "  its log cannot be read: no such log", "web: running", "  | from web-id",

@@ -17,7 +17,7 @@ from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
 from stackyard.cli.copy_choice import chosen, of_this_folder
 from stackyard.cli.expiry import until
-from stackyard.cli.on_swarm import also_on_swarm
+from stackyard.cli.on_swarm import NO_COMMAND, also_on_swarm
 from stackyard.cli.options import Option
 from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
@@ -124,12 +124,10 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
             name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
         ) as copy,
     ):
-        lines = [
-            *copy_output.addressed(copy), "", *copy_output.proved(copy), *copy_output.by_compose(copy),
-            f"{copy.startup.told()}; {until(copy.lease)}", f"'{copy_output.removal_of(copy.lease)}' removes it",
-        ]  # fmt: skip
-        content = {**copy_output.identified(copy.lease), "ports": copy_output.ports(copy), **copy.startup.to_json()}
-        answer(content, "\n".join(lines).lstrip("\n"), as_json=json)
+        copy_output.show_up(
+            copy_output.identified(copy.lease), copy_output.handle(copy.lease), copy.addresses, copy.startup,
+            until(copy.lease), site, as_json=json,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -175,22 +173,16 @@ def down(
     with opened_at(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
         done = removal.remove_leases(book, engine, leases, graceful=graceful, progress=tell)
-    _removed(leases, done, time.monotonic() - began, as_json=json)
+    _removed(leases, done, time.monotonic() - began, site, as_json=json)
 
 
-def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, as_json: bool) -> None:
+def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, site: str, *, as_json: bool) -> None:
     from stackyard.cleanup.outcome import Removal
 
+    titles, said = [lease.title for lease in leases], [copy_output.identified(lease) for lease in leases]
+    copy_output.show_removed(titles, said, done, took, as_json=as_json)
     left = [item for removal in done for item in removal.left]
-    removed = sum(len(removal.removed) for removal in done)
-    names = ", ".join(lease.title for lease in leases)
-    text = f"{names}: {removed} removed in {took:.2f} s" if leases else "no copies are up; 0 removed"
-    content = {
-        "leases": [copy_output.identified(lease) for lease in leases],
-        "removals": [item.to_json() for item in done],
-    }
-    answer(content, text, as_json=as_json)
-    Removal(left=left).check("stackyard cleanup")
+    Removal(left=left).check(copy_output.at("stackyard cleanup", site))
 
 
 @task(
@@ -214,7 +206,8 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
     with opened_at(site) as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
-    more = f"\n'stackyard ps {leases[0].parallel_id or leases[0].id}' shows its services" if len(leases) == 1 else ""
+    one = copy_output.at(f"stackyard ps {copy_output.handle(leases[0])}", site) if len(leases) == 1 else ""
+    more = f"\n'{one}' shows its services" if one else ""
     text = f"{table(rows, ['copy', 'project', 'until'])}{more}" if rows else "no copies are up"
     answer([copy_output.identified(lease) for lease in leases], text, as_json=json)
 
@@ -242,8 +235,9 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
 def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> None:
     """Show where each published port of a copy answers."""
     with _attached(name, site) as copy:
-        text = "\n".join(copy_output.addressed(copy)) or f"{copy.lease.title} publishes no port"
-        answer({**copy_output.identified(copy.lease), "ports": copy_output.ports(copy)}, text, as_json=json)
+        found, handle = copy.addresses, copy_output.handle(copy.lease)
+        text = copy_output.addressed(found, handle) or f"{copy.lease.title} publishes no port"
+        answer({**copy_output.identified(copy.lease), "ports": copy_output.ports(found, handle)}, text, as_json=json)
 
 
 @task(
@@ -326,7 +320,7 @@ def exec_(
     from stackyard.cli.env import run_inside
 
     if not words:
-        raise UsageError("which command? write it after '--': stackyard exec web -- ls /")
+        raise UsageError(NO_COMMAND)
     with _attached(name, site) as copy:
         run_inside(_stack(copy), service, shlex.join(words), json=json)
 
@@ -358,7 +352,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
     """Start a copy for one command, give it the copy's addresses, and remove the copy: run -- pytest -q."""
     from stackyard.cli.signals import orderly_end
 
-    command = copy_variables.given(words)
+    command, later = copy_variables.given(words), copy_output.at("stackyard cleanup", site)
     _import_early()
     at(site)
     project = options.project(file, profile, env_file)
@@ -369,10 +363,10 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
         finally:
             done = copy.down(graceful=graceful, progress=tell)
             for item in done.left:
-                tell(f"left: {item}; 'stackyard cleanup' removes it later")
+                tell(f"left: {item}; '{later}' removes it later")
     if code:
         raise Exit(code=code)
-    done.check("stackyard cleanup")
+    done.check(later)
 
 
 def every_task() -> Mapping[str, Task[Any]]:

@@ -1,49 +1,91 @@
-"""What commands say of a copy: where it answers, how it became ready, and how to name it."""
+"""What commands say of a copy, wherever it runs: where it answers, how it became ready, and what removes it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stackyard.cli.common import identity
+from stackyard.cli.common import answer, identity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
-    from stackyard.stacks.copies import Copy
+    from stackyard.plan import Address
+    from stackyard.stacks.readiness import StackReady
+    from stackyard.stacks.start_times import Startup
 
 
-def addressed(copy: Copy) -> list[str]:
+def handle(lease: Lease) -> str:
+    """Return what its user calls a copy: its name, else its id."""
+    return lease.parallel_id or lease.id
+
+
+def addressed(found: Sequence[Address], name: str) -> str:
     """Say where each published port answers: for a browser, and for programs."""
     from stackyard._util.tables import table
 
-    name = copy.lease.parallel_id or copy.lease.id
-    rows = [[item.service, item.named, item.browser(name), item.shown] for item in copy.addresses]
+    rows = [[item.service, item.named, item.browser(name), item.shown] for item in found]
     if not rows:
-        return []
+        return ""
     browsers = any(row[2] for row in rows)
     shown = rows if browsers else [[*row[:2], row[3]] for row in rows]
-    return [table(shown, ["service", "in the file", *(["in a browser"] if browsers else []), "for programs"])]
+    return table(shown, ["service", "in the file", *(["in a browser"] if browsers else []), "for programs"])
 
 
-def proved(copy: Copy) -> list[str]:
+def proved(ready: StackReady | None) -> str:
     """Say how each service proved usable, and by which rule."""
     from stackyard._util.tables import format_seconds, table
 
-    if copy.ready is None:
-        return []
-    rows = [[one.service, format_seconds(one.seconds), one.how, one.rule.why] for one in copy.ready.services]
-    return [table(rows, ["service", "ready after", "it showed", "rule"]), ""]
+    if ready is None:
+        return ""
+    rows = [[one.service, format_seconds(one.seconds), one.how, one.rule.why] for one in ready.services]
+    return table(rows, ["service", "ready after", "it showed", "rule"])
 
 
-def by_compose(copy: Copy) -> list[str]:
-    """Say why a start went through Compose, which is slower."""
-    by = copy.startup.by
-    return [f"made by {by}"] if by.startswith("compose") else []
+def show_up(
+    said: dict[str, Any], name: str, found: Sequence[Address], startup: Startup, ends: str, site: str, *, as_json: bool
+) -> None:  # fmt: skip
+    """
+    Print what `up` says of a copy that is ready.
+
+    Args:
+        said: What every JSON answer says of it.
+        name: What its user calls it.
+        found: Where it answers.
+        startup: How its start went.
+        ends: Until when it stays.
+        site: The site that the user's option named; empty without one.
+        as_json: Whether to print JSON.
+    """
+    # Compose is slower than the engine, so the user should know why
+    made = f"made by {startup.by}\n" if startup.by.startswith("compose") else ""
+    last = f"{made}{startup.told()}; {ends}\n'{at(f'stackyard down --name {name}', site)}' removes it"
+    text = "\n\n".join(filter(None, (addressed(found, name), proved(startup.ready), last)))
+    answer({**said, "ports": ports(found, name), **startup.to_json()}, text, as_json=as_json)
 
 
-def ports(copy: Copy) -> list[dict[str, Any]]:
+def show_removed(
+    titles: Sequence[str], said: Sequence[dict[str, Any]], done: Sequence[Removal], took: float, *, as_json: bool
+) -> None:  # fmt: skip
+    """
+    Print what `down` says.
+
+    Args:
+        titles: The copies.
+        said: What every JSON answer says of each.
+        done: What was removed.
+        took: Seconds that it took.
+        as_json: Whether to print JSON.
+    """
+    removed = sum(len(removal.removed) for removal in done)
+    text = f"{', '.join(titles)}: {removed} removed in {took:.2f} s" if titles else "no copies are up; 0 removed"
+    answer({"leases": list(said), "removals": [item.to_json() for item in done]}, text, as_json=as_json)
+
+
+def ports(found: Sequence[Address], name: str) -> list[dict[str, Any]]:
     """Return where each published port answers, for JSON."""
-    name = copy.lease.parallel_id or copy.lease.id
-    return [{**item.to_json(), "browser": item.browser(name) or None} for item in copy.addresses]
+    return [{**item.to_json(), "browser": item.browser(name) or None} for item in found]
 
 
 def identified(lease: Lease) -> dict[str, Any]:
@@ -51,6 +93,6 @@ def identified(lease: Lease) -> dict[str, Any]:
     return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
 
 
-def removal_of(lease: Lease) -> str:
-    """Return the command that removes a copy."""
-    return f"stackyard down --name {lease.parallel_id or lease.id}"
+def at(command: str, site: str) -> str:
+    """Return a command that a text advises, with the option for the site that the user's own command named."""
+    return f"{command} --site {site}" if site else command

@@ -120,7 +120,8 @@ def logs(
 
 def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, timestamps: bool, json: bool) -> None:
     """Print what the services *chosen* of *stack* wrote, of all without one."""
-    from stackyard.stacks import logs as shown
+    from stackyard.cli import log_lines
+    from stackyard.stacks import logs as written
 
     if follow:
         from stackyard.cli import log_following
@@ -128,11 +129,8 @@ def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, ti
         remind(stack.book, stack.lease)
         log_following.follow(stack, chosen, tail=lines.tail, since=lines.since, timestamps=timestamps)
         return
-    found = shown.read(stack, chosen, tail=lines.tail, since=lines.since)
-    if json:
-        answer(identity(stack.lease) | {"services": shown.by_service(found, timestamps=timestamps)}, "", as_json=True)
-    else:
-        print(shown.text(found, prefix=len(chosen) != 1, timestamps=timestamps), end="")
+    found = written.read(stack, chosen, tail=lines.tail, since=lines.since)
+    log_lines.show(identity(stack.lease), found, prefix=len(chosen) != 1, timestamps=timestamps, json=json)
 
 
 @task(

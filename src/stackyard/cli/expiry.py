@@ -26,11 +26,16 @@ def until(lease: Lease) -> str:
     """Say in a few words until when the stack under *lease* stays."""
     if lease.deadline is None:
         return f"stays as long as {lease.owner.describe()}" if _is_run(lease) else "stays until you remove it"
-    left = lease.deadline - time.time()
+    return until_moment(lease.deadline)
+
+
+def until_moment(deadline: float) -> str:
+    """Say that a stack stays until *deadline*, in Unix seconds, and how long that is."""
+    left = deadline - time.time()
     if left <= 0:
         return f"its time ended {_length(-left)} ago; the next clean-up removes it"
     day = "%H:%M" if left < DATED else "%Y-%m-%d %H:%M"
-    return f"stays until {time.strftime(day, time.localtime(lease.deadline))} ({_length(left)})"
+    return f"stays until {time.strftime(day, time.localtime(deadline))} ({_length(left)})"
 
 
 def remind(book: LeaseBook, lease: Lease) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stackyard.cli.common import WIDTH, check_count
+from stackyard.cli.common import WIDTH, answer, check_count
 from stackyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stackyard.stacks.logs import Line
 
 MOST: Final = 100_000
 USUAL: Final = "100"
@@ -54,3 +59,22 @@ def _moment(text: str) -> int:
         raise UsageError(
             f"--since must be a time ago such as 10m, or a moment such as 2026-11-28T14:30, got {shown}"
         ) from None
+
+
+def show(said: dict[str, Any], found: Sequence[Line], *, prefix: bool, timestamps: bool, json: bool) -> None:
+    """
+    Print lines of a log.
+
+    Args:
+        said: What every JSON answer says of the stack.
+        found: The lines.
+        prefix: Begin each line with its service's name.
+        timestamps: Begin each line, or what follows the name, with its time.
+        json: Print JSON.
+    """
+    from stackyard.stacks import logs
+
+    if json:
+        answer(said | {"services": logs.by_service(found, timestamps=timestamps)}, "", as_json=True)
+    else:
+        print(logs.text(found, prefix=prefix, timestamps=timestamps), end="")

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 
-from stackyard.cli import copy_variables
+from stackyard.cli import copy_output, copy_variables
 from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
+from stackyard.cli.expiry import until_moment
 from stackyard.errors import LeaseNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.docker import Engine
-    from stackyard.plan import Address
     from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
     from stackyard.sites.swarm.leases import Lease
 
 EXEC_DEADLINE: Final = 3600.0  # seconds of a command whose output is collected
+NO_COMMAND: Final = "which command? write it after '--': stackyard exec web -- ls /"
+SITE: Final = "swarm"  # what --site calls it in the commands that texts advise
 
 
 def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
@@ -82,7 +84,8 @@ def _copy(name: str) -> Iterator[Copy]:
         own = leases if name else [lease for lease in leases if lease.project == _project()]
         names = sorted(lease.name for lease in own)
         if not name and len(names) != 1:
-            listed = f"name one: {', '.join(names)}" if names else "'stackyard up --site swarm' starts one"
+            starts = copy_output.at("stackyard up", SITE)
+            listed = f"name one: {', '.join(names)}" if names else f"'{starts}' starts one"
             raise LeaseNotFoundError(f"{len(names)} copies of this folder's project are on the Swarm; {listed}")
         yield Copy.of(engine, name or names[0])
 
@@ -102,7 +105,7 @@ def _project() -> str:
 @contextlib.contextmanager
 def _started(
     name: str | None, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None,
-    timeout: str, *, ttl: float | None, quiet: bool,
+    timeout: str, *, ttl: float | None, quiet: bool, wait: str = "",
 ) -> Iterator[Copy]:  # fmt: skip
     """Give a `with` block a ready copy; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
@@ -112,31 +115,33 @@ def _started(
     from stackyard.sites.swarm import copies
 
     deadline = seconds("--timeout", timeout) if timeout else None
+    patience = seconds("--queue-timeout", wait) if wait else None
     project, progress = options.project(file, profile, env_file), telling(quiet=quiet)
     with orderly_end(), Engine() as engine:
-        yield copies.start(project, engine, name=name or None, ttl=ttl, deadline=deadline, progress=progress)
+        yield copies.start(
+            project, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience, progress=progress
+        )
 
 
-def _up(
+def _up(  # noqa: PLR0913, PLR0917 - each is an option
     name: str = "", file: Sequence[str] | None = None, profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", quiet: bool = False,
-    json: bool = False,
+    env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", queue_timeout: str = "",
+    quiet: bool = False, json: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.project.git_names import default_name
 
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     with _started(
-        name or default_name(Path.cwd()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet
-    ) as copy:
-        found = copy.addresses
+        name or default_name(Path.cwd()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet,
+        wait=queue_timeout,
+    ) as copy:  # fmt: skip
         for line in copy.changes:
             tell(f"note: {line}")
-        removal = f"'stackyard down --site swarm --name {copy.lease.name}' removes it"
-        end = f"{copy.startup.told()}; {_until(copy.lease)}\n{removal}"
-        content = {**_identity(copy.lease), "ports": _ports_of(found), "notes": list(copy.changes),
-                   **copy.startup.to_json()}  # fmt: skip
-        answer(content, "\n\n".join(filter(None, (_addressed(found), end))), as_json=json)
+        said = {**_identity(copy.lease), "notes": list(copy.changes)}
+        copy_output.show_up(
+            said, copy.lease.name, copy.addresses, copy.startup, _until(copy.lease), SITE, as_json=json
+        )  # fmt: skip
 
 
 def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
@@ -151,10 +156,9 @@ def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noq
             own = [Copy.of(engine, lease.name) for lease in leases if lease.project == _project()]
         else:
             own = [stack.enter_context(_copy(name))]
-        removed = sum(len(copy.down().removed) for copy in own)
-    names = ", ".join(copy.lease.name for copy in own) or "nothing"
-    text = f"{names}: {removed} removed in {time.monotonic() - began:.2f} s"
-    answer({"leases": [_identity(copy.lease) for copy in own], "removed": removed}, text, as_json=json)
+        done = [copy.down() for copy in own]
+    titles, said = [copy.lease.title for copy in own], [_identity(copy.lease) for copy in own]
+    copy_output.show_removed(titles, said, done, time.monotonic() - began, as_json=json)
 
 
 def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
@@ -165,8 +169,10 @@ def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa:
         return
     with _leases() as (_, leases):
         own = leases if all else [lease for lease in leases if lease.project == _project()]
-    rows = [[lease.name, lease.project, lease.state, _until(lease)] for lease in own]
-    text = table(rows, ["copy", "project", "state", "until"]) if rows else "no copies are up"
+    rows = [[lease.title, lease.folder or lease.project, lease.state, _until(lease)] for lease in own]
+    one = copy_output.at(f"stackyard ps {own[0].name}", SITE) if len(own) == 1 else ""
+    more = f"\n'{one}' shows its services" if one else ""
+    text = f"{table(rows, ['copy', 'project', 'state', 'until'])}{more}" if rows else "no copies are up"
     answer([_identity(lease) for lease in own], text, as_json=json)
 
 
@@ -189,22 +195,21 @@ def _tasks(name: str, *, as_json: bool) -> None:
 def _ports(name: str = "", json: bool = False) -> None:
     with _copy(name) as copy:
         found = copy.addresses
-        text = _addressed(found) or f"{copy.lease.name} publishes no port"
-        answer({**_identity(copy.lease), "ports": _ports_of(found)}, text, as_json=json)
+        text = copy_output.addressed(found, copy.lease.name) or f"{copy.lease.title} publishes no port"
+        ports = copy_output.ports(found, copy.lease.name)
+        answer({**_identity(copy.lease), "ports": ports}, text, as_json=json)
 
 
 def _logs(
-    service: Sequence[str] | None = None, name: str = "", tail: str = "", timestamps: bool = False, json: bool = False
+    service: Sequence[str] | None = None, name: str = "", tail: str = "", since: str = "", timestamps: bool = False,
+    json: bool = False,
 ) -> None:  # fmt: skip
-    from stackyard.cli.log_lines import chosen_lines
+    from stackyard.cli import log_lines
 
-    lines = chosen_lines(tail, "", follow=False, json=json)
+    chosen, lines = list(service or ()), log_lines.chosen_lines(tail, since, follow=False, json=json)
     with _copy(name) as copy:
-        chosen = list(service or ()) or sorted({task.service for task in copy.tasks()})
-        found = {one: copy.logs(one, tail=lines.tail, timestamps=timestamps) for one in chosen}
-        prefix = "{} | " if len(chosen) != 1 else ""
-        text = "\n".join(f"{prefix.format(one)}{line}" for one, lines in found.items() for line in lines)
-        answer({**_identity(copy.lease), "services": found}, text, as_json=json)
+        found = copy.lines(chosen, tail=lines.tail, since=lines.since)
+        log_lines.show(_identity(copy.lease), found, prefix=len(chosen) != 1, timestamps=timestamps, json=json)
 
 
 def _exec_(
@@ -213,25 +218,25 @@ def _exec_(
     from stackyard._util import process
     from stackyard.sites.swarm import inside
 
+    if not words:
+        raise UsageError(NO_COMMAND)
     with _copy(name) as copy:
         chosen = service or _only(copy)
         if json:
-            done = process.run(inside.command(copy, chosen, words or ()), deadline=EXEC_DEADLINE, check=False)
+            done = process.run(inside.command(copy, chosen, words), deadline=EXEC_DEADLINE, check=False)
             code, shown = done.returncode, {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
             answer({**_identity(copy.lease), "service": chosen, **shown}, "", as_json=True)
         else:
             terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
-            code = process.passthrough(
-                inside.command(copy, chosen, words or (), "--interactive", *terminal), inherit=False
-            )
+            code = process.passthrough(inside.command(copy, chosen, words, "--interactive", *terminal), inherit=False)
     if code:
-        raise Exit(f"{shlex.join(words or ())!r} in {chosen} ended with exit code {code}", code=code)
+        raise Exit(f"{shlex.join(words)!r} in {chosen} ended with exit code {code}", code=code)
 
 
 def _only(copy: Copy) -> str:
     known = sorted(copy.services)
     if len(known) != 1:
-        raise UsageError(f"which service? {copy.lease.name} has: {', '.join(known)}")
+        raise UsageError(f"which service? {copy.lease.title} has: {', '.join(known)}")
     return known[0]
 
 
@@ -251,7 +256,7 @@ def _run(
 ) -> None:  # fmt: skip
     command = copy_variables.given(words)
     with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet) as copy:
-        copy_variables.refuse_running(copy.lease.name, copy.startup.seconds)
+        copy_variables.refuse_running(copy.lease.title, copy.startup.seconds)
         try:
             code = copy_variables.run(command, _variables(copy))
         finally:
@@ -277,20 +282,11 @@ def _stale(json: bool = False) -> None:
     answer({"removed": done}, "\n".join(f"removed {name}" for name in done) or "nothing to remove", as_json=json)
 
 
-def _addressed(found: Sequence[Address]) -> str:
-    from stackyard._util.tables import table
-
-    rows = [[one.service, one.named, one.shown] for one in found]
-    return table(rows, ["service", "port", "for programs"]) if rows else ""
-
-
-def _ports_of(found: Sequence[Address]) -> list[dict[str, Any]]:
-    return [one.to_json() for one in found]
-
-
 def _identity(lease: Lease) -> dict[str, Any]:
-    return {"lease": lease.id, "name": lease.name, "project": lease.project, "state": lease.state,
-            "deadline": lease.deadline if math.isfinite(lease.deadline) else None}  # fmt: skip
+    """Return what every JSON answer says of a copy, as on one engine, and how far it is."""
+    deadline = lease.deadline if math.isfinite(lease.deadline) else None
+    return {"lease": lease.id, "name": lease.name, "environment": lease.project, "project": lease.id,
+            "checkout": lease.folder, "deadline": deadline, "state": lease.state}  # fmt: skip
 
 
 def _until(lease: Lease) -> str:
@@ -298,7 +294,7 @@ def _until(lease: Lease) -> str:
         return f"stays as long as {lease.owner.describe()}"
     if not math.isfinite(lease.deadline):
         return "stays until it is removed: its deadline cannot be read"
-    return f"stays until {time.strftime('%Y-%m-%d %H:%M', time.localtime(lease.deadline))}"
+    return until_moment(lease.deadline)
 
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {

@@ -302,10 +302,20 @@ class Swarm:
             except docker.errors.NotFound:
                 return
 
-    def logs(self, service: str, *, tail: int, timestamps: bool = False) -> list[str]:
-        """Return the last *tail* lines that a service's containers wrote, each after its time if asked."""
+    def logs(self, service: str, *, tail: int, since: int = 0, timestamps: bool = False) -> list[str]:
+        """
+        Return the last *tail* lines that each container of a service wrote, each after its time if asked.
+
+        Args:
+            service: The service's id.
+            tail: How many lines.
+            since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
+            timestamps: Whether each line begins with its time.
+        """
         with plain_errors(f"reading the log of service {service}"):
-            raw = self.api.service_logs(service, stdout=True, stderr=True, tail=str(tail), timestamps=timestamps)
+            raw = self.api.service_logs(
+                service, stdout=True, stderr=True, tail=str(tail), since=since, timestamps=timestamps
+            )
             content = raw if isinstance(raw, bytes) else b"".join(raw)
         return content.decode(errors="replace").splitlines()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
@@ -19,18 +18,20 @@ from stackyard.probes.published_protocols import spoken
 from stackyard.probes.readiness_rules import rules_for
 from stackyard.project import published_ports
 from stackyard.sites.swarm import images, registry, removal
-from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, WITHOUT_OWNER, Lease, Leases
+from stackyard.sites.swarm.keeper import Keeper
+from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, Lease, Leases
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
 from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
+from stackyard.stacks.logs import Line
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
@@ -50,6 +51,7 @@ class _Port(msgspec.Struct, frozen=True):
     service: str
     target: int
     protocol: str
+    published: str = ""
 
     @property
     def text(self) -> str:
@@ -129,6 +131,7 @@ class Copy:
                 Address(
                     service=one.service, target=one.target, protocol=one.protocol, host=nodes[task.node],
                     port=task.ports[one.target, one.protocol], scheme=said.scheme, path=said.path, login=login or "",
+                    published=one.published,
                 )
                 for task in running if task.service == one.service and (one.target, one.protocol) in task.ports
             ]  # fmt: skip
@@ -153,9 +156,28 @@ class Copy:
             raise UsageError(f"copy {self.lease.name} has no service {service}; its services: {listed}")
         return known[service]
 
-    def logs(self, service: str, *, tail: int = 50, timestamps: bool = False) -> list[str]:
+    def logs(self, service: str, *, tail: int = 50) -> list[str]:
         """Return the last lines that a service of the copy wrote, wherever its containers are."""
-        return self.swarm.logs(self.require(service), tail=tail, timestamps=timestamps)
+        return self.swarm.logs(self.require(service), tail=tail)
+
+    def lines(self, services: Sequence[str], *, tail: int, since: int = 0) -> list[Line]:
+        """
+        Return the last *tail* lines of each container of *services*, of all without one, oldest first.
+
+        Args:
+            services: Which of its services.
+            tail: How many lines.
+            since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
+
+        Raises:
+            UsageError: If the copy has no such service.
+        """
+        written = {
+            one: self.swarm.logs(self.require(one), tail=tail, since=since, timestamps=True)
+            for one in services or sorted(self.services)
+        }
+        found = [(one, *line.partition(" ")[::2]) for one, lines in written.items() for line in lines]
+        return sorted((Line(at, one, text) for one, at, text in found), key=lambda line: line.at)
 
     def open_ports(self) -> str:
         """Return the published ports of each container, as its lease keeps them."""
@@ -205,29 +227,6 @@ class Copy:
         if lease.id != self.lease.id:
             raise LeaseNotFoundError(f"copy {self.lease.name} was ended by another command")
         return removal.remove(self.swarm, lease)
-
-
-class Keeper:
-    """Renews the lease of a process until it is stopped; a lease that ended for others is not renewed."""
-
-    def __init__(self, leases: Leases, lease: Lease) -> None:
-        self._leases, self._lease, self._stopped = leases, lease, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(WITHOUT_OWNER / 4):
-            try:
-                self._leases.renew(self._lease, WITHOUT_OWNER)
-            except LeaseNotFoundError:
-                return
-            except EngineError:
-                continue  # the next try may reach the manager
-
-    def stop(self) -> None:
-        """Renew no longer."""
-        self._stopped.set()
-        self._thread.join()
 
 
 def start(
@@ -282,6 +281,9 @@ def start(
     except BaseException:
         copy.down()
         raise
+    for one in copy.startup.ready.services if copy.startup.ready else ():
+        if one.warning:
+            progress(f"warning: {one.warning}")
     if ttl is not None and copy.keeper:
         copy.keeper.stop()
         copy.keeper = None
@@ -348,9 +350,10 @@ class _Prepared:
 
     def ports(self) -> list[dict[str, Any]]:
         found = (
-            {"service": p.service, "target": p.target, "protocol": p.protocol} for p in published_ports(self.usual)
+            {"service": p.service, "target": p.target, "protocol": p.protocol, "published": p.written}
+            for p in published_ports(self.usual)
         )
-        return list({tuple(entry.values()): entry for entry in found}.values())
+        return list({tuple(entry.values())[:3]: entry for entry in found}.values())
 
     def start(self, copy: Copy, deadline: float, progress: Callable[[str], None]) -> None:
         model = self.planned(copy.lease.id).model

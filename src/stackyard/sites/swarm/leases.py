@@ -29,7 +29,9 @@ PREFIX: Final = "stackyard-lease-"
 LEASE_LABEL: Final = "stackyard.swarm.lease"  # on all that belongs to a copy: the lease's id
 WORDS: Final = "stackyard.swarm"
 LABEL: Final = f"{WORDS}.book"  # on every lease, and on nothing else
-PROJECT, OWNER, STATE, DEADLINE = (f"{WORDS}.{word}" for word in ("project", "owner", "state", "deadline"))
+PROJECT, FOLDER, OWNER, STATE, DEADLINE = (
+    f"{WORDS}.{word}" for word in ("project", "folder", "owner", "state", "deadline")
+)
 ADDRESSES: Final = f"{WORDS}.addresses"
 PORTS: Final = f"{WORDS}.ports"
 State = Literal["starting", "ready", "ending"]
@@ -46,6 +48,7 @@ class Lease:
         name: What its user calls it; also the end of the config's name.
         id: The beginning of the names of all that belongs to the copy.
         project: The project, and six hex digits that stand for its folder.
+        folder: The project's folder; empty if its config does not say.
         owner: Who keeps it.
         state: How far its copy is.
         deadline: When it ends, in Unix seconds of the manager's clock.
@@ -55,6 +58,7 @@ class Lease:
     name: str
     id: str
     project: str
+    folder: str
     owner: Owner | None
     state: State
     deadline: float
@@ -77,8 +81,9 @@ class Lease:
         labels = item.labels
         return cls(
             name=item.name.removeprefix(PREFIX), id=labels.get(LEASE_LABEL, ""),
-            project=labels.get(PROJECT, ""), owner=Owner.parse(labels.get(OWNER, "")), item=item, data=data or {},
-            state=_state(labels.get(STATE)), deadline=_deadline(labels.get(DEADLINE, "")),
+            project=labels.get(PROJECT, ""), folder=labels.get(FOLDER, ""), item=item, data=data or {},
+            owner=Owner.parse(labels.get(OWNER, "")), state=_state(labels.get(STATE)),
+            deadline=_deadline(labels.get(DEADLINE, "")),
         )  # fmt: skip
 
     def is_stale(self, now: float) -> bool:
@@ -152,7 +157,7 @@ class Leases:
         identifier = f"{re.sub(r'-[0-9a-f]{6}$', '', project)[:20].strip('-_.')}-{secrets.token_hex(4)}"
         labels = {
             LABEL: "1", LEASE_LABEL: identifier, PROJECT: project, OWNER: Owner.current().label(), STATE: "starting",
-            DEADLINE: f"{self.now() + WITHOUT_OWNER:.3f}",
+            DEADLINE: f"{self.now() + WITHOUT_OWNER:.3f}", FOLDER: str(data.get("folder", "")),
         }  # fmt: skip
         if self.swarm.create_config(PREFIX + name, json.dumps(data).encode(), labels):
             return self.get(name)

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.loops import run
-from stackyard.probes import port_answers
-from stackyard.probes.container_readiness import HTTP_PATIENCE, OTHER_PATIENCE
+from stackyard.probes.container_answers import unix_time
+from stackyard.probes.idleness import Idleness
+from stackyard.sites.swarm.port_proof import PortProof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackyard.docker.swarm import Swarm, Task
     from stackyard.probes.readiness_rules import Rule
-    from stackyard.project.spoken_ports import Port
 
 LOOP: Final = 3  # ends after which a service that is started again has failed
-LIMIT: Final = 1.0  # seconds for one answer
 STARTED: Final = frozenset({"starting", "running", "complete"})
 LATE: Final = 0.25  # how late the news of an end may be, as a share of what a service has needed until it ran
 LONGEST: Final = 3.0  # seconds that such news is waited for at most; pulling an image makes a start long, too
@@ -43,7 +42,8 @@ class Progress:
         how: What it showed when it was ready; empty until then.
         last: What it showed last.
         tasks: Its containers, the newest of each slot.
-        asked: When each port was asked first.
+        silent_since: Monotonic time since when it has written nothing, no container of it was started, and none of
+            its ports has listened; None while that is not so, and where its rule insists on an answer.
         running: The containers that the Swarm last said to run, and since when.
         made: When it was created.
     """
@@ -55,9 +55,11 @@ class Progress:
     how: str = ""
     last: str = "has no container yet"
     tasks: Sequence[Task] = ()
-    asked: dict[Port, float] = field(default_factory=dict)
+    silent_since: float | None = None
     running: tuple[frozenset[str], float] = (frozenset(), 0.0)
     made: float = field(default_factory=time.monotonic)
+    _proofs: dict[str, PortProof] = field(default_factory=dict)  # by container
+    _idleness: Idleness | None = None
 
     @property
     def started(self) -> bool:
@@ -68,6 +70,18 @@ class Progress:
     def pending(self) -> str:
         """Why the Swarm finds no node for it; empty if it has one."""
         return next((task.reason for task in self.tasks if task.state == "pending" and task.reason), "")
+
+    @property
+    def warning(self) -> str:
+        """What the user should know where its proof is not whole; empty if it is."""
+        return "; ".join(dict.fromkeys(proof.warning for proof in self._own() if proof.warning))
+
+    def give_up(self) -> None:
+        """Count it as ready although none of its ports listens: it has been silent for too long."""
+        for proof in self._own():
+            if not proof.how:
+                proof.give_up()
+        self.how = self._shown()
 
     def look(self, swarm: Swarm, tasks: Sequence[Task], addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
         """
@@ -82,7 +96,7 @@ class Progress:
         Raises:
             FailedError: If it has failed.
         """
-        self.tasks = list({task.slot: task for task in tasks}.values())
+        self.tasks, self.silent_since = list({task.slot: task for task in tasks}.values()), None
         self._judge(tasks, addresses, names)
         if len(self.tasks) < self.count:
             return
@@ -139,10 +153,34 @@ class Progress:
         wanted = [port for port in self.rule.ports if (port.number, port.protocol) in self.tasks[0].ports]
         if not wanted:
             return self._ran("no port of it is published, so nothing outside the node can ask it; ")
-        answers = [run(self._ask(task, port, addresses)) for task in self.tasks for port in wanted]
-        self.last = "; ".join(said for good, said in answers if not good)
-        good = [said for good, said in answers if good]
-        return "; ".join(good) if good and (not self.last or not self.rule.strict) else ""
+        fresh = [task.container for task in self.tasks if task.container not in self._proofs]
+        self._proofs |= {container: PortProof(self.rule) for container in fresh}
+        for task, proof in zip(self.tasks, self._own(), strict=True):
+            if not proof.how:
+                run(proof.ask(task, addresses.get(task.node, ""), wanted))
+        waiting = [proof for proof in self._own() if not proof.how]
+        self.last = "; ".join(dict.fromkeys(proof.last for proof in waiting))
+        self._note_silence(swarm, silent=bool(waiting) and not fresh and all(proof.silent for proof in waiting))
+        return "" if waiting else self._shown()
+
+    def _own(self) -> list[PortProof]:
+        return [self._proofs[task.container] for task in self.tasks if task.container in self._proofs]
+
+    def _shown(self) -> str:
+        return "; ".join(dict.fromkeys(proof.how for proof in self._own()))
+
+    def _note_silence(self, swarm: Swarm, *, silent: bool) -> None:
+        """Note since when nothing happens; a Swarm tells what its containers write, and not what they compute."""
+        if not silent:
+            self._idleness = None
+            return
+        self._idleness = self._idleness or Idleness(lambda: self._written(swarm))
+        run(self._idleness.measure(time.monotonic()))
+        self.silent_since = self._idleness.still_since
+
+    async def _written(self, swarm: Swarm) -> float:
+        """Return a number that grows whenever one of its containers writes a line."""
+        return max(map(_written_at, swarm.logs(self.id, tail=1, timestamps=True)), default=0.0)
 
     def _logged(self, swarm: Swarm) -> str:
         lines = swarm.logs(self.id, tail=LINES)
@@ -159,25 +197,10 @@ class Progress:
         self.last = f"runs for {seen:.1f} s"
         return f"{because}has run for {wanted:.1f} s" if seen >= wanted else ""
 
-    async def _ask(self, task: Task, port: Port, addresses: Mapping[str, str]) -> tuple[bool, str]:
-        host, number = addresses.get(task.node, ""), task.ports.get((port.number, port.protocol), 0)
-        if not host or not number:
-            return False, f"port {port} is not published yet"
-        if port.protocol != "tcp":
-            return True, f"port {port} is published"
-        if self.rule.kind == "websocket":
-            failure = await port_answers.opens_websocket(host, number, self.rule.path, limit=LIMIT)
-            return not failure, f"port {port}: {failure or 'a WebSocket opened'}"
-        if self.rule.kind == "http" and (port.may_be_http or self.rule.hinted):
-            return await self._http(port, host, number)
-        opened = await port_answers.stays_open(host, number)
-        return opened, f"port {port} {'listens' if opened else 'accepts no connection'}"
 
-    async def _http(self, port: Port, host: str, number: int) -> tuple[bool, str]:
-        answer = await port_answers.get(host, number, self.rule.path, limit=LIMIT)
-        if answer.status:
-            return answer.status < self.rule.below, f"port {port}: {answer.said}"
-        patience = HTTP_PATIENCE if port.usually_http or self.rule.hinted else OTHER_PATIENCE
-        late = time.monotonic() - self.asked.setdefault(port, time.monotonic()) >= patience
-        opened = (answer.other or (late and answer.silent)) and not self.rule.hinted
-        return opened, f"port {port}: {answer.said}"
+def _written_at(line: str) -> float:
+    """Return when a line was written; 0 for what follows a carriage return, which has no time of its own."""
+    try:
+        return unix_time(line.partition(" ")[0])
+    except ValueError:
+        return 0.0

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.errors import EngineError, NotReadyError
+from stackyard.probes.container_readiness import SILENCE
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
 from stackyard.stacks.progress_lines import Narration, Reasons
-from stackyard.stacks.readiness import ServiceReady, StackReady
+from stackyard.stacks.readiness import NOTICED, ServiceReady, StackReady
 from stackyard.stacks.start_times import Startup
+from stackyard.stacks.watched_container import other_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.1  # seconds between two lists of tasks
 TAIL: Final = 20  # lines of a log that a failure shows
+GOES_ON: Final = f", and it writes nothing; {SILENCE:g} s after all else is ready the start goes on without that"
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class Start:
         rules: How each service proves usable.
         progress: Called with a line whenever the user should know something.
         found: Each service that was created.
-        seconds: When each service was ready, in seconds from the begin.
+        seconds: When each service was ready, in seconds from the beginning.
+        started: When all containers of each service had been started, likewise.
     """
 
     swarm: Swarm
@@ -51,6 +55,7 @@ class Start:
     progress: Callable[[str], None]
     found: dict[str, Progress] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
     _networks: dict[str, str] = field(default_factory=dict)
 
     def run(self, deadline: float) -> Startup:
@@ -76,15 +81,17 @@ class Start:
                 self._create(objects)
                 self._look(began, narration)
                 narration.waits(self._waited_for, self.rules)
-                self._rest(began + deadline)
+                self._rest(began, deadline)
         except FailedError as error:
             raise NotReadyError(self._report(str(error))) from None
         return self._startup(time.monotonic() - began)
 
-    def _rest(self, until: float) -> None:
+    def _rest(self, began: float, deadline: float) -> None:
         if len(self.seconds) < len(self.rules):
-            if time.monotonic() > until:
-                raise FailedError("it was not ready when its time was over")
+            if time.monotonic() > began + deadline:
+                why, later = self._waited_for()
+                causes = ", ".join(f"{name} ({said})" for name, said in why.items()) or ", ".join(later)
+                raise FailedError(f"not ready after {round(deadline, 1):g} s: {causes}")
             time.sleep(TICK)
 
     def _files(self, labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -130,9 +137,23 @@ class Start:
                 one.watch(own, addresses, names)
                 continue
             one.look(self.swarm, own, addresses, names)
-            if one.how:
-                self.seconds[name] = time.monotonic() - began
-                narration.ready(self._proved(name))
+            if one.started:
+                self.started.setdefault(name, round(time.monotonic() - began, 3))
+        self._give_up_silent(began)
+        for name in [name for name, one in self.found.items() if one.how and name not in self.seconds]:
+            self.seconds[name] = time.monotonic() - began
+            narration.ready(self._proved(name))
+
+    def _give_up_silent(self, began: float) -> None:
+        """Go on without ports that never will listen: all else is ready, and the containers of these write nothing."""
+        waiting = [one for one in self.found.values() if not one.how]
+        silent = [one.silent_since for one in waiting if one.silent_since is not None]
+        if len(silent) < len(waiting) or not silent or len(self.found) < len(self.rules):
+            return
+        settled = began + max(self.seconds.values(), default=0.0)  # when the last service became ready
+        if time.monotonic() - max(*silent, settled) >= SILENCE:
+            for one in waiting:
+                one.give_up()
 
     def _waited_for(self) -> Reasons:
         why = self._reasons()
@@ -147,13 +168,17 @@ class Start:
 
     def _reason(self, name: str) -> str:
         if one := self.found.get(name):
-            return f"waits for a node: {one.pending}" if one.pending else one.last
+            quiet = one.silent_since is not None and time.monotonic() - one.silent_since >= NOTICED
+            return f"waits for a node: {one.pending}" if one.pending else one.last + (GOES_ON if quiet else "")
         return f"waits for {', '.join(other for other in self.translation.waits[name] if other not in self.seconds)}"
 
     def _report(self, reason: str) -> str:
         lines = [reason]
         for name, why in self._reasons().items():
             lines.append(f"  {name}: {why}")
+            rule = self.rules[name]
+            if rule.kind in {"http", "tcp"} and not rule.hinted and name in self.found:
+                lines.append(f"    {other_rule(name)}")
             if one := self.found.get(name):
                 lines += [f"    {line}" for line in self._log(one)]
         return "\n".join(lines)
@@ -167,15 +192,17 @@ class Start:
             return ("its log is on a node that does not answer",)
 
     def _proved(self, name: str) -> ServiceReady:
+        one = self.found[name]
+        warning = f"{name}: {one.warning}; {other_rule(name)}" if one.warning else ""
         return ServiceReady(
-            service=name, rule=self.rules[name], seconds=self.seconds[name], how=self.found[name].how
-        )  # fmt: skip
+            service=name, rule=self.rules[name], seconds=self.seconds[name], how=one.how, warning=warning
+        )
 
     def _startup(self, seconds: float) -> Startup:
         services = tuple(self._proved(name) for name in sorted(self.seconds, key=lambda name: self.seconds[name]))
         return Startup(
             seconds=seconds, by="swarm", ready=StackReady(services=services, seconds=seconds),
-            waits=self.translation.waits,
+            started=self.started, waits=self.translation.waits,
         )  # fmt: skip
 
 
