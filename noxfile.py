@@ -120,7 +120,7 @@ def integration(session: nox.Session) -> None:
 
 @sessions.session(default=False, tags=["gate"])
 def swarm(session: nox.Session) -> None:
-    """Run copies on a Docker Swarm of three nodes, which the session makes as privileged containers and removes."""
+    """Run copies on a Docker Swarm of three privileged containers that it makes and removes; `-- -m core` is short."""
     _pytest(session, "swarm")
 
 

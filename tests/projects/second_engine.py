@@ -60,7 +60,7 @@ def second_engine(image: str) -> Iterator[SecondEngine]:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="sy-")))
         main = undo.enter_context(Engine())
         pid, address = undo.enter_context(_holder(main, image))
-        _certificates(folder, address)
+        certificates(folder, address)
         words = ("--host", f"tcp://{address}:2376", "--tlsverify", "--tlscacert", str(folder / "ca.pem"),
                  "--tlscert", str(folder / "cert.pem"), "--tlskey", str(folder / "key.pem"))  # fmt: skip
         private = PrivateEngine(folder / "e", words, namespace=pid)
@@ -85,8 +85,8 @@ def _holder(main: Engine, image: str) -> Iterator[tuple[int, str]]:
         main.remove(Resource(kind="container", id=identity, name=identity, labels={}))
 
 
-def _certificates(folder: Path, address: str) -> None:
-    """Make an authority, and one certificate for both sides."""
+def certificates(folder: Path, address: str) -> None:
+    """Make an authority, and one certificate for both sides: `ca.pem`, `cert.pem` and `key.pem`."""
     (folder / "uses").write_text(f"subjectAltName=IP:{address}\n{USES}\n")
     for words in (
         ("req", "-x509", *CURVE, "-days", "2", "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority"),

@@ -60,7 +60,7 @@ def site(machines: list[nodes.Node], monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture
 def contexts(machines: list[nodes.Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each node's engine a Docker context of the node's name."""
+    """Give each node's engine a Docker context of the node's name, which reaches it over TCP with TLS."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     for number, node in enumerate(machines, 1):
-        nodes.docker("context", "create", f"n{number}", "--docker", f"host={node.host}")
+        nodes.docker("context", "create", f"n{number}", "--docker", node.over_tls)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.projects.second_engine import certificates
+
 from stackyard._util import process
 from stackyard.errors import CommandError
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 IMAGE: Final = "stackyard-test/node"
 START: Final = """
 mount --make-rshared / 2>/dev/null
-exec dockerd --host unix:///node/docker.sock --host unix:///var/run/docker.sock \\
+until [ -e /node/certified ]; do sleep 0.1; done
+exec dockerd --host unix:///node/docker.sock --host unix:///var/run/docker.sock --host tcp://0.0.0.0:2376 \\
+  --tlsverify --tlscacert /node/ca.pem --tlscert /node/cert.pem --tlskey /node/key.pem \\
   --bip 172.31.255.1/24 --storage-driver overlay2 >/node/log 2>&1
 """
 MADE: Final = "stackyard-test-swarm"  # label of everything that is made here
@@ -28,8 +32,9 @@ PATIENCE: Final = 60.0  # seconds for one command about a node
 
 
 def docker(*words: str, deadline: float = PATIENCE) -> str:
-    # a test may have set DOCKER_HOST to one of the nodes
-    return process.run(["docker", *words], deadline=deadline, env={"DOCKER_HOST": ""}).stdout.strip()
+    # a test may have set them to one of the nodes
+    own = {"DOCKER_HOST": "", "DOCKER_CONTEXT": ""}
+    return process.run(["docker", *words], deadline=deadline, env=own).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,15 @@ class Node:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def over_tls(self) -> str:
+        """What `docker context create --docker` takes for its engine as other machines reach it."""
+        return f"host=tcp://{self.address}:2376,{self.keys}"
+
+    @property
+    def keys(self) -> str:
+        return ",".join(f"{name}={self.folder / name}.pem" for name in ("ca", "cert", "key"))
 
     def give(self, others: Sequence[Node], image: str) -> None:
         """Copy an image of this engine to others."""
@@ -117,6 +131,8 @@ def _node(swarm_name: str, folder: Path, number: int) -> Node:
         "--network", swarm_name, "--volume", "/var/lib/docker", "--volume", f"{node.folder}:/node", IMAGE,
         "sh", "-c", START,
     )  # fmt: skip
+    certificates(node.folder, node.address)
+    (node.folder / "certified").touch()
     for left in range(100, -1, -1):
         try:
             node.docker("version")

@@ -11,7 +11,7 @@ from tests.projects.expected import BARE
 
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.project import Project
-from stackyard.sites.swarm import copies, removal
+from stackyard.sites.swarm import copies, removal, start
 from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL, Leases
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def left(site: Swarm, machines: list[Node]) -> list[object]:
     return [*site.everything(LEASE_LABEL), *site.labelled("config", LABEL), *held]
 
 
-@pytest.mark.parametrize("name", ["five-services", "secrets-and-configs", "replicas", "database-folder"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("five-services", marks=pytest.mark.core), "secrets-and-configs", "replicas", "database-folder"],
+)
 def test_a_foreign_project_runs_on_the_swarm_and_leaves_nothing(
     name: str, project: Callable[[str], Path], site: Swarm, machines: list[Node]
 ) -> None:
@@ -117,7 +120,7 @@ FAILURES: dict[str, tuple[dict[str, object], str]] = {
     "image": ({"image": "box-that-is-nowhere:1"}, "web rejected .*box-that-is-nowhere"),
     "exit": ({"command": ["sh", "-c", "echo so it ends; exit 7"]}, "web failed with exit code 7(.|\n)*so it ends"),
     "loop": ({"command": ["false"], "restart": "on-failure"}, "web failed with exit code 1"),
-    "unhealthy": ({"healthcheck": {"test": ["CMD", "false"]}}, "it was not ready when its time was over"),
+    "unhealthy": ({"healthcheck": {"test": ["CMD", "false"]}}, r"not ready after 15 s: web \("),
 }
 
 
@@ -129,6 +132,34 @@ def test_a_failed_start_says_why_and_leaves_nothing(
 
     with pytest.raises(NotReadyError, match=expected):
         copies.start(written(tmp_path, {"web": {"image": box, **service}}), site.engine, deadline=15)
+    assert left(site, machines) == []
+
+
+@pytest.mark.timeout(180)
+def test_a_port_that_never_listens_is_given_up_with_a_warning_and_one_that_listens_late_is_waited_for(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "SILENCE", 12.0)
+    services = {
+        "never": {"command": ["sh", "-c", "while sleep 5; do continue; done"], "ports": ["1883"]},
+        "late": {"command": ["sh", "-c", "sleep 6; exec httpd"], "ports": ["80"]},
+        "partly": {"ports": ["80", "1883"]},
+    }
+    said: list[str] = []
+    project = written(tmp_path, {name: {"image": box, **service} for name, service in services.items()})
+
+    copy = copies.start(project, site.engine, deadline=90, progress=said.append)
+    copy.down()
+
+    assert copy.startup.ready
+    ready = {one.service: one for one in copy.startup.ready.services}
+    assert ready["never"].how == "has run without writing anything for 30 s; port 1883 accepts no connection"
+    assert ready["never"].seconds > ready["late"].seconds + 11
+    warnings = sorted(line for line in said if line.startswith("warning: "))
+    assert [line.partition(";")[0] for line in warnings] == [
+        "warning: never: port 1883 accepts no connection, and the container has written nothing for 30 s",
+        "warning: partly: port 1883 accepts no connection, although the Compose file publishes it",
+    ]
     assert left(site, machines) == []
 
 

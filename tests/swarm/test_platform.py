@@ -40,6 +40,7 @@ def images(machines: list[Node]) -> dict[str, str]:
     return found
 
 
+@pytest.mark.core
 @pytest.mark.timeout(600)
 def test_the_platform_s_own_tests_pass_on_the_swarm(
     images: dict[str, str], tmp_path: Path, site: Swarm, machines: list[Node]
