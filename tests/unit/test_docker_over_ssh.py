@@ -81,7 +81,7 @@ def test_connections_that_begin_at_once_take_no_file_from_each_other(monkeypatch
         time.sleep(0.001)
         assert before == (os.fstat(line), os.fstat(errors))
 
-    monkeypatch.setattr("stackyard._util.process.plug", plug)
+    monkeypatch.setattr("stackyard._util.plugged_process.plug", plug)
 
     with ThreadPoolExecutor(8) as threads:
         for made in threads.map(lambda _: over_ssh.dial("ssh://build", 1), range(40)):

@@ -1,4 +1,4 @@
-"""The one door to other programs: a list of arguments, no shell, a deadline, an allow-listed environment."""
+"""The door to other programs: a list of arguments, no shell, a deadline, an allow-listed environment."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _leash() -> tuple[str, ...]:
     return (program, "--pdeathsig", "TERM", "--") if program else ()
 
 
-def _leashed(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
+def leashed(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """
     Return the words to execute for *argv*.
 
@@ -187,7 +187,7 @@ async def run_async(
     environment = child_environment(env)
     creating = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *_leashed(argv, environment), env=environment, cwd=cwd, start_new_session=True,
+            *leashed(argv, environment), env=environment, cwd=cwd, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
     )  # fmt: skip
@@ -224,41 +224,9 @@ def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = N
     log.debug("start %s", shlex.join(argv))
     environment = child_environment(env)
     return subprocess.Popen(  # noqa: S603 - as in _child
-        _leashed(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
+        leashed(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
         stderr=output,
     )  # fmt: skip
-
-
-def plug(argv: Sequence[str], *, line: int, errors: int, env: Mapping[str, str] | None = None) -> None:
-    """
-    Start one command whose input and output are one socket; it ends with that, or with this process.
-
-    Args:
-        argv: Program and arguments; never goes through a shell.
-        line: File descriptor of the socket's other end.
-        errors: File descriptor of its standard error.
-        env: Variables on top of the allow-listed ones.
-    """
-    from concurrent.futures import Future
-
-    log.debug("plug %s", shlex.join(argv))
-    environment = child_environment(env)
-    words, started = _leashed(argv, environment), Future[None]()
-
-    def stay() -> None:
-        """Start it and wait for its end, which leaves no zombie: it would end with a thread that ended before."""
-        try:
-            child = subprocess.Popen(  # noqa: S603 - as in _child
-                words, env=environment, start_new_session=True, stdin=line, stdout=line, stderr=errors
-            )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            started.set_exception(error)
-            return
-        started.set_result(None)
-        child.wait()
-
-    threading.Thread(target=stay, daemon=True).start()
-    started.result()
 
 
 def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> None:
@@ -341,7 +309,7 @@ def passthrough(
     log.debug("run %s", shlex.join(argv))
     mark = os.urandom(8).hex()
     environment = (os.environ | dict(env or {}) if inherit else child_environment(env)) | {MARK: mark}
-    child = subprocess.Popen(_leashed(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
+    child = subprocess.Popen(leashed(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
     try:
         return child.wait(deadline)
     except subprocess.TimeoutExpired:
@@ -385,7 +353,7 @@ def _child(
     """Start the command in its own process group; whatever happens, it does not outlive the block."""
     environment = child_environment(env)
     child = subprocess.Popen(  # noqa: S603 - the one place; a list of arguments, no shell
-        _leashed(argv, environment), env=environment, cwd=cwd, text=True, errors="replace", start_new_session=True,
+        leashed(argv, environment), env=environment, cwd=cwd, text=True, errors="replace", start_new_session=True,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
     )  # fmt: skip
     try:

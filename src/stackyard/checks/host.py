@@ -391,9 +391,7 @@ CHECKS: Final = (
         fix="nothing to do: test runs move to the pool, and dev names the holder of a port", look=_ports,
         required=False,
     ),
-    Check(
-        id="leftovers", title="leftovers", needed="none", fix=Action.CLEAN_UP, look=_leftovers, required=False,
-    ),
+    Check(id="leftovers", title="leftovers", needed="none", fix=Action.CLEAN_UP, look=_leftovers, required=False),
     Check(
         id="images", title="images of copies", needed="none unneeded", fix=Action.CLEAN_UP_IMAGES, look=_images,
         required=False,

@@ -15,7 +15,7 @@ import threading
 from typing import Final
 from urllib.parse import urlsplit
 
-from stackyard._util import process
+from stackyard._util import plugged_process, process
 from stackyard.docker.exchange import Timed
 from stackyard.errors import CommandError
 
@@ -41,7 +41,7 @@ def dial(url: str, timeout: float | None) -> socket.socket:
     """Return a socket to the engine at *url*; whether anybody answers shows at the first read."""
     ours, theirs = socket.socketpair()
     with theirs, _dialling:
-        process.plug([*words(url), *DIAL], line=theirs.fileno(), errors=_kept(url))
+        plugged_process.plug([*words(url), *DIAL], line=theirs.fileno(), errors=_kept(url))
     ours.settimeout(timeout)
     return ours
 
