@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cli import cleanup, copy_variables, on_swarm, options
 from stackyard.cli import copies as local
-from stackyard.cli.schemas import CONSOLE
+from stackyard.cli.schemas import CONSOLE, SHAPES
 from stackyard.plan import Address
 from stackyard.sites import Site
 from stackyard.sites.swarm import copies
@@ -112,6 +112,21 @@ def test_what_a_swarm_does_not_have_is_refused_by_its_option(swarm: Swarm) -> No
     with pytest.raises(Exit, match="--resettable: copies on a Swarm do not have this"):
         local.up.body(None, queue_timeout="5", resettable=True, site="swarm")
     assert swarm.asked == []
+
+
+@pytest.mark.usefixtures("swarm")
+def test_a_clean_up_says_what_it_removed_as_on_one_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stackyard.sites.swarm.removal.sweep", lambda _: ["mine"])
+
+    cleanup.stale.body(None, site="swarm")
+    shown = capsys.readouterr().out
+    cleanup.stale.body(None, site="swarm", json=True)
+    told = json.loads(capsys.readouterr().out)
+
+    assert shown.startswith("removed copy mine\n1 removed, 1 lease released in ")
+    assert ({*told}, told["removed"]) == ({*SHAPES["cleanup.stale"]["anyOf"][0]["properties"]}, ["copy mine"])
 
 
 @pytest.mark.usefixtures("swarm")

@@ -14,6 +14,7 @@ from invoke.tasks import task
 from stackyard._util.actions import Action, typed
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed, opened
+from stackyard.cli.copy_output import show_cleaned
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
@@ -195,11 +196,7 @@ def _surplus_table(found: Sequence[Surplus]) -> str:
 
 def _show(removal: Removal, *, as_json: bool) -> None:
     """Print what was done; what is left becomes an error."""
-    from stackyard._util.tables import format_count
-
-    released = format_count(len(removal.leases), "lease")
-    done = f"{len(removal.removed)} removed, {released} released in {removal.seconds:.2f} s"
-    answer(removal.to_json(), "\n".join([*(f"removed {name}" for name in removal.removed), done]), as_json=as_json)
+    show_cleaned(removal, as_json=as_json)
     removal.check()
 
 

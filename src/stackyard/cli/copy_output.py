@@ -83,6 +83,15 @@ def show_removed(
     answer({"leases": list(said), "removals": [item.to_json() for item in done]}, text, as_json=as_json)
 
 
+def show_cleaned(done: Removal, *, as_json: bool) -> None:
+    """Print what a clean-up removed."""
+    from stackyard._util.tables import format_count
+
+    released = format_count(len(done.leases), "lease")
+    last = f"{len(done.removed)} removed, {released} released in {done.seconds:.2f} s"
+    answer(done.to_json(), "\n".join([*(f"removed {name}" for name in done.removed), last]), as_json=as_json)
+
+
 def ports(found: Sequence[Address], name: str) -> list[dict[str, Any]]:
     """Return where each published port answers, for JSON."""
     return [{**item.to_json(), "browser": item.browser(name) or None} for item in found]

@@ -273,13 +273,17 @@ def _variables(copy: Copy) -> dict[str, str]:
 
 def _stale(json: bool = False) -> None:
     """Remove the copies on the Swarm whose lease has ended, and print their names."""
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
     from stackyard.sites.swarm.removal import sweep
 
+    began = time.monotonic()
     with Engine() as engine:
-        done = sweep(Swarm(engine))
-    answer({"removed": done}, "\n".join(f"removed {name}" for name in done) or "nothing to remove", as_json=json)
+        names = sweep(Swarm(engine))
+    removed = [f"copy {name}" for name in names]
+    done = Removal(removed=removed, leases=names, seconds=time.monotonic() - began)
+    copy_output.show_cleaned(done, as_json=json)
 
 
 def _identity(lease: Lease) -> dict[str, Any]:
