@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard.cli import cleanup, copies, doctor, project
+from stackyard._util import bytecode
+
+with bytecode.kept():
+    from stackyard.cli import cleanup, copies, doctor, project
 
 __all__ = ["collection"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import re
 import socketserver
@@ -138,7 +139,7 @@ class FakeEngine:
         log = row["log"]
         if query.get("timestamps") == ["1"]:
             since = int(query.get("since", ["0"])[0])
-            written = enumerate(log.splitlines(keepends=True))
+            written = enumerate(io.BytesIO(log))
             log = b"".join(b"2026-01-01T00:00:%02d.0Z %s" % line for line in written if BEGAN + line[0] >= since)
         return 200, {"json": inspected, "logs": log, "stats": row["stats"]}[what]
 

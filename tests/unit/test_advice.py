@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import TYPE_CHECKING
 
 import advice
 import pytest
@@ -12,6 +13,9 @@ from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program
 from stackyard.cli.sessions import words
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADVICE = advice.found()
 INVOKE = [item for item in ADVICE if item.text.startswith("invoke ")]
@@ -42,6 +46,24 @@ def test_every_command_of_the_program_that_a_text_names_exists_with_its_options(
     program = console.Console(version="0", namespace=console.namespace(), name=console.NAME)
     program.create_config()
     program.parse_core(words)
+    program.parse_collection()
+
+    program.parse_tasks()  # raises Exit for a word that no command takes
+
+    assert len(program.tasks) == 1
+
+
+@pytest.mark.parametrize("environments", [False, True])
+@pytest.mark.parametrize("action", console.COMMANDS)
+def test_the_program_has_what_its_texts_advise_in_each_kind_of_folder(
+    action: Action, environments: bool, tmp_path: Path
+) -> None:
+    if environments:
+        (tmp_path / "envs").mkdir()
+        (tmp_path / "envs/docker_environments.yaml").touch()
+    program = console.Console(version="0", namespace=console.namespace(tmp_path), name=console.NAME)
+    program.create_config()
+    program.parse_core(shlex.split(console.commands(tmp_path)[action]))
     program.parse_collection()
 
     program.parse_tasks()  # raises Exit for a word that no command takes

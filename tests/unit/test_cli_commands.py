@@ -432,7 +432,7 @@ def test_new_lines_are_followed_until_no_container_runs(
     lease = add_lease(fake_engine, "redis", "auth")
     redis, auth = (fake_engine.containers[f"{name}-{lease.id}"] for name in ("redis", "auth"))
     auth["state"]["Status"] = "exited"
-    redis["log"] = b"old\none\n"
+    redis["log"] = b"9%\rold\none\n"  # the line was drawn again
     answer, read = fake_engine.answer, iter(range(9))
 
     def restarted(method: str, path: str, *rest: Any) -> tuple[int, Any]:
@@ -454,7 +454,7 @@ def test_new_lines_are_followed_until_no_container_runs(
     code, out, error = shell.run("env.logs", "--follow", "--tail", "1")
 
     assert (code, error) == (0, "")
-    assert out.splitlines() == ["redis | old", "redis | one", "redis | two", "redis | three"]
+    assert out.split("\n") == ["redis | 9%\rold", "redis | one", "redis | two", "redis | three", ""]
 
 
 def test_following_ends_with_the_engines_error(

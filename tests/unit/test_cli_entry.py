@@ -96,3 +96,15 @@ def test_renderings_of_another_environment_are_not_used(
 
     assert found.environment["WEB_PORT"] == "81"
     assert len(docker.calls) == 6
+
+
+def test_renderings_ahead_have_the_env_files_of_the_configuration(tmp_path: Path, docker: FakeDocker) -> None:
+    (tmp_path / "stackyard.toml").write_text('env_files = ["ci.env"]')
+    (tmp_path / "ci.env").touch()
+    render_ahead(tmp_path)
+
+    found = Project.find(tmp_path)
+    found.model(), found.model(name="mine")
+
+    assert found.words == ("--env-file", f"{tmp_path}/ci.env")
+    assert len(docker.calls) == 3

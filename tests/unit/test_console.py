@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.cli import console
 from stackyard.cli.schemas import CONSOLE
+from stackyard.docker import Engine
 from stackyard.errors import CommandError
 from stackyard.probes.published_protocols import spoken as real_spoken
 from stackyard.probes.readiness_rules import choose
@@ -142,6 +144,19 @@ def test_down_needs_nothing_of_the_project(typed: Typed, docker: FakeDocker, tmp
 
     assert (code, docker.things()) == (0, [])
     assert "4 removed in " in out
+
+
+@pytest.mark.parametrize("words", [["down"], ["down", "mine"], ["down", "--all"]])
+def test_a_folder_that_is_gone_still_has_its_copies(
+    typed: Typed, docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    typed("up", "--name", "mine")
+    monkeypatch.setenv("PWD", str(tmp_path / "shop"))  # as a shell does
+    shutil.rmtree(tmp_path / "shop")
+
+    assert [row["name"] for row in typed.json("ps")] == ["mine"]
+    assert typed(*words)[0] == 0
+    assert docker.things() == []
 
 
 def test_several_copies_need_a_name(typed: Typed) -> None:
@@ -387,6 +402,17 @@ def test_logs_show_what_services_wrote(typed: Typed, docker: FakeDocker) -> None
     assert typed("logs", "--follow", "--json")[0] == 2
 
 
+def test_a_line_that_a_service_draws_again_stays_one_line(typed: Typed, docker: FakeDocker) -> None:
+    typed("up")
+    for row in docker.engine.containers.values():
+        row["log"] = b"10%\r20%\r30%\r\n\nform\x0cfeed\n"
+
+    services = typed.json("logs")["services"]
+
+    assert [one["lines"] for one in services] == [["10%\r20%\r30%", "", "form\x0cfeed"]] * 2
+    assert typed("logs", "web")[1] == "10%\r20%\r30%\n\nform\x0cfeed\n"
+
+
 def test_logs_may_begin_at_a_moment(typed: Typed, docker: FakeDocker) -> None:
     typed("up")
     for row in docker.engine.containers.values():
@@ -501,6 +527,41 @@ def test_check_and_explain_start_nothing(typed: Typed, docker: FakeDocker) -> No
     assert "any number of copies can run at once" in typed("check")[1]
     assert json.loads(typed("explain")[1])["services"]["web"]["ports"][0]["published"] == "9500"
     assert docker.started == []
+
+
+def test_a_misspelt_profile_is_named_by_every_command_that_takes_one(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "passthrough", lambda *_, **__: 0)
+    docker.model = {"services": {"web": {"image": "web"}, "db": {"image": "db", "profiles": ["debug"]}}}
+    said = "profile dbeug: no service has it; did you mean 'debug'? known: debug"
+
+    for words in (["up", "--quiet"], ["run", "--quiet", "--", "true"], ["explain"]):
+        code, _, error = typed(words[0], "--profile", "dbeug", *words[1:])
+        assert (code, error) == (0, f"warning: {said}")
+    out, found = typed("check", "--profile", "dbeug")[1], typed.json("check", "--profile", "dbeug")
+    assert "profile dbeug no service has it; did you mean 'debug'? known: debug" in " ".join(out.split())
+    assert found["concerns"] == [
+        {"level": "careful", "place": "profile dbeug", "text": "no service has it",
+         "advice": "did you mean 'debug'? known: debug"}
+    ]  # fmt: skip
+    assert typed("up", "--profile", "debug")[2] == ""
+
+
+def test_check_asks_one_engine(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Engine] = []
+
+    def engine(*words: Any) -> Engine:
+        made.append(Engine(*words))
+        return made[-1]
+
+    monkeypatch.setattr("stackyard.docker.Engine", engine)
+
+    found = typed.json("check")
+
+    assert found["missing_images"] == []
+    assert [row["kind"] for row in found["ready"]] != []
+    assert len(made) == 1
 
 
 def test_check_and_explain_say_what_decides_and_when_each_service_is_ready(typed: Typed, tmp_path: Path) -> None:

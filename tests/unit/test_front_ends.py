@@ -108,5 +108,22 @@ def test_a_project_s_own_tasks_have_ours_beside_them(tmp_path: Path, words: list
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("forbidden", "kept"), [("", {"book", "copies", "records"}), ("1", set())])
+def test_python_keeps_what_it_compiles_of_ours_and_leaves_a_team_s_own_modules_to_invoke(
+    tmp_path: Path, forbidden: str, kept: set[str]
+) -> None:
+    (tmp_path / "tasks.py").write_text(f"import own_before\n{TASKS}\nimport own_after\n")
+    for name in ("own_before", "own_after"):
+        (tmp_path / f"{name}.py").touch()
+    variables = {"PYTHONPYCACHEPREFIX": str(tmp_path / "kept"), "PYTHONDONTWRITEBYTECODE": forbidden}
+
+    process.run([INVOKE, "stack.down", "--name", "nope"], deadline=60, env=variables, cwd=tmp_path, check=False)
+
+    found = {path.name.partition(".")[0] for path in (tmp_path / "kept").rglob("*.pyc")}
+    assert kept <= found
+    assert {"own_before", "own_after"}.isdisjoint(found)
+    assert bool(found) is bool(kept)
+
+
 def test_tasks_that_need_words_after_two_dashes_are_left_out() -> None:
     assert {"exec", "run"}.isdisjoint(stackyard.invoke.collection().task_names)

@@ -179,17 +179,70 @@ def test_a_mistake_below_a_table_is_reported_with_the_table(tmp_path: Path) -> N
         read(tmp_path)
 
 
-def test_the_project_takes_profiles_and_env_files_of_its_configuration(
-    tmp_path: Path, find: Callable[..., tuple[Project, list[list[str]]]]
+CHOSEN = {
+    "stackyard.toml": 'profiles = ["all"]\nenv_files = ["ci.env"]',
+    "pyproject.toml": '[tool.stackyard]\nprofiles = ["all"]\nenv_files = ["ci.env"]',
+}
+
+
+@pytest.mark.parametrize("file", CHOSEN)
+def test_profiles_and_env_files_of_the_configuration_cost_no_further_rendering(
+    tmp_path: Path, find: Callable[..., tuple[Project, list[list[str]]]], file: str
 ) -> None:
-    (tmp_path / "stackyard.toml").write_text('profiles = ["all"]\nenv_files = ["ci.env"]')
+    (tmp_path / file).write_text(CHOSEN[file])
     (tmp_path / "ci.env").touch()
 
     project, asked = find()
-    project.model()
+    project.model(), project.model(name="mine")
 
-    chosen = ["--profile", "all", "--env-file", f"{tmp_path}/ci.env"]
-    assert [words[words.index("compose") + 1 : words.index("config")] for words in asked].count(chosen) == 2
+    assert project.words == ("--profile", "all", "--env-file", f"{tmp_path}/ci.env")
+    assert [words_of(argv) for argv in asked] == [[*project.words]] * 3
+
+
+@pytest.mark.parametrize(("env_files", "times"), [([], 2), (["ci.env"], 3)])
+def test_what_the_compose_file_itself_configures_is_rendered_once_more(
+    tmp_path: Path, find: Callable[..., tuple[Project, list[list[str]]]], monkeypatch: pytest.MonkeyPatch,
+    env_files: list[str], times: int,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(TEMPLATE, "x-stackyard", {"profiles": ["all"], "env_files": env_files})
+    (tmp_path / "ci.env").touch()
+
+    project, asked = find()
+    project.model(), project.model(name="mine")
+
+    assert project.words[:2] == ("--profile", "all")
+    assert [words_of(argv) for argv in asked].count([*project.words]) == times
+    assert len(asked) == 3 + times
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('profiles = "all"', "profiles: must be a list of profiles"),
+        ("profiles = [1]", r"profiles\[0\]"),
+        ('env_files = ["gone.env"]', "env_files: no such file in "),
+        ("profiles = [", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_choice_is_reported_and_not_given_to_compose(
+    tmp_path: Path, find: Callable[..., tuple[Project, list[list[str]]]], text: str, said: str
+) -> None:
+    (tmp_path / "stackyard.toml").write_text(text)
+
+    with pytest.raises(UsageError, match=said):
+        find()
+
+
+def test_a_pyproject_whose_tools_are_no_table_configures_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool = 'stackyard'")
+
+    assert read(tmp_path) == Configuration()
+
+
+def words_of(argv: list[str]) -> list[str]:
+    """Return the options that choose files, profiles and env files; a copy's project name is left out."""
+    words = argv[argv.index("compose") + 1 : argv.index("config")]
+    return words[: words.index("--project-name")] if "--project-name" in words else words
 
 
 @pytest.mark.parametrize(

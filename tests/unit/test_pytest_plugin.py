@@ -44,10 +44,10 @@ def shop(tmp_path: Path) -> Path:
     return folder
 
 
-def run(suite: Path, *words: str, root: Path | None = None, own: bool = False) -> Completed:
+def run(suite: Path, *words: str, root: Path | None = None, own: bool = False, **variables: str) -> Completed:
     env = {
         "STACKYARD_STATE_DIR": str(suite / "state"), "STACKYARD_REAPER": "off", "TMPDIR": str(suite.parent / "tmp"),
-        "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"],
+        "DOCKER_HOST": f"unix://{suite}/no.sock", "PATH": os.environ["PATH"], **variables,
     }  # fmt: skip
     if own:
         env["PYTHONPATH"] = str(suite.parent / "installed")
@@ -343,3 +343,55 @@ def test_the_evidence_of_a_failed_start_is_shown_once(shop: Path) -> None:
     assert done.stdout.count("stackyard: shop did not start") == 4  # each test's error, and its line in the summary
     assert done.stdout.count("| no such table") == 1
     assert "Captured stdout of the start of the stack: setup" in done.stdout
+
+
+STARTS = """
+import contextlib, os
+from pathlib import Path
+from types import SimpleNamespace
+from stackyard import errors
+from stackyard.running.wanted_stack import Wanted
+
+ENDS = iter(os.environ["ENDS"].split())
+
+@contextlib.contextmanager
+def run(self, progress):
+    with Path("starts").open("a") as starts:
+        starts.write("x")
+    if (end := next(ENDS)) != "ready":
+        raise getattr(errors, end)(f"{end} of shop\\nevidence of {end}")
+    yield SimpleNamespace(lease=SimpleNamespace(id="l1", title="l1", ports={}))
+
+Wanted.run = run
+"""
+FOUR = "import pytest\n@pytest.mark.parametrize('number', range(4))\ndef test_mine({fixture}, number): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("fixture", "ends", "starts", "outcome"),
+    [
+        ("stack", "NotReadyError", 1, "4 errors"),
+        ("stack_per_test", "NotReadyError", 1, "4 errors"),
+        ("docker_services", "ImageError", 1, "4 errors"),
+        ("stack", "PoolExhaustedError PoolExhaustedError", 2, "4 errors"),
+        ("stack", "PoolExhaustedError ready ready ready", 4, "3 passed, 1 error"),
+        ("stack_per_test", "EngineError UsageError", 2, "4 errors"),
+        ("stack", "ready NotReadyError ready NotReadyError", 4, "2 passed, 2 errors"),
+        ("docker_services", "ready NotReadyError NotReadyError", 3, "1 passed, 3 errors"),
+    ],
+)
+def test_a_project_that_cannot_start_is_not_started_for_each_test_again(
+    shop: Path, fixture: str, ends: str, starts: int, outcome: str
+) -> None:
+    (shop / "pytest.ini").write_text(INI.replace("-p no:docker", "-p stackyard.pytest_plugin.docker -p no:docker"))
+    (shop / "conftest.py").write_text(STARTS)
+    (shop / "test_mine.py").write_text(FOUR.format(fixture=fixture))
+    done = run(shop, "--stackyard-scope=test", own=True, ENDS=ends)
+
+    assert f"{outcome} in" in done.stdout, done.stdout
+    assert (shop / "starts").read_text() == "x" * starts
+    failed = [end for end in ends.split() if end != "ready"]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ERROR test_mine.py::")]
+    assert all(line.endswith(" of shop") for line in lines)
+    assert lines[-1].endswith(f" - Failed: stackyard: {failed[-1]} of shop")
+    assert done.stdout.count("evidence of ") == len(failed)

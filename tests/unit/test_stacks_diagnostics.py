@@ -35,6 +35,16 @@ def test_evidence_shows_state_exit_code_memory_health_and_last_words(fake_engine
     ]
 
 
+def test_evidence_shows_a_line_as_it_was_drawn_last_and_not_megabytes_of_it(
+    fake_engine: FakeEngine, engine: Engine
+) -> None:
+    fake_engine.container("web")["log"] = b"10%\r20%\r\n" + b"x" * 2000 + b"\n"
+
+    (found,) = diagnostics.collect(engine, engine.containers(LABEL), secrets=[])
+
+    assert str(found).split("\n")[1:] == ["  | 20%", f"  | {'x' * 500}… (1500 more characters)"]
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [

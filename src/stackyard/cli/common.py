@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
@@ -56,6 +58,14 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return wrapper
+
+
+def current_folder() -> Path:
+    """Return the current folder; of one that is gone the path that the shell has, by which its copies are known."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(os.environ.get("PWD") or "/")
 
 
 def tell(line: str) -> None:

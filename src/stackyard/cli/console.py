@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import actions, extras, streams
@@ -11,6 +10,7 @@ from stackyard._util.actions import Action
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from invoke.parser.context import ParserContext
     from invoke.tasks import Task
@@ -20,6 +20,7 @@ try:
 
     from stackyard import __version__
     from stackyard.cli import cleanup, copies, doctor, project, site
+    from stackyard.cli.common import current_folder
     from stackyard.cli.parser import Speaker, read
     from stackyard.cli.program import Program
     from stackyard.cli.task import columns, entry
@@ -43,6 +44,7 @@ COMMANDS: Final = {
     Action.RUN_REGISTRY: f"{NAME} site registry",
     Action.TRUST_REGISTRY: f"{NAME} site registry",
 }
+OF_ENVIRONMENTS: Final = {Action.LEASES: f"{NAME} ports"}  # where the same word is another command
 
 
 SPEAKER: Final = Speaker(
@@ -72,6 +74,11 @@ class Console(Program):
         return read(words, self._after(), known or self.parser.contexts, self.collection, SPEAKER)
 
 
+def commands(folder: Path | None = None) -> dict[Action, str]:
+    """Return the command lines that texts advise in a *folder*: it has them, whether it has environments or not."""
+    return {**COMMANDS, **(OF_ENVIRONMENTS if folder and has_environments(folder) else {})}
+
+
 def namespace(folder: Path | None = None) -> Collection:
     """Return the commands of copies; for a *folder* with environments theirs, as `invoke` has them."""
     found = Collection()
@@ -94,11 +101,13 @@ def _of_environments() -> Mapping[str, Task[Any]]:
 
 def program() -> Console:
     """Return the program."""
-    return Console(version=__version__, namespace=namespace(Path.cwd()), name=NAME, binary=NAME, binary_names=[NAME])
+    return Console(
+        version=__version__, namespace=namespace(current_folder()), name=NAME, binary=NAME, binary_names=[NAME]
+    )
 
 
 def main() -> None:
     """Run the command that was typed."""
     streams.guard()
-    actions.offer(COMMANDS)
+    actions.offer(commands(current_folder()))
     program().run()

@@ -7,14 +7,13 @@ import importlib
 import shlex
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import copy_output, copy_variables, options
-from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
+from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.copy_choice import chosen, of_this_folder
 from stackyard.cli.expiry import until
 from stackyard.cli.on_swarm import NO_COMMAND, also_on_swarm
@@ -117,7 +116,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     _import_early()
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     at(site)  # before the project, which Compose reads with the variables that it sets
-    project, name = options.project(file, profile, env_file), name or default_name(Path.cwd()) or ""
+    project, name = options.project(file, profile, env_file), name or default_name(current_folder()) or ""
     with (
         orderly_end(),
         _started(

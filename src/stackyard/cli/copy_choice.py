@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackyard.cli.common import current_folder
 from stackyard.errors import LeaseNotFoundError, UsageError
 from stackyard.project.project import FILES
 
@@ -63,7 +64,7 @@ def _unnamed(here: Sequence[Lease]) -> Lease:
         return here[0]
     if not here:
         raise LeaseNotFoundError("no copy of this folder's project is up; 'stackyard up' starts one")
-    name = default_name(Path.cwd())
+    name = default_name(current_folder())
     if name and (usual := [lease for lease in here if lease.parallel_id == name]):
         return usual[0]
     listed = ", ".join(lease.title for lease in here)
@@ -76,7 +77,7 @@ def _copies(book: LeaseBook) -> list[Lease]:
 
 def _above() -> list[Path]:
     """Return this folder and those above it, up to the nearest with a Compose file or the top of the checkout."""
-    here, found = Path.cwd().resolve(), []
+    here, found = current_folder().resolve(), []
     for folder in (here, *here.parents):
         found.append(folder)
         if _has_compose_file(folder) or (folder / ".git").exists():
@@ -90,7 +91,7 @@ def _below(book: LeaseBook) -> list[Lease]:
 
     A project that Compose would find by itself does not count where this folder has one, nor does another checkout.
     """
-    here, own = Path.cwd().resolve(), _has_compose_file(Path.cwd())
+    here, own = current_folder().resolve(), _has_compose_file(current_folder())
     return [
         lease for lease in _copies(book)
         if (folder := Path(lease.checkout or "/")).is_relative_to(here)

@@ -9,13 +9,12 @@ import math
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 
 from stackyard.cli import copy_output, copy_variables
-from stackyard.cli.common import HOUR, answer, exit_code, tell, telling
+from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.expiry import until_moment
 from stackyard.errors import LeaseNotFoundError, UsageError
 
@@ -93,7 +92,7 @@ def _copy(name: str) -> Iterator[Copy]:
 def _found() -> Project:
     from stackyard.project import Project
 
-    return Project.find(Path.cwd())
+    return Project.find(current_folder())
 
 
 def _project() -> str:
@@ -133,7 +132,7 @@ def _up(  # noqa: PLR0913, PLR0917 - each is an option
 
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     with _started(
-        name or default_name(Path.cwd()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet,
+        name or default_name(current_folder()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet,
         wait=queue_timeout,
     ) as copy:  # fmt: skip
         for line in copy.changes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from stackyard.cli.common import current_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,5 +93,5 @@ def project(
     from stackyard.project import Project
 
     return Project.find(
-        Path(folder).absolute(), files=file or (), profiles=profile or (), env_files=env_file or ()
+        current_folder() / folder, files=file or (), profiles=profile or (), env_files=env_file or ()
     )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import invoke.main
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.context import ParserContext
@@ -18,11 +16,6 @@ from stackyard.errors import UsageError
 
 class Program(InvokeProgram):
     """`invoke` as this project has it; overrides the steps that Invoke documents for subclasses."""
-
-    def parse_core(self, argv: list[str] | None) -> None:
-        """Read Invoke's own options; Python keeps what it compiles, as it does elsewhere (see tasks.py)."""
-        super().parse_core(argv)
-        sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
     @failing_cleanly
     def parse_tasks(self) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from stackyard.cli import options
-from stackyard.cli.common import answer
+from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
 from stackyard.cli.site import at
 from stackyard.cli.task import Command
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
+    from stackyard.docker import Engine
     from stackyard.plan import Preview
-    from stackyard.probes.readiness_rules import ImageFacts, Rule
+    from stackyard.probes.readiness_rules import Rule
     from stackyard.project import Project
     from stackyard.stacks.project_images import Lacking
 
@@ -60,8 +61,9 @@ def check(
     json: bool = False,
 ) -> None:
     """Show what a copy of a Compose project changes; exit code 1: only one copy at a time, 2: no copy can run yet."""
-    project, preview, rules = _previewed(folder, file, profile, env_file, site)
-    images = _lacking(project, preview)
+    project, preview = _previewed(folder, file, profile, env_file, site)
+    known = _known(project, preview)
+    rules, images = known.rules, known.lacking
     data = {
         **_data(project, preview, rules),
         "missing_images": None if images is None else [item._asdict() for item in images],
@@ -83,53 +85,57 @@ def explain(
     """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
     import json
 
+    from stackyard.plan.profiles import profile_warnings
     from stackyard.project.configuration import EXTENSION
 
-    _, preview, rules = _previewed(folder, file, profile, env_file, site)
-    shown = {name: rule.to_json() for name, rule in rules.items()}
+    project, preview = _previewed(folder, file, profile, env_file, site)
+    for line in profile_warnings(project):
+        tell(line)
+    shown = {name: rule.to_json() for name, rule in _known(project, preview, images=False).rules.items()}
     print(json.dumps({**preview.plan.model, EXTENSION: {"ready": shown}}, indent=2))
 
 
 def _previewed(
     folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, site: str
-) -> tuple[Project, Preview, dict[str, Rule]]:
-    """Return a project, the plan of a made-up copy, and the readiness rule of each service."""
+) -> tuple[Project, Preview]:
+    """Return a project, and the plan of a made-up copy."""
     from stackyard.plan import Preview
-    from stackyard.probes.readiness_rules import rules_for
 
     endpoint = at(site).endpoint
     project = options.project(file, profile, env_file, folder)
-    preview = Preview.of(project, endpoint.address)
-    model = preview.plan.model
-    return project, preview, rules_for(model, _facts(project.name, model), project.configuration.ready)
+    return project, Preview.of(project, endpoint.address)
 
 
-def _facts(name: str, model: Mapping[str, Any]) -> dict[str, ImageFacts]:
-    """Return what is known of the images; nothing without an engine, as a look needs none."""
+class _Known(NamedTuple):
+    """What is known with the engine's help; without an engine, as a look needs none, only what the files say."""
+
+    rules: Mapping[str, Rule]
+    lacking: list[Lacking] | None = None
+
+
+def _known(project: Project, preview: Preview, *, images: bool = True) -> _Known:
+    """Return the readiness rule of each service, and with *images* which images are not here yet."""
     from stackyard.docker import Engine
+    from stackyard.probes.readiness_rules import rules_for
     from stackyard.stacks.project_images import facts
 
+    model, hints = preview.plan.model, project.configuration.ready
     try:
         with Engine() as engine:
-            return facts(engine, {**model, "name": name}) if model else {}
+            found = facts(engine, {**model, "name": project.name}) if model else {}
+            return _Known(rules_for(model, found, hints), _lacking(engine, project, preview) if images else None)
     except EngineError:
-        return {}
+        return _Known(rules_for(model, {}, hints))
 
 
-def _lacking(project: Project, preview: Preview) -> list[Lacking] | None:
-    """Return the images that are not here yet; None if no engine answers."""
-    from stackyard.docker import Engine
+def _lacking(engine: Engine, project: Project, preview: Preview) -> list[Lacking]:
     from stackyard.settings import Settings
     from stackyard.stacks.builds import unbuilt
     from stackyard.stacks.copied_project import CopiedProject
     from stackyard.stacks.project_images import lacking
 
-    try:
-        with Engine() as engine:
-            built = unbuilt(preview.usual, CopiedProject.of(project).name, Settings.load(), engine)
-            return lacking(engine, preview.usual, built)
-    except EngineError:
-        return None
+    built = unbuilt(preview.usual, CopiedProject.of(project).name, Settings.load(), engine)
+    return lacking(engine, preview.usual, built)
 
 
 def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict[str, object]:

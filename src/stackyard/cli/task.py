@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.tasks import Task
 
+from stackyard._util import bytecode
 from stackyard.cli.common import failing_cleanly
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Command(Task[Any]):
         self.words = tuple(words)
         self.rest = rest
         self.many = frozenset(many)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run the task; Python keeps what it compiles for it."""
+        with bytecode.kept():
+            return super().__call__(*arguments, **options)
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         """Return what Invoke needs to know of one parameter; Invoke calls this."""

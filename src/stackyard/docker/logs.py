@@ -47,6 +47,11 @@ class LogStream(Stream):
                 yield from _lines(pieces)
 
 
+def split(text: str) -> list[str]:
+    """Return the lines of a log, split at line feeds alone: a program that redraws its line writes carriage returns."""
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """Give whole lines; a piece may hold several, or a part of one."""
     rest = b""

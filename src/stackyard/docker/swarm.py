@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.logs import split
 from stackyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ class Swarm:
                 service, stdout=True, stderr=True, tail=str(tail), since=since, timestamps=timestamps
             )
             content = raw if isinstance(raw, bytes) else b"".join(raw)
-        return content.decode(errors="replace").splitlines()
+        return split(content.decode(errors="replace"))
 
 
 def _item(kind: Kind, row: Part) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ from stackyard.plan import ports
 from stackyard.plan.missing_files import missing_files
 from stackyard.plan.plan import Place, Plan, plan
 from stackyard.plan.ports import LOOPBACK
+from stackyard.plan.profiles import unknown_profiles
 from stackyard.project import copies_of
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class Preview:
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
         """
-        missing = missing_files(project)
+        missing, unknown = missing_files(project), unknown_profiles(project)
         if missing:
-            return cls(plan=Plan(model={}, changes=(), concerns=tuple(missing)))
+            return cls(plan=Plan(model={}, changes=(), concerns=(*missing, *unknown)))
         numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"
         usual = project.model()
         variables = ports.single_variables(project.template, usual)
@@ -68,7 +69,7 @@ class Preview:
         planned = plan(project.template, usual, model, place, project.configuration)
         one_shots = _awaited(usual)
         return cls(
-            plan=planned,
+            plan=replace(planned, concerns=(*unknown, *planned.concerns)),
             running=tuple(
                 name for name, service in usual["services"].items() if name not in one_shots and copies_of(service)
             ),

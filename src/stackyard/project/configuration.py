@@ -7,6 +7,7 @@ Compose file. Two of them at once are an error, because it would not be clear wh
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -185,13 +186,32 @@ class Configuration:
         return found
 
 
+def named_ahead(folder: Path) -> tuple[list[str], list[str]]:
+    """
+    Return the profiles and env files that a configuration beside the Compose file names, before Compose is asked.
+
+    What is wrong in it is left out: `Configuration.read` reports it, once the model is known.
+    """
+    try:
+        tables = [node for _, _, node in _given(folder, {})]
+    except (UsageError, OSError):
+        tables = []
+    table = tables[0] if len(tables) == 1 and isinstance(tables[0], dict) else {}
+    files = [str(folder / text) for text in _words(table.get("env_files"))]
+    return _words(table.get("profiles")), files if all(map(os.path.isfile, files)) else []
+
+
+def _words(node: object) -> list[str]:
+    return node if isinstance(node, list) and all(isinstance(word, str) for word in node) else []
+
+
 def _given(folder: Path, template: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
     """Yield each configuration: the file's name, the place of its keys in it, and its content."""
     if (folder / OWN).exists():
         yield OWN, "", _toml(folder, OWN)
     if (folder / PYTHON).is_file() and "stackyard" in (text := read_text(folder / PYTHON, PYTHON, limit=MOST)):
-        table = (_parsed(PYTHON, text).get("tool") or {}).get("stackyard")
-        if table is not None:
+        tools = _parsed(PYTHON, text).get("tool")
+        if isinstance(tools, dict) and (table := tools.get("stackyard")) is not None:
             yield PYTHON, TABLE, table
     if EXTENSION in template:
         yield COMPOSE, EXTENSION, _single_dollars(template[EXTENSION])

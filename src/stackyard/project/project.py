@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard.errors import CommandError, EngineError, UsageError
-from stackyard.project.configuration import Configuration
+from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import read_model, refuse_negative_copies, without
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-com
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
+_PROFILES: Final = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?COMPOSE_PROFILES[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*'|[^\s#]*)""", re.MULTILINE
+)
 _PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the variable
 # a project name that no project has: a rendering under it is that of a copy, whatever the copy's name will be
 _ANY_NAME: Final = "stackyard-any-name-5e0c1a"
@@ -74,15 +77,43 @@ _AHEAD: Final[list[Rendering]] = []  # begun before anything asked for them; eac
 
 def render_ahead(folder: Path) -> None:
     """Begin the renderings that `Project.find` needs for *folder*; a project that is asked otherwise gets its own."""
-    _AHEAD.extend(_begun((), folder, _caller(folder, os.environ)))
+    caller = _caller(folder, os.environ)
+    words = _chosen((), caller, *named_ahead(_home((), folder, caller)))
+    _AHEAD.extend([_template(words, folder, caller), *_models(words, folder, caller)])
 
 
-def _begun(
-    words: tuple[str, ...], folder: Path, environment: Mapping[str, str]
-) -> tuple[Rendering, Rendering, Rendering]:  # fmt: skip
-    """Begin the renderings of a project's template, of its own model, and of a copy's."""
+def _template(words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> Rendering:
+    """Begin the rendering of a project's template."""
+    return Rendering(words=words, folder=folder, environment=environment, options=("--no-interpolate",)).begin()
+
+
+def _models(words: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> tuple[Rendering, Rendering]:
+    """Begin the renderings of a project's own model, and of a copy's."""
     usual = Rendering(words=words, folder=folder, environment=environment)
-    return replace(usual, options=("--no-interpolate",)).begin(), usual.begin(), replace(usual, name=_ANY_NAME).begin()
+    return usual.begin(), replace(usual, name=_ANY_NAME).begin()
+
+
+def _chosen(
+    words: tuple[str, ...], environment: Mapping[str, str], profiles: Sequence[str], env_files: Sequence[str]
+) -> tuple[str, ...]:
+    """Return Compose's options with what the configuration chooses; what the caller chose otherwise stays."""
+    if "--profile" not in words and not environment.get("COMPOSE_PROFILES"):
+        words += tuple(word for profile in profiles for word in ("--profile", profile))
+    if "--env-file" not in words and not environment.get("COMPOSE_ENV_FILES"):
+        words += tuple(word for file in env_files for word in ("--env-file", file))
+    return words
+
+
+def _home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
+    """Return the folder of the first Compose file."""
+    named = words[words.index("--file") + 1 :][:1] if "--file" in words else ()
+    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    listed = (environment.get("COMPOSE_FILE") or "").split(separator)
+    first = next(iter(named), listed[0])
+    if first:
+        return (folder / first).absolute().parent
+    folders = (folder, *folder.parents)
+    return next((at for at in folders if any((at / name).exists() for name in FILES)), folder)
 
 
 def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -139,21 +170,25 @@ class Project:
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = _caller(folder, os.environ if environment is None else environment)
-        raw, usual, copied = _begun(words, folder, caller)
+        asked = _chosen(words, caller, *named_ahead(_home(words, folder, caller)))
+        raw, (usual, copied) = _template(asked, folder, caller), _models(asked, folder, caller)
         template = raw.model.result()
         found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual, copied=copied)
-        return found._configured(Configuration.read(found.home, template))
+        return found._configured(Configuration.read(found.home, template), asked)
 
-    def _configured(self, configuration: Configuration) -> Project:
-        """Return the project with its configuration; what the caller chose otherwise stays."""
-        words, template = list(self.words), self.template
-        if "--profile" not in words and not self.environment.get("COMPOSE_PROFILES"):
-            words += [word for profile in configuration.profiles for word in ("--profile", profile)]
-        if configuration.env_files and "--env-file" not in words and not self.environment.get("COMPOSE_ENV_FILES"):
-            words += [word for file in configuration.env_files for word in ("--env-file", file)]
-            template = _config(words, self.folder, self.environment, "--no-interpolate")
+    def _configured(self, configuration: Configuration, asked: tuple[str, ...]) -> Project:
+        """Return the project with its configuration; of one that stands in the Compose file Compose did not know."""
+        words = _chosen(self.words, self.environment, configuration.profiles, configuration.env_files)
+        template, usual, copied = self.template, self.usual, self.copied
+        if words != asked:
+            others = "--env-file" in words and "--env-file" not in asked
+            raw = _template(words, self.folder, self.environment) if others else None
+            usual, copied = _models(words, self.folder, self.environment)
+            template = raw.model.result() if raw else template
         template = without(template, configuration.share.services)
-        return replace(self, words=tuple(words), template=template, configuration=configuration)
+        return replace(
+            self, words=words, template=template, configuration=configuration, usual=usual, copied=copied
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -163,14 +198,27 @@ class Project:
     @property
     def home(self) -> Path:
         """The project's own folder: that of its first Compose file."""
-        named = self.words[self.words.index("--file") + 1 :][:1] if "--file" in self.words else ()
-        separator = self.environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-        listed = (self.environment.get("COMPOSE_FILE") or "").split(separator)
-        first = next(iter(named), listed[0])
-        if first:
-            return (self.folder / first).absolute().parent
-        folders = (self.folder, *self.folder.parents)
-        return next((folder for folder in folders if any((folder / name).exists() for name in FILES)), self.folder)
+        return _home(self.words, self.folder, self.environment)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The chosen profiles: of the options, else of COMPOSE_PROFILES, in the environment or in an env file."""
+        named = self.chosen("--profile")
+        if not named:
+            given = self.environment.get("COMPOSE_PROFILES", self._profiles_of_env_files())
+            named = [word.strip() for word in given.split(",")]
+        return tuple(dict.fromkeys(filter(None, named)))
+
+    def _profiles_of_env_files(self) -> str:
+        files = self.chosen("--env-file") or (self.environment.get("COMPOSE_ENV_FILES") or "").split(",")
+        paths = [self.folder / file for file in files if file] or [self.home / ".env"]
+        texts = [path.read_text(errors="replace") for path in paths if path.is_file()]
+        found = [value for text in texts for value in _PROFILES.findall(text)]
+        return found[-1].strip("\"'") if found else ""
+
+    def chosen(self, option: str) -> list[str]:
+        """Return the values of one of Compose's options, such as ``--profile``."""
+        return [value for word, value in zip(self.words[::2], self.words[1::2], strict=True) if word == option]
 
     def enabled(self) -> frozenset[str]:
         """

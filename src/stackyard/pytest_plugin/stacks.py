@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard._util.durations import seconds
 from stackyard.pytest_plugin import RUN, has_environments, in_one_line, termination
+from stackyard.pytest_plugin.failures import Failures
 from stackyard.pytest_plugin.reports import Reports
 from stackyard.running.shared import Run
 from stackyard.running.wanted_stack import Wanted
@@ -32,15 +33,17 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), res
     """
     wanted, run = replace(_wanted(config, files), resettable=resettable), _run(config)
     reports = Reports.of(config)
-    with termination.heeded(), in_one_line(), reports.first_in_full():
-        if run is None or not shared:
+    with termination.heeded(), in_one_line(), reports.first_in_full(), contextlib.ExitStack() as block:
+        if run is not None and shared:
+            stack = block.enter_context(run.share(wanted))
+            block.enter_context(reports.watching(stack, lambda: run.is_first_failure(wanted)))
+        else:
             if run is not None:
                 run.use()
-            with wanted.run(_tell) as stack, reports.watching(stack):
-                yield stack
-        else:
-            with run.share(wanted) as stack, reports.watching(stack, lambda: run.is_first_failure(wanted)):
-                yield stack
+            with Failures.of(config).counted(wanted):
+                stack = block.enter_context(wanted.run(_tell))
+            block.enter_context(reports.watching(stack))
+        yield stack
 
 
 def _wanted(config: pytest.Config, files: Sequence[str]) -> Wanted:

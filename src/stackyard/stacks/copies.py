@@ -24,6 +24,7 @@ from stackyard.leases.book import REST
 from stackyard.leases.records import MODEL
 from stackyard.leases.stack_lock import still_leased
 from stackyard.plan import Address
+from stackyard.plan.profiles import profile_warnings
 from stackyard.probes.published_protocols import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared_resources
 from stackyard.stacks.attempts import failing, placed
@@ -157,6 +158,8 @@ def start(project: Project, book: LeaseBook, engine: Engine, request: CopyReques
     if isinstance(book, SharedBook):  # no background process does it there
         removal.sweep(book, engine)
     refuse_missing_files(project)
+    for line in profile_warnings(project):
+        request.progress(line)
     usual, origin = project.model(), CopiedProject.of(project)
     with builds.built(project, usual, origin.name, book, engine, request.progress) as images:
         project_images.pull(engine, usual, request.progress)

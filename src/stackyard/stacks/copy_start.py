@@ -178,8 +178,7 @@ class CopyStart:
 
 def _env_files(project: Project) -> Sequence[str]:
     """Return the env files that were named; without any, Compose uses `.env`."""
-    pairs = zip(project.words[::2], project.words[1::2], strict=True)
-    return [str(project.folder / value) for option, value in pairs if option == "--env-file"]
+    return [str(project.folder / file) for file in project.chosen("--env-file")]
 
 
 def _fits(image: Mapping[str, Any], platform: str) -> bool:

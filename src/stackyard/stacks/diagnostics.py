@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.actions import Action, how
+from stackyard.docker.logs import split
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 REMOVED: Final = "everything that the start made was removed"
 LOG_LINES: Final = 50
 HEALTH_CHECKS: Final = 3
+LONGEST: Final = 500  # characters of a line of a log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +42,14 @@ class ServiceEvidence:
         facts += [state.error] if state.error else []
         lines = [f"{state.service}: {', '.join(facts)}"]
         lines += [f"  health check: {entry}" for entry in squeeze(filter(None, state.health_log[-HEALTH_CHECKS:]))]
-        lines += [f"  | {line}" for line in squeeze(self.log.splitlines())]
+        lines += [f"  | {line}" for line in squeeze(map(_shown, split(self.log)))]
         return "\n".join(lines)
+
+
+def _shown(line: str) -> str:
+    """Return a line of a log as a message shows it: as it was drawn last, and cut if it is long."""
+    drawn = line.rpartition("\r")[2]
+    return drawn if len(drawn) <= LONGEST else f"{drawn[:LONGEST]}… ({len(drawn) - LONGEST} more characters)"
 
 
 def collect(engine: Engine, containers: Iterable[Resource], *, secrets: Iterable[str]) -> list[ServiceEvidence]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stackyard.docker.logs import split
 from stackyard.docker.records import SERVICE_LABEL
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def read(stack: Stack, services: Sequence[str], *, tail: int, since: int = 0) ->
         if not services or service in services
         for at, _, text in (
             line.partition(" ")
-            for line in stack.engine.logs(container.id, tail=tail, since=since, timestamps=True).splitlines()
+            for line in split(stack.engine.logs(container.id, tail=tail, since=since, timestamps=True))
         )
     ]  # fmt: skip
     return sorted(lines, key=lambda line: line.at)

@@ -14,6 +14,7 @@ from stackyard._util.loops import outside_any_loop, run
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
+from stackyard.plan.profiles import profile_warnings
 from stackyard.probes.published_protocols import spoken
 from stackyard.probes.readiness_rules import rules_for
 from stackyard.project import published_ports
@@ -263,6 +264,8 @@ def start(
     for ended in removal.sweep(swarm):
         progress(f"removed {ended}, whose lease had ended")
     refuse_missing_files(project)
+    for line in profile_warnings(project):
+        progress(line)
     usual = project.model()
     prepared = _Prepared.of(project, usual, swarm, origin.name, progress)
     lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
