@@ -180,6 +180,38 @@ def test_nothing_is_removed_while_a_start_of_the_project_is_under_way(
     assert NEW in store
 
 
+def test_what_a_start_needs_is_no_surplus(store: ImageStore, book: LeaseBook, engine: Engine) -> None:
+    with holds.hold(book.settings, "shop-1") as hold:
+        unused_images.clear(book, engine, "shop-1", hold, {OLD})
+
+    assert unused_images.find(book, engine, but={OLD}) == []
+    assert OLD in store
+
+
+def test_what_any_of_several_copies_needs_is_no_surplus(
+    store: ImageStore, book: LeaseBook, engine: Engine, folder: Path
+) -> None:
+    del store  # in place
+    for image in ("first", OLD, "last"):
+        leased(book, folder, json.dumps({"services": {"web": {"image": image}}}))
+
+    assert unused_images.find(book, engine) == []
+
+
+def test_only_images_of_the_project_that_is_held_are_removed(
+    store: ImageStore, book: LeaseBook, engine: Engine
+) -> None:
+    with unused_images.guard(book, engine)("other-2") as free:
+        assert free == set()
+    with holds.hold(book.settings, "other-2") as hold:
+        unused_images.clear(book, engine, "other-2", hold, ())
+    assert OLD in store
+
+    with holds.hold(book.settings, "shop-1") as hold:
+        unused_images.clear(book, engine, "shop-1", hold, ())
+    assert OLD not in store
+
+
 def test_what_came_into_use_after_the_list_is_kept(
     store: ImageStore, fake_engine: FakeEngine, book: LeaseBook, engine: Engine
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -11,9 +13,9 @@ import pytest
 from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
-from stackyard.cleanup.outcome import Removal
-from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site
-from stackyard.errors import BookError, LeaseNotFoundError, UsageError
+from stackyard.cleanup.outcome import Leftover, Removal
+from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site, up
+from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
 from stackyard.sites import Site
 from stackyard.stacks.copies import DEADLINE
@@ -323,3 +325,145 @@ def test_what_runs_on_a_swarm_is_removed_only_after_a_yes(
     assert {name: [given.args for given in remove.call_args_list] for name, remove in asked.items()} == {
         name: [("swarm",)] * (goes and name == action) for name in asked
     }
+
+
+@pytest.mark.parametrize("volumes", [True, False])
+@pytest.mark.parametrize(("command", "listed"), [("", "ab"), ("stale", "a"), ("all", "b")])
+def test_a_plan_is_of_what_the_removal_would_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], volumes: bool, command: str, listed: str
+) -> None:
+    found = [
+        SimpleNamespace(command=one, to_json=Mock(return_value=name)) for one, name in (("stale", "a"), ("all", "b"))
+    ]
+    made = Mock(return_value=found)
+    book = SimpleNamespace(leases=list)
+    monkeypatch.setattr("stackyard.cleanup.plan.plan", made)
+    monkeypatch.setattr(cleanup, "opened", lambda: contextlib.nullcontext((book, "engine")))
+    monkeypatch.setattr(cleanup, "_plan_table", lambda *_: "")
+
+    cleanup._plan(volumes=volumes, as_json=True, command=command)
+
+    made.assert_called_once_with(book, "engine", keep_volumes=not volumes)
+    assert json.loads(capsys.readouterr().out) == [*listed]
+
+
+def test_what_is_left_of_a_copy_fails_the_command(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies.copy_output, "identified", lambda _lease: {})
+    left = Removal(left=[Leftover(kind="network", name="n", lease="1", reason="busy")])
+    copy.down.return_value = left
+    lease: Any = SimpleNamespace(title="mine (1)", id="1", parallel_id="mine", environment="shop")
+
+    with pytest.raises(LeftoversError, match="network n"):
+        copies._removed([lease], [Removal(), left], 0.1, as_json=False)
+    with pytest.raises(Exit, match="network n") as failed:
+        copies.run.body(None, words=["true"])
+    assert failed.value.code == LeftoversError.exit_code
+
+
+def test_a_command_asks_the_engine_of_its_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Mock()
+    monkeypatch.setattr(Site, "find", Mock(return_value=found))
+
+    assert site.at("context:x") is found
+    assert [given[0] for given in found.method_calls] == ["require_engine", "use"]
+
+
+# stacks of environments
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "ttl", "fixed"),
+    [
+        ("dev", {}, math.inf, "only"), ("dev", {"ttl": "5m"}, 300.0, "only"),
+        ("test", {}, 3600.0, "never"), ("test", {"ttl": "5m"}, 300.0, "never"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_stack_stays_an_hour_unless_it_keeps_its_data_or_its_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str, words: Any, ttl: float, fixed: str, keep: bool
+) -> None:
+    launch = Mock(return_value=("stack", "startup"))
+    monkeypatch.setattr("stackyard.stacks.environment_launch.launch", launch)
+    monkeypatch.setattr(up, "opened", lambda: contextlib.nullcontext(("book", "engine")))
+    monkeypatch.setattr(up, "_show", Mock())
+
+    up.up.body(None, name, keep=keep, **words)
+
+    asked = launch.call_args.args[3]
+    assert (asked.ttl, asked.fixed, asked.keep) == (ttl, fixed, keep)
+
+
+class Data:
+    """What stands of an environment, and what is removed of its data."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.own, self.others, self.used, self.data, self.answer = False, False, False, "volume", False
+        self.removed = Mock(return_value=Removal(removed=["volume data"]))
+        monkeypatch.setattr(up, "opened", lambda: contextlib.nullcontext(("book", "engine")))
+        monkeypatch.setattr(up, "in_use", lambda _book, _name: ["lease"] * self.used)
+        monkeypatch.setattr(up, "confirmed", lambda _question: self.answer)
+        monkeypatch.setattr(
+            "stackyard.stacks.checkouts.leases_of",
+            lambda *_: ("own" if self.own else None, ["other"] * self.others),
+        )  # fmt: skip
+        monkeypatch.setattr("stackyard.project.environments.Environment.load", self._load)
+        monkeypatch.setattr("stackyard.cleanup.removal.remove_data", self.removed)
+
+    def _load(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, data=self.data)
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> Data:
+    return Data(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "used"),
+    [(True, False, True), (True, True, True), (True, True, False), (True, False, False), (False, False, True)],
+)
+def test_an_environment_with_a_stack_is_not_taken_for_its_data_alone(
+    data: Data, own: bool, others: bool, used: bool
+) -> None:
+    data.own, data.others, data.used = own, others, used
+
+    assert up._removed_data("dev", volumes=True, yes=True) is None
+    data.removed.assert_not_called()
+
+
+@pytest.mark.parametrize(("others", "used"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(("yes", "answer", "goes"), [(True, False, True), (False, True, True), (False, False, False)])
+def test_data_without_a_stack_goes_only_after_a_yes(
+    data: Data, others: bool, used: bool, yes: bool, answer: bool, goes: bool
+) -> None:
+    data.others, data.used, data.answer = others, used, answer
+
+    with contextlib.nullcontext() if goes else pytest.raises(Exit, match="deletes the data of dev"):
+        assert up._removed_data("dev", volumes=True, yes=yes) is data.removed.return_value
+    assert data.removed.call_count == goes
+
+
+@pytest.mark.parametrize(("volumes", "kind"), [(False, "volume"), (False, "tmpfs"), (True, "tmpfs")])
+def test_data_stays_unless_volumes_are_asked_for_and_the_environment_keeps_some(
+    data: Data, volumes: bool, kind: str
+) -> None:
+    data.data = kind
+
+    assert up._removed_data("dev", volumes=volumes, yes=True) == Removal()
+    data.removed.assert_not_called()
+
+
+@pytest.mark.parametrize("volumes", [True, False])
+def test_down_takes_the_stack_that_is_named_though_an_environment_is_named_too(
+    monkeypatch: pytest.MonkeyPatch, volumes: bool
+) -> None:
+    stack = SimpleNamespace(lease=SimpleNamespace(title="mine (1)", environment="dev"), keeps_data=True)
+    stack.down = Mock(return_value=Removal())
+    attach = Mock(return_value=contextlib.nullcontext(stack))
+    monkeypatch.setattr(up, "attach", attach)
+    monkeypatch.setattr(up, "_removed_data", lambda *_, **__: pytest.fail("data of an environment"))
+
+    up.down.body(None, name="mine", environment="dev", volumes=volumes, yes=True)
+
+    attach.assert_called_once_with("mine", environment="dev")
+    stack.down.assert_called_once_with(volumes=volumes)
