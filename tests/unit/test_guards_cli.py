@@ -368,6 +368,21 @@ def test_a_command_asks_the_engine_of_its_site(monkeypatch: pytest.MonkeyPatch) 
     assert [given[0] for given in found.method_calls] == ["require_engine", "use"]
 
 
+@pytest.mark.parametrize(("kind", "used"), [("swarm", True), ("local", False), ("context", False)])
+def test_a_swarm_s_commands_ask_its_manager(monkeypatch: pytest.MonkeyPatch, kind: str, used: bool) -> None:
+    found = Mock(kind=kind)
+    monkeypatch.setattr(Site, "find", Mock(return_value=found))
+
+    assert on_swarm.named(kind) is used
+    assert found.use.called is used
+
+
+@pytest.mark.parametrize("words", [{"remove": True}, {"yes": True}, {"image": "own"}, {"port": "1"}, {"site": "swarm"}])
+def test_what_is_for_a_registry_is_refused_without_one(words: Any) -> None:
+    with pytest.raises(Exit, match="are for 'stackyard site registry' and 'reaper'"):
+        site.site.body(None, **words)
+
+
 # stacks of environments
 
 

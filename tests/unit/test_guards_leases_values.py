@@ -600,3 +600,26 @@ def test_a_made_up_name_is_one_that_is_free(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_what_only_one_copy_can_have_is_said_in_words(what: str, said: str) -> None:
     assert f"only one copy at a time {said} wait for it" in messages.waited_for(what, 2)
+
+
+@pytest.mark.parametrize(
+    ("ports", "copy"),
+    [({}, True), ({"web_80_tcp": 1}, True), ({"web": 1}, False), ({"web_80_tcp": 1, "web": 2}, False)],
+)
+def test_a_lease_is_a_copy_s_also_if_that_publishes_no_port(tmp_path: Path, ports: dict[str, int], copy: bool) -> None:
+    lease = Lease(
+        id="0badcafe", parallel_id=None, environment="shop", slot=1, ports=ports, subnet="10.0.0.0/28", project="p",
+        owner=OWNER, created=0.0, deadline=None, directory=tmp_path,
+    )  # fmt: skip
+
+    assert lease.is_copy is copy
+
+
+def test_a_lease_whose_env_file_is_damaged_is_of_no_checkout(tmp_path: Path) -> None:
+    lease = Lease(
+        id="0badcafe", parallel_id=None, environment="shop", slot=1, ports={}, subnet="10.0.0.0/28", project="p",
+        owner=OWNER, created=0.0, deadline=None, directory=tmp_path,
+    )  # fmt: skip
+    lease.env_file.write_text("nonsense")
+
+    assert lease.checkout == ""
