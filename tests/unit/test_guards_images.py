@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from datetime import UTC, datetime
@@ -14,12 +15,13 @@ from stackyard.docker import images, inspection
 from stackyard.docker.images import EngineImage
 from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError, RefusedError
-from stackyard.images import copy_images
+from stackyard.images import copy_images, unused
 from stackyard.images.copy_images import Used
 from stackyard.images.holds import Hold
 from stackyard.leases import fair_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOW, KEEP = 1_000_000.0, 1000.0
@@ -176,3 +178,37 @@ def test_nothing_is_removed_where_the_file_system_has_no_locks(monkeypatch: pyte
         assert hold.alone() is False
     finally:
         os.close(handle)
+
+
+def test_each_image_is_removed_under_the_guard_of_its_project_or_while_none_of_the_platform_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+
+    @contextlib.contextmanager
+    def building() -> Iterator[None]:
+        events.append("no build")
+        yield
+        events.append("builds again")
+
+    @contextlib.contextmanager
+    def guard(project: str) -> Iterator[set[str]]:
+        events.append(f"no start of {project}")
+        yield {"shop:old"} if project == "shop" else set()
+        events.append(f"starts of {project} again")
+
+    def surplus(name: str, project: str) -> unused.Surplus:
+        return unused.Surplus(name=name, image=name, size=1, shared=0, created=0.0, why="", project=project)
+
+    monkeypatch.setattr(unused, "building", building)
+    monkeypatch.setattr(unused, "disk_use", lambda _engine: (7, []))
+    monkeypatch.setattr(unused, "untag", lambda _engine, name: events.append(f"remove {name}"))
+    found = [surplus("busy:old", "busy"), surplus("shop:old", "shop"), surplus("own:old", "")]
+
+    done = unused.remove(ENGINE, found, guard)
+
+    assert events == [
+        "no build", "remove own:old", "builds again", "no start of busy", "starts of busy again",
+        "no start of shop", "remove shop:old", "starts of shop again",
+    ]  # fmt: skip
+    assert (done.removed, done.kept) == (("own:old", "shop:old"), (("busy:old", unused.BUSY),))

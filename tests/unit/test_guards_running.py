@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from stackyard import pytest_plugin
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.errors import EngineError
@@ -176,3 +177,25 @@ def test_a_stack_is_shared_by_the_processes_of_a_run_only_if_it_has_several_and_
     with fixture_stacks.given(config, shared=shared) as stack:
         assert stack == steps[-1]
     assert did == steps
+
+
+@pytest.mark.parametrize("worker", [True, False])
+@pytest.mark.parametrize("scope", ["run", "worker", "test"])
+@pytest.mark.parametrize("on_swarm", [True, False])
+def test_data_is_reset_after_a_test_unless_other_workers_use_it_or_it_cannot_be(
+    scope: str, worker: bool, on_swarm: bool
+) -> None:
+    config = SimpleNamespace(getoption=lambda _name: scope, **({"workerinput": {}} if worker else {}))
+    stack = SimpleNamespace(on_swarm=on_swarm, reset=Mock())
+    fixture: Any = pytest_plugin.clean_stack
+    work = fixture._get_wrapped_function()(stack, SimpleNamespace(config=config))
+
+    if (scope == "run" and worker) or on_swarm:
+        with pytest.raises(pytest.fail.Exception, match="stackyard: clean_stack"):
+            next(work)
+        stack.reset.assert_not_called()
+        return
+    assert next(work) is stack
+    stack.reset.assert_not_called()
+    assert next(work, "over") == "over"
+    stack.reset.assert_called_once_with()
