@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
-from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site, up
+from stackyard.cli import cleanup, copies, copy_output, copy_variables, on_swarm, options, reset, site, up
 from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
 from stackyard.sites import Site
@@ -348,7 +348,7 @@ def test_a_plan_is_of_what_the_removal_would_take(
 
 
 def test_what_is_left_of_a_copy_fails_the_command(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies.copy_output, "identified", lambda _lease: {})
+    monkeypatch.setattr(copy_output, "identified", lambda _lease: {})
     left = Removal(left=[Leftover(kind="network", name="n", lease="1", reason="busy")])
     copy.down.return_value = left
     lease: Any = SimpleNamespace(title="mine (1)", id="1", parallel_id="mine", environment="shop")
