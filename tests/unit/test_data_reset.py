@@ -477,7 +477,8 @@ def test_only_what_ran_before_a_reset_is_started_again_and_then_waited_for(
 ) -> None:
     waited: list[set[str]] = []
 
-    async def ready(*words: Any, **_: Any) -> None:
+    async def ready(*words: Any, hints: Any, **_: Any) -> None:
+        assert {*hints} == {"web"}
         waited.append({*words[2]["services"]})
         if not (comes_back and made.asked):
             raise NotReadyError("web is not ready")
@@ -487,7 +488,7 @@ def test_only_what_ran_before_a_reset_is_started_again_and_then_waited_for(
         made.containers[name]["State"]["Status"] = "exited"
     made.containers["files"]["State"]["Status"] = "paused"
     engine: Any = made
-    prover = Prover(engine=engine, lease=copy.lease, model=MODEL, hints=HINTS)
+    prover = Prover(engine=engine, lease=copy.lease, model=MODEL, hints={**HINTS, "cache": HINTS["web"]})
 
     with contextlib.nullcontext() if comes_back and started else pytest.raises(NotReadyError):
         prover.wait_again({"web": "web", "db": "db"}, 5.0)

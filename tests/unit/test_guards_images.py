@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -212,3 +213,23 @@ def test_each_image_is_removed_under_the_guard_of_its_project_or_while_none_of_t
         "no start of shop", "remove shop:old", "starts of shop again",
     ]  # fmt: skip
     assert (done.removed, done.kept) == (("own:old", "shop:old"), (("busy:old", unused.BUSY),))
+
+
+def test_no_image_that_a_recipe_of_any_flavour_and_source_names_is_surplus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def recipes(root: Path, flavour: str, source: str) -> dict[str, Any]:
+        assert root == tmp_path
+        name = f"stackyard/{flavour}:{source}"
+        return {
+            "auth": SimpleNamespace(reference=name, alias=f"{name}-plain"),
+            "base": SimpleNamespace(reference="b", alias=None),
+        }
+
+    monkeypatch.setattr(unused, "service_recipes", recipes)
+    monkeypatch.setattr(unused, "everything", list)
+
+    assert unused.named_by_recipes(tmp_path) == {"b"} | {
+        f"stackyard/{flavour}:{source}{more}"
+        for flavour in ("debian", "alpine") for source in ("registry", "packages") for more in ("", "-plain")
+    }  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from lease_records import Clock, Surroundings
@@ -350,3 +351,14 @@ def test_warm_stacks_are_counted_for_the_pool_they_fit(master: Reaper, project: 
     assert [item.to_json() for item in found] == [
         {"environment": "test", "root": str(project), "size": 3, "ready": 0}
     ]  # fmt: skip
+
+
+def test_of_the_warm_stacks_of_a_pool_the_oldest_are_too_many_and_of_no_pool_all() -> None:
+    def warm(identity: str, of: str) -> Any:
+        return SimpleNamespace(lease=SimpleNamespace(id=identity), fits=lambda pool: pool.environment == of)
+
+    found = [warm("a1", "a"), warm("b1", "b"), warm("a2", "a"), warm("c1", "c"), warm("a3", "a")]
+    pools: Any = [SimpleNamespace(environment="a", size=2), SimpleNamespace(environment="b", size=4)]
+
+    assert jobs.excess(pools, found) == {"a1", "c1"}
+    assert jobs.excess([], found) == {"a1", "a2", "a3", "b1", "c1"}
