@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.swarm import Swarm
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 ASK = "import os, urllib.request as u; print(u.urlopen(os.environ['STACKYARD_WEB_URL']).read().decode()); exit(3)"
 
 

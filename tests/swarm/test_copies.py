@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.swarm import Swarm
 
+pytestmark = pytest.mark.timeout(300)  # the first one makes the nodes, and images that have changed
 MANY = 12
 
 
@@ -69,7 +70,6 @@ def test_order_is_kept(project: Callable[[str], Path], site: Swarm) -> None:
         copy.down()
 
 
-@pytest.mark.timeout(300)  # on a busy host
 def test_twelve_copies_at_once_spread_over_the_nodes(
     box: str, tmp_path: Path, site: Swarm, machines: list[Node]
 ) -> None:
@@ -135,7 +135,6 @@ def test_a_failed_start_says_why_and_leaves_nothing(
     assert left(site, machines) == []
 
 
-@pytest.mark.timeout(180)
 def test_a_port_that_never_listens_is_given_up_with_a_warning_and_one_that_listens_late_is_waited_for(
     box: str, tmp_path: Path, site: Swarm, machines: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.swarm import Swarm
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from stackyard.errors import EngineError
 if TYPE_CHECKING:
     from tests.swarm.nodes import Node
 
+pytestmark = pytest.mark.timeout(300)  # the first one makes the nodes, and images that have changed
+
 
 def test_three_machines_are_one_swarm_whose_nodes_have_addresses_of_their_own(site: Swarm) -> None:
     found = site.nodes()
