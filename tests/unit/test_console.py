@@ -569,7 +569,7 @@ def test_check_and_explain_say_what_decides_and_when_each_service_is_ready(typed
 
     out, found = typed("check")[1], typed.json("check")
 
-    assert "decided   in stackyard.toml" in out
+    assert "reads     stackyard.toml" in out
     said = " ".join(out.split())
     assert "web the configuration says http: /healthz: port 80 gives an HTTP answer below 400" in said
     assert found["configuration"] == "stackyard.toml"

@@ -169,7 +169,7 @@ def _text(
         f"per copy  {format_count(preview.ports, 'leased port')}",
     ]
     if project.configuration.file:
-        head.append(f"decided   in {project.configuration.where}")
+        head.append(f"reads     {project.configuration.where}")
     parts = ["\n".join(head if preview.plan.model else head[:1])]
     if preview.plan.changes:
         rows = [[change.place, change.before, change.after, change.why] for change in preview.plan.changes]

@@ -74,9 +74,7 @@ def follow(
 
 def _asks(place: str, value: str, advice: str) -> Concern:
     shown = value if len(value) <= 80 else f"{value[:77]}..."  # noqa: PLR2004 - one terminal line
-    return Concern(
-        level="asks", place=place, text=f"holds a port or address that a copy changes: {shown}", advice=advice
-    )
+    return Concern(level="asks", place=place, text=f"has an address that a copy changes: {shown}", advice=advice)
 
 
 def _elsewhere(name: str, service: Mapping[str, Any], replaced: Replacements) -> Iterator[Concern]:
