@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import json
 import queue
+import re
 import threading
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -349,13 +351,21 @@ def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[...,
 
     advice = [line for line in str(caught.value).splitlines() if "to choose what counts" in line]
     assert advice == [
-        '    to choose what counts, write [services.web] ready = "running", or another rule, to stackyard.toml'
+        '    to choose what counts, write services.web.ready = "running", or another rule, to stackyard.toml'
     ]
 
 
 @pytest.fixture
 def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "SILENCE", 0.0)
+
+
+@pytest.mark.parametrize("service", ["web", "a.b", "my-shop_1"])
+def test_the_line_that_a_failure_advises_can_be_pasted(service: str) -> None:
+    line = re.search(r"write (.*), or another rule", watched_container.other_rule(service))
+
+    assert line
+    assert tomllib.loads(line[1]) == {"services": {service: {"ready": "running"}}}
 
 
 @pytest.mark.usefixtures("no_silence")
@@ -367,7 +377,7 @@ def test_silent_services_are_ready_with_a_warning_once_all_others_are(wait: Call
 
     assert ready["web"].how == "gave up"
     assert ready["web"].warning == (
-        'web: port 80 does not listen; to choose what counts, write [services.web] ready = "running", or another rule, '
+        'web: port 80 does not listen; to choose what counts, write services.web.ready = "running", or another rule, '
         "to stackyard.toml"
     )
     assert ready["web"].to_json()["warning"] == ready["web"].warning

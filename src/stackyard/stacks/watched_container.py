@@ -199,7 +199,8 @@ class Failure:
 
 def other_rule(service: str) -> str:
     """Say how a user chooses another rule than the one that was found."""
-    return f'to choose what counts, write [services.{service}] ready = "running", or another rule, to stackyard.toml'
+    key = f'"{service}"' if "." in service else service
+    return f'to choose what counts, write services.{key}.ready = "running", or another rule, to stackyard.toml'
 
 
 def waits_for(model: Mapping[str, Any], name: str) -> list[str]:
