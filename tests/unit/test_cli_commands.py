@@ -13,6 +13,7 @@ from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
 from invoke_shell import Shell
 
+from stackyard.cli import expiry
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.leases.admission import Memory
@@ -205,6 +206,14 @@ def test_status_says_what_keeps_a_stack_without_a_deadline(
 
     assert shell.run("env.status")[1].splitlines()[-1].startswith(told)
     assert shell.json("env.status")["deadline"] is None
+
+
+def test_a_run_that_has_ended_is_not_said_to_keep_its_stack(fake_engine: FakeEngine) -> None:
+    lease = add_lease(fake_engine, "redis", ttl=None)
+    ended = dataclasses.replace(lease, owner=dataclasses.replace(lease.owner, boot="an earlier one"))
+
+    assert re.fullmatch(r"stays as long as pid \d+ \(.*\) runs", expiry.until(lease))
+    assert expiry.until(ended) == "its run has ended; the next clean-up removes it"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def ending(book: LeaseBook, lease: Lease) -> str:
 def until(lease: Lease) -> str:
     """Say in a few words until when the stack under *lease* stays."""
     if lease.deadline is None:
-        return f"stays as long as {lease.owner.describe()}" if _is_run(lease) else "stays until you remove it"
+        return _of_run(lease) if _is_run(lease) else "stays until you remove it"
     return until_moment(lease.deadline)
 
 
@@ -42,6 +42,12 @@ def remind(book: LeaseBook, lease: Lease) -> None:
     """Print the end of *lease* on a terminal's standard error if it is near: the user is working with the stack."""
     if lease.deadline is not None and lease.deadline - time.time() < SOON and sys.stderr.isatty():
         print(f"note: {lease.title} {ending(book, lease)}", file=sys.stderr, flush=True)
+
+
+def _of_run(lease: Lease) -> str:
+    if lease.is_stale(time.time()):
+        return "its run has ended; the next clean-up removes it"
+    return f"stays as long as {lease.owner.describe()} runs"
 
 
 def _is_run(lease: Lease) -> bool:

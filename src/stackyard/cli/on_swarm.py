@@ -294,7 +294,7 @@ def _identity(lease: Lease) -> dict[str, Any]:
 
 def _until(lease: Lease) -> str:
     if lease.owner is not None and lease.owner.kind == "process":
-        return f"stays as long as {lease.owner.describe()}"
+        return f"stays as long as {lease.owner.describe()} runs"
     if not math.isfinite(lease.deadline):
         return "stays until it is removed: its deadline cannot be read"
     return until_moment(lease.deadline)

@@ -121,7 +121,7 @@ def _check_renewable(lease: Lease) -> None:
         UsageError: If it is one.
     """
     if lease.deadline is None and lease.owner.kind == "process":
-        raise UsageError(f"{lease.title} stays as long as {lease.owner.describe()}, so it takes no --ttl")
+        raise UsageError(f"{lease.title} stays as long as {lease.owner.describe()} runs, so it takes no --ttl")
 
 
 @task(klass=Command, name="list", options={"json": options.JSON})
