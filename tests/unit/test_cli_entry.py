@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 from fake_project import FakeDocker
@@ -48,6 +48,24 @@ print(present, len(entry_points()) >= 0, invoke.config.yaml.safe_load("a: [1]"),
 )
 def test_only_a_start_of_the_folders_own_project_is_read_ahead(words: list[str], may: bool) -> None:
     assert entry.may_render_ahead(words) is may
+
+
+@pytest.mark.parametrize("place", ["stackyard.project.project.render_ahead", "stackyard.cli.entry.lean_invoke"])
+def test_ctrl_c_before_there_is_a_command_is_no_traceback(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stackyard", "up"])
+    monkeypatch.setattr("stackyard.project.project.render_ahead", lambda _folder: None)
+    monkeypatch.setattr(place, interrupted)
+
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+
+    assert ended.value.code == 130
 
 
 def test_invoke_is_imported_without_what_no_command_uses_and_can_load_it_later() -> None:

@@ -689,7 +689,7 @@ def test_words_of_other_programs_lead_to_the_command(typed: Typed, word: str, co
 def test_a_service_may_have_the_name_of_a_command(typed: Typed) -> None:
     typed("up")
 
-    assert "stack" in typed("logs", "env")[2]
+    assert "has no service 'env'" in typed("logs", "env")[2]
 
 
 def test_a_wrong_time_starts_nothing(typed: Typed, docker: FakeDocker) -> None:

@@ -247,6 +247,28 @@ def test_the_last_answer_of_a_command_is_kept(
     assert prove.proof.last == last  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("words", "program", "hopeless"),
+    [
+        (("/bin/sh", "-c", "curl x"), "/bin/sh", True),
+        (("/bin/sh", "-c", "curl x"), "", False),  # a shell that finds no curl; it may still be installed
+        (("/app/check",), "/app/check", False),
+    ],
+)
+def test_a_health_check_without_a_shell_in_its_image_can_only_fail(
+    container: Container, prove: Callable[..., str], words: tuple[str, ...], program: str, hopeless: bool
+) -> None:
+    started = (
+        f'OCI runtime exec failed: exec failed: unable to start container process: exec: "{program}": no such file'
+    )
+    container.commands = [(126, started) if program else (127, "sh: curl: not found"), (0, "")]
+
+    prove("health check", words=words)
+
+    assert prove.proof.hopeless is hopeless  # type: ignore[attr-defined]
+    assert ("which its image does not have" in prove.proof.last) is hopeless  # type: ignore[attr-defined]
+
+
 def test_a_command_that_takes_too_long_is_given_up_and_run_again(
     container: Container, prove: Callable[..., str]
 ) -> None:

@@ -78,6 +78,7 @@ class World:
         self.ended: list[str] = []
         self.never: set[str] = set()
         self.silent: set[str] = set()
+        self.hopeless: set[str] = set()
         self.lasts: dict[str, str] = {}
         self.broken: dict[str, Exception] = {}
         self.images: dict[str, Any] = {}
@@ -128,6 +129,7 @@ class FakeProof:
         self.identity = identity
         self.last = self.world.lasts.get(identity, "port 80 does not listen")
         self.warning = ""
+        self.hopeless = identity in self.world.hopeless
         self.world.proofs[identity] = rule
 
     @property
@@ -311,6 +313,14 @@ def test_a_service_that_stays_unhealthy_ends_the_wait_with_its_last_answer(
     world.never, world.lasts = {"db"}, {"db": "exit code 1"}
 
     with pytest.raises(NotReadyError, match="not ready: db is unhealthy: exit code 1"):
+        wait(world, model(db=CHECKED, web={}))
+
+
+def test_a_health_check_that_no_later_answer_can_pass_ends_the_wait_at_once(wait: Callable[..., StackReady]) -> None:
+    world = World([container("db"), container("web")])
+    world.never, world.hopeless, world.lasts = {"db"}, {"db"}, {"db": "needs a shell"}
+
+    with pytest.raises(NotReadyError, match="not ready: db is unhealthy: needs a shell"):
         wait(world, model(db=CHECKED, web={}))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
 
+INTERRUPTED: Final = 130  # as a shell says it
 STARTS: Final = frozenset({"up", "run"})
 # with others, Compose has to be asked for another project, or for none
 PLAIN_OPTIONS: Final = frozenset(
@@ -36,7 +37,14 @@ UNUSED: Final[Mapping[str, Mapping[str, object]]] = {
 
 
 def main() -> None:
-    """Run the command that was typed."""
+    """Run the command that was typed; Ctrl-C ends it without a traceback, also before there is a command."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     gc.set_threshold(OBJECTS)
     if may_render_ahead(sys.argv[1:]):
         from stackyard.project.project import render_ahead

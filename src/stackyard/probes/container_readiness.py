@@ -24,7 +24,7 @@ from stackyard.probes import listeners, port_answers
 from stackyard.probes.container_answers import Answer, one_line, unix_time
 from stackyard.probes.idleness import Idleness
 from stackyard.probes.listeners import Listener
-from stackyard.probes.readiness_rules import COMMAND_TIMEOUT
+from stackyard.probes.readiness_rules import COMMAND_TIMEOUT, SHELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +48,8 @@ SETTLED: Final = 2.0  # seconds of a start in which nothing is measured: most co
 SILENCE: Final = 30.0  # seconds in which nothing happens at all after which a port that does not listen never will
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
 OTHER_PATIENCE: Final = 1.0  # seconds for one elsewhere
+NO_SHELL: Final = f"its health check needs {SHELL[0]}, which its image does not have; write the test as [CMD, PROGRAM]"
+UNSTARTED: Final = "exec failed: unable to start container process: exec: "  # before the program's quoted name
 HAS_NO_PROGRAM: Final = frozenset({126, 127})
 
 
@@ -66,6 +68,7 @@ class Proof:
         silent_since: Monotonic time since when the container has done nothing and none of its ports has listened; None
             while it does something, and where the rule insists on an answer.
         warning: What the user should know of a proof that is not whole; empty if it is.
+        hopeless: Whether no later answer can be another: the health check needs a shell that the image does not have.
     """
 
     def __init__(self, engine: Engine, container: str, rule: Rule, threads: Executor) -> None:
@@ -75,6 +78,7 @@ class Proof:
         self.last = "not asked yet"
         self.silent_since: float | None = None
         self.warning = ""
+        self.hopeless = False
         self._idleness = Idleness(lambda: self._call(lambda: engine.processor_seconds(container)))
         self._threads = threads
         self._place: Place | None = None
@@ -115,8 +119,14 @@ class Proof:
             if code in HAS_NO_PROGRAM and self.rule.kind == "command":
                 return f"port {self.rule.gate} listens; the container has no client that could ask more ({text})"
             self.last = text if code is None else f"exit code {code}{f': {text}' if text else ''}"
+            self._note_missing_shell(code, text)
             rest = min(time.monotonic() - began, LONGEST_REST)
             await asyncio.sleep(max(next(pauses), rest))
+
+    def _note_missing_shell(self, code: int | None, text: str) -> None:
+        """Note that the engine finds no shell for the health check; any other program may still be installed."""
+        if code in HAS_NO_PROGRAM and self.rule.words[0] == SHELL[0] and f'{UNSTARTED}"{SHELL[0]}"' in text:
+            self.hopeless, self.last = True, NO_SHELL
 
     async def _gate_is_open(self) -> bool:
         gate = self.rule.gate

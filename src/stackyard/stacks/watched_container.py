@@ -76,13 +76,15 @@ class Watched:
 
     def is_given_up(self, began: float) -> bool:
         """
-        Say whether its health check, by its own interval and retries, has failed for too long.
+        Say whether its health check can only fail, or by its own interval and retries has failed for too long.
 
         A busy host is slower than its author's, so it has as long again as it took to become unhealthy.
 
         Args:
             began: Monotonic seconds at which the start began.
         """
+        if self.proof and self.proof.hopeless:
+            return self.how is None
         if not self.seen.unhealthy or self.how is not None or self.rule.kind != "health check":
             self.unhealthy_since = None
             return False
