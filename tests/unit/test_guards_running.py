@@ -15,6 +15,7 @@ from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.errors import EngineError
 from stackyard.leases.owners import Owner
 from stackyard.pytest_plugin import stacks as fixture_stacks
+from stackyard.pytest_plugin import termination
 from stackyard.pytest_plugin.main_process import MainProcess
 from stackyard.running import keeper, wanted_stack
 from stackyard.running.shared import Run
@@ -173,10 +174,28 @@ def test_a_stack_is_shared_by_the_processes_of_a_run_only_if_it_has_several_and_
     monkeypatch.setattr(fixture_stacks, "_wanted", lambda _config, _files: Wanted(folder="/"))
     monkeypatch.setattr(Wanted, "run", gives("run"))
 
-    config: Any = object()
+    monkeypatch.setattr(termination, "heeded", gives("heed SIGTERM"))
+    config: Any = SimpleNamespace(stash=pytest.Stash())
     with fixture_stacks.given(config, shared=shared) as stack:
         assert stack == steps[-1]
-    assert did == steps
+    assert did == ["heed SIGTERM", *steps]
+
+
+@pytest.mark.parametrize(("scope", "shared"), [("run", True), ("worker", False), ("test", False)])
+def test_only_the_stack_of_a_run_is_shared_and_never_one_for_a_single_test(
+    monkeypatch: pytest.MonkeyPatch, scope: str, shared: bool
+) -> None:
+    given = Mock(side_effect=lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(fixture_stacks, "given", given)
+    config: Any = SimpleNamespace(getoption=lambda _name: scope)
+    request = SimpleNamespace(config=config, session=SimpleNamespace(items=[]))
+    fixtures: Any = (pytest_plugin.stack, pytest_plugin.stack_per_test)
+
+    for fixture in fixtures:
+        list(fixture._get_wrapped_function()(request))
+
+    assert [asked.kwargs["shared"] for asked in given.call_args_list] == [shared, False]
+    assert pytest_plugin.fixture_scope("stack", config) == ("function" if scope == "test" else "session")
 
 
 @pytest.mark.parametrize("worker", [True, False])

@@ -14,7 +14,17 @@ from fake_probes import Answering, Silent, replace_probes
 
 from stackyard import images
 from stackyard.cleanup import removal
-from stackyard.errors import CommandError, ImageError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
+from stackyard.cleanup.outcome import Leftover, Removal
+from stackyard.docker import Engine
+from stackyard.errors import (
+    CommandError,
+    ImageError,
+    LeaseNotFoundError,
+    LeftoversError,
+    NotReadyError,
+    PoolExhaustedError,
+    UsageError,
+)
 from stackyard.leases import Lease, LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
 
     from fake_engine import FakeEngine
 
-    from stackyard.docker import Engine
 
 FOUND = {"redis": ("stackyard/redis:debian-abc", "sha256:1"), "auth": ("stackyard/auth:debian-def", "sha256:2")}
 
@@ -452,3 +461,28 @@ def test_the_images_that_are_there_are_named_without_building(monkeypatch: pytes
     }
     monkeypatch.setattr(store, "_ready", lambda *_: None)
     assert store.present("debian", engine, root=Path("/")) is None
+
+
+def test_a_sweep_that_leaves_something_fails_and_says_what(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stackyard")
+    left = Leftover(kind="network", name="n", lease="2", reason="busy")
+    monkeypatch.setattr(removal, "remove_stale", lambda: Removal(leases=["1"], left=[left]))
+
+    with pytest.raises(LeftoversError, match="network n"):
+        workers.sweep()
+    assert "lease 1 removed" in caplog.text
+
+
+def test_no_stack_is_kept_warm_on_another_host_s_engine(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_engine: Engine) -> None:
+        raise UsageError("the engine is on another host")
+
+    monkeypatch.setattr(Engine, "refuse_elsewhere", refuse)
+    monkeypatch.setattr(workers, "_warm", lambda *_: pytest.fail("it was started"))
+
+    with pytest.raises(UsageError, match="another host"):
+        workers.warm(environment.root, "test", Owner.current())
