@@ -12,12 +12,12 @@ import pytest
 from stackyard import pytest_plugin
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
-from stackyard.errors import EngineError
+from stackyard.errors import EngineError, StackyardError
 from stackyard.leases.owners import Owner
 from stackyard.pytest_plugin import stacks as fixture_stacks
 from stackyard.pytest_plugin import termination
 from stackyard.pytest_plugin.main_process import MainProcess
-from stackyard.running import keeper, wanted_stack
+from stackyard.running import keeper, shared, wanted_stack
 from stackyard.running.shared import Run
 from stackyard.running.wanted_stack import Wanted
 from stackyard.sites import Site
@@ -218,3 +218,51 @@ def test_data_is_reset_after_a_test_unless_other_workers_use_it_or_it_cannot_be(
     stack.reset.assert_not_called()
     assert next(work, "over") == "over"
     stack.reset.assert_called_once_with()
+
+
+@pytest.mark.parametrize(
+    ("name", "goes"),
+    [("stackyard-run-12-ab", True), ("12-ab", False), ("mine-12-ab", False), ("stackyard-run-x-ab", False)],
+)
+def test_only_folders_of_runs_that_were_killed_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, goes: bool
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(shared, "start_ticks", lambda _pid: None)
+
+    shared._forget_killed(tmp_path)
+
+    assert (tmp_path / name).exists() is not goes
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_keeper_of_a_stack_is_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+    started = Mock()
+    monkeypatch.setattr(Run, "_start", lambda _run, *given: started(*given))
+    monkeypatch.setattr(shared, "_listens", lambda _base: listens)
+    monkeypatch.setattr(shared, "ask", lambda _base, what: {"asked": what})
+    wanted = Wanted(folder="/")
+
+    assert Run(folder=str(tmp_path), pid=1)._stack(tmp_path / "a", wanted) == {"asked": "stack"}
+    assert [given.args for given in started.call_args_list] == [(tmp_path / "a", wanted)] * (not listens)
+
+    monkeypatch.setattr(shared, "ask", lambda _base, _what: {"error": "it failed"})
+    with pytest.raises(StackyardError, match="it failed"):
+        Run(folder=str(tmp_path), pid=1)._stack(tmp_path / "a", wanted)
+
+
+def test_a_keeper_that_is_gone_keeps_no_other_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.sock").touch()
+
+    def ask(base: Path, what: str) -> dict[str, Any]:
+        if base.name == "a":
+            raise StackyardError("it has ended")
+        return {"left": [f"{base.name} {what}"]} if base.name == "b" else {}
+
+    monkeypatch.setattr(shared, "ask", ask)
+
+    assert Run(folder=str(folder), pid=1).end() == ["b end"]
+    assert not folder.exists()
