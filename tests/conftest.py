@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# how long an example takes depends on what else the machine does
-hypothesis.settings.register_profile("any machine", deadline=None)
+# how long an example takes, to run or to make, depends on what else the machine does
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 SHUFFLED = (
@@ -49,7 +51,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         terminalreporter.write_line(f"to repeat the order of the unit tests: --shuffle-seed {config.stash[SEED]}")
 
 
+@pytest.hookimpl(trylast=True)  # Hypothesis marks its tests first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Count no coverage for tests of many made-up examples: it doubles their time, and others run the same lines."""
+    for item in items:
+        if item.get_closest_marker("hypothesis"):
+            item.add_marker("no_cover")
+    _shuffle(config, items)
+
+
+def _shuffle(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Shuffle the unit tests: the modules, then the tests inside each, so that a module's fixtures are made once."""
     seed = config.stash[SEED]
     root: Path = config.rootpath

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stackyard.errors import StackyardError
@@ -66,7 +66,7 @@ FILES = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 @given(FILES)
 @example({"services": {"db": {"image": "box", "scale": -1, "ports": [1]}}})
 @example({"services": {"db": {"image": "box", "deploy": {"replicas": -2}}}})

@@ -103,7 +103,9 @@ def test_a_hostile_name_is_refused_everywhere(folder: Path, name: str) -> None:
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_no_name_outside_the_rule_reaches_the_disk(folder: Path, name: str) -> None:
     from stackyard.leases.names import ID
 

@@ -124,7 +124,9 @@ def expected(case: str, lease: Lease, kind: Kind, *, everything: bool, keep_volu
     return case == "lost data" and kind != "volume"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(things=THINGS, everything=st.booleans(), keep_volumes=st.booleans())
 def test_a_clean_up_removes_what_the_plan_lists_and_nothing_that_is_not_ours(
     book: LeaseBook, things: list[tuple[int, str, Kind]], everything: bool, keep_volumes: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -475,6 +475,7 @@ class WarmModel(RuleBasedStateMachine):
                 self.stacks.book.release(lease.id)
 
 
+@pytest.mark.no_cover  # as for Hypothesis's own tests, see tests/conftest.py
 def test_book_and_model_agree_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, environment: Surroundings
 ) -> None:
@@ -487,7 +488,5 @@ def test_book_and_model_agree_whatever_happens(
     WarmModel.environment = environment
     run_state_machine_as_test(
         WarmModel,
-        settings=settings(
-            max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
+        settings=settings(max_examples=15, stateful_step_count=15, deadline=None),
     )
