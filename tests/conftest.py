@@ -53,10 +53,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 @pytest.hookimpl(trylast=True)  # Hypothesis marks its tests first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count no coverage for tests of many made-up examples: it doubles their time, and others run the same lines."""
+    """Give tests of many made-up examples time, and count no coverage there: it doubles it, and others run the lines."""
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
+            item.add_marker(pytest.mark.timeout(600))  # on a busy machine the slowest takes over two minutes
     _shuffle(config, items)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +26,7 @@ LISTING = 60.0  # seconds nox or invoke may take to list what they offer
 NOX = ("-m", "nox", "--list-sessions", "--json", "-k", "not none_of_them")
 INVOKE = ("-m", "invoke", "--list", "--list-format=json")
 COMPLETION = "completion_report.md"  # the report does not list itself
+LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +103,10 @@ def docstring(path: Path) -> str:
 
 
 def opening(path: Path) -> str:
-    """Return a document's heading and its first sentence; empty where it has neither."""
+    """Return a document's heading and its first sentence, links without their targets; empty where it has neither."""
     _, heading, rest = path.read_text(encoding="utf-8", errors="replace").partition("# ")
     title, _, body = (heading and rest).partition("\n")
-    said = _sentence(body.strip()) if body.strip()[:1].isalpha() else ""
+    said = LINK.sub(r"\1", _sentence(body.strip())) if body.strip()[:1].isalpha() else ""
     return f"{title}: {said}" if said else title
 
 
