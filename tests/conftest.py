@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 @pytest.hookimpl(trylast=True)  # Hypothesis marks its tests first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests of many made-up examples time, and count no coverage there: it doubles it, and others run the lines."""
+    """Give tests of many made-up examples time, and count no coverage there: it doubles it; others run the lines."""
     for item in items:
         if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
