@@ -14,10 +14,13 @@ from stackyard.project import Project
 if TYPE_CHECKING:
     from pathlib import Path
 
+LACKS = "^docker compose does not work here: "
 NONE = "'docker compose config' printed no model but "
 SCRIPTS = {
     "printf 'name: sh'; kill -9 $$": "'docker compose config' was ended by signal 9; try again$",
     "echo '[1]'": NONE,
+    "echo \"docker: 'compose' is not a docker command.\" >&2; echo help >&2; exit 1": LACKS + "docker: 'compose'",
+    "echo unknown flag: --file >&2; echo; echo Usage: docker >&2; exit 125": f"{LACKS}unknown flag: --file; check this",
     "head -c 200000 /dev/zero | tr '\\0' '['": NONE,
     "head -c 300 /dev/urandom": NONE,
 }

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     Action.CHECK_HOST: f"{NAME} doctor",
     Action.CLEAN_UP: f"{NAME} cleanup",
     Action.CLEAN_UP_IMAGES: f"{NAME} cleanup-images",
+    Action.INSTALL: f"{NAME} doctor --fix",
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",
     Action.RUN_REGISTRY: f"{NAME} site registry",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
+from stackyard._util.actions import Action, how
 from stackyard.errors import CommandError, EngineError, UsageError
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import read_model, refuse_negative_copies, without
@@ -28,6 +29,7 @@ _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
 _PROFILES: Final = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?COMPOSE_PROFILES[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*'|[^\s#]*)""", re.MULTILINE
 )
+_NO_COMPOSE: Final = re.compile(r"is not a docker command|unknown command: docker|unknown flag|no such program")
 _PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the variable
 # a project name that no project has: a rendering under it is that of a copy, whatever the copy's name will be
 _ANY_NAME: Final = "stackyard-any-name-5e0c1a"
@@ -318,8 +320,9 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
         return _MissingVariableError(found[1], (found[2] or "").strip())
     if error.returncode is not None and error.returncode < 0:  # whatever it had said by then
         return EngineError(f"{folder}: 'docker compose config' was ended by signal {-error.returncode}; try again")
-    if error.returncode is None or "is not a docker command" in error.output or "no such program" in error.output:
-        return EngineError(f"docker compose does not work here: {text}")
+    if error.returncode is None or _NO_COMPOSE.search(error.output):
+        said = lines[0] if lines else text
+        return EngineError(f"docker compose does not work here: {said}; {how(Action.CHECK_HOST)}")
     if "no configuration file provided" in error.output:
         return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name a file")
     return UsageError(f"{folder}: Compose refuses the project: {text}")
