@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_docker import install_docker
 
-from stackyard.errors import EngineError
+from stackyard.errors import EngineError, UsageError
 from stackyard.project import Project
 
 if TYPE_CHECKING:
@@ -38,3 +38,14 @@ def test_a_compose_that_prints_no_model_is_an_error_of_the_engine_in_one_line(
         Project.find(tmp_path, environment={"PATH": os.environ["PATH"]}).model()
 
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_that_gives_no_project_name_is_refused_with_what_gives_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    install_docker(tmp_path, "echo 'project name must not be empty' >&2; exit 1")
+    (tmp_path / "compose.yaml").write_text("services: {}")
+
+    with pytest.raises(UsageError, match=r"write 'name: shop' to the Compose file, or set COMPOSE_PROJECT_NAME$"):
+        Project.find(tmp_path, environment={"PATH": os.environ["PATH"]})

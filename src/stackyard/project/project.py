@@ -325,4 +325,8 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
         return EngineError(f"docker compose does not work here: {said}; {how(Action.CHECK_HOST)}")
     if "no configuration file provided" in error.output:
         return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name a file")
+    if "project name must not be empty" in text:
+        text = (
+            "it can make no name of the folder's; write 'name: shop' to the Compose file, or set COMPOSE_PROJECT_NAME"
+        )
     return UsageError(f"{folder}: Compose refuses the project: {text}")
