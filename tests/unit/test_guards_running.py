@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -266,3 +267,38 @@ def test_a_keeper_that_is_gone_keeps_no_other_from_its_end(tmp_path: Path, monke
 
     assert Run(folder=str(folder), pid=1).end() == ["b end"]
     assert not folder.exists()
+
+
+def test_the_main_process_heeds_sigterm_while_tests_run_and_passes_over_it_while_it_removes(
+    main: MainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks: list[str] = []
+
+    @contextlib.contextmanager
+    def block(name: str) -> Iterator[None]:
+        blocks.append(name)
+        yield
+        blocks.append(f"{name} no longer")
+
+    monkeypatch.setattr(termination, "heeded", lambda: block("heed"))
+    monkeypatch.setattr(termination, "passed_over", lambda: block("pass over"))
+    session: Any = SimpleNamespace(exitstatus=OK)
+
+    for work, name in ((main.pytest_runtestloop(), "heed"), (main.pytest_sessionfinish(session), "pass over")):
+        next(work)
+        assert blocks[-1] == name
+        with pytest.raises(StopIteration):
+            work.send("outcome")
+        assert blocks[-1] == f"{name} no longer"
+
+
+def test_all_workers_of_a_run_get_the_same_meeting_place() -> None:
+    plugins = pytest.PytestPluginManager()
+    nodes = [SimpleNamespace(config=SimpleNamespace(pluginmanager=plugins), workerinput={}) for _ in range(2)]
+
+    for node in nodes:
+        pytest_plugin.pytest_configure_node(node)
+
+    first, second = (node.workerinput[pytest_plugin.RUN] for node in nodes)
+    assert first == second
+    assert first["pid"] == os.getpid()
