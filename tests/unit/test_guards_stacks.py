@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -20,12 +21,15 @@ from stackyard._util.loops import run, unwound_first
 from stackyard._util.task_group import run_all
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
+from stackyard.docker.ownership import Holdings
 from stackyard.errors import UsageError
-from stackyard.leases import LeaseBook
+from stackyard.leases import LeaseBook, Owner
 from stackyard.probes import HttpProbe, probe_for
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
+from stackyard.stacks import environment_launch
 from stackyard.stacks.stack import Stack
+from stackyard.stacks.start_request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -375,3 +379,27 @@ def test_a_service_that_says_where_it_is_ready_is_asked_there_and_any_other_in_i
     assert isinstance(asked, HttpProbe)
     assert (asked.url, asked.path) == (stack.lease.urls()["backend"], "/ready")
     assert found["auth"] == probe_for("auth", stack.lease.urls()["auth"])
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+@pytest.mark.parametrize(
+    ("owner", "reused", "goes"),
+    [
+        (Owner.current(), True, True), (Owner.current(), False, False),
+        (Owner.detached(), True, False), (Owner.detached(), False, False),
+    ],
+)  # fmt: skip
+def test_only_what_a_killed_start_left_under_the_same_lease_is_removed_before_a_start(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str, owner: Owner, reused: bool, goes: bool
+) -> None:
+    environment, engine, remove = Environment.load(name), Mock(), Mock()
+    lease = replace(book.acquire(environment, ttl=60, force=True), owner=owner, reused=reused)
+    monkeypatch.setattr(removal, "remove", remove)
+    monkeypatch.setattr(environment_launch._Launch, "_lease", lambda _launch: lease)
+
+    stack = environment_launch._Launch(environment, book, engine, EnvironmentRequest()).place()
+
+    assert (stack.lease, stack.stood_before) == (lease, False)
+    asked = [(engine, Holdings.of(book.host, lease))] * goes
+    assert [given.args for given in remove.call_args_list] == asked
+    assert [given.kwargs for given in remove.call_args_list] == [{"keep_volumes": name == "dev"}] * goes
