@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -302,3 +303,21 @@ def test_all_workers_of_a_run_get_the_same_meeting_place() -> None:
     first, second = (node.workerinput[pytest_plugin.RUN] for node in nodes)
     assert first == second
     assert first["pid"] == os.getpid()
+
+
+def test_a_start_first_removes_what_is_stale_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, told = Mock(return_value=Removal(left=[LEFT])), Mock()
+    monkeypatch.setattr(removal, "sweep", sweep)
+    monkeypatch.setattr("stackyard.running.open_book", lambda _settings, _engine: "book")
+    monkeypatch.setattr("stackyard.running.copies.start", lambda *given: given)
+    monkeypatch.setattr("stackyard.running.Stack", lambda copy: copy)
+    project: Any = "project"
+    engine: Any = "engine"
+
+    module: Any = importlib.import_module("stackyard.running")
+    made = module._on_engine(project, engine, 5.0, None, resettable=True, tell=told)
+
+    sweep.assert_called_once_with("book", "engine")
+    told.assert_called_once_with(f"left by a run that was killed: {LEFT}")
+    assert made[:3] == ("project", "book", "engine")
+    assert (made[3].deadline, made[3].wait, made[3].resettable) == (5.0, None, True)
