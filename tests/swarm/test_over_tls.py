@@ -69,7 +69,7 @@ def test_the_manager_s_own_engine_is_a_site_as_any_other(box: str, tmp_path: Pat
     assert machines[0].holds(COPY_LABEL) + machines[0].holds(CLAIM) == []
 
 
-def test_a_manager_whose_certificate_nobody_trusts_is_one_line(tmp_path: Path, machines: list[Node]) -> None:
+def test_a_manager_whose_certificate_is_not_trusted_is_one_line(tmp_path: Path, machines: list[Node]) -> None:
     host = machines[0].over_tls.partition(",")[0]
     nodes.docker("context", "create", "stranger", "--docker", f"{host},{machines[1].keys}")
     (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": {"image": "any"}}}))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_no_percentile_is_told_that_the_samples_cannot_tell() -> None:
+def test_no_percentile_is_given_that_the_samples_do_not_show() -> None:
     few, some, many = ([float(n) for n in range(1, count + 1)] for count in (19, 20, 100))
 
     assert (percentile(few, 95), percentile(few, 99)) == (None, None)

@@ -92,7 +92,7 @@ def test_host_that_has_everything_needs_no_fix(host: Machine) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(3, "ok"), (5, "warn")])
-def test_the_heartbeat_of_a_swarm_is_told_and_a_slow_one_is_a_warning(host: Machine, seconds: int, status: str) -> None:
+def test_the_heartbeat_of_a_swarm_is_shown_and_a_slow_one_warns(host: Machine, seconds: int, status: str) -> None:
     swarm = {"Spec": {"Dispatcher": {"HeartbeatPeriod": seconds * 10**9}}}
 
     finding = examine(host, answers(Swarm={"ControlAvailable": True}) | {"/v1.44/swarm": swarm})["heartbeat"]

@@ -100,7 +100,7 @@ def test_a_connection_outlives_the_thread_that_made_it(there: FakeEngine, tmp_pa
 
     with ThreadPoolExecutor(1) as threads:
         made = threads.submit(dial).result()
-    time.sleep(0.2)  # an ssh that has been told to end needs a moment for it
+    time.sleep(0.2)  # an ssh that has been asked to end needs a moment for it
 
     with made:
         made.sendall(get)

@@ -166,7 +166,7 @@ def test_it_is_written_into_the_docs_when_asked_for(tmp_path: Path, monkeypatch:
     assert path.read_text() == completion.markdown(gather(tmp_path), TREE)
 
 
-def test_a_document_is_told_by_its_first_sentence_without_the_targets_of_links(tmp_path: Path) -> None:
+def test_a_document_is_listed_with_its_first_sentence_without_the_targets_of_links(tmp_path: Path) -> None:
     page = tmp_path / "pytest.md"
     page.write_text("# From pytest\nIt is [installed](adopting.md#how), so pytest finds it. More.\n")
 

@@ -166,7 +166,7 @@ def test_a_copy_elsewhere_publishes_at_the_engine_s_address_what_would_be_on_loo
         (5, "noticed within 15 s, and its copies answer elsewhere about 4 s later; better: 'docker swarm update"),
     ],
 )  # fmt: skip
-def test_a_swarm_s_heartbeat_is_told_with_what_it_means_and_what_is_better(
+def test_a_swarm_s_heartbeat_is_shown_with_what_it_means_and_what_is_better(
     contexts: dict[str, str], monkeypatch: pytest.MonkeyPatch, seconds: int, means: str
 ) -> None:
     facts = EngineFacts(version="26", processors=1, memory_bytes=1, copies=0, manages_swarm=True)

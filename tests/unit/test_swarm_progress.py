@@ -221,7 +221,7 @@ def test_a_start_goes_on_without_a_port_that_never_listens_once_all_else_is_read
 
 
 @pytest.mark.usefixtures("open_ports")
-def test_a_service_that_writes_is_waited_for_until_the_deadline_and_told_how_to_choose_a_rule(clock: Clock) -> None:
+def test_a_service_that_writes_is_waited_for_until_the_deadline_and_says_how_to_choose_a_rule(clock: Clock) -> None:
     class Writing(Site):
         def logs(self, _service: str, **_: object) -> list[str]:
             return [f"{datetime.fromtimestamp(clock.now // 10 * 10, UTC).isoformat()} at work"]

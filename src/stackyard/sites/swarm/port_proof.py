@@ -80,7 +80,7 @@ class PortProof:
 
     async def _answer(self, task: Task, port: Port, host: str) -> Answer:
         number = task.ports.get((port.number, port.protocol), 0)
-        if not host or not number:  # it may listen: nobody has asked it
+        if not host or not number:  # it may listen: it has not been asked
             return Answer(good=False, listens=True, said=f"port {port} is not published yet")
         if port.protocol != "tcp":
             return Answer(good=True, listens=True, said=f"port {port} is published")
