@@ -22,7 +22,7 @@ from stackyard._util.task_group import run_all
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
 from stackyard.docker.ownership import Holdings
-from stackyard.errors import UsageError
+from stackyard.errors import LeaseNotFoundError, NotReadyError, UsageError
 from stackyard.leases import LeaseBook, Owner
 from stackyard.probes import HttpProbe, probe_for
 from stackyard.project.environments import Environment
@@ -403,3 +403,38 @@ def test_only_what_a_killed_start_left_under_the_same_lease_is_removed_before_a_
     asked = [(engine, Holdings.of(book.host, lease))] * goes
     assert [given.args for given in remove.call_args_list] == asked
     assert [given.kwargs for given in remove.call_args_list] == [{"keep_volumes": name == "dev"}] * goes
+
+
+@pytest.mark.parametrize(
+    ("error", "keep", "stood", "goes"),
+    [
+        (NotReadyError("a"), False, False, True), (NotReadyError("a"), False, True, False),
+        (NotReadyError("a"), True, False, False), (LeaseNotFoundError("a"), False, False, False),
+        (KeyboardInterrupt(), False, False, True), (KeyboardInterrupt(), False, True, False),
+        (KeyboardInterrupt(), True, False, False),
+    ],
+)  # fmt: skip
+def test_a_failed_start_ends_only_a_stack_that_it_has_made_and_is_not_to_keep(
+    book: LeaseBook, error: BaseException, keep: bool, stood: bool, goes: bool
+) -> None:
+    environment = Environment.load("test")
+    lease, down = book.acquire(environment, ttl=60, force=True), Mock(return_value=Removal())
+    stack: Any = SimpleNamespace(lease=lease, stood_before=stood, down=down)
+    launched = environment_launch._Launch(environment, book, Mock(), EnvironmentRequest(keep=keep))
+
+    with pytest.raises(type(error)), launched.ending(stack):
+        raise error
+
+    assert down.called is goes
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_only_a_stack_that_keeps_no_data_may_move_to_another_place(
+    book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    placed = Mock()
+    monkeypatch.setattr(environment_launch, "placed", placed)
+
+    environment_launch.start_in_place(stack_of(name, book), EnvironmentRequest())
+
+    assert placed.call_args.kwargs == {"title": name, "movable": name == "test"}
