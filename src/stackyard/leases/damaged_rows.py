@@ -48,6 +48,7 @@ def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
     """
     leased = _leased_slots(db)
     bad = {table: _bad_rows(db, table) for table in columns.RULES}
+    bad["exclusive"] += _of_no_lease(db)
     bad["leases"] += _conflicting(db, directory, settings)
     leases = rows.every(db, directory)
     bad["claims"] += _write_claims(db, leases)
@@ -73,6 +74,12 @@ def _bad_rows(db: Transaction, table: str) -> list[str]:
                    for value in (row[names.index(name)], kind)]  # fmt: skip
             faults.append(_set_aside(db, table, key, why))
     return faults
+
+
+def _of_no_lease(db: Transaction) -> list[str]:
+    """Set aside the exclusive claims of leases that are not in the book."""
+    found = db.execute("SELECT what, lease FROM exclusive WHERE lease NOT IN (SELECT id FROM leases)").fetchall()
+    return [_set_aside(db, "exclusive", (what, "text"), f"lease {lease} is not in the book") for what, lease in found]
 
 
 def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str:

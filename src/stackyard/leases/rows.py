@@ -164,6 +164,8 @@ def holder(db: Transaction, directory: Path, exclusive: Iterable[str]) -> tuple[
         row = db.execute("SELECT lease FROM exclusive WHERE what=?", (what,)).fetchone()
         if row and (lease := one(db, directory, row[0])):
             return what, lease
+        if row:
+            raise columns.BadRowError(f"a row of exclusive: lease is {columns.shown(row[0])} and must be in the book")
     return None
 
 

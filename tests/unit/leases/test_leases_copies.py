@@ -241,6 +241,22 @@ def test_a_lost_book_knows_from_a_lease_s_files_what_only_it_can_have(book: Leas
         rebuilt.acquire(SHOP, needs=ALONE)
 
 
+def test_an_exclusive_claim_of_no_lease_goes_back_to_the_lease_that_has_it_or_is_free(book: LeaseBook) -> None:
+    first = book.acquire(SHOP, needs=ALONE, ttl=600, parallel_id="first")
+
+    for ended in (False, True):
+        if ended:
+            book.release(first)
+        with contextlib.closing(sqlite3.connect(book.settings.state_dir / "book.sqlite3")) as db, db:
+            rows = [(what, "deadbeef") for what in ALONE.exclusive]
+            db.executemany("INSERT OR REPLACE INTO exclusive (what, lease) VALUES (?, ?)", rows)
+        if not ended:
+            with pytest.raises(PoolExhaustedError, match="and lease first"):
+                book.acquire(SHOP, needs=ALONE)
+
+    assert book.acquire(SHOP, needs=ALONE).exclusive == ALONE.exclusive
+
+
 def test_a_damaged_exclusive_claim_is_written_again_from_the_lease_s_files(book: LeaseBook) -> None:
     held = book.acquire(SHOP, needs=ALONE, parallel_id="first")
     with contextlib.closing(sqlite3.connect(book.settings.state_dir / "book.sqlite3")) as db, db:
