@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BOX: Final = "stackyard-test/box"
 
 os.environ.update(PLACES)  # some tests give commands the caller's environment
+os.environ["STACKYARD_REAPER"] = "off"  # what a test leaves is to be seen; the tests of the reaper start one
 
 
 @pytest.fixture(scope="session")

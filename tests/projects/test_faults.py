@@ -50,10 +50,11 @@ class Shop:
     folder: Path
     book: LeaseBook
     engine: Engine
+    reaper: str = "off"
 
     def begin(self, *words: str, state: Path | None = None) -> subprocess.Popen[str]:
         here = self.folder if self.folder.exists() else self.folder.parent
-        env = {**BARE, "STACKYARD_STATE_DIR": str(state or self.book.settings.state_dir), "STACKYARD_REAPER": "off"}
+        env = {**BARE, "STACKYARD_STATE_DIR": str(state or self.book.settings.state_dir), "STACKYARD_REAPER": self.reaper}
         return subprocess.Popen(  # noqa: S603 - ours
             [*STACKYARD, *words], cwd=here, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
@@ -101,6 +102,27 @@ def test_what_a_killed_up_left_is_removed_by_the_next_clean_up(shop: Shop) -> No
 
     assert code == 0, out + err
     assert shop.things() == shop.book.leases() == []
+
+
+def test_the_reaper_removes_a_copy_whose_time_is_over_and_that_of_a_killed_run(shop: Shop) -> None:
+    shop.reaper = "on"
+    code, out, err = shop.end("up", "--name", "short", "--ttl", "1s")
+    assert code == 0, out + err
+    _until(lambda: shop.things() == shop.book.leases() == [])
+
+    killed = shop.begin("run", "--name", "mine", "--", "sh", "-c", f"touch '{shop.folder}/begun'; exec sleep 600")
+    _until((shop.folder / "begun").exists)
+    killed.kill()
+    killed.communicate(timeout=ENOUGH)
+
+    _until(lambda: shop.things() == shop.book.leases() == [])
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + ENOUGH
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_the_same_up_after_a_killed_one_starts_the_copy(shop: Shop) -> None:

@@ -34,6 +34,7 @@ from stackyard.stacks.copy_template import EXTENSION, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
+from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest
@@ -187,6 +188,7 @@ class _Starts:
         if lost:
             self.request.progress(f"another program took a leased {lost[-1]}; the copy gets another place")
         copy = Copy(self._lease(scattered=bool(lost)), self.book, self.engine)
+        wake(self.book.settings)
         return _Start(copy, self.request, self.template).run()
 
     def _lease(self, *, scattered: bool) -> Lease:

@@ -45,7 +45,7 @@ def wake(settings: Settings) -> bool:
     Raises:
         UsageError: If ``STACKYARD_REAPER`` is wrong.
     """
-    if not enabled():
+    if settings.reaper == "off" or not enabled():
         return False
     post = Post(settings.state_dir)
     try:
