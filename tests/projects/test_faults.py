@@ -54,7 +54,8 @@ class Shop:
 
     def begin(self, *words: str, state: Path | None = None) -> subprocess.Popen[str]:
         here = self.folder if self.folder.exists() else self.folder.parent
-        env = {**BARE, "STACKYARD_STATE_DIR": str(state or self.book.settings.state_dir), "STACKYARD_REAPER": self.reaper}
+        own = {"STATE_DIR": str(state or self.book.settings.state_dir), "REAPER": self.reaper}
+        env = BARE | {f"STACKYARD_{name}": value for name, value in own.items()}
         return subprocess.Popen(  # noqa: S603 - ours
             [*STACKYARD, *words], cwd=here, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,

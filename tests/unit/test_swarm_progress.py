@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TCP = Rule(service="web", kind="tcp", why="it publishes port 80", ports=(Port(80),))
 BOTH = Rule(service="web", kind="tcp", why="it publishes ports", ports=(Port(80), Port(81)))
 HEALTH = Rule(service="db", kind="health check", why="its file has one")
-OTHER = 'to choose what counts, write [services.web] ready = "running", or another rule, to stackyard.toml'
+OTHER = 'to choose what counts, write services.web.ready = "running", or another rule, to stackyard.toml'
 
 
 class Clock:
