@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from tests.swarm.test_lost_machines import until
 
 from stackyard.docker import Engine
 from stackyard.docker.swarm import Swarm
-from stackyard.errors import EngineError
 from stackyard.sites.swarm import copies, reaper_service, removal
 from stackyard.sites.swarm.leases import LABEL, Leases
 
@@ -105,13 +103,6 @@ def test_a_reaper_that_cannot_run_says_why_and_is_removed(tmp_path: Path, site: 
     assert site.labelled("service", reaper_service.LABEL) == []
 
 
-def _no_lease(engine: Engine) -> bool:
-    """Say whether the Swarm holds no lease; while its managers elect a leader, it does not say."""
-    with contextlib.suppress(EngineError):
-        return Swarm(engine).labelled("config", LABEL) == []
-    return False
-
-
 def test_the_reaper_moves_when_its_manager_of_three_is_lost(
     python: str, box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +119,7 @@ def test_the_reaper_moves_when_its_manager_of_three_is_lost(
         with Engine() as engine:
             copies.start(written(tmp_path, {"web": {"image": box}}), engine, name="short", ttl=20, deadline=60)
             lost.kill()
-            until(lambda: _no_lease(engine), seconds=150)
+            until(lambda: Swarm(engine).labelled("config", LABEL) == [], seconds=150)
             moved = json.loads(typed(tmp_path, "site", "reaper", "--json").stdout)["node"]
 
         assert moved != lost.name
