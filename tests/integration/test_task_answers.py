@@ -41,7 +41,7 @@ class Host:
 
     def json(self, task: str, *words: str, code: int = 0) -> Any:
         done = self.invoke(task, "--json", *words)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == code, f"{done.stderr}{done.stdout[-3000:]}"
         answer = json.loads(done.stdout)
         jsonschema.validate(answer, SHAPES[task])
         return answer

@@ -37,10 +37,11 @@ class FakeYard:
     """
     A stack, its engine and its engine's API in one; what is done to a service shows *delay* seconds later.
 
-    `blind` faults never show.
+    `blind` faults never show. On a slow host, each request takes *request* seconds.
     """
 
     delay: float = 0.1
+    request: float = 0.0
     blind: tuple[str, ...] = ()
     health: str = "healthy"
     memory_use: MemoryUse | None = field(default_factory=lambda: MemoryUse(used=30 << 20, anonymous=0, limit=192 << 20))
@@ -83,6 +84,7 @@ class FakeYard:
         return {"Config": {"Healthcheck": HEALTH}}
 
     def note(self, what: str) -> None:
+        self.now += self.request
         self.done[what] = self.now
 
     def pause(self, identity: str) -> None:
@@ -110,6 +112,7 @@ class FakeYard:
             service = what.split()[1]
             if what in self.done and what not in self.blind and self.now >= self.done[what] + self.delay:
                 services[service] = replace(services[service], **cast("Any", change))
+        self.now += self.request
         return list(services.values())
 
 
@@ -147,8 +150,13 @@ def test_what_shows_too_late_is_found_with_its_figure() -> None:
     assert {check for check, _ in found(detect(FakeYard(delay=1.5)))} == {
         "detection-paused", "detection-memory", "detection-killed",
     }  # fmt: skip
-    shown = "redis frozen: seen after 4.50 s (limit 4.0 s): running, health unhealthy"
+    shown = "redis frozen: seen after 4.49 s (limit 4.0 s): running, health unhealthy"
     assert ("detection-frozen", shown) in found(detect(FakeYard(delay=4.495)))
+
+
+def test_a_slow_host_is_not_taken_for_a_late_detection() -> None:
+    assert found(detect(FakeYard(request=0.9, delay=0.95))) == []
+    assert {check for check, _ in found(detect(FakeYard(request=0.9, delay=2.0)))} >= {"detection-killed"}
 
 
 @pytest.mark.parametrize(

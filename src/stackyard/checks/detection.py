@@ -1,9 +1,10 @@
 """
 How soon trouble shows: services of a throw-away stack are really paused, frozen, starved of memory and killed.
 
-The clock starts before the fault is caused, so what causing it takes counts too, and stops when `Stack.status` shows
-it. The engine knows at once what it does itself and what the kernel reports. If a service only stops answering (SIGSTOP
-stands for a deadlock), it still runs for the engine; only the health check shows it, within its own interval.
+The clock starts when the fault has happened and stops when `Stack.status` was last asked and did not show it: how long
+causing a fault and asking take depends on the host's load, not on who notices. The engine knows at once what it does
+itself and what the kernel reports. If a service only stops answering (SIGSTOP stands for a deadlock), it still runs for
+the engine; only the health check shows it, within its own interval.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Detection:
     Attributes:
         fault: What was done to the service.
         service: The service.
-        seconds: From before the fault until the status showed it; None when it never did.
+        seconds: From the fault until the status was last asked and did not show it; None when it never did.
         limit: Seconds it may take.
         shown: What the status said in the end.
     """
@@ -165,17 +166,18 @@ class _Trial:
         *,
         limit: float = LIMIT_S,
     ) -> Detection:
-        began = self.clock()
         with plain_errors(f"having {service} {fault}"):
             cause()
+        happened, unseen = self.clock(), 0.0
         while True:
+            asked = self.clock() - happened
             state = self._state(service)
-            seconds = self.clock() - began
             seen = state is not None and shows(state)
-            if seen or seconds > limit + PATIENCE_S:
+            if seen or asked > limit + PATIENCE_S:
                 return Detection(
-                    fault=fault, service=service, seconds=seconds if seen else None, limit=limit, shown=_words(state)
+                    fault=fault, service=service, seconds=unseen if seen else None, limit=limit, shown=_words(state)
                 )  # fmt: skip
+            unseen = asked
             self.sleep(POLL_S)
 
     def _state(self, service: str) -> ContainerState | None:
