@@ -235,6 +235,35 @@ def test_a_run_leaves_a_copy_alone_that_was_up_before(shop: Shop) -> None:
     assert len(shop.ask("ps")) == 1
 
 
+def test_a_second_up_names_files_that_the_copy_has_only_in_their_earlier_form_until_it_is_restarted(shop: Shop) -> None:
+    file, dist, compose = shop.folder / "web.txt", shop.folder / "dist", shop.folder / "compose.yaml"
+    dist.mkdir()
+    for path in (file, dist / "index"):
+        path.write_text("1")
+    own = ', "./web.txt:/web.txt", "./dist:/dist"]}\n'
+    compose.write_text(compose.read_text().replace("]}\n", own, 1))
+    project = shop.ask("up", "--name", "mine")["project"]
+
+    (shop.folder / "new").write_text("2")
+    (shop.folder / "new").rename(file)
+    shutil.rmtree(dist)
+    dist.mkdir()
+    (dist / "index").write_text("2")
+    code, _, err = shop.end("up", "--name", "mine")
+
+    restart = f"docker compose -p {project} restart web"
+    assert code == 0
+    assert err == (
+        f"warning: replaced since this copy was started: dist, web.txt; '{restart}' lets its services have what is "
+        "there now\n"
+    )
+    assert shop.end("exec", "web", "--", "cat", "/web.txt")[1] == "1"
+    subprocess.run(restart.split(), check=True, capture_output=True)  # noqa: S603 - ours
+    assert shop.end("exec", "web", "--", "cat", "/web.txt", "/dist/index")[1] == "22"
+    assert shop.end("up", "--name", "mine")[2] == ""
+    shop.ask("down", "--name", "mine")
+
+
 @pytest.fixture
 def full(tmp_path: Path) -> Any:
     """A state directory on a disk that has no room."""

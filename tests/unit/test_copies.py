@@ -221,6 +221,97 @@ def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
     assert told == [f"warning: {copies.CHANGED}"]
 
 
+def mounting(**services: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**SHOP, "services": {
+        name: {**service, "volumes": services.get(name, [])} for name, service in SHOP["services"].items()
+    }}  # fmt: skip
+
+
+def bound(path: Path) -> dict[str, Any]:
+    return {"type": "bind", "source": str(path), "target": f"/{path.name}"}
+
+
+def replace(path: Path) -> None:
+    """Give *path* another file or folder, as an editor or a build does."""
+    path.rename(path.with_suffix(".old"))
+    path.mkdir() if path.with_suffix(".old").is_dir() else path.touch()
+
+
+def test_a_copy_that_mounts_an_earlier_file_or_folder_says_which_and_how_to_have_the_new_one(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    file, dist, key = folder / "web.yml", folder / "dist", folder / "key.txt"
+    dist.mkdir()
+    for path in (file, key):
+        path.touch()
+    docker.model = mounting(web=[bound(file)], db=[bound(file), bound(dist)])
+    docker.model["services"]["db"]["secrets"] = [{"source": "key"}]
+    docker.model["secrets"] = {"key": {"file": str(key)}}
+    project = start(name="mine", ttl=600).lease.project
+    told: list[str] = []
+
+    file.write_text("an edit that keeps the inode")
+    start(name="mine", ttl=600, progress=told.append)
+    assert told == []
+    replace(dist)
+    start(name="mine", ttl=600, progress=told.append)
+    for path in (file, key):
+        replace(path)
+    start(name="mine", ttl=600, progress=told.append)
+
+    said = "warning: replaced since this copy was started: {}; 'docker compose -p {} restart {}' lets its services have"
+    assert [line.partition(" what is")[0] for line in told] == [
+        said.format("dist", project, "db"), said.format("dist, key.txt, web.yml", project, "db web"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "state", [{"StartedAt": "2199-01-01T00:00:00Z"}, {"Status": "exited"}], ids=["started-since", "ended"]
+)
+def test_a_container_that_has_started_since_or_has_ended_has_no_earlier_file(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, state: dict[str, Any]
+) -> None:
+    file = folder / "web.yml"
+    file.touch()
+    docker.states = {"web": state}
+    docker.model = mounting(web=[bound(file)])
+    told: list[str] = []
+
+    start(name="mine", ttl=600)
+    replace(file)
+    start(name="mine", ttl=600, progress=told.append)
+
+    assert told == []
+
+
+def test_changed_content_of_a_config_is_a_change_of_the_project(
+    start: Callable[..., Copy], docker: FakeDocker
+) -> None:  # fmt: skip
+    docker.model = {**SHOP, "configs": {"own": {"content": "one"}}}
+    start(name="mine", ttl=600)
+    docker.model = {**SHOP, "configs": {"own": {"content": "two"}}}
+    told: list[str] = []
+
+    start(name="mine", ttl=600, progress=told.append)
+
+    assert told == [f"warning: {copies.CHANGED}"]
+
+
+def test_another_value_of_a_config_s_variable_is_a_change_of_the_project(
+    folder: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, free_host: None
+) -> None:
+    del free_host
+    docker.model = {**SHOP, "configs": {"own": {"environment": "KEY"}}}
+    told: list[str] = []
+    request = CopyRequest(name="mine", ttl=600, progress=told.append)
+
+    for value in ("1", "1", "2"):
+        copies.start(Project.find(folder, environment={"KEY": value}), book, engine, request)
+
+    assert told == [f"warning: {copies.CHANGED}"]
+
+
 def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(
     start: Callable[..., Copy], docker: FakeDocker
 ) -> None:

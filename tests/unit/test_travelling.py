@@ -53,6 +53,16 @@ def test_a_folder_becomes_one_volume_of_the_copy_however_often_it_is_mounted(tmp
     assert cargo.folders == {"bind-1": tmp_path}
 
 
+def test_other_files_in_a_folder_that_goes_along_give_another_digest(tmp_path: Path) -> None:
+    cargo, _ = packed(bind(tmp_path, "/a"))
+    before = cargo.digests()
+
+    assert cargo.digests() == before
+    (tmp_path / "new").touch()
+    assert {*before} == {*cargo.digests()} == {"volumes.bind-1"}
+    assert cargo.digests() != before
+
+
 def test_a_secret_and_a_config_from_a_file_have_its_text(tmp_path: Path) -> None:
     (tmp_path / "word").write_text("hidden")
     file, kept = {"name": "s", "file": str(tmp_path / "word")}, {"name": "v", "environment": "V"}

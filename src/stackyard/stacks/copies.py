@@ -30,10 +30,11 @@ from stackyard.stacks import builds, diagnostics, project_images, shared_resourc
 from stackyard.stacks.attempts import failing, placed
 from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copy_start import CopyStart
-from stackyard.stacks.copy_template import EXTENSION, Template, runs
+from stackyard.stacks.copy_template import EXTENSION, SOURCES, Template, runs
 from stackyard.stacks.data import keeping, resetting
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
+from stackyard.stacks.host_sources import replaced, told
 from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.refusals import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stackyard.cleanup.outcome import Removal
-    from stackyard.docker import Engine
+    from stackyard.docker import Engine, Resource
     from stackyard.errors import StackyardError
     from stackyard.leases import Lease, LeaseBook
     from stackyard.project import Project
@@ -229,12 +230,20 @@ class _Start:
         if not copy.lease.reused:
             return False
         self.template.refuse_other_place(copy.lease)
-        stands = bool(Holdings.of(copy.book.host, copy.lease).containers(copy.engine))
-        if stands:
-            planned = self.template.plan(copy.lease, copy.engine)
-            if not runs(copy.model, self.template.labelled(planned.model, copy.lease, copy.engine)[0]):
-                self.request.progress(f"warning: {CHANGED}")
-        return stands
+        containers = Holdings.of(copy.book.host, copy.lease).containers(copy.engine)
+        if containers and (warning := self._outdated(containers)):
+            self.request.progress(f"warning: {warning}")
+        return bool(containers)
+
+    def _outdated(self, containers: Sequence[Resource]) -> str:
+        """Say what the project has by now and the copy has not; empty if it is up to date."""
+        copy = self.copy
+        planned = self.template.plan(copy.lease, copy.engine)
+        if not runs(copy.model, self.template.labelled(planned.model, copy.lease, copy.engine)[0]):
+            return CHANGED
+        states = (copy.engine.state(one.id) for one in containers)
+        found = replaced(copy.model[EXTENSION].get(SOURCES, {}), copy.model, states)
+        return told(found, copy.lease.project) if found else ""
 
     def _up(self) -> Startup:
         """Plan, start and wait."""

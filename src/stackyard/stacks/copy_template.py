@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from copy import deepcopy
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -14,6 +15,7 @@ from stackyard.plan import Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.services import check_soon
+from stackyard.stacks.host_sources import FROM_HOST, noted
 from stackyard.stacks.remote_files import Cargo
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from stackyard.project import Project
 
 EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
+SOURCES: Final = "sources"  # the word in it for the files and folders of this host
+GIVEN: Final = "given"  # and for digests of content that the model does not have
 LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()
 
 
@@ -113,7 +117,18 @@ class Template:
             if name in self.images:
                 service.pop("build", None)
         found = [item.kept() for item in addresses(self.usual, model, engine.endpoint.address)]
-        return model | {EXTENSION: {"addresses": found, "project": self.project.name}}, cargo
+        given = self._variables(model) | cargo.digests()
+        said = {"addresses": found, "project": self.project.name, SOURCES: noted(model), GIVEN: given}
+        return model | {EXTENSION: said}, cargo
+
+    def _variables(self, model: Mapping[str, Any]) -> dict[str, str]:
+        """Return a digest of each config and secret that has its content from a variable of the caller's."""
+        found = [(f"{kind}.{key}", item) for kind in FROM_HOST for key, item in (model.get(kind) or {}).items()]
+        return {
+            place: hashlib.sha256(self.project.environment.get(variable, "").encode()).hexdigest()
+            for place, item in found
+            if (variable := item.get("environment"))
+        }
 
     def _labels(self, lease: Lease) -> dict[str, str]:
         variables = lease.variables()
@@ -137,6 +152,6 @@ def _core(model: Mapping[str, Any]) -> dict[str, Any]:
             key: {word: value for word, value in (item or {}).items() if word != "labels"}
             for key, item in found.items()
         }
-        for kind in ("services", "networks", "volumes")
+        for kind in ("services", "networks", "volumes", *FROM_HOST)
         if (found := model.get(kind))
-    }
+    } | {GIVEN: model[EXTENSION].get(GIVEN, {})}

@@ -7,6 +7,7 @@ service may write stays refused: the other engine would write into a copy of it,
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
@@ -128,6 +129,10 @@ class Cargo:
 
     def _refuse(self, place: str, source: Path, why: str) -> None:
         self.refused.append(f"{place}: {source} is on this host and the engine is on another: {why}")
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each folder that goes along, by its volume of the model."""
+        return {f"volumes.{key}": hashlib.sha256(_archive(folder)).hexdigest() for key, folder in self.folders.items()}
 
     def deliver(self, engine: Engine, model: Mapping[str, Any]) -> None:
         """
