@@ -62,7 +62,7 @@ def test_a_copy_that_is_up_is_no_place_for_a_run_and_tells_its_variables(
 
 NO_REGISTRY = (
     "nodes get a build from a registry, and this Swarm has none; name one in STACKYARD_REGISTRY, or run a "
-    "registry on the Swarm ('stackyard site registry')"
+    "registry on the Swarm ('stackyard site registry --site swarm')"
 )
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "the host's network": (

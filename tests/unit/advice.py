@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import at_site
 from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 
@@ -62,6 +63,8 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else PLACE for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
             yield node.value
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == at_site.__name__:
+            yield from (f"'{text}'" for text in _texts(node.args[0]))
 
 
 def _in_documents() -> Iterator[Advice]:

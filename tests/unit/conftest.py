@@ -32,8 +32,9 @@ def forget_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test the environment of a shell in which nothing is set for us."""
+    """Give each test the environment of a shell in which nothing is set for us, and no site that a command named."""
     forget_the_callers(monkeypatch)
+    monkeypatch.setattr(actions, "_site", [])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import advice
 import pytest
 import tasks
 
-from stackyard._util.actions import Action
+from stackyard._util.actions import WITH_SITE, Action
 from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program
@@ -67,6 +67,18 @@ def test_the_program_has_what_its_texts_advise_in_each_kind_of_folder(
     program.parse_collection()
 
     program.parse_tasks()  # raises Exit for a word that no command takes
+
+    assert len(program.tasks) == 1
+
+
+@pytest.mark.parametrize("action", sorted(WITH_SITE, key=str))
+def test_what_is_done_at_the_user_s_site_has_an_option_for_it(action: Action) -> None:
+    program = console.Console(version="0", namespace=console.namespace(), name=console.NAME)
+    program.create_config()
+    program.parse_core([*shlex.split(console.COMMANDS[action]), "--site", "local"])
+    program.parse_collection()
+
+    program.parse_tasks()  # raises Exit for an option that the command does not take
 
     assert len(program.tasks) == 1
 

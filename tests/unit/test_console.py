@@ -708,3 +708,30 @@ def test_a_folder_with_environments_has_their_commands_unless_a_compose_file_is_
     monkeypatch.chdir(tmp_path)
     assert "stackyard up [ENVIRONMENT] [options]" in typed("up", "--help")[1]
     assert "stackyard reset" in typed("reset", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["down"], "'stackyard up --site local' starts one"),
+        (["ports", "mine"], "'stackyard ps --all --site local' lists all"),
+        (["exec", "web"], "stackyard exec web --site local -- ls /"),
+        (["run"], "stackyard run --site local -- pytest -q"),
+        (["check"], "'stackyard up --site local' pulls it, or 'docker compose pull'"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_the_commands_that_a_text_names_have_the_site_that_the_user_named(
+    typed: Typed, docker: FakeDocker, words: list[str], names: str
+) -> None:
+    docker.model = {"services": {"cache": {"image": "cache:8"}}}
+
+    _, out, error = typed(words[0], "--site", "local", *words[1:])
+
+    assert names in " ".join(f"{out} {error}".split())
+
+
+def test_a_copy_that_is_listed_and_one_that_is_up_name_the_site_that_the_user_named(typed: Typed) -> None:
+    assert "'stackyard down --name mine --site local' removes it" in typed("up", "--name", "mine", "--site", "local")[1]
+    assert "'stackyard ps mine --site local' shows its services" in typed("ps", "--site", "local")[1]
+    assert "'stackyard ps mine' shows its services" in typed("ps")[1]

@@ -354,7 +354,7 @@ def test_what_is_left_of_a_copy_fails_the_command(copy: Copy, monkeypatch: pytes
     lease: Any = SimpleNamespace(title="mine (1)", id="1", parallel_id="mine", environment="shop")
 
     with pytest.raises(LeftoversError, match="network n"):
-        copies._removed([lease], [Removal(), left], 0.1, "", as_json=False)
+        copies._removed([lease], [Removal(), left], 0.1, as_json=False)
     with pytest.raises(Exit, match="network n") as failed:
         copies.run.body(None, words=["true"])
     assert failed.value.code == LeftoversError.exit_code

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stackyard._util import actions
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import copy_output
 from stackyard.plan import Address
@@ -27,7 +28,8 @@ READY = ServiceReady(
 def shown(
     capsys: pytest.CaptureFixture[str], startup: Startup, site: str, found: Sequence[Address] = (WEB,)
 ) -> list[str]:  # fmt: skip
-    copy_output.show_up({}, "mine", found, startup, "stays until 18:00 (1h)", site, as_json=False)
+    actions.choose_site(site)
+    copy_output.show_up({}, "mine", found, startup, "stays until 18:00 (1h)", as_json=False)
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 

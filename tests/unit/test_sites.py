@@ -179,3 +179,10 @@ def test_a_swarm_s_heartbeat_is_shown_with_what_it_means_and_what_is_better(
     assert (swarm.site.name, swarm.to_json()["heartbeat_seconds"], here.told) == ("swarm", seconds, "")
     assert swarm.told.startswith(f"swarm: heartbeat {seconds} s: a lost machine is {means}")
     assert swarm.told.endswith("later") is not known.is_slow(seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("local", ("docker",)), ("swarm", ("docker",)), ("context:two", ("docker", "--context", "two"))]
+)
+def test_a_docker_command_for_a_context_names_it(name: str, typed: tuple[str, ...]) -> None:
+    assert Site(kind="local", name=name, endpoint=Endpoint()).docker == typed

@@ -6,8 +6,9 @@ Without a front end, in somebody else's test session for example, a text names t
 
 from __future__ import annotations
 
+import shlex
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,11 @@ class Action(Enum):
     VERIFY = "verify the platform"
 
 
+WITH_SITE: Final = frozenset({  # those whose commands have the option --site
+    Action.CLEAN_UP, Action.CLEAN_UP_IMAGES, Action.LEASES, Action.RUN_REGISTRY, Action.TRUST_REGISTRY,
+})  # fmt: skip
 _commands: dict[Action, str] = {}
+_site: list[str] = []  # the option that the user's own command named, as words
 
 
 def offer(commands: Mapping[Action, str]) -> None:
@@ -50,9 +55,23 @@ def offer(commands: Mapping[Action, str]) -> None:
 
 def typed(action: Action, **facts: str) -> str:
     """Return the command line that does *action*, or the action in plain words where no front end offers one."""
-    return _commands[action].format(**facts) if action in _commands else action.value
+    if action not in _commands:
+        return action.value
+    line = _commands[action].format(**facts)
+    return at_site(line) if action in WITH_SITE else line
 
 
 def how(action: Action, **facts: str) -> str:
     """Return the action in plain words, and in brackets its command line where a front end offers one."""
     return f"{action.value} ('{typed(action, **facts)}')" if action in _commands else action.value
+
+
+def choose_site(site: str) -> None:
+    """Let the command lines of texts have the option `--site` that the user's own command has; none if empty."""
+    _site[:] = ["--site", shlex.quote(site)] if site else []
+
+
+def at_site(line: str) -> str:
+    """Return a command line with the user's own option `--site`, before the words of a command that runs inside."""
+    head, dashes, inside = line.partition(" -- ")
+    return f"{' '.join([head, *_site])}{dashes}{inside}"

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util.actions import at_site
 from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.copy_choice import chosen, of_this_folder
 from stackyard.cli.expiry import until
-from stackyard.cli.on_swarm import NO_COMMAND, also_on_swarm
+from stackyard.cli.on_swarm import also_on_swarm, no_command
 from stackyard.cli.options import Option
 from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
@@ -125,7 +126,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     ):
         copy_output.show_up(
             copy_output.identified(copy.lease), copy_output.handle(copy.lease), copy.addresses, copy.startup,
-            until(copy.lease), site, as_json=json,
+            until(copy.lease), as_json=json,
         )  # fmt: skip
 
 
@@ -172,16 +173,16 @@ def down(
     with opened_at(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
         done = removal.remove_leases(book, engine, leases, graceful=graceful, progress=tell)
-    _removed(leases, done, time.monotonic() - began, site, as_json=json)
+    _removed(leases, done, time.monotonic() - began, as_json=json)
 
 
-def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, site: str, *, as_json: bool) -> None:
+def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, as_json: bool) -> None:
     from stackyard.cleanup.outcome import Removal
 
     titles, said = [lease.title for lease in leases], [copy_output.identified(lease) for lease in leases]
     copy_output.show_removed(titles, said, done, took, as_json=as_json)
     left = [item for removal in done for item in removal.left]
-    Removal(left=left).check(copy_output.at("stackyard cleanup", site))
+    Removal(left=left).check(at_site("stackyard cleanup"))
 
 
 @task(
@@ -205,7 +206,7 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
     with opened_at(site) as (book, _):
         leases = [lease for lease in book.leases() if lease.is_copy] if all else of_this_folder(book)
     rows = [[lease.title, lease.checkout, until(lease)] for lease in leases]
-    one = copy_output.at(f"stackyard ps {copy_output.handle(leases[0])}", site) if len(leases) == 1 else ""
+    one = at_site(f"stackyard ps {copy_output.handle(leases[0])}") if len(leases) == 1 else ""
     more = f"\n'{one}' shows its services" if one else ""
     text = f"{table(rows, ['copy', 'project', 'until'])}{more}" if rows else "no copies are up"
     answer([copy_output.identified(lease) for lease in leases], text, as_json=json)
@@ -318,8 +319,9 @@ def exec_(
     """Run a command inside a service's container, on this terminal: exec db -- psql -U postgres."""
     from stackyard.cli.env import run_inside
 
+    at(site)
     if not words:
-        raise UsageError(NO_COMMAND)
+        raise UsageError(no_command())
     with _attached(name, site) as copy:
         run_inside(_stack(copy), service, shlex.join(words), json=json)
 
@@ -351,9 +353,9 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
     """Start a copy for one command, give it the copy's addresses, and remove the copy: run -- pytest -q."""
     from stackyard.cli.signals import orderly_end
 
-    command, later = copy_variables.given(words), copy_output.at("stackyard cleanup", site)
-    _import_early()
     at(site)
+    command, later = copy_variables.given(words), at_site("stackyard cleanup")
+    _import_early()
     project = options.project(file, profile, env_file)
     with orderly_end(), _started(name, project, timeout, None, site=site, quiet=quiet) as copy:
         copy_variables.refuse_running(copy.lease.title, copy.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackyard._util.actions import at_site
 from stackyard.cli.common import current_folder
 from stackyard.errors import LeaseNotFoundError, UsageError
 from stackyard.project.project import FILES
@@ -54,7 +55,7 @@ def chosen(book: LeaseBook, name: str) -> Lease:
         raise UsageError(f"several copies have the name {name!r}; give the id of one: {listed}")
     if named:
         raise LeaseNotFoundError(f"no copy of this folder's project has the name {name!r}; give an id to use {listed}")
-    raise LeaseNotFoundError(f"no copy has the name or id {name!r}; 'stackyard ps --all' lists all")
+    raise LeaseNotFoundError(f"no copy has the name or id {name!r}; '{at_site('stackyard ps --all')}' lists all")
 
 
 def _unnamed(here: Sequence[Lease]) -> Lease:
@@ -63,7 +64,8 @@ def _unnamed(here: Sequence[Lease]) -> Lease:
     if len(here) == 1:
         return here[0]
     if not here:
-        raise LeaseNotFoundError("no copy of this folder's project is up; 'stackyard up' starts one")
+        starts = at_site("stackyard up")
+        raise LeaseNotFoundError(f"no copy of this folder's project is up; '{starts}' starts one")
     name = default_name(current_folder())
     if name and (usual := [lease for lease in here if lease.parallel_id == name]):
         return usual[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util.actions import at_site
 from stackyard.cli.common import answer, identity
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def proved(ready: StackReady | None) -> str:
 
 
 def show_up(
-    said: dict[str, Any], name: str, found: Sequence[Address], startup: Startup, ends: str, site: str, *, as_json: bool
+    said: dict[str, Any], name: str, found: Sequence[Address], startup: Startup, ends: str, *, as_json: bool
 ) -> None:  # fmt: skip
     """
     Print what `up` says of a copy that is ready.
@@ -55,12 +56,11 @@ def show_up(
         found: Where it answers.
         startup: How its start went.
         ends: Until when it stays.
-        site: The site that the user's option named; empty without one.
         as_json: Whether to print JSON.
     """
     # Compose is slower than the engine, so the user should know why
     made = f"made by {startup.by}\n" if startup.by.startswith("compose") else ""
-    last = f"{made}{startup.told()}; {ends}\n'{at(f'stackyard down --name {name}', site)}' removes it"
+    last = f"{made}{startup.told()}; {ends}\n'{at_site(f'stackyard down --name {name}')}' removes it"
     text = "\n\n".join(filter(None, (addressed(found, name), proved(startup.ready), last)))
     answer({**said, "ports": ports(found, name), **startup.to_json()}, text, as_json=as_json)
 
@@ -100,8 +100,3 @@ def ports(found: Sequence[Address], name: str) -> list[dict[str, Any]]:
 def identified(lease: Lease) -> dict[str, Any]:
     """Return what every JSON answer says of a copy."""
     return {**identity(lease), "project": lease.project, "checkout": lease.checkout, "deadline": lease.deadline}
-
-
-def at(command: str, site: str) -> str:
-    """Return a command that a text advises, with the option for the site that the user's own command named."""
-    return f"{command} --site {site}" if site else command

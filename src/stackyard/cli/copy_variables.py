@@ -6,6 +6,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.actions import at_site
 from stackyard.cli.common import answer
 from stackyard.errors import CommandError, UsageError
 
@@ -36,7 +37,7 @@ def given(words: Sequence[str] | None) -> list[str]:
         UsageError: If there is none, or no such program; then nothing needs to be started.
     """
     if not words:
-        raise UsageError("which command? write it after '--': stackyard run -- pytest -q")
+        raise UsageError(f"which command? write it after '--': {at_site('stackyard run -- pytest -q')}")
     if not shutil.which(words[0]):
         raise UsageError(f"{words[0]}: no such program; write its path, or add its folder to PATH")
     return list(words)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 
+from stackyard._util.actions import at_site
 from stackyard.cli import copy_output, copy_variables
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.expiry import until_moment
+from stackyard.cli.site import chosen_site
 from stackyard.errors import LeaseNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from stackyard.sites.swarm.leases import Lease
 
 EXEC_DEADLINE: Final = 3600.0  # seconds of a command whose output is collected
-NO_COMMAND: Final = "which command? write it after '--': stackyard exec web -- ls /"
-SITE: Final = "swarm"  # what --site calls it in the commands that texts advise
 
 
 def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
@@ -47,9 +47,7 @@ def also_on_swarm(local: Callable[..., None]) -> Callable[..., None]:
 
 def named(site: str) -> bool:
     """Say whether `--site`, or without it STACKYARD_SITE, is a Swarm; then use its manager."""
-    from stackyard.sites import Site
-
-    found = Site.find(site)
+    found = chosen_site(site)
     if found.kind == "swarm":
         found.use()
     return found.kind == "swarm"
@@ -83,7 +81,7 @@ def _copy(name: str) -> Iterator[Copy]:
         own = leases if name else [lease for lease in leases if lease.project == _project()]
         names = sorted(lease.name for lease in own)
         if not name and len(names) != 1:
-            starts = copy_output.at("stackyard up", SITE)
+            starts = at_site("stackyard up")
             listed = f"name one: {', '.join(names)}" if names else f"'{starts}' starts one"
             raise LeaseNotFoundError(f"{len(names)} copies of this folder's project are on the Swarm; {listed}")
         yield Copy.of(engine, name or names[0])
@@ -138,9 +136,7 @@ def _up(  # noqa: PLR0913, PLR0917 - each is an option
         for line in copy.changes:
             tell(f"note: {line}")
         said = {**_identity(copy.lease), "notes": list(copy.changes)}
-        copy_output.show_up(
-            said, copy.lease.name, copy.addresses, copy.startup, _until(copy.lease), SITE, as_json=json
-        )  # fmt: skip
+        copy_output.show_up(said, copy.lease.name, copy.addresses, copy.startup, _until(copy.lease), as_json=json)
 
 
 def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
@@ -169,7 +165,7 @@ def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa:
     with _leases() as (_, leases):
         own = leases if all else [lease for lease in leases if lease.project == _project()]
     rows = [[lease.title, lease.folder or lease.project, lease.state, _until(lease)] for lease in own]
-    one = copy_output.at(f"stackyard ps {own[0].name}", SITE) if len(own) == 1 else ""
+    one = at_site(f"stackyard ps {own[0].name}") if len(own) == 1 else ""
     more = f"\n'{one}' shows its services" if one else ""
     text = f"{table(rows, ['copy', 'project', 'state', 'until'])}{more}" if rows else "no copies are up"
     answer([_identity(lease) for lease in own], text, as_json=json)
@@ -218,7 +214,7 @@ def _exec_(
     from stackyard.sites.swarm import inside
 
     if not words:
-        raise UsageError(NO_COMMAND)
+        raise UsageError(no_command())
     with _copy(name) as copy:
         chosen = service or _only(copy)
         if json:
@@ -230,6 +226,11 @@ def _exec_(
             code = process.passthrough(inside.command(copy, chosen, words, "--interactive", *terminal), inherit=False)
     if code:
         raise Exit(f"{shlex.join(words)!r} in {chosen} ended with exit code {code}", code=code)
+
+
+def no_command() -> str:
+    """Return what is missing where `exec` is typed without a command."""
+    return f"which command? write it after '--': {at_site('stackyard exec web -- ls /')}"
 
 
 def _only(copy: Copy) -> str:

@@ -8,6 +8,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util.actions import at_site
 from stackyard.cli import options
 from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
@@ -31,11 +32,6 @@ SAID: Final = {
     "copies": "any number of copies can run at once",
     "one at a time": "only one copy can run at a time",
     "not possible": "no copy can run yet",
-}
-BRINGS: Final = {
-    "pull": "'stackyard up' pulls it, or 'docker compose pull'",
-    "build": "'stackyard up' builds it",
-    "nothing": "nothing: its pull_policy is never; 'docker pull' or 'docker build' it yourself",
 }
 
 
@@ -178,11 +174,24 @@ def _text(
         noted = [[item.level, item.place, f"{item.text}; {item.advice}"] for item in preview.plan.concerns]
         parts.append(table(noted, ["", "place", "what to know"]))
     if images:
-        rows = [[item.image, ", ".join(item.services), BRINGS[item.by]] for item in images]
+        rows = [[item.image, ", ".join(item.services), _brings(item.by)] for item in images]
         parts.append(table(rows, ["image that is not here", "service", "what brings it"]))
     if rules:
         parts.append(table([[name, rule.why] for name, rule in rules.items()], ["service", "is ready when"]))
     return "\n\n".join(parts)
+
+
+def _brings(by: str) -> str:
+    """Say what brings an image to the engine where the copy would run."""
+    from stackyard.sites import Site
+
+    up = at_site("stackyard up")
+    docker = " ".join(Site.find().docker)
+    return {
+        "pull": f"'{up}' pulls it, or '{docker} compose pull'",
+        "build": f"'{up}' builds it",
+        "nothing": f"nothing: its pull_policy is never; '{docker} pull' or '{docker} build' it yourself",
+    }[by]
 
 
 collection = Collection("project", check)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util import actions
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, confirmed, opened
 from stackyard.cli.options import Option
@@ -35,12 +36,23 @@ def at(text: str) -> Site:
     Raises:
         UsageError: If it names none.
     """
-    from stackyard.sites import Site
-
-    site = Site.find(text)
+    site = chosen_site(text)
     site.require_engine()
     site.use()
     return site
+
+
+def chosen_site(text: str) -> Site:
+    """
+    Return the site that *text* or STACKYARD_SITE names; the command lines of texts name it, too, if *text* does.
+
+    Raises:
+        UsageError: If it names none.
+    """
+    from stackyard.sites import Site
+
+    actions.choose_site(text.strip())
+    return Site.find(text)
 
 
 @contextlib.contextmanager

@@ -69,6 +69,12 @@ class Site:
         if self.kind == "swarm":
             raise UsageError(f"site {self.name}: this has no form for a Swarm yet; use local or {CONTEXT}NAME")
 
+    @property
+    def docker(self) -> tuple[str, ...]:
+        """The beginning of a docker command for its engine, as its user types it."""
+        place = ("--context", self.name.removeprefix(CONTEXT)) if self.name.startswith(CONTEXT) else ()
+        return ("docker", *place)
+
     def variables(self) -> dict[str, str]:
         """Return the variables with which docker and this library use the site; empty texts unset what is there."""
         found = {SETTING: self.name}
