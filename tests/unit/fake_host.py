@@ -46,7 +46,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.split("?")[0])
         if isinstance(answer, threading.Event):
-            answer.wait(5)
+            answer.wait(60)
             return
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(404 if answer is None else 200)

@@ -274,7 +274,7 @@ def test_a_report_that_a_run_wrote_is_no_change_of_the_tree(tmp_path: Path, monk
         (tmp_path / name).write_text("old")
     who = ["-c", "user.name=n", "-c", "user.email=e"]
     for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "m"]):
-        process.run(["git", "-C", str(tmp_path), *words], deadline=10)
+        process.run(["git", "-C", str(tmp_path), *words], deadline=120)
 
     (tmp_path / machine.OURS[0]).write_text("new")
     assert not machine.changed()

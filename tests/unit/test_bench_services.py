@@ -274,7 +274,7 @@ def test_the_watch_sees_when_a_service_runs_and_when_it_accepts() -> None:
 
         watch = services.Watch(SimpleNamespace(containers=containers, api=api), [], listening)  # type: ignore[arg-type]
         with watch.watching():
-            for _ in range(200):
+            for _ in range(6000):
                 if "redis" in watch.accepted:
                     break
                 threading.Event().wait(0.01)

@@ -69,7 +69,7 @@ def test_ctrl_c_before_there_is_a_command_is_no_traceback(
 
 
 def test_invoke_is_imported_without_what_no_command_uses_and_can_load_it_later() -> None:
-    done = process.run([sys.executable, "-c", LEAN], deadline=60)
+    done = process.run([sys.executable, "-c", LEAN], deadline=240)
 
     assert done.stdout == "[] True {'a': [1]} BuiltinImporter\n"
 
@@ -79,7 +79,7 @@ def test_python_keeps_what_a_command_compiles(program: str, tmp_path: Path) -> N
     variables = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
     words = {"stackyard": ["down", "nope"], "invoke": ["env.status", "--name", "nope"]}[program]
 
-    process.run([sys.executable, "-m", program, *words], deadline=60, env=variables, cwd=ROOT, check=False)
+    process.run([sys.executable, "-m", program, *words], deadline=240, env=variables, cwd=ROOT, check=False)
 
     kept = {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")}
     assert {"book", "records"} <= kept

@@ -70,7 +70,7 @@ def test_github_and_gitlab_run_every_session_of_the_matrix_once_for_each_python(
 
 def test_what_the_noxfile_runs_by_default_and_its_test_flows_are_in_the_matrix(found: list[pipelines.Job]) -> None:
     words = [sys.executable, "-m", "nox", "--list-sessions", "--json"]
-    listed = json.loads(process.run(words, deadline=60, cwd=ROOT).stdout)
+    listed = json.loads(process.run(words, deadline=240, cwd=ROOT).stdout)
 
     sessions = {job.session for job in found}
     assert {each["session"] for each in listed} | {"test", "alpine_test", "integration", "verify"} <= sessions

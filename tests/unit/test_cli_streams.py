@@ -28,7 +28,7 @@ def ended(script: str, redirection: str, *, env: dict[str, str] | None = None) -
     """Run a guarded script in a shell with *redirection*; return its exit code and what came out on either stream."""
     words = ["/bin/bash", "-c", f'"$0" -c "$1" {redirection}', PYTHON, GUARDED + script]
     done = subprocess.run(  # noqa: S603 - our own words
-        words, capture_output=True, text=True, check=False, env=os.environ | (env or {}), timeout=60
+        words, capture_output=True, text=True, check=False, env=os.environ | (env or {}), timeout=240
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -93,7 +93,7 @@ def test_letters_a_terminal_does_not_know_are_no_error() -> None:
 def test_noxw_itself_needs_no_stream(options: str, redirection: str, number: int) -> None:
     script = f'sleep 0.05; exec "$0" noxw {options} {redirection.format(number)}'
     done = subprocess.run(  # noqa: S603 - our own words
-        ["/bin/bash", "-c", script, PYTHON], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        ["/bin/bash", "-c", script, PYTHON], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
     )  # fmt: skip
 
     assert "Traceback" not in done.stdout + done.stderr
@@ -124,7 +124,7 @@ LEFT_OUT = {"bench.run", "bench.report", "images.build"}
 ENDLESS = "ports.watch"
 
 
-@pytest.mark.timeout(300)  # a hundred commands
+@pytest.mark.timeout(1200)  # a hundred commands
 def test_no_command_needs_a_stream(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", "5")

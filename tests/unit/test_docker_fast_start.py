@@ -467,7 +467,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
 def rendering(project: Compose, **changes: str) -> Any:
     variables = VARIABLES | changes
     project.env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
-    return asyncio.run(render(project, variables, project.file.parent / "models", deadline=10))
+    return asyncio.run(render(project, variables, project.file.parent / "models", deadline=120))
 
 
 def test_a_template_renders_the_next_lease_without_compose(project: Compose, tmp_path: Path) -> None:

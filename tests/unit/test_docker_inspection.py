@@ -40,7 +40,7 @@ class Answering(fakes.FakeEngine):
         self.requests.append(f"{method} {body}")
         found = self.answers.get(path.partition("/v1.44/")[2])
         if isinstance(found, threading.Event):
-            found.wait(20)
+            found.wait(60)
             return 200, b""
         return (200, found) if found is not None else (404, {"message": "no such thing"})
 

@@ -33,7 +33,7 @@ def picture() -> str:
 
 def test_documents_and_picture_name_as_many_tests_as_the_platform_has() -> None:
     words = [sys.executable, "-m", "pytest", "tests/platform", "--collect-only", "--quiet", "-p", "no:cacheprovider"]
-    collected = process.run(words, cwd=ROOT, deadline=120).stdout.splitlines()[-1].split()[0]
+    collected = process.run(words, cwd=ROOT, deadline=240).stdout.splitlines()[-1].split()[0]
 
     named = {place: COUNT.findall(picture() if place == PICTURE else (ROOT / place).read_text()) for place in PLACES}
 

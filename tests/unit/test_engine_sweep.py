@@ -76,7 +76,7 @@ def state(tmp_path: Path, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPat
     return tmp_path / "state"
 
 
-@pytest.mark.timeout(600)  # two hundred commands
+@pytest.mark.timeout(1200)  # two hundred commands
 def test_every_command_ends_in_one_line_whatever_the_engine_answers(
     tmp_path: Path, fake_engine: FakeEngine, state: Path
 ) -> None:

@@ -326,7 +326,7 @@ def test_a_file_that_is_none_is_refused_without_waiting(project: Path, file: str
     os.mkfifo(path)
     done = threading.Thread(target=failure, args=(project,), daemon=True)
     done.start()
-    done.join(timeout=10)
+    done.join(timeout=60)
     assert not done.is_alive()
     assert failure(project).rule == "must be a regular file, not a pipe or device"
     path.unlink()
@@ -480,7 +480,7 @@ def test_a_working_directory_that_is_gone_is_no_traceback(tmp_path: Path, monkey
 def test_reading_environments_waits_for_no_other_part_of_a_project() -> None:
     code = "import sys; from stackyard.project.environments import load_all; print('asyncio' in sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - our own code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)  # noqa: S603 - our own code
 
     assert done.stdout == "False\n"
 

@@ -117,6 +117,6 @@ def test_a_shell_reads_what_is_accepted_as_the_same_bytes(values: list[str]) -> 
     except ConfigError:
         return
     script = f'{line}\nprintf %s "$A"'
-    run = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, env={}, timeout=10)  # noqa: S603 - only lines the parser calls harmless
+    run = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, env={}, timeout=120)  # noqa: S603 - only lines the parser calls harmless
 
     assert run.stdout.decode() == found["A"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FILES = ["envs/docker_environments.yaml", "envs/.env.ci", "compose/docker-compose.unified.yml"]
 ORIGINALS = {file: (ROOT / file).read_bytes() for file in FILES}
-REUSED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+REUSED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.binary(max_size=5))
 TREES = st.recursive(

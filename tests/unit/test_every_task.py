@@ -130,7 +130,7 @@ def test_the_list_of_tasks_waits_for_nothing_but_the_command_line() -> None:
 
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", code],
-        cwd=project_root(), capture_output=True, text=True, timeout=60, check=True,
+        cwd=project_root(), capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
 
     assert ast.literal_eval(done.stdout) == {"_util", "cli", "errors"}
@@ -139,7 +139,7 @@ def test_the_list_of_tasks_waits_for_nothing_but_the_command_line() -> None:
 def test_stock_invoke_reads_words_as_we_do() -> None:
     words = [sys.executable, "-m", "invoke", "ports.allocate", "--help"]
 
-    done = subprocess.run(words, cwd=project_root(), capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own command
+    done = subprocess.run(words, cwd=project_root(), capture_output=True, text=True, timeout=240, check=False)  # noqa: S603 - our own command
 
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: invoke ports.allocate [NAME]")

@@ -101,7 +101,7 @@ def test_a_project_s_own_tasks_have_ours_beside_them(tmp_path: Path, words: list
     (tmp_path / "tasks.py").write_text(TASKS)
     env = {"STACKYARD_STATE_DIR": str(tmp_path / "state"), "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
 
-    done = process.run([INVOKE, *words], deadline=60, env=env, cwd=tmp_path, check=False)
+    done = process.run([INVOKE, *words], deadline=240, env=env, cwd=tmp_path, check=False)
 
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout + done.stderr
@@ -117,7 +117,7 @@ def test_python_keeps_what_it_compiles_of_ours_and_leaves_a_team_s_own_modules_t
         (tmp_path / f"{name}.py").touch()
     variables = {"PYTHONPYCACHEPREFIX": str(tmp_path / "kept"), "PYTHONDONTWRITEBYTECODE": forbidden}
 
-    process.run([INVOKE, "stack.down", "--name", "nope"], deadline=60, env=variables, cwd=tmp_path, check=False)
+    process.run([INVOKE, "stack.down", "--name", "nope"], deadline=240, env=variables, cwd=tmp_path, check=False)
 
     found = {path.name.partition(".")[0] for path in (tmp_path / "kept").rglob("*.pyc")}
     assert kept <= found

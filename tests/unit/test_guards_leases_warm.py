@@ -307,7 +307,7 @@ async def test_a_lease_that_comes_after_its_block_was_cancelled_is_released(
 
     def acquire(*things: Any) -> Any:
         loop.call_soon_threadsafe(asked.set)
-        go.wait(10)
+        go.wait(60)
         return real(*things)
 
     async def block() -> None:

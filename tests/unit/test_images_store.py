@@ -227,9 +227,9 @@ def test_a_second_process_waits_and_then_finds_everything_built(image_yard: Yard
             )
         )
         other.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         assert image_yard.builds() == []
-    other.join(60)
+    other.join(240)
 
     assert result == [images.references("debian", "packages")]
 

@@ -474,6 +474,6 @@ def test_a_reader_that_goes_away_ends_the_stream_quietly() -> None:
         assert child.stderr is not None
         assert json.loads(child.stdout.readline())["services"]
         child.stdout.close()
-        child.wait(timeout=60)
+        child.wait(timeout=240)
         assert (child.returncode, child.stderr.read()) == (0, b"")
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN

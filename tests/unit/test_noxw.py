@@ -62,7 +62,7 @@ def environment(tree: Path, **extra: str) -> dict[str, str]:
 def noxw(tree: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - noxw itself
         [sys.executable, str(tree / "noxw"), *words], env=environment(tree, **env), capture_output=True, text=True,
-        check=False, stdin=subprocess.DEVNULL, cwd=tree.parent, timeout=30,
+        check=False, stdin=subprocess.DEVNULL, cwd=tree.parent, timeout=240,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_two_at_once_install_once(tree: Path) -> None:
     env = environment(tree, SLOW="0.5")
     both = [subprocess.Popen(argv, env=env, stderr=subprocess.DEVNULL) for _ in range(2)]  # noqa: S603 - noxw itself
 
-    assert [process.wait(timeout=30) for process in both] == [0, 0]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
     assert sorted(line.split()[1] for line in calls(tree)) == ["-P", "-P", "pip", "venv"]
 
 
@@ -148,7 +148,7 @@ def test_who_has_to_wait_for_another_set_up_says_so(tree: Path) -> None:
         assert waiting.stderr is not None
         first = waiting.stderr.readline()
         os.close(handle)
-        waiting.communicate(timeout=30)
+        waiting.communicate(timeout=240)
 
     assert first == "noxw: another noxw is setting up this tree, waiting for it\n"
     assert waiting.returncode == 0
@@ -166,7 +166,7 @@ def test_interrupted_set_up_ends_its_installer_and_leaves_no_stamp(
         running.stderr.readline()
         with (tree / "never").open("w"):  # opens once the installer waits at the other end
             running.send_signal(number)
-            words = running.communicate(timeout=30)[1]
+            words = running.communicate(timeout=240)[1]
 
     assert running.returncode == code
     assert words == ""

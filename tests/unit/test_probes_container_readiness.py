@@ -274,10 +274,10 @@ def test_a_command_that_takes_too_long_is_given_up_and_run_again(
 ) -> None:
     container.commands = ["hangs", (0, "")]
 
-    prove("health check", words=("x",), timeout=0.01)
+    prove("health check", words=("x",), timeout=0.1)
 
-    assert prove.proof.last == "no answer within 0.01 s"  # type: ignore[attr-defined]
-    assert container.closed == 2
+    assert prove.proof.last == "no answer within 0.1 s"  # type: ignore[attr-defined]
+    assert container.closed == len(container.asked) > 1
 
 
 async def test_a_proof_that_is_cancelled_leaves_no_command_waiting(container: Container) -> None:
@@ -832,7 +832,7 @@ async def test_no_one_there_is_no_answer() -> None:
 
 
 async def test_a_connection_that_is_closed_at_once_is_the_port_proxys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_answers, "STAYS", 0.05)
+    monkeypatch.setattr(port_answers, "STAYS", 0.5)
     async with server(None) as closing, server(None, close=False) as staying:
         assert not await port_answers.stays_open("127.0.0.1", closing)
         assert await port_answers.stays_open("127.0.0.1", staying)

@@ -24,7 +24,7 @@ def repository(tmp_path: Path) -> Path:
 
 def git(folder: Path, *words: str) -> None:
     told = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
-    process.run(["git", "-C", str(folder), *told, *words], deadline=20)
+    process.run(["git", "-C", str(folder), *told, *words], deadline=120)
 
 
 def test_the_main_checkout_has_the_name_of_its_branch_before_its_first_commit_too(repository: Path) -> None:

@@ -54,7 +54,7 @@ def run(suite: Path, *words: str, root: Path | None = None, own: bool = False, *
     else:
         env |= {"STACKYARD_ROOT": str(root or project_root()), "TMPDIR": str(suite)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-    return process.run(command, deadline=60, env=env, cwd=suite, check=False)
+    return process.run(command, deadline=240, env=env, cwd=suite, check=False)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_any_python_from_any_folder_runs_it(script: Path, tmp_path: Path) -> Non
     env = {key: value for key, value in os.environ.items() if not key.startswith(("STACKYARD_", "PYTHON"))}
 
     done = subprocess.run(  # noqa: S603 - our own program
-        [STRANGER, script, "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+        [STRANGER, script, "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -200,8 +200,8 @@ def test_every_container_of_a_service_has_to_be_ready(wait: Callable[..., StackR
     one, two = container("web", id="one"), container("web", id="two")
 
     assert names(wait(World([one], [one, two]), model(web={"scale": 2}))) == ["web"]
-    with pytest.raises(NotReadyError, match=r"not ready after 0.5 s: web \(has 1 of 2 containers\)\n"):
-        wait(World([one]), model(web={"scale": 2}), deadline=0.5)
+    with pytest.raises(NotReadyError, match=r"not ready after 2 s: web \(has 1 of 2 containers\)\n"):
+        wait(World([one]), model(web={"scale": 2}), deadline=2)
 
 
 def test_containers_of_other_services_do_not_count(wait: Callable[..., StackReady]) -> None:
@@ -287,10 +287,10 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     world.never.add("web")
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=0.5)
+        wait(world, model(web={}, ok={}, migrate={}, late={}), deadline=2)
 
     lines = str(caught.value).splitlines()
-    assert lines[0] == "not ready after 0.5 s: web (port 80 does not listen), migrate (still running)"
+    assert lines[0] == "not ready after 2 s: web (port 80 does not listen), migrate (still running)"
     assert "  web: port 80 does not listen" in lines
     assert "  migrate: still running" in lines
     assert "  late: has no container yet" in lines
@@ -357,7 +357,7 @@ def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[...,
     services = model(web={"ports": [{"target": 80}]}, db={"healthcheck": {"test": ["CMD", "true"]}})
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, services, deadline=0.5)
+        wait(world, services, deadline=2)
 
     advice = [line for line in str(caught.value).splitlines() if "to choose what counts" in line]
     assert advice == [
@@ -411,8 +411,8 @@ def test_a_silent_service_is_waited_for_while_another_one_may_still_change_somet
     world = World([container("web"), *others])
     world.never, world.silent = {"web", "db"}, {"web"}
 
-    with pytest.raises(NotReadyError, match=r"not ready after 0\.5 s: "):
-        wait(world, model(**{"web": {}} | services), deadline=0.5)
+    with pytest.raises(NotReadyError, match=r"not ready after 2 s: "):
+        wait(world, model(**{"web": {}} | services), deadline=2)
 
 
 def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callable[..., StackReady]) -> None:
@@ -420,7 +420,7 @@ def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callabl
     world.never, world.silent = {"web"}, {"web"}
 
     with pytest.raises(NotReadyError, match=r"web \(port 80 does not listen\)"):
-        wait(world, model(web={}), deadline=0.5)
+        wait(world, model(web={}), deadline=2)
 
 
 @pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, readiness.GOES_ON)])
@@ -434,7 +434,7 @@ def test_a_long_wait_is_reported_without_secrets(
     told: list[str] = []
 
     with pytest.raises(NotReadyError):
-        wait(world, model(**{"s3cret-web": {}}), deadline=0.5, secrets=["s3cret"], progress=told.append)
+        wait(world, model(**{"s3cret-web": {}}), deadline=2, secrets=["s3cret"], progress=told.append)
 
     why = "no health check and no port to ask: it runs for 0.5 s, or has ended with exit code 0"
     assert told[0].partition(": ")[0].startswith("waiting for ***-web, 0 s of at most ")
@@ -455,7 +455,7 @@ def test_a_container_that_the_engine_could_not_start_is_reported_with_the_engine
     monkeypatch.setattr(world, "place", gone)
 
     with pytest.raises(NotReadyError) as caught:
-        wait(world, model(web={}, db={}), deadline=0.5)
+        wait(world, model(web={}, db={}), deadline=2)
 
     assert "  web: could not be started: port is already allocated" in str(caught.value).splitlines()
     assert "  db: not started yet" in str(caught.value).splitlines()

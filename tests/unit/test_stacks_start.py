@@ -77,7 +77,7 @@ def test_all_services_start_at_once_whatever_they_depend_on(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_compose(tmp_path, model(depends_on={"redis": {"condition": "service_healthy"}}))
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=60)
     plain = Engine.start
 
     def start(engine: Engine, container: str) -> None:
@@ -272,7 +272,7 @@ class Slow:
 
     def create_container(self, plan: ContainerPlan) -> str:
         self.asked.set()
-        self.go_on.wait(10)
+        self.go_on.wait(60)
         return plan.name
 
     def start(self, container: str) -> None:
@@ -286,7 +286,7 @@ def test_a_cancelled_build_waits_for_what_is_under_way_and_begins_nothing_more()
     async def scenario() -> None:
         building = build(slow, blueprint, began=0, steps={}, started=lambda _: None)  # type: ignore[arg-type]
         task = asyncio.create_task(building)
-        await asyncio.to_thread(slow.asked.wait, 10)
+        await asyncio.to_thread(slow.asked.wait, 60)
         task.cancel()
         await asyncio.sleep(0.05)
         assert not task.done()

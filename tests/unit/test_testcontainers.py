@@ -365,7 +365,7 @@ def test_a_service_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
 def test_without_testcontainers_the_import_says_what_to_install() -> None:
     code = "import sys; sys.modules['testcontainers'] = None; import stackyard.testcontainers"
 
-    done = process.run([sys.executable, "-c", code], deadline=30, check=False)
+    done = process.run([sys.executable, "-c", code], deadline=240, check=False)
 
     assert "ModuleNotFoundError: stackyard.testcontainers needs the library testcontainers" in done.stderr
     assert "pip install testcontainers" in done.stderr

@@ -83,7 +83,7 @@ def test_a_program_that_is_missing_says_which_extra_brings_it(tmp_path: Path, mo
 def blind(script: str, *, but: str = "") -> process.Completed:
     """Run *script* where no extra is installed *but* one."""
     modules = sorted(frozenset().union(*extras.MODULES.values()) - extras.MODULES.get(but, frozenset()))
-    return process.run([sys.executable, "-c", BLIND.format(modules=modules) + script], deadline=60, check=False)
+    return process.run([sys.executable, "-c", BLIND.format(modules=modules) + script], deadline=240, check=False)
 
 
 def test_the_console_program_without_its_extra_is_one_line() -> None:

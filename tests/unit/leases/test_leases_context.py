@@ -90,7 +90,7 @@ async def test_a_cancelled_wait_gives_back_what_it_still_gets(
 
     def slow(*args: Surroundings) -> Lease:
         started.set()
-        go.wait(20)
+        go.wait(60)
         return acquire(*args)
 
     monkeypatch.setattr(book, "acquire", slow)
@@ -100,7 +100,7 @@ async def test_a_cancelled_wait_gives_back_what_it_still_gets(
             pass
 
     task = asyncio.create_task(hold())
-    await asyncio.to_thread(started.wait, 20)
+    await asyncio.to_thread(started.wait, 60)
     task.cancel()
     asyncio.get_running_loop().call_later(0.01, go.set)
 

@@ -71,7 +71,7 @@ post.tell(Notice(owner=Owner.current().label(), code=sys.argv[2], since=0.0))
 if len(sys.argv) > 3:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("there", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

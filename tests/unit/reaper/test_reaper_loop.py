@@ -313,7 +313,7 @@ def test_the_program_takes_an_older_ones_place(holder: Callable[..., subprocess.
     child = holder("0.0.1+1")
 
     assert program.main() == 0
-    assert child.wait(20) == -signal.SIGTERM
+    assert child.wait(120) == -signal.SIGTERM
 
 
 @pytest.mark.usefixtures("_alone")
