@@ -115,6 +115,22 @@ def test_up_again_finds_the_copy(typed: Typed) -> None:
     assert "it was running already" in typed("up", "--name", "mine")[1]
 
 
+def test_up_names_the_copy_that_ran_before_the_project_s_name_changed(typed: Typed, docker: FakeDocker) -> None:
+    old = typed.json("up", "--name", "mine")["lease"]
+    docker.model = {"name": "store", **SHOP}
+    end = f"'stackyard down --name {old}' removes it"
+
+    code, out, err = typed("up", "--name", "mine")
+    (new,) = {lease["lease"] for lease in typed.json("ps")} - {old}
+
+    assert (code, err) == (0, f"warning: a copy mine ({old}) of project shop runs from this folder, too; {end}")
+    assert out.splitlines()[-1] == f"'stackyard down --name {new}' removes it"  # the name alone may mean either
+    assert "several copies have the name 'mine'; give the id of one" in typed("down", "mine")[2]
+    assert typed("up", "--name", "other")[2] == ""
+    assert typed("down", "--name", old)[0] == 0
+    assert typed("up", "--name", "mine")[2] == ""
+
+
 def test_up_has_a_form_for_programs(typed: Typed) -> None:
     found = typed.json("up", "-n", "mine")
 

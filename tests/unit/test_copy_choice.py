@@ -208,3 +208,14 @@ def test_a_link_to_the_folder_means_the_folder(
     monkeypatch.chdir(tmp_path / "link")
 
     assert chosen(book(lease("1", shop)), "").id == "1"
+
+
+def test_of_two_copies_with_the_branch_s_name_none_is_taken_for_the_other(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = project("shop", "compose.yaml")
+    monkeypatch.chdir(shop)
+    monkeypatch.setattr(git_names, "default_name", lambda _folder: "main")
+
+    with pytest.raises(UsageError, match=r"this project has 2 copies; choose one with --name: main \(1\), main \(2\)"):
+        chosen(book(lease("1", shop, "main"), lease("2", shop, "main")), "")

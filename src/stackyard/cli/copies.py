@@ -124,9 +124,12 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
             name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
         ) as copy,
     ):
+        same = copy_output.namesakes(copy.book, copy.lease)
+        for other in same:
+            tell(copy_output.also_up(other))
         copy_output.show_up(
-            copy_output.identified(copy.lease), copy_output.handle(copy.lease), copy.addresses, copy.startup,
-            until(copy.lease), as_json=json,
+            copy_output.identified(copy.lease), copy.lease.id if same else copy_output.handle(copy.lease),
+            copy.addresses, copy.startup, until(copy.lease), as_json=json,
         )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def _unnamed(here: Sequence[Lease]) -> Lease:
         starts = at_site("stackyard up")
         raise LeaseNotFoundError(f"no copy of this folder's project is up; '{starts}' starts one")
     name = default_name(current_folder())
-    if name and (usual := [lease for lease in here if lease.parallel_id == name]):
+    if name and len(usual := [lease for lease in here if lease.parallel_id == name]) == 1:
         return usual[0]
     listed = ", ".join(lease.title for lease in here)
     raise UsageError(f"this project has {len(here)} copies; choose one with --name: {listed}")

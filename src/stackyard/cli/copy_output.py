@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stackyard.cleanup.outcome import Removal
-    from stackyard.leases import Lease
+    from stackyard.leases import Lease, LeaseBook
     from stackyard.plan import Address
     from stackyard.stacks.readiness import StackReady
     from stackyard.stacks.start_times import Startup
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 def handle(lease: Lease) -> str:
     """Return what its user calls a copy: its name, else its id."""
     return lease.parallel_id or lease.id
+
+
+def namesakes(book: LeaseBook, lease: Lease) -> list[Lease]:
+    """Return the other copies of the same name from the same folder: its project had another name when they started."""
+    return [
+        other for other in book.leases()
+        if other.is_copy and other.parallel_id and other.parallel_id == lease.parallel_id
+        and other.checkout == lease.checkout and other.id != lease.id
+    ]  # fmt: skip
+
+
+def also_up(lease: Lease) -> str:
+    """Say that a copy of another project of the folder runs, too, and what removes it."""
+    project, end = lease.environment.rpartition("-")[0], at_site(f"stackyard down --name {lease.id}")
+    return f"warning: a copy {lease.title} of project {project} runs from this folder, too; '{end}' removes it"
 
 
 def addressed(found: Sequence[Address], name: str) -> str:
