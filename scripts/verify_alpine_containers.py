@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import streams
 from stackyard._util.tables import MEGABYTE, format_seconds, format_size, table
 from stackyard.checks.outputs import findings_table
-from stackyard.checks.runs import Verifier
+from stackyard.checks.verification import Verifier
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import StackyardError, UsageError
 from stackyard.project.environments import Environment
@@ -36,7 +36,7 @@ from stackyard.project.environments import Environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from stackyard.checks.runs import Report
+    from stackyard.checks.verification import Report
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start_times import Startup

@@ -20,7 +20,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.event_loops import outside_any_loop
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.docker.records import PROJECT_LABEL

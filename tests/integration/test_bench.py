@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.bench import commands, containers, gate, parallel, requirements, startup, suites
+from stackyard.bench import commands, comparison, containers, parallel, requirements, startup, suites
 from stackyard.bench.harness import Arena
 from stackyard.bench.history import History
 from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round
@@ -60,8 +60,8 @@ def test_the_gate_passes_an_equal_run_and_refuses_a_slower_one(runs: tuple[Run, 
     for run in runs:
         history.append(run)
 
-    equal = gate.guard(*gate.opponents(history, "first", "second"))
-    slower = gate.guard(*gate.opponents(history, "first", "slow"))
+    equal = comparison.guard(*comparison.opponents(history, "first", "second"))
+    slower = comparison.guard(*comparison.opponents(history, "first", "slow"))
 
     assert not [found for found in equal if found.worse(0.25)]
     assert [(found.suite, found.row) for found in slower if found.worse(0.15)] == [("startup", "stackyard")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard._util import process
-from stackyard.checks import images, running
+from stackyard.checks import images, running_stacks
 from stackyard.checks.archives import read
 from stackyard.checks.records import examine
 from stackyard.docker import images as engine_images
@@ -80,7 +80,9 @@ def test_a_stack_as_it_is_passes_and_a_container_with_too_much_is_found(
 ) -> None:
     stack = new_stack()
     stack.up()
-    sound = [item for outcome in examine(running.CHECKS, running.look(stack), "x") for item in outcome.findings]
+    sound = [
+        item for outcome in examine(running_stacks.CHECKS, running_stacks.look(stack), "x") for item in outcome.findings
+    ]
     port = stack.lease.spare[0]
     # the labels of book and lease make it part of the stack: it is looked at, and removed with it
     process.run(
@@ -91,8 +93,8 @@ def test_a_stack_as_it_is_passes_and_a_container_with_too_much_is_found(
         deadline=30,
     )  # fmt: skip
 
-    looked = running.look(stack)
-    weak = [item for outcome in examine(running.CHECKS, looked, "x") for item in outcome.findings]
+    looked = running_stacks.look(stack)
+    weak = [item for outcome in examine(running_stacks.CHECKS, looked, "x") for item in outcome.findings]
 
     assert sound == []
     assert {item.check for item in weak} == {

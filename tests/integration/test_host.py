@@ -12,7 +12,7 @@ import pytest
 
 from stackyard._util import process
 from stackyard.docker.endpoint import Endpoint
-from stackyard.host import packages
+from stackyard.host import docker_packages
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -96,21 +96,21 @@ def tree(folder: Path) -> dict[str, float]:
 
 def test_next_release_s_docker_can_be_installed_and_apt_is_left_as_it_was() -> None:
     machine = Machine()
-    release = packages.NEXT_RELEASE.get(machine.distribution.codename)
+    release = docker_packages.NEXT_RELEASE.get(machine.distribution.codename)
     if not machine.has_apt or release is None or not machine.can_be_root():
         pytest.skip("only Debian 12 takes Docker from the next release, and that needs root")
     places = [Path("/etc/apt"), Path("/var/lib/apt/lists"), Path("/var/cache/apt")]
     before = [tree(place) for place in places]
 
-    with packages.temporary_source(machine, release) as options:
+    with docker_packages.temporary_source(machine, release) as options:
         process.run(machine.as_root(["apt-get", "-q", *options, "update"]), deadline=100.0)
-        names = [f"{name}/{release}" for name in packages.BACKPORTED.names]
+        names = [f"{name}/{release}" for name in docker_packages.BACKPORTED.names]
         # an empty status file: what would be installed on a machine that has nothing
         blank = ["-o", f"Dir::State::status={os.devnull}"]
         simulate = ["apt-get", "-q", "-s", "--no-install-recommends", *options, *blank, "install", *names]
         planned = process.run(machine.as_root(simulate), deadline=100.0).stdout
 
     assert {line.split()[1] for line in planned.splitlines() if line.startswith("Inst ")} >= set(
-        packages.BACKPORTED.names
+        docker_packages.BACKPORTED.names
     )
     assert [tree(place) for place in places] == before

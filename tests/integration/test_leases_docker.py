@@ -15,7 +15,7 @@ from stackyard.docker.engine import each, plain_errors
 from stackyard.docker.in_use import open_book, strangers
 from stackyard.errors import EngineError
 from stackyard.leases import LeaseBook
-from stackyard.leases.port_list import ports_text
+from stackyard.leases.port_format import ports_text
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 

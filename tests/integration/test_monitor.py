@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from stackyard._util import process
 from stackyard.checks import detection
 from stackyard.docker import Resource
-from stackyard.docker.inside import output
+from stackyard.docker.container_commands import output
 from stackyard.monitor import Watcher, exports
 from stackyard.monitor.metrics import StackCollector
 from stackyard.project.environments import project_root

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from stackyard._util import process
+from stackyard.docker.container_commands import output
 from stackyard.docker.images import labelled
-from stackyard.docker.inside import output
 from stackyard.errors import NotReadyError
 from stackyard.probes import listeners
 from stackyard.project.readiness_hints import Hint

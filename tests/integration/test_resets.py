@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from stackyard.docker.inside import output
+from stackyard.docker.container_commands import output
 from stackyard.errors import StackyardError
 from stackyard.project.environments import project_root
 from stackyard.stacks.environment_databases import aclone

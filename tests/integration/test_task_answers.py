@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 
-from stackyard.cli.schemas import SHAPES
+from stackyard.cli.json_output import SHAPES
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:

@@ -40,23 +40,23 @@ TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getL
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
     "requests owners staleness lost_book records lost_leases needs damaged_rows book waiting database schema "
-    "book_header draft_directory rows columns names slots host_ports admission messages context fair_lock queue warm "
-    "port_list"
+    "book_header draft_directory rows column_rules names allocation host_ports admission messages context fair_lock "
+    "queue warm port_format"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
 BESIDES: Final = frozenset({"owners", "draft_directory", "host_ports", "admission", "fair_lock"})
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
-    "cleanup.removal": (*CLEANING, "test_shared_book.py", "test_copies.py", "leases/test_leases_warm.py"),
+    "cleanup.removal": (*CLEANING, "test_remote_lease_book.py", "test_copies.py", "leases/test_leases_warm.py"),
     "cleanup.graceful": CLEANING,
     "cleanup.outcome": CLEANING,
     "leases.files": ("leases/test_leases_draft_directory.py",),
     "stacks.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
-    "stacks.data.keeping": ("test_data_reset.py",),
+    "stacks.data.snapshot": ("test_data_reset.py",),
     "stacks.data.resetting": ("test_data_reset.py",),
-    "stacks.data.choice": ("test_data_choice.py",),
+    "stacks.data.drivers": ("test_data_drivers.py",),
     "sites.swarm.removal": ("test_swarm_leases.py", "test_swarm_running.py"),
     "sites.swarm.leases": ("test_swarm_leases.py",),
     "images.copy_images": ("test_copied_images.py",),

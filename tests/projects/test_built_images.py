@@ -21,7 +21,7 @@ from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
 from stackyard.images import copy_images, unused
 from stackyard.project import Project
 from stackyard.stacks import builds, copies, unused_images
-from stackyard.stacks.copied_project import CopiedProject
+from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.start_request import CopyRequest
 
 if TYPE_CHECKING:

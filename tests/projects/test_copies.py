@@ -19,7 +19,7 @@ from stackyard.errors import CommandError
 from stackyard.leases.host_ports import can_bind
 from stackyard.project import Project, published_ports
 from stackyard.stacks import copies
-from stackyard.stacks.copied_project import CopiedProject
+from stackyard.stacks.leased_project import CopiedProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

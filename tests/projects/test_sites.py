@@ -18,7 +18,7 @@ from tests.projects.second_engine import SecondEngine, second_engine
 
 from stackyard._util import process
 from stackyard.cleanup import removal
-from stackyard.docker import Engine, shared_claims
+from stackyard.docker import Engine, remote_claims
 from stackyard.docker.in_use import open_book
 from stackyard.running import running
 from stackyard.settings import Settings
@@ -226,7 +226,7 @@ def test_two_machines_never_get_the_same_place_and_killed_processes_keep_none(
     for name in MACHINES:
         clean(tmp_path / name, second)
     with Engine(endpoint=second.endpoint) as engine:
-        left = {claim.lease for claim in shared_claims.Ledger.read(engine).claims}
+        left = {claim.lease for claim in remote_claims.Ledger.read(engine).claims}
     assert left == {one["id"] for one in found} - {one["id"] for one in killed}
 
     kill([one for one in found if one not in killed])

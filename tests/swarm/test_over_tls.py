@@ -12,7 +12,7 @@ from tests.swarm.test_copies import answers, left
 from tests.swarm.test_lost_machines import on
 
 from stackyard.docker.ownership import COPY_LABEL
-from stackyard.docker.shared_claims import CLAIM
+from stackyard.docker.remote_claims import CLAIM
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 

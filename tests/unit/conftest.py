@@ -8,11 +8,11 @@ from fake_engine import FakeEngine, serve
 from fake_images import Yard, lay_out, surround
 
 from stackyard import images
-from stackyard._util import actions
+from stackyard._util import advice
 from stackyard.cli.commands import COMMANDS
 from stackyard.docker import Engine
 
-actions.offer(COMMANDS)  # whichever test is imported first
+advice.offer(COMMANDS)  # whichever test is imported first
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -34,7 +34,7 @@ def forget_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test the environment of a shell in which nothing is set for us, and no site that a command named."""
     forget_the_callers(monkeypatch)
-    monkeypatch.setattr(actions, "_site", [])
+    monkeypatch.setattr(advice, "_site", [])
 
 
 @pytest.fixture

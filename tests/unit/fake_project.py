@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stackyard._util import process
 from stackyard._util.process import Completed
 from stackyard.errors import CommandError
-from stackyard.project.spoken_ports import Port
+from stackyard.project.service_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

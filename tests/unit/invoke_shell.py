@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped] # it ships no types
 import tasks
 
-from stackyard.cli import schemas
+from stackyard.cli import json_output
 from stackyard.cli.program import Program
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ended(*words: str) -> int:
 
 def shaped(task: str, answer: Any) -> Any:
     """Return what *task* answered in JSON, which must have the documented shape."""
-    jsonschema.validate(answer, schemas.SHAPES[task])
+    jsonschema.validate(answer, json_output.SHAPES[task])
     return answer
 
 

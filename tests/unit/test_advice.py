@@ -8,7 +8,7 @@ import advice
 import pytest
 import tasks
 
-from stackyard._util.actions import WITH_SITE, Action
+from stackyard._util.advice import WITH_SITE, Action
 from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program

@@ -10,7 +10,7 @@ import pytest
 from fake_arena import result, run
 from invoke.exceptions import Exit
 
-from stackyard.bench import gate, machine, outputs, suites
+from stackyard.bench import comparison, machine, outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.records import Step
 from stackyard.cli import bench
@@ -121,30 +121,30 @@ def test_runs_with_nothing_to_guard_in_common_are_refused() -> None:
     one, other = run(result("startup", "stackyard", *TEN)), run(result("cleanup", "stackyard", *TEN))
 
     with pytest.raises(UsageError, match="have no cleanup, pool, reset, startup in common"):
-        gate.guard(one, other)
+        comparison.guard(one, other)
 
 
 def test_more_is_better_is_judged_the_other_way_round() -> None:
     fast = run(result("services", "reads", *TEN, better="more"))
     slow = run(result("services", "reads", *slower(TEN, 0.5), better="more"))
 
-    (found,) = gate.compare(fast, slow)
+    (found,) = comparison.compare(fast, slow)
 
     assert (found.ratio, found.relative) == (0.5, False)
     assert found.chance is not None
     assert found.chance < 0.001
-    assert gate.compare(run(result("services", "reads")), slow) == []
+    assert comparison.compare(run(result("services", "reads")), slow) == []
 
 
 @pytest.mark.parametrize(("text", "fraction"), [("15%", 0.15), ("0.2", 0.2), ("0%", 0.0), ("7.5%", 0.075), ("1", 1.0)])
 def test_a_tolerance_is_a_share(text: str, fraction: float) -> None:
-    assert gate.parse_tolerance(text) == pytest.approx(fraction)
+    assert comparison.parse_tolerance(text) == pytest.approx(fraction)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1%", "101%", "15 %", "1e1", "٣%", "nan"])
 def test_any_other_tolerance_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--tolerance must be from 0% to 100% such as 15%"):
-        gate.parse_tolerance(text)
+        comparison.parse_tolerance(text)
 
 
 def test_two_runs_stand_beside_each_other(history: History, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from stackyard.cleanup.outcome import Removal
 from stackyard.cli import doctor
 from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError
-from stackyard.host import setup
+from stackyard.host import engine_setup
 from stackyard.host.machine import Machine
 from stackyard.leases import LeaseBook, host_ports, owners
 from stackyard.project.environments import load_all
@@ -339,7 +339,7 @@ def test_doctor_fails_with_the_engine_s_exit_code(
 @pytest.mark.usefixtures("capsys")
 def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    monkeypatch.setattr(setup, "ensure_engine", lambda **_: done.append("engine"))
+    monkeypatch.setattr(engine_setup, "ensure_engine", lambda **_: done.append("engine"))
 
     def remove_stale() -> Removal:
         done.append("stale")

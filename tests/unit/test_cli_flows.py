@@ -19,7 +19,7 @@ from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
-from stackyard.leases.port_list import ports_text
+from stackyard.leases.port_format import ports_text
 from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
 from stackyard.stacks.stack import Stack

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cli import cleanup, copy_variables, on_swarm, options
 from stackyard.cli import copies as local
-from stackyard.cli.schemas import CONSOLE, SHAPES
+from stackyard.cli.json_output import CONSOLE, SHAPES
 from stackyard.plan import Address
 from stackyard.sites import Site
 from stackyard.sites.swarm import copies

@@ -6,7 +6,7 @@ import pytest
 
 from stackyard import settings
 from stackyard.cli import reference
-from stackyard.cli.schemas import CONSOLE
+from stackyard.cli.json_output import CONSOLE
 from stackyard.project.environments import project_root
 
 

@@ -266,7 +266,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
 def test_wrong_words_are_refused_before_an_engine_is_asked(
     ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **_: pytest.fail("asked an engine"))
+    monkeypatch.setattr("stackyard.host.engine_setup.ensure_engine", lambda **_: pytest.fail("asked an engine"))
 
     assert program.main(["--yes", "-s", "tset"]) == 2
     assert ran == []
@@ -297,7 +297,7 @@ def test_only_what_may_need_docker_asks_for_an_engine(
     ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, typed: str, agreed: list[bool]
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **given: asked.append(given["consent"]))
+    monkeypatch.setattr("stackyard.host.engine_setup.ensure_engine", lambda **given: asked.append(given["consent"]))
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("NOXSESSION", raising=False)
 
@@ -312,7 +312,7 @@ def test_a_session_named_in_the_environment_counts(
     ran: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, named: str, agreed: list[bool]
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("stackyard.host.setup.ensure_engine", lambda **given: asked.append(given["consent"]))
+    monkeypatch.setattr("stackyard.host.engine_setup.ensure_engine", lambda **given: asked.append(given["consent"]))
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("NOXSESSION", named)
 
@@ -345,7 +345,7 @@ def test_an_engine_that_cannot_be_used_is_one_line_and_its_exit_code(
     def fail(**_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("stackyard.host.setup.ensure_engine", fail)
+    monkeypatch.setattr("stackyard.host.engine_setup.ensure_engine", fail)
 
     assert program.main(["-s", "test"]) == code
     assert (ran, capsys.readouterr().err) == ([], line)

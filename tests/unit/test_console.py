@@ -17,7 +17,7 @@ from fake_project import SHOP, FakeDocker, spoken
 from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.cli import console
-from stackyard.cli.schemas import CONSOLE
+from stackyard.cli.json_output import CONSOLE
 from stackyard.docker import Engine
 from stackyard.errors import CommandError
 from stackyard.probes.published_protocols import spoken as real_spoken

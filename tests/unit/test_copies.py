@@ -28,9 +28,9 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
-from stackyard.stacks.copied_project import CopiedProject
-from stackyard.stacks.data import keeping
+from stackyard.stacks.data import snapshot
 from stackyard.stacks.diagnostics import REMOVED
+from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.readiness import StackReady
 from stackyard.stacks.start_request import CopyRequest
 
@@ -425,7 +425,7 @@ def test_a_start_that_fails_after_all_are_ready_says_at_which_step(
     def keep(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(keeping, "keep", keep)
+    monkeypatch.setattr(snapshot, "keep", keep)
 
     with pytest.raises(NotReadyError) as failed:
         start(resettable=True)

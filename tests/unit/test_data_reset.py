@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from docker.errors import APIError
 
-from stackyard.docker import contents, inside, inspection
+from stackyard.docker import container_commands, container_files, inspection
 from stackyard.docker.inspection import Seen
 from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
@@ -18,8 +18,8 @@ from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, St
 from stackyard.probes.readiness_rules import SHELL, ImageFacts
 from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import project_images, readiness
-from stackyard.stacks.data import keeping, private_databases, resetting, scripts
-from stackyard.stacks.data.proving import Prover
+from stackyard.stacks.data import private_databases, resetting, scripts, snapshot
+from stackyard.stacks.data.ready_again import Prover
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Made:
         self.asked.append(f"{file.read_bytes().decode()} into {container}:{path}")
 
     def output(self, asked: object, container: str, *words: str, deadline: float) -> tuple[int, str]:
-        assert (asked, deadline) == (self, keeping.LONGEST)
+        assert (asked, deadline) == (self, snapshot.LONGEST)
         self.asked.append(f"ask {container} {words[-1]}")
         self.clients.append((container, *words[len(SHELL) :]))
         return self.codes.get(container, 0), "noise\nit refuses\n"
@@ -151,12 +151,12 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     engine = Made()
 
-    monkeypatch.setattr(contents, "inspected", engine.inspected)
-    monkeypatch.setattr(contents, "volume", engine.volume)
-    monkeypatch.setattr(contents, "save", engine.save)
-    monkeypatch.setattr(contents, "restore", engine.restore)
-    monkeypatch.setattr(contents, "paused", engine.paused)
-    monkeypatch.setattr(inside, "output", engine.output)
+    monkeypatch.setattr(container_files, "inspected", engine.inspected)
+    monkeypatch.setattr(container_files, "volume", engine.volume)
+    monkeypatch.setattr(container_files, "save", engine.save)
+    monkeypatch.setattr(container_files, "restore", engine.restore)
+    monkeypatch.setattr(container_files, "paused", engine.paused)
+    monkeypatch.setattr(container_commands, "output", engine.output)
     monkeypatch.setattr(inspection, "seen", engine.seen)
     monkeypatch.setattr(project_images, "facts", engine.facts)
     monkeypatch.setattr(readiness, "wait", engine.ready)
@@ -177,7 +177,7 @@ def copy(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         assert (host, asked) == ("here", lease)
         return holdings
 
-    for module in (keeping, resetting):
+    for module in (snapshot, resetting):
         monkeypatch.setattr(module, "Holdings", SimpleNamespace(of=of))
     return SimpleNamespace(lease=lease, engine=made, model=MODEL, book=SimpleNamespace(host="here"))
 
@@ -187,7 +187,7 @@ HINTS = {"web": Hint(kind="http", value="/healthz")}
 
 
 def test_a_reset_does_only_what_each_service_needs(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     assert made.asked == ["ask db 5432", "ask cache 6379", "pause files", "pause reader", "go on", "go on"]
     made.asked.clear()
 
@@ -205,7 +205,7 @@ def test_a_reset_does_only_what_each_service_needs(copy: Any, made: Made) -> Non
 
 
 def test_one_service_takes_those_along_that_share_its_volume(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
 
     done = resetting.reset(copy, ["reader"], 5.0)
@@ -215,7 +215,7 @@ def test_one_service_takes_those_along_that_share_its_volume(copy: Any, made: Ma
 
 
 def test_what_is_kept_is_read_back_as_it_was_written(copy: Any) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     note = Note.read(copy.lease)
 
@@ -225,7 +225,7 @@ def test_what_is_kept_is_read_back_as_it_was_written(copy: Any) -> None:
 
 
 def test_the_next_reset_makes_what_a_killed_one_removed(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     del made.containers["files"], made.volumes["p_uploads"]
 
     resetting.reset(copy, ["files"], 5.0)
@@ -235,7 +235,7 @@ def test_the_next_reset_makes_what_a_killed_one_removed(copy: Any, made: Made) -
 
 
 def test_a_database_that_has_ended_is_started_before_it_is_asked(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.containers["db"]["State"]["Status"] = "exited"
     made.asked.clear()
 
@@ -251,7 +251,7 @@ def test_a_service_that_ended_with_its_connection_is_started_again(
         if made.containers["web"]["State"]["Status"] != "running":
             raise NotReadyError("web ended")
 
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     monkeypatch.setattr(readiness, "wait", ready)
     made.containers["web"]["State"]["Status"] = "exited"
 
@@ -264,7 +264,7 @@ def test_a_service_that_is_not_ready_after_a_reset_is_a_failure(copy: Any, monke
     async def never(*_: Any, **__: Any) -> None:
         raise NotReadyError("web answers nothing")
 
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     monkeypatch.setattr(readiness, "wait", never)
 
     with pytest.raises(NotReadyError, match="web answers nothing"):
@@ -272,7 +272,7 @@ def test_a_service_that_is_not_ready_after_a_reset_is_a_failure(copy: Any, monke
 
 
 def test_a_database_that_refuses_is_named(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.codes["db"] = 1
 
     with pytest.raises(StackyardError, match=r"^service db was not reset: it refuses$"):
@@ -283,20 +283,20 @@ def test_a_database_that_nothing_can_keep_ends_the_start(copy: Any, made: Made) 
     made.codes["cache"] = 3
 
     with pytest.raises(StackyardError, match=r"^service cache: its data cannot be kept .*: it refuses; it has no"):
-        keeping.keep(copy, HINTS, 5.0)
+        snapshot.keep(copy, HINTS, 5.0)
 
 
 def test_a_wrong_service_and_a_copy_without_state_are_refused(copy: Any) -> None:
     with pytest.raises(UsageError, match=r"mine .l1. keeps no state to go back to; write 'reset = true'"):
         resetting.reset(copy, (), 5.0)
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     with pytest.raises(UsageError, match="the copy has no service 'dbb'; its services: cache, db, files, reader, web"):
         resetting.reset(copy, ["dbb"], 5.0)
 
 
 @pytest.mark.parametrize(("old", "new"), [("p_uploads", "q_uploads"), ('"runs": true', '"runs": []'), ("}}", "}}x")])
 def test_a_note_in_which_anything_has_changed_is_not_followed(copy: Any, made: Made, old: str, new: str) -> None:
-    keeping.keep(copy, {}, 5)
+    snapshot.keep(copy, {}, 5)
     note = copy.lease.directory / "data.json"
     assert old in note.read_text()
     note.write_text(note.read_text().replace(old, new))
@@ -312,7 +312,7 @@ def test_a_note_in_which_anything_has_changed_is_not_followed(copy: Any, made: M
 def test_a_container_that_cannot_be_made_again_is_missed_before_anything_is_removed(
     copy: Any, made: Made, gone: str
 ) -> None:
-    keeping.keep(copy, {}, 5)
+    snapshot.keep(copy, {}, 5)
     del made.containers[gone]
     made.asked.clear()
 
@@ -323,7 +323,7 @@ def test_a_container_that_cannot_be_made_again_is_missed_before_anything_is_remo
 
 
 def test_a_reset_of_one_service_makes_what_a_killed_one_removed_of_another(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     del made.containers["files"]
 
     done = resetting.reset(copy, ["cache"], 5.0)
@@ -338,8 +338,8 @@ def test_paused_containers_go_on_before_they_are_asked(copy: Any, made: Made, mo
         made.asked.append(f"unpause {name}")
         made.containers[name]["State"]["Status"] = "running"
 
-    keeping.keep(copy, HINTS, 5.0)
-    monkeypatch.setattr(contents, "unpause", unpause)
+    snapshot.keep(copy, HINTS, 5.0)
+    monkeypatch.setattr(container_files, "unpause", unpause)
     for name in ("cache", "web"):
         made.containers[name]["State"]["Status"] = "paused"
     made.asked.clear()
@@ -351,7 +351,7 @@ def test_paused_containers_go_on_before_they_are_asked(copy: Any, made: Made, mo
 
 @pytest.mark.parametrize("text", ["", "[", "[]", "{}", '{"containers": [{}], "volumes": {}, "hints": {}}'])
 def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, text: str) -> None:
-    keeping.keep(copy, {}, 5)
+    snapshot.keep(copy, {}, 5)
     (copy.lease.directory / "data.json").write_text(text)
     made.asked.clear()
 
@@ -365,7 +365,7 @@ def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, t
 def test_a_damaged_archive_is_noticed_before_anything_is_removed(
     copy: Any, made: Made, damage: Callable[[Path], object]
 ) -> None:
-    keeping.keep(copy, {}, 5)
+    snapshot.keep(copy, {}, 5)
     damage(copy.lease.directory / "data-0.tar")
 
     made.asked.clear()
@@ -377,8 +377,8 @@ def test_a_damaged_archive_is_noticed_before_anything_is_removed(
 
 def test_an_external_volume_that_the_engine_named_is_never_written_to(copy: Any, made: Made) -> None:
     copy.model = {**MODEL, "volumes": {"uploads": {"name": "p_uploads", "external": True}}}
-    made.volumes["p_uploads"]["Labels"] = {keeping.ANONYMOUS: ""}
-    keeping.keep(copy, {}, 5)
+    made.volumes["p_uploads"]["Labels"] = {snapshot.ANONYMOUS: ""}
+    snapshot.keep(copy, {}, 5)
     made.asked.clear()
 
     done = resetting.reset(copy, (), 5)
@@ -391,7 +391,7 @@ def test_an_external_volume_that_the_engine_named_is_never_written_to(copy: Any,
 def test_a_copy_that_another_command_has_ended_is_not_reset(
     copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
     monkeypatch.setattr("stackyard.leases.stack_lock.alone", lambda _lease: contextlib.nullcontext(enter_result=False))
 
@@ -403,7 +403,7 @@ def test_a_copy_that_another_command_has_ended_is_not_reset(
 def test_a_reset_removes_nothing_that_is_not_of_the_lease_whatever_its_name(
     copy: Any, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
     strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(everything=lambda _: [], containers=made.containers_of))
     monkeypatch.setattr(resetting, "Holdings", strangers)
@@ -417,16 +417,16 @@ def test_nothing_is_kept_of_a_container_that_is_not_of_the_lease(
 ) -> None:
     own = [item for item in made.containers_of() if item.name != "web"]
     holdings = SimpleNamespace(containers=lambda _: own, holds=lambda _labels: True)
-    monkeypatch.setattr(keeping, "Holdings", SimpleNamespace(of=lambda *_: holdings))
+    monkeypatch.setattr(snapshot, "Holdings", SimpleNamespace(of=lambda *_: holdings))
 
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     assert sorted(one.service for one in Note.read(copy.lease).containers) == ["cache", "db", "files", "reader"]
 
 
 def test_a_volume_without_the_labels_of_the_lease_is_not_the_copy_s_own(copy: Any, made: Made) -> None:
     for volume in made.volumes.values():
         volume["Labels"] = {}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     note = Note.read(copy.lease)
     folders = [folder for one in note.containers for folder in one.folders]
@@ -436,7 +436,7 @@ def test_a_volume_without_the_labels_of_the_lease_is_not_the_copy_s_own(copy: An
 
 
 def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, made: Made) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
 
     with private_databases.database(copy, "db", "postgresql://app:secret@127.0.0.1:9500/app") as url:
@@ -457,7 +457,7 @@ def test_a_test_s_own_database_is_made_and_dropped_in_its_own_service_however_th
 ) -> None:
     copy.model = {"services": {"archive": {"image": "postgres"}, **MODEL["services"], "past": {"image": "postgres"}}}
     made.containers = {name: made._container(name) for name in copy.model["services"]}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.clients.clear()
 
     with pytest.raises(ZeroDivisionError), private_databases.database(copy, "db", "postgresql://h/app"):
@@ -504,17 +504,17 @@ def test_a_container_that_cannot_be_frozen_in_this_instant_is_tried_again(times:
     rests: list[float] = []
 
     with contextlib.nullcontext() if passes else pytest.raises(RefusedError, match="unable to freeze"):
-        contents.pause(engine, "files", sleep=rests.append)  # type: ignore[arg-type]
+        container_files.pause(engine, "files", sleep=rests.append)  # type: ignore[arg-type]
 
-    assert len(rests) == min(times, len(contents.RESTS))
-    assert 5 < sum(contents.RESTS) < 10
+    assert len(rests) == min(times, len(container_files.RESTS))
+    assert 5 < sum(container_files.RESTS) < 10
 
 
 def test_another_reason_not_to_pause_is_reported_at_once() -> None:
     engine = SimpleNamespace(api=Refusing(["container files is not running"]))
 
     with pytest.raises(RefusedError, match="is not running"):
-        contents.pause(engine, "files", sleep=lambda _: pytest.fail("waited"))  # type: ignore[arg-type]
+        container_files.pause(engine, "files", sleep=lambda _: pytest.fail("waited"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("script", [scripts.POSTGRES_KEEP, scripts.POSTGRES_RESET])
@@ -548,12 +548,12 @@ def mounted(made: Made, service: str, volume: str, destination: str = "/data", *
 
 def kept(copy: Any, service: str) -> Kept:
     """Return what is kept of a service, which is kept now."""
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     return next(one for one in Note.read(copy.lease).containers if one.service == service)
 
 
 def test_a_reset_says_what_was_done_and_how_long_it_took(copy: Any) -> None:
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     done = resetting.reset(copy, (), 5.0)
 
@@ -569,7 +569,7 @@ def test_a_reset_says_what_was_done_and_how_long_it_took(copy: Any) -> None:
 
 def test_a_database_is_asked_by_its_own_script_and_waited_for_as_long_as_was_asked(copy: Any, made: Made) -> None:
     everything = {*MODEL["services"]}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     assert made.clients == [
         ("db", scripts.POSTGRES_KEEP, "data", "", "5432"), ("cache", scripts.REDIS_KEEP, "data", "127.0.0.1", "6379"),
     ]  # fmt: skip
@@ -583,7 +583,7 @@ def test_a_database_is_asked_by_its_own_script_and_waited_for_as_long_as_was_ask
     assert sorted(made.clients, key=lambda one: one[0]) == [
         ("cache", scripts.REDIS_RESET, "data", "127.0.0.1", "6379"), ("db", scripts.POSTGRES_RESET, "data", "", "5432"),
     ]  # fmt: skip
-    assert made.waits == [({"db"}, keeping.LONGEST), (everything, 7.0)]
+    assert made.waits == [({"db"}, snapshot.LONGEST), (everything, 7.0)]
 
 
 def test_an_image_s_variables_say_that_a_service_is_a_database(copy: Any, made: Made) -> None:
@@ -598,7 +598,7 @@ def test_a_volume_is_made_again_with_its_labels_driver_and_options(copy: Any, ma
     made.volumes["p_uploads"] |= {"Driver": "special", "Options": {"size": "1"}}
     mounted(made, "files", "p_plain")
     made.volumes["p_plain"] |= {"Options": None}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     resetting.reset(copy, ["files"], 5.0)
 
@@ -622,7 +622,7 @@ def test_a_container_is_made_again_as_it_was(copy: Any, made: Made) -> None:
 def test_what_a_volume_held_goes_back_to_its_place(copy: Any, made: Made, destination: str) -> None:
     made.containers["files"]["Mounts"][0]["Destination"] = destination
     made.files = {f"{destination.rstrip('/')}/.": b"rows"}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     resetting.reset(copy, ["files"], 5.0)
 
@@ -635,19 +635,19 @@ def test_what_is_made_again_starts_after_what_it_depends_on(copy: Any, made: Mad
     services = {name: {**service, "depends_on": {}} for name, service in MODEL["services"].items()}
     services[later] = {**services[later], "depends_on": {first: {}, "db": {}}}
     copy.model = {"services": services}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.waits.clear()
 
     resetting.reset(copy, ["files"], 5.0)
 
     assert [line for line in made.asked if line.startswith("start")] == [f"start {first}", f"start {later}"]
-    assert made.waits[0] == ({first}, keeping.LONGEST)
+    assert made.waits[0] == ({first}, snapshot.LONGEST)
 
 
 def test_services_that_depend_on_each_other_are_started_all_the_same(copy: Any, made: Made) -> None:
     services = {**MODEL["services"], "files": {**MODEL["services"]["files"], "depends_on": {"reader": {}}}}
     copy.model = {"services": services}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     resetting.reset(copy, ["files"], 5.0)
 
@@ -658,7 +658,7 @@ def test_who_joins_a_container_that_is_made_again_is_made_again_after_it(copy: A
     made.containers["cache"]["HostConfig"]["NetworkMode"] = f"container:{made.containers['web']['Id']}"
     made.containers["db"]["HostConfig"]["NetworkMode"] = "container:stranger"
     made.containers["web"]["HostConfig"]["IpcMode"] = f"container:{made.containers['files']['Id']}"
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     note = Note.read(copy.lease)
     assert {one.service: one.joins for one in note.containers} == {
@@ -678,7 +678,7 @@ def test_who_joins_a_container_that_is_made_again_is_made_again_after_it(copy: A
 def test_containers_that_join_each_other_are_all_kept(copy: Any, made: Made) -> None:
     for one, other in (("files", "web"), ("web", "files")):
         made.containers[one]["HostConfig"]["IpcMode"] = f"container:{made.containers[other]['Id']}"
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     assert sorted(one.service for one in Note.read(copy.lease).containers) == sorted(MODEL["services"])
 
@@ -701,7 +701,7 @@ def test_a_database_that_refuses_and_has_no_volume_to_write_to_ends_the_start(
     made.volumes["rows"]["Labels"] = OWN if own else {}
 
     with pytest.raises(StackyardError, match=r"^service db: its data cannot be kept .*: it refuses; it has no volume"):
-        keeping.keep(copy, HINTS, 5.0)
+        snapshot.keep(copy, HINTS, 5.0)
 
 
 def test_a_database_that_keeps_its_data_itself_is_not_read_as_an_archive(copy: Any, made: Made) -> None:
@@ -732,7 +732,7 @@ def test_a_database_s_volume_stays_as_it_is_if_another_container_that_has_it_is_
 def test_a_volume_that_is_not_the_copy_s_alone_stays_as_it_is(copy: Any, made: Made) -> None:
     mounted(made, "files", "theirs", "/theirs")
     made.volumes["theirs"]["Labels"] = {}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
 
     resetting.reset(copy, (), 5.0)
@@ -743,7 +743,7 @@ def test_a_volume_that_is_not_the_copy_s_alone_stays_as_it_is(copy: Any, made: M
 def test_what_had_ended_is_neither_paused_nor_started(copy: Any, made: Made) -> None:
     for name in ("web", "reader"):
         made.containers[name]["State"]["Status"] = "exited"
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     assert {one.service: one.runs for one in Note.read(copy.lease).containers} == {
         "db": True, "cache": True, "files": True, "reader": False, "web": False,
@@ -755,7 +755,7 @@ def test_what_had_ended_is_neither_paused_nor_started(copy: Any, made: Made) -> 
 
 
 def test_a_volume_that_the_engine_named_is_left_for_the_engine_to_make(copy: Any, made: Made) -> None:
-    made.volumes["p_uploads"]["Labels"] = {keeping.ANONYMOUS: ""}
+    made.volumes["p_uploads"]["Labels"] = {snapshot.ANONYMOUS: ""}
     found = kept(copy, "reader")
 
     assert found.folders == (Folder(path="/rows", volume="p_uploads", own=True, anonymous=True, writable=False),)
@@ -771,7 +771,7 @@ def test_a_volume_is_read_once_through_who_may_write_to_it_and_never_if_it_is_no
     mounted(made, "web", "p_uploads", "/more")
     mounted(made, "files", "theirs", "/theirs")
     made.volumes["theirs"]["Labels"] = {}
-    keeping.keep(copy, HINTS, 5.0)
+    snapshot.keep(copy, HINTS, 5.0)
 
     archives = {one.service: one.archives for one in Note.read(copy.lease).containers}
     assert archives == {
@@ -804,7 +804,7 @@ def test_configs_and_secrets_that_were_copied_are_kept_each_at_its_place(copy: A
 
 
 def test_a_container_s_name_is_the_engine_s_without_its_slash() -> None:
-    assert keeping._name({"Name": "/Xweb/X"}) == "Xweb/X"
+    assert snapshot._name({"Name": "/Xweb/X"}) == "Xweb/X"
 
 
 def test_only_volumes_count_as_folders(copy: Any, made: Made) -> None:
@@ -814,7 +814,7 @@ def test_only_volumes_count_as_folders(copy: Any, made: Made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("", ""), ("\n \n", ""), ("a\nb  c\n\n", "b c"), ("x" * 300, "x" * keeping.TEXT)]
+    ("text", "line"), [("", ""), ("\n \n", ""), ("a\nb  c\n\n", "b c"), ("x" * 300, "x" * snapshot.TEXT)]
 )
 def test_the_last_line_of_a_complaint_is_shown(text: str, line: str) -> None:
-    assert keeping.last_line(text) == line
+    assert snapshot.last_line(text) == line

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
-from stackyard.docker import Engine, MemoryUse, Resource, images, in_use, inside, networks
+from stackyard.docker import Engine, MemoryUse, Resource, container_commands, images, in_use, networks
 from stackyard.docker.engine import each
 from stackyard.docker.fast_start.records import NetworkPlan, VolumePlan
 from stackyard.docker.time_limit import RESTORED, Patience, allowing
@@ -104,7 +104,7 @@ CALLS: dict[str, Callable[[Engine], object]] = {
     "disk use": images.disk_use,
     "architecture": images.architecture,
     "export": lambda engine: list(images.export(engine, "i")),
-    "inside": lambda engine: inside.output(engine, "c", "true", deadline=0.2),
+    "inside": lambda engine: container_commands.output(engine, "c", "true", deadline=0.2),
     "create volume": lambda engine: engine.create_volume(VOLUME),
     "create network": lambda engine: engine.create_network(NETWORK),
     "start": lambda engine: engine.start("c"),

@@ -10,7 +10,7 @@ import fake_engine as fakes
 import pytest
 
 from stackyard.docker import Engine, inspection
-from stackyard.docker.inside import Command
+from stackyard.docker.container_commands import Command
 from stackyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import Resource
 from stackyard.errors import UsageError
 from stackyard.leases import Lease, LeaseBook, Owner, Survivor
-from stackyard.leases.port_list import ports_text
+from stackyard.leases.port_format import ports_text
 from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
 

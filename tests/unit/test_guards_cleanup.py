@@ -14,7 +14,7 @@ from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
-from stackyard.docker import shared_claims
+from stackyard.docker import remote_claims
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import LeaseBook
@@ -672,9 +672,9 @@ def test_what_other_machines_left_goes_with_its_claims_but_never_with_kept_data(
     claim = SimpleNamespace(book="book", environment=environment, lease=lease)
     engine, drop, remove = Mock(), Mock(), Mock(return_value=Removal(left=left))
     monkeypatch.setattr(
-        shared_claims.Ledger, "read", lambda asked: asked is engine and SimpleNamespace(expired=lambda: [[claim]])
+        remote_claims.Ledger, "read", lambda asked: asked is engine and SimpleNamespace(expired=lambda: [[claim]])
     )
-    monkeypatch.setattr(shared_claims, "drop", drop)
+    monkeypatch.setattr(remote_claims, "drop", drop)
     monkeypatch.setattr(removal, "remove", remove)
 
     assert removal._remove_expired(engine) == [remove.return_value]

@@ -15,13 +15,13 @@ import pytest
 from lease_records import SERVICES, Clock, Surroundings
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, SubnetsExhaustedError, UsageError
-from stackyard.leases import LeaseBook, files, messages, needs, owners, queue, rows, slots
+from stackyard.leases import LeaseBook, allocation, files, messages, needs, owners, queue, rows
 from stackyard.leases.admission import Memory
+from stackyard.leases.allocation import Place, Search
 from stackyard.leases.host_ports import Ground, span
 from stackyard.leases.needs import Needs, PortName
 from stackyard.leases.owners import Owner
 from stackyard.leases.requests import Request
-from stackyard.leases.slots import Place, Search
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -385,18 +385,18 @@ def search(book: LeaseBook, work: Callable[[Search], Any], ground: Ground = GROU
 
 
 def test_a_pool_is_cut_into_whole_blocks(settings: Settings) -> None:
-    assert [block.start for block in slots.blocks(settings)] == [11000, 11010, 12000, 12010]
-    assert all(len(block) == 10 for block in slots.blocks(settings))
+    assert [block.start for block in allocation.blocks(settings)] == [11000, 11010, 12000, 12010]
+    assert all(len(block) == 10 for block in allocation.blocks(settings))
     ports = (11000, 11010, 11020, 12000, 12010, 12020, 11005, 10990, 11990)
-    assert [slots.slot_number(settings, port) for port in ports] == [0, 1, None, 2, 3] + [None] * 4
-    assert slots.pool_key(settings) == "11000-11024,12000-12019/10"
+    assert [allocation.slot_number(settings, port) for port in ports] == [0, 1, None, 2, 3] + [None] * 4
+    assert allocation.pool_key(settings) == "11000-11024,12000-12019/10"
 
 
 def test_no_block_leaves_its_pool_and_slots_are_counted_through_all_pools() -> None:
     settings = Settings.load({"STACKYARD_POOL": "11000-11018,12000-12009,13000-13009"})
 
-    assert [block.start for block in slots.blocks(settings)] == [11000, 12000, 13000]
-    assert [slots.slot_number(settings, port) for port in (11000, 11010, 12000, 13000)] == [0, None, 1, 2]
+    assert [block.start for block in allocation.blocks(settings)] == [11000, 12000, 13000]
+    assert [allocation.slot_number(settings, port) for port in (11000, 11010, 12000, 13000)] == [0, None, 1, 2]
 
 
 def test_free_slots_come_in_order_but_those_in_front_are_left_to_others(book: LeaseBook) -> None:
@@ -453,7 +453,7 @@ def test_networks_of_a_copy_share_no_address_with_others(book: LeaseBook) -> Non
         ((15, 20), (0, 15)),
         ((0, 9), (10, 15)),
     ]
-    assert [slots._overlap(one, [other]) for one, other in pairs] == [True, True, False]
+    assert [allocation._overlap(one, [other]) for one, other in pairs] == [True, True, False]
 
 
 def test_a_slot_that_rests_is_passed_over_until_its_time_has_come(book: LeaseBook) -> None:
@@ -512,8 +512,8 @@ def test_free_networks_are_counted_up_to_what_is_needed(book: LeaseBook) -> None
 
 def test_a_pool_is_entered_once(book: LeaseBook) -> None:
     def work(found: Search) -> list[tuple[object, ...]]:
-        slots.enter_pool(found.db, book.settings)
-        slots.enter_pool(found.db, book.settings)
+        allocation.enter_pool(found.db, book.settings)
+        allocation.enter_pool(found.db, book.settings)
         return list(found.db.execute("SELECT pool, port, idle FROM slots ORDER BY port"))
 
     ports = (11000, 11010, 12000, 12010)

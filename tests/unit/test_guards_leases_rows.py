@@ -18,7 +18,7 @@ from lease_records import SERVICES, Clock
 
 from stackyard.errors import BookError, EngineError, UnlistedError, UsageError
 from stackyard.leases import LeaseBook, Survivor, damaged_rows, draft_directory, fair_lock, lost_book, owners, rows
-from stackyard.leases.columns import BadRowError
+from stackyard.leases.column_rules import BadRowError
 from stackyard.leases.draft_directory import Draft
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease

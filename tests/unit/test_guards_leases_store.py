@@ -16,7 +16,7 @@ from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, UsageError
 from stackyard.leases import database, owners, schema
 from stackyard.leases.book_header import BrokenError
-from stackyard.leases.columns import BadRowError
+from stackyard.leases.column_rules import BadRowError
 from stackyard.leases.database import Store, Transaction
 
 if TYPE_CHECKING:

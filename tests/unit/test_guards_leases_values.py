@@ -14,7 +14,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import columns, files, messages, names, owners, port_list, records
+from stackyard.leases import column_rules, files, messages, names, owners, port_format, records
 from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
@@ -265,8 +265,8 @@ def test_only_a_whole_description_is_a_lost_lease(change: dict[str, str], found:
     ],
 )  # fmt: skip
 def test_ports_are_read_as_they_were_written(text: str, block: tuple[dict[str, int], tuple[int, ...]] | None) -> None:
-    assert port_list.parse_ports(text) == block
-    assert block is None or port_list.ports_text(*block) == text
+    assert port_format.parse_ports(text) == block
+    assert block is None or port_format.ports_text(*block) == text
 
 
 @pytest.mark.parametrize(
@@ -450,13 +450,13 @@ ROW = (
     ],
 )  # fmt: skip
 def test_the_book_may_hold_what_stackyard_writes(column: str, values: list[object]) -> None:
-    place = list(columns.RULES["leases"]).index(column)
+    place = list(column_rules.RULES["leases"]).index(column)
     for value in values:
         row = [*ROW[:place], value, *ROW[place + 1 :]]
         if column == "id":
             row[6] = records.project_name("test", str(value))
-        assert columns.fault("leases", row) is None
-        columns.check("leases", row)
+        assert column_rules.fault("leases", row) is None
+        column_rules.check("leases", row)
 
 
 @pytest.mark.parametrize(
@@ -474,12 +474,14 @@ def test_the_book_may_hold_what_stackyard_writes(column: str, values: list[objec
     ],
 )  # fmt: skip
 def test_the_book_may_hold_nothing_else(column: str, values: list[object]) -> None:
-    place = list(columns.RULES["leases"]).index(column)
+    place = list(column_rules.RULES["leases"]).index(column)
     for value in values:
         row = [*ROW[:place], value, *ROW[place + 1 :]]
-        assert (columns.fault("leases", row) or "").startswith(f"{column} is {columns.shown(value)} and must be ")
-        with pytest.raises(columns.BadRowError, match=rf"a row of leases: {column} is "):
-            columns.check("leases", row)
+        assert (column_rules.fault("leases", row) or "").startswith(
+            f"{column} is {column_rules.shown(value)} and must be "
+        )
+        with pytest.raises(column_rules.BadRowError, match=rf"a row of leases: {column} is "):
+            column_rules.check("leases", row)
 
 
 @pytest.mark.parametrize(
@@ -498,8 +500,8 @@ def test_the_book_may_hold_nothing_else(column: str, values: list[object]) -> No
     ],
 )  # fmt: skip
 def test_every_table_has_rules(table: str, good: list[tuple[Any, ...]], bad: list[tuple[Any, ...]]) -> None:
-    assert [columns.fault(table, row) for row in good] == [None] * len(good)
-    assert [row for row in bad if columns.fault(table, row) is None] == []
+    assert [column_rules.fault(table, row) for row in good] == [None] * len(good)
+    assert [row for row in bad if column_rules.fault(table, row) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -511,16 +513,19 @@ def test_every_table_has_rules(table: str, good: list[tuple[Any, ...]], bad: lis
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_shown_short_and_printable(value: object, text: str) -> None:
-    assert columns.shown(value) == text
+    assert column_rules.shown(value) == text
 
 
 @pytest.mark.parametrize(
     ("rule", "words", "good", "bad"),
     [
-        (lambda: columns._text(3), "1 to 3 printable characters", ["a", "abc"], ["", "abcd", "a\n", 5, None]),
-        (lambda: columns._whole(2, 4), "a whole number from 2 to 4", [2, 4], [1, 5, 3.0, "3", None]),
-        (lambda: columns._whole(0, 1), "a whole number from 0 to 1", [0, 1], [True, False]),
-        (lambda: columns._none_or(columns._whole(2, 4)), "nothing, or a whole number from 2 to 4", [None, 3], [0, ""]),
+        (lambda: column_rules._text(3), "1 to 3 printable characters", ["a", "abc"], ["", "abcd", "a\n", 5, None]),
+        (lambda: column_rules._whole(2, 4), "a whole number from 2 to 4", [2, 4], [1, 5, 3.0, "3", None]),
+        (lambda: column_rules._whole(0, 1), "a whole number from 0 to 1", [0, 1], [True, False]),
+        (
+            lambda: column_rules._none_or(column_rules._whole(2, 4)), "nothing, or a whole number from 2 to 4",
+            [None, 3], [0, ""],
+        ),
     ],
 )  # fmt: skip
 def test_a_rule_accepts_what_it_says(rule: Any, words: str, good: list[object], bad: list[object]) -> None:
@@ -534,32 +539,32 @@ def test_a_rule_accepts_what_it_says(rule: Any, words: str, good: list[object], 
 def test_a_list_of_ports_or_subnets_has_a_greatest_length(monkeypatch: pytest.MonkeyPatch) -> None:
     ports, subnets = ROW[4] + ",spare:11004-11009", "10.0.0.0/28,10.0.0.16/28"
     for limit, allowed in ((len(ports), True), (len(ports) - 1, False)):
-        monkeypatch.setattr(columns, "_LONGEST_LIST", limit)
-        assert columns._is_block(ports) is allowed
+        monkeypatch.setattr(column_rules, "_LONGEST_LIST", limit)
+        assert column_rules._is_block(ports) is allowed
     for limit, allowed in ((len(subnets), True), (len(subnets) - 1, False)):
-        monkeypatch.setattr(columns, "_LONGEST_LIST", limit)
-        assert columns._are_subnets(subnets) is allowed
+        monkeypatch.setattr(column_rules, "_LONGEST_LIST", limit)
+        assert column_rules._are_subnets(subnets) is allowed
 
 
 def test_no_more_than_one_block_is_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     for largest, allowed in ((6, True), (5, False)):
-        monkeypatch.setattr(columns, "LARGEST_BLOCK", largest)
-        assert columns._is_block(ROW[4] + ",spare:11004-11009") is allowed
-        assert columns._is_block("web_80_tcp:11000,spare:11001-11006") is allowed
-    assert not columns._is_block("web_80_tcp:11000,postgres:11001")
+        monkeypatch.setattr(column_rules, "LARGEST_BLOCK", largest)
+        assert column_rules._is_block(ROW[4] + ",spare:11004-11009") is allowed
+        assert column_rules._is_block("web_80_tcp:11000,spare:11001-11006") is allowed
+    assert not column_rules._is_block("web_80_tcp:11000,postgres:11001")
 
 
 def test_two_subnets_of_a_lease_differ() -> None:
-    assert columns._are_subnets("10.0.0.0/28,10.0.0.16/28")
-    assert not columns._are_subnets("10.0.0.0/28,10.0.0.0/28")
-    assert not columns._are_subnets("10.0.0.0/28,")
+    assert column_rules._are_subnets("10.0.0.0/28,10.0.0.16/28")
+    assert not column_rules._are_subnets("10.0.0.0/28,10.0.0.0/28")
+    assert not column_rules._are_subnets("10.0.0.0/28,")
 
 
 def test_a_row_has_every_column_and_the_project_of_its_lease() -> None:
     with pytest.raises(ValueError, match="zip"):
-        columns.fault("ended", (1,))
+        column_rules.fault("ended", (1,))
     row = [*ROW[:6], "x", *ROW[7:]]
-    assert columns.fault("leases", row) == "project is 'x' and must be stackyard-test-1f0c9b3e"
+    assert column_rules.fault("leases", row) == "project is 'x' and must be stackyard-test-1f0c9b3e"
 
 
 def test_an_id_follows_its_rule_and_a_wrong_one_is_shown_short() -> None:

@@ -16,12 +16,12 @@ from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.errors import EngineError, StackyardError
 from stackyard.leases.owners import Owner
+from stackyard.pytest_plugin import sigterm
 from stackyard.pytest_plugin import stacks as fixture_stacks
-from stackyard.pytest_plugin import termination
 from stackyard.pytest_plugin.main_process import MainProcess
-from stackyard.running import keeper, shared, wanted_stack
+from stackyard.running import keeper, shared, stack_description
 from stackyard.running.shared import Run
-from stackyard.running.wanted_stack import Wanted
+from stackyard.running.stack_description import Wanted
 from stackyard.sites import Site
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def site(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> object:
     made = object()
-    for place in ("stackyard.docker.Engine", "stackyard.running.wanted_stack.Engine"):
+    for place in ("stackyard.docker.Engine", "stackyard.running.stack_description.Engine"):
         monkeypatch.setattr(place, lambda: contextlib.nullcontext(made))
     monkeypatch.setattr("stackyard.docker.swarm.Swarm", lambda given: ("swarm", given))
     return made
@@ -70,11 +70,11 @@ def test_the_end_of_a_run_sweeps_its_own_site_and_takes_only_what_is_stale(
     site: str, engine: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = Mock(return_value=Removal(left=[LEFT])), Mock()
-    monkeypatch.setattr(wanted_stack, "open_book", lambda _settings, _engine: "book")
+    monkeypatch.setattr(stack_description, "open_book", lambda _settings, _engine: "book")
     monkeypatch.setattr(removal, "sweep", here)
     monkeypatch.setattr("stackyard.sites.swarm.removal.sweep", there)
 
-    left = wanted_stack.sweep()
+    left = stack_description.sweep()
 
     if site == "swarm":
         assert (left, here.call_count) == ([], 0)
@@ -88,10 +88,10 @@ def test_a_sweep_that_removes_everything_leaves_nothing(
     site: str, engine: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del site, engine  # in place
-    monkeypatch.setattr(wanted_stack, "open_book", lambda _settings, _engine: "book")
+    monkeypatch.setattr(stack_description, "open_book", lambda _settings, _engine: "book")
     monkeypatch.setattr(removal, "sweep", Mock(return_value=Removal()))
 
-    assert wanted_stack.sweep() == []
+    assert stack_description.sweep() == []
 
 
 def finish(main: MainProcess, before: pytest.ExitCode) -> pytest.ExitCode:
@@ -114,7 +114,7 @@ def test_a_run_in_which_no_test_used_a_stack_removes_nothing(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "end", lambda _run: pytest.fail("ended"))
-    monkeypatch.setattr(wanted_stack, "sweep", lambda: pytest.fail("swept"))
+    monkeypatch.setattr(stack_description, "sweep", lambda: pytest.fail("swept"))
 
     assert finish(main, OK) is OK
 
@@ -138,7 +138,7 @@ def test_the_end_of_a_run_removes_its_stacks_and_says_and_counts_what_is_left(
 ) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(Run, "end", lambda _run: list(ended))
-    monkeypatch.setattr(wanted_stack, "sweep", Mock(side_effect=[swept]))
+    monkeypatch.setattr(stack_description, "sweep", Mock(side_effect=[swept]))
     lines = Mock()
 
     assert finish(main, before) is after
@@ -176,7 +176,7 @@ def test_a_stack_is_shared_by_the_processes_of_a_run_only_if_it_has_several_and_
     monkeypatch.setattr(fixture_stacks, "_wanted", lambda _config, _files: Wanted(folder="/"))
     monkeypatch.setattr(Wanted, "run", gives("run"))
 
-    monkeypatch.setattr(termination, "heeded", gives("heed SIGTERM"))
+    monkeypatch.setattr(sigterm, "heeded", gives("heed SIGTERM"))
     config: Any = SimpleNamespace(stash=pytest.Stash())
     with fixture_stacks.given(config, shared=shared) as stack:
         assert stack == steps[-1]
@@ -281,8 +281,8 @@ def test_the_main_process_heeds_sigterm_while_tests_run_and_passes_over_it_while
         yield
         blocks.append(f"{name} no longer")
 
-    monkeypatch.setattr(termination, "heeded", lambda: block("heed"))
-    monkeypatch.setattr(termination, "passed_over", lambda: block("pass over"))
+    monkeypatch.setattr(sigterm, "heeded", lambda: block("heed"))
+    monkeypatch.setattr(sigterm, "passed_over", lambda: block("pass over"))
     session: Any = SimpleNamespace(exitstatus=OK)
 
     for work, name in ((main.pytest_runtestloop(), "heed"), (main.pytest_sessionfinish(session), "pass over")):

@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import pytest
 
 from stackyard._util import process
-from stackyard._util.loops import run, unwound_first
+from stackyard._util.event_loops import run, unwound_first
 from stackyard._util.task_group import run_all
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal

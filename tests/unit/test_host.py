@@ -22,7 +22,7 @@ from stackyard.docker import endpoint
 from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, EngineError
 from stackyard.host import __main__ as program
-from stackyard.host import daemon, setup
+from stackyard.host import daemon, engine_setup
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_podman_is_called_by_its_name_and_never_new_enough() -> None:
         version = Endpoint.find().knock().version
 
     assert version == "Podman 99.0"
-    assert not setup.new_enough(version)
+    assert not engine_setup.new_enough(version)
 
 
 @pytest.mark.usefixtures("host")
@@ -505,7 +505,7 @@ def test_engine_that_is_not_installed_cannot_be_started(host: Machine) -> None:
 @pytest.mark.usefixtures("installed")
 def test_usable_engine_is_left_as_it_is(host: Machine, said: list[str]) -> None:
     with answering(Path(Endpoint.find().socket)):
-        assert setup.ensure_engine(host, say=said.append) == "26.1.5+dfsg1"
+        assert engine_setup.ensure_engine(host, say=said.append) == "26.1.5+dfsg1"
 
     assert said == []
     assert calls(host) == []
@@ -517,7 +517,7 @@ def test_old_engine_is_refused_with_both_versions(host: Machine) -> None:
         answering(Path(Endpoint.find().socket), {"/version": VERSION | {"Version": "20.10.24"}}),
         pytest.raises(EngineError, match=r"engine 20.10.24 found at .*, 25 or newer needed"),
     ):
-        setup.ensure_engine(host)
+        engine_setup.ensure_engine(host)
 
 
 def test_engine_elsewhere_that_is_away_is_never_installed_here(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,7 +525,7 @@ def test_engine_elsewhere_that_is_away_is_never_installed_here(host: Machine, mo
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
 
     with pytest.raises(EngineError, match=r"tcp://127.0.0.1:1 \(from DOCKER_HOST\): Connection refused.*unset DOCKER"):
-        setup.ensure_engine(host, consent=True)
+        engine_setup.ensure_engine(host, consent=True)
 
     assert calls(host) == []
 
@@ -541,7 +541,7 @@ def test_what_only_a_person_can_mend_is_said(
     monkeypatch.setattr(Endpoint, "knock", lambda _: answer)
 
     with pytest.raises(EngineError, match=words):
-        setup.ensure_engine(host)
+        engine_setup.ensure_engine(host)
 
 
 @pytest.mark.usefixtures("host")
@@ -561,7 +561,7 @@ def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkey
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="26.1.5"))
     monkeypatch.setattr(removal, "remove_stale", lambda: outcome)
 
-    assert setup.ensure_engine(host, say=said.append) == "26.1.5"
+    assert engine_setup.ensure_engine(host, say=said.append) == "26.1.5"
     assert said == [
         "engine 26.1.5 answers",
         "removed what dead runs had left: container c1",
@@ -575,7 +575,7 @@ def test_failed_sweep_does_not_stop_the_run(said: list[str], monkeypatch: pytest
 
     monkeypatch.setattr(removal, "remove_stale", refuse)
 
-    setup.sweep(said.append)
+    engine_setup.sweep(said.append)
 
     assert said == ["what earlier runs left could not be removed: the lease book is broken"]
 
@@ -585,7 +585,7 @@ def test_started_engine_that_may_not_be_used_is_not_swept(host: Machine, monkeyp
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="forbidden"))
 
     with pytest.raises(EngineError, match="usermod"):
-        setup.ensure_engine(host, say=lambda _: None)
+        engine_setup.ensure_engine(host, say=lambda _: None)
 
 
 def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) -> None:
@@ -599,7 +599,7 @@ def test_nothing_is_installed_without_consent(host: Machine, said: list[str]) ->
     with pytest.raises(
         EngineError, match=r"not installed: Docker Engine, Compose and buildx; install .*'./noxw --setup-only"
     ):
-        setup.ensure_engine(host, say=said.append, ask=refuse)
+        engine_setup.ensure_engine(host, say=said.append, ask=refuse)
 
     assert questions == ["not installed: Docker Engine, Compose and buildx. Install with apt?"]
     assert calls(host) == []
@@ -609,7 +609,7 @@ def test_system_without_apt_names_what_to_install(host: Machine) -> None:
     put_file(host.base, "etc/os-release", "ID=fedora\nPRETTY_NAME=Fedora\n")
 
     with pytest.raises(EngineError) as caught:
-        setup.ensure_engine(host, consent=True)
+        engine_setup.ensure_engine(host, consent=True)
 
     assert len(str(caught.value).splitlines()) == 4
     assert "on Fedora:\ninstall Docker Engine 25 or newer" in str(caught.value)
@@ -617,22 +617,22 @@ def test_system_without_apt_names_what_to_install(host: Machine) -> None:
 
 def test_plugins_are_looked_for_where_the_client_looks(host: Machine) -> None:
     put_file(host.base, "home/config.json", json.dumps({"cliPluginsExtraDirs": [f"{host.base}/extra"]}))
-    assert setup.plugin(host, "docker-compose") is None
+    assert engine_setup.plugin(host, "docker-compose") is None
 
     own = put_file(host.base, "home/cli-plugins/docker-compose")
     own.chmod(0o755)
-    assert setup.plugin(host, "docker-compose") == own
+    assert engine_setup.plugin(host, "docker-compose") == own
 
     extra = put_file(host.base, "extra/docker-compose")
     extra.chmod(0o755)
-    assert setup.plugin(host, "docker-compose") == extra
+    assert engine_setup.plugin(host, "docker-compose") == extra
 
 
 @pytest.mark.parametrize(
     ("env", "yes", "agreed"), [({}, False, False), ({"CI": "true"}, False, True), ({}, True, True)]
 )
 def test_consent_comes_from_the_option_or_the_build_server(env: dict[str, str], yes: bool, agreed: bool) -> None:
-    assert setup.consents(env, yes=yes) is agreed
+    assert engine_setup.consents(env, yes=yes) is agreed
 
 
 class Terminal(io.StringIO):
@@ -645,14 +645,14 @@ def test_person_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch, typed: s
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     monkeypatch.setattr(sys, "stderr", screen := Terminal())
 
-    assert setup.ask_on_terminal("install?") is agreed
+    assert engine_setup.ask_on_terminal("install?") is agreed
     assert screen.getvalue() == "noxw: install? [y/N] "
 
 
 def test_no_one_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
 
-    assert setup.ask_on_terminal("install?") is False
+    assert engine_setup.ask_on_terminal("install?") is False
 
 
 @pytest.mark.usefixtures("installed", "host")

@@ -23,7 +23,7 @@ from stackyard.probes.container_readiness import Proof, growing
 from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer
 from stackyard.probes.readiness_rules import Rule
-from stackyard.project.spoken_ports import Port
+from stackyard.project.service_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

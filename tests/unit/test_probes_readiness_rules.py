@@ -10,7 +10,7 @@ import pytest
 from stackyard.probes.known_databases import PRODUCTS
 from stackyard.probes.readiness_rules import ImageFacts, Rule, choose, conditions, rules_for
 from stackyard.project.readiness_hints import Hint
-from stackyard.project.spoken_ports import Port
+from stackyard.project.service_ports import Port
 
 if TYPE_CHECKING:
     from pathlib import Path

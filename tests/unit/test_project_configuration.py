@@ -12,7 +12,7 @@ import pytest
 
 from stackyard._util.process import Completed
 from stackyard.errors import ConfigError, UsageError
-from stackyard.project import Project, configuration_file
+from stackyard.project import Project, configuration_schema
 from stackyard.project.configuration import Configuration
 from stackyard.project.readiness_hints import Hint
 
@@ -298,8 +298,8 @@ def test_a_shared_service_is_in_no_model_and_no_other_waits_for_it(
 def test_the_schema_in_the_documents_is_what_the_code_says_and_fits() -> None:
     import tomllib
 
-    text = (ROOT / configuration_file.SCHEMA).read_text()
-    assert text == configuration_file.for_editors(), "write it with python -m stackyard.cli.reference"
+    text = (ROOT / configuration_schema.SCHEMA).read_text()
+    assert text == configuration_schema.for_editors(), "write it with python -m stackyard.cli.reference"
     jsonschema.Draft202012Validator.check_schema(json.loads(text))
     editor = jsonschema.Draft202012Validator(json.loads(text))
     editor.validate(tomllib.loads(WHOLE))

@@ -245,7 +245,7 @@ from types import SimpleNamespace
 import pytest
 from stackyard.plan import Address
 from stackyard.running.stack import Stack
-from stackyard.running.wanted_stack import Wanted
+from stackyard.running.stack_description import Wanted
 from stackyard.stacks import diagnostics
 
 class Fake(Stack):
@@ -330,7 +330,7 @@ def test_a_check_is_repeated_until_it_succeeds_or_its_time_is_over() -> None:
 
 def test_the_evidence_of_a_failed_start_is_shown_once(shop: Path) -> None:
     (shop / "conftest.py").write_text(
-        "from stackyard.errors import NotReadyError\nfrom stackyard.running.wanted_stack import Wanted\n"
+        "from stackyard.errors import NotReadyError\nfrom stackyard.running.stack_description import Wanted\n"
         "def run(*_): raise NotReadyError('shop did not start\\ndb: exited, exit code 3\\n  | no such table')\n"
         "Wanted.run = run\n"
     )
@@ -350,7 +350,7 @@ import contextlib, os
 from pathlib import Path
 from types import SimpleNamespace
 from stackyard import errors
-from stackyard.running.wanted_stack import Wanted
+from stackyard.running.stack_description import Wanted
 
 ENDS = iter(os.environ["ENDS"].split())
 

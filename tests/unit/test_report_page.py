@@ -14,7 +14,7 @@ from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.cli.bench import report
 from stackyard.errors import UsageError
 from stackyard.project.environments import project_root
-from stackyard.report import glance, page, promises, sections, summary, trends, wording, write
+from stackyard.report import overview, page, sections, summary, targets, trends, wording, write
 from stackyard.report.inputs import Facts, gather
 
 if TYPE_CHECKING:
@@ -384,11 +384,11 @@ def test_a_partial_run_takes_the_other_requirements_from_earlier_ones() -> None:
     later = made.run(1, [made.result("requirements", "limits", 2.0, unit="", what="bare", target=0.0)])
 
     both = Facts(runs=(earlier, later))
-    rows = promises.requirements(both)
+    rows = targets.requirements(both)
 
     assert page.verdict(both) == ("FAIL", "7 of 8 requirements met")
-    assert [row.label for row in promises.missed(rows)] == ["bare"]
-    assert promises.sources(rows) == [sections.source(earlier), sections.source(later)]
+    assert [row.label for row in targets.missed(rows)] == ["bare"]
+    assert targets.sources(rows) == [sections.source(earlier), sections.source(later)]
 
 
 def test_an_earlier_runs_figure_counts_where_the_newest_could_not_measure() -> None:
@@ -412,13 +412,13 @@ def test_the_first_screen_says_how_fast_how_many_and_what_is_left() -> None:
         made.result("services", "stack-memory", 53 << 20, unit="bytes"),
     )  # fmt: skip
 
-    assert [(tile.figure, tile.label, tile.note, tile.good) for tile in glance.tiles(facts)] == [
+    assert [(tile.figure, tile.label, tile.note, tile.good) for tile in overview.tiles(facts)] == [
         ("0.50 s", "until a stack is ready", "1.2 times as long as testcontainers", False),
         ("50 at once", "all ready after 28.0 s", "2 stacks failed", False),
         ("nothing", "left behind", "containers, networks, volumes, ports, leases", True),
         ("53.0 MiB", "memory of a stack", "all services together, when ready", True),
     ]
-    assert glance.tiles(Facts()) == []
+    assert overview.tiles(Facts()) == []
 
 
 @pytest.mark.parametrize(
@@ -431,10 +431,10 @@ def test_the_first_screen_says_how_fast_how_many_and_what_is_left() -> None:
 def test_the_first_screen_says_how_long_a_typed_command_takes(typed: float, note: str, good: bool) -> None:
     facts = measured(*typed_commands(typed))
 
-    assert [(tile.figure, tile.label, tile.note, tile.anchor, tile.good) for tile in glance.tiles(facts)] == [
+    assert [(tile.figure, tile.label, tile.note, tile.anchor, tile.good) for tile in overview.tiles(facts)] == [
         (f"{typed:.2f} s", "invoke env.up, the whole command", note, "commands", good)
     ]
-    assert glance.tiles(measured(*typed_commands(typed)[:1])) == []
+    assert overview.tiles(measured(*typed_commands(typed)[:1])) == []
 
 
 def test_the_commands_that_start_other_people_s_projects_have_its_colour_too() -> None:
@@ -485,7 +485,7 @@ def test_the_commands_of_stackyard_have_its_colour_and_the_others_do_not() -> No
     ],
 )
 def test_a_comparison_says_which_of_the_two_is_faster(own: float, peer: float, text: str) -> None:
-    assert glance.compared(own, peer) == text
+    assert overview.compared(own, peer) == text
 
 
 @pytest.mark.parametrize(
@@ -509,7 +509,7 @@ def test_what_fell_short_is_linked_from_the_top_with_the_digits_that_show_it(tmp
 
 
 def test_a_promise_has_a_bar_on_a_scale_of_its_own() -> None:
-    short, missed, nothing = promises.targets(measured(
+    short, missed, nothing = targets.targets(measured(
         made.result("startup", "stackyard", 0.5, target=1.0), made.result("cleanup", "stackyard", 2.0, target=1.0),
         made.result("parallel", "failed", 0.0, unit="", target=0.0),
     ))  # fmt: skip

@@ -20,7 +20,7 @@ from stackyard.leases.owners import start_ticks
 from stackyard.running import keeper, shared
 from stackyard.running.keeper import Keeper
 from stackyard.running.shared import Run, ask
-from stackyard.running.wanted_stack import Wanted
+from stackyard.running.stack_description import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

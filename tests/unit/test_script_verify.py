@@ -11,7 +11,7 @@ from image_archives import chunked, sound_alpine
 from scripts import verify_alpine_containers as script
 
 from stackyard import images as yard
-from stackyard.checks import running
+from stackyard.checks import running_stacks
 from stackyard.checks.composition import Model
 from stackyard.docker import Engine, MemoryUse, Resource
 from stackyard.docker import images as engine_images
@@ -74,7 +74,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_images, "export", lambda _engine, _reference: chunked(archive))
     monkeypatch.setattr(Engine, "containers", containers)
     monkeypatch.setattr(Engine, "memory", lambda _engine, _id: MemoryUse(used=10 << 20, anonymous=0, limit=0))
-    monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[]))
+    monkeypatch.setattr(running_stacks, "look", lambda _stack: running_stacks.Running(containers=[]))
     monkeypatch.setattr(Model, "render", lambda *_: Model(profiles=frozenset(), services={}))
 
 

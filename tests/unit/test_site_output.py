@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard._util import actions
+from stackyard._util import advice
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import copy_output
 from stackyard.plan import Address
@@ -28,7 +28,7 @@ READY = ServiceReady(
 def shown(
     capsys: pytest.CaptureFixture[str], startup: Startup, site: str, found: Sequence[Address] = (WEB,)
 ) -> list[str]:  # fmt: skip
-    actions.choose_site(site)
+    advice.choose_site(site)
     copy_output.show_up({}, "mine", found, startup, "stays until 18:00 (1h)", as_json=False)
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 

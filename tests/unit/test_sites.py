@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.docker.endpoint import Endpoint
-from stackyard.docker.facts import EngineFacts
+from stackyard.docker.host_facts import EngineFacts
 from stackyard.errors import EngineError, UsageError
 from stackyard.plan import addresses, ports
-from stackyard.sites import Site, known
+from stackyard.sites import Site, site_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,10 +125,10 @@ def test_an_engine_whose_name_has_no_address_is_away() -> None:
 def test_every_context_is_a_site_and_one_that_is_silent_says_why(
     contexts: dict[str, str], fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "DEADLINE", 2.0)
+    monkeypatch.setattr(site_list, "DEADLINE", 2.0)
     fake_engine.container("web")["labels"]["stackyard.copy"] = "shop"
 
-    here, build = (one.to_json() for one in known.known({**contexts, "DOCKER_HOST": os.environ["DOCKER_HOST"]}))
+    here, build = (one.to_json() for one in site_list.known({**contexts, "DOCKER_HOST": os.environ["DOCKER_HOST"]}))
 
     assert (here["site"], here["version"], here["processors"], here["copies"]) == ("local", "26.1.5", 8, 1)
     assert (build["site"], build["answers"], build["copies"]) == ("context:build", False, None)
@@ -140,7 +140,7 @@ def test_a_store_of_contexts_that_is_damaged_is_passed_over(contexts: dict[str, 
         (tmp_path / "contexts" / "meta" / name).mkdir()
         (tmp_path / "contexts" / "meta" / name / "meta.json").write_text(text)
 
-    assert known.contexts(contexts) == ["build"]
+    assert site_list.contexts(contexts) == ["build"]
 
 
 def test_a_copy_elsewhere_publishes_at_the_engine_s_address_what_would_be_on_loopback() -> None:
@@ -171,14 +171,14 @@ def test_a_swarm_s_heartbeat_is_shown_with_what_it_means_and_what_is_better(
 ) -> None:
     facts = EngineFacts(version="26", processors=1, memory_bytes=1, copies=0, manages_swarm=True)
     manager = SimpleNamespace(inspect_swarm=lambda: {"Spec": {"Dispatcher": {"HeartbeatPeriod": seconds * 10**9}}})
-    monkeypatch.setattr(known.Known, "ask", lambda site: known.Known(site=site, facts=facts))
+    monkeypatch.setattr(site_list.Known, "ask", lambda site: site_list.Known(site=site, facts=facts))
     monkeypatch.setattr("stackyard.docker.Engine.api", manager)
 
-    here, *_, swarm = known.known(contexts)
+    here, *_, swarm = site_list.known(contexts)
 
     assert (swarm.site.name, swarm.to_json()["heartbeat_seconds"], here.told) == ("swarm", seconds, "")
     assert swarm.told.startswith(f"swarm: heartbeat {seconds} s: a lost machine is {means}")
-    assert swarm.told.endswith("later") is not known.is_slow(seconds)
+    assert swarm.told.endswith("later") is not site_list.is_slow(seconds)
 
 
 @pytest.mark.parametrize(

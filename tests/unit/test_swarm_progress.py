@@ -16,8 +16,8 @@ from stackyard.probes import port_answers
 from stackyard.probes.container_readiness import PATIENCE
 from stackyard.probes.port_answers import HttpAnswer
 from stackyard.probes.readiness_rules import Rule
-from stackyard.project.spoken_ports import Port
-from stackyard.sites.swarm import port_proof, progress, start
+from stackyard.project.service_ports import Port
+from stackyard.sites.swarm import port_readiness, progress, start
 from stackyard.sites.swarm.progress import Progress
 from stackyard.stacks import progress_lines
 
@@ -71,7 +71,7 @@ class Site(FakeSwarm):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (port_proof, progress, start, progress_lines):
+    for module in (port_readiness, progress, start, progress_lines):
         monkeypatch.setattr(module, "time", made)
     return made
 

@@ -15,9 +15,9 @@ from test_swarm_leases import FakeSwarm, task
 from stackyard.docker.swarm import SERVICE_LABEL, Node
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
-from stackyard.running import wanted_stack
+from stackyard.running import stack_description
 from stackyard.running.swarm_stack import SwarmStack
-from stackyard.sites.swarm import inside, removal
+from stackyard.sites.swarm import container_commands, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
 from stackyard.stacks.start_times import Startup
@@ -52,9 +52,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> FakeSite:
         ],
         running=[task("running", ports={(80, "tcp"): 30001}), task("running", service="db", node="other")],
     )
-    for module in ("inside", "copies"):
+    for module in ("container_commands", "copies"):
         monkeypatch.setattr(f"stackyard.sites.swarm.{module}.Swarm", lambda _: made, raising=False)
-    monkeypatch.setattr(inside, "member", lambda engine: engine.node)
+    monkeypatch.setattr(container_commands, "member", lambda engine: engine.node)
     return made
 
 
@@ -148,18 +148,20 @@ def test_a_command_runs_through_the_engine_of_the_container_s_node(
     stack: SwarmStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     copy = stack._there
-    assert inside.command(copy, "web", ["ls", "/"], "--tty") == ["docker", "exec", "--tty", "c", "ls", "/"]
+    assert container_commands.command(copy, "web", ["ls", "/"], "--tty") == ["docker", "exec", "--tty", "c", "ls", "/"]
 
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with pytest.raises(UsageError, match=r"db runs on node n2, .* a Docker context named n2 only; 'docker context cre"):
-        inside.command(copy, "db", ["ls"])
+        container_commands.command(copy, "db", ["ls"])
 
-    monkeypatch.setattr(inside, "Endpoint", SimpleNamespace(find=lambda _: SimpleNamespace(context="n2", url="x")))
-    monkeypatch.setattr(inside, "Engine", lambda **_: nullcontext(SimpleNamespace(node="other")))
-    assert inside.command(copy, "db", ["ls"]) == ["docker", "--context", "n2", "exec", "c", "ls"]
-    monkeypatch.setattr(inside, "Engine", lambda **_: nullcontext(SimpleNamespace(node="third")))
+    monkeypatch.setattr(
+        container_commands, "Endpoint", SimpleNamespace(find=lambda _: SimpleNamespace(context="n2", url="x"))
+    )
+    monkeypatch.setattr(container_commands, "Engine", lambda **_: nullcontext(SimpleNamespace(node="other")))
+    assert container_commands.command(copy, "db", ["ls"]) == ["docker", "--context", "n2", "exec", "c", "ls"]
+    monkeypatch.setattr(container_commands, "Engine", lambda **_: nullcontext(SimpleNamespace(node="third")))
     with pytest.raises(UsageError, match="the Docker context n2 reaches another engine; correct it"):
-        inside.command(copy, "db", ["ls"])
+        container_commands.command(copy, "db", ["ls"])
 
 
 def test_a_service_that_does_not_run_takes_no_command(stack: SwarmStack, site: FakeSite) -> None:
@@ -173,7 +175,7 @@ def test_a_service_that_does_not_run_takes_no_command(stack: SwarmStack, site: F
 
 def test_what_a_command_says_is_returned(stack: SwarmStack, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [sys.executable, "-c", "print('inside'); exit(3)"]
-    monkeypatch.setattr(inside, "command", lambda *_: words)
+    monkeypatch.setattr(container_commands, "command", lambda *_: words)
 
     done = stack.exec("web", "ls")
 
@@ -229,5 +231,5 @@ def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypa
     site.running.clear()
     site.add("network", "lost", {LEASE_LABEL: "lost"})
 
-    assert wanted_stack.sweep() == []
+    assert stack_description.sweep() == []
     assert site.items == {}

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.bench.records import Run
 from stackyard.errors import UsageError
 from stackyard.project.environments import project_root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import ImageError, StackyardError
 from stackyard.project.environments import load_all

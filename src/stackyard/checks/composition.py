@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import extras, process
+from stackyard._util import optional_packages, process
 from stackyard._util.tables import format_bound, format_size
 from stackyard.checks.patterns import secrets_in
 from stackyard.checks.records import Spot, check
@@ -92,7 +92,7 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
     """
     config = file.parent / ".compose-lint.yml"
     words = ["--config", str(config), "--strict-config"] if config.exists() else []
-    command = [extras.program("compose-lint"), "check", "--format", "json", "--no-env", *words, str(file)]
+    command = [optional_packages.program("compose-lint"), "check", "--format", "json", "--no-env", *words, str(file)]
     done = process.run(command, deadline=LINT_DEADLINE, cwd=root, check=False)
     if done.returncode not in GRADED:
         raise CommandError(done.argv, done.returncode, done.stderr or done.stdout)

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.checks.records import Spot, check
-from stackyard.docker import contents
+from stackyard.docker import container_files
 from stackyard.docker.engine import plain_errors
 from stackyard.errors import EngineError, NotReadyError, UsageError
 
@@ -113,7 +113,7 @@ class _Trial:
     def paused(self, service: str) -> Detection:
         api, identity = self._api(service)
         try:
-            freeze = partial(contents.pause, self.stack.engine, identity)
+            freeze = partial(container_files.pause, self.stack.engine, identity)
             return self._measure("paused", service, freeze, lambda state: state.status == "paused")
         finally:
             with plain_errors(f"unpausing {service}"):

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import extras, process
+from stackyard._util import optional_packages, process
 from stackyard.checks.patterns import is_secret_name
 from stackyard.checks.records import Spot, check
 from stackyard.errors import UsageError
@@ -126,7 +126,7 @@ def _read(root: Path, path: Path, lint: Sequence[Spot]) -> Dockerfile:
 def _hadolint(root: Path, paths: Sequence[Path]) -> dict[str, list[Spot]]:
     if not paths:
         return {}
-    words = [extras.program("hadolint"), "--format", "json", "--no-fail", *map(str, paths)]
+    words = [optional_packages.program("hadolint"), "--format", "json", "--no-fail", *map(str, paths)]
     done = process.run(words, deadline=LINT_DEADLINE, cwd=root)
     found: dict[str, list[Spot]] = {}
     for row in json.loads(done.stdout or "[]"):

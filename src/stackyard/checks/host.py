@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import process
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
 from stackyard.docker import versions
 from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
 from stackyard.errors import BookError, CommandError, StackyardError, UsageError
-from stackyard.host import setup
+from stackyard.host import engine_setup
 from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _socket(scene: Scene) -> Seen:
         return Seen(fine=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)
     return Seen(
-        fine=fine, found=f"{path}, {'allowed' if fine else 'forbidden'}", fix=setup.permission_fix(scene.machine)
+        fine=fine, found=f"{path}, {'allowed' if fine else 'forbidden'}", fix=engine_setup.permission_fix(scene.machine)
     )
 
 
@@ -195,7 +195,7 @@ def _engine(scene: Scene) -> Seen:
 
 def _engine_version(scene: Scene) -> Seen:
     version = scene.knock.version
-    return Seen(fine=setup.new_enough(version), found=version) if version else UNSEEN
+    return Seen(fine=engine_setup.new_enough(version), found=version) if version else UNSEEN
 
 
 def _compose(scene: Scene) -> Seen:
@@ -268,13 +268,13 @@ def _heartbeat(scene: Scene) -> Seen:
     """Check how soon the Swarm that the engine manages, if it manages one, notices that a machine is lost."""
     from stackyard.docker.engine import Engine
     from stackyard.docker.swarm import Swarm
-    from stackyard.sites import known
+    from stackyard.sites import site_list
 
     if not (scene.info.get("Swarm") or {}).get("ControlAvailable"):
         return Seen(fine=True, found="the engine manages no Swarm") if scene.info else UNSEEN
     with Engine(endpoint=scene.endpoint, deadline=ASK_DEADLINE) as engine:
         seconds = Swarm(engine).heartbeat()
-    return Seen(fine=not known.is_slow(seconds), found=known.meaning(seconds), fix=known.BETTER)
+    return Seen(fine=not site_list.is_slow(seconds), found=site_list.meaning(seconds), fix=site_list.BETTER)
 
 
 def _ports(_: Scene) -> Seen:

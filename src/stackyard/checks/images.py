@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action
+from stackyard._util.advice import Action
 from stackyard._util.tables import format_bound, format_size
 from stackyard.checks import libraries as loading
 from stackyard.checks.packages import apk_files

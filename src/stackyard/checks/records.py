@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
 from stackyard._util.tables import format_list
 from stackyard.errors import LeftoversError
 

@@ -18,10 +18,10 @@ from stackyard._util.failpoints import reach
 from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
-from stackyard.docker import networks, shared_claims, unanswered_requests
+from stackyard.docker import networks, remote_claims, unanswered_requests
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
-from stackyard.docker.shared_book import SharedBook
+from stackyard.docker.remote_lease_book import SharedBook
 from stackyard.errors import EngineError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
@@ -283,12 +283,12 @@ def sweep(book: LeaseBook, engine: Engine, *, everything: bool = False, keep_vol
 def _remove_expired(engine: Engine) -> list[Removal]:
     """Remove what other machines left on a shared engine under leases whose time is over."""
     parts = []
-    for found in shared_claims.Ledger.read(engine).expired():
+    for found in remote_claims.Ledger.read(engine).expired():
         own = found[0]
         holdings = Holdings.named(own.book, own.environment, own.lease)
         part = remove(engine, holdings, keep_volumes=holdings.keeps_data)
         if not part.left:
-            shared_claims.drop(engine, own.book, own.lease)
+            remote_claims.drop(engine, own.book, own.lease)
         parts.append(part)
     return parts
 

@@ -1,6 +1,6 @@
 """Invoke tasks, one module a group; `tasks.py` at the root joins them to one namespace."""
 
-from stackyard._util import actions
+from stackyard._util import advice
 from stackyard.cli.commands import COMMANDS
 
-actions.offer(COMMANDS)
+advice.offer(COMMANDS)

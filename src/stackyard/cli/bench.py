@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
-    from stackyard.bench.gate import Comparison
+    from stackyard.bench.comparison import Comparison
     from stackyard.bench.history import History
     from stackyard.bench.records import Run
 
@@ -99,7 +99,7 @@ def history(_c: Context, json: bool = False) -> None:
 )
 def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False) -> None:
     """Compare two runs: medians, their ratio, and how likely the difference is chance; the last two without names."""
-    from stackyard.bench import gate as gates
+    from stackyard.bench import comparison as gates
     from stackyard.bench import machine
     from stackyard.bench.history import History
 
@@ -119,7 +119,7 @@ def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False
 )
 def gate(_c: Context, against: str = "main", candidate: str = "", tolerance: str = "15%", json: bool = False) -> None:
     """Fail if start-up, clean-up, reset or the warm pool is slower than before, by more than tolerance and chance."""
-    from stackyard.bench import gate as gates
+    from stackyard.bench import comparison as gates
     from stackyard.bench.history import History
 
     allowed = gates.parse_tolerance(tolerance)

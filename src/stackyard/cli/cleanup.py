@@ -11,7 +11,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed, opened
 from stackyard.cli.copy_output import show_cleaned

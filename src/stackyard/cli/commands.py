@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stackyard._util.actions import Action
+from stackyard._util.advice import Action
 
 COMMANDS: Final = {
     Action.BENCH: "./noxw -s bench",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
-from stackyard._util import extras, streams
+from stackyard._util import optional_packages, streams
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         except StackyardError as error:
             raise Exit(str(error), code=streams.settle(error.exit_code)) from None
         except ModuleNotFoundError as error:
-            if (missing := extras.explained(error)) is None:
+            if (missing := optional_packages.explained(error)) is None:
                 raise
             raise Exit(str(missing), code=streams.settle(missing.exit_code)) from None
         except Exit:

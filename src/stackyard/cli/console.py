@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import actions, extras, streams
-from stackyard._util.actions import Action
+from stackyard._util import advice, optional_packages, streams
+from stackyard._util.advice import Action
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 except ModuleNotFoundError as error:
-    if (missing := extras.explained(error)) is None:
+    if (missing := optional_packages.explained(error)) is None:
         raise
     print(missing, file=sys.stderr)
     sys.exit(missing.exit_code)
@@ -110,5 +110,5 @@ def program() -> Console:
 def main() -> None:
     """Run the command that was typed."""
     streams.guard()
-    actions.offer(commands(current_folder()))
+    advice.offer(commands(current_folder()))
     program().run()

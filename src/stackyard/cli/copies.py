@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.copy_choice import chosen, of_this_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli.common import current_folder
 from stackyard.errors import LeaseNotFoundError, UsageError
 from stackyard.project.project import FILES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli.common import answer, identity
 
 if TYPE_CHECKING:

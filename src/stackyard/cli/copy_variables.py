@@ -6,7 +6,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli.common import answer
 from stackyard.errors import CommandError, UsageError
 

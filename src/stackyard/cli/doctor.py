@@ -52,7 +52,7 @@ def mend(findings: Sequence[Finding]) -> bool:
         EngineError: If the engine cannot be made usable.
     """
     from stackyard.cleanup.removal import remove_stale
-    from stackyard.host.setup import ensure_engine
+    from stackyard.host.engine_setup import ensure_engine
 
     wrong = {finding.id for finding in findings if finding.status != "ok"}
     if wrong & SETUP_MENDS:

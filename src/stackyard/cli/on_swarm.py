@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli import copy_output, copy_variables
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.expiry import until_moment
@@ -94,7 +94,7 @@ def _found() -> Project:
 
 
 def _project() -> str:
-    from stackyard.stacks.copied_project import CopiedProject
+    from stackyard.stacks.leased_project import CopiedProject
 
     return CopiedProject.of(_found()).name
 
@@ -211,19 +211,21 @@ def _exec_(
     service: str = "", words: Sequence[str] | None = None, name: str = "", json: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util import process
-    from stackyard.sites.swarm import inside
+    from stackyard.sites.swarm import container_commands
 
     if not words:
         raise UsageError(no_command())
     with _copy(name) as copy:
         chosen = service or _only(copy)
         if json:
-            done = process.run(inside.command(copy, chosen, words), deadline=EXEC_DEADLINE, check=False)
+            done = process.run(container_commands.command(copy, chosen, words), deadline=EXEC_DEADLINE, check=False)
             code, shown = done.returncode, {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
             answer({**_identity(copy.lease), "service": chosen, **shown}, "", as_json=True)
         else:
             terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
-            code = process.passthrough(inside.command(copy, chosen, words, "--interactive", *terminal), inherit=False)
+            code = process.passthrough(
+                container_commands.command(copy, chosen, words, "--interactive", *terminal), inherit=False
+            )
     if code:
         raise Exit(f"{shlex.join(words)!r} in {chosen} ended with exit code {code}", code=code)
 

@@ -8,7 +8,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard._util.actions import at_site
+from stackyard._util.advice import at_site
 from stackyard.cli import options
 from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
@@ -127,7 +127,7 @@ def _known(project: Project, preview: Preview, *, images: bool = True) -> _Known
 def _lacking(engine: Engine, project: Project, preview: Preview) -> list[Lacking]:
     from stackyard.settings import Settings
     from stackyard.stacks.builds import unbuilt
-    from stackyard.stacks.copied_project import CopiedProject
+    from stackyard.stacks.leased_project import CopiedProject
     from stackyard.stacks.project_images import lacking
 
     built = unbuilt(preview.usual, CopiedProject.of(project).name, Settings.load(), engine)

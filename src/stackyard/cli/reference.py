@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stackyard.cli import console
-from stackyard.cli.schemas import CONSOLE, SHAPES
+from stackyard.cli.json_output import CONSOLE, SHAPES
 from stackyard.cli.task import Command, dashed, flagged
-from stackyard.project import configuration_file
+from stackyard.project import configuration_schema
 from stackyard.project.environments import schema
 from stackyard.settings import SETTINGS
 
@@ -143,7 +143,7 @@ def write() -> list[Path]:
     """Write the pages and the schema; return their paths."""
     (_root() / FOLDER).mkdir(parents=True, exist_ok=True)
     texts = {f"{FOLDER}/{name}": text for name, text in pages().items()}
-    texts |= {schema.FILE: schema.for_editors(), configuration_file.SCHEMA: configuration_file.for_editors()}
+    texts |= {schema.FILE: schema.for_editors(), configuration_schema.SCHEMA: configuration_schema.for_editors()}
     for name, text in texts.items():
         (_root() / name).write_text(text, encoding="utf-8")
     return [_root() / name for name in texts]

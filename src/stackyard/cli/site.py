@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from stackyard._util import actions
+from stackyard._util import advice
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, confirmed, opened
 from stackyard.cli.options import Option
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stackyard.docker.swarm import Swarm
     from stackyard.leases import LeaseBook
     from stackyard.sites import Site
-    from stackyard.sites.known import Known
+    from stackyard.sites.site_list import Known
 
 ACTIONS: Final = ("list", "registry", "reaper")
 
@@ -51,7 +51,7 @@ def chosen_site(text: str) -> Site:
     """
     from stackyard.sites import Site
 
-    actions.choose_site(text.strip())
+    advice.choose_site(text.strip())
     return Site.find(text)
 
 
@@ -104,7 +104,7 @@ def site(
         return
     if image or port or remove or yes or site:
         raise UsageError("--image, --port, --remove, --yes and --site are for 'stackyard site registry' and 'reaper'")
-    from stackyard.sites.known import known
+    from stackyard.sites.site_list import known
 
     found = known()
     answer([item.to_json() for item in found], _text(found), as_json=json)

@@ -16,7 +16,7 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from stackyard.checks.runs import Verifier
+    from stackyard.checks.verification import Verifier
 
 DOCS = "docs/checks.md"
 # one environment of each flavour; those of the same flavour start the same images
@@ -154,7 +154,7 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
 
 
 def _verifier(*, json: bool) -> Verifier:
-    from stackyard.checks.runs import Verifier
+    from stackyard.checks.verification import Verifier
 
     return Verifier() if json else Verifier(say=_say)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util import process
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker.endpoint import version_tuple
 from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
 from stackyard.errors import CommandError, ConfigError, EngineError

@@ -9,8 +9,8 @@ import struct
 import warnings
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from stackyard.docker.answers import Part
 from stackyard.docker.endpoint import Endpoint
+from stackyard.docker.json_fields import Part
 from stackyard.docker.records import SERVICE_LABEL, ContainerState, Kind, MemoryUse, Resource
 from stackyard.docker.time_limit import FOR_ONE, Patience, allowing, shared
 from stackyard.errors import EngineError, RefusedError, UnansweredError

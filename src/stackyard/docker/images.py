@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import API_VERSION, Engine, gone_is_fine, plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.time_limit import allowing
 from stackyard.errors import EngineError
 

@@ -69,7 +69,7 @@ def open_book(settings: Settings | None, engine: Engine) -> LeaseBook:
     """
     settings = settings or Settings.load()
     if engine.endpoint.elsewhere:
-        from stackyard.docker.shared_book import SharedBook, settings_of
+        from stackyard.docker.remote_lease_book import SharedBook, settings_of
 
         own = settings_of(settings, engine)
         return SharedBook(own, lambda: _listed(engine, own.host), engine)

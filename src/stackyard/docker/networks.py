@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:

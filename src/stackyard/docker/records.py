@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stackyard.docker.answers import Part
+from stackyard.docker.json_fields import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

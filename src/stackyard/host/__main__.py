@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackyard._util import streams
 from stackyard.errors import StackyardError, UsageError
-from stackyard.host.setup import consents, ensure_engine, progress
+from stackyard.host.engine_setup import consents, ensure_engine, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

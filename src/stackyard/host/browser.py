@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.errors import StackyardError, UsageError
-from stackyard.host import packages
+from stackyard.host import docker_packages
+from stackyard.host.engine_setup import ask_on_terminal, consents, progress
 from stackyard.host.machine import Machine
-from stackyard.host.setup import ask_on_terminal, consents, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def ensure(
         raise StackyardError(f"no Chromium on {machine.distribution.title}; {HOW}")
     if not (consent or ask(f"not installed: {package}. Install with apt?")):
         raise StackyardError(f"not installed: {package}; {how(Action.INSTALL_BROWSER)}, or {HOW}")
-    packages.add(machine, [package], say)
+    docker_packages.add(machine, [package], say)
     found = find(machine)
     if found is None:
         raise StackyardError(f"apt installed {package}, but none of {', '.join(PROGRAMS)} is on PATH; {HOW}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.durations import said
 from stackyard.docker import images, inspection
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.ownership import Build
 from stackyard.errors import RefusedError
 from stackyard.images.unused import Surplus

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 
 if TYPE_CHECKING:
     import sqlite3

@@ -18,18 +18,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard._util import files as disk
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard._util.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases import files, messages, owners, rows
 from stackyard.leases.admission import Booked, Capacity
+from stackyard.leases.allocation import Search
 from stackyard.leases.database import Store
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
 from stackyard.leases.requests import Request
-from stackyard.leases.slots import Search
 from stackyard.leases.waiting import Waiting, survey
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
 """
 How the book repairs rows with values that stackyard never writes.
 
-A row that breaks a rule of `columns` is moved to the table ``set_aside``, where a person can read what it held; the log
-gets one line. The other rows stay in use. The lease of such a row is restored from its env file or from the labels of
-its containers, as after the loss of the whole book. Until then no other lease gets its slot, and so its ports. Claims
-and slots follow from the leases, so they are written again to fit them.
+A row that breaks a rule of `column_rules` is moved to the table ``set_aside``, where a person can read what it held;
+the log gets one line. The other rows stay in use. The lease of such a row is restored from its env file or from the
+labels of its containers, as after the loss of the whole book. Until then no other lease gets its slot, and so its
+ports. Claims and slots follow from the leases, so they are written again to fit them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.leases import columns, lost_book, rows
-from stackyard.leases.slots import blocks, pool_key
+from stackyard.leases import column_rules, lost_book, rows
+from stackyard.leases.allocation import blocks, pool_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
         One line for each fault found.
     """
     leased = _leased_slots(db)
-    bad = {table: _bad_rows(db, table) for table in columns.RULES}
+    bad = {table: _bad_rows(db, table) for table in column_rules.RULES}
     bad["exclusive"] += _of_no_lease(db)
     bad["leases"] += _conflicting(db, directory, settings)
     leases = rows.every(db, directory)
@@ -64,12 +64,12 @@ def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
 
 
 def _bad_rows(db: Transaction, table: str) -> list[str]:
-    names, keys = list(columns.RULES[table]), _KEYS[table]
+    names, keys = list(column_rules.RULES[table]), _KEYS[table]
     kinds = ", ".join(f"typeof({key})" for key in keys)
     found = db.execute(f"SELECT {', '.join(names)}, {kinds} FROM {table}").fetchall()  # noqa: S608 - constant names
     faults = []
     for row in found:
-        if why := columns.fault(table, row[: len(names)]):
+        if why := column_rules.fault(table, row[: len(names)]):
             key = [value for name, kind in zip(keys, row[len(names) :], strict=True)
                    for value in (row[names.index(name)], kind)]  # fmt: skip
             faults.append(_set_aside(db, table, key, why))
@@ -93,7 +93,9 @@ def _set_aside(db: Transaction, table: str, key: Sequence[Any], why: str) -> str
             keys.
         why: What is wrong with it.
     """
-    content = " || ', ' || ".join(f"'{name}=' || substr(quote({name}), 1, {_LONGEST})" for name in columns.RULES[table])
+    content = " || ', ' || ".join(
+        f"'{name}=' || substr(quote({name}), 1, {_LONGEST})" for name in column_rules.RULES[table]
+    )
     where = " AND ".join(f"CAST({name} AS BLOB) IS CAST(? AS BLOB) AND typeof({name})=?" for name in _KEYS[table])
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(db.moment.wall))
     db.execute(

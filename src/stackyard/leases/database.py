@@ -28,7 +28,7 @@ from stackyard._util.clocks import Moment
 from stackyard.errors import BookError
 from stackyard.leases import book_header, owners, schema
 from stackyard.leases.book_header import BrokenError, inode
-from stackyard.leases.columns import BadRowError
+from stackyard.leases.column_rules import BadRowError
 from stackyard.leases.fair_lock import take_lock
 from stackyard.leases.schema import ADDITIONS, KNOWN
 from stackyard.leases.warn_once import warn

@@ -13,7 +13,7 @@ from stackyard.errors import UsageError
 from stackyard.leases import credentials
 from stackyard.leases.names import ID
 from stackyard.leases.owners import is_held
-from stackyard.leases.port_list import ports_text
+from stackyard.leases.port_format import ports_text
 from stackyard.leases.records import ENV, KEEPER, LOCK, SECRET_NAMES, own_names
 from stackyard.project.environments.services import HOST, variable
 from stackyard.settings import LARGEST_BLOCK

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
 from stackyard.leases import files, rows
-from stackyard.leases.columns import BadRowError
+from stackyard.leases.allocation import enter_pool, slot_number
+from stackyard.leases.column_rules import BadRowError
 from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.needs import PortName
 from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
-from stackyard.leases.slots import enter_pool, slot_number
 from stackyard.leases.warn_once import warn
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stackyard.leases.names import EXCLUSIVE, ID
 from stackyard.leases.owners import Owner
-from stackyard.leases.port_list import parse_ports
+from stackyard.leases.port_format import parse_ports
 from stackyard.leases.records import project_name
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.errors import SubnetsExhaustedError
 from stackyard.leases import rows
 from stackyard.leases.host_ports import can_bind, port_holders, span
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stackyard.leases.allocation import Place, Search
     from stackyard.leases.database import Transaction
     from stackyard.leases.host_ports import Ground
     from stackyard.leases.records import Lease
-    from stackyard.leases.slots import Place, Search
 
 QUEUE: Final = "--queue-timeout 5m"  # the option that waits for a place
 _SHOWN: Final = 5  # holders named in one message

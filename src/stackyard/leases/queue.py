@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases import columns
+from stackyard.leases import column_rules
 from stackyard.leases.owners import Owner, pid_namespace
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def ahead(db: Transaction, wanted: str, ticket: int | None) -> int:
     """
     waiting = db.execute("SELECT ticket, owner, seen FROM queue WHERE wanted=? ORDER BY ticket", (wanted,)).fetchall()
     for number, owner, seen in waiting:
-        columns.check("queue", (number, wanted, owner, seen))
+        column_rules.check("queue", (number, wanted, owner, seen))
     dead = [(number,) for number, owner, seen in waiting if number != ticket and not _waits(owner, seen, db.moment)]
     db.executemany("DELETE FROM queue WHERE ticket=?", dead)
     living = {number for number, _, _ in waiting} - {number for (number,) in dead}

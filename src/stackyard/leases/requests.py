@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, UsageError
 from stackyard.leases import admission, files, messages, owners, rows
+from stackyard.leases.allocation import Place, Search
 from stackyard.leases.draft_directory import Draft
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import CHECKOUT, Lease, project_name, stable_id
-from stackyard.leases.slots import Place, Search
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.clocks import LOWEST_WALL
 from stackyard.errors import UsageError
-from stackyard.leases import columns
+from stackyard.leases import column_rules
 from stackyard.leases.owners import Owner
-from stackyard.leases.port_list import parse_ports, ports_text
+from stackyard.leases.port_format import parse_ports, ports_text
 from stackyard.leases.records import Lease
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ENDED: Final = 5000  # released leases that the book remembers
 STEP: Final = 1.0  # seconds; a smaller step is the clock's own correction, not a person who sets it
-_NAMES: Final = tuple(columns.RULES["leases"])
+_NAMES: Final = tuple(column_rules.RULES["leases"])
 _COLUMNS: Final = ", ".join(_NAMES)
 # A deadline is stored on the boot-time clock too, unless a stackyard that does not know this has written it since.
 _LEASES: Final = (
@@ -165,7 +165,9 @@ def holder(db: Transaction, directory: Path, exclusive: Iterable[str]) -> tuple[
         if row and (lease := one(db, directory, row[0])):
             return what, lease
         if row:
-            raise columns.BadRowError(f"a row of exclusive: lease is {columns.shown(row[0])} and must be in the book")
+            raise column_rules.BadRowError(
+                f"a row of exclusive: lease is {column_rules.shown(row[0])} and must be in the book"
+            )
     return None
 
 
@@ -222,13 +224,13 @@ def checked(lease: Lease) -> Lease:
     Raises:
         BadRowError: If the book may not hold it.
     """
-    columns.check("leases", _row(lease))
+    column_rules.check("leases", _row(lease))
     return lease
 
 
 def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
     *values, boot, ends, exclusive = row
-    columns.check("leases", values)
+    column_rules.check("leases", values)
     found = dict(zip(_NAMES, values, strict=True))
     block, who = parse_ports(found["ports"]), Owner.parse(found["owner"])
     assert block is not None  # noqa: S101 - the check has read both
@@ -244,14 +246,14 @@ def _lease(db: Transaction, row: tuple[Any, ...], directory: Path) -> Lease:
 def _exclusive(lease: str, text: str) -> tuple[str, ...]:
     found = text.split("\n") if text else []
     for what in found:
-        columns.check("exclusive", (what, lease))
+        column_rules.check("exclusive", (what, lease))
     return tuple(sorted(found))
 
 
 def _deadline(db: Transaction, deadline: float | None, boot: object, ends: object) -> float | None:
     """Return when a lease ends on the wall clock as it is now, even if it was set since the deadline was written."""
     now = db.moment
-    if deadline is None or boot != now.boot or columns.fault("clocks", ("x", deadline, boot, ends)):
+    if deadline is None or boot != now.boot or column_rules.fault("clocks", ("x", deadline, boot, ends)):
         return deadline
     assert isinstance(ends, float)  # noqa: S101 - the check has seen to it
     if (ends < LOWEST_WALL) != (now.steady < LOWEST_WALL):

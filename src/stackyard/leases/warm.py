@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases import columns, files, owners, rows
+from stackyard.leases import column_rules, files, owners, rows
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import KEEPER
 
@@ -228,7 +228,7 @@ class WarmStacks:
 def _pools(db: Transaction) -> list[Pool]:
     found = db.execute("SELECT root, environment, size FROM pools ORDER BY root, environment").fetchall()
     for row in found:
-        columns.check("pools", row)
+        column_rules.check("pools", row)
     return [Pool(root=Path(root), environment=environment, size=size) for root, environment, size in found]
 
 
@@ -236,7 +236,7 @@ def _every(db: Transaction, leases: dict[str, Lease]) -> list[Warm]:
     """Return the warm stacks that can still be taken, oldest first; those of an earlier boot have ended."""
     found = db.execute(f"SELECT {_COLUMNS} FROM warm ORDER BY since, lease").fetchall()  # noqa: S608 - constant columns
     for row in found:
-        columns.check("warm", row)
+        column_rules.check("warm", row)
     boot = owners.boot_id()
     return [
         Warm(lease=held, root=Path(root), fingerprint=fingerprint, since=since)

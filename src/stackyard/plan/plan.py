@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stackyard.errors import UsageError
-from stackyard.plan import names, networks, ports, references, services, volumes
+from stackyard.plan import names, networks, ports, repeated_addresses, services, volumes
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import published_ports
 from stackyard.project.configuration import Configuration
@@ -101,8 +101,8 @@ def plan(
     restarted = services.restart_only_after_failures(own)
     services.always_enabled(own)
     tagged = services.tag_builds(own, place.tags)
-    replaced = references.Replacements(ports=_moved_ports(usual, own), subnets=moved)
-    followed, asked = references.follow(own, replaced, decided.rewrite)
+    replaced = repeated_addresses.Replacements(ports=_moved_ports(usual, own), subnets=moved)
+    followed, asked = repeated_addresses.follow(own, replaced, decided.rewrite)
     return Plan(
         model=own,
         changes=(*leased, *named, *networked, *stored, *tagged, *restarted, *followed),

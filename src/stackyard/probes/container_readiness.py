@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from stackyard.docker import inspection
-from stackyard.docker.inside import Command
+from stackyard.docker.container_commands import Command
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError
 from stackyard.probes import listeners, port_answers
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Place
     from stackyard.probes.readiness_rules import Rule
-    from stackyard.project.spoken_ports import Port
+    from stackyard.project.service_ports import Port
 
 T = TypeVar("T")
 QUICK: Final = 0.02  # seconds between two tries to connect

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stackyard.project.spoken_ports import Port
+    from stackyard.project.service_ports import Port
 
 TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
 READ_INSIDE: Final = ("cat", *(f"/proc/net/{table}" for table in TABLES))

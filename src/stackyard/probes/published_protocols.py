@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.probes import port_answers
 from stackyard.probes.readiness_rules import recognised
 from stackyard.project import published_ports
-from stackyard.project.spoken_ports import Port
+from stackyard.project.service_ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

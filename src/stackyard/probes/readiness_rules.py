@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.durations import parsed
-from stackyard.docker.answers import Part
+from stackyard.docker.json_fields import Part
 from stackyard.probes.known_databases import ends_by_itself, only_waits, passes_on, product_of
 from stackyard.project.model import copies_of
-from stackyard.project.spoken_ports import Port, exposed_ports, published_datagrams, published_ports
+from stackyard.project.service_ports import Port, exposed_ports, published_datagrams, published_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from stackyard.project.configuration_file import Keys
+    from stackyard.project.configuration_schema import Keys
 
 OWN: Final = "stackyard.toml"
 PYTHON: Final = "pyproject.toml"
@@ -96,7 +96,7 @@ class Configuration:
     @classmethod
     def _of(cls, folder: Path, template: Mapping[str, Any], file: str, place: str, node: object) -> Configuration:
         from stackyard.project import validation  # most projects have no configuration, and need no msgspec
-        from stackyard.project.configuration_file import Keys
+        from stackyard.project.configuration_schema import Keys
 
         keys = validation.convert(file, node, Keys, path=place)
         made = cls(file=file, place=place, rewrite=frozenset(keys.rewrite), profiles=tuple(keys.profiles),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.errors import CommandError, EngineError, UsageError
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import read_model, refuse_negative_copies, without

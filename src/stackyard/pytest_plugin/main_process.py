@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from stackyard.pytest_plugin import termination
+from stackyard.pytest_plugin import sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -30,13 +30,13 @@ class MainProcess:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
         """Heed SIGTERM while the workers run tests."""
-        with termination.heeded():
+        with sigterm.heeded():
             return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Remove the stacks once the workers have ended; a second SIGTERM breaks off neither."""
-        with termination.passed_over():
+        with sigterm.passed_over():
             return (yield from self._finish(session))
 
     def _finish(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -50,7 +50,7 @@ class MainProcess:
     def _remove(self) -> None:
         from stackyard.errors import StackyardError
         from stackyard.running.shared import Run
-        from stackyard.running.wanted_stack import sweep
+        from stackyard.running.stack_description import sweep
 
         self._left = Run(**self.run).end()
         try:

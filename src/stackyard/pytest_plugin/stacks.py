@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.durations import seconds
-from stackyard.pytest_plugin import RUN, has_environments, in_one_line, termination
-from stackyard.pytest_plugin.failures import Failures
+from stackyard.pytest_plugin import RUN, has_environments, in_one_line, sigterm
+from stackyard.pytest_plugin.failed_starts import Failures
 from stackyard.pytest_plugin.reports import Reports
 from stackyard.running.shared import Run
-from stackyard.running.wanted_stack import Wanted
+from stackyard.running.stack_description import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), res
     """
     wanted, run = replace(_wanted(config, files), resettable=resettable), _run(config)
     reports = Reports.of(config)
-    with termination.heeded(), in_one_line(), reports.first_in_full(), contextlib.ExitStack() as block:
+    with sigterm.heeded(), in_one_line(), reports.first_in_full(), contextlib.ExitStack() as block:
         if run is not None and shared:
             stack = block.enter_context(run.share(wanted))
             block.enter_context(reports.watching(stack, lambda: run.is_first_failure(wanted)))

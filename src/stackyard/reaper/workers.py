@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.errors import ImageError, StackyardError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.reaper.logs import log_to_stderr

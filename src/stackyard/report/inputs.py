@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.bench.history import FILE as HISTORY
 from stackyard.bench.records import FORMER, Result, Run
 from stackyard.bench.requirements import REQUIREMENTS

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
 from stackyard._util.tables import NOTHING, format_count, format_size
-from stackyard.report import glance, promises, sections, trends, wording
+from stackyard.report import overview, sections, targets, trends, wording
 
 if TYPE_CHECKING:
     from stackyard.bench.records import Machine
@@ -21,12 +21,12 @@ ROWS = ("start-up", "memory of the stack", "clean-up")  # what is shown of each 
 def html(facts: Facts) -> str:
     """Return the page; every name in it is escaped."""
     newest = facts.runs[-1] if facts.runs else None
-    required, targets = promises.requirements(facts), promises.targets(facts)
+    required, wanted = targets.requirements(facts), targets.targets(facts)
     return _templates("html").get_template("page.html.j2").render(
         facts=facts, newest=newest, machine=machine(newest.machine) if newest else [],
-        verdict=verdict(facts), held=held(facts), tiles=glance.tiles(facts),
-        requirements=required, targets=targets, missed=promises.missed([*required, *targets]),
-        sources=promises.sources(required), again=again(facts),
+        verdict=verdict(facts), held=held(facts), tiles=overview.tiles(facts),
+        requirements=required, targets=wanted, missed=targets.missed([*required, *wanted]),
+        sources=targets.sources(required), again=again(facts),
         sections=sections.sections(facts), history=trends.history(facts), trends=trends.COLUMNS,
         runs=len(trends.comparable(facts)), numbers=sections.FIGURES,
         environments=[environment(run) for run in facts.environments], columns=ROWS, **_functions(),

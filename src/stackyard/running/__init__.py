@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
-from stackyard._util.actions import Action, how
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.advice import Action, how
+from stackyard._util.event_loops import outside_any_loop
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
 from stackyard.docker.in_use import open_book

@@ -79,7 +79,7 @@ class Keeper:
 
     def _keep(self) -> None:
         """Start the stack, wait for the end, and remove it."""
-        from stackyard.running.wanted_stack import Wanted
+        from stackyard.running.stack_description import Wanted
 
         asked = self._asked["wanted"]
         wanted = Wanted(**{**asked, "files": tuple(asked["files"]), "profiles": tuple(asked["profiles"])})

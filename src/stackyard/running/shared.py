@@ -28,7 +28,7 @@ from stackyard.leases.owners import start_ticks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.running.wanted_stack import Wanted
+    from stackyard.running.stack_description import Wanted
 
 STARTED: Final = 30.0  # seconds until a new keeper listens
 POLL: Final = 0.02

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from stackyard._util import process
-from stackyard._util.loops import outside_any_loop
+from stackyard._util.event_loops import outside_any_loop
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.running.stack import Stack
-from stackyard.sites.swarm import copies, inside
+from stackyard.sites.swarm import container_commands, copies
 from stackyard.sites.swarm.copies import Copy
 from stackyard.stacks.start_times import Startup
 
@@ -87,7 +87,7 @@ class SwarmStack(Stack):
 
     def _run(self, service: str, command: Sequence[str], timeout: float) -> Completed:
         """Run it through the engine of the container's node."""
-        return process.run(inside.command(self._there, service, command), deadline=timeout, check=False)
+        return process.run(container_commands.command(self._there, service, command), deadline=timeout, check=False)
 
     def evidence(self) -> str:
         """Return each service's state and last log lines."""

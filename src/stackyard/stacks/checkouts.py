@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, marked
 from stackyard.errors import LeaseNotFoundError
-from stackyard.leases.port_list import parse_ports
+from stackyard.leases.port_format import parse_ports
 from stackyard.leases.records import stable_id
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
-from stackyard._util.loops import outside_any_loop, run
+from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
-from stackyard.docker.shared_book import SharedBook
+from stackyard.docker.remote_lease_book import SharedBook
 from stackyard.errors import CommandError, NotReadyError, UsageError
 from stackyard.leases.book import REST
 from stackyard.leases.records import MODEL
@@ -27,18 +27,18 @@ from stackyard.plan import Address
 from stackyard.plan.profiles import profile_warnings
 from stackyard.probes.published_protocols import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared_resources
-from stackyard.stacks.attempts import failing, placed
-from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.copy_template import EXTENSION, SOURCES, Template, runs
-from stackyard.stacks.data import keeping, resetting
+from stackyard.stacks.data import resetting, snapshot
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
 from stackyard.stacks.host_sources import replaced, told
+from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.reaper_launch import wake
-from stackyard.stacks.refusals import refuse, refuse_missing_files
+from stackyard.stacks.start_checks import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.start_retries import failing, placed
 from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class _Start:
         configuration = self.template.project.configuration
         if self.request.resettable or configuration.reset:
             self.step = "the state of its data could not be kept for resets: "
-            keeping.keep(self.copy, configuration.ready, self.deadline)
+            snapshot.keep(self.copy, configuration.ready, self.deadline)
 
     def _explained(self, error: StackyardError) -> str:
         """Say why, beginning with the services that are in trouble."""

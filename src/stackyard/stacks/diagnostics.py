@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker.logs import split
 from stackyard.errors import EngineError
 

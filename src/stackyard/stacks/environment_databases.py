@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.errors import NotReadyError, StackyardError, UsageError
 from stackyard.probes.endpoints import Endpoint, describe
 

@@ -16,12 +16,12 @@ from stackyard.errors import LeaseNotFoundError, StackyardError
 from stackyard.leases.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
-from stackyard.stacks.attempts import placed
 from stackyard.stacks.checkouts import holder, other_data
 from stackyard.stacks.diagnostics import standing
 from stackyard.stacks.reaper_launch import enabled, wake
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.start_retries import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.records import Resource
-from stackyard.docker.shared_claims import IMAGE, make_image
+from stackyard.docker.remote_claims import IMAGE, make_image
 from stackyard.errors import UsageError
 from stackyard.plan.volumes import SOCKETS
 

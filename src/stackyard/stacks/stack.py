@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackyard._util import process
-from stackyard._util.actions import Action, typed
+from stackyard._util.advice import Action, typed
+from stackyard._util.event_loops import run
 from stackyard._util.failpoints import reach
-from stackyard._util.loops import run
 from stackyard.cleanup import removal
 from stackyard.docker import unanswered_requests
 from stackyard.docker.compose import Compose
@@ -25,9 +25,9 @@ from stackyard.errors import EngineError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
-from stackyard.stacks.attempts import failing
 from stackyard.stacks.environment_start import Start
 from stackyard.stacks.start_queue import turn
+from stackyard.stacks.start_retries import failing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lease_records import NothingRuns, Surroundings
 
 from stackyard.cleanup import plan, removal
-from stackyard.leases import Lease, LeaseBook, columns, schema
+from stackyard.leases import Lease, LeaseBook, column_rules, schema
 from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEV = Surroundings(name="dev", data="volume", subnet="10.214.255.0/28")
-COLUMNS = {table: list(rules) for table, rules in columns.RULES.items()}
+COLUMNS = {table: list(rules) for table, rules in column_rules.RULES.items()}
 COLUMNS |= {"meta": ["key", "value"], "set_aside": ["at", "source", "reason", "content"]}
 COLUMNS |= {"sqlite_sequence": ["name", "seq"]}
 HOSTILE = [

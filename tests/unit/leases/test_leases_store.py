@@ -14,7 +14,7 @@ from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
 from stackyard.leases import LeaseBook, Survivor, database, owners, schema
 from stackyard.leases.book_header import BrokenError
-from stackyard.leases.port_list import parse_ports
+from stackyard.leases.port_format import parse_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

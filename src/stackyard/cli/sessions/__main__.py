@@ -53,7 +53,7 @@ def _set_up(own: frozenset[str]) -> int:
 
 def _ready_engine(*, consent: bool) -> None:
     """Make an engine usable."""
-    from stackyard.host.setup import consents, ensure_engine
+    from stackyard.host.engine_setup import consents, ensure_engine
 
     # leave through the clean-ups: half an install's temporary folder must not stay
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))

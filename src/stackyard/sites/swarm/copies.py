@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
-from stackyard._util.loops import outside_any_loop, run
+from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
@@ -24,11 +24,11 @@ from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, Lease, L
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
-from stackyard.stacks.copied_project import CopiedProject
 from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
+from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.logs import Line
-from stackyard.stacks.refusals import refuse, refuse_missing_files
+from stackyard.stacks.start_checks import refuse, refuse_missing_files
 from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker import inspection
-from stackyard.docker.answers import Part
 from stackyard.docker.in_use import open_book
+from stackyard.docker.json_fields import Part
 from stackyard.errors import RefusedError, UsageError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.registry import is_pushed

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.loops import run
+from stackyard._util.event_loops import run
 from stackyard.probes.container_answers import unix_time
 from stackyard.probes.idleness import Idleness
-from stackyard.sites.swarm.port_proof import PortProof
+from stackyard.sites.swarm.port_readiness import PortProof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

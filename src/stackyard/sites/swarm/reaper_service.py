@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import __version__
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker import images as engine_images
 from stackyard.docker.swarm import SERVICE_LABEL
 from stackyard.errors import ImageError

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard import settings
 from stackyard._util import process
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker import images, inspection
-from stackyard.docker.answers import Part
+from stackyard.docker.json_fields import Part
 from stackyard.docker.swarm import SERVICE_LABEL, member
 from stackyard.errors import CommandError, ImageError, RefusedError, UsageError
 from stackyard.sites.swarm import own_services

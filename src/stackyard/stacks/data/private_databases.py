@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stackyard.docker import inside
+from stackyard.docker import container_commands
 from stackyard.errors import StackyardError, UsageError
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
-from stackyard.stacks.data.keeping import LONGEST, client_words, last_line
 from stackyard.stacks.data.records import Note
+from stackyard.stacks.data.snapshot import LONGEST, client_words, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def database(copy: Copy, service: str, url: str) -> Iterator[str]:
 
     def ask(script: str) -> None:
         words = (*client_words(script, copy.model["services"][service], images.get(service)), name)
-        code, text = inside.output(copy.engine, kept[0].name, *words, deadline=LONGEST)
+        code, text = container_commands.output(copy.engine, kept[0].name, *words, deadline=LONGEST)
         if code:
             raise StackyardError(f"service {service}: {last_line(text) or f'exit code {code}'}")
 

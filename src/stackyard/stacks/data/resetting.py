@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.failpoints import reach
-from stackyard.docker import contents, inside
+from stackyard.docker import container_commands, container_files
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.unanswered_requests import Asking
@@ -22,10 +22,10 @@ from stackyard.errors import StackyardError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
-from stackyard.stacks.data.choice import Seen, together
-from stackyard.stacks.data.keeping import LONGEST, client_words, last_line
-from stackyard.stacks.data.proving import Prover
+from stackyard.stacks.data.drivers import Seen, together
+from stackyard.stacks.data.ready_again import Prover
 from stackyard.stacks.data.records import Note, Reset, ServiceReset
+from stackyard.stacks.data.snapshot import LONGEST, client_words, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,7 +110,7 @@ class _Resetting:
         for one in mine:
             self._start(one)
             words = client_words(SCRIPTS[one.driver], self.model["services"][name], images.get(name))
-            code, text = inside.output(self.engine, one.name, *words, deadline=LONGEST)
+            code, text = container_commands.output(self.engine, one.name, *words, deadline=LONGEST)
             if code:
                 raise StackyardError(f"service {name} was not reset: {last_line(text) or f'exit code {code}'}")
         driver = mine[0].driver
@@ -134,7 +134,7 @@ class _Resetting:
         for one in containers:
             asking.create_container(ContainerPlan(service=one.service, name=one.name, config=one.body))
             for path, file in one.archives.items():
-                contents.restore(self.engine, one.name, path.rstrip("/") or "/", self.lease.directory / file)
+                container_files.restore(self.engine, one.name, path.rstrip("/") or "/", self.lease.directory / file)
         self._start_in_order([one for one in containers if one.runs])
         took = time.monotonic() - began
         return [ServiceReset(service=one.service, driver="volumes", seconds=took, what=f"{one.why}: {DONE['volumes']}")
@@ -162,7 +162,7 @@ class _Resetting:
             )
         for one in containers:
             if self.engine.state(one.name).status == "paused":
-                contents.unpause(self.engine, one.name)
+                container_files.unpause(self.engine, one.name)
 
     def _remove(self, containers: Sequence[Kept]) -> None:
         """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
-from stackyard.checks import running
+from stackyard.checks import running_stacks
 from stackyard.checks.records import examine
-from stackyard.checks.running import Container, Running
+from stackyard.checks.running_stacks import Container, Running
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SOUND = Container(
 
 def found(container: Container, **more: Any) -> list[tuple[str, str]]:
     stack = Running(containers=[container], secrets=["hunter2"], **more)
-    return [(item.check, item.found) for out in examine(running.CHECKS, stack, "x") for item in out.findings]
+    return [(item.check, item.found) for out in examine(running_stacks.CHECKS, stack, "x") for item in out.findings]
 
 
 def test_a_sound_stack_passes_every_check() -> None:
@@ -104,7 +104,7 @@ def test_a_host_without_these_control_groups_is_judged_by_what_was_asked_for() -
 def test_the_host_s_own_table_of_sockets_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        listeners = running._listeners(frozenset({port}))
+        listeners = running_stacks._listeners(frozenset({port}))
 
     assert listeners == [("127.0.0.1", port)]
 
@@ -157,7 +157,7 @@ class FakeStack:
 
 @pytest.mark.parametrize(("code", "limits"), [(0, LIMITS), (1, {})])
 def test_looking_reads_what_the_kernel_says_inside(code: int, limits: dict[str, str]) -> None:
-    stack = running.look(cast("Stack", FakeStack(Api(code=code))))
+    stack = running_stacks.look(cast("Stack", FakeStack(Api(code=code))))
 
     (container,) = stack.containers
     assert container.service == "redis"
@@ -174,4 +174,4 @@ def test_a_container_that_ended_meanwhile_is_the_engine_s_plain_error() -> None:
             raise OSError("gone")
 
     with pytest.raises(EngineError, match=r"looking into container c1: .* \(gone\)"):
-        running.look(cast("Stack", FakeStack(Gone())))
+        running_stacks.look(cast("Stack", FakeStack(Gone())))

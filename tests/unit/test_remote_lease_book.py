@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.cleanup import removal
-from stackyard.docker import shared_book, shared_claims
-from stackyard.docker.shared_book import SharedBook, settings_of
+from stackyard.docker import remote_claims, remote_lease_book
+from stackyard.docker.remote_lease_book import SharedBook, settings_of
 from stackyard.errors import EngineError, PoolExhaustedError
 from stackyard.leases.needs import Needs
 from stackyard.settings import Settings
-from stackyard.stacks.copied_project import CopiedProject
+from stackyard.stacks.leased_project import CopiedProject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,11 +109,11 @@ def test_the_image_of_claims_is_made_when_it_is_missing(book: SharedBook, fake_e
 
 def test_a_renewal_replaces_the_claim_that_says_how_long(book: SharedBook, engine: Engine) -> None:
     lease = lease_of(book, "mine", 60.0)
-    before = shared_claims.Ledger.read(engine)
+    before = remote_claims.Ledger.read(engine)
 
     book.renew(lease.id, 7200.0)
 
-    after = shared_claims.Ledger.read(engine)
+    after = remote_claims.Ledger.read(engine)
     assert len(after.claims) == len(before.claims) == 4
     assert max(one.end for one in after.claims) - after.now > 7000 > max(one.end for one in before.claims) - before.now
 
@@ -121,7 +121,7 @@ def test_a_renewal_replaces_the_claim_that_says_how_long(book: SharedBook, engin
 def test_a_lease_without_an_end_has_claims_without_one(book: SharedBook, engine: Engine) -> None:
     lease_of(book, "mine", float("inf"))
 
-    assert {one.end for one in shared_claims.Ledger.read(engine).claims} == {float("inf")}
+    assert {one.end for one in remote_claims.Ledger.read(engine).claims} == {float("inf")}
 
 
 def test_a_lease_whose_claims_are_gone_claims_again(book: SharedBook, fake_engine: FakeEngine) -> None:
@@ -135,14 +135,14 @@ def test_a_lease_whose_claims_are_gone_claims_again(book: SharedBook, fake_engin
 def test_a_running_process_renews_its_claims_until_the_lease_ends(
     book: SharedBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renewed, real = threading.Event(), shared_claims.extend
+    renewed, real = threading.Event(), remote_claims.extend
 
     def extend(engine: Engine, host: str, lease: Lease, seconds: float) -> None:
         real(engine, host, lease, seconds)
         renewed.set()
 
-    monkeypatch.setattr(shared_claims, "extend", extend)
-    monkeypatch.setattr(shared_book, "BEAT", 0.01)
+    monkeypatch.setattr(remote_claims, "extend", extend)
+    monkeypatch.setattr(remote_lease_book, "BEAT", 0.01)
 
     lease = lease_of(book)
 
@@ -167,7 +167,7 @@ def test_the_next_clean_up_of_any_machine_removes_what_is_over(
     removed = removal.sweep(book, engine).removed
 
     assert sorted(removed) == [f"container web-{over.id}", "volume rows"]
-    assert {one.lease for one in shared_claims.Ledger.read(engine).claims} == {living.id}
+    assert {one.lease for one in remote_claims.Ledger.read(engine).claims} == {living.id}
 
 
 def test_each_engine_has_a_book_of_its_own_in_the_state_directory(engine: Engine, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stackyard.leases.names import EXCLUSIVE, ID, ID_RULE
 from stackyard.leases.owners import Owner
-from stackyard.leases.port_list import parse_ports, ports_text
+from stackyard.leases.port_format import parse_ports, ports_text
 from stackyard.leases.records import project_name
 from stackyard.settings import LARGEST_BLOCK
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from stackyard._util import actions
-from stackyard._util.actions import Action, how, typed
+from stackyard._util import advice
+from stackyard._util.advice import Action, how, typed
 
 
 @pytest.fixture(autouse=True)
 def no_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "_commands", {})
+    monkeypatch.setattr(advice, "_commands", {})
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,14 @@ def no_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_line_names_the_site_that_the_user_s_own_command_named(site: str, line: str, typed_there: str) -> None:
-    actions.choose_site(site)
+    advice.choose_site(site)
 
-    assert actions.at_site(line) == typed_there
+    assert advice.at_site(line) == typed_there
 
 
 def test_an_action_is_done_at_the_user_s_site_if_its_command_can_be() -> None:
-    actions.offer({Action.CLEAN_UP: "yard tidy", Action.CHECK_HOST: "yard look"})
-    actions.choose_site("swarm")
+    advice.offer({Action.CLEAN_UP: "yard tidy", Action.CHECK_HOST: "yard look"})
+    advice.choose_site("swarm")
 
     assert typed(Action.CLEAN_UP) == "yard tidy --site swarm"
     assert typed(Action.CHECK_HOST) == "yard look"
@@ -39,7 +39,7 @@ def test_without_a_front_end_an_action_is_plain_words() -> None:
 
 
 def test_a_front_end_says_how_to_type_it() -> None:
-    actions.offer({Action.LEASES: "yard list --of {who}"})
+    advice.offer({Action.LEASES: "yard list --of {who}"})
 
     assert typed(Action.LEASES, who="me") == "yard list --of me"
     assert how(Action.LEASES, who="me") == "list all leases ('yard list --of me')"

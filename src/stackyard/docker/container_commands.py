@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.streams import Stream
 from stackyard.docker.time_limit import allowing
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.ownership import COPY_LABEL, LEASE_LABEL
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 The lease book of an engine on another host, which several machines may use at the same time.
 
 Each machine keeps a book of its own leases there, in a folder of its state directory. What the machines share is kept
-on the engine (`shared_claims`): a lease is granted when its ports and subnets are claimed there. If another machine has
+on the engine (`remote_claims`): a lease is granted when its ports and subnets are claimed there. If another machine has
 claimed one of them first, the lease gets another place.
 """
 
@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker import shared_claims
+from stackyard.docker import remote_claims
 from stackyard.docker.in_use import Taken, strangers
 from stackyard.errors import PoolExhaustedError, StackyardError
 from stackyard.leases import Lease, LeaseBook
@@ -66,11 +66,11 @@ class SharedBook(LeaseBook):
         """
         for _ in range(ROUNDS):
             lease = super().acquire(environment, **{**options, "strangers": self._seen})
-            if lease.reused and shared_claims.Ledger.read(self._engine).of(self.host, lease.id):
+            if lease.reused and remote_claims.Ledger.read(self._engine).of(self.host, lease.id):
                 return lease
             try:
-                shared_claims.take(self._engine, self.host, lease, self._term(lease))
-            except shared_claims.ClaimedError:
+                remote_claims.take(self._engine, self.host, lease, self._term(lease))
+            except remote_claims.ClaimedError:
                 super().release(lease)
                 continue
             except BaseException:
@@ -94,7 +94,7 @@ class SharedBook(LeaseBook):
         lease = super().renew(identifier, ttl, detach=detach)
         if detach:
             self._leave(lease.id)
-        shared_claims.extend(self._engine, self.host, lease, ttl)
+        remote_claims.extend(self._engine, self.host, lease, ttl)
         return lease
 
     def release(self, lease: Lease | str) -> bool:
@@ -106,14 +106,14 @@ class SharedBook(LeaseBook):
         """
         identifier = self.find(lease).id if isinstance(lease, str) else lease.id
         self._leave(identifier)
-        shared_claims.drop(self._engine, self.host, identifier)
+        remote_claims.drop(self._engine, self.host, identifier)
         return super().release(lease)
 
     def _look(self, strangers: Strangers | None) -> Ground:
         return Ground.elsewhere(strangers.ports, strangers.subnets) if strangers else Ground.elsewhere()
 
     def _seen(self) -> Taken:
-        ledger, found = shared_claims.Ledger.read(self._engine), strangers(self._engine)
+        ledger, found = remote_claims.Ledger.read(self._engine), strangers(self._engine)
         return replace(found, ports=found.ports | ledger.ports, subnets=(*found.subnets, *ledger.subnets))
 
     def _term(self, lease: Lease) -> float:
@@ -130,7 +130,7 @@ class SharedBook(LeaseBook):
         while not over.wait(BEAT):
             # an engine that is away now may answer before the claims end
             with contextlib.suppress(StackyardError), type(self._engine)(endpoint=self._engine.endpoint) as engine:
-                shared_claims.extend(engine, self.host, lease, UNTENDED)
+                remote_claims.extend(engine, self.host, lease, UNTENDED)
 
     def _leave(self, identifier: str) -> None:
         if over := self._beats.pop(identifier, None):

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard._util.files import write_json, write_text
 from stackyard.checks import (
     archives,
@@ -17,7 +17,7 @@ from stackyard.checks import (
     dockerfiles,
     images,
     outputs,
-    running,
+    running_stacks,
     sboms,
     waivers,
 )
@@ -212,7 +212,7 @@ class Verifier:
         Raises:
             EngineError: If the engine does not answer or a container ended meanwhile.
         """
-        self._outcomes += examine(running.CHECKS, running.look(stack), f"stack {stack.environment.name}")
+        self._outcomes += examine(running_stacks.CHECKS, running_stacks.look(stack), f"stack {stack.environment.name}")
 
     def private_stack(self, name: str) -> None:
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker import Engine
 from stackyard.docker.endpoint import client_folder
-from stackyard.docker.facts import EngineFacts
+from stackyard.docker.host_facts import EngineFacts
 from stackyard.docker.swarm import Swarm
 from stackyard.errors import StackyardError
 from stackyard.sites.site import CONTEXT, Site

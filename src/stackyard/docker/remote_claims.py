@@ -20,8 +20,8 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import API_VERSION, each, plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.records import Resource
 from stackyard.errors import EngineError, RefusedError
 

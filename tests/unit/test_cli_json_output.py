@@ -14,7 +14,7 @@ from fake_probes import Answering, replace_probes
 from invoke_shell import Shell, shaped
 
 from stackyard.bench.history import History
-from stackyard.cli.schemas import SHAPES
+from stackyard.cli.json_output import SHAPES
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:

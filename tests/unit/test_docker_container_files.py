@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stackyard.docker import contents
+from stackyard.docker import container_files
 from stackyard.errors import EngineError, StackyardError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_zeros_take_no_room_on_the_disk_and_are_read_back(tmp_path: Path) -> Non
     file = tmp_path / "data.tar"
     pieces = [b"head", *[bytes(1 << 20)] * (HOLE >> 20), b"middle", bytes(1024)]
 
-    contents.save(engine(pieces), "one", "/rows/.", file)
+    container_files.save(engine(pieces), "one", "/rows/.", file)
 
     assert file.read_bytes() == b"".join(pieces)
     assert file.stat().st_blocks * 512 < HOLE / 8
@@ -40,7 +40,7 @@ def test_zeros_take_no_room_on_the_disk_and_are_read_back(tmp_path: Path) -> Non
 
 def test_a_full_disk_is_not_taken_for_a_silent_engine() -> None:
     with pytest.raises(StackyardError, match=r"^/dev/full cannot be written: No space left on device; make room") as it:
-        contents.save(engine([b"rows"]), "one", "/rows/.", Path("/dev/full"))
+        container_files.save(engine([b"rows"]), "one", "/rows/.", Path("/dev/full"))
 
     assert not isinstance(it.value, EngineError)
 
@@ -51,7 +51,7 @@ def test_an_engine_that_breaks_off_an_archive_is_not_taken_for_a_full_disk(tmp_p
         raise OSError("connection reset")
 
     with pytest.raises(EngineError, match=r"reading /rows/\. of container one: .*connection reset"):
-        contents.save(engine(pieces()), "one", "/rows/.", tmp_path / "data.tar")
+        container_files.save(engine(pieces()), "one", "/rows/.", tmp_path / "data.tar")
 
 
 def archive(file: Path, *entries: tarfile.TarInfo) -> None:
@@ -71,7 +71,7 @@ def test_the_folder_itself_gets_its_owner_and_mode_back(tmp_path: Path) -> None:
     archive(tmp_path / "a", entry("./", type=tarfile.DIRTYPE, uid=77, gid=88, mode=0o1777), entry("./first", size=5))
     taken: list[bytes] = []
 
-    contents.restore(engine(taken=taken), "one", "/srv/rows", tmp_path / "a")
+    container_files.restore(engine(taken=taken), "one", "/srv/rows", tmp_path / "a")
 
     with tarfile.open(fileobj=io.BytesIO(taken[0])) as read:
         found = [(one.name, one.uid, one.gid, one.mode) for one in read]
@@ -83,6 +83,6 @@ def test_an_archive_of_a_single_file_is_sent_as_it_is(tmp_path: Path) -> None:
     archive(tmp_path / "a", entry("rules.txt", size=5))
     taken: list[bytes] = []
 
-    contents.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
+    container_files.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
 
     assert taken == [(tmp_path / "a").read_bytes()]

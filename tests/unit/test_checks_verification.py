@@ -15,11 +15,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from stackyard import images as yard
-from stackyard.checks import detection, running, waivers
+from stackyard.checks import detection, running_stacks, waivers
 from stackyard.checks.catalogue import CHECKS
 from stackyard.checks.outputs import findings_table, junit, sarif
 from stackyard.checks.records import Finding, Outcome, check
-from stackyard.checks.runs import Report, Verifier
+from stackyard.checks.verification import Report, Verifier
 from stackyard.cli import verify as commands
 from stackyard.cli.checks_page import page
 from stackyard.docker import images as engine_images
@@ -306,10 +306,12 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     """What launching and attaching give; looking at it finds a container that runs as root."""
     del project  # Environment.load finds it
     made = FakeStack([])
-    root = running.Container(service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"})
+    root = running_stacks.Container(
+        service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"}
+    )
     monkeypatch.setattr(environment_launch, "launch", lambda *_, **__: (made, None))
     monkeypatch.setattr(commands, "attach", lambda _lease: nullcontext(made))
-    monkeypatch.setattr(running, "look", lambda _stack: running.Running(containers=[root]))
+    monkeypatch.setattr(running_stacks, "look", lambda _stack: running_stacks.Running(containers=[root]))
     monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])
     return made
 

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackyard.errors import PoolExhaustedError, SubnetsExhaustedError
-from stackyard.leases import columns
+from stackyard.leases import column_rules
 from stackyard.leases.host_ports import span
 from stackyard.settings import SUBNET_PREFIX
 
@@ -128,7 +128,7 @@ class Search:
             "SELECT port, rests_until FROM slots WHERE pool=? AND idle IS NOT NULL ORDER BY idle, port", (pool,)
         )
         for port, rests_until in found:
-            columns.check("slots", (pool, port, 0, rests_until))
+            column_rules.check("slots", (pool, port, 0, rests_until))
             if not self.db.moment.is_past(rests_until):
                 self.resting += 1
                 continue

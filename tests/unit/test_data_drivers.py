@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stackyard.docker import contents
+from stackyard.docker import container_files
 from stackyard.probes.readiness_rules import ImageFacts
-from stackyard.stacks.data.choice import Seen, choose, together
+from stackyard.stacks.data.drivers import Seen, choose, together
 from stackyard.stacks.data.records import Folder
 
 MODEL: dict[str, Any] = {
@@ -163,7 +163,7 @@ ANSWER: dict[str, Any] = {
 
 
 def test_a_container_is_made_again_without_what_the_engine_chose_for_it() -> None:
-    assert contents.body(ANSWER, {}) == {
+    assert container_files.body(ANSWER, {}) == {
         "Image": "web", "ExposedPorts": {"80/tcp": {}}, "HostConfig": {"NetworkMode": "p_default", "VolumesFrom": []},
         "NetworkingConfig": {"EndpointsConfig": {"p_default": {
             "Aliases": ["web"], "IPAMConfig": {"IPv4Address": "10.0.0.2"},
@@ -182,8 +182,8 @@ def test_a_container_is_made_again_without_what_the_engine_chose_for_it() -> Non
 )
 def test_a_container_that_is_made_again_names_those_that_it_joins(key: str, value: object, wanted: object) -> None:
     host = {**ANSWER["HostConfig"], key: value}
-    made = contents.body({**ANSWER, "HostConfig": host}, {"bbb": "p-db-1"})
+    made = container_files.body({**ANSWER, "HostConfig": host}, {"bbb": "p-db-1"})
 
     assert made["HostConfig"][key] == wanted
     assert ("NetworkingConfig" in made) == (key != "NetworkMode")
-    assert contents.joined({**ANSWER, "HostConfig": host}) == ["bbb" if "bbb" in str(value) else "stranger"]
+    assert container_files.joined({**ANSWER, "HostConfig": host}) == ["bbb" if "bbb" in str(value) else "stranger"]

@@ -9,8 +9,8 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker.answers import Part
 from stackyard.docker.engine import plain_errors
+from stackyard.docker.json_fields import Part
 from stackyard.docker.time_limit import allowing
 from stackyard.errors import RefusedError, StackyardError
 

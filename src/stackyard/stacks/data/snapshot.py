@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.docker import contents, inside, inspection
-from stackyard.docker.answers import Part
+from stackyard.docker import container_commands, container_files, inspection
+from stackyard.docker.json_fields import Part
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL
 from stackyard.errors import RefusedError, StackyardError
@@ -19,8 +19,8 @@ from stackyard.probes.readiness_rules import SHELL, recognised
 from stackyard.project.model import copies_of
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
-from stackyard.stacks.data.choice import IN_PLACE, Seen, choose
-from stackyard.stacks.data.proving import Prover
+from stackyard.stacks.data.drivers import IN_PLACE, Seen, choose
+from stackyard.stacks.data.ready_again import Prover
 from stackyard.stacks.data.records import Folder, Kept, Note
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.project.readiness_hints import Hint
     from stackyard.stacks.copies import Copy
-    from stackyard.stacks.data.choice import Choice
+    from stackyard.stacks.data.drivers import Choice
 
 LONGEST: Final = 120.0  # seconds that a client may take to copy
 ANONYMOUS: Final = "com.docker.volume.anonymous"
@@ -88,7 +88,7 @@ class _Keeping:
         with contextlib.ExitStack() as pauses:  # all at once, so that what they keep fits together
             for one in self.seen:
                 if one.runs and chosen[one.service].driver == "volumes":
-                    pauses.enter_context(contents.paused(self.engine, one.name))
+                    pauses.enter_context(container_files.paused(self.engine, one.name))
             kept = [self._kept(one, answer, chosen[one.service]) for one, answer in self._ordered()]
         sizes = {file: self._size(file) for one in kept for file in one.archives.values()}
         Note(containers=tuple(kept), volumes=self._volumes(), hints=self.hints, sizes=sizes).write(self.lease)
@@ -100,7 +100,9 @@ class _Keeping:
         listed = inspection.seen(self.engine, [f"{PROJECT_LABEL}={self.lease.project}"])
         own = {item.id for item in self.holdings.containers(self.engine)}
         known = {name for name, service in self.model["services"].items() if copies_of(service)}
-        return [contents.inspected(self.engine, one.id) for one in listed if one.id in own and one.service in known]
+        return [
+            container_files.inspected(self.engine, one.id) for one in listed if one.id in own and one.service in known
+        ]
 
     def _seen(self, answer: Mapping[str, Any]) -> Seen:
         part = Part(answer)
@@ -108,13 +110,13 @@ class _Keeping:
         return Seen(
             service=part.get("Config").get("Labels").texts()[SERVICE_LABEL], name=_name(answer),
             folders=[self._folder(mount) for mount in mounts],
-            joins=[self.names.get(identity, identity) for identity in contents.joined(answer)],
+            joins=[self.names.get(identity, identity) for identity in container_files.joined(answer)],
             runs=part.get("State").text("Status") == "running",
         )  # fmt: skip
 
     def _folder(self, mount: Part) -> Folder:
         name = mount.text("Name")
-        labels = (contents.volume(self.engine, name) or {}).get("Labels") or {}
+        labels = (container_files.volume(self.engine, name) or {}).get("Labels") or {}
         # the engine names a user's volume, too, and labels it so, if `docker volume create` gets no name
         anonymous = ANONYMOUS in labels and name not in self._named()
         return Folder(
@@ -132,7 +134,7 @@ class _Keeping:
         for one in self.seen:
             if one.service == name:
                 words = client_words(script, self.model["services"][name], images.get(name))
-                code, text = inside.output(self.engine, one.name, *words, deadline=LONGEST)
+                code, text = container_commands.output(self.engine, one.name, *words, deadline=LONGEST)
                 if code:
                     refused[name] = last_line(text) or f"its client ended with exit code {code}"
 
@@ -158,7 +160,7 @@ class _Keeping:
         made = choice.driver == "volumes"
         return Kept(
             service=one.service, name=one.name, driver=choice.driver, why=choice.why,
-            body=contents.body(answer, self.names) if made else {}, folders=tuple(one.folders),
+            body=container_files.body(answer, self.names) if made else {}, folders=tuple(one.folders),
             joins=tuple(one.joins), archives=self._archives(one, answer) if made else {}, runs=one.runs,
         )  # fmt: skip
 
@@ -182,7 +184,7 @@ class _Keeping:
     def _archive(self, container: str, path: str) -> str:
         file = self.lease.directory / f"data-{self.files}.tar"
         self.files += 1
-        contents.save(self.engine, container, path, file)
+        container_files.save(self.engine, container, path, file)
         return file.name
 
     def _copied_files(self, service: str, answer: Mapping[str, Any]) -> list[str]:
@@ -197,7 +199,7 @@ class _Keeping:
 
     def _volumes(self) -> dict[str, Mapping[str, Any]]:
         names = {folder.volume for one in self.seen for folder in one.folders if folder.own and not folder.anonymous}
-        return {name: found for name in sorted(names) if (found := contents.volume(self.engine, name))}
+        return {name: found for name in sorted(names) if (found := container_files.volume(self.engine, name))}
 
 
 def client_words(script: str, service: Mapping[str, Any], image: ImageFacts | None) -> tuple[str, ...]:

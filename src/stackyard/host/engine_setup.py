@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util.actions import Action, how
+from stackyard._util.advice import Action, how
 from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, version_tuple
 from stackyard.errors import EngineError, StackyardError
 from stackyard.host.machine import Machine
@@ -89,13 +89,13 @@ def _revive(
 def _install(
     machine: Machine, what: str, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool], engine: bool
 ) -> None:
-    from stackyard.host import packages
+    from stackyard.host import docker_packages
 
     if not machine.has_apt:
-        raise EngineError(f"not installed: {what}, on {machine.distribution.title}:\n{packages.ELSEWHERE}")
+        raise EngineError(f"not installed: {what}, on {machine.distribution.title}:\n{docker_packages.ELSEWHERE}")
     if not (consent or ask(f"not installed: {what}. Install with apt?")):
         raise EngineError(f"not installed: {what}; {how(Action.INSTALL)}, or do it yourself")
-    packages.install(machine, say, engine=engine)
+    docker_packages.install(machine, say, engine=engine)
 
 
 def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None:

@@ -9,7 +9,7 @@ from fake_host import BOOKWORM, answering, put_file, put_program
 
 from stackyard.docker.endpoint import Endpoint, Knock
 from stackyard.errors import CommandError, EngineError
-from stackyard.host import daemon, packages, setup
+from stackyard.host import daemon, docker_packages, engine_setup
 from stackyard.host.machine import Machine
 
 TARGETS = "trixie-security main http://security.test/debian\nbookworm main http://mirror.test/debian\n"
@@ -55,7 +55,7 @@ def test_own_packages_are_taken_where_they_are_new_enough(host: Machine) -> None
     offer(host, docker__io="28.2.2-0ubuntu1", docker_compose_v2="2.37.1", docker_buildx="0.21.3")
     said: list[str] = []
 
-    packages.install(host, said.append)
+    docker_packages.install(host, said.append)
 
     assert apt(host) == [
         "update", "install -y --no-install-recommends docker.io docker-compose-v2 docker-buildx",
@@ -72,7 +72,7 @@ def test_maker_s_own_packages_come_first_where_their_source_is_configured(host: 
     names = ("docker_ce", "docker_ce_cli", "containerd__io", "docker_buildx_plugin", "docker_compose_plugin")
     offer(host, **dict.fromkeys(names, "5:28.1.0-1"))
 
-    chosen = packages.new_enough(host)
+    chosen = docker_packages.new_enough(host)
 
     assert chosen is not None
     assert chosen.engine == "docker-ce"
@@ -82,16 +82,16 @@ def test_maker_s_own_packages_come_first_where_their_source_is_configured(host: 
 def test_old_packages_are_not_enough(host: Machine, engine: str, compose: str) -> None:
     offer(host, docker__io=engine, docker_cli=engine, docker_compose=compose, docker_buildx="0.13")
 
-    assert packages.new_enough(host) is None
+    assert docker_packages.new_enough(host) is None
 
 
 def test_debian_12_takes_the_next_release_s_packages_and_leaves_no_trace(host: Machine) -> None:
-    put_file(host.base, packages.KEYRING)
+    put_file(host.base, docker_packages.KEYRING)
     offer(host, docker__io="20.10.24")
 
-    packages.install(host, lambda _: None)
+    docker_packages.install(host, lambda _: None)
 
-    key = f"[signed-by={host.base}/{packages.KEYRING}]"
+    key = f"[signed-by={host.base}/{docker_packages.KEYRING}]"
     assert (host.base / "used.list").read_text().splitlines() == [
         f"deb {key} http://mirror.test/debian bookworm main",
         f"deb {key} http://mirror.test/debian trixie main",
@@ -104,7 +104,7 @@ def test_debian_12_takes_the_next_release_s_packages_and_leaves_no_trace(host: M
 
 
 def test_every_apt_folder_that_would_keep_a_trace_is_redirected(host: Machine) -> None:
-    with packages.temporary_source(host, "trixie") as options:
+    with docker_packages.temporary_source(host, "trixie") as options:
         folders = dict(word.split("=", 1) for word in options if "=" in word)
         pin = Path(folders["Dir::Etc::preferences"]).read_text()
 
@@ -116,7 +116,7 @@ def test_every_apt_folder_that_would_keep_a_trace_is_redirected(host: Machine) -
 def test_plugins_alone_are_installed_beside_an_engine_that_is_there(host: Machine) -> None:
     offer(host)
 
-    packages.install(host, lambda _: None, engine=False)
+    docker_packages.install(host, lambda _: None, engine=False)
 
     assert apt(host)[-1].endswith("recommends docker-compose/trixie docker-buildx/trixie")
 
@@ -130,7 +130,7 @@ def test_failed_apt_shows_its_last_words_and_leaves_no_trace(host: Machine) -> N
     )
 
     with pytest.raises(CommandError, match="failed with exit code 100:\n  E: no"):
-        packages.install(host, lambda _: None)
+        docker_packages.install(host, lambda _: None)
 
     assert not list(host.base.glob("stackyard-apt-*"))
 
@@ -139,7 +139,7 @@ def test_mirror_that_is_not_configured_is_said(host: Machine) -> None:
     put_program(host.base, "apt-get")
 
     with pytest.raises(EngineError, match="apt has no source for bookworm main"):
-        packages.mirror(host)
+        docker_packages.mirror(host)
 
 
 def test_release_without_a_newer_one_names_what_to_install(host: Machine) -> None:
@@ -147,12 +147,12 @@ def test_release_without_a_newer_one_names_what_to_install(host: Machine) -> Non
     offer(host)
 
     with pytest.raises(EngineError, match="has no Docker that is new enough:\ninstall Docker Engine 25 or newer"):
-        packages.install(host, lambda _: None)
+        docker_packages.install(host, lambda _: None)
 
 
 def test_system_without_apt_names_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is known here:\ninstall Docker Engine"):
-        packages.install(Machine(base=tmp_path), lambda _: None)
+        docker_packages.install(Machine(base=tmp_path), lambda _: None)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_missing_engine_is_installed_then_started(empty: Machine, monkeypatch: p
     put_client(empty)
     monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="28.2.2"))
 
-    version = setup.ensure_engine(empty, consent=True, say=lambda _: None)
+    version = engine_setup.ensure_engine(empty, consent=True, say=lambda _: None)
 
     assert version == "28.2.2"
     assert apt(empty)[-1].startswith("install")
@@ -186,11 +186,11 @@ def test_engine_its_package_started_is_not_started_again(empty: Machine, monkeyp
     monkeypatch.setattr(Endpoint, "knock", lambda _: next(knocks))
     monkeypatch.setattr(daemon, "start", lambda *_: pytest.fail("started twice"))
 
-    assert setup.ensure_engine(empty, ask=lambda _: True, say=lambda _: None) == "28.2.2"
+    assert engine_setup.ensure_engine(empty, ask=lambda _: True, say=lambda _: None) == "28.2.2"
 
 
 def test_missing_compose_is_installed_beside_the_engine(empty: Machine) -> None:
     with answering(empty.base / "docker.sock"):
-        setup.ensure_engine(empty, consent=True, say=lambda _: None)
+        engine_setup.ensure_engine(empty, consent=True, say=lambda _: None)
 
     assert apt(empty)[-1].endswith("recommends docker-compose-v2 docker-buildx")

@@ -12,7 +12,7 @@ from stackyard.errors import ImageError, NotReadyError, StackyardError, UsageErr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.running.wanted_stack import Wanted
+    from stackyard.running.stack_description import Wanted
 
 FAILURES: Final = pytest.StashKey["Failures"]()
 OF_THE_PROJECT: Final = (NotReadyError, ImageError, UsageError)

@@ -6,9 +6,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util.actions import Action
+from stackyard._util.advice import Action
 from stackyard.checks.records import check
-from stackyard.docker.inside import output
+from stackyard.docker.container_commands import output
 from stackyard.docker.records import SERVICE_LABEL
 
 if TYPE_CHECKING:
