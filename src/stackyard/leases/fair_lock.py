@@ -23,7 +23,7 @@ from stackyard.leases import owners
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEADLINE: Final = 30.0  # seconds; a transaction takes milliseconds, so by then its process is stopped or hangs
+DEADLINE: Final = 30.0  # seconds; a transaction takes milliseconds, so who holds it that long is stopped or hangs
 COURTESY: Final = 2.0  # seconds for which a ticket counts: longer than any wait in a queue that moves
 _STEP: Final = 0.0004  # seconds for which one transaction holds the lock, about; the third waiter tries again after two
 _SHORTEST: Final = 0.0002  # seconds between two attempts of the first waiter: twice the delay of a sleep
@@ -38,21 +38,41 @@ def take_lock(handle: int, path: Path, deadline: float = DEADLINE) -> None:
     Args:
         handle: A descriptor of its own.
         path: The file, for the message.
-        deadline: Seconds to wait.
+        deadline: Seconds that one holder may have it; while it passes from hand to hand, there is no end.
 
     Raises:
         BookError: If the deadline passes; the text names the holder.
         OSError: If the file cannot be locked.
     """
     began = time.monotonic()
-    ticket = None
+    ticket, holders = None, _Holders(path, deadline)
     while (ahead := _ahead(handle, ticket)) or not _grab(handle):
         if ticket is None:
             ticket = draw(handle)
         waited = time.monotonic() - began
-        if waited > deadline:
-            raise BookError(f"{path}: locked for over {deadline:g} s by {lock_holder(path)}; check that process")
+        if holder := holders.stuck(waited):
+            raise BookError(f"{path}: locked for over {deadline:g} s by {holder}; check that process")
         time.sleep(ahead * _STEP or (_SHORTEST if waited < COURTESY else _LONGEST))
+
+
+class _Holders:
+    """Who has the lock on *path*, looked up a few times in *deadline* seconds."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self.path = path
+        self.deadline = deadline
+        self.since = 0.0
+        self.look = deadline / 4
+        self.last = ""
+
+    def stuck(self, waited: float) -> str:
+        """Return who has had the lock for the whole deadline, *waited* seconds after the wait began; "" if no one."""
+        if waited <= min(self.look, self.since + self.deadline):
+            return ""
+        before, self.last, self.look = self.last, lock_holder(self.path), waited + self.deadline / 4
+        if before and before != self.last:
+            self.since = waited
+        return self.last if before and waited > self.since + self.deadline else ""
 
 
 def _grab(handle: int) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_lock_that_is_never_given_back_names_its_holder(path: Path) -> None:
 
         with pytest.raises(BookError, match=rf"locked for over 0\.05 s by pid {os.getpid()} \("):
             fair_lock.take_lock(ours.fileno(), path, deadline=0.05)
+
+
+def test_a_queue_that_moves_is_waited_in_beyond_the_deadline(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 1000, 3))
+    clock = SimpleNamespace(monotonic=lambda: next(now), monotonic_ns=time.monotonic_ns, sleep=lambda _seconds: None)
+    holders = iter([*(f"pid {number}" for number in range(20) for _ in range(3)), *["pid 99"] * 9])
+    monkeypatch.setattr(fair_lock, "time", clock)
+    monkeypatch.setattr(fair_lock, "lock_holder", lambda _path: next(holders))
+    with path.open("w") as theirs, path.open("r+") as ours:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+
+        with pytest.raises(BookError, match="locked for over 30 s by pid 99"):
+            fair_lock.take_lock(ours.fileno(), path)
+    assert next(now) > 20 * 3 * 30 / 4
 
 
 def test_a_lock_that_is_given_back_in_time_is_taken(path: Path) -> None:
