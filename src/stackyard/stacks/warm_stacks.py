@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 TRIES: Final = 3  # warm stacks that may fail to answer before a new stack starts
-ANSWER: Final = 2.0  # seconds a warm stack has to answer every probe
+ANSWER: Final = 10.0  # seconds a warm stack has to answer every probe; on a busy host more than two
 
 
 def material(environment: Environment, engine: Engine, settings: Settings) -> tuple[dict[str, str], str] | None:

@@ -153,6 +153,21 @@ def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
     assert [line.split(" is removed")[0] for line in said if "does not answer" in line] != []
 
 
+def test_a_warm_stack_gets_the_time_to_answer_that_it_needs_on_a_busy_host(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = warm()
+
+    def wait(_stack: Stack, *, deadline: float) -> dict[str, float]:
+        if deadline < 10:
+            raise NotReadyError("not ready")
+        return {}
+
+    monkeypatch.setattr(Stack, "wait", wait)
+
+    assert start()[0].lease.id == offered.id
+
+
 def test_an_interrupted_take_leaves_nothing(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
