@@ -1,4 +1,4 @@
-"""The one door to `docker compose`: the words of a command, the rendered model, and `up`."""
+"""`docker compose` for an environment's stack: the words of a command, the rendered model, and `up`."""
 
 from __future__ import annotations
 
