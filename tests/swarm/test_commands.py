@@ -60,6 +60,37 @@ def test_a_copy_that_is_up_is_no_place_for_a_run_and_tells_its_variables(
     assert left(site, machines) == []
 
 
+WRITES = "n=0; while [ $$n -lt 9 ]; do n=$$((n+1)); echo $$HOSTNAME $$n; sleep 0.4; done; exit $${CODE:-0}"
+
+
+def test_new_lines_of_all_containers_are_followed_until_none_runs(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    services = {
+        "web": {"image": box, "command": ["sh", "-c", WRITES], "scale": 2, "depends_on": ["quiet"]},
+        "again": {"image": box, "command": ["sh", "-c", WRITES], "restart": "on-failure:1", "environment": ["CODE=3"]},
+        "quiet": {"image": box, "command": ["sh", "-c", "echo before; exec sleep 20"]},
+    }
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": services}))
+    up = typed(tmp_path, "up", "--name", "mine")
+
+    followed = typed(tmp_path, "logs", "--name", "mine", "--follow", "--tail", "2")
+    one = typed(tmp_path, "logs", "web", "again", "--name", "mine", "--tail", "1")
+    typed(tmp_path, "down", "mine")
+
+    assert (up.returncode, followed.returncode, followed.stderr) == (0, 0, ""), up.stderr + followed.stderr
+    lines = re.findall(r"^(\w+) +\| (?:(\w+) )?(\w+)$", followed.stdout, re.MULTILINE)
+    assert len(lines) == len(followed.stdout.splitlines())
+    counts: dict[tuple[str, str], list[int]] = {}
+    for service, container, number in lines:
+        counts.setdefault((service, container), []).append(0 if number == "before" else int(number))
+    assert sorted(service for service, _ in counts) == ["again", "again", "quiet", "web", "web"]
+    for (service, _), numbers in counts.items():  # none twice, none missing
+        assert numbers == ([0] if service == "quiet" else [*range(numbers[0], 10)]), counts
+    assert len(one.stdout.splitlines()) == 4
+    assert left(site, machines) == []
+
+
 NO_REGISTRY = (
     "nodes get a build from a registry, and this Swarm has none; name one in STACKYARD_REGISTRY, or run a "
     "registry on the Swarm ('stackyard site registry --site swarm')"

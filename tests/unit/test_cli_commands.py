@@ -466,6 +466,29 @@ def test_new_lines_are_followed_until_no_container_runs(
     assert out.split("\n") == ["redis | 9%\rold", "redis | one", "redis | two", "redis | three", ""]
 
 
+def test_no_line_before_the_wanted_moment_is_followed(
+    shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = add_lease(fake_engine, "redis", "auth")
+    redis, auth = (fake_engine.containers[f"{name}-{lease.id}"] for name in ("redis", "auth"))
+    redis["log"], auth["log"] = b"old\nnew\n", b"old\n"
+    monkeypatch.setattr("stackyard.cli.log_following.PAUSE", 0.01)
+    monkeypatch.setattr("stackyard.cli.log_following.RESTART", 0.05)
+    answer = fake_engine.answer
+
+    def ending(method: str, path: str, query: dict[str, list[str]], *rest: Any) -> tuple[int, Any]:
+        found = answer(method, path, query, *rest)
+        if query.get("follow") == ["1"]:
+            (redis if "redis" in path else auth)["state"]["Status"] = "exited"
+        return found
+
+    monkeypatch.setattr(fake_engine, "answer", ending)
+
+    code, out, error = shell.run("env.logs", "--follow", "--since", "2026-01-01T00:00:01+00:00")
+
+    assert (code, error, out) == (0, "", "redis | new\n")
+
+
 def test_following_ends_with_the_engines_error(
     shell: Shell, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from test_swarm_leases import FakeSwarm, task
 
+from stackyard.cli import log_following
 from stackyard.docker.swarm import SERVICE_LABEL, Node
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
@@ -119,18 +120,21 @@ def test_logs_are_those_of_one_service_or_of_all_under_their_names(stack: SwarmS
         stack.logs("db")
 
 
+DETAILS = "com.docker.swarm.node.id=n1,com.docker.swarm.task.id="
+
+
 def test_lines_of_all_services_come_in_order_of_time(
     stack: SwarmStack, site: FakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = {
-        "web-id": ["2026-11-28T10:00:02Z third", "2026-11-28T10:00:00Z first"],
-        "db-id": ["2026-11-28T10:00:01Z second"],
+        "web-id": [f"2026-11-28T10:00:02Z {DETAILS}t1 third line", f"2026-11-28T10:00:00Z {DETAILS}t2 first"],
+        "db-id": [f"2026-11-28T10:00:01Z {DETAILS}t3 second"],
     }
     monkeypatch.setattr(site, "logs", lambda service, **_: written[service])
     copy = stack._there
 
-    assert [(line.service, line.text) for line in copy.lines([], tail=5)] == [
-        ("web", "first"), ("db", "second"), ("web", "third"),
+    assert [(line.service, line.text, line.source) for line in copy.lines([], tail=5)] == [
+        ("web", "first", "t2"), ("db", "second", "t3"), ("web", "third line", "t1"),
     ]  # fmt: skip
     assert [line.text for line in copy.lines(["db"], tail=5)] == ["second"]
     with pytest.raises(UsageError, match="copy mine has no service wbe"):
@@ -233,3 +237,19 @@ def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypa
 
     assert stack_description.sweep() == []
     assert site.items == {}
+
+
+def test_what_another_container_of_the_service_wrote_a_moment_earlier_is_followed_too(
+    stack: SwarmStack, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line(second: int, task: str) -> str:
+        return f"2026-11-28T10:00:0{second}Z {DETAILS}{task} {task} at {second}"
+
+    shown = {"web-id": [line(1, "a"), line(5, "b")], "db-id": []}
+    monkeypatch.setattr(site, "logs", lambda service, **_: shown[service])
+    copy = stack._there
+    following = log_following.OfCopy(copy, ["web"], copy.lines(["web"], tail=1))
+    monkeypatch.setattr(following, "_stream", lambda *_: iter([line(1, "a"), line(4, "a"), line(5, "b"), line(6, "b")]))
+    monkeypatch.setattr(log_following, "RESTART", 0.0)
+
+    assert [one.text for one in following.lines()] == ["a at 4", "b at 6"]

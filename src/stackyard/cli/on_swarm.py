@@ -196,13 +196,16 @@ def _ports(name: str = "", json: bool = False) -> None:
 
 
 def _logs(
-    service: Sequence[str] | None = None, name: str = "", tail: str = "", since: str = "", timestamps: bool = False,
-    json: bool = False,
+    service: Sequence[str] | None = None, name: str = "", tail: str = "", since: str = "", follow: bool = False,
+    timestamps: bool = False, json: bool = False,
 ) -> None:  # fmt: skip
-    from stackyard.cli import log_lines
+    from stackyard.cli import log_following, log_lines
 
-    chosen, lines = list(service or ()), log_lines.chosen_lines(tail, since, follow=False, json=json)
+    chosen, lines = list(service or ()), log_lines.chosen_lines(tail, since, follow=follow, json=json)
     with _copy(name) as copy:
+        if follow:
+            log_following.follow_copy(copy, chosen, tail=lines.tail, since=lines.since, timestamps=timestamps)
+            return
         found = copy.lines(chosen, tail=lines.tail, since=lines.since)
         log_lines.show(_identity(copy.lease), found, prefix=len(chosen) != 1, timestamps=timestamps, json=json)
 

@@ -1,8 +1,8 @@
-"""The log of one container, read while the container goes on writing it."""
+"""The log of one container, or of a Swarm's service, read while it goes on growing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.streams import Stream
@@ -40,11 +40,39 @@ class LogStream(Stream):
         """
         with plain_errors(f"following the log of container {self._container[:80]}"):
             with allowing(quiet=True):
-                stream = self._engine.api.logs(
-                    self._container, stream=True, follow=True, timestamps=True, since=self._since or None
-                )
+                stream = self._open()
             with self._reading(stream) as pieces:
                 yield from _lines(pieces)
+
+    def _open(self) -> Any:
+        return self._engine.api.logs(
+            self._container, stream=True, follow=True, timestamps=True, since=self._since or None
+        )
+
+
+class ServiceLogStream(LogStream):
+    """
+    The same of all containers of a Swarm's service, those that start later too; only *close* ends it.
+
+    Between the time and the text of each line are its details, as `swarm.detailed` reads them.
+
+    Args:
+        engine: A manager of the Swarm.
+        container: The service's id.
+        since: Whole seconds of Unix time; only lines written from then on are given. 0 gives all.
+    """
+
+    def _open(self) -> Any:
+        from docker.types.daemon import CancellableStream
+
+        api: Any = self._engine.api
+        spec = api.inspect_service(self._container)["Spec"]["TaskTemplate"]["ContainerSpec"]
+        asked = {
+            "follow": True, "stdout": True, "stderr": True, "timestamps": True, "details": True, "since": self._since
+        }  # fmt: skip
+        # the library's own call gives nothing that another thread can close
+        answer = api._get(api._url("/services/{0}/logs", self._container), params=asked, stream=True)  # noqa: SLF001
+        return CancellableStream(api._get_result_tty(stream=True, res=answer, is_tty=spec.get("TTY", False)), answer)  # noqa: SLF001
 
 
 def split(text: str) -> list[str]:

@@ -24,6 +24,7 @@ SERVICE_LABEL: Final = "stackyard.swarm.service"
 ENDED: Final = frozenset({"failed", "rejected", "orphaned", "shutdown", "remove"})
 USUAL_POOL: Final = ip_network("10.0.0.0/8")  # the Swarm's own
 CONFLICT: Final = 409
+TASK_DETAIL: Final = "com.docker.swarm.task.id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,13 @@ class Node:
     def shown(self) -> str:
         """Its name, and why it takes no tasks if it does not."""
         return self.name if self.availability == "active" else f"{self.name} (availability {self.availability})"
+
+
+def detailed(line: str) -> tuple[str, str, str]:
+    """Return the time, the id of the task and the text of a line of a service's log that has time and details."""
+    at, _, rest = line.partition(" ")
+    details, _, text = rest.partition(" ")
+    return at, dict(word.partition("=")[::2] for word in details.split(",")).get(TASK_DETAIL, ""), text
 
 
 def member(engine: Engine) -> str:
@@ -303,20 +311,24 @@ class Swarm:
             except docker.errors.NotFound:
                 return
 
-    def logs(self, service: str, *, tail: int, since: int = 0, timestamps: bool = False) -> list[str]:
+    def logs(
+        self, service: str, *, tail: int, since: int = 0, timestamps: bool = False, details: bool = False
+    ) -> list[str]:  # fmt: skip
         """
-        Return the last *tail* lines that each container of a service wrote, each after its time if asked.
+        Return the last *tail* lines that each container of a service wrote, each after its time and details if asked.
 
         Args:
             service: The service's id.
             tail: How many lines.
             since: Whole seconds of Unix time; only lines written from then on count. 0 means all.
             timestamps: Whether each line begins with its time.
+            details: Whether what `detailed` reads follows, such as the task.
         """
         with plain_errors(f"reading the log of service {service}"):
             raw = self.api.service_logs(
-                service, stdout=True, stderr=True, tail=str(tail), since=since, timestamps=timestamps
-            )
+                service, stdout=True, stderr=True, tail=str(tail), since=since, timestamps=timestamps,
+                details=details,
+            )  # fmt: skip
             content = raw if isinstance(raw, bytes) else b"".join(raw)
         return split(content.decode(errors="replace"))
 

@@ -24,11 +24,13 @@ class Line:
         at: When it was written, as the engine stamps it: RFC 3339 in UTC, which sorts as text.
         service: Who wrote it.
         text: The line.
+        source: The id of its container, or on a Swarm of its task; each has a clock and an order of its own.
     """
 
     at: str
     service: str
     text: str
+    source: str = ""
 
 
 def read(stack: Stack, services: Sequence[str], *, tail: int, since: int = 0) -> list[Line]:
@@ -50,7 +52,7 @@ def read(stack: Stack, services: Sequence[str], *, tail: int, since: int = 0) ->
         if service not in dict(found):
             stack.container(service)  # says which services there are
     lines = [
-        Line(at, service, text)
+        Line(at, service, text, container.id)
         for service, container in found
         if not services or service in services
         for at, _, text in (

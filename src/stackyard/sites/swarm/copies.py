@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import msgspec
 
 from stackyard._util.event_loops import outside_any_loop, run
-from stackyard.docker.swarm import SERVICE_LABEL, Swarm
+from stackyard.docker.swarm import SERVICE_LABEL, Swarm, detailed
 from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
 from stackyard.plan import Address, Place, plan
 from stackyard.plan.profiles import profile_warnings
@@ -174,11 +174,11 @@ class Copy:
             UsageError: If the copy has no such service.
         """
         written = {
-            one: self.swarm.logs(self.require(one), tail=tail, since=since, timestamps=True)
+            one: self.swarm.logs(self.require(one), tail=tail, since=since, timestamps=True, details=True)
             for one in services or sorted(self.services)
         }
-        found = [(one, *line.partition(" ")[::2]) for one, lines in written.items() for line in lines]
-        return sorted((Line(at, one, text) for one, at, text in found), key=lambda line: line.at)
+        found = [(one, *detailed(line)) for one, lines in written.items() for line in lines]
+        return sorted((Line(at, one, text, task) for one, at, task, text in found), key=lambda line: line.at)
 
     def open_ports(self) -> str:
         """Return the published ports of each container, as its lease keeps them."""
