@@ -5,7 +5,7 @@ Verify that the Alpine containers are what they claim to be: small, complete, co
   verify_alpine_containers.py                   check Dockerfiles, Compose model, images, and a stack started for it
   verify_alpine_containers.py --env NAME        the environment to check (default: alpine-test)
   verify_alpine_containers.py --benchmark       also compare size, start-up and memory with the Debian images
-  verify_alpine_containers.py --fix             first mend in the Dockerfiles what a program can mend
+  verify_alpine_containers.py --fix             first fix in the Dockerfiles what can be fixed automatically
   verify_alpine_containers.py --json            print JSON
 
 Exit code 9 means that a check found an error; docs/checks.md describes the checks.
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--build", action="store_true", help=argparse.SUPPRESS)  # missing ones are always built
     made.add_argument("--benchmark", action="store_true", help="also compare with the Debian images, three starts each")
-    made.add_argument("--fix", action="store_true", help="first mend in the Dockerfiles what a program can mend")
+    made.add_argument("--fix", action="store_true", help="first fix in the Dockerfiles what can be fixed automatically")
     made.add_argument("--json", action="store_true", help="print JSON")
     return made
 
@@ -80,16 +80,16 @@ def verify(options: argparse.Namespace) -> int:
         raise UsageError(f"--env {options.env}: its images are {environment.flavour}; 'invoke verify.all' checks both")
     say = _quiet if options.json else _say
     verifier = Verifier(say=say)
-    mended = verifier.mend() if options.fix else []
-    for path in mended:
-        say(f"mended {path}")
+    fixed = verifier.fix() if options.fix else []
+    for path in fixed:
+        say(f"fixed {path}")
     verifier.dockerfiles()
     verifier.compose([options.env])
     verifier.images(("alpine",))
     figures = look(environment, verifier)
     report = verifier.report()
     compared = benchmark(options.env) if options.benchmark else []
-    extra = {"mended": list(mended), "services": figures, "benchmark": compared}
+    extra = {"fixed": list(fixed), "services": figures, "benchmark": compared}
     _print(report, environment, extra, as_json=options.json)
     report.check()
     return 0

@@ -72,7 +72,7 @@ def test_copies_use_the_service_that_they_share_and_leave_it_running(
     project = Project.find(folder, environment=BARE)
     own = ["docker", "compose"]
 
-    with pytest.raises(UsageError, match="shared by the configuration but not there: network hr-"):
+    with pytest.raises(UsageError, match="shared by the configuration but missing: network hr-"):
         copies.start(project, book, engine)
     try:
         process.run([*own, "up", "--detach", "directory"], deadline=60, env=BARE, cwd=folder)

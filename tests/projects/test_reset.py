@@ -230,9 +230,9 @@ def test_the_next_reset_mends_what_a_killed_one_left(shop: Project, book: LeaseB
     assert killed.returncode == -signal.SIGKILL
     assert "files" not in {item.service for item in stack.status()}
 
-    mended = process.run(words, env=mine, deadline=60, cwd=shop.folder)
-    assert "mine" in mended.stdout
-    assert "is as after its start" in mended.stdout
+    fixed = process.run(words, env=mine, deadline=60, cwd=shop.folder)
+    assert "mine" in fixed.stdout
+    assert "is as after its start" in fixed.stdout
     assert is_spoilt(stack) == clean()
 
 

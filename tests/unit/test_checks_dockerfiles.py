@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.checks import dockerfiles
-from stackyard.checks.dockerfiles import Dockerfile, mended, read_all
+from stackyard.checks.dockerfiles import Dockerfile, fixed, read_all
 from stackyard.checks.records import examine
 from stackyard.errors import UsageError
 from stackyard.project.environments import project_root
@@ -73,19 +73,19 @@ def test_mending_leaves_a_file_that_passes_and_changes_nothing_else() -> None:
         "USER", "RUN apk add busybox && pip install h11\nUSER", 1
     )
 
-    text = mended(Dockerfile.parse("x", broken))
+    text = fixed(Dockerfile.parse("x", broken))
 
     assert found(text) == []
     assert 'ENTRYPOINT ["/x", "--port", "80"]' in text
     assert "RUN apk add --no-cache busybox && pip install --no-cache-dir h11" in text
-    assert mended(Dockerfile.parse("x", text)) == text
-    assert mended(Dockerfile.parse("x", SOUND)) == SOUND
+    assert fixed(Dockerfile.parse("x", text)) == text
+    assert fixed(Dockerfile.parse("x", SOUND)) == SOUND
 
 
 def test_a_command_that_needs_its_shell_is_left_to_a_person() -> None:
     text = SOUND.replace('ENTRYPOINT ["/x"]', "ENTRYPOINT exec /x $PORT")
 
-    assert mended(Dockerfile.parse("x", text)) == text
+    assert fixed(Dockerfile.parse("x", text)) == text
 
 
 def test_hadolint_s_findings_come_with_their_line(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_check_that_fails_itself_is_a_finding(host: Machine) -> None:
 
 
 @pytest.mark.parametrize("name", ["ports", "leftovers"])
-def test_a_state_directory_that_is_refused_is_mended_by_another_one(
+def test_a_state_directory_that_is_refused_is_fixed_by_another_one(
     host: Machine, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign = tmp_path / "foreign"
@@ -337,7 +337,7 @@ def test_doctor_fails_with_the_engine_s_exit_code(
 
 
 @pytest.mark.usefixtures("capsys")
-def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_fixes_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(engine_setup, "ensure_engine", lambda **_: done.append("engine"))
 
@@ -354,7 +354,7 @@ def test_doctor_mends_what_it_can_and_looks_again(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("capsys")
-def test_doctor_leaves_alone_what_only_a_person_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_leaves_alone_what_only_a_person_can_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     examined(monkeypatch, [finding("disk", "fail")])
 
     with pytest.raises(Exit):

@@ -216,10 +216,10 @@ def test_mending_rewrites_only_what_has_to_change_and_keeps_its_mode(
     commands.dockerfiles(Context(), fix=True)
     said = capsys.readouterr().out.splitlines()
 
-    assert said[0] == "mended compose/redis/Dockerfile.alpine"
+    assert said[0] == "fixed compose/redis/Dockerfile.alpine"
     assert "0 errors" in said[-1]
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (sound, 0o640)
-    assert Verifier().mend() == []
+    assert Verifier().fix() == []
 
 
 def test_images_are_checked_and_their_packages_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

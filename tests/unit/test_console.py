@@ -660,7 +660,7 @@ def test_a_shared_network_that_is_not_there_starts_nothing(typed: Typed, docker:
 
     assert (code, docker.started, docker.things()) == (2, [], [])
     assert error.startswith(
-        "shared by the configuration but not there: network shop_default (share.networks: default), volume shop_rows"
+        "shared by the configuration but missing: network shop_default (share.networks: default), volume shop_rows"
     )
 
 

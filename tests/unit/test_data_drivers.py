@@ -113,7 +113,7 @@ def test_each_choice_says_why() -> None:
 
     assert {name: one.why for name, one in found.items()} == {
         "db": "it is PostgreSQL", "cache": "it is Redis or Valkey", "queue": "it is RabbitMQ",
-        "web": "it writes to /data, /more", "seed": "it keeps nothing in a volume, so it goes on running",
+        "web": "it writes to /data, /more", "seed": "it keeps nothing in a volume, so it keeps running",
         "backup": "it shares a volume or a namespace with a service that is made again",
     }  # fmt: skip
 

@@ -561,7 +561,7 @@ def test_a_reset_says_what_was_done_and_how_long_it_took(copy: Any) -> None:
         "its databases are as after the start", "it is empty",
         "it writes to /rows: its containers and volumes were made again",
         f"{SHARES}: its containers and volumes were made again",
-        "it keeps nothing in a volume, so it goes on running",
+        "it keeps nothing in a volume, so it keeps running",
     ]  # fmt: skip
     assert all(0 <= seconds < 60 for seconds in (done.seconds, *(one.seconds for one in done.services)))
     assert done.services[-1].seconds == 0.0

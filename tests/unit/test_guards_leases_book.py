@@ -570,18 +570,18 @@ def test_capacity_counts_what_is_free_now(book: LeaseBook, monkeypatch: pytest.M
     survey.assert_called_once_with(strangers)
 
 
-def test_a_check_says_what_was_mended(book: LeaseBook) -> None:
+def test_a_check_says_what_was_fixed(book: LeaseBook) -> None:
     book.acquire(TEST, ttl=50)
     assert book.check() == "ok"
     book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
-    assert book.check().startswith("mended: lease ")
+    assert book.check().startswith("fixed: lease ")
     assert book.check() == "ok"
     other = book.acquire(TEST, ttl=50)
     book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
-    mended = "and its claims differed; its claims were written again"
+    fixed = "and its claims differed; its claims were written again"
     found = sorted(lease.id for lease in book.leases())
     assert other.id in found
-    assert book.check() == f"mended: lease {found[0]} {mended}; lease {found[1]} {mended}"
+    assert book.check() == f"fixed: lease {found[0]} {fixed}; lease {found[1]} {fixed}"
 
 
 def test_only_directories_of_no_lease_are_tidied_and_only_in_a_book_that_is_whole(book: LeaseBook) -> None:
@@ -894,14 +894,14 @@ def test_a_broken_book_that_is_only_read_is_said_to_be_broken_and_stays(
     assert file.read_text() == "a"
 
 
-def test_a_book_that_is_only_read_is_mended_in_memory_and_says_what_sqlite_says(
+def test_a_book_that_is_only_read_is_fixed_in_memory_and_says_what_sqlite_says(
     book: LeaseBook, make: Callable[..., LeaseBook]
 ) -> None:
     lease = book.acquire(TEST, ttl=50)
     book.transact(lambda db: db.execute("DELETE FROM claims WHERE kind='project'"))
     looking = make(read_only=True)
 
-    assert looking.check().startswith(f"mended: lease {lease.id} and its claims differed")
+    assert looking.check().startswith(f"fixed: lease {lease.id} and its claims differed")
     assert looking.leases() == [lease]
     with pytest.raises(BookError, match=r"book\.sqlite3: no such table: nowhere$"):
         looking.transact(lambda db: db.execute("SELECT * FROM nowhere"), reading=True)
@@ -1025,7 +1025,7 @@ def test_a_book_without_one_of_its_tables_is_broken(book: LeaseBook, missing: st
     def work(db: Transaction) -> None:
         db.execute(f"DROP TABLE {missing}")
         with pytest.raises(BrokenError, match=f"its table {missing} is missing"):
-            book._store._mended(db)
+            book._store._fixed_rows(db)
         raise UsageError("undo")
 
     with pytest.raises(UsageError):

@@ -511,11 +511,11 @@ def test_only_the_env_file_of_a_directorys_own_lease_is_read(tmp_path: Path) -> 
 # --- repair ---------------------------------------------------------------------------------------------------------
 
 
-def mended(book: LeaseBook, *statements: str) -> list[str]:
+def fixed(book: LeaseBook, *statements: str) -> list[str]:
     def work(db: Transaction) -> list[str]:
         for statement in statements:
             db.execute(statement)
-        return damaged_rows.mend(db, book.directory, book.settings)
+        return damaged_rows.fix(db, book.directory, book.settings)
 
     return book.transact(work)
 
@@ -524,7 +524,7 @@ def test_a_sound_book_needs_no_repair(book: LeaseBook) -> None:
     write(book, lease_of(book, 0, parallel_id="a", deadline=NOW + 5), dev_of(book, 1))
     before = read(book, "SELECT * FROM slots")
 
-    assert mended(book) == []
+    assert fixed(book) == []
     assert read(book, "SELECT * FROM slots") == before
     assert read(book, "SELECT * FROM set_aside") == []
     assert read(book, "SELECT value FROM meta WHERE key='recovery'") == [("stacks",)]
@@ -535,7 +535,7 @@ def test_a_book_with_a_wrong_lease_looks_for_that_lease_again(book: LeaseBook) -
 
     def work(db: Transaction) -> list[tuple[Any, ...]]:
         db.execute("UPDATE leases SET subnet='x'")
-        damaged_rows.mend(db, book.directory, book.settings)
+        damaged_rows.fix(db, book.directory, book.settings)
         return list(db.execute("SELECT value FROM meta WHERE key='recovery'"))
 
     assert book.transact(work) == [("due",)]
@@ -544,7 +544,7 @@ def test_a_book_with_a_wrong_lease_looks_for_that_lease_again(book: LeaseBook) -
 def test_of_several_changed_leases_those_that_clash_are_set_aside(book: LeaseBook) -> None:
     write(book, *(lease_of(book, number) for number in range(4)))
 
-    told = mended(
+    told = fixed(
         book, "UPDATE leases SET subnet='10.214.0.240/28' WHERE id IN ('00000001', '00000003')",
         "UPDATE leases SET subnet='10.214.0.0/28' WHERE id='00000002'",
     )  # fmt: skip
@@ -556,7 +556,7 @@ def test_of_several_changed_leases_those_that_clash_are_set_aside(book: LeaseBoo
 def test_a_wrong_lease_is_set_aside_and_its_slot_rests(book: LeaseBook) -> None:
     write(book, lease_of(book, 0), lease_of(book, 1))
 
-    told = mended(book, "UPDATE leases SET subnet='x' WHERE id='00000000'")
+    told = fixed(book, "UPDATE leases SET subnet='x' WHERE id='00000000'")
 
     assert told[0].startswith("a row of leases was set aside, see the table set_aside: subnet is 'x' and must be a")
     assert [lease.id for lease in book.leases()] == ["00000001"]
@@ -568,7 +568,7 @@ def test_a_wrong_lease_is_set_aside_and_its_slot_rests(book: LeaseBook) -> None:
     slots = read(book, "SELECT port, idle, rests_until FROM slots ORDER BY port")
     assert slots[0] == (11000, 1, NOW + damaged_rows.REST)
     assert slots[1:] == [(11010, None, 0), (11020, 0, 0), (11030, 0, 0)]
-    assert mended(book) == []
+    assert fixed(book) == []
 
 
 @pytest.mark.parametrize(
@@ -584,7 +584,7 @@ def test_a_wrong_lease_is_set_aside_and_its_slot_rests(book: LeaseBook) -> None:
 def test_a_wrong_row_of_any_table_is_set_aside(book: LeaseBook, statement: str, table: str, left: str) -> None:
     write(book, lease_of(book, 0))
 
-    told = mended(book, statement)
+    told = fixed(book, statement)
 
     assert told[0].startswith(f"a row of {table} was set aside, see the table set_aside: ")
     assert (read(book, left), read(book, "SELECT source FROM set_aside")) == ([], [(table,)])
@@ -592,7 +592,7 @@ def test_a_wrong_row_of_any_table_is_set_aside(book: LeaseBook, statement: str, 
 
 
 def test_of_two_keys_with_the_same_bytes_only_the_wrong_one_goes(book: LeaseBook) -> None:
-    told = mended(book, "INSERT INTO pools VALUES ('/a', 'test', 1)", "INSERT INTO pools VALUES (x'2f61', 'test', 1)")
+    told = fixed(book, "INSERT INTO pools VALUES ('/a', 'test', 1)", "INSERT INTO pools VALUES (x'2f61', 'test', 1)")
 
     assert len(told) == 1
     assert read(book, "SELECT root FROM pools") == [("/a",)]
@@ -604,7 +604,7 @@ def test_a_long_value_is_cut_and_only_the_newest_rows_are_kept(
     monkeypatch.setattr(damaged_rows, "KEPT", 2)
     long = "y" * 600
     for number in range(3):
-        mended(book, f"INSERT INTO pools VALUES ('{number}{long}', 'test', 1)")  # noqa: S608 - of this test
+        fixed(book, f"INSERT INTO pools VALUES ('{number}{long}', 'test', 1)")  # noqa: S608 - of this test
 
     kept = read(book, "SELECT content FROM set_aside ORDER BY rowid")
     assert [content[:7] for (content,) in kept] == ["root='1", "root='2"]
@@ -614,7 +614,7 @@ def test_a_long_value_is_cut_and_only_the_newest_rows_are_kept(
 def test_a_missing_slot_is_entered_again_and_a_leased_one_is_not_free(book: LeaseBook) -> None:
     write(book, lease_of(book, 0))
 
-    mended(book, "UPDATE slots SET idle=-1 WHERE port IN (11000, 11010)")
+    fixed(book, "UPDATE slots SET idle=-1 WHERE port IN (11000, 11010)")
 
     assert read(book, "SELECT pool, port, idle FROM slots ORDER BY port") == [
         ("11000-11039/10", 11000, None), ("11000-11039/10", 11010, 0), ("11000-11039/10", 11020, 0),
@@ -627,7 +627,7 @@ def test_claims_follow_from_leases(book: LeaseBook) -> None:
     write(book, first, second)
     before = sorted(read(book, "SELECT kind, value, lease FROM claims"))
 
-    told = mended(book, "DELETE FROM claims WHERE value='11003'", "UPDATE claims SET value='5' WHERE value='11013'")
+    told = fixed(book, "DELETE FROM claims WHERE value='11003'", "UPDATE claims SET value='5' WHERE value='11013'")
 
     assert told == [
         f"lease {lease.id} and its claims differed; its claims were written again" for lease in (first, second)
@@ -637,7 +637,7 @@ def test_claims_follow_from_leases(book: LeaseBook) -> None:
 
 def test_a_slot_that_only_looks_leased_is_free_again(book: LeaseBook) -> None:
     write(book, lease_of(book, 0))
-    assert mended(book, "UPDATE slots SET idle=NULL WHERE port=11020", "UPDATE slots SET idle=7 WHERE port=11030") == []
+    assert fixed(book, "UPDATE slots SET idle=NULL WHERE port=11020", "UPDATE slots SET idle=7 WHERE port=11030") == []
     assert read(book, "SELECT port, idle, rests_until FROM slots ORDER BY port") == [
         (11000, None, 0), (11010, 0, 0), (11020, 8, 0), (11030, 7, 0),
     ]  # fmt: skip
@@ -658,7 +658,7 @@ def test_a_lease_that_was_changed_into_anothers_place_is_set_aside(book: LeaseBo
     if "env file" in why:
         env_of(book.directory, first.id, host=book.host)
 
-    told = mended(book, f"UPDATE leases SET {change} WHERE id='{first.id}'")  # noqa: S608 - of this test
+    told = fixed(book, f"UPDATE leases SET {change} WHERE id='{first.id}'")  # noqa: S608 - of this test
 
     assert told[0] == f"a row of leases was set aside, see the table set_aside: {why}"
     assert [lease.id for lease in book.leases()][-1:] == [second.id]
@@ -670,7 +670,7 @@ def test_a_lease_that_was_changed_into_anothers_place_is_set_aside(book: LeaseBo
 def test_a_lease_that_was_changed_and_clashes_with_nothing_stays(book: LeaseBook) -> None:
     write(book, lease_of(book, 0), lease_of(book, 1))
 
-    told = mended(book, "UPDATE leases SET subnet='10.214.0.240/28' WHERE id='00000000'")
+    told = fixed(book, "UPDATE leases SET subnet='10.214.0.240/28' WHERE id='00000000'")
 
     assert told == ["lease 00000000 and its claims differed; its claims were written again"]
     assert [lease.subnet for lease in book.leases()] == ["10.214.0.240/28", "10.214.0.16/28"]
@@ -681,14 +681,14 @@ def test_a_lease_that_was_changed_and_clashes_with_nothing_stays(book: LeaseBook
                       ("'x'", False), ("1.5", False)],
 )  # fmt: skip
 def test_tickets_begin_again_if_their_number_cannot_be_counted_on(book: LeaseBook, seq: str, kept: bool) -> None:
-    mended(book, "INSERT INTO queue VALUES (1, 'pool', 'detached:b', 0)", "DELETE FROM queue",
+    fixed(book, "INSERT INTO queue VALUES (1, 'pool', 'detached:b', 0)", "DELETE FROM queue",
            f"UPDATE sqlite_sequence SET seq={seq} WHERE name='queue'")  # fmt: skip  # noqa: S608 - as above
 
     assert bool(read(book, "SELECT seq FROM sqlite_sequence WHERE name='queue'")) is kept
 
 
 def test_tickets_begin_again_if_there_are_two_last_ones(book: LeaseBook) -> None:
-    mended(book, "INSERT INTO sqlite_sequence VALUES ('queue', 5)", "INSERT INTO sqlite_sequence VALUES ('queue', 6)")
+    fixed(book, "INSERT INTO sqlite_sequence VALUES ('queue', 5)", "INSERT INTO sqlite_sequence VALUES ('queue', 6)")
     assert read(book, "SELECT * FROM sqlite_sequence") == []
 
 

@@ -43,7 +43,7 @@ def book(tmp_path: Path, recover: Mock) -> Store:
         db.execute("UPDATE meta SET value='done' WHERE key='recovery'")
 
     moment = Moment(wall=5.0, steady=6.0, boot=owners.boot_id())
-    return Store(tmp_path / "state", recovered, mend=Mock(return_value=[]), now=lambda: moment)
+    return Store(tmp_path / "state", recovered, fix=Mock(return_value=[]), now=lambda: moment)
 
 
 def values(book: Store) -> dict[str, str]:
@@ -55,8 +55,8 @@ def keep(db: Transaction, word: str) -> str:
     return word
 
 
-def test_a_store_that_was_never_used_has_mended_nothing(book: Store) -> None:
-    assert (book.mended, book.exists()) == ([], False)
+def test_a_store_that_was_never_used_has_fixed_nothing(book: Store) -> None:
+    assert (book.fixed, book.exists()) == ([], False)
 
 
 def test_a_book_that_is_broken_each_time_is_given_up_after_a_few(book: Store, said: list[str]) -> None:
@@ -209,19 +209,19 @@ def test_what_is_lost_is_recovered_until_it_is_done(
 
 
 def test_a_repair_that_sets_a_lease_aside_has_it_recovered_at_once(book: Store, recover: Mock, said: list[str]) -> None:
-    def mend(db: Transaction) -> list[str]:
+    def fix(db: Transaction) -> list[str]:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', 'due')")
         return ["a row", "another"]
 
     book.run(lambda _db: None)
     recover.reset_mock()
-    book._mend = mend
+    book._fix = fix
     book.run(lambda _db: None, fresh=True)
 
-    assert ([call.args[0] for call in recover.mock_calls], book.mended) == (["due"], ["a row", "another"])
+    assert ([call.args[0] for call in recover.mock_calls], book.fixed) == (["due"], ["a row", "another"])
     assert said == ["/book.sqlite3: a row", "/book.sqlite3: another"]
     book.run(lambda _db: None)
-    assert book.mended == []
+    assert book.fixed == []
 
 
 def test_a_book_without_its_version_is_broken(book: Store, said: list[str]) -> None:
@@ -238,7 +238,7 @@ def test_a_book_of_an_earlier_version_is_upgraded_when_it_is_opened(book: Store)
 
     book.run(age)
     moment = Moment(wall=5.0, steady=6.0, boot=owners.boot_id())
-    reopened = Store(book.directory, Mock(), mend=Mock(return_value=[]), now=lambda: moment)
+    reopened = Store(book.directory, Mock(), fix=Mock(return_value=[]), now=lambda: moment)
 
     assert values(reopened)["schema"] == str(schema.VERSION)
 

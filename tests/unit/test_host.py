@@ -534,7 +534,7 @@ def test_engine_elsewhere_that_is_away_is_never_installed_here(host: Machine, mo
     ("state", "words"),
     [("forbidden", "usermod -aG docker"), ("silent", "accepts connections but gives no answer within 2 s; restart")],
 )
-def test_what_only_a_person_can_mend_is_said(
+def test_what_only_a_person_can_fix_is_said(
     host: Machine, monkeypatch: pytest.MonkeyPatch, state: endpoint.State, words: str
 ) -> None:
     answer = Knock(state=state, detail="no answer within 2 s")

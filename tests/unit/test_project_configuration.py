@@ -110,7 +110,9 @@ def test_two_configurations_are_an_error_that_names_both(tmp_path: Path) -> None
     (tmp_path / "stackyard.toml").touch()
     (tmp_path / "pyproject.toml").write_text("[tool.stackyard]")
 
-    with pytest.raises(UsageError, match=r"stands in stackyard.toml and pyproject.toml \(tool.stackyard\); keep one"):
+    with pytest.raises(
+        UsageError, match=r"configured in both stackyard.toml and pyproject.toml \(tool.stackyard\); keep one"
+    ):
         read(tmp_path)
 
 

@@ -82,7 +82,7 @@ def test_the_flavours_are_compared_by_the_median_of_three_starts(capsys: pytest.
     code = script.main(["--benchmark", "--json"])
 
     told = json.loads(capsys.readouterr().out)
-    assert (code, told["findings"], told["mended"]) == (0, [], [])
+    assert (code, told["findings"], told["fixed"]) == (0, [], [])
     # the first start of the Alpine stack served the checks
     assert told["benchmark"] == [
         {
@@ -97,7 +97,7 @@ def test_the_flavours_are_compared_by_the_median_of_three_starts(capsys: pytest.
     assert FakeStack.standing == 0
 
 
-def test_what_a_machine_can_mend_is_mended_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_can_be_fixed_automatically_is_fixed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "compose/redis/Dockerfile.alpine"
     sound = file.read_text()
     file.write_text("# syntax=docker/dockerfile:1\n" + sound)
@@ -107,7 +107,7 @@ def test_what_a_machine_can_mend_is_mended_first(tmp_path: Path, capsys: pytest.
 
     assert (before, after, file.read_text()) == (9, 0, sound)
     out = capsys.readouterr()
-    assert "mended compose/redis/Dockerfile.alpine" in out.out
+    assert "fixed compose/redis/Dockerfile.alpine" in out.out
     assert out.err.startswith("verify_alpine_containers.py: 1 errors of dockerfile-syntax")
 
 

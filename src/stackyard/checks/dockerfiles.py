@@ -109,9 +109,9 @@ def read_all(root: Path, files: Sequence[Path] | None = None) -> list[Dockerfile
     return [_read(root, path, lint.get(str(path), [])) for path in paths]
 
 
-def mended(dockerfile: Dockerfile) -> str:
-    """Return the text without what every check that can mend would find."""
-    return functools.reduce(lambda text, each: each.mend(text) if each.mend else text, CHECKS, dockerfile.text)
+def fixed(dockerfile: Dockerfile) -> str:
+    """Return the text without everything that a check finds and can fix."""
+    return functools.reduce(lambda text, each: each.rewrite(text) if each.rewrite else text, CHECKS, dockerfile.text)
 
 
 def _read(root: Path, path: Path, lint: Sequence[Spot]) -> Dockerfile:
@@ -153,7 +153,7 @@ def _without_syntax(text: str) -> str:
     "dockerfile-syntax",
     "no `# syntax=` line",
     fix="remove the line; --fix does it",
-    mend=_without_syntax,
+    rewrite=_without_syntax,
 )
 def syntax(file: Dockerfile) -> Iterator[Spot]:
     """The line makes each build download a frontend image first; without a container registry the build fails."""
@@ -208,7 +208,7 @@ def _as_words(match: re.Match[str]) -> str:
     "dockerfile-exec-form",
     "ENTRYPOINT and CMD are lists of words",
     fix='write CMD ["program", "argument"]; --fix does it where no shell is needed',
-    mend=_exec_form,
+    rewrite=_exec_form,
 )
 def exec_form(file: Dockerfile) -> Iterator[Spot]:
     """A shell between the engine and the service swallows SIGTERM, so each stop waits for the whole grace period."""
@@ -226,7 +226,7 @@ def _uncached(text: str) -> str:
     "dockerfile-cache",
     "installing packages leaves no package cache",
     fix="apk add --no-cache, pip install --no-cache-dir (--fix does both), or rm -rf /var/lib/apt/lists/*",
-    mend=_uncached,
+    rewrite=_uncached,
 )
 def cache(file: Dockerfile) -> Iterator[Spot]:
     """Caches and lists take tens of MB that no run reads. A later RUN cannot remove them from the layer."""

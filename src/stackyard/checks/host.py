@@ -149,7 +149,7 @@ class Check:
 
 
 def _fix_of(error: Exception) -> str:
-    """Return what mends *error* itself, where the fix of the check that met it would not; else an empty text."""
+    """Return a fix for *error* if the check's own fix does not help; else an empty text."""
     if isinstance(error, BookError):
         return "set STACKYARD_STATE_DIR to a new directory, or correct what the error names"
     return "correct what the error names" if isinstance(error, UsageError) else ""

@@ -41,10 +41,10 @@ class Check(Generic[S]):
         title: What should be, in a few words.
         severity: Of what it finds; an error fails the run.
         why: The reason for the rule.
-        advice: How to mend what it finds.
+        advice: How to fix what it finds.
         action: What helps with that.
         look: Yields what breaks the rule: a Spot, or its text alone.
-        mend: Returns a file's text without what it finds; None where that takes a person.
+        rewrite: Returns a file's text without what it finds; None if only a person can fix that.
     """
 
     id: str
@@ -53,12 +53,12 @@ class Check(Generic[S]):
     why: str
     advice: str
     look: Callable[[S], Iterable[Spot | str]] = field(repr=False)
-    mend: Callable[[str], str] | None = field(default=None, repr=False)
+    rewrite: Callable[[str], str] | None = field(default=None, repr=False)
     action: Action | None = None
 
     @property
     def fix(self) -> str:
-        """How to mend what it finds, with the command line that helps."""
+        """How to fix what it finds, with the command line that helps."""
         return f"{self.advice}: {typed(self.action)}" if self.action else self.advice
 
     @property
@@ -88,7 +88,7 @@ class Finding:
         target: What was looked at: a file below the project's root, an image, an environment, a stack.
         severity: An error fails the run.
         found: What is there, with its unit.
-        fix: How to mend it.
+        fix: How to fix it.
         line: Line in the file; None where the target is no file.
         waived: Why it may stay; empty when nothing excuses it.
     """
@@ -103,7 +103,7 @@ class Finding:
 
     @property
     def fails(self) -> bool:
-        """True when it must be mended or waived."""
+        """True if it must be fixed or waived."""
         return self.severity == "error" and not self.waived
 
     def to_json(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def check(
     *,
     fix: str,
     severity: Severity = "error",
-    mend: Callable[[str], str] | None = None,
+    rewrite: Callable[[str], str] | None = None,
     action: Action | None = None,
 ) -> Callable[[Callable[[S], Iterable[Spot | str]]], Check[S]]:
     """Make a Check of a function; its docstring is the reason for the rule."""
@@ -141,7 +141,7 @@ def check(
     def make(look: Callable[[S], Iterable[Spot | str]]) -> Check[S]:
         why = " ".join((look.__doc__ or "").split())
         return Check(
-            id=identity, title=title, severity=severity, why=why, advice=fix, look=look, mend=mend, action=action
+            id=identity, title=title, severity=severity, why=why, advice=fix, look=look, rewrite=rewrite, action=action
         )
 
     return make

@@ -125,9 +125,9 @@ class Verifier:
         for item in dockerfiles.read_all(self.root):
             self._outcomes += examine(dockerfiles.CHECKS, item, item.path)
 
-    def mend(self) -> list[str]:
+    def fix(self) -> list[str]:
         """
-        Rewrite the Dockerfiles without what a machine can mend; return the paths changed.
+        Fix in the Dockerfiles what can be fixed automatically; return the paths changed.
 
         Raises:
             UsageError: If one cannot be read.
@@ -135,7 +135,7 @@ class Verifier:
         """
         changed = []
         for item in dockerfiles.read_all(self.root):
-            text = dockerfiles.mended(item)
+            text = dockerfiles.fixed(item)
             if text != item.text:
                 (self.root / item.path).write_text(text, encoding="utf-8")  # keeps its mode
                 changed.append(item.path)

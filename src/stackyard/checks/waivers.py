@@ -82,7 +82,7 @@ def _waiver(key: str, row: Any, known: frozenset[str], today: dt.date) -> Waiver
         raise ConfigError(FILE, f"{key}.until", row["until"], "must be a day such as 2027-03-31")
     if until < today:
         raise ConfigError(
-            FILE, f"{key}.until", str(until), "the waiver has expired; mend the finding or give a later day"
+            FILE, f"{key}.until", str(until), "the waiver has expired; fix the finding or give a later day"
         )
     return Waiver(check=row["check"], target=row["target"], reason=row["reason"], until=until)
 

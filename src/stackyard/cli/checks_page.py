@@ -1,4 +1,4 @@
-"""docs/checks.md: every check, what it is for, and how to mend what it finds."""
+"""docs/checks.md: every check, what it is for, and how to fix what it finds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ also gets `verify.sarif` (2.1.0), `junit-verify.xml` and, for each image, a Cycl
 packages, and by SHA-256 every program and library that belongs to neither.
 
 `scripts/verify_alpine_containers.py --fix` fixes what a program can fix:
-{mends}.
+{fixable}.
 It prints what it changed; a person has to fix the rest.
 
 To accept a finding, waive it in `envs/waivers.yaml`, by check and target, with a reason and a last day. A waiver that
@@ -51,8 +51,8 @@ This page is written by `invoke verify.docs`; a test keeps it true.
 
 def page() -> str:
     """Return docs/checks.md."""
-    mends = ", ".join(f"`{each.id}`" for each in CHECKS if each.mend)
-    parts = [HEAD.format(mends=mends), f"{len(CHECKS)} checks.\n"]
+    fixable = ", ".join(f"`{each.id}`" for each in CHECKS if each.rewrite)
+    parts = [HEAD.format(fixable=fixable), f"{len(CHECKS)} checks.\n"]
     for subject, title in TITLES.items():
         parts.append(f"## {title}\n")
         parts += [_entry(each) for each in CHECKS if each.subject == subject]

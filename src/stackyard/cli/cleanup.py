@@ -55,7 +55,7 @@ def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
 )
 @also_on_swarm
 def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
-    """Remove the stacks of runs that have died or whose time is over; a stack in use is never touched."""
+    """Remove expired stacks and those of runs that have died; a stack in use is never touched."""
     from stackyard.cleanup.removal import remove_stale
 
     at(site)

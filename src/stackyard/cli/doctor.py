@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stackyard.checks.host import Finding
 
-SETUP_MENDS: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
+FIXED_BY_SETUP: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
 
 
 @task(
@@ -39,14 +39,14 @@ def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
     from stackyard.checks.host import examine
 
     findings = examine()
-    if fix and mend(findings):
+    if fix and apply_fixes(findings):
         findings = examine()
     show(findings, as_json=json)
 
 
-def mend(findings: Sequence[Finding]) -> bool:
+def apply_fixes(findings: Sequence[Finding]) -> bool:
     """
-    Repair what needs no person; return whether anything was tried.
+    Fix what can be fixed automatically; return whether anything was tried.
 
     Raises:
         EngineError: If the engine cannot be made usable.
@@ -55,11 +55,11 @@ def mend(findings: Sequence[Finding]) -> bool:
     from stackyard.host.engine_setup import ensure_engine
 
     wrong = {finding.id for finding in findings if finding.status != "ok"}
-    if wrong & SETUP_MENDS:
+    if wrong & FIXED_BY_SETUP:
         ensure_engine(consent=True)
     if "leftovers" in wrong:
         remove_stale().check()
-    return bool(wrong & SETUP_MENDS) or "leftovers" in wrong
+    return bool(wrong & FIXED_BY_SETUP) or "leftovers" in wrong
 
 
 def show(findings: Sequence[Finding], *, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     from stackyard._util.tables import table
 
     rows = [(item.status, item.title, item.found, item.needed) for item in findings]
-    titles: dict[str, list[str]] = {}  # by the fix, because one fix often mends several
+    titles: dict[str, list[str]] = {}  # by the fix, because one fix often helps with several
     for item in findings:
         if item.fix:
             titles.setdefault(item.fix, []).append(item.title)

@@ -55,7 +55,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
 
 @task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
 def status(_c: Context, name: str = "", json: bool = False) -> None:
-    """Show each service of a stack and until when it stays; exit code 7 if a service is not running or not well."""
+    """Show each service of a stack and when the stack expires; exit code 7 if a service is not running or not well."""
     from stackyard._util.tables import table
 
     with attach(name) as stack:

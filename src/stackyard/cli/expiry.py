@@ -16,14 +16,14 @@ DATED: Final = 43200.0  # seconds before the end from which its date is printed 
 
 
 def ending(book: LeaseBook, lease: Lease) -> str:
-    """Say in one line until when the stack under *lease* stays, and what extends that."""
+    """Say in one line when the stack under *lease* expires, and what extends that."""
     if lease.deadline is None:
         return until(lease)
     return f"{until(lease)}; 'invoke ports.renew --name {handle(book, lease)} --ttl 4h' extends it"
 
 
 def until(lease: Lease) -> str:
-    """Say in a few words until when the stack under *lease* stays."""
+    """Say in a few words when the stack under *lease* expires."""
     if lease.deadline is None:
         return _of_run(lease) if _is_run(lease) else "stays until you remove it"
     return until_moment(lease.deadline)

@@ -142,7 +142,7 @@ REPORT: Final = _object(
     seconds=SECONDS, looks=_count("How often a check looked at a target."),
     findings=_list(_object(
         check=_text("The check's id; docs/checks.md explains it."), target=_text("What was looked at."),
-        severity=_text("error, warning or info."), found=_text("What is there."), fix=_text("How to mend it."),
+        severity=_text("error, warning or info."), found=_text("What is there."), fix=_text("How to fix it."),
         line=_or_null(_count("Line of the file.")), waived=_text("Why it may stay; empty if nothing excuses it."),
     )),
     detections=_map(

@@ -85,7 +85,7 @@ def release(book: LeaseBook, lease: Lease, *, note: Callable[[str], None]) -> di
     if standing:
         line = f"invoke env.down --name {handle(book, lease)}"
         raise LeftoversError(
-            f"{lease.title} is not released, {len(standing)} of its stack still there: {', '.join(standing)}; "
+            f"lease {lease.title} not released, its stack still has: {', '.join(standing)}; "
             f"'{line}' removes the stack and the lease"
         )
     book.release(lease)
@@ -102,7 +102,7 @@ def _standing(book: LeaseBook, lease: Lease, note: Callable[[str], None]) -> lis
     except EngineError as error:
         if not _no_engine():
             raise EngineError(
-                f"{lease.title} is not released, because containers of it may be there: {error}"
+                f"lease {lease.title} not released, because containers of it may exist: {error}"
             ) from None
         note(f"note: containers of {lease.title} were not looked for: {error}")
         return []

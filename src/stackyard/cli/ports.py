@@ -151,7 +151,7 @@ def check(_c: Context, json: bool = False) -> None:
         advice = "; move it away, and it is made again from the stacks that run"
         raise BookError(
             f"{book.settings.state_dir}: the lease book was wrong, {verdict}"
-            f"{'' if verdict.startswith('mended') else advice}"
+            f"{'' if verdict.startswith('fixed') else advice}"
         )
 
 

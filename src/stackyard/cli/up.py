@@ -57,7 +57,7 @@ def up(
     force: bool = False,
     json: bool = False,
 ) -> None:
-    """Start a stack and leave it up; prints its URLs, until when it stays, and how to remove it."""
+    """Start a stack and leave it up; prints its URLs, when it expires, and how to remove it."""
     from stackyard._util.durations import seconds
     from stackyard.project.environments import Environment
     from stackyard.stacks.environment_launch import launch

@@ -25,14 +25,14 @@ STACKS = {"debian": "test", "alpine": "alpine-test"}
 
 @task(
     klass=Command,
-    options={"fix": Option(help="First mend what a program can mend.", short="f"), "json": options.JSON},
+    options={"fix": Option(help="First fix what can be fixed automatically.", short="f"), "json": options.JSON},
 )
 def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
     """Check the Dockerfiles; exit code 9 if one has an error."""
     verifier = _verifier(json=json)
     if fix:
-        for path in verifier.mend():
-            verifier.say(f"mended {path}")
+        for path in verifier.fix():
+            verifier.say(f"fixed {path}")
     verifier.dockerfiles()
     show(verifier, as_json=json)
 

@@ -76,7 +76,7 @@ class LeaseBook:
         self._clock = clock
         self._steady = steady or steady_for(clock)
         self._directory = settings.state_dir / "leases"
-        self._store = Store(settings.state_dir, self._recover, mend=self._mend, now=self._now, read_only=read_only)
+        self._store = Store(settings.state_dir, self._recover, fix=self._fix, now=self._now, read_only=read_only)
         self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep, look=self._look)
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
@@ -362,13 +362,13 @@ class LeaseBook:
         Check every page of the book, every row, and every lease against its claims.
 
         Returns:
-            ``ok``, or what is wrong; or ``mended:`` and what was wrong before this call repaired it.
+            ``ok``, or what is wrong; or ``fixed:`` and what was wrong before this call fixed it.
 
         Raises:
             BookError: If the book cannot be used.
         """
         verdict = self._store.run(rows.verdict, fresh=True, reading=True)
-        return f"mended: {'; '.join(self._store.mended)}" if verdict == "ok" and self._store.mended else verdict
+        return f"fixed: {'; '.join(self._store.fixed)}" if verdict == "ok" and self._store.fixed else verdict
 
     def _find(self, db: Transaction, identifier: str, environment: str | None) -> Lease:
         found = rows.find(db, self._directory, check_id("a lease id", identifier), environment)
@@ -382,10 +382,10 @@ class LeaseBook:
     def _now(self) -> Moment:
         return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())
 
-    def _mend(self, db: Transaction) -> list[str]:
+    def _fix(self, db: Transaction) -> list[str]:
         from stackyard.leases import damaged_rows
 
-        return damaged_rows.mend(db, self._directory, self.settings)
+        return damaged_rows.fix(db, self._directory, self.settings)
 
     def _recover(self, db: Transaction, state: str) -> None:
         if state == "due" or self._survivors is not None:

@@ -1,5 +1,5 @@
 """
-How the book repairs rows with values that stackyard never writes.
+How the book fixes rows with values that stackyard never writes.
 
 A row that breaks a rule of `column_rules` is moved to the table ``set_aside``, where a person can read what it held;
 the log gets one line. The other rows stay in use. The lease of such a row is restored from its env file or from the
@@ -34,7 +34,7 @@ _KEYS: Final[Mapping[str, Sequence[str]]] = {
 }  # fmt: skip
 
 
-def mend(db: Transaction, directory: Path, settings: Settings) -> list[str]:
+def fix(db: Transaction, directory: Path, settings: Settings) -> list[str]:
     """
     Set aside the rows that break a rule, and make claims and slots fit the leases.
 

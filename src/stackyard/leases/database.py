@@ -75,12 +75,12 @@ class Store:
         directory: The state directory; made with mode 0700 if missing.
         recover: Fills a new book with what is still known. Called in each transaction until the row ``recovery`` of the
             table ``meta``, whose value it gets, is ``done``.
-        mend: Sets aside the wrong rows of an opened book, and returns one line for each repair.
+        fix: Sets aside the wrong rows of an opened book, and returns one line for each fix.
         now: Returns the time.
         read_only: Change nothing on the disk.
 
     Attributes:
-        mended: Faults of rows that the last transaction found and repaired.
+        fixed: Faults of rows that the last transaction found and fixed.
     """
 
     def __init__(
@@ -88,19 +88,19 @@ class Store:
         directory: Path,
         recover: Callable[[Transaction, str], None],
         *,
-        mend: Callable[[Transaction], list[str]],
+        fix: Callable[[Transaction], list[str]],
         now: Callable[[], Moment],
         read_only: bool = False,
     ) -> None:
         self.directory = directory
         self.read_only = read_only
-        self._mend = mend
+        self._fix = fix
         self._now = now
         self.file = directory / "book.sqlite3"
         self._journal = directory / "book.sqlite3-journal"
         self._recover = recover
         self._db: Transaction | None = None
-        self.mended: list[str] = []
+        self.fixed: list[str] = []
         self._seen: Look = (0, 0, 0)  # the state of the open file after the last transaction
         _stores.add(self)
 
@@ -329,14 +329,14 @@ class Store:
         fresh.rename(self.file)
 
     def _check_content(self, db: Transaction, *, opened: bool) -> list[str]:
-        """Upgrade and repair the book; return one line for each fault."""
+        """Upgrade and fix the book; return one line for each fault."""
         meta = dict(db.execute("SELECT key, value FROM meta"))
         if "schema" not in meta:
             raise BrokenError("its schema row is missing")
         schema.upgrade(db, schema.version(db, meta["schema"]))
         if meta.get("boot") != owners.boot_id():
             self._begin_boot(db)
-        faults = self._mended(db) if opened else []
+        faults = self._fixed_rows(db) if opened else []
         if faults:
             meta = dict(db.execute("SELECT key, value FROM meta"))
         if (state := meta.get("recovery", "done")) != "done":
@@ -350,16 +350,16 @@ class Store:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (owners.boot_id(),))
         db.execute("UPDATE slots SET rests_until=0")  # the boot-time clock has started again at 0
 
-    def _mended(self, db: Transaction) -> list[str]:
+    def _fixed_rows(self, db: Transaction) -> list[str]:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         if missing := KNOWN - tables:
             raise BrokenError(f"its table {min(missing)} is missing")
         for statement in (ADDITIONS[name] for name in ADDITIONS if name not in tables):
             db.execute(statement)
-        return self._mend(db)
+        return self._fix(db)
 
     def _log(self, faults: list[str]) -> None:
-        self.mended = faults
+        self.fixed = faults
         for line in faults:
             warn(self.directory, f"{self.file}: {line}")
 

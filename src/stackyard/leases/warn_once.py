@@ -1,7 +1,7 @@
 """
 Warnings about the book, each once in a process.
 
-A command that only looks mends or recovers a damaged book in memory, again for each look, and would say the same of it
+A command that only reads fixes or recovers a damaged book in memory, again for each read, and would say the same of it
 each time.
 """
 

@@ -60,7 +60,7 @@ class Configuration:
         env_files: Env files instead of `.env`, unless the caller chooses others; absolute paths.
         timeout: Seconds until a start has failed; None for the default.
         reset: Whether copies keep the state of their data after the start, so that they can go back to it.
-        rewrite: Variables whose values follow the copy's ports and addresses, as ``SERVICE.VARIABLE``.
+        rewrite: Variables whose values are changed to the copy's ports and addresses, as ``SERVICE.VARIABLE``.
         share: What all copies use together.
         ready: How services prove usable, by service.
     """
@@ -90,7 +90,7 @@ class Configuration:
         found = [*_given(folder, template)]
         if len(found) > 1:
             listed = " and ".join(f"{name} ({key})" if key else name for name, key, _ in found)
-            raise UsageError(f"{folder}: the configuration of stackyard stands in {listed}; keep one of them")
+            raise UsageError(f"{folder}: stackyard is configured in both {listed}; keep one")
         return cls._of(folder, template, *found[0]) if found else cls()
 
     @classmethod

@@ -27,5 +27,6 @@ def check(engine: Engine, model: Mapping[str, Any]) -> None:
         missing += [f"{kind} {name} (share.{kind}s: {key})" for key, name in shared.items() if name not in found]
     if missing:
         raise UsageError(
-            f"shared by the configuration but not there: {', '.join(missing)}; start what makes it, or create it first"
+            f"shared by the configuration but missing: {', '.join(missing)}; start the service that creates it, "
+            "or create it yourself"
         )

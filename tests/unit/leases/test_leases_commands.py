@@ -215,7 +215,7 @@ def test_an_engine_that_does_not_answer_keeps_the_lease(
     fake_engine.broken = True
     monkeypatch.setattr(leasing, "_no_engine", lambda: False)
 
-    with pytest.raises(Exit, match="is not released, because containers of it may be there") as caught:
+    with pytest.raises(Exit, match="not released, because containers of it may exist") as caught:
         ports.release(Context(), name="job-1")
 
     assert caught.value.code == 3

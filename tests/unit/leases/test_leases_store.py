@@ -251,7 +251,7 @@ def test_a_claim_that_went_missing_is_found_by_the_check(book: LeaseBook, enviro
     lease = book.acquire(environment)
     book._store.run(lambda db: db.execute("DELETE FROM claims WHERE kind='subnet'"))
 
-    assert book.check() == f"mended: lease {lease.id} and its claims differed; its claims were written again"
+    assert book.check() == f"fixed: lease {lease.id} and its claims differed; its claims were written again"
     assert book.check() == "ok"
 
 

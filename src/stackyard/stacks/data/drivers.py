@@ -139,4 +139,4 @@ def _left(one: Seen) -> str:
         return "it had ended after the start"
     if any(folder.writable for folder in one.folders):
         return "its volume belongs to others, too"
-    return "it keeps nothing in a volume, so it goes on running"
+    return "it keeps nothing in a volume, so it keeps running"

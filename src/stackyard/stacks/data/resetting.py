@@ -2,8 +2,8 @@
 Bringing a copy's data back to its state right after the start.
 
 PostgreSQL and Redis do it in place. Containers that write to volumes are removed with these volumes and made again:
-what they kept elsewhere is gone, too. Every other service goes on running. At last each service must prove usable, and
-one that ended because its connection was cut is started again. Each step may be repeated, so a reset mends what a
+what they kept elsewhere is gone, too. Every other service keeps running. Finally, each service must prove usable, and
+one that ended because its connection was cut is started again. Each step may be repeated, so a reset fixes what a
 killed one left.
 """
 
