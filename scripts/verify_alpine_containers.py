@@ -159,7 +159,7 @@ def _start(environment: Environment) -> tuple[float, int]:
 @contextlib.contextmanager
 def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
     from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+    from stackyard.docker.lease_book import open_book
     from stackyard.stacks.environment_launch import launch
     from stackyard.stacks.start_request import EnvironmentRequest
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stackyard._util.event_loops import outside_any_loop
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.records import MODEL

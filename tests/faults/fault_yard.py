@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.stack import Stack

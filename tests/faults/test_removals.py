@@ -28,7 +28,8 @@ CROWD = """
 import os, signal, sys
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 engine = Engine()
 book, environment = open_book(None, engine), Environment.load("test")
 seen = strangers(engine)

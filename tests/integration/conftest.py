@@ -8,7 +8,8 @@ import pytest
 from tests import places
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.stack import Stack

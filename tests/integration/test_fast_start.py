@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 from stackyard.leases.records import own_names
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings

@@ -12,7 +12,8 @@ import pytest
 
 from stackyard.cleanup.removal import sweep
 from stackyard.docker.engine import each, plain_errors
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import EngineError
 from stackyard.leases import LeaseBook
 from stackyard.leases.port_format import ports_text

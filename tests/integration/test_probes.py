@@ -9,7 +9,8 @@ import pytest
 
 from stackyard._util import process
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import NotReadyError
 from stackyard.leases import credentials
 from stackyard.probes import probe_for, wait_until_ready

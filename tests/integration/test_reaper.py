@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from stackyard.cleanup import removal
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper.status import Status
@@ -47,7 +47,7 @@ import sys, time
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
 from stackyard.stacks.environment_launch import launch
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.stacks.start_request import EnvironmentRequest
 engine = Engine()
 book = open_book(None, engine)

@@ -15,7 +15,7 @@ import pytest
 from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.docker.compose import taken
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ from stackyard.docker import Engine
 from stackyard.project.environments import Environment
 from stackyard.stacks.environment_launch import prepare_images
 from stackyard.stacks.stack import Stack
-from stackyard.docker.in_use import open_book, strangers
+from stackyard.docker.in_use import strangers
+from stackyard.docker.lease_book import open_book
 environment = Environment.load("test")
 engine = Engine()
 book = open_book(None, engine)

@@ -19,7 +19,7 @@ import pytest
 from stackyard._util import state_directory
 from stackyard.cleanup import removal
 from stackyard.docker import ownership
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.stacks.start_queue import turn

@@ -13,7 +13,7 @@ from tests.projects.expected import PLACES
 from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.environment_launch import prepare_images

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import StackyardError
 from stackyard.leases.needs import Needs
 from stackyard.settings import Settings

@@ -16,7 +16,7 @@ from stackyard._util import process
 from stackyard._util.failpoints import VARIABLE
 from stackyard.cleanup import removal
 from stackyard.docker import images
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
 from stackyard.images import copy_images, unused
 from stackyard.project import Project

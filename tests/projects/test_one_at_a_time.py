@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.projects.expected import BARE
 
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import PoolExhaustedError
 from stackyard.leases import files
 from stackyard.project import Project

@@ -19,7 +19,7 @@ from tests.projects.second_engine import SecondEngine, second_engine
 from stackyard._util import process
 from stackyard.cleanup import removal
 from stackyard.docker import Engine, remote_claims
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.running import running
 from stackyard.settings import Settings
 

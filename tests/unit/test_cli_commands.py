@@ -15,7 +15,7 @@ from invoke_shell import Shell
 
 from stackyard.cli import expiry
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.leases.admission import Memory
 from stackyard.leases.warm import Inventory, Warm, WarmStacks
 from stackyard.project.environments import Environment

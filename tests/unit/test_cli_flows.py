@@ -16,7 +16,7 @@ from fake_probes import Answering, replace_probes
 
 from stackyard.cli import flows, pytest_run, signals
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.admission import Memory
 from stackyard.leases.port_format import ports_text

@@ -11,7 +11,7 @@ import stream_cases
 import tasks
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.images.recipes import service_recipes
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings

@@ -15,7 +15,7 @@ from invoke_shell import shaped
 
 from stackyard.cli.cleanup import images as clean_up_images
 from stackyard.docker.images import disk_use
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.docker.ownership import Build
 from stackyard.errors import ImageError
 from stackyard.images import holds, unused

@@ -12,7 +12,7 @@ import pytest
 from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard.cleanup import graceful, removal
-from stackyard.docker.in_use import open_book, survivors
+from stackyard.docker.lease_book import open_book, survivors
 from stackyard.errors import (
     CommandError,
     ImageError,

@@ -11,7 +11,7 @@ import pytest
 from fake_project import SHOP, FakeDocker
 
 from stackyard.docker.fast_start import plugin
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import NotReadyError
 from stackyard.leases.records import MODEL
 from stackyard.probes.readiness_rules import Rule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
-from stackyard.docker import Engine, MemoryUse, Resource, container_commands, images, in_use, networks
+from stackyard.docker import Engine, MemoryUse, Resource, container_commands, images, lease_book, networks
 from stackyard.docker.engine import each
 from stackyard.docker.fast_start.records import NetworkPlan, VolumePlan
 from stackyard.docker.time_limit import RESTORED, Patience, allowing
@@ -271,14 +271,14 @@ def test_a_lost_book_waits_only_a_moment_for_its_engine_and_names_it(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(in_use, "SURVEY_DEADLINE", 0.2)
+    monkeypatch.setattr(lease_book, "SURVEY_DEADLINE", 0.2)
     began = time.monotonic()
     with (
         unruly(tmp_path / "e.sock", lambda _, path: http("OK") if path.endswith("/_ping") else None),
         Engine() as engine,
         pytest.raises(UnlistedError, match=r"the lease book is new, and .* did not answer within 0\.2 s"),
     ):
-        in_use.open_book(None, engine).leases()
+        lease_book.open_book(None, engine).leases()
 
     assert time.monotonic() - began < 10
 

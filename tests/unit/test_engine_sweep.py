@@ -15,7 +15,7 @@ from fake_docker import install_docker
 from unruly_engine import ANSWERS, Answer, http, unruly
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 

@@ -63,7 +63,7 @@ def test_only_the_removal_of_everything_takes_everything_and_volumes_go_only_if_
         given.append((book, engine, everything, keep_volumes))
         return Removal()
 
-    monkeypatch.setattr("stackyard.docker.in_use.open_book", open_book)
+    monkeypatch.setattr("stackyard.docker.lease_book.open_book", open_book)
     monkeypatch.setattr(removal, "sweep", sweep)
     call(settings, **words)
 

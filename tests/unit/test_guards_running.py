@@ -55,7 +55,7 @@ def test_a_keeper_removes_at_its_end_what_it_has_a_lease_of_and_nothing_else(
     own, other = SimpleNamespace(owner=Owner.current()), SimpleNamespace(owner=Owner.detached())
     book = SimpleNamespace(leases=lambda: [other, own])
     remove, release = Mock(), Mock()
-    monkeypatch.setattr("stackyard.docker.in_use.open_book", lambda _settings, _engine: book)
+    monkeypatch.setattr("stackyard.docker.lease_book.open_book", lambda _settings, _engine: book)
     monkeypatch.setattr(removal, "remove_lease", remove)
     monkeypatch.setattr("stackyard.sites.swarm.removal.release_own", release)
 

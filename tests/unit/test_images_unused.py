@@ -15,7 +15,7 @@ from stackyard import images
 from stackyard.cli.cleanup import images as remove_images
 from stackyard.docker import Engine
 from stackyard.docker.images import disk_use
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.images import unused
 from stackyard.settings import Settings
 

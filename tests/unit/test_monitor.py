@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from rich.console import Console
 
 from stackyard.cli import monitor as commands
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.docker.usage import counters, sight
 from stackyard.errors import BookError, EngineError, UsageError
 from stackyard.leases import LeaseBook

@@ -16,7 +16,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from stackyard._util import process
 from stackyard.cleanup.outcome import Leftover, Removal
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import LeftoversError, NotReadyError, UsageError
 from stackyard.project import Project
 from stackyard.stacks import copies, readiness

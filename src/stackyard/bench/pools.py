@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment

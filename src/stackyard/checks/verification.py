@@ -240,7 +240,7 @@ class Verifier:
     @contextlib.contextmanager
     def _throwaway(self, environment: Environment, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
         from stackyard.docker import Engine
-        from stackyard.docker.in_use import open_book
+        from stackyard.docker.lease_book import open_book
         from stackyard.stacks.environment_launch import launch
         from stackyard.stacks.start_request import EnvironmentRequest
 

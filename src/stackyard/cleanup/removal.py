@@ -244,7 +244,7 @@ def remove_all(settings: Settings | None = None, *, keep_volumes: bool = True) -
 
 def _open_and_sweep(settings: Settings | None, *, everything: bool, keep_volumes: bool) -> Removal:
     from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+    from stackyard.docker.lease_book import open_book
 
     with Engine() as engine:
         return sweep(open_book(settings, engine), engine, everything=everything, keep_volumes=keep_volumes)

@@ -104,7 +104,7 @@ def identity(lease: Lease) -> dict[str, Any]:
 def opened() -> Iterator[tuple[LeaseBook, Engine]]:
     """Give a `with` block the lease book and the engine; the block's end closes the connection to the engine."""
     from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+    from stackyard.docker.lease_book import open_book
 
     with Engine() as engine:
         yield open_book(None, engine), engine

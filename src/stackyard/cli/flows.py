@@ -23,7 +23,7 @@ from stackyard.cleanup import removal
 from stackyard.cli import pytest_run
 from stackyard.cli.signals import orderly_end
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment
 from stackyard.stacks.checkouts import leases_of, listed

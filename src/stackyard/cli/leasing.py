@@ -32,10 +32,10 @@ def open_book() -> LeaseBook:
 
 def _survivors(host: str) -> list[Survivor]:
     """Ask the engine for the stacks of a book that is new; any other book never gets here."""
-    from stackyard.docker import Engine, in_use
+    from stackyard.docker import Engine, lease_book
 
     with Engine() as engine:
-        return in_use.survivors(engine, host)
+        return lease_book.survivors(engine, host)
 
 
 def strangers() -> Strangers | None:

@@ -68,7 +68,7 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
         StackyardError: If it cannot be started; then nothing of it is left.
     """
     from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+    from stackyard.docker.lease_book import open_book
     from stackyard.project.environments import Environment
 
     environment = Environment.load(name, root)

@@ -13,7 +13,7 @@ from stackyard._util.advice import Action, how
 from stackyard._util.event_loops import outside_any_loop
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import UsageError
 from stackyard.project import Project
 from stackyard.project.environments import Environment

@@ -186,7 +186,7 @@ def _release() -> None:
     """Remove what this process still has a lease of: a start that was broken off at the last moment."""
     from stackyard.cleanup import removal
     from stackyard.docker import Engine
-    from stackyard.docker.in_use import open_book
+    from stackyard.docker.lease_book import open_book
     from stackyard.docker.swarm import Swarm
     from stackyard.sites import Site
     from stackyard.sites.swarm.removal import release_own

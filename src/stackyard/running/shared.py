@@ -66,7 +66,7 @@ class Run:
             StackyardError: If it cannot start.
         """
         from stackyard.docker import Engine
-        from stackyard.docker.in_use import open_book
+        from stackyard.docker.lease_book import open_book
         from stackyard.running.stack import Stack
         from stackyard.settings import Settings
         from stackyard.stacks.copies import Copy

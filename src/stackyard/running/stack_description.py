@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
-from stackyard.docker.in_use import open_book
+from stackyard.docker.lease_book import open_book
 from stackyard.running import running
 from stackyard.sites import Site
 

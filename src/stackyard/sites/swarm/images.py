@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard._util.advice import Action, how
 from stackyard.docker import inspection
-from stackyard.docker.in_use import open_book
 from stackyard.docker.json_fields import Part
+from stackyard.docker.lease_book import open_book
 from stackyard.errors import RefusedError, UsageError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.registry import is_pushed
