@@ -443,6 +443,8 @@ def test_networks_of_a_copy_share_no_address_with_others(book: LeaseBook) -> Non
 
     assert subnet((28,), "10.214.0.16/32") == "10.214.0.0/28"
     assert subnet((28,), "10.214.0.15/32") == "10.214.0.16/28"
+    assert subnet((27,), "10.214.0.32/32") == "10.214.0.0/27"
+    assert subnet((27,), "10.214.0.31/32") == "10.214.0.32/27"
     assert subnet((28,) * 4) == "10.214.0.0/28,10.214.0.16/28,10.214.0.32/28,10.214.0.48/28"
     with pytest.raises(SubnetsExhaustedError):
         subnet((31,) * 33)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import sqlite3
 import struct
 import time
 from dataclasses import replace
@@ -484,11 +486,12 @@ def test_data_of_an_environment_whose_name_looks_like_an_id_gets_no_deadline(boo
     assert len(said) == 1
 
 
-def env_of(folder: Path, name: str, *, lease: str | None = None, host: str = "h1", text: str = "") -> None:
+def env_of(folder: Path, name: str, *, lease: str | None = None, host: str = "h1", text: str = "", **more: str) -> None:
     (folder / name).mkdir(parents=True)
     told = {
         "HOST": host, "LEASE": lease or name, "ENVIRONMENT": "test", "OWNER": "detached:b0", "SUBNET": "10.214.0.0/28",
         "PORTS": "postgres:11000,redis:11001,backend:11002,auth:11003",
+        **{key.upper(): value for key, value in more.items()},
     }  # fmt: skip
     lines = "".join(f"STACKYARD_{key}={value}\n" for key, value in told.items())
     (folder / name / "env").write_bytes(text.encode("latin-1") or lines.encode())
@@ -589,6 +592,55 @@ def test_a_wrong_row_of_any_table_is_set_aside(book: LeaseBook, statement: str, 
     assert told[0].startswith(f"a row of {table} was set aside, see the table set_aside: ")
     assert (read(book, left), read(book, "SELECT source FROM set_aside")) == ([], [(table,)])
     assert [lease.id for lease in book.leases()] == ["00000000"]
+
+
+def write_exclusive(book: LeaseBook, **claims: str) -> None:
+    """Write claims as damage does: SQLite checks no reference here."""
+    with contextlib.closing(sqlite3.connect(book.settings.state_dir / "book.sqlite3")) as db, db:
+        db.executemany("INSERT OR REPLACE INTO exclusive (what, lease) VALUES (?, ?)", claims.items())
+
+
+def test_exclusive_claims_of_no_lease_are_set_aside_beside_wrong_ones(book: LeaseBook) -> None:
+    write(book, lease_of(book, 0, exclusive=("kept",)))
+    write_exclusive(book, lost="deadbeef", Wrong="00000000")
+
+    told = mended(book)
+
+    begin = "a row of exclusive was set aside, see the table set_aside: "
+    assert [line.startswith(begin) for line in told] == [True, True]
+    assert told[1] == f"{begin}lease deadbeef is not in the book"
+    assert read(book, "SELECT what, lease FROM exclusive") == [("kept", "00000000")]
+    assert read(book, "SELECT reason, content FROM set_aside WHERE content LIKE '%deadbeef%'") == [
+        ("lease deadbeef is not in the book", "what='lost', lease='deadbeef'")
+    ]
+    assert mended(book) == []
+
+
+def test_an_exclusive_claim_of_no_lease_is_damage_and_not_free(book: LeaseBook) -> None:
+    write(book, lease_of(book, 0, exclusive=("kept",)))
+    write_exclusive(book, lost="deadbeef")
+
+    def work(db: Transaction) -> list[str | None]:
+        found = [rows.holder(db, book.directory, [what]) for what in ("kept", "free")]
+        with pytest.raises(BadRowError, match="a row of exclusive: lease is 'deadbeef' and must be in the book"):
+            rows.holder(db, book.directory, ["free", "lost"])
+        return [held[1].id if held else None for held in found]
+
+    assert book.transact(work) == ["00000000", None]
+
+
+def test_a_lease_gets_the_exclusive_claims_of_its_env_file_again_unless_another_has_them(book: LeaseBook) -> None:
+    first, second, third = (lease_of(book, number) for number in range(3))
+    write(book, replace(first, exclusive=("net",)), second, third)
+    env_of(book.directory, first.id, host=book.host, exclusive="net,lost")
+    env_of(book.directory, second.id, host="another", exclusive="other")
+    env_of(book.directory, third.id, host=book.host, exclusive="net,third")
+    write_exclusive(book, lost="deadbeef")
+
+    assert len(mended(book)) == 1
+    assert read(book, "SELECT what, lease FROM exclusive ORDER BY what") == [
+        ("lost", first.id), ("net", first.id), ("third", third.id)
+    ]  # fmt: skip
 
 
 def test_of_two_keys_with_the_same_bytes_only_the_wrong_one_goes(book: LeaseBook) -> None:
@@ -696,7 +748,8 @@ def test_tickets_begin_again_if_there_are_two_last_ones(book: LeaseBook) -> None
 
 
 def test_a_draft_is_a_hidden_folder_with_secrets_a_held_lock_and_the_common_lines(tmp_path: Path) -> None:
-    draft = Draft.of(tmp_path / "leases", {"A": "1", "STACKYARD_LEASE": "x"}, {"B": "2"}, "h1", SERVICES)
+    given = {"A": "1", "STACKYARD_LEASE": "x", "STACKYARD_JWT_KEY": "x"}  # the last is of its services
+    draft = Draft.of(tmp_path / "leases", given, {"B": "2"}, "h1", SERVICES)
     assert [draft.directory] == [None]
 
     made = draft.prepare()

@@ -221,7 +221,8 @@ def test_a_process_releases_its_own_leases_alone(lease: Lease, leases: Leases, f
 def test_a_lease_without_labels_says_nothing_and_never_ends() -> None:
     found = Lease.read(Item(kind="config", id="1", name="stackyard-lease-mine", labels={}, version=1))
 
-    assert (found.name, found.id, found.project, found.owner, found.state) == ("mine", "", "", None, "ending")
+    assert (found.name, found.id, found.project, found.folder) == ("mine", "", "", "")
+    assert (found.owner, found.state) == (None, "ending")
     assert not found.is_stale(1e300)
 
 
@@ -255,6 +256,12 @@ def test_a_lease_is_called_by_its_project_and_eight_random_digits(leases: Leases
         DEADLINE: "", FOLDER: "",
     }  # fmt: skip
     assert made.deadline - leases.now() == pytest.approx(WITHOUT_OWNER, abs=20)
+
+
+def test_every_list_of_leases_says_which_folder_a_copy_is_of(leases: Leases) -> None:
+    leases.acquire("shop-0a1b2c", "mine", {"folder": "/srv/shop"})
+
+    assert [found.folder for found in leases.all()] == ["/srv/shop"]
 
 
 def test_what_a_lease_holds_is_words_by_name_or_nothing(lease: Lease, leases: Leases, fake: Guarded) -> None:
