@@ -25,7 +25,6 @@ from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.stacks import reaper_launch
 from stackyard.stacks.environment_launch import launch
 from stackyard.stacks.reaper_files import Post
 from stackyard.stacks.reaper_launch import wake
@@ -294,7 +293,7 @@ def test_it_keeps_no_pipe_of_its_starter_open(yard: Yard) -> None:
 
 
 def test_switched_off_the_next_command_does_its_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(reaper_launch.VARIABLE, "off")
+    monkeypatch.setenv("STACKYARD_REAPER", "off")
     child = yard.run()
     lease, by = yard.started(child)
     kill(child)

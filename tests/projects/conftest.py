@@ -68,6 +68,6 @@ def book(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     """Give a lease book of this test alone; what a failed test leaves under its leases is removed."""
     state = tmp_path_factory.mktemp("state")
     state.chmod(0o700)
-    made = open_book(Settings.load({**PLACES, "STACKYARD_STATE_DIR": str(state)}), engine)
+    made = open_book(Settings.load({**PLACES, "STACKYARD_STATE_DIR": str(state), "STACKYARD_REAPER": "off"}), engine)
     yield made
     removal.sweep(made, engine, everything=True)

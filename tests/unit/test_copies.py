@@ -60,8 +60,8 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDock
 @pytest.fixture
 def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
     # what Compose is given is easier to look at than what the engine is; test_copy_start.py has the engine's way
-    settings = Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_START": "compose"})
-    made = open_book(settings, engine)
+    given = {"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_START": "compose", "STACKYARD_REAPER": "off"}
+    made = open_book(Settings.load(given), engine)
     fake_engine.host = made.host
     return made
 

@@ -70,7 +70,8 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, proving: Pr
 
 @pytest.fixture
 def book(tmp_path: Path, fake_engine: FakeEngine, engine: Engine) -> LeaseBook:
-    made = open_book(Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state")}), engine)
+    settings = Settings.load({"STACKYARD_STATE_DIR": str(tmp_path / "state"), "STACKYARD_REAPER": "off"})
+    made = open_book(settings, engine)
     fake_engine.host = made.host
     return made
 

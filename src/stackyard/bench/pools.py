@@ -17,7 +17,7 @@ from stackyard.project.environments import Environment
 from stackyard.settings import Settings
 from stackyard.stacks.environment_launch import launch, prepare_images
 from stackyard.stacks.reaper_files import Post
-from stackyard.stacks.reaper_launch import enabled, wake
+from stackyard.stacks.reaper_launch import wake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def measure(n: int, *, name: str = "test") -> list[float]:
         UsageError: If STACKYARD_REAPER is off.
         StackyardError: If a stack could not be started or was not taken from the pool.
     """
-    if not enabled():
+    if Settings.load().reaper == "off":
         raise UsageError("a pool is kept by the reaper, and STACKYARD_REAPER=off forbids one; unset it")
     environment = Environment.load(name)
     prepare_images(environment, lambda _line: None)

@@ -56,12 +56,12 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     from stackyard.leases.warm import Pool
     from stackyard.project.environments import Environment
     from stackyard.stacks.environment_launch import prepare_images
-    from stackyard.stacks.reaper_launch import enabled, wake
+    from stackyard.stacks.reaper_launch import wake
 
     environment = Environment.load(name)
     if size and environment.data == "volume":
         raise UsageError(f"environment {name!r} keeps its data, so it has one stack and no pool")
-    if size and not enabled():
+    if size and stacks.book.settings.reaper == "off":
         raise UsageError("the reaper keeps pools ready, and STACKYARD_REAPER=off forbids it; unset it")
     if size:
         # the reaper builds nothing

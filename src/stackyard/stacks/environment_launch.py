@@ -18,7 +18,7 @@ from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks.checkouts import holder, other_data
 from stackyard.stacks.diagnostics import standing
-from stackyard.stacks.reaper_launch import enabled, wake
+from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.stack import Stack
 from stackyard.stacks.start_request import EnvironmentRequest
 from stackyard.stacks.start_retries import placed
@@ -89,7 +89,6 @@ def launch(
     """
     request = request or EnvironmentRequest()
     engine.refuse_elsewhere()
-    enabled()  # a wrong setting is reported before anything is leased
     work, other = _Launch(environment, book, engine, request).in_own_place()
     warm = work.warm()
     stack = warm[0] if warm else work.place()

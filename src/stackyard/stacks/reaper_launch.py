@@ -6,12 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import stackyard
 from stackyard._util import process
 from stackyard.errors import BookError, CommandError
-from stackyard.settings import value
 from stackyard.stacks.reaper_files import Post, code, is_older
 
 if TYPE_CHECKING:
@@ -19,33 +18,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stackyard")
 
-VARIABLE: Final = "STACKYARD_REAPER"
-
-
-def enabled() -> bool:
-    """
-    Say whether a reaper may be started: yes, unless ``STACKYARD_REAPER`` is ``off``.
-
-    Raises:
-        UsageError: If the variable is neither on nor off.
-    """
-    return bool(value(VARIABLE) == "on")
-
 
 def wake(settings: Settings) -> bool:
     """
-    Make sure that the book of *settings* has a reaper that is not older than this stackyard.
+    Make sure that the book of *settings* has a reaper that is not older than this stackyard, unless they forbid one.
 
     The new process has its own session and keeps none of this one's files open. If it cannot be started, this is not
     an error, because the next command does its work.
 
     Returns:
         Whether one was started.
-
-    Raises:
-        UsageError: If ``STACKYARD_REAPER`` is wrong.
     """
-    if settings.reaper == "off" or not enabled():
+    if settings.reaper == "off":
         return False
     post = Post(settings.state_dir)
     try:

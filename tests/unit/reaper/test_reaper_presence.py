@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard._util import process
-from stackyard.errors import CommandError, UsageError
+from stackyard.errors import CommandError
 from stackyard.leases import Owner
 from stackyard.leases.owners import start_ticks
 from stackyard.reaper.events import ENDING, Watch
@@ -138,7 +138,6 @@ def test_code_names_version_and_newest_file() -> None:
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """Let reapers be started; note how instead."""
-    monkeypatch.delenv(reaper_launch.VARIABLE, raising=False)
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def note(argv: list[str], *, output: int, env: dict[str, str]) -> None:
@@ -179,14 +178,12 @@ def test_an_older_one_is_replaced(
     assert len(woken) == 1
 
 
-def test_switched_off_none_is_started(
-    settings: Settings, woken: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+def test_switched_off_none_is_started_for_that_book(
+    settings: Settings, woken: list[tuple[list[str], dict[str, str]]]
 ) -> None:
-    monkeypatch.setenv(reaper_launch.VARIABLE, "off")
-    assert not reaper_launch.wake(settings)
-    monkeypatch.setenv(reaper_launch.VARIABLE, "maybe")
-    with pytest.raises(UsageError, match="STACKYARD_REAPER must be on or off, got 'maybe'"):
-        reaper_launch.wake(settings)
+    settings.state_dir.mkdir(mode=0o700)
+
+    assert not reaper_launch.wake(replace(settings, reaper="off"))
     assert woken == []
 
 
