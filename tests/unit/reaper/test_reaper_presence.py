@@ -43,9 +43,19 @@ def test_of_two_only_one_becomes_the_reaper(place: Post, settings: Settings) -> 
 def test_a_lock_that_was_made_again_is_not_mine(place: Post) -> None:
     assert place.is_mine()
     place.lock.unlink()
-    place.lock.touch()
-
     assert not place.is_mine()
+    place.lock.touch()
+    assert not place.is_mine()
+
+
+def test_a_lock_that_is_let_go_in_time_is_taken(
+    place: Post, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper_files.time, "sleep", lambda _seconds: place.leave())
+    other = Post(settings.state_dir)
+
+    assert other.take(patience=1.0, clock=lambda: 5.0)
+    other.leave()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"owner": 1}'], ids=["empty", "cut off", "a list", "incomplete"])
@@ -105,6 +115,38 @@ def test_who_follows_a_dismissed_one_is_left_alone(
     assert new[0].poll() is None
 
 
+@pytest.mark.parametrize(
+    ("notices", "told", "ended"),
+    [
+        (["old", "old", "ended"], ["old"], True),
+        (["old", "new", "new"], ["old"], True),  # another one has the place
+        (["old", None, "new"], ["old"], True),
+        (["old"], ["old"], False),
+        (["ended", None, "old", "new"], ["old"], True),  # the notice of an earlier one, then none, then its own
+        ([None], [], False),
+        (["ended"], [], False),
+    ],
+)
+def test_only_the_reaper_that_was_there_is_told_to_end_and_once(
+    place: Post, monkeypatch: pytest.MonkeyPatch, notices: list[str | None], told: list[str], ended: bool
+) -> None:
+    owners = {name: replace(Owner.current(), pid=pid) for pid, name in enumerate(("old", "new", "ended"), 7)}
+    names = {owner.pid: name for name, owner in owners.items()}
+    rest, asked = list(notices), list[str]()
+
+    def read(_post: Post) -> Notice | None:
+        name = rest.pop(0) if len(rest) > 1 else rest[0]
+        return Notice(owner=owners[name].label(), code="0.1", since=0.0) if name else None
+
+    monkeypatch.setattr(Post, "read", read)
+    monkeypatch.setattr(Owner, "runs", lambda owner: names[owner.pid] != "ended")
+    monkeypatch.setattr(reaper_files, "_terminate", lambda who: asked.append(names[who.pid]))
+    monkeypatch.setattr(reaper_files, "POLL", 0.0)
+    ticks = iter(range(100))
+
+    assert (place.dismiss(patience=10, clock=lambda: next(ticks)), asked) == (ended, told)
+
+
 def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
     owner = Owner.current()
     notice = Notice(owner=replace(owner, ticks=owner.ticks - 1).label(), code="0.1", since=0.0)
@@ -112,6 +154,7 @@ def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
 
     assert not place.dismiss(patience=0.05)
     reaper_files._terminate(replace(owner, ticks=owner.ticks - 1))
+    reaper_files._terminate(replace(owner, pid=2**22 - 1))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +176,22 @@ def test_code_names_version_and_newest_file() -> None:
 
     assert version == "0.1.0"
     assert int(written) > 1_700_000_000_000_000_000
+
+
+def test_only_what_the_newest_python_file_says_makes_a_reaper_an_older_one(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    assert reaper_files._newest(str(folder)) == 0
+    times = {"a.py": 5, "part/b.py": 7, "part/text.txt": 9, "__pycache__/c.py": 11, "__pycache__.py": 6}
+    for name, written in times.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        os.utime(file, ns=(written, written))
+    (folder / "part" / "all").symlink_to(folder)
+    os.utime(folder, ns=(3, 3))
+
+    assert reaper_files._newest(str(folder)) == 7
 
 
 @pytest.fixture

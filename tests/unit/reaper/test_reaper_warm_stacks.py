@@ -137,6 +137,17 @@ def test_an_environment_on_its_fixed_ports_alone_takes_no_warm_stack(
     assert stack.lease.slot is None
 
 
+def test_a_start_with_variables_of_its_own_takes_no_warm_stack(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]]
+) -> None:
+    offered = warm()
+
+    stack, _ = start(fixed="never", variables={"FLAG": "1"})
+
+    assert stack.lease.id != offered.id
+    assert stack.lease.variables()["FLAG"] == "1"
+
+
 def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
