@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lease_records import Clock, Surroundings
-from yard_hands import PRINT, Hands, expire, offer
+from yard_hands import PRINT, Child, Hands, expire, offer
 
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import Pool, WarmStacks
@@ -71,6 +71,22 @@ def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at
 
     assert master._turn() == jobs.FIRST
     assert len(hands.started) == 1
+
+
+def test_a_removal_that_failed_is_not_new_again_because_another_began_since(
+    master: Reaper, clock: Clock, hands: Hands
+) -> None:
+    lease = expire(master, clock)
+    master._turn()
+    assert master.book.take_over(master.book.find(lease)) is not None
+    expire(master, clock)
+    master._turn()
+    assert len(hands.started) == 2
+
+    master.book.transact(lambda db: db.execute("UPDATE leases SET deadline=1"))
+    master._turn()
+
+    assert len(hands.started) == 2
 
 
 def test_a_lease_that_somebody_else_removes_is_waited_for_without_haste(
@@ -184,6 +200,19 @@ def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
     assert hands.started[-1].words[5] == "test"
 
 
+def test_a_start_that_fails_does_not_stop_the_same_environment_of_another_project(
+    master: Reaper, hands: Hands, project: Path, tmp_path: Path
+) -> None:
+    for root in (project, tmp_path):
+        master.stacks.want(Pool(root=root, environment="test", size=1))
+    for _ in range(3):
+        master._turn()
+        hands.started[-1].code = 7
+
+    assert {child.words[4] for child in hands.started} == {str(project), str(tmp_path)}
+    assert len(hands.started) == 2
+
+
 def test_a_pool_that_is_ended_has_its_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     old, new = offer(master, project), offer(master, project)
@@ -223,6 +252,27 @@ def test_asked_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hand
     assert hands.doing() == ["warm", "sweep"]
     assert hands.started[0].told
     assert master.book.leases() == []
+
+
+def test_asked_to_end_it_waits_for_a_start_that_needs_a_moment_to_end(
+    master: Reaper, hands: Hands, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Child, "terminate", lambda child: setattr(child, "told", True))
+    master.stacks.want(Pool(root=project, environment="test", size=1))
+    master._turn()
+    master.watch.ending = True
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        if len(waits) == 2:
+            hands.started[0].code = -15
+        return True
+
+    master.watch.wait = wait  # type: ignore[method-assign, assignment] # the start ends meanwhile
+    master.serve()
+
+    assert (hands.started[0].told, len(waits)) == (True, 2)
 
 
 def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
