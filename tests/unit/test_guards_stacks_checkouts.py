@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.port_list import ports_text
 from stackyard.leases.records import stable_id
@@ -98,11 +99,11 @@ def test_another_books_stack_on_one_of_the_fixed_ports_is_named(
     }  # fmt: skip
     labels = fake_engine.container("redis", "dev-000001")["labels"]
     labels |= {
-        checkouts.ENVIRONMENT_LABEL: "dev", checkouts.HOST_LABEL: host or "", checkouts.CHECKOUT_LABEL: "/home/eve",
+        ENVIRONMENT_LABEL: "dev", HOST_LABEL: host or "", checkouts.CHECKOUT_LABEL: "/home/eve",
         checkouts.PORTS_LABEL: ports_text(given[ports], ()) if ports in given else "x",
     }  # fmt: skip
     if host is None:
-        del labels[checkouts.HOST_LABEL]
+        del labels[HOST_LABEL]
 
     found = checkouts.holder(environment, book_of(), engine)
 
@@ -112,7 +113,7 @@ def test_another_books_stack_on_one_of_the_fixed_ports_is_named(
 def data(fake_engine: FakeEngine, name: str, owner: str, *, environment: str = "dev") -> None:
     fake_engine.host = "h1"
     fake_engine.volume(name, owner)
-    fake_engine.volumes[name]["Labels"][checkouts.ENVIRONMENT_LABEL] = environment
+    fake_engine.volumes[name]["Labels"][ENVIRONMENT_LABEL] = environment
 
 
 def test_only_data_that_no_lease_has_is_named(

@@ -147,12 +147,75 @@ def test_an_owner_that_cannot_be_watched_is_looked_at_often(master: Reaper) -> N
 def test_it_ends_some_seconds_after_the_last_lease(master: Reaper, clock: Clock) -> None:
     lease = master.book.acquire(Surroundings())
     assert master._turn() == REFRESH
+    clock.sleep(LINGER)
+    assert master._turn() == REFRESH
     master.book.release(lease)
 
     assert master._turn() == LINGER
     clock.sleep(LINGER)
     assert master._turn() is None
     assert master.idle()
+
+
+def test_it_does_not_end_while_there_is_a_pool_or_a_sweep_runs(
+    master: Reaper, clock: Clock, hands: Hands, project: Path
+) -> None:
+    pool = Pool(root=project, environment="test", size=1)
+    master.stacks.want(pool)
+    master._turn()
+    clock.sleep(LINGER)
+    assert master._turn() == REFRESH
+    master.stacks.want(replace(pool, size=0))
+    lease = expire(master, clock)
+    master._turn()
+    master.book.release(master.book.find(lease))
+    clock.sleep(LINGER)
+    assert master._turn() == LINGER
+
+    hands.started[-1].code = 0
+    clock.sleep(LINGER)
+    assert master._turn() is None
+
+
+def test_it_serves_until_there_is_nothing_left_to_do(master: Reaper, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float | None] = [3.0, 0.0, None]
+    waits: list[float] = []
+    monkeypatch.setattr(master, "_turn", lambda: pauses.pop(0))
+    monkeypatch.setattr(master.watch, "wait", waits.append)
+    monkeypatch.setattr(master, "_say_farewell", lambda: pytest.fail("it was not asked to end"))
+
+    master.serve()
+
+    assert (waits, pauses) == ([3.0, 0.0], [])
+
+
+@pytest.mark.parametrize("ending", [True, False])
+def test_a_reaper_whose_place_another_has_removes_no_warm_stacks(
+    master: Reaper, place: Post, monkeypatch: pytest.MonkeyPatch, ending: bool
+) -> None:
+    monkeypatch.setattr(master, "_say_farewell", lambda: pytest.fail("its place is another's"))
+    place.lock.unlink()
+    place.lock.touch()
+    master.watch.ending = ending
+
+    master.serve()
+
+
+def test_at_its_end_it_waits_for_its_own_leases_and_for_sweeps_alone(
+    master: Reaper, clock: Clock, hands: Hands
+) -> None:
+    assert not master._still_removing()
+    master.book.acquire(Surroundings(), ttl=600)
+    assert not master._still_removing()
+    own = master.book.acquire(Surroundings())
+    assert master._still_removing()
+    master.book.release(own)
+    over = master.book.find(expire(master, clock))
+    assert master._still_removing()
+    master.book.release(over)
+    assert master._still_removing()
+    hands.started[-1].code = 0
+    assert not master._still_removing()
 
 
 def test_a_pool_is_filled_one_after_another(master: Reaper, hands: Hands, project: Path) -> None:
@@ -213,15 +276,21 @@ def test_a_start_that_fails_does_not_stop_the_same_environment_of_another_projec
     assert len(hands.started) == 2
 
 
-def test_a_pool_that_is_ended_has_its_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
+def test_of_a_smaller_pool_the_oldest_stack_is_removed_and_no_other(
+    master: Reaper, clock: Clock, hands: Hands, project: Path
+) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
-    old, new = offer(master, project), offer(master, project)
+    old = offer(master, project)
+    clock.sleep(1)
+    new = offer(master, project)
     master.stacks.want(Pool(root=project, environment="test", size=1))
+    over = expire(master, clock)
 
-    master._turn()
-    assert hands.doing() == ["sweep"]
-    assert len([lease for lease in master.book.stale() if lease.id in {old, new}]) == 1
-    assert len(master.stacks.inventory().warm) == 1
+    for _ in range(2):
+        master._turn()
+        assert hands.doing() == ["sweep"]  # one for all that is to go
+    assert {lease.id for lease in master.book.stale()} == {old, over}
+    assert [warm.lease.id for warm in master.stacks.inventory().warm] == [new]
 
 
 def test_the_pool_of_a_project_that_is_gone_ends(master: Reaper, hands: Hands, tmp_path: Path) -> None:
@@ -285,6 +354,9 @@ def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
     assert pauses == [2, 4, 8, 16, None]
     assert "others may write to the state directory" in caplog.text
     assert master._turn() == LINGER
+    settings.state_dir.chmod(0o777)
+    assert master._turn() == 2
+    settings.state_dir.chmod(0o700)
 
 
 def test_a_notice_that_cannot_be_written_stops_no_sweep(
