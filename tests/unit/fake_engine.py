@@ -97,7 +97,7 @@ class FakeEngine:
             case "GET", ["networks", identity]:
                 return 200, self.networks[identity]
             case "POST", ["networks", identity, "disconnect"]:
-                return self._disconnect(identity, (body or {})["Container"])
+                return self._disconnect(identity, body or {})
             case _, ["images", *rest]:
                 return self.images.answer(method, rest, query, self._images_in_use())
             case "GET", ["system", "df"]:
@@ -119,10 +119,10 @@ class FakeEngine:
     def _images_in_use(self) -> set[str]:
         return {row["image"] for row in self.containers.values() if "image" in row}
 
-    def _disconnect(self, network: str, container: str) -> tuple[int, Any]:
-        ends = self.networks[network]["Containers"]
+    def _disconnect(self, network: str, body: dict[str, Any]) -> tuple[int, Any]:
+        ends, container = self.networks[network]["Containers"], body["Container"]
         (end,) = [key for key, end in ends.items() if container in {key, end["Name"]}] or [None]
-        if end is None:
+        if end is None or (end.startswith("ep-") and not body.get("Force")):  # nothing but a name is left of it
             return _missing(container)
         del ends[end]
         return 200, None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.cleanup import removal
+from stackyard.docker import networks
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import EngineError, LeftoversError
 from stackyard.leases import Lease, LeaseBook
@@ -142,6 +143,14 @@ def test_a_network_that_only_its_books_say_is_used_is_freed(fake_engine: FakeEng
     outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
     assert (outcome.removed, outcome.left) == (["network net"], [])
+
+
+def test_an_engine_that_cannot_be_asked_who_uses_a_network_is_no_error(fake_engine: FakeEngine, engine: Engine) -> None:
+    fake_engine.network("net")
+    (network,) = engine.networks([])
+    fake_engine.broken = True
+
+    networks.drop_ghosts(engine, network)
 
 
 def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: Engine) -> None:

@@ -338,7 +338,7 @@ def test_asked_to_end_it_waits_for_a_start_that_needs_a_moment_to_end(
             hands.started[0].code = -15
         return True
 
-    master.watch.wait = wait  # type: ignore[method-assign, assignment] # the start ends meanwhile
+    master.watch.wait = wait  # type: ignore[method-assign] # the start ends meanwhile
     master.serve()
 
     assert (hands.started[0].told, len(waits)) == (True, 2)

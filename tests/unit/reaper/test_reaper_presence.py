@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import stackyard
 from stackyard._util import process
 from stackyard.errors import CommandError
 from stackyard.leases import Owner
@@ -25,7 +27,6 @@ from stackyard.stacks.reaper_files import Notice, Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def test_of_two_only_one_becomes_the_reaper(place: Post, settings: Settings) -> None:
@@ -51,7 +52,7 @@ def test_a_lock_that_was_made_again_is_not_mine(place: Post) -> None:
 def test_a_lock_that_is_let_go_in_time_is_taken(
     place: Post, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reaper_files.time, "sleep", lambda _seconds: place.leave())
+    monkeypatch.setattr(time, "sleep", lambda _seconds: place.leave())
     other = Post(settings.state_dir)
 
     assert other.take(patience=1.0, clock=lambda: 5.0)
@@ -216,6 +217,7 @@ def test_the_first_stack_wakes_a_reaper_for_its_book(
     (argv, env) = woken[0]
     assert argv == [sys.executable, "-m", "stackyard.reaper"]
     assert Settings.load(env) == settings
+    assert env["PYTHONPATH"] == str(Path(stackyard.__file__).parents[1])
     assert Post(settings.state_dir).log.read_text() == "begins\n"
 
 
