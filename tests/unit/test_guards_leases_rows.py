@@ -604,7 +604,7 @@ def test_exclusive_claims_of_no_lease_are_set_aside_beside_wrong_ones(book: Leas
     write(book, lease_of(book, 0, exclusive=("kept",)))
     write_exclusive(book, lost="deadbeef", Wrong="00000000")
 
-    told = mended(book)
+    told = fixed(book)
 
     begin = "a row of exclusive was set aside, see the table set_aside: "
     assert [line.startswith(begin) for line in told] == [True, True]
@@ -613,7 +613,7 @@ def test_exclusive_claims_of_no_lease_are_set_aside_beside_wrong_ones(book: Leas
     assert read(book, "SELECT reason, content FROM set_aside WHERE content LIKE '%deadbeef%'") == [
         ("lease deadbeef is not in the book", "what='lost', lease='deadbeef'")
     ]
-    assert mended(book) == []
+    assert fixed(book) == []
 
 
 def test_an_exclusive_claim_of_no_lease_is_damage_and_not_free(book: LeaseBook) -> None:
@@ -637,7 +637,7 @@ def test_a_lease_gets_the_exclusive_claims_of_its_env_file_again_unless_another_
     env_of(book.directory, third.id, host=book.host, exclusive="net,third")
     write_exclusive(book, lost="deadbeef")
 
-    assert len(mended(book)) == 1
+    assert len(fixed(book)) == 1
     assert read(book, "SELECT what, lease FROM exclusive ORDER BY what") == [
         ("lost", first.id), ("net", first.id), ("third", third.id)
     ]  # fmt: skip

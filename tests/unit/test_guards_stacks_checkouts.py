@@ -11,7 +11,7 @@ import pytest
 
 from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL
 from stackyard.errors import LeaseNotFoundError
-from stackyard.leases.port_list import ports_text
+from stackyard.leases.port_format import ports_text
 from stackyard.leases.records import stable_id
 from stackyard.project.environments import Environment
 from stackyard.stacks import checkouts
