@@ -53,6 +53,38 @@ def test_a_folder_becomes_one_volume_of_the_copy_however_often_it_is_mounted(tmp
     assert cargo.folders == {"bind-1": tmp_path}
 
 
+def test_a_folder_s_volume_is_one_more_and_takes_no_other_s_place(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    data = {"name": "shop-1_data"}
+
+    cargo, model = packed(bind(tmp_path), bind(tmp_path / "deep"), volumes={"data": dict(data)})
+
+    assert set(model["volumes"]) == {"data", "bind-1", "bind-2"}
+    assert model["volumes"]["data"] == data
+    assert cargo.folders == {"bind-1": tmp_path, "bind-2": tmp_path / "deep"}
+
+
+def test_each_secret_keeps_its_own_place_and_mode(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("hidden")
+    file = {"name": "s", "file": str(tmp_path / "word")}
+    entries: list[dict[str, Any]] = [
+        {"source": "given"}, {"source": "word", "target": "other"},
+        {"source": "word", "target": "/etc/word", "mode": 256},
+    ]  # fmt: skip
+
+    _, model = packed(
+        secrets={"word": file, "given": {"name": "v", "environment": "V"}}, service={"secrets": entries}
+    )  # fmt: skip
+
+    web = model["services"]["web"]
+    assert [(one["target"], one["mode"]) for one in web["configs"]] == [
+        ("/run/secrets/other", 0o444),
+        ("/etc/word", 256),
+    ]
+    assert web["secrets"] == [{"source": "given"}]
+    assert {one["name"] for one in model["configs"].values()} == {"shop-1_file-1", "shop-1_file-2"}
+
+
 def test_other_files_in_a_folder_that_goes_along_give_another_digest(tmp_path: Path) -> None:
     cargo, _ = packed(bind(tmp_path, "/a"))
     before = cargo.digests()

@@ -206,13 +206,15 @@ def test_stacks_of_changed_images_are_never_handed_out_and_are_retired(
     assert [lease.id for lease in book.stale()] == [offered.id]
 
 
-def test_while_images_are_missing_nothing_is_taken(
-    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
+def test_while_images_are_missing_nothing_is_taken_and_nothing_is_out_of_date(
+    warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered = warm()
     monkeypatch.setattr(images, "present", lambda *_, **__: None)
 
     assert start()[0].lease.id != offered.id
+    assert book.stale() == []
+    assert [item.lease.id for item in WarmStacks(book).inventory().warm] == [offered.id]
 
 
 def test_a_run_without_a_place_pushes_a_warm_stack_of_another_kind_out(
