@@ -344,10 +344,11 @@ def test_labels_tell_what_compose_would_note() -> None:
     assert "com.docker.compose.project.environment_file" not in without
 
 
-def test_secrets_and_configs_that_are_no_files_are_copied_in() -> None:
+@pytest.mark.parametrize("mode", [0o440, "0440"], ids=["before Compose 2.34", "since"])
+def test_secrets_and_configs_that_are_no_files_are_copied_in(mode: int | str) -> None:
     rendered = model(
         secrets=[{"source": "key"}, {"source": "word", "target": "/own/word"}],
-        configs=[{"source": "motd", "target": "etc/motd", "mode": 288}, {"source": "ini"}, {"source": "empty"}],
+        configs=[{"source": "motd", "target": "etc/motd", "mode": mode}, {"source": "ini"}, {"source": "empty"}],
     )
     rendered["secrets"]["word"] = {"name": "w", "environment": "WORD"}
     rendered["configs"] = {

@@ -69,7 +69,7 @@ def test_each_secret_keeps_its_own_place_and_mode(tmp_path: Path) -> None:
     file = {"name": "s", "file": str(tmp_path / "word")}
     entries: list[dict[str, Any]] = [
         {"source": "given"}, {"source": "word", "target": "other"},
-        {"source": "word", "target": "/etc/word", "mode": 256},
+        {"source": "word", "target": "/etc/word", "mode": 256}, {"source": "word", "mode": "0440"},
     ]  # fmt: skip
 
     _, model = packed(
@@ -78,11 +78,10 @@ def test_each_secret_keeps_its_own_place_and_mode(tmp_path: Path) -> None:
 
     web = model["services"]["web"]
     assert [(one["target"], one["mode"]) for one in web["configs"]] == [
-        ("/run/secrets/other", 0o444),
-        ("/etc/word", 256),
-    ]
+        ("/run/secrets/other", 0o444), ("/etc/word", 256), ("/run/secrets/word", 0o440),
+    ]  # fmt: skip
     assert web["secrets"] == [{"source": "given"}]
-    assert {one["name"] for one in model["configs"].values()} == {"shop-1_file-1", "shop-1_file-2"}
+    assert {one["name"] for one in model["configs"].values()} == {f"shop-1_file-{number}" for number in (1, 2, 3)}
 
 
 def test_other_files_in_a_folder_that_goes_along_give_another_digest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.docker.fast_start.mounts import READABLE, file_mode
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.records import Resource
 from stackyard.docker.remote_claims import IMAGE, make_image
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LARGEST_FOLDER: Final = 50 << 20  # bytes of all its files
 LARGEST_FILE: Final = 1 << 20  # bytes
-READABLE: Final = 0o444
 EXECUTABLE: Final = 0o555
 SECRETS: Final = "/run/secrets/"
 ROOT: Final = "files"  # folder of the container that fills a volume
@@ -111,7 +111,7 @@ class Cargo:
             target = str(entry.get("target") or name)
             target = target if target.startswith("/") else f"{SECRETS}{target}"
             content = self._content(Path(file), f"secrets.{name}")
-            _add(model, service, self.project, target, content, int(entry.get("mode") or READABLE))
+            _add(model, service, self.project, target, content, file_mode(entry.get("mode")))
         if "secrets" in service:
             service["secrets"] = kept
 

@@ -150,9 +150,13 @@ def copied(
         for entry, found in _entries(kind, model, spec, where):
             if not found.get("file"):
                 content = _content(kind, entry["source"], found, variables)
-                mode = int(entry.get("mode") or READABLE)
-                made.append(FilePlan(path=_target(kind, entry), content=content, mode=mode))
+                made.append(FilePlan(path=_target(kind, entry), content=content, mode=file_mode(entry.get("mode"))))
     return [file for file in made if file.content]
+
+
+def file_mode(value: object) -> int:
+    """Return the mode of a copied file; Compose prints it as a number or, since 2.34, as a text in base 8."""
+    return READABLE if value is None else value if isinstance(value, int) else int(str(value), 8)
 
 
 def _entries(

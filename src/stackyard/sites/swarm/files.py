@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.docker.fast_start.mounts import READABLE, file_mode
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LARGEST: Final = 500 << 10  # bytes of one file; what the Swarm's own store takes of a secret
 MOST: Final = 64  # files of one folder; each is an object of the Swarm's own store
-READABLE: Final = 0o444
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +102,8 @@ def named(
         target = f"/run/secrets/{target}" if kind == "secret" else f"/{target}"
     return File(
         kind=kind, target=target, content=_content(described, variables), uid=str(entry.get("uid") or 0),
-        gid=str(entry.get("gid") or 0), mode=_mode(entry.get("mode")),
+        gid=str(entry.get("gid") or 0), mode=file_mode(entry.get("mode")),
     )  # fmt: skip
-
-
-def _mode(value: object) -> int:
-    """Return a mode; Compose prints it as a text in base 8, or as a number."""
-    return READABLE if value is None else value if isinstance(value, int) else int(str(value), 8)
 
 
 def _content(described: Mapping[str, Any], variables: Mapping[str, str]) -> bytes:
