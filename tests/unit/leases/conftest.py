@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from lease_records import Clock, MakeBook, Surroundings
 
-from stackyard.leases import LeaseBook
+from stackyard.leases import LeaseBook, host_ports
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.leases import Survivor
+
+
+@pytest.fixture(autouse=True)
+def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the networks of stacks that run on this host: a lease would avoid them, and get another subnet."""
+    monkeypatch.setattr(host_ports, "routes", list)
 
 
 @pytest.fixture

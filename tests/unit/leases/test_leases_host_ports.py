@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 PORT = 11950
 
 
+@pytest.fixture(autouse=True)
+def no_networks() -> None:
+    """Read the networks of this host, which other tests of leases do not see."""
+
+
 def tcp(family: int, address: str, *, dual: bool = False) -> Callable[[], socket.socket]:
     def make() -> socket.socket:
         made = socket.socket(family, socket.SOCK_STREAM)
