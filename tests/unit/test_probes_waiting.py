@@ -109,8 +109,22 @@ async def test_an_attempt_is_given_up_after_a_second_and_tried_again(monkeypatch
     monkeypatch.setattr("stackyard.probes.waiting.ATTEMPT", 0.01)
     never = Never()
 
-    with pytest.raises(NotReadyError, match=r"never: no answer within 0\.01 s"):
+    with pytest.raises(NotReadyError, match=r"never: no answer within 0\.\d+ s"):
         await wait_until_ready([never], deadline=60, interval=0.001, stop=lambda: "ok" if never.cancelled > 1 else None)
+
+
+async def test_a_service_that_is_only_slow_gets_more_time_at_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackyard.probes.waiting.ATTEMPT", 0.02)
+
+    class Slow:
+        service = "slow"
+
+        async def check(self) -> None:
+            await asyncio.sleep(0.07)
+
+    readiness = await wait_until_ready([Slow()], deadline=60, interval=0.001)
+
+    assert readiness.attempts["slow"] > 1
 
 
 async def test_a_reason_to_stop_ends_the_wait_long_before_the_deadline() -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from stackyard.probes.url_probes import Probe
 
-ATTEMPT: Final = 1.0  # seconds one try may take
+ATTEMPT: Final = 1.0  # seconds the first try may take; after each silence twice as long, for a host that is only slow
+LONGEST_ATTEMPT: Final = 8.0  # seconds
 # Seconds after a failed try. A service that is not there as soon as its container runs has its imports to do; then each
 # moment counts, for a while. Against 0.02 s throughout: 6 to 9 of 295 ms (docs/performance.md).
 FIRST_PAUSE: Final = 0.04
@@ -143,6 +144,7 @@ class _Watch:
         self.probe = probe
         self.service = probe.service
         self.attempts = 0
+        self.limit = ATTEMPT
         self.failure = "no answer yet"
         self.passed: float | None = None
 
@@ -154,10 +156,11 @@ class _Watch:
     async def _attempt(self) -> bool:
         self.attempts += 1
         try:
-            async with asyncio.timeout(ATTEMPT):
+            async with asyncio.timeout(self.limit):
                 await self.probe.check()
         except TimeoutError:
-            self.failure = f"no answer within {ATTEMPT:g} s"
+            self.failure = f"no answer within {self.limit:g} s"
+            self.limit = min(2 * self.limit, LONGEST_ATTEMPT)
         except NotReadyError as error:
             self.failure = str(error)
         except Exception as error:  # noqa: BLE001 - a project's own probe may raise anything; it means "not yet"
