@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stackyard.project.environments import Environment
 
-LINT_DEADLINE: Final = 30.0  # seconds for compose-lint over one file
+LINT_DEADLINE: Final = 180.0  # seconds for compose-lint over one file
 GRADED: Final = frozenset({0, 1})  # compose-lint's exit codes for a file it could read
 SENSITIVE: Final = "CL-0013"  # compose-lint's rule on mounts of host paths; its message quotes the path
 MEMORY_CEILING: Final = 2_000_000_000  # bytes all services of one stack may have together

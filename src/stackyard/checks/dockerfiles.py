@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.checks.records import Severity
 
-LINT_DEADLINE: Final = 30.0  # seconds for hadolint over all Dockerfiles
+LINT_DEADLINE: Final = 180.0  # seconds for hadolint over all Dockerfiles
 LEVELS: Final[dict[str, Severity]] = {"error": "error", "warning": "error", "info": "warning", "style": "warning"}
 SYNTAX_LINE: Final = re.compile(r"^#\s*syntax\s*=.*\n?", re.IGNORECASE | re.MULTILINE)
 BUILD_TOOLS: Final = re.compile(
