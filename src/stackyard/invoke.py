@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from stackyard._util import bytecode
+from stackyard._util import advice, bytecode
 
 with bytecode.kept():
-    from stackyard.cli import cleanup, copies, doctor, project
+    from stackyard.cli import cleanup, console, copies, doctor, project
+    from stackyard.cli.common import current_folder
 
 __all__ = ["collection"]
 
@@ -21,6 +22,7 @@ def collection(name: str = "stack") -> Collection:
     Args:
         name: Its name.
     """
+    advice.offer(console.commands(current_folder()))  # this project has none of the tasks of stackyard's own tasks.py
     found = Collection(name)
     always = {"check": project.check, "explain": project.explain, "cleanup": cleanup.stale, "doctor": doctor.doctor}
     for word, body in {**copies.every_task(), **always}.items():

@@ -119,6 +119,12 @@ class PrivateEngine:
         self.signal(signal.SIGKILL)
         self.children.pop("dockerd").wait(PATIENCE)
 
+    def crash(self) -> None:
+        """Let the kernel end dockerd and containerd at once: containers and their shims go on."""
+        for child in (self.children.pop("dockerd"), self.children.pop("containerd")):
+            child.kill()
+            child.wait(PATIENCE)
+
     def stop(self) -> None:
         """Stop dockerd in order; without live-restore that ends every container."""
         self.signal(signal.SIGTERM)
@@ -126,9 +132,7 @@ class PrivateEngine:
 
     def power_off(self) -> None:
         """End dockerd, containerd, the shims and every container at once, as a power cut does, and forget /run."""
-        for child in (self.children.pop("dockerd"), self.children.pop("containerd")):
-            child.kill()
-            child.wait(PATIENCE)
+        self.crash()
         self._end_containers()
         for mount in _mounts_below(self.folder):
             if mount not in {str(self.folder), str(self.folder / "data")}:

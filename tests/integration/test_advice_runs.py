@@ -23,7 +23,8 @@ NAME: Final = "advised"
 # What has tests of its own and takes minutes, removes what other checkouts may need, changes the host, needs a Swarm or
 # words of the user's, or is a session of nox.
 ELSEWHERE: Final = (
-    "invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke verify.docs", "./noxw",
+    "invoke verify.all", "invoke bench.run", "invoke cleanup.images", "invoke cleanup.all", "invoke verify.docs",
+    "./noxw",
     "stackyard doctor --fix", "stackyard site registry", "stackyard site reaper", "stackyard up --site",
     "stackyard down --site", "stackyard run", "stackyard up",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from stackyard.cli.commands import COMMANDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from invoke.collection import Collection
+
+    from stackyard.cli.task import Command
+
+CLI: Final = "stackyard.cli"
 ROOT: Final = Path(__file__).parents[2]
 PLACE: Final = "dev"  # what stands where a message puts in a name: an environment, a session and a lease can have it
 OF_CONSOLE: Final = rf"{console.NAME} (?:{'|'.join(console.namespace().tasks)})"
@@ -65,6 +71,65 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == at_site.__name__:
             yield from (f"'{text}'" for text in _texts(node.args[0]))
+
+
+def told_by(collection: Collection, *, without: str = "") -> Iterator[str]:
+    """
+    Return what the tasks of *collection* can say: their help, and texts of what they reach in `cli` *without* a module.
+
+    Other packages name no commands, as `test_no_library_module_names_a_command` holds.
+    """
+    bodies = [task.body for task in _tasks(collection)]
+    yield from (task.usage("") for task in _tasks(collection))
+    reached, queue = set[tuple[str, str]](), [(body.__module__, body.__name__) for body in bodies]
+    while queue:
+        module, name = place = queue.pop()
+        tree = _definitions(module).get(name)
+        if tree is None or place in reached or module == without:
+            continue
+        reached.add(place)
+        yield from _texts(_without_docstring(tree))
+        queue += _called(module, tree)
+
+
+def _tasks(collection: Collection) -> list[Command]:
+    return [*collection.tasks.values(), *(task for inner in collection.collections.values() for task in _tasks(inner))]
+
+
+@functools.cache
+def _module(name: str) -> ast.Module:
+    return ast.parse((ROOT / "src" / name.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _definitions(module: str) -> dict[str, ast.stmt]:
+    """Return the functions and constants of a module of `cli`."""
+    if not module.startswith(f"{CLI}.") or not (ROOT / "src" / module.replace(".", "/")).with_suffix(".py").is_file():
+        return {}
+    found: dict[str, ast.stmt] = {}
+    for node in _module(module).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found[node.target.id] = node
+    return found
+
+
+def _without_docstring(tree: ast.stmt) -> ast.AST:
+    if isinstance(tree, ast.FunctionDef) and ast.get_docstring(tree):
+        return ast.Module(tree.body[1:], [])
+    return tree
+
+
+def _called(module: str, tree: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Give each thing of `cli` that a function or constant names: its module's own, or one that is imported."""
+    imports = [node for top in (_module(module), tree) for node in ast.walk(top) if isinstance(node, ast.ImportFrom)]
+    taken = {alias.asname or alias.name: (node.module or "", alias.name) for node in imports for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield taken.get(node.id, (module, node.id))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in taken:
+            yield ".".join(taken[node.value.id]), node.attr
 
 
 def _in_documents() -> Iterator[Advice]:

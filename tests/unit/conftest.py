@@ -34,6 +34,7 @@ def forget_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test the environment of a shell in which nothing is set for us, and no site that a command named."""
     forget_the_callers(monkeypatch)
+    monkeypatch.setattr(advice, "_commands", {**COMMANDS})
     monkeypatch.setattr(advice, "_site", [])
 
 

@@ -8,7 +8,8 @@ import advice
 import pytest
 import tasks
 
-from stackyard._util.advice import WITH_SITE, Action
+from stackyard import invoke
+from stackyard._util.advice import WITH_SITE, Action, typed
 from stackyard.cli import console
 from stackyard.cli.commands import COMMANDS
 from stackyard.cli.program import Program
@@ -53,17 +54,22 @@ def test_every_command_of_the_program_that_a_text_names_exists_with_its_options(
     assert len(program.tasks) == 1
 
 
-@pytest.mark.parametrize("environments", [False, True])
-@pytest.mark.parametrize("action", console.COMMANDS)
+@pytest.mark.parametrize(
+    ("environments", "action"),
+    [*((False, action) for action in console.COMMANDS),
+     *((True, action) for action in {**console.COMMANDS, **console.OF_ENVIRONMENTS})],
+)  # fmt: skip
 def test_the_program_has_what_its_texts_advise_in_each_kind_of_folder(
-    action: Action, environments: bool, tmp_path: Path
+    environments: bool, action: Action, tmp_path: Path
 ) -> None:
     if environments:
         (tmp_path / "envs").mkdir()
         (tmp_path / "envs/docker_environments.yaml").touch()
     program = console.Console(version="0", namespace=console.namespace(tmp_path), name=console.NAME)
     program.create_config()
-    program.parse_core(shlex.split(console.commands(tmp_path)[action]))
+    line = console.commands(tmp_path)[action].format(name="mine", environment="test")
+    words, _, inside = line.partition(" -- ")
+    program.parse_core([*shlex.split(words), *(["--", inside] if inside else [])])
     program.parse_collection()
 
     program.parse_tasks()  # raises Exit for a word that no command takes
@@ -81,6 +87,38 @@ def test_what_is_done_at_the_user_s_site_has_an_option_for_it(action: Action) ->
     program.parse_tasks()  # raises Exit for an option that the command does not take
 
     assert len(program.tasks) == 1
+
+
+@pytest.mark.parametrize("environments", [False, True])
+def test_the_program_tells_of_no_task_of_invoke(environments: bool, tmp_path: Path) -> None:
+    if environments:
+        (tmp_path / "envs").mkdir()
+        (tmp_path / "envs/docker_environments.yaml").touch()
+    groups = "|".join(tasks.ns.collections)
+    pattern = re.compile(rf"invoke [a-z.]+|\b(?:{groups})\.(?!py|json|yaml|toml|md)[a-z]+\b")
+
+    texts = [*advice.told_by(console.namespace(tmp_path)), *console.commands(tmp_path).values()]
+
+    assert len(texts) > 300
+    assert [(found[0], text) for text in texts if (found := pattern.search(text))] == []
+
+
+def test_tasks_of_invoke_tell_of_no_command_of_the_program() -> None:
+    # what commands do on a Swarm is in one table
+    texts = [*advice.told_by(tasks.ns, without="stackyard.cli.on_swarm"), *COMMANDS.values()]
+
+    assert len(texts) > 300
+    named = {found for text in texts for found in re.findall(advice.OF_CONSOLE, text)}
+    assert named == {"stackyard site", "stackyard up"}  # no task does that
+
+
+def test_a_project_s_own_tasks_tell_of_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    invoke.collection()
+
+    assert typed(Action.CLEAN_UP) == "stackyard cleanup"
+    assert typed(Action.START_ONE) == Action.START_ONE.value
 
 
 @pytest.mark.parametrize("item", NOX, ids=ids)

@@ -24,7 +24,10 @@ class Action(Enum):
     BUILD_FLAVOUR = "build the images of this flavour"
     CHECK_HOST = "check this machine"
     CLEAN_UP = "remove stale stacks"
+    CLEAN_UP_ALL = "remove every stack"
     CLEAN_UP_IMAGES = "remove images that nothing needs"
+    EXECUTE = "run a command inside a service"
+    EXTEND = "let it stay longer"
     INSTALL = "install Docker Engine, Compose and buildx, about 93 MB"
     INSTALL_BROWSER = "install a browser"
     KEEP = "start it again and keep it"
@@ -34,10 +37,12 @@ class Action(Enum):
     REMOVE = "remove it when you have seen enough"
     RUN_REGISTRY = "run a registry on the Swarm"
     START = "start it for several commands"
+    START_ONE = "start a stack"
     STATUS = "look at the stack"
     TEST = "run the platform's tests"
     TRUST_REGISTRY = "see how a node trusts the registry's certificate"
     VERIFY = "verify the platform"
+    WAIT = "ask the services themselves"
 
 
 WITH_SITE: Final = frozenset({  # those whose commands have the option --site

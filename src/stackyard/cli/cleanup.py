@@ -154,11 +154,17 @@ def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
     from stackyard.leases.owners import short
 
     rows: list[list[Any]] = [
-        [f"cleanup.{item.command}", f"{item.kind} {item.name}", names.get(item.lease, item.lease),
+        [_remover(item), f"{item.kind} {item.name}", names.get(item.lease, item.lease),
          short(item.owner), item.why]
         for item in found
     ]  # fmt: skip
     return table(rows, ["removed by", "what", "lease", "owner", "why"])
+
+
+def _remover(item: Candidate) -> str:
+    """Return the command that removes it, without the program's name."""
+    line = typed(Action.CLEAN_UP if item.command == "stale" else Action.CLEAN_UP_ALL)
+    return line.partition(" ")[2]
 
 
 def _clock(moment: float) -> str:

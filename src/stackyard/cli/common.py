@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from invoke.exceptions import Exit
 
 from stackyard._util import optional_packages, streams
+from stackyard._util.advice import Action, typed
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def only(book: LeaseBook, *, environment: str = "") -> Lease:
     of = f" of {environment}" if environment else ""
     if not leases:
         warm = f" ({format_count(len(waiting), 'warm stack')} not counted)" if waiting else ""
-        raise UsageError(f"no lease{of} is in use{warm}; 'invoke env.up' starts a stack")
+        raise UsageError(f"no lease{of} is in use{warm}; '{typed(Action.START_ONE)}' starts a stack")
     listed = ", ".join(f"{lease.title} of {lease.environment}" for lease in leases)
     raise UsageError(f"there are {len(leases)} leases{of}; choose one with --name: {listed}")
 

@@ -45,7 +45,17 @@ COMMANDS: Final = {
     Action.RUN_REGISTRY: f"{NAME} site registry",
     Action.TRUST_REGISTRY: f"{NAME} site registry",
 }
-OF_ENVIRONMENTS: Final = {Action.LEASES: f"{NAME} ports"}  # where the same word is another command
+OF_ENVIRONMENTS: Final = {  # where the same word may be another command
+    Action.EXECUTE: f"{NAME} exec redis -- redis-cli ping",
+    Action.EXTEND: f"{NAME} renew --name {{name}} --ttl 4h",
+    Action.KEEP: f"{NAME} up --environment {{environment}} --keep",
+    Action.LEASES: f"{NAME} ports",
+    Action.LOGS: f"{NAME} logs",
+    Action.REMOVE: f"{NAME} down --name {{name}}",
+    Action.START_ONE: f"{NAME} up",
+    Action.STATUS: f"{NAME} ps",
+    Action.WAIT: f"{NAME} wait",
+}
 
 
 SPEAKER: Final = Speaker(
@@ -96,7 +106,7 @@ def _of_environments() -> Mapping[str, Task[Any]]:
 
     return {
         "up": up.up, "down": up.down, "ps": env.status, "ports": ports.show, "logs": env.logs, "exec": env.exec_,
-        "wait": env.wait, "reset": env.reset,
+        "wait": env.wait, "renew": ports.renew, "reset": env.reset,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util.advice import Action, typed
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach, exit_code, identity, opened
 from stackyard.cli.expiry import ending, remind
@@ -70,11 +71,11 @@ def status(_c: Context, name: str = "", json: bool = False) -> None:
         content = identity(stack.lease) | {"deadline": stack.lease.deadline, "services": rows}
         answer(content, f"{table(shown, heads)}\n{ending(stack.book, stack.lease)}", as_json=json)
         if not json and any(row["health"] == "starting" for row in rows):
-            print("starting: the engine has not checked it yet; 'invoke env.wait' asks the services themselves")
+            print(f"starting: the engine has not checked it yet; '{typed(Action.WAIT)}' asks the services themselves")
         if not all(map(stack.is_well, states)) or not states:
             raise NotReadyError(
                 f"not every service of {stack.lease.title} is running and healthy; "
-                "'invoke env.logs' shows what they wrote"
+                f"'{typed(Action.LOGS)}' shows what they wrote"
             )
 
 
@@ -157,12 +158,12 @@ def exec_(
     command: str = "",
     json: bool = False,
 ) -> None:
-    """Run a command inside a service's container, on this terminal: env.exec postgres -- psql -U postgres app."""
+    """Run a command inside a service's container, on this terminal, such as postgres -- psql -U postgres app."""
     if words and command:
         raise UsageError("give the command after '--' or with --command, not both")
     asked = shlex.join(words) if words else command
     if not asked:
-        raise UsageError("which command? write it after '--': invoke env.exec redis -- redis-cli ping")
+        raise UsageError(f"which command? write it after '--': {typed(Action.EXECUTE)}")
     with attach(name) as stack:
         run_inside(stack, service, asked, json=json)
 

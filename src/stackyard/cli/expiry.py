@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.advice import Action, typed
 from stackyard.cli.leasing import handle
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def ending(book: LeaseBook, lease: Lease) -> str:
     """Say in one line when the stack under *lease* expires, and what extends that."""
     if lease.deadline is None:
         return until(lease)
-    return f"{until(lease)}; 'invoke ports.renew --name {handle(book, lease)} --ttl 4h' extends it"
+    return f"{until(lease)}; '{typed(Action.EXTEND, name=handle(book, lease))}' extends it"
 
 
 def until(lease: Lease) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.advice import Action, typed
 from stackyard.errors import EngineError, LeftoversError, PoolExhaustedError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def release(book: LeaseBook, lease: Lease, *, note: Callable[[str], None]) -> di
     """
     standing = _standing(book, lease, note)
     if standing:
-        line = f"invoke env.down --name {handle(book, lease)}"
+        line = typed(Action.REMOVE, name=handle(book, lease))
         raise LeftoversError(
             f"lease {lease.title} not released, its stack still has: {', '.join(standing)}; "
             f"'{line}' removes the stack and the lease"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from stackyard.monitor import Snapshot, Watcher
 
+NONE_UP: Final = "no stack is up; 'invoke env.up' starts one"
 SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
 
 
@@ -110,7 +111,7 @@ def _show(snapshot: Snapshot, *, as_json: bool) -> None:
     elif snapshot.services:
         print(tables.text(snapshot))
     else:
-        print("no stack is up; 'invoke env.up' starts one")
+        print(NONE_UP)
 
 
 def _stream(watcher: Watcher, pause: float) -> None:
@@ -144,7 +145,7 @@ def _live(watcher: Watcher, pause: float) -> None:
 def _count(snapshot: Snapshot | None) -> str:
     services = snapshot.services if snapshot else ()
     if not services:
-        return "no stack is up; 'invoke env.up' starts one"
+        return NONE_UP
     from stackyard._util.tables import format_count
 
     stacks = len({each.lease for each in services})

@@ -10,6 +10,7 @@ from invoke.collection import Collection
 from invoke.tasks import task
 
 from stackyard._util import streams
+from stackyard._util.advice import Action, typed
 from stackyard.cli import cleanup, leasing, options
 from stackyard.cli.common import answer, identity, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
@@ -66,7 +67,7 @@ def allocate(
         wait=patience, strangers=strangers, force=force,
     )  # fmt: skip
     command = start_command(found.compose_file, lease.env_file)
-    down = f"invoke env.down --name {handle(book, lease)}"
+    down = typed(Action.REMOVE, name=handle(book, lease))
     text = f"{_description(lease)}\n\nuse it:  {command}\nend it:  {down}"
     answer({**lease.to_json(), "command": command, "end_command": down}, text, as_json=json)
 
@@ -221,7 +222,7 @@ def _description(lease: Lease) -> str:
         ("subnet", lease.subnet),
         ("project", lease.project),
         ("env file", str(lease.env_file)),
-        ("ends", f"{_ending(lease)}; 'invoke ports.renew --name {lease.parallel_id or lease.id} --ttl 4h' extends it"),
+        ("ends", f"{_ending(lease)}; '{typed(Action.EXTEND, name=lease.parallel_id or lease.id)}' extends it"),
     ]
     return "\n".join(f"{name:<10}{value}" for name, value in rows)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from stackyard._util.advice import Action, typed
 from stackyard.cli import options
 from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, opened, tell
 from stackyard.cli.expiry import ending
@@ -86,7 +87,7 @@ def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
     name = handle(stack.book, lease)
     print(f"{access_table(lease)}\n\n{startup.told()}")
     print(ending(stack.book, lease))
-    print(f"'invoke env.down --name {name}' removes it")
+    print(f"'{typed(Action.REMOVE, name=name)}' removes it")
 
 
 def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def down(
     json: bool = False,
 ) -> None:
     """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
+    meant = name or environment
     removal = None if name or not environment else _removed_data(environment, volumes=volumes, yes=yes)
     if removal is not None:
         text = f"no stack of {environment} is up; {len(removal.removed)} removed"
@@ -129,11 +131,11 @@ def down(
         with attach(name, environment=environment) as stack:
             if volumes and stack.keeps_data:
                 _agree(stack.lease.environment, yes=yes)
-            removal = stack.down(volumes=volumes)
+            removal, meant = stack.down(volumes=volumes), meant or stack.lease.id
         kept = "; its data is kept" if stack.keeps_data and not volumes else ""
         text = f"{stack.lease.title} is down: {len(removal.removed)} removed in {removal.seconds:.2f} s{kept}"
     answer(removal.to_json(), text, as_json=json)
-    removal.check(then=f"invoke env.down --name {name or environment}" if name or environment else "invoke env.down")
+    removal.check(then=typed(Action.REMOVE, name=meant))
 
 
 def _removed_data(environment: str, *, volumes: bool, yes: bool) -> Removal | None:
