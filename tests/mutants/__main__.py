@@ -158,6 +158,8 @@ def lay_out(module: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "mutants" / _source(module)
     meta = source.with_name(f"{source.name}.meta")
+    if not _is_whole(meta):
+        meta.unlink(missing_ok=True)  # mutmut was ended while it wrote it
     if meta.exists() and source.exists():
         retry(meta, [mutant for mutant, _, why in _survivors(_states(folder)) if why is None])
     # which tests call which function: mutmut would not look again for old tests that call a new function
@@ -174,6 +176,13 @@ def lay_out(module: str, folder: Path) -> None:
     text = (ROOT / "pyproject.toml").read_text() + settings(module)
     if not (folder / "pyproject.toml").exists() or (folder / "pyproject.toml").read_text() != text:
         (folder / "pyproject.toml").write_text(text)
+
+
+def _is_whole(meta: Path) -> bool:
+    try:
+        return bool(json.loads(meta.read_text()))
+    except (OSError, ValueError):
+        return False
 
 
 def retry(meta: Path, mutants: Collection[str]) -> None:

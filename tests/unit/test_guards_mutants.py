@@ -125,6 +125,20 @@ def test_the_code_of_this_checkout_is_tried_wherever_earlier_verdicts_were_made(
         assert (tmp_path / "tests").readlink() == ROOT / "tests"
 
 
+@pytest.mark.parametrize("text", ["", '{"exit_code_by_key": {"a": 0'])
+def test_verdicts_that_were_not_written_to_the_end_are_none(tmp_path: Path, text: str) -> None:
+    source = tmp_path / "mutants" / "src" / "stackyard" / "cleanup" / "plan.py"
+    source.parent.mkdir(parents=True)
+    source.touch()
+    meta = source.with_name("plan.py.meta")
+    meta.write_text(text)
+
+    lay_out("cleanup.plan", tmp_path)
+
+    assert not meta.exists()
+    assert not source.exists()
+
+
 def test_every_listed_line_still_stands_in_its_module_with_a_reason() -> None:
     for function, entries in survivors.accepted().items():
         module = next(name for name in MODULES if function.startswith(f"stackyard.{name}."))
