@@ -34,12 +34,19 @@ def packed(*mounts: dict[str, Any], **more: Any) -> tuple[Cargo, dict[str, Any]]
 def test_a_file_becomes_a_config_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("echo $HOME")
     (tmp_path / "run.sh").chmod(0o700)
+    (tmp_path / "plain").write_text("text")
 
-    _, model = packed(bind(tmp_path / "run.sh", "/etc/run"))
+    _, model = packed(bind(tmp_path / "run.sh", "/etc/run"), bind(tmp_path / "plain", "/etc/plain"))
 
     assert model["services"]["web"]["volumes"] == []
-    assert model["services"]["web"]["configs"] == [{"source": "file-1", "target": "/etc/run", "mode": 0o555}]
-    assert model["configs"] == {"file-1": {"name": "shop-1_file-1", "content": "echo $$HOME"}}
+    assert model["services"]["web"]["configs"] == [
+        {"source": "file-1", "target": "/etc/run", "mode": 0o555},
+        {"source": "file-2", "target": "/etc/plain", "mode": 0o444},
+    ]
+    assert model["configs"] == {
+        "file-1": {"name": "shop-1_file-1", "content": "echo $$HOME"},
+        "file-2": {"name": "shop-1_file-2", "content": "text"},
+    }
 
 
 def test_a_folder_becomes_one_volume_of_the_copy_however_often_it_is_mounted(tmp_path: Path) -> None:

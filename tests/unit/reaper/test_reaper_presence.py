@@ -148,7 +148,8 @@ def test_only_the_reaper_that_was_there_is_told_to_end_and_once(
     assert (place.dismiss(patience=10, clock=lambda: next(ticks)), asked) == (ended, told)
 
 
-def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post) -> None:
+def test_the_notice_of_a_reused_pid_gets_no_process_killed(place: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *_: pytest.fail("it is another process"))
     owner = Owner.current()
     notice = Notice(owner=replace(owner, ticks=owner.ticks - 1).label(), code="0.1", since=0.0)
     place.tell(notice)
