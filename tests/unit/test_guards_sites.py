@@ -130,7 +130,9 @@ def test_what_the_swarm_will_not_give_up_is_named_and_the_lease_stays(
     fake.containers = {lease.label: [task("running", node="here", container="0123456789abcdef")]}
     add(fake, lease, "service", "db")
 
-    with pytest.raises(LeftoversError, match=r"^copy mine: service web, service db, container 0123456789ab left after"):
+    with pytest.raises(
+        LeftoversError, match=r"^copy mine keeps its lease: service web, service db, container 0123456789ab left after"
+    ):
         removal.remove(swarm(fake), lease)
 
     assert leases.get("mine").id == lease.id
@@ -180,7 +182,7 @@ def test_a_lease_ends_once_no_node_that_can_be_asked_has_a_container_of_its_copy
     fake.containers = {lease.label: [task("running", node=where)], "other": [task("running", node="here")]}
 
     if waits:
-        with pytest.raises(LeftoversError, match="copy mine: container c left after 40 s; its lease stays"):
+        with pytest.raises(LeftoversError, match="copy mine keeps its lease: container c left after 40 s"):
             removal.remove(swarm(fake), lease)
         assert sum(clock.slept) >= PATIENCE
         assert leases.get("mine").id == lease.id

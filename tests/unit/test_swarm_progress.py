@@ -19,7 +19,7 @@ from stackyard.probes.readiness_rules import Rule
 from stackyard.project.service_ports import Port
 from stackyard.sites.swarm import port_readiness, progress, start
 from stackyard.sites.swarm.progress import Progress
-from stackyard.stacks import progress_lines
+from stackyard.stacks import progress_lines, readiness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TCP = Rule(service="web", kind="tcp", why="it publishes port 80", ports=(Port(80),))
 BOTH = Rule(service="web", kind="tcp", why="it publishes ports", ports=(Port(80), Port(81)))
 HEALTH = Rule(service="db", kind="health check", why="its file has one")
+GOES_ON = readiness.GOES_ON.format("writes")
 OTHER = 'to choose what counts, write services.web.ready = "running", or another rule, to stackyard.toml'
 
 
@@ -217,7 +218,7 @@ def test_a_start_goes_on_without_a_port_that_never_listens_once_all_else_is_read
         f"web: port 80 accepts no connection, and the container has written nothing for 30 s; {OTHER}"
     )
     assert 30 <= web.seconds < 33
-    assert any(line.endswith(f"port 80 accepts no connection{start.GOES_ON}") for line in said), said
+    assert any(line.endswith(f"port 80 accepts no connection{GOES_ON}") for line in said), said
 
 
 @pytest.mark.usefixtures("open_ports")
@@ -230,8 +231,8 @@ def test_a_service_that_writes_is_waited_for_until_the_deadline_and_says_how_to_
         started(Writing(), [TCP], [])
 
     first, reason, advice, log = str(caught.value).splitlines()
-    assert first == f"not ready after 60 s: web (port 80 accepts no connection{start.GOES_ON})"
-    assert (reason, advice) == (f"  web: port 80 accepts no connection{start.GOES_ON}", f"    {OTHER}")
+    assert first == f"not ready after 60 s: web (port 80 accepts no connection{GOES_ON})"
+    assert (reason, advice) == (f"  web: port 80 accepts no connection{GOES_ON}", f"    {OTHER}")
     assert log.endswith("at work")
 
 

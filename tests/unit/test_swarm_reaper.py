@@ -36,6 +36,10 @@ class FakeSite(FakeSwarm):
         self.services = {name: spec}
         self.add("service", name, spec["Labels"])
 
+    def remove(self, item: Item) -> None:
+        super().remove(item)
+        self.running = []
+
     def logs(self, _service: str, *, tail: int) -> list[str]:
         return ["the engine does not answer"][:tail]
 
@@ -164,7 +168,7 @@ def test_a_copy_that_cannot_be_removed_does_not_keep_the_others(monkeypatch: pyt
         leases.renew(made, -1)
     fake.add("network", "lost", {LEASE_LABEL: "nobodys"})
 
-    with pytest.raises(LeftoversError, match="copy a: network stuck left"):
+    with pytest.raises(LeftoversError, match="copy a keeps its lease: network stuck left"):
         removal.sweep(cast("Swarm", fake))
     assert sorted(fake.items) == ["stackyard-lease-a", "stuck"]
 

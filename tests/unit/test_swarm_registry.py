@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stackyard.docker import Engine
-    from stackyard.docker.swarm import Swarm
+    from stackyard.docker.swarm import Item, Swarm
     from stackyard.project import Project
 
 
@@ -66,6 +66,10 @@ class FakeSite(FakeSwarm):
         self.add("service", f"{name}-service", spec["Labels"])
         self.services[name] = spec
         return name
+
+    def remove(self, item: Item) -> None:
+        super().remove(item)
+        self.running = []
 
 
 @pytest.fixture
@@ -187,7 +191,7 @@ def test_the_swarm_s_own_registry_is_made_found_shown_and_removed(
         registry.start(swarm, port=1)
 
     removed = registry.remove(swarm)
-    assert removed == [f"service {NAME}-service", f"config {NAME}", f"secret {NAME}-key", f"volume {NAME}"]
+    assert removed == [f"config {NAME}", f"secret {NAME}-key", f"service {NAME}-service", f"volume {NAME}"]
     assert (site.items, engine.things, registry.remove(swarm)) == ({}, [], [])
 
 

@@ -13,7 +13,7 @@ from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.json_fields import Part
 from stackyard.docker.records import SERVICE_LABEL, ContainerState, Kind, MemoryUse, Resource
 from stackyard.docker.time_limit import FOR_ONE, Patience, allowing, shared
-from stackyard.errors import EngineError, RefusedError, UnansweredError
+from stackyard.errors import EngineError, RefusedError, StackyardError, UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -340,14 +340,14 @@ def gone_is_fine() -> Iterator[None]:
             raise
 
 
-def each(work: Callable[[T], object], items: Sequence[T], *, workers: int = 8) -> list[EngineError]:
-    """Do *work* on all items at once and return the engine's refusals; one failure never stops the others."""
+def each(work: Callable[[T], object], items: Sequence[T], *, workers: int = 8) -> list[StackyardError]:
+    """Do *work* on all items at once and return what went wrong; one failure never stops the others."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def attempt(item: T) -> EngineError | None:
+    def attempt(item: T) -> StackyardError | None:
         try:
             work(item)
-        except EngineError as error:
+        except StackyardError as error:
             return error
         return None
 

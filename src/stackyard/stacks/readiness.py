@@ -55,7 +55,7 @@ LONG_TICK: Final = 1.0  # the same where it does
 LOOP: Final = 3  # restarts that make a loop, if the last two came after all others were ready
 THREADS: Final = 4  # besides one for each container
 NOTICED: Final = 5.0  # seconds of silence after which it is mentioned
-GOES_ON: Final = f", and it does nothing; {SILENCE:g} s after all else is ready the start goes on without that"
+GOES_ON: Final = f", and it {{}} nothing; {SILENCE:g} s after all else is ready the start goes on without that"
 ENDED: Final = frozenset({"exited", "dead"})
 
 
@@ -150,6 +150,19 @@ async def wait(  # noqa: PLR0913 - each is a fact of one start
         return await waiting.run(deadline)
     finally:
         threads.shutdown(wait=False)
+
+
+def never_will(silent: Sequence[float | None], settled: float, now: float) -> bool:
+    """
+    Say whether none of those that a start still waits for will ever listen.
+
+    Args:
+        silent: Monotonic time since when each has been silent; None for one that is not.
+        settled: The same of when the last of all others became ready.
+        now: The same of now.
+    """
+    since = [one for one in silent if one is not None]
+    return 0 < len(since) == len(silent) and now - max(*since, settled) >= SILENCE
 
 
 class _FailureError(Exception):
@@ -329,7 +342,7 @@ class _Wait:
             if one.silent_since is not None and one.silent_since < before
         }  # fmt: skip
         begun = failure.begun()
-        why = {name: failure.last(name) + (GOES_ON if name in silent else "") for name in begun}
+        why = {name: failure.last(name) + (GOES_ON.format("does") if name in silent else "") for name in begun}
         return Reasons(why, [name for name in failure.missing if name not in begun])
 
     def _proved(self, name: str, seconds: float) -> ServiceReady:
@@ -342,10 +355,7 @@ class _Wait:
     def _give_up_silent(self) -> None:
         """Go on without ports that never will listen: all else is ready, and the containers of these do nothing."""
         waiting = [one for one in self.found.values() if one.how is None]
-        silent = [one.silent_since for one in waiting if one.silent_since is not None]
-        if len(silent) < len(waiting) or not silent or not self._all_are_there():
-            return
-        if time.monotonic() - max(*silent, self._settled) >= SILENCE:
+        if self._all_are_there() and never_will([one.silent_since for one in waiting], self._settled, time.monotonic()):
             for one in waiting:
                 one.give_up()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stackyard.errors import NotReadyError
+from stackyard.errors import LeftoversError, NotReadyError
+from stackyard.sites.swarm import removal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,15 +52,15 @@ def said(tasks: Sequence[Task]) -> str:
 
 def remove(swarm: Swarm, label: str) -> list[str]:
     """
-    Remove the services with *label*; return their names when the manager's engine has removed their containers, too.
+    Remove what has *label*; return its names when the manager's engine has removed the containers, too.
 
     Raises:
+        LeftoversError: If something is still there after a while.
         EngineError: If the manager does not answer or refuses.
     """
-    services = swarm.labelled("service", label)
-    for item in services:
-        swarm.remove(item)
-    end = time.monotonic() + PATIENCE
-    while swarm.engine.containers([label]) and time.monotonic() < end:
+    removed, end = removal.emptied(swarm, label, f"the label {label}"), time.monotonic() + PATIENCE
+    while left := swarm.engine.containers([label]):  # a volume is in use until then
+        if time.monotonic() > end:
+            raise LeftoversError(f"the label {label}: {', '.join(map(str, left))} left after {PATIENCE:g} s")
         time.sleep(TICK)
-    return list(map(str, services))
+    return removed

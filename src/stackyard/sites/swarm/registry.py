@@ -229,11 +229,8 @@ def remove(swarm: Swarm) -> list[str]:
     Raises:
         EngineError: If the manager does not answer or refuses; the next call goes on.
     """
-    services = own_services.remove(swarm, LABEL)
-    rest = swarm.everything(LABEL)
-    for item in rest:
-        swarm.remove(item)
+    removed = own_services.remove(swarm, LABEL)
     volumes = swarm.engine.volumes([LABEL])
     for volume in volumes:
         swarm.engine.remove(volume)
-    return [*services, *map(str, rest), *(f"volume {volume.name}" for volume in volumes)]
+    return [*removed, *(f"volume {volume.name}" for volume in volumes)]

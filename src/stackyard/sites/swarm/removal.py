@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.cleanup.outcome import Removal
 from stackyard.docker.engine import each
-from stackyard.errors import LeftoversError, RefusedError, StackyardError
+from stackyard.errors import LeftoversError, RefusedError
 from stackyard.leases.owners import Owner
 from stackyard.sites.swarm.leases import LEASE_LABEL, PREFIX, Leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from stackyard.docker.swarm import Item, Swarm
     from stackyard.sites.swarm.leases import Lease
@@ -31,19 +31,31 @@ def remove(swarm: Swarm, lease: Lease) -> Removal:
         EngineError: If the manager does not answer; the lease stays.
     """
     began = time.monotonic()
-    removed = _emptied(swarm, lease.label, lease.name)
+    removed = emptied(swarm, lease.label, f"copy {lease.name} keeps its lease")
     Leases(swarm).end(lease)
     return Removal(removed=removed, leases=[lease.id], seconds=time.monotonic() - began)
 
 
-def _emptied(swarm: Swarm, label: str, name: str) -> list[str]:
+def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
+    """
+    Remove everything with *label* but leases; return its names when nothing is left, and no ready node runs any of it.
+
+    Args:
+        swarm: Where it is.
+        label: Its label, as ``key`` or ``key=value``.
+        what: What it is, for the text of an error.
+
+    Raises:
+        LeftoversError: If something is still there after `PATIENCE` seconds.
+        EngineError: If the manager does not answer or refuses.
+    """
     until, seen = time.monotonic() + PATIENCE, set[str]()
     # a node ends containers after their service is gone
     while (left := _left(swarm, label)) or _running(swarm, label):
         seen |= {str(item) for item in left}
         if time.monotonic() > until:
             listed = ", ".join(map(str, [*left, *_running(swarm, label)]))
-            raise LeftoversError(f"copy {name}: {listed} left after {PATIENCE:g} s; its lease stays")
+            raise LeftoversError(f"{what}: {listed} left after {PATIENCE:g} s")
         failures = [error for error in each(swarm.remove, left) if not isinstance(error, RefusedError)]
         if failures:
             raise failures[0]
@@ -84,24 +96,10 @@ def sweep(swarm: Swarm) -> list[str]:
         (lease.name, partial(remove, swarm, lease)) for lease in known if lease.is_stale(now) and leases.take(lease)
     ]
     work += [
-        (word, partial(_emptied, swarm, f"{LEASE_LABEL}={word}", word))
+        (word, partial(emptied, swarm, f"{LEASE_LABEL}={word}", f"copy {word}"))
         for word in sorted(ownerless - {lease.id for lease in known} - {""})
     ]  # fmt: skip
-    return _all_of(work)
-
-
-def _all_of(work: Sequence[tuple[str, Callable[[], object]]]) -> list[str]:
-    """Do everything at once, whatever fails of it; return the names, or raise the first failure at the end."""
-    failures: list[StackyardError] = []
-
-    def attempt(one: tuple[str, Callable[[], object]]) -> None:
-        try:
-            one[1]()
-        except StackyardError as error:
-            failures.append(error)
-
-    each(attempt, work)
-    if failures:
+    if failures := each(lambda one: one[1](), work):
         raise failures[0]
     return [name for name, _ in work]
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.errors import EngineError, NotReadyError
-from stackyard.probes.container_readiness import SILENCE
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
 from stackyard.stacks.progress_lines import Narration, Reasons
-from stackyard.stacks.readiness import NOTICED, ServiceReady, StackReady
+from stackyard.stacks.readiness import GOES_ON, NOTICED, ServiceReady, StackReady, never_will
 from stackyard.stacks.start_times import Startup
 from stackyard.stacks.watched_container import other_rule
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.1  # seconds between two lists of tasks
 TAIL: Final = 20  # lines of a log that a failure shows
-GOES_ON: Final = f", and it writes nothing; {SILENCE:g} s after all else is ready the start goes on without that"
 
 
 @dataclass(slots=True)
@@ -147,11 +145,9 @@ class Start:
     def _give_up_silent(self, began: float) -> None:
         """Go on without ports that never will listen: all else is ready, and the containers of these write nothing."""
         waiting = [one for one in self.found.values() if not one.how]
-        silent = [one.silent_since for one in waiting if one.silent_since is not None]
-        if len(silent) < len(waiting) or not silent or len(self.found) < len(self.rules):
-            return
         settled = began + max(self.seconds.values(), default=0.0)  # when the last service became ready
-        if time.monotonic() - max(*silent, settled) >= SILENCE:
+        all_are_there = len(self.found) == len(self.rules)
+        if all_are_there and never_will([one.silent_since for one in waiting], settled, time.monotonic()):
             for one in waiting:
                 one.give_up()
 
@@ -169,7 +165,11 @@ class Start:
     def _reason(self, name: str) -> str:
         if one := self.found.get(name):
             quiet = one.silent_since is not None and time.monotonic() - one.silent_since >= NOTICED
-            return f"waits for a node: {one.pending}" if one.pending else one.last + (GOES_ON if quiet else "")
+            return (
+                f"waits for a node: {one.pending}"
+                if one.pending
+                else one.last + (GOES_ON.format("writes") if quiet else "")
+            )
         return f"waits for {', '.join(other for other in self.translation.waits[name] if other not in self.seconds)}"
 
     def _report(self, reason: str) -> str:
