@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,58 @@ def test_new_lines_of_all_containers_are_followed_until_none_runs(
     for (service, _), numbers in counts.items():  # none twice, none missing
         assert numbers == ([0] if service == "quiet" else [*range(numbers[0], 10)]), counts
     assert len(one.stdout.splitlines()) == 4
+    assert left(site, machines) == []
+
+
+ENDS = "trap 'sleep 1; exit 4' TERM; while :; do sleep 0.1; done"
+
+
+def ends(machines: list[Node], since: float) -> list[tuple[str, int]]:
+    """List the services whose containers have ended on any node, in order, each with its exit code."""
+    form = '{{.TimeNano}} {{index .Actor.Attributes "stackyard.swarm.service"}} {{.Actor.Attributes.exitCode}}'
+    words = ["--filter", "event=die", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}", "--format", form]
+    found = [line.split() for node in machines for line in node.docker("events", *words).splitlines()]
+    return [(name, int(code)) for _, name, code in sorted(found)]
+
+
+def test_services_of_a_copy_that_was_started_so_get_time_to_end_in_order(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    services = {
+        "db": {"command": ["sh", "-c", ENDS], "stop_grace_period": "30s"},
+        "web": {"command": ["sh", "-c", ENDS], "stop_grace_period": "30s", "depends_on": ["db"]},
+        "deaf": {"command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], "stop_grace_period": "2s"},
+    }
+    services = {name: {"image": box, **service} for name, service in services.items()}
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": services}))
+    began = time.time()
+    up = typed(tmp_path, "up", "--name", "mine", "--graceful")
+    down = typed(tmp_path, "down", "mine", "--graceful")
+    ended = ends(machines, began)
+
+    assert (up.returncode, down.returncode) == (0, 0), up.stderr + down.stderr
+    assert sorted(ended) == [("db", 4), ("deaf", 137), ("web", 4)]
+    assert ended.index(("web", 4)) < ended.index(("db", 4))
+    assert "waiting until " in down.stderr
+    assert down.stderr.endswith(" have ended, at most 1 min 2 s\n")
+    assert left(site, machines) == []
+
+
+def test_a_copy_that_was_not_started_gracefully_is_removed_at_once_and_says_so(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    web = {"image": box, "command": ["sh", "-c", ENDS], "stop_grace_period": "30s"}
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": web}}))
+    began = time.time()
+    typed(tmp_path, "up", "--name", "mine")
+    refused = typed(tmp_path, "down", "mine", "--graceful")
+    again = typed(tmp_path, "up", "--name", "mine", "--graceful")
+    typed(tmp_path, "down", "mine")
+
+    for one in (refused, again):
+        assert one.returncode == 2
+        assert one.stderr.startswith("copy mine was started without --graceful, so the Swarm ends its services at once")
+    assert ends(machines, began) == [("web", 137)]
     assert left(site, machines) == []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from invoke.exceptions import Exit
 
-from stackyard.cli import cleanup, copy_variables, on_swarm, options
+from stackyard.cli import cleanup, copy_variables, on_swarm, options, reset
 from stackyard.cli import copies as local
 from stackyard.cli.json_output import CONSOLE, SHAPES
 from stackyard.plan import Address
@@ -37,8 +37,9 @@ class Swarm:
         self.asked.append(asked)
         web = Address(service="web", target=80, port=30001, protocol="tcp", scheme="http", host="10.0.0.1")
         return SimpleNamespace(
-            lease=self.lease, startup=self.startup, addresses=[web], changes=["web runs twice"], down=self.down
-        )
+            lease=self.lease, startup=self.startup, addresses=[web], changes=["web runs twice"], down=self.down,
+            grace={}, require_grace=lambda: None,
+        )  # fmt: skip
 
     def down(self) -> None:
         self.removed += 1
@@ -100,6 +101,16 @@ def test_run_removes_its_copy_and_ends_as_its_command_does(
     assert (swarm.asked[0]["name"], swarm.asked[0]["ttl"]) == (None, None)
 
 
+def test_a_graceful_end_is_asked_for_at_the_start(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy_variables, "run", lambda *_: 0)
+
+    local.run.body(None, words=["pytest"], graceful=True, site="swarm")
+    local.up.body(None, name="mine", graceful=True, site="swarm")
+    local.up.body(None, name="mine", site="swarm")
+
+    assert [asked["graceful"] for asked in swarm.asked] == [True, True, False]
+
+
 def test_run_leaves_a_copy_alone_that_stood_before(swarm: Swarm) -> None:
     swarm.startup = STANDING
 
@@ -109,8 +120,13 @@ def test_run_leaves_a_copy_alone_that_stood_before(swarm: Swarm) -> None:
 
 
 def test_what_a_swarm_does_not_have_is_refused_by_its_option(swarm: Swarm) -> None:
-    with pytest.raises(Exit, match="--resettable: copies on a Swarm do not have this"):
-        local.up.body(None, queue_timeout="5", resettable=True, site="swarm")
+    with pytest.raises(Exit, match="--dry-run: copies on a Swarm do not have this; leave it out"):
+        cleanup.stale.body(None, dry_run=True, site="swarm")
+    for command, words in ((local.up, {"resettable": True}), (reset.reset, {})):
+        with pytest.raises(
+            Exit, match=r"a copy on a Swarm cannot be reset: .*; start another copy, or use a site with"
+        ):
+            command.body(None, site="swarm", **words)
     assert swarm.asked == []
 
 

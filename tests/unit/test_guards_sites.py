@@ -315,7 +315,8 @@ class Prepared:
     def said(self, _copy: object) -> dict[str, Any]:
         return {}
 
-    def start(self, copy: copies.Copy, deadline: float, _progress: object) -> None:
+    def start(self, copy: copies.Copy, deadline: float, _progress: object, *, graceful: bool) -> None:
+        assert not graceful
         self.deadlines.append(deadline)
         copy.startup = self.startup
         add(self.swarm, copy.lease, "service", "web")
@@ -332,7 +333,7 @@ def prepared(fake: Guarded, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Pr
     monkeypatch.setattr(
         copies, "CopiedProject", SimpleNamespace(of=lambda _project: SimpleNamespace(name="shop-0a1b2c", root="/shop"))
     )
-    monkeypatch.setattr(copies, "_Prepared", SimpleNamespace(of=lambda *_: made))
+    monkeypatch.setattr(copies, "Prepared", SimpleNamespace(of=lambda *_: made))
     return made
 
 

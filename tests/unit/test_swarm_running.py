@@ -13,7 +13,7 @@ import pytest
 from test_swarm_leases import FakeSwarm, task
 
 from stackyard.cli import log_following
-from stackyard.docker.swarm import SERVICE_LABEL, Node
+from stackyard.docker.swarm import SERVICE_LABEL, Node, Task
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.running import stack_description
@@ -21,6 +21,7 @@ from stackyard.running.swarm_stack import SwarmStack
 from stackyard.sites.swarm import container_commands, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
+from stackyard.sites.swarm.removal import GRACE_LABEL, NEEDS_LABEL
 from stackyard.stacks.start_times import Startup
 
 if TYPE_CHECKING:
@@ -186,13 +187,38 @@ def test_what_a_command_says_is_returned(stack: SwarmStack, monkeypatch: pytest.
     assert (done.returncode, done.stdout) == (3, "inside\n")
 
 
-@pytest.mark.parametrize("what", ["reset", "status", "containers", "down"])
+@pytest.mark.parametrize("what", ["reset", "status", "containers"])
 def test_what_a_copy_on_a_swarm_cannot_do_is_said(stack: SwarmStack, what: str) -> None:
-    words = {"graceful": True} if what == "down" else {}
     with pytest.raises(UsageError, match=rf"stack\.{what}\(.*: copies on a Swarm do not have this"):
-        getattr(stack, what)(**words)
+        getattr(stack, what)()
     with pytest.raises(UsageError, match=r"stack\.database\("):
         stack.database("db")
+
+
+def test_a_graceful_end_is_had_only_by_a_copy_that_was_started_so(
+    stack: SwarmStack, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="copy mine was started without --graceful, so the Swarm ends its services at"):
+        stack.down(graceful=True)
+    label = {LEASE_LABEL: stack.lease.id}
+    for name, needs in (("web", "cache,db"), ("db", ""), ("cache", "db")):
+        site.add("service", f"{name}-id", label | {SERVICE_LABEL: name, GRACE_LABEL: "20", NEEDS_LABEL: needs})
+    monkeypatch.setattr(removal, "PATIENCE", 0.0)
+    monkeypatch.setattr(removal, "TICK", 0.01)
+    left = {"web": 3, "cache": 2, "db": 1}  # looks until the container of a service that was removed has ended
+
+    def tasks(_label: str) -> list[Task]:
+        there = {item.labels[SERVICE_LABEL] for item in site.items.values() if SERVICE_LABEL in item.labels}
+        for name in left.keys() - there:
+            left[name] -= 1
+        return [task("running", service=name) for name, looks in left.items() if looks > 0]
+
+    monkeypatch.setattr(site, "tasks", tasks)
+    before = [*site.removed]
+
+    assert stack._there.grace == {"web": 20, "db": 20, "cache": 20}
+    assert stack.down(graceful=True).removed == ["service cache-id", "service db-id", "service web-id"]
+    assert site.removed[len(before) :][:3] == ["web-id", "cache-id", "db-id"]
 
 
 def test_the_end_of_a_stack_removes_all_of_it(stack: SwarmStack, site: FakeSite) -> None:

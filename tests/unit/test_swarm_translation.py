@@ -7,6 +7,7 @@ import pytest
 from stackyard.errors import UsageError
 from stackyard.probes.readiness_rules import ImageFacts, rules_for
 from stackyard.project.readiness_hints import Hint
+from stackyard.sites.swarm.removal import GRACE_LABEL, NEEDS_LABEL
 from stackyard.sites.swarm.translation import Translation, swarm_name, translate
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ def model(services: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"name": "shop-1", "services": services, "networks": {"default": {"name": "shop-1_default"}}, **more}
 
 
-def translated(services: dict[str, Any], variables: dict[str, str] | None = None, **more: Any) -> Translation:
+def translated(
+    services: dict[str, Any], variables: dict[str, str] | None = None, *, graceful: bool = False, **more: Any
+) -> Translation:  # fmt: skip
     made = model(services, **more)
     images = dict.fromkeys(services, "sha256:1")
-    return translate(made, rules_for(made, {}), images, LABELS, variables or {})
+    return translate(made, rules_for(made, {}), images, LABELS, variables or {}, graceful=graceful)
 
 
 def template(service: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -216,7 +219,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"mem_limit": "9"}, "services.web.mem_limit is changed: resources.limits.memory"),
     ({"mem_limit": "9"}, "services.web.deploy.resources is changed: its memory limit is reserved"),
     ({"security_opt": ["label:disable"]}, "services.web.security_opt is dropped: label:disable"),
-    ({"stop_grace_period": "9s"}, "services.web.stop_grace_period is dropped: a copy is removed at once"),
+    ({"stop_grace_period": "9s"}, "services.web.stop_grace_period is dropped: a copy is removed at once, unless"),
     ({"cpu_shares": 9}, "services.web (CpuShares) is dropped: a service has no word for it"),
     ({"tmpfs": ["/run:noexec"]}, "services.web.tmpfs is dropped: noexec of /run"),
     ({"ports": [{"target": 80, "published": "81"}]}, "services.web.ports[0] is changed: a free port on all addresses"),
@@ -300,3 +303,21 @@ def test_a_long_name_is_cut_and_stays_apart_from_others() -> None:
 
     assert len(names) == 2
     assert {len(name) for name in names} == {63}
+
+
+@pytest.mark.parametrize(("given", "grace", "label"), [({}, 10, "10"), ({"stop_grace_period": "1m30s"}, 90, "90"),
+                                                       ({"stop_grace_period": "250ms"}, 0.25, "1")])  # fmt: skip
+def test_a_graceful_copy_keeps_the_time_that_services_get_to_end_and_what_each_needs(
+    given: dict[str, Any], grace: float, label: str
+) -> None:
+    services = {"web": {**given, "depends_on": {"db": {"condition": "service_started"}, "off": {}}}, "db": {}}
+
+    found = translated(services, graceful=True)
+
+    web = found.services["web"]
+    assert web["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == grace * 10**9
+    assert (web["Labels"][GRACE_LABEL], web["Labels"][NEEDS_LABEL]) == (label, "db")
+    assert [line for line in map(str, found.changes) if "grace" in line] == []
+    plain = translated(services).services["web"]
+    assert plain["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 0
+    assert GRACE_LABEL not in plain["Labels"]

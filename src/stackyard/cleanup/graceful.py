@@ -10,7 +10,7 @@ from stackyard.docker.records import DEPENDS_LABEL, SERVICE_LABEL
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from stackyard.docker import Engine, Resource
 
@@ -30,13 +30,17 @@ def stop(engine: Engine, containers: Sequence[Resource], progress: Callable[[str
     rounds = [*_rounds(containers)]
     grace = {item.id: _grace(engine, item) for item in containers}
     if most := sum(max(grace[item.id] for item in found) for found in rounds):
-        names = dict.fromkeys(_name(item) for found in rounds for item in found if grace[item.id])
-        progress(f"waiting until {', '.join(names)} {'have' if len(names) > 1 else 'has'} ended, at most {said(most)}")
+        progress(waits(dict.fromkeys(_name(item) for found in rounds for item in found if grace[item.id]), most))
     for found in rounds:
         each(lambda item: engine.stop(item.id), found)
         for item in found:
             if grace[item.id] and _was_killed(engine, item):
                 progress(f"{_name(item)} did not end within {said(grace[item.id])} and was killed")
+
+
+def waits(services: Collection[str], most: float) -> str:
+    """Say what an orderly end waits for, and how many seconds at most."""
+    return f"waiting until {', '.join(services)} {'have' if len(services) > 1 else 'has'} ended, at most {said(most)}"
 
 
 def _rounds(containers: Sequence[Resource]) -> Iterator[Sequence[Resource]]:

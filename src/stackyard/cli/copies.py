@@ -91,6 +91,7 @@ def _import_early() -> None:
         "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
         "queue_timeout": options.QUEUE_TIMEOUT.but(old=()),
         "resettable": RESETTABLE,
+        "graceful": GRACEFUL.but(help="On a Swarm: give services time to end when the copy is removed."),
         "json": options.JSON,
     },
 )
@@ -107,6 +108,7 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     site: str = "",
     quiet: bool = False,
     resettable: bool = False,
+    graceful: bool = False,
     json: bool = False,
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
@@ -114,6 +116,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     from stackyard.cli.signals import orderly_end
     from stackyard.project.git_names import default_name
 
+    if graceful:
+        raise UsageError("--graceful of up is for a Swarm; on one engine give it to 'stackyard down'")
     _import_early()
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     at(site)  # before the project, which Compose reads with the variables that it sets

@@ -23,11 +23,16 @@ from stackyard.errors import LeaseNotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
     from stackyard.sites.swarm.leases import Lease
 
+NO_RESET: Final = (
+    "a copy on a Swarm cannot be reset: its volumes end with their containers, and only their nodes could copy data "
+    "back; start another copy, or use a site with one engine (local or context:NAME)"
+)
 EXEC_DEADLINE: Final = 3600.0  # seconds of a command whose output is collected
 
 
@@ -55,6 +60,8 @@ def named(site: str) -> bool:
 
 def _refuse_other(command: str, chosen: Mapping[str, Any]) -> None:
     other = [name for name, value in chosen.items() if value and name not in KNOWN[command]]
+    if "resettable" in other:
+        raise UsageError(NO_RESET)
     if other:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
         raise UsageError(f"{options}: copies on a Swarm do not have this; leave it out")
@@ -100,9 +107,9 @@ def _project() -> str:
 
 
 @contextlib.contextmanager
-def _started(
+def _started(  # noqa: PLR0913 - each is an option
     name: str | None, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None,
-    timeout: str, *, ttl: float | None, quiet: bool, wait: str = "",
+    timeout: str, *, ttl: float | None, quiet: bool, wait: str = "", graceful: bool = False,
 ) -> Iterator[Copy]:  # fmt: skip
     """Give a `with` block a ready copy; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
@@ -116,14 +123,15 @@ def _started(
     project, progress = options.project(file, profile, env_file), telling(quiet=quiet)
     with orderly_end(), Engine() as engine:
         yield copies.start(
-            project, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience, progress=progress
-        )
+            project, engine, name=name or None, ttl=ttl, deadline=deadline, wait=patience, graceful=graceful,
+            progress=progress,
+        )  # fmt: skip
 
 
 def _up(  # noqa: PLR0913, PLR0917 - each is an option
     name: str = "", file: Sequence[str] | None = None, profile: Sequence[str] | None = None,
     env_file: Sequence[str] | None = None, timeout: str = "", ttl: str = "", queue_timeout: str = "",
-    quiet: bool = False, json: bool = False,
+    quiet: bool = False, graceful: bool = False, json: bool = False,
 ) -> None:  # fmt: skip
     from stackyard._util.durations import seconds
     from stackyard.project.git_names import default_name
@@ -131,15 +139,17 @@ def _up(  # noqa: PLR0913, PLR0917 - each is an option
     lifetime = seconds("--ttl", ttl) if ttl else HOUR
     with _started(
         name or default_name(current_folder()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet,
-        wait=queue_timeout,
+        wait=queue_timeout, graceful=graceful,
     ) as copy:  # fmt: skip
+        if graceful:
+            copy.require_grace()
         for line in copy.changes:
             tell(f"note: {line}")
         said = {**_identity(copy.lease), "notes": list(copy.changes)}
         copy_output.show_up(said, copy.lease.name, copy.addresses, copy.startup, _until(copy.lease), as_json=json)
 
 
-def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+def _down(name: str = "", all: bool = False, graceful: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
     from stackyard.sites.swarm.copies import Copy
 
     if name and all:
@@ -151,9 +161,20 @@ def _down(name: str = "", all: bool = False, json: bool = False) -> None:  # noq
             own = [Copy.of(engine, lease.name) for lease in leases if lease.project == _project()]
         else:
             own = [stack.enter_context(_copy(name))]
-        done = [copy.down() for copy in own]
+        for copy in own if graceful else ():
+            copy.require_grace()
+        done = [_removed(copy) for copy in own]
     titles, said = [copy.lease.title for copy in own], [_identity(copy.lease) for copy in own]
     copy_output.show_removed(titles, said, done, time.monotonic() - began, as_json=json)
+
+
+def _removed(copy: Copy) -> Removal:
+    """Remove a copy; say how long that may take if its services get time to end."""
+    from stackyard.cleanup import graceful
+
+    if grace := copy.grace:
+        tell(graceful.waits(grace, sum(grace.values())))
+    return copy.down()
 
 
 def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
@@ -257,15 +278,15 @@ def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  #
 def _run(
     words: Sequence[str] | None = None, name: str = "", file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None, env_file: Sequence[str] | None = None, timeout: str = "",
-    quiet: bool = False,
+    quiet: bool = False, graceful: bool = False,
 ) -> None:  # fmt: skip
     command = copy_variables.given(words)
-    with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet) as copy:
+    with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet, graceful=graceful) as copy:
         copy_variables.refuse_running(copy.lease.title, copy.startup.seconds)
         try:
             code = copy_variables.run(command, _variables(copy))
         finally:
-            copy.down()
+            _removed(copy)
     if code:
         raise Exit(code=code)
 

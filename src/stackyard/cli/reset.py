@@ -10,9 +10,11 @@ from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.copy_choice import chosen
 from stackyard.cli.copy_output import identified
+from stackyard.cli.on_swarm import NO_RESET, named
 from stackyard.cli.options import Option
 from stackyard.cli.site import opened_at
 from stackyard.cli.task import Command
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +58,8 @@ def reset(
     from stackyard.stacks.copies import DEADLINE, Copy
 
     deadline = seconds("--timeout", timeout) if timeout else DEADLINE
+    if named(site):
+        raise UsageError(NO_RESET)
     with opened_at(site) as (book, engine):
         copy = Copy(chosen(book, name), book, engine)
         done = copy.reset(*(service or ()), deadline=deadline)

@@ -129,15 +129,15 @@ class SwarmStack(Stack):
         Remove it; the lease ends when nothing is left.
 
         Args:
-            graceful: Refused if true: a Swarm ends containers of a copy at once.
+            graceful: Let each service end in order, within its `stop_grace_period`; if it was started so.
 
         Raises:
-            UsageError: If *graceful* is true.
+            UsageError: If *graceful* is true and the copy was not started so.
             LeftoversError: If something is left; the lease stays.
             EngineError: If the manager does not answer; the lease stays.
         """
         if graceful:
-            self._without("down(graceful=True)")
+            self._there.require_grace()
         return self._there.down()
 
 

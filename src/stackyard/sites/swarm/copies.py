@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.docker.swarm import SERVICE_LABEL, Swarm, detailed
-from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, PoolExhaustedError, UsageError
-from stackyard.plan import Address, Place, plan
+from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.plan import Address
 from stackyard.plan.profiles import profile_warnings
-from stackyard.probes.published_protocols import spoken
-from stackyard.probes.readiness_rules import rules_for
-from stackyard.project import published_ports
-from stackyard.sites.swarm import images, registry, removal
+from stackyard.sites.swarm import removal
 from stackyard.sites.swarm.keeper import Keeper
-from stackyard.sites.swarm.leases import ADDRESSES, LEASE_LABEL, PORTS, Lease, Leases
-from stackyard.sites.swarm.start import Start
-from stackyard.sites.swarm.translation import translate
-from stackyard.stacks import project_images
+from stackyard.sites.swarm.leases import ADDRESSES, PORTS, Lease, Leases
+from stackyard.sites.swarm.preparation import Prepared
 from stackyard.stacks.copies import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
 from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.logs import Line
-from stackyard.stacks.start_checks import refuse, refuse_missing_files
+from stackyard.stacks.start_checks import refuse_missing_files
 from stackyard.stacks.start_times import STANDING, Startup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Task
-    from stackyard.plan import Plan
     from stackyard.project import Project
-    from stackyard.sites.swarm.translation import Translation
 
-BY_NAME: Final = {"not possible", "one at a time"}
-WITHOUT_A_PLACE: Final = IPv4Network("192.0.2.0/24")  # for documentation; the Swarm gives the real subnet
 T = TypeVar("T")
 
 
@@ -144,6 +132,24 @@ class Copy:
         found = self.swarm.labelled("service", self.lease.label)
         return {item.labels[SERVICE_LABEL]: item.id for item in found if SERVICE_LABEL in item.labels}
 
+    @property
+    def grace(self) -> dict[str, int]:
+        """The seconds that each service gets to end when the copy is removed; none unless it was started so."""
+        return removal.grace(self.swarm, self.lease.label)
+
+    def require_grace(self) -> None:
+        """
+        Refuse a graceful end of a copy that was not started for one: a Swarm's service keeps what it was made with.
+
+        Raises:
+            UsageError: If no service gets time to end.
+        """
+        if not self.grace:
+            raise UsageError(
+                f"copy {self.lease.name} was started without --graceful, so the Swarm ends its services at once; leave "
+                "--graceful out, or start the copy with it"
+            )
+
     def require(self, service: str) -> str:
         """
         Return the id that a service of the copy has on the Swarm.
@@ -238,6 +244,7 @@ def start(
     ttl: float | None = None,
     deadline: float | None = None,
     wait: float | None = None,
+    graceful: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Copy:
     """
@@ -252,6 +259,7 @@ def start(
         ttl: Seconds that it stays; None: until this process ends.
         deadline: Seconds until the start has failed; None takes the configuration's, else `DEADLINE`.
         wait: Seconds more, which services may wait for a node with room for them.
+        graceful: Whether services get time to end when the copy is removed, their `stop_grace_period`.
         progress: Called with a line whenever the user should know something.
 
     Raises:
@@ -267,7 +275,7 @@ def start(
     for line in profile_warnings(project):
         progress(line)
     usual = project.model()
-    prepared = _Prepared.of(project, usual, swarm, origin.name, progress)
+    prepared = Prepared.of(project, usual, swarm, origin.name, progress)
     lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
     if lease is None:
         found = Copy.of(engine, str(name))
@@ -276,7 +284,8 @@ def start(
         return found
     copy = Copy(lease, swarm, keeper=Keeper(leases, lease))
     try:
-        prepared.start(copy, (deadline or project.configuration.timeout or DEADLINE) + (wait or 0.0), progress)
+        limit = (deadline or project.configuration.timeout or DEADLINE) + (wait or 0.0)
+        prepared.start(copy, limit, progress, graceful=graceful)
         copy.lease = leases.settle(lease, ttl, addresses=json.dumps(prepared.said(copy)), ports=copy.open_ports())
     except NotReadyError as error:
         copy.down()
@@ -296,87 +305,4 @@ def start(
 def log_in(copy: Copy, project: Project) -> None:
     """Let the addresses of *copy* name users and passwords, if it is a copy of *project*; the Swarm keeps neither."""
     if CopiedProject.of(project).name == copy.lease.project:
-        _Prepared(project, project.model(), copy.swarm).said(copy)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """All that is known of a start before it has a lease."""
-
-    project: Project
-    usual: Mapping[str, Any]
-    swarm: Swarm
-    built: Mapping[str, str] = field(default_factory=dict)
-    references: Mapping[str, str] = field(default_factory=dict)
-    rendered: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, project: Project, usual: Mapping[str, Any], swarm: Swarm, owner: str, progress: Callable[[str], None]
-    ) -> Self:  # fmt: skip
-        """Plan and translate once under a made-up name: what is refused is refused before anything is made."""
-        made = cls(project, usual, swarm, references=dict.fromkeys(usual["services"], ""))
-        found = made.translation("stackyard-check", {})
-        if (free := swarm.free_networks()) < len(found.networks):
-            raise PoolExhaustedError(
-                f"the Swarm's address pool has room for {max(free, 0)} networks, and a copy needs "
-                f"{len(found.networks)}; "
-                "end copies, or make the Swarm with a larger --default-addr-pool"
-            )
-        place = registry.find(swarm)
-        with images.built(project, usual, owner, swarm, place, progress) as built:
-            made = replace(made, built=built)
-            return replace(made, references=images.references(swarm, made.planned("stackyard-check").model, place))
-
-    def planned(self, identifier: str) -> Plan:
-        if identifier not in self.rendered:
-            self.rendered[identifier] = self.project.model(name=identifier)
-        model = deepcopy(self.rendered[identifier])
-        ports = _numbers(model)
-        place = Place(
-            project=identifier, ports=ports, subnet=lambda _prefix: WITHOUT_A_PLACE, tags=self.built
-        )  # fmt: skip
-        made = plan(self.project.template, self.usual, model, place, self.project.configuration)
-        refuse([item for item in made.concerns if item.level in BY_NAME and ".network_mode" not in item.place])
-        for key, network in (made.model.get("networks") or {}).items():
-            if not (self.usual["networks"][key].get("ipam") or {}).get("config"):
-                network.pop("ipam", None)  # the plan's; the Swarm gives subnets
-        return made
-
-    def rules(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        facts = project_images.facts(self.swarm.engine, model)
-        return rules_for(model, facts, self.project.configuration.ready)
-
-    def translation(self, identifier: str, labels: Mapping[str, str]) -> Translation:
-        model = self.planned(identifier).model
-        return translate(model, self.rules(model), self.references, labels, self.project.environment)
-
-    def ports(self) -> list[dict[str, Any]]:
-        found = (
-            {"service": p.service, "target": p.target, "protocol": p.protocol, "published": p.written}
-            for p in published_ports(self.usual)
-        )
-        return list({tuple(entry.values())[:3]: entry for entry in found}.values())
-
-    def start(self, copy: Copy, deadline: float, progress: Callable[[str], None]) -> None:
-        model = self.planned(copy.lease.id).model
-        labels, rules = {LEASE_LABEL: copy.lease.id}, self.rules(model)
-        found = translate(model, rules, self.references, labels, self.project.environment)
-        copy.changes = tuple(map(str, found.changes))
-        copy.startup = Start(self.swarm, copy.lease, found, model, rules, progress).run(deadline)
-
-    def said(self, copy: Copy) -> dict[str, dict[str, str]]:
-        """Return what is spoken on each port; the logins stay in this process."""
-        facts = project_images.facts(self.swarm.engine, self.usual)
-        found = copy.addresses
-        asked = outside_any_loop(lambda: run(spoken(found, self.usual, facts)))
-        keys = {(one.service, one.target, one.protocol): one for one in asked}
-        copy.logins = {key: one.login for key, one in keys.items()}
-        return {"{}/{}/{}".format(*key): {"scheme": one.scheme, "path": one.path} for key, one in keys.items()}
-
-
-def _numbers(model: Mapping[str, Any]) -> Iterator[int]:
-    """Give each port the number that it has, so that the plan changes no value that names one."""
-    for port in published_ports(model):
-        known = [*(port.published or ())][: port.count]
-        yield from [*known, *([0] * (port.count - len(known)))]
+        Prepared(project, project.model(), copy.swarm).said(copy)

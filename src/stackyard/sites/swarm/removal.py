@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.cleanup.outcome import Removal
 from stackyard.docker.engine import each
+from stackyard.docker.swarm import SERVICE_LABEL
 from stackyard.errors import LeftoversError, RefusedError
 from stackyard.leases.owners import Owner
 from stackyard.sites.swarm.leases import LEASE_LABEL, PREFIX, Leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stackyard.docker.swarm import Item, Swarm
     from stackyard.sites.swarm.leases import Lease
 
 PATIENCE: Final = 40.0  # seconds for the nodes to end the containers of a copy
 TICK: Final = 0.1
+GRACE_LABEL: Final = "stackyard.swarm.grace"  # seconds that a service gets to end by itself, if it does
+NEEDS_LABEL: Final = "stackyard.swarm.needs"  # the services that such a one depends on
 
 
 def remove(swarm: Swarm, lease: Lease) -> Removal:
@@ -40,27 +43,49 @@ def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
     """
     Remove everything with *label* but leases; return its names when nothing is left, and no ready node runs any of it.
 
+    Services that get time to end, as `grace` says, end in order: first those that no other one needs.
+
     Args:
         swarm: Where it is.
         label: Its label, as ``key`` or ``key=value``.
         what: What it is, for the text of an error.
 
     Raises:
-        LeftoversError: If something is still there after `PATIENCE` seconds.
+        LeftoversError: If something is still there after `PATIENCE` seconds, and those that services get to end.
         EngineError: If the manager does not answer or refuses.
     """
-    until, seen = time.monotonic() + PATIENCE, set[str]()
+    patience, seen, needs = PATIENCE + sum(grace(swarm, label).values()), set[str](), dict[str, set[str]]()
+    until = time.monotonic() + patience
     # a node ends containers after their service is gone
     while (left := _left(swarm, label)) or _running(swarm, label):
         seen |= {str(item) for item in left}
         if time.monotonic() > until:
             listed = ", ".join(map(str, [*left, *_running(swarm, label)]))
-            raise LeftoversError(f"{what}: {listed} left after {PATIENCE:g} s")
-        failures = [error for error in each(swarm.remove, left) if not isinstance(error, RefusedError)]
+            raise LeftoversError(f"{what}: {listed} left after {patience:g} s")
+        free = _unneeded(left, {task.service for task in swarm.tasks(label)}, needs)
+        failures = [error for error in each(swarm.remove, free) if not isinstance(error, RefusedError)]
         if failures:
             raise failures[0]
         time.sleep(TICK)
     return sorted(seen)
+
+
+def grace(swarm: Swarm, label: str) -> dict[str, int]:
+    """Return the seconds that each service with *label* gets to end by itself; without those that get none."""
+    found = {item.name: item.labels for item in swarm.labelled("service", label)}
+    return {
+        labels.get(SERVICE_LABEL, name): int(labels[GRACE_LABEL])
+        for name, labels in found.items()
+        if labels.get(GRACE_LABEL, "").isdecimal()
+    }
+
+
+def _unneeded(left: Sequence[Item], running: set[str], needs: dict[str, set[str]]) -> list[Item]:
+    """Return what no other service needs that is there or still ends; note in *needs* what each of them does."""
+    names = {item.id: item.labels.get(SERVICE_LABEL, item.name) for item in left if item.kind == "service"}
+    needs |= {names[item.id]: set(item.labels.get(NEEDS_LABEL, "").split(",")) for item in left if item.id in names}
+    needed = {other for name in running | {*names.values()} for other in needs.get(name, ())}
+    return [item for item in left if names.get(item.id) not in needed]
 
 
 def _left(swarm: Swarm, label: str) -> list[Item]:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.tables import format_list
-from stackyard.docker.fast_start.keys import fill
+from stackyard.docker.engine import DEFAULT_GRACE
+from stackyard.docker.fast_start.keys import fill, nanoseconds
 from stackyard.docker.swarm import SERVICE_LABEL
 from stackyard.errors import UnsupportedModelError, UsageError
 from stackyard.plan.services import check_soon
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm import containers, files, mounts
+from stackyard.sites.swarm.removal import GRACE_LABEL, NEEDS_LABEL
 from stackyard.sites.swarm.translation_notes import Notes
 
 if TYPE_CHECKING:
@@ -48,14 +50,12 @@ DROPPED: Final = {
     "profiles": "",
     "annotations": "a Swarm has none",
     "external_links": "",
-    "stop_grace_period": "a copy is removed at once",
     "userns_mode": "a service has none",
     "build": "the image is built before, for all copies",
 }  # fmt: skip
 JOB: Final = "exit 0"
 NOT_TRIED_AGAIN: Final = "none"
 SECOND: Final = 10**9
-LEAST_GRACE: Final = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,8 @@ def translate(
     images: Mapping[str, str],
     labels: Mapping[str, str],
     variables: Mapping[str, str],
+    *,
+    graceful: bool = False,
 ) -> Translation:
     """
     Return the services of a copy.
@@ -97,6 +99,7 @@ def translate(
         images: The image of each service, as the nodes get it.
         labels: Labels of everything that belongs to the copy.
         variables: The caller's variables, for secrets and configs that name one.
+        graceful: Whether each service gets time to end by itself: its `stop_grace_period`.
 
     Raises:
         UsageError: If a part of the model cannot be had on a Swarm; one line for each.
@@ -108,6 +111,7 @@ def translate(
         name: _service(plain, name, rules[name], images[name], labels, notes)
         for name in rules
     }  # fmt: skip
+    _let_end(plain, made, notes, graceful=graceful)
     read = {name: _files(plain, name, variables, notes) for name in rules}
     mounts.refuse_shared(plain, notes)
     used = _networks(plain, notes)
@@ -138,7 +142,7 @@ def _service(
     inside |= {
         "Image": image, "Labels": {**(spec.get("labels") or {}), **own},
         "Env": [key if value is None else f"{key}={value}" for key, value in (spec.get("environment") or {}).items()],
-        "Mounts": mounts.translate(model, name, where, notes), "StopGracePeriod": LEAST_GRACE,
+        "Mounts": mounts.translate(model, name, where, notes),
     }  # fmt: skip
     if rule.kind == "command":
         inside["Healthcheck"] = containers.client_check(rule)
@@ -153,6 +157,21 @@ def _service(
         "TaskTemplate": template, "Labels": own, "Mode": _mode(spec, rule),
         "EndpointSpec": {"Mode": "dnsrr", "Ports": _ports(spec, where, notes)},
     }  # fmt: skip
+
+
+def _let_end(
+    model: Mapping[str, Any], made: Mapping[str, dict[str, Any]], notes: Notes, *, graceful: bool
+) -> None:  # fmt: skip
+    """Set how long each service has to end by itself; what a removal has to know of it stands in its labels."""
+    for name, service in made.items():
+        spec = model["services"][name]
+        grace = nanoseconds(spec.get("stop_grace_period") or f"{DEFAULT_GRACE}s") if graceful else 0
+        service["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] = grace
+        if graceful:
+            needs = ",".join(sorted({*(spec.get("depends_on") or {})} & {*made}))
+            service["Labels"] |= {GRACE_LABEL: str(-(-grace // SECOND)), NEEDS_LABEL: needs}
+        elif spec.get("stop_grace_period"):
+            notes.drop(f"services.{name}.stop_grace_period", "a copy is removed at once, unless it starts --graceful")
 
 
 def _refuse(spec: Mapping[str, Any], where: str, notes: Notes) -> None:
