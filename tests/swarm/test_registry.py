@@ -108,7 +108,7 @@ def test_a_node_that_does_not_trust_the_registry_is_a_start_s_failure_with_the_r
     assert "on node n2" in start.stderr
     assert push.returncode == 6
     assert push.stderr.splitlines()[-1].endswith(
-        "see how a node trusts the registry's certificate ('stackyard site registry')"
+        "see how a node trusts the registry's certificate ('stackyard site registry --site swarm')"
     )
     assert left(site, machines[1:]) == []
 
