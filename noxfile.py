@@ -180,7 +180,7 @@ def matrix(session: nox.Session) -> None:
 
 @sessions.session(default=False, tags=["bench"])
 def bench(session: nox.Session) -> None:
-    """Measure stackyard beside its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
+    """Compare stackyard with its peers: `-- [NAME…] [--quick|--full] [--report]`, `-- --help`."""
     sessions.run_module(session, "stackyard.cli.benchmarks", *session.posargs)
 
 
@@ -191,7 +191,7 @@ def mutants(session: nox.Session) -> None:
 
 
 def _tool(name: str) -> str:
-    """Return a program of our own environment, whatever PATH says."""
+    """Return a program of stackyard's environment, whatever PATH says."""
     return str(Path(PYTHON).with_name(name))
 
 
@@ -201,7 +201,7 @@ def _words(session: nox.Session) -> list[str]:
 
 
 def _pytest(session: nox.Session, name: str, *words: str) -> None:
-    """Run pytest on tests/NAME, or on what the user's words name; fail with an exit code of ours."""
+    """Run pytest on tests/NAME, or on what the user's words name; fail with stackyard's exit code."""
     from stackyard.cli import pytest_run
 
     own = _words(session)

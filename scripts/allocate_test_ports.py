@@ -15,7 +15,7 @@ another file. The file has mode 0600, because it holds passwords.
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import _project  # type: ignore[import-not-found] # beside this script
+    import _project  # type: ignore[import-not-found] # next to this script
 
     _project.enter()
 

@@ -2,7 +2,7 @@
 """
 Prove that stacks start, stay apart and go: many at once, each measured, nothing left.
 
-  docker_validation_benchmark.py                      ten stacks at once, start-up beside others, the requirements
+  docker_validation_benchmark.py                      ten stacks at once, start-up against others, the requirements
   docker_validation_benchmark.py --env NAME           of another environment (default: test)
   docker_validation_benchmark.py --parallel N         N stacks at once
   docker_validation_benchmark.py --quick              about a minute
@@ -15,7 +15,7 @@ Exit code 1 means that a requirement is not met; docs/benchmarks.md describes th
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import _project  # type: ignore[import-not-found] # beside this script
+    import _project  # type: ignore[import-not-found] # next to this script
 
     _project.enter()
 

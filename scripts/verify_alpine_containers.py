@@ -14,7 +14,7 @@ Exit code 9 means that a check found an error; docs/checks.md describes the chec
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import _project  # type: ignore[import-not-found] # beside this script
+    import _project  # type: ignore[import-not-found] # next to this script
 
     _project.enter()
 
@@ -127,7 +127,7 @@ def _figures(environment: Environment, stack: Stack, engine: Engine, startup: St
 
 def benchmark(name: str) -> list[dict[str, Any]]:
     """
-    Measure the Alpine stack beside the Debian one: bytes of all images, median start-up, bytes of memory when ready.
+    Compare the Alpine stack with the Debian one: bytes of all images, median start-up, bytes of memory when ready.
 
     Raises:
         StackyardError: If a stack does not start or something of it is left.

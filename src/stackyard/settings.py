@@ -1,5 +1,5 @@
 """
-What a host's owner may set: where state lives, which ports and subnets the pool holds, where images come from.
+The settings of a host: the state directory, the ports and subnets of the pool, the source of images.
 
 Each setting is an environment variable, and `SETTINGS` is the one list of them. `Settings.load` reads and checks all.
 """
@@ -43,7 +43,7 @@ _REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0
 _SITE: Final = re.compile(r"local|swarm|context:[a-zA-Z0-9][a-zA-Z0-9_.+-]*")  # names as docker takes them
 _LONGEST_PATH: Final = 1024  # characters; with a lease's files it stays below what the system takes
 _LIKE: Final = 0.75  # how similar two names are, from 0 to 1, for one to be taken for a slip of the other
-# Variables of ours that are no settings: a lease's env file or a program of ours gives them to others.
+# stackyard's variables that are no settings: a lease's env file or a program of stackyard gives them to others.
 _HANDED: Final = re.compile(
     r"LEASE|CHECKOUT|PARALLEL_ID|ENVIRONMENT|HOST|OWNER|CREATED|PORTS|SUBNET|MEMORY_MB|SECRETS_DIR|ALLOWED_ORIGIN|FLAVOUR"
     r"|RESTART|RESTART_COMMAND|PAYLOAD|CRASH_AT|FULL|NOX_INSIDE|BENCH_PYTHON|SPARE_PORT_\d+|(JWT|HEALTH|DATA)_\w+"
@@ -150,7 +150,7 @@ class Settings:
         """
         Twelve hex digits that tell this user's book on this machine from any other on the same engine.
 
-        Derived, never stored: stacks that outlive a deleted state directory are still recognised as ours.
+        Derived, never stored: stacks that outlive a deleted state directory are still recognised as stackyard's.
         """
         import hashlib
 
@@ -204,7 +204,7 @@ def value(name: str, env: Mapping[str, str] | None = None) -> Any:
 
 
 def slips(names: Iterable[str]) -> dict[str, str]:
-    """Return which of *names* are no variable of ours but nearly a setting, and which setting that is."""
+    """Return which of *names* are no variable of stackyard but nearly a setting, and which setting that is."""
     import difflib
 
     found = {}

@@ -35,7 +35,7 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
 """
 SIZE = "900m"  # of the tmpfs: four Debian images unpacked, and room for a stack
-PATIENCE = 30.0  # seconds for dockerd to answer; it takes 2 to 4
+TIMEOUT_S = 30.0  # seconds for dockerd to answer; it takes 2 to 4
 
 
 @dataclass(slots=True)
@@ -117,18 +117,18 @@ class PrivateEngine:
     def kill(self) -> None:
         """Let the kernel end dockerd: no clean-up, containers and their shims go on."""
         self.signal(signal.SIGKILL)
-        self.children.pop("dockerd").wait(PATIENCE)
+        self.children.pop("dockerd").wait(TIMEOUT_S)
 
     def crash(self) -> None:
         """Let the kernel end dockerd and containerd at once: containers and their shims go on."""
         for child in (self.children.pop("dockerd"), self.children.pop("containerd")):
             child.kill()
-            child.wait(PATIENCE)
+            child.wait(TIMEOUT_S)
 
     def stop(self) -> None:
         """Stop dockerd in order; without live-restore that ends every container."""
         self.signal(signal.SIGTERM)
-        self.children.pop("dockerd").wait(PATIENCE)
+        self.children.pop("dockerd").wait(TIMEOUT_S)
 
     def power_off(self) -> None:
         """End dockerd, containerd, the shims and every container at once, as a power cut does, and forget /run."""
@@ -145,7 +145,7 @@ class PrivateEngine:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(found, timeout=PATIENCE)
+        psutil.wait_procs(found, timeout=TIMEOUT_S)
 
     def remains(self) -> list[psutil.Process]:
         """List the shims of this engine and all below them: no others name its containerd's socket."""
@@ -201,7 +201,7 @@ class PrivateEngine:
             if child is not None:
                 child.send_signal(signal.SIGCONT)
                 child.kill()
-                child.wait(PATIENCE)
+                child.wait(TIMEOUT_S)
         self._end_containers()
         for mount in _mounts_below(self.folder):
             run("umount", "--lazy", mount)
@@ -209,7 +209,7 @@ class PrivateEngine:
 
 
 def run(*words: str) -> None:
-    subprocess.run(words, check=True, timeout=PATIENCE)  # noqa: S603 - our own words
+    subprocess.run(words, check=True, timeout=TIMEOUT_S)  # noqa: S603 - our own words
 
 
 def _mounts_below(folder: Path) -> list[str]:
@@ -220,7 +220,7 @@ def _mounts_below(folder: Path) -> list[str]:
 
 
 def _until(check: Any) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_S
     while not check():
-        assert time.monotonic() < end, f"the private engine did not get there within {PATIENCE} s"
+        assert time.monotonic() < end, f"the private engine did not get there within {TIMEOUT_S} s"
         time.sleep(0.02)

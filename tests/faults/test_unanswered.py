@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from stackyard.stacks.stack import Stack
 
 CREATE: Final = b"/containers/create?"
-PATIENCE: Final = 30.0  # seconds until the engine has made what it was asked for
+TIMEOUT_S: Final = 30.0  # seconds until the engine has made what it was asked for
 
 
-class Door:
+class HoldingProxy:
     """
     A way to the engine on which each request to make a container waits until `released` is set.
 
@@ -93,33 +93,33 @@ def _received(line: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def door(yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
-    """Let Compose, which does the start, reach the engine through a door."""
-    path = tmp_path / "door.sock"
-    made = Door(path, yard.engine.endpoint.url.removeprefix("unix://"))
+def proxy(yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HoldingProxy]:
+    """Let Compose, which does the start, reach the engine through a proxy."""
+    path = tmp_path / "proxy.sock"
+    made = HoldingProxy(path, yard.engine.endpoint.url.removeprefix("unix://"))
     monkeypatch.setenv("STACKYARD_START", "compose")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
     yield made
     made.close()
 
 
-def fail(stack: Stack, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def fail(stack: Stack, proxy: HoldingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the start of *stack* fail as soon as Compose has asked for a container."""
-    monkeypatch.setattr(stack, "_trouble", lambda: "a container was asked for" if door.asked.is_set() else None)
+    monkeypatch.setattr(stack, "_trouble", lambda: "a container was asked for" if proxy.asked.is_set() else None)
     with pytest.raises(NotReadyError, match="a container was asked for"):
         stack.up(deadline=60)
 
 
 @pytest.mark.core
 def test_containers_that_come_long_after_compose_was_ended_keep_the_lease_and_are_removed(
-    yard: Yard, door: Door, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, proxy: HoldingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = yard.stack()
-    fail(stack, door, monkeypatch)
+    fail(stack, proxy, monkeypatch)
 
     early = stack.down()
-    door.released.set()
-    end = time.monotonic() + PATIENCE
+    proxy.released.set()
+    end = time.monotonic() + TIMEOUT_S
     while not (late := stack.containers()) and time.monotonic() < end:
         time.sleep(0.1)
     time.sleep(1.0)  # the others come at the same time
@@ -134,11 +134,11 @@ def test_containers_that_come_long_after_compose_was_ended_keep_the_lease_and_ar
 
 @pytest.mark.core
 def test_containers_that_come_soon_after_compose_was_ended_are_removed_with_the_rest(
-    yard: Yard, door: Door, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, proxy: HoldingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = yard.stack()
-    threading.Thread(target=door.release_when_gone, daemon=True).start()
-    fail(stack, door, monkeypatch)
+    threading.Thread(target=proxy.release_when_gone, daemon=True).start()
+    fail(stack, proxy, monkeypatch)
 
     outcome = stack.down()
 

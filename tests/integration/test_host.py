@@ -75,7 +75,7 @@ def in_private(folder: Path, script: str) -> dict[str, list[str]]:
 
 
 def test_missing_and_killed_engines_are_started_and_what_dead_owners_left_is_removed(private: Path) -> None:
-    before = Endpoint().knock()
+    before = Endpoint().ping()
 
     found = in_private(private, SCRIPT)
 
@@ -85,7 +85,7 @@ def test_missing_and_killed_engines_are_started_and_what_dead_owners_left_is_rem
     assert {"left", "theirs"} & set(found["killed"]) == {"theirs"}
     assert "noxw: removed /var/run/docker.pid: the process it names is gone" in found["reused"]
     assert "noxw: removed /var/run/docker/containerd/containerd.pid: the process it names is gone" in found["reused"]
-    assert Endpoint().knock() == before
+    assert Endpoint().ping() == before
 
 
 def tree(folder: Path) -> dict[str, float]:

@@ -122,7 +122,7 @@ def test_an_image_is_built_on_the_digest_the_registry_has(
     assert facts["Config"]["Labels"]["stackyard.base"] == f"{official}@{digest}"
     assert facts["Config"]["Labels"]["stackyard.source"] == "registry"
     assert facts["Config"]["User"] == "10001:10001"
-    assert f"{recipe.reference}: stands on {official}@{digest}" in lines
+    assert f"{recipe.reference}: based on {official}@{digest}" in lines
 
 
 def test_auto_finds_the_registry_that_answers(

@@ -94,7 +94,7 @@ def test_processes_the_kernel_ended_in_a_container_that_goes_on_are_counted(new_
     stack.up()
     watcher = Watcher(stack.book, stack.engine, stack.lease)
 
-    codes = [output(stack.engine, stack.container("auth").id, *detection.HOG)[0] for _ in range(2)]
+    codes = [output(stack.engine, stack.container("auth").id, *detection.FILL_MEMORY)[0] for _ in range(2)]
 
     assert codes == [137, 137]
     assert value(watcher, "stackyard_container_oom_kills_total", "auth") == 2

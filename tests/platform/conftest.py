@@ -33,7 +33,7 @@ from stackyard._util.process import run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-PATIENCE = 5.0  # seconds until a missing event is a failure
+TIMEOUT_S = 5.0  # seconds until a missing event is a failure
 HELP = "run the tests through `./noxw -s test`, or set what docs/platform.md lists under Tests"
 
 
@@ -148,7 +148,7 @@ class Line:
 def deadline() -> Any:
     import asyncio
 
-    return asyncio.timeout(PATIENCE)
+    return asyncio.timeout(TIMEOUT_S)
 
 
 def variable(name: str) -> str:
@@ -166,13 +166,13 @@ def stack() -> Stack:
 
 @pytest.fixture(scope="session")
 def auth(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.auth, timeout=PATIENCE, trust_env=False) as client:
+    with httpx.Client(base_url=stack.auth, timeout=TIMEOUT_S, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def backend(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.backend, timeout=PATIENCE, trust_env=False) as client:
+    with httpx.Client(base_url=stack.backend, timeout=TIMEOUT_S, trust_env=False) as client:
         yield client
 
 

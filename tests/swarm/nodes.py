@@ -28,10 +28,10 @@ exec dockerd --host unix:///node/docker.sock --host unix:///var/run/docker.sock 
   --bip 172.31.255.1/24 --storage-driver overlay2 >/node/log 2>&1
 """
 MADE: Final = "stackyard-test-swarm"  # label of everything that is made here
-PATIENCE: Final = 60.0  # seconds for one command about a node
+TIMEOUT_S: Final = 60.0  # seconds for one command about a node
 
 
-def docker(*words: str, deadline: float = PATIENCE) -> str:
+def docker(*words: str, deadline: float = TIMEOUT_S) -> str:
     # a test may have set them to one of the nodes
     own = {"DOCKER_HOST": "", "DOCKER_CONTEXT": ""}
     return process.run(["docker", *words], deadline=deadline, env=own).stdout.strip()

@@ -125,7 +125,7 @@ def test_commands_are_set_beside_idle_interpreters(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(leases, "_burst", burst)
 
-    assert leases.commands(2, rounds=3) == 4.0
+    assert leases.burst_ratio(2, rounds=3) == 4.0
     first, released, idle, busy = ([words[2:] for words in many] for many in bursts[:4])
     assert (first, released) == (
         [["--force", "--parallel-id", "first"]],
@@ -136,7 +136,7 @@ def test_commands_are_set_beside_idle_interpreters(monkeypatch: pytest.MonkeyPat
 
 
 def test_commands_really_allocate() -> None:
-    assert leases.commands(2, rounds=1) > 0
+    assert leases.burst_ratio(2, rounds=1) > 0
 
 
 def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_without_peers_only_what_is_there_is_measured(monkeypatch: pytest.Monkey
     peers = {"portpicker", "port_for", "ephemeral_port_reserve"}
     monkeypatch.setattr(leases, "find_spec", lambda name: None if name in peers else find_spec(name))
     monkeypatch.setattr(leases, "CONTENDING", 2)
-    monkeypatch.setattr(leases, "PAIRS", 5)
+    monkeypatch.setattr(leases, "LEASES_PER_PROCESS", 5)
 
     found = leases.measure(Plan(rounds=1, parallel=2)).results
 

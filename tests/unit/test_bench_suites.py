@@ -592,7 +592,7 @@ def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> 
     taken = {1: [0.0035] * 640, leases.CONTENDING: [0.0035] * 600 + [0.06] * 40}
     monkeypatch.setattr(leases, "compare", compare)
     monkeypatch.setattr(leases, "latencies", lambda processes, _pairs, **_: taken[processes])
-    monkeypatch.setattr(leases, "commands", lambda _size, **_: 3.0)
+    monkeypatch.setattr(leases, "burst_ratio", lambda _size, **_: 3.0)
 
     rows = {row.row: row for row in leases.measure(Plan(depth="quick")).results}
 

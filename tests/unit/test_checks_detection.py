@@ -201,5 +201,5 @@ def test_a_host_that_counts_no_memory_cannot_starve_a_service() -> None:
 
 
 def test_a_health_check_without_settings_has_the_engines_own() -> None:
-    assert detection.verdict_s({}) == 181.0
-    assert detection.verdict_s({"Interval": 5e9, "Timeout": 3e9, "Retries": 10}) == 81.0
+    assert detection.unhealthy_after_s({}) == 181.0
+    assert detection.unhealthy_after_s({"Interval": 5e9, "Timeout": 3e9, "Retries": 10}) == 81.0

@@ -71,7 +71,7 @@ def answers(**changes: Any) -> dict[str, Any]:
     return {"/version": VERSION, "/info": info | changes, "/_ping": "OK"} | lists
 
 
-def examine(host: Machine, served: dict[str, Any] | None) -> dict[str, checks.Finding]:
+def examine(host: Machine, served: dict[str, Any] | None) -> dict[str, checks.HostFinding]:
     if served is None:
         return {finding.id: finding for finding in checks.examine(host)}
     with answering(host.base / "docker.sock", served):
@@ -276,10 +276,10 @@ def test_stale_lease_is_counted(host: Machine) -> None:
 
 
 def test_check_that_fails_itself_is_a_finding(host: Machine) -> None:
-    def look(_: checks.Scene) -> checks.Seen:
+    def look(_: checks.HostFacts) -> checks.CheckResult:
         raise EngineError("first line\nsecond line")
 
-    check = checks.Check(id="x", title="x", needed="y", fix="z", look=look)
+    check = checks.HostCheck(id="x", title="x", needed="y", fix="z", look=look)
 
     with answering(host.base / "docker.sock", answers()):
         (finding,) = checks.examine(host, [check])
@@ -303,11 +303,11 @@ def test_a_state_directory_that_is_refused_is_fixed_by_another_one(
     assert "invoke" not in found.fix
 
 
-def finding(name: str, status: checks.Status, fix: str = "") -> checks.Finding:
-    return checks.Finding(id=name, title=name, status=status, found="this", needed="that", fix=fix)
+def finding(name: str, status: checks.Status, fix: str = "") -> checks.HostFinding:
+    return checks.HostFinding(id=name, title=name, status=status, found="this", needed="that", fix=fix)
 
 
-def examined(monkeypatch: pytest.MonkeyPatch, *rounds: list[checks.Finding]) -> None:
+def examined(monkeypatch: pytest.MonkeyPatch, *rounds: list[checks.HostFinding]) -> None:
     left = list(rounds)
     monkeypatch.setattr(checks, "examine", lambda: left.pop(0))
 

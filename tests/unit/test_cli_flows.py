@@ -189,7 +189,7 @@ def test_a_stolen_port_costs_a_move_not_the_run(yard: Yard) -> None:
 
     assert flows.test("test", ["-q"]) == 0
 
-    notes = [note for note in yard.report()["notes"] if "a leased port was taken meanwhile" in note]  # type: ignore[attr-defined]
+    notes = [note for note in yard.report()["notes"] if "another program took a leased port" in note]  # type: ignore[attr-defined]
     assert len(notes) == 2
 
 

@@ -238,7 +238,7 @@ def test_each_does_all_and_returns_the_refusals() -> None:
 
 
 def test_an_engine_that_hangs_is_found_out_at_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.docker.engine.KNOCK_S", 0.2)
+    monkeypatch.setattr("stackyard.docker.engine.PING_TIMEOUT_S", 0.2)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/silent.sock")
     with (
         unruly(tmp_path / "silent.sock", lambda *_: None),

@@ -54,7 +54,7 @@ def test_every_request_goes_through_ssh(there: FakeEngine, tmp_path: Path) -> No
     there.container("web")
     with Engine(deadline=20) as engine:
         assert (engine.version(), [item.name for item in engine.containers([])]) == ("26.1.5", ["web-l1"])
-    assert Endpoint.find().knock(deadline=20).version == "26.1.5"
+    assert Endpoint.find().ping(deadline=20).version == "26.1.5"
 
     typed = set((tmp_path / "typed").read_text().splitlines())
     assert typed == {"-o BatchMode=yes -l me -p 2222 -- build docker system dial-stdio"}
@@ -69,8 +69,8 @@ def test_a_failure_has_ssh_s_own_last_words(there: FakeEngine, tmp_path: Path) -
         pytest.raises(EngineError, match=r"denied \(publickey\)\.; start it"),
     ):
         engine.version()
-    knock = Endpoint.find().knock(deadline=20)
-    assert (knock.state, knock.detail) == (
+    ping = Endpoint.find().ping(deadline=20)
+    assert (ping.state, ping.detail) == (
         "unreachable", "ssh://me@build:2222 me@build: Permission denied (publickey)."
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_connections_that_begin_at_once_take_no_file_from_each_other(monkeypatch
         time.sleep(0.001)
         assert before == (os.fstat(line), os.fstat(errors))
 
-    monkeypatch.setattr("stackyard._util.plugged_process.plug", plug)
+    monkeypatch.setattr("stackyard._util.plugged_process.start", plug)
 
     with ThreadPoolExecutor(8) as threads:
         for made in threads.map(lambda _: over_ssh.dial("ssh://build", 1), range(40)):

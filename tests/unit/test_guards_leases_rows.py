@@ -995,4 +995,4 @@ def test_the_holder_of_the_flock_is_read_from_the_kernels_table(
 
     assert fair_lock.lock_holder(tmp_path / "x") == "pid 4 (program 4)"
     table.write_text("\n".join(lines[:3]) + "\n")
-    assert fair_lock.lock_holder(tmp_path / "x") == "a process that has let go by now"
+    assert fair_lock.lock_holder(tmp_path / "x") == "a process that has released it by now"

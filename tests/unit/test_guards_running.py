@@ -21,7 +21,7 @@ from stackyard.pytest_plugin import stacks as fixture_stacks
 from stackyard.pytest_plugin.main_process import MainProcess
 from stackyard.running import keeper, shared, stack_description
 from stackyard.running.shared import Run
-from stackyard.running.stack_description import Wanted
+from stackyard.running.stack_description import StackDescription
 from stackyard.sites import Site
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_the_end_of_a_run_sweeps_its_own_site_and_takes_only_what_is_stale(
     monkeypatch.setattr(removal, "sweep", here)
     monkeypatch.setattr("stackyard.sites.swarm.removal.sweep", there)
 
-    left = stack_description.sweep()
+    left = stack_description.remove_stale_stacks()
 
     if site == "swarm":
         assert (left, here.call_count) == ([], 0)
@@ -91,7 +91,7 @@ def test_a_sweep_that_removes_everything_leaves_nothing(
     monkeypatch.setattr(stack_description, "open_book", lambda _settings, _engine: "book")
     monkeypatch.setattr(removal, "sweep", Mock(return_value=Removal()))
 
-    assert stack_description.sweep() == []
+    assert stack_description.remove_stale_stacks() == []
 
 
 def finish(main: MainProcess, before: pytest.ExitCode) -> pytest.ExitCode:
@@ -114,7 +114,7 @@ def test_a_run_in_which_no_test_used_a_stack_removes_nothing(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "end", lambda _run: pytest.fail("ended"))
-    monkeypatch.setattr(stack_description, "sweep", lambda: pytest.fail("swept"))
+    monkeypatch.setattr(stack_description, "remove_stale_stacks", lambda: pytest.fail("swept"))
 
     assert finish(main, OK) is OK
 
@@ -138,7 +138,7 @@ def test_the_end_of_a_run_removes_its_stacks_and_says_and_counts_what_is_left(
 ) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(Run, "end", lambda _run: list(ended))
-    monkeypatch.setattr(stack_description, "sweep", Mock(side_effect=[swept]))
+    monkeypatch.setattr(stack_description, "remove_stale_stacks", Mock(side_effect=[swept]))
     lines = Mock()
 
     assert finish(main, before) is after
@@ -173,14 +173,14 @@ def test_a_stack_is_shared_by_the_processes_of_a_run_only_if_it_has_several_and_
     run = SimpleNamespace(use=lambda: did.append("use"), share=gives("share")) if workers else None
     monkeypatch.setattr(fixture_stacks, "Reports", SimpleNamespace(of=lambda _config: reports))
     monkeypatch.setattr(fixture_stacks, "_run", lambda _config: run)
-    monkeypatch.setattr(fixture_stacks, "_wanted", lambda _config, _files: Wanted(folder="/"))
-    monkeypatch.setattr(Wanted, "run", gives("run"))
+    monkeypatch.setattr(fixture_stacks, "_wanted", lambda _config, _files: StackDescription(folder="/"))
+    monkeypatch.setattr(StackDescription, "run", gives("run"))
 
-    monkeypatch.setattr(sigterm, "heeded", gives("heed SIGTERM"))
+    monkeypatch.setattr(sigterm, "handled", gives("handle SIGTERM"))
     config: Any = SimpleNamespace(stash=pytest.Stash())
     with fixture_stacks.given(config, shared=shared) as stack:
         assert stack == steps[-1]
-    assert did == ["heed SIGTERM", *steps]
+    assert did == ["handle SIGTERM", *steps]
 
 
 @pytest.mark.parametrize(("scope", "shared"), [("run", True), ("worker", False), ("test", False)])
@@ -243,7 +243,7 @@ def test_the_keeper_of_a_stack_is_started_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Run, "_start", lambda _run, *given: started(*given))
     monkeypatch.setattr(shared, "_listens", lambda _base: listens)
     monkeypatch.setattr(shared, "ask", lambda _base, what: {"asked": what})
-    wanted = Wanted(folder="/")
+    wanted = StackDescription(folder="/")
 
     assert Run(folder=str(tmp_path), pid=1)._stack(tmp_path / "a", wanted) == {"asked": "stack"}
     assert [given.args for given in started.call_args_list] == [(tmp_path / "a", wanted)] * (not listens)
@@ -281,11 +281,11 @@ def test_the_main_process_heeds_sigterm_while_tests_run_and_passes_over_it_while
         yield
         blocks.append(f"{name} no longer")
 
-    monkeypatch.setattr(sigterm, "heeded", lambda: block("heed"))
-    monkeypatch.setattr(sigterm, "passed_over", lambda: block("pass over"))
+    monkeypatch.setattr(sigterm, "handled", lambda: block("handle"))
+    monkeypatch.setattr(sigterm, "ignored", lambda: block("ignore"))
     session: Any = SimpleNamespace(exitstatus=OK)
 
-    for work, name in ((main.pytest_runtestloop(), "heed"), (main.pytest_sessionfinish(session), "pass over")):
+    for work, name in ((main.pytest_runtestloop(), "handle"), (main.pytest_sessionfinish(session), "ignore")):
         next(work)
         assert blocks[-1] == name
         with pytest.raises(StopIteration):

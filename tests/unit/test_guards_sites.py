@@ -35,7 +35,7 @@ from stackyard.stacks.start_times import STANDING, Startup
 if TYPE_CHECKING:
     from stackyard.docker.swarm import Kind, Swarm, Task
 
-PATIENCE = removal.PATIENCE
+REMOVAL_TIMEOUT_S = removal.REMOVAL_TIMEOUT_S
 
 
 @dataclass
@@ -150,14 +150,14 @@ def test_what_is_left_without_a_lease_is_named_by_its_id(fake: Guarded, clock: C
 def test_a_refusal_is_tried_again_until_the_time_is_over_and_not_a_moment_less(
     lease: Lease, fake: Guarded, clock: Clock
 ) -> None:
-    clock.step = PATIENCE
+    clock.step = REMOVAL_TIMEOUT_S
     fake.items.pop("net")
     fake.errors = [RefusedError("in use")]
 
     with pytest.raises(LeftoversError):
         removal.remove(swarm(fake), lease)
     clock.now = 0.0
-    clock.step = PATIENCE  # one look at its last moment
+    clock.step = REMOVAL_TIMEOUT_S  # one look at its last moment
     removal.remove(swarm(fake), lease)
 
     assert fake.items == {}
@@ -184,7 +184,7 @@ def test_a_lease_ends_once_no_node_that_can_be_asked_has_a_container_of_its_copy
     if waits:
         with pytest.raises(LeftoversError, match="copy mine keeps its lease: container c left after 40 s"):
             removal.remove(swarm(fake), lease)
-        assert sum(clock.slept) >= PATIENCE
+        assert sum(clock.slept) >= REMOVAL_TIMEOUT_S
         assert leases.get("mine").id == lease.id
         fake.containers.clear()
         clock.slept.clear()

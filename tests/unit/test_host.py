@@ -19,7 +19,7 @@ from unruly_engine import ANSWERS, SLOW, unruly
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.docker import endpoint
-from stackyard.docker.endpoint import Endpoint, Knock, version_tuple
+from stackyard.docker.endpoint import Endpoint, PingResult, version_tuple
 from stackyard.errors import BookError, EngineError
 from stackyard.host import __main__ as program
 from stackyard.host import daemon, engine_setup
@@ -123,9 +123,9 @@ def test_a_context_that_names_no_engine_is_a_fault_with_its_name(tmp_path: Path,
         put_file(tmp_path, f"contexts/meta/{hashlib.sha256(b'lost').hexdigest()}/meta.json", content)
 
     found = Endpoint.find({"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "lost"})
-    knock = found.knock()
+    ping = found.ping()
 
-    assert (knock.state, knock.detail) == ("unreachable", found.fault)
+    assert (ping.state, ping.detail) == ("unreachable", found.fault)
     assert found.fault
     assert found.away(found.fault).startswith("no engine answers at context 'lost' from DOCKER_CONTEXT: ")
     assert found.away(found.fault).endswith("correct it, or unset DOCKER_CONTEXT to use this host's own engine")
@@ -172,7 +172,7 @@ def test_an_address_that_is_none_is_a_fault(url: str) -> None:
     found = Endpoint.find({"DOCKER_HOST": url})
 
     assert found.fault
-    assert found.knock().state == "unreachable"
+    assert found.ping().state == "unreachable"
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"currentContext": 0}'])
@@ -185,14 +185,14 @@ def test_unreadable_client_configuration_means_the_default(host: Machine, text: 
 @pytest.mark.usefixtures("host")
 def test_engine_that_answers_gives_its_version() -> None:
     with answering(Path(Endpoint.find().socket)):
-        assert Endpoint.find().knock() == Knock(state="answers", version="26.1.5+dfsg1")
+        assert Endpoint.find().ping() == PingResult(state="answers", version="26.1.5+dfsg1")
 
 
 @pytest.mark.usefixtures("host")
 def test_podman_is_called_by_its_name_and_never_new_enough() -> None:
     podman = {"Version": "99.0", "Components": [{"Name": "Podman Engine"}]}
     with answering(Path(Endpoint.find().socket), {"/version": podman}):
-        version = Endpoint.find().knock().version
+        version = Endpoint.find().ping().version
 
     assert version == "Podman 99.0"
     assert not engine_setup.new_enough(version)
@@ -201,11 +201,11 @@ def test_podman_is_called_by_its_name_and_never_new_enough() -> None:
 @pytest.mark.usefixtures("host")
 def test_no_socket_is_not_taken_for_a_socket_no_one_serves() -> None:
     found = Endpoint.find()
-    missing = found.knock().state
+    missing = found.ping().state
     with answering(Path(found.socket)):
-        alive = found.knock().state
+        alive = found.ping().state
         os.link(found.socket, f"{found.socket}.dead")
-    dead = Endpoint(url=f"unix://{found.socket}.dead").knock()
+    dead = Endpoint(url=f"unix://{found.socket}.dead").ping()
 
     assert (missing, alive, dead.state) == ("missing", "answers", "refused")
     assert dead.detail == "Connection refused"
@@ -215,20 +215,20 @@ def test_no_socket_is_not_taken_for_a_socket_no_one_serves() -> None:
 def test_engine_that_takes_too_long_is_silent() -> None:
     never = threading.Event()
     with answering(Path(Endpoint.find().socket), {"/version": never}):
-        knock = Endpoint.find().knock(deadline=0.05)
+        ping = Endpoint.find().ping(deadline=0.05)
         never.set()
 
-    assert knock == Knock(state="silent", detail="no answer within 0.05 s")
+    assert ping == PingResult(state="silent", detail="no answer within 0.05 s")
 
 
 @pytest.mark.parametrize("answer", [None, b"no JSON"])
 @pytest.mark.usefixtures("host")
 def test_wrong_answer_is_no_engine(answer: object) -> None:
     with answering(Path(Endpoint.find().socket), {"/version": answer}):
-        knock = Endpoint.find().knock()
+        ping = Endpoint.find().ping()
 
-    assert knock.state == "refused"
-    assert "answered" in knock.detail
+    assert ping.state == "refused"
+    assert "answered" in ping.detail
 
 
 @pytest.mark.usefixtures("host")
@@ -248,15 +248,15 @@ def test_what_does_not_speak_http_is_no_engine() -> None:
 
         thread = threading.Thread(target=shout)
         thread.start()
-        knock = Endpoint.find().knock()
+        ping = Endpoint.find().ping()
         thread.join()
 
-    assert knock.state == "refused"
-    assert "does not speak HTTP" in knock.detail
+    assert ping.state == "refused"
+    assert "does not speak HTTP" in ping.detail
 
 
 def test_remote_engine_is_unreachable() -> None:
-    assert Endpoint(url="tcp://127.0.0.1:1").knock().state == "unreachable"
+    assert Endpoint(url="tcp://127.0.0.1:1").ping().state == "unreachable"
 
 
 @pytest.mark.usefixtures("host")
@@ -265,10 +265,10 @@ def test_remote_engine_with_tls_needs_its_certificates(monkeypatch: pytest.Monke
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
 
-    knock = Endpoint.find().knock()
+    ping = Endpoint.find().ping()
 
-    assert knock.state == "unreachable"
-    assert knock.detail == "DOCKER_TLS_VERIFY is set, and /nowhere has no ca.pem"
+    assert ping.state == "unreachable"
+    assert ping.detail == "DOCKER_TLS_VERIFY is set, and /nowhere has no ca.pem"
 
 
 @pytest.mark.usefixtures("host")
@@ -276,11 +276,11 @@ def test_remote_engine_with_tls_needs_its_certificates(monkeypatch: pytest.Monke
 def test_an_engine_that_answers_anything_is_known_in_time(name: str) -> None:
     began = time.monotonic()
     with unruly(Path(Endpoint.find().socket), lambda *_: ANSWERS[name]):
-        knock = Endpoint.find().knock(deadline=0.3 if name in SLOW else 30)
+        ping = Endpoint.find().ping(deadline=0.3 if name in SLOW else 30)
 
-    assert knock.state == ("silent" if name in SLOW else "refused")
-    assert knock.detail.strip()
-    assert "\n" not in knock.detail
+    assert ping.state == ("silent" if name in SLOW else "refused")
+    assert ping.detail.strip()
+    assert "\n" not in ping.detail
     assert time.monotonic() - began < 30  # the slow ones go on for a minute
 
 
@@ -392,12 +392,12 @@ def clock() -> Callable[[], float]:
 def test_engine_is_started_by_hand_and_waited_for(host: Machine, said: list[str], clock: Callable[[], float]) -> None:
     put_file(host.base, "var/run/docker.pid", "4000000")
     with contextlib.ExitStack() as servers:
-        knock = daemon.start(
+        ping = daemon.start(
             host, Endpoint.find(), said.append, clock=clock,
             sleep=lambda _: servers.enter_context(answering(Path(Endpoint.find().socket))),
         )  # fmt: skip
 
-    assert knock.version == "26.1.5+dfsg1"
+    assert ping.version == "26.1.5+dfsg1"
     assert said == [
         f"removed {host.base}/var/run/docker.pid: the process it names is gone",
         f"starting the Docker engine (by hand, log in {host.base}/var/log/docker.log)",
@@ -537,8 +537,8 @@ def test_engine_elsewhere_that_is_away_is_never_installed_here(host: Machine, mo
 def test_what_only_a_person_can_fix_is_said(
     host: Machine, monkeypatch: pytest.MonkeyPatch, state: endpoint.State, words: str
 ) -> None:
-    answer = Knock(state=state, detail="no answer within 2 s")
-    monkeypatch.setattr(Endpoint, "knock", lambda _: answer)
+    answer = PingResult(state=state, detail="no answer within 2 s")
+    monkeypatch.setattr(Endpoint, "ping", lambda _: answer)
 
     with pytest.raises(EngineError, match=words):
         engine_setup.ensure_engine(host)
@@ -551,14 +551,14 @@ def test_forbidden_socket_is_known_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Endpoint, "get", refuse)
 
-    assert Endpoint.find().knock() == Knock(state="forbidden", detail="Permission denied")
+    assert Endpoint.find().ping() == PingResult(state="forbidden", detail="Permission denied")
 
 
 @pytest.mark.usefixtures("installed")
 def test_dead_engine_is_started_and_swept(host: Machine, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     left = Leftover(kind="network", name="n1", lease="l1", reason="in use")
     outcome = Removal(removed=["container c1"], left=[left])
-    monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="26.1.5"))
+    monkeypatch.setattr(daemon, "start", lambda *_: PingResult(state="answers", version="26.1.5"))
     monkeypatch.setattr(removal, "remove_stale", lambda: outcome)
 
     assert engine_setup.ensure_engine(host, say=said.append) == "26.1.5"
@@ -582,7 +582,7 @@ def test_failed_sweep_does_not_stop_the_run(said: list[str], monkeypatch: pytest
 
 @pytest.mark.usefixtures("installed")
 def test_started_engine_that_may_not_be_used_is_not_swept(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="forbidden"))
+    monkeypatch.setattr(daemon, "start", lambda *_: PingResult(state="forbidden"))
 
     with pytest.raises(EngineError, match="usermod"):
         engine_setup.ensure_engine(host, say=lambda _: None)

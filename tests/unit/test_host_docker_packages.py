@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_host import BOOKWORM, answering, put_file, put_program
 
-from stackyard.docker.endpoint import Endpoint, Knock
+from stackyard.docker.endpoint import Endpoint, PingResult
 from stackyard.errors import CommandError, EngineError
 from stackyard.host import daemon, docker_packages, engine_setup
 from stackyard.host.machine import Machine
@@ -172,7 +172,7 @@ def put_client(host: Machine) -> None:
 
 def test_missing_engine_is_installed_then_started(empty: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put_client(empty)
-    monkeypatch.setattr(daemon, "start", lambda *_: Knock(state="answers", version="28.2.2"))
+    monkeypatch.setattr(daemon, "start", lambda *_: PingResult(state="answers", version="28.2.2"))
 
     version = engine_setup.ensure_engine(empty, consent=True, say=lambda _: None)
 
@@ -182,8 +182,10 @@ def test_missing_engine_is_installed_then_started(empty: Machine, monkeypatch: p
 
 def test_engine_its_package_started_is_not_started_again(empty: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put_client(empty)
-    knocks = itertools.chain([Knock(state="missing")], itertools.repeat(Knock(state="answers", version="28.2.2")))
-    monkeypatch.setattr(Endpoint, "knock", lambda _: next(knocks))
+    pings = itertools.chain(
+        [PingResult(state="missing")], itertools.repeat(PingResult(state="answers", version="28.2.2"))
+    )
+    monkeypatch.setattr(Endpoint, "ping", lambda _: next(pings))
     monkeypatch.setattr(daemon, "start", lambda *_: pytest.fail("started twice"))
 
     assert engine_setup.ensure_engine(empty, ask=lambda _: True, say=lambda _: None) == "28.2.2"

@@ -36,7 +36,7 @@ def test_a_base_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     service = {"base": "bse", "dockerfile": {}, "files": [], "scripts": []}
     root = written(tmp_path, {"services": {"shop": service}, "bases": {"base": BASE}})
 
-    with pytest.raises(ImageError, match=r"^compose/images/recipes\.json: service shop stands on base 'bse', which"):
+    with pytest.raises(ImageError, match=r"^compose/images/recipes\.json: service shop has the base 'bse', which"):
         recipe_file.read(root)
 
 

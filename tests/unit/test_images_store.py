@@ -246,7 +246,7 @@ def test_official_images_are_pinned_by_the_digest_the_registry_gave(image_yard: 
     assert sorted(image_yard.builds()) == sorted(SERVICES)
     assert found["redis"].base == "redis:8-trixie@sha256:redis:8-trixie"
     assert found["redis"].source == "registry"
-    assert f"{found['redis'].reference}: stands on redis:8-trixie@sha256:redis:8-trixie" in lines
+    assert f"{found['redis'].reference}: based on redis:8-trixie@sha256:redis:8-trixie" in lines
     assert "--build-arg BASE=python@sha256:python:3.13-slim-trixie" in "\n".join(image_yard.calls)
 
 

@@ -12,9 +12,9 @@ from lease_records import Surroundings
 
 from stackyard._util import state_directory
 from stackyard.checks import host
-from stackyard.checks.host import Scene
+from stackyard.checks.host import HostFacts
 from stackyard.cleanup import removal
-from stackyard.docker.endpoint import Endpoint, Knock
+from stackyard.docker.endpoint import Endpoint, PingResult
 from stackyard.errors import BookError, StackyardError
 from stackyard.host.machine import Machine
 from stackyard.leases import LeaseBook
@@ -187,8 +187,8 @@ def test_looking_makes_no_state_directory(tmp_path: Path, monkeypatch: pytest.Mo
 def checked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
     """What doctor's look at leftovers says."""
     monkeypatch.setattr(Settings, "load", lambda: settings)
-    scene = Scene(machine=Machine(), endpoint=Endpoint.find(), knock=Knock(state="refused"))
-    return next(check for check in host.CHECKS if check.id == "leftovers").run(scene).found
+    facts = HostFacts(machine=Machine(), endpoint=Endpoint.find(), ping=PingResult(state="refused"))
+    return next(check for check in host.CHECKS if check.id == "leftovers").run(facts).found
 
 
 @pytest.mark.parametrize("state", ["a broken book", "no book", "an older book", "an orphan", "a stale lease"])

@@ -263,7 +263,7 @@ def test_missing_lock_is_one_line(tree: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"noxw: {tree}/requirements.lock: No such file or directory; noxw belongs beside it"
+        f"noxw: {tree}/requirements.lock: No such file or directory; noxw belongs next to it"
     ]
 
 

@@ -245,7 +245,7 @@ from types import SimpleNamespace
 import pytest
 from stackyard.plan import Address
 from stackyard.running.stack import Stack
-from stackyard.running.stack_description import Wanted
+from stackyard.running.stack_description import StackDescription
 from stackyard.stacks import diagnostics
 
 class Fake(Stack):
@@ -262,7 +262,7 @@ def run(self, progress):
     progress("waiting for a turn")
     yield Fake()
 
-Wanted.run = run
+StackDescription.run = run
 diagnostics.collect = lambda *_, **__: ["web: running", "db: exited, exit code 3"]
 """
 
@@ -330,9 +330,9 @@ def test_a_check_is_repeated_until_it_succeeds_or_its_time_is_over() -> None:
 
 def test_the_evidence_of_a_failed_start_is_shown_once(shop: Path) -> None:
     (shop / "conftest.py").write_text(
-        "from stackyard.errors import NotReadyError\nfrom stackyard.running.stack_description import Wanted\n"
+        "from stackyard.errors import NotReadyError\nfrom stackyard.running.stack_description import StackDescription\n"
         "def run(*_): raise NotReadyError('shop did not start\\ndb: exited, exit code 3\\n  | no such table')\n"
-        "Wanted.run = run\n"
+        "StackDescription.run = run\n"
     )
     (shop / "test_mine.py").write_text(SUITE)
 
@@ -350,7 +350,7 @@ import contextlib, os
 from pathlib import Path
 from types import SimpleNamespace
 from stackyard import errors
-from stackyard.running.stack_description import Wanted
+from stackyard.running.stack_description import StackDescription
 
 ENDS = iter(os.environ["ENDS"].split())
 
@@ -362,7 +362,7 @@ def run(self, progress):
         raise getattr(errors, end)(f"{end} of shop\\nevidence of {end}")
     yield SimpleNamespace(lease=SimpleNamespace(id="l1", title="l1", ports={}))
 
-Wanted.run = run
+StackDescription.run = run
 """
 FOUR = "import pytest\n@pytest.mark.parametrize('number', range(4))\ndef test_mine({fixture}, number): pass\n"
 

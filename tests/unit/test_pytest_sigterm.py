@@ -27,7 +27,7 @@ def test_sigterm_ends_the_block_like_ctrl_c_and_a_second_one_does_not_break_off_
     removed = []
 
     def block() -> None:
-        with sigterm.heeded():
+        with sigterm.handled():
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
             finally:
@@ -56,16 +56,16 @@ def test_a_handler_of_somebody_else_stays() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
 
-    with sigterm.heeded():
+    with sigterm.handled():
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert heard == [signal.SIGTERM]
 
 
 def test_blocks_inside_one_another_handle_it_once() -> None:
-    with sigterm.heeded():
+    with sigterm.handled():
         outer = signal.getsignal(signal.SIGTERM)
-        with sigterm.heeded():
+        with sigterm.handled():
             assert signal.getsignal(signal.SIGTERM) == outer
         assert signal.getsignal(signal.SIGTERM) == outer
 
@@ -74,7 +74,7 @@ def test_another_thread_than_the_main_one_handles_nothing() -> None:
     seen = []
 
     def block() -> None:
-        with sigterm.heeded():
+        with sigterm.handled():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=block)

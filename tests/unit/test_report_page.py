@@ -146,7 +146,7 @@ def test_a_figure_stands_beside_its_peers_with_ratio_and_promise(tmp_path: Path)
     (part,) = sections.sections(facts)
     (group,) = part.groups
 
-    assert group.columns == ("median", "95 % interval", "beside stackyard", "promised", "verdict")
+    assert group.columns == ("median", "95 % interval", "compared with stackyard", "promised", "verdict")
     assert [(line.label, line.own, line.cells) for line in group.lines] == [
         ("stackyard", True, ("0.50 s", "0.50 to 0.50 s", "", "at most 1 s", "PASS")),
         ("docker compose up --wait", False, ("5.00 s", "5.00 to 5.00 s", "10.0x as long", "-", "")),
@@ -469,7 +469,7 @@ def test_the_commands_of_stackyard_have_its_colour_and_the_others_do_not() -> No
     (part,) = sections.sections(measured(*typed_commands(1.0)))
 
     own, other = part.groups[0].lines
-    assert part.groups[0].columns == ("median", "beside docker compose up --wait")
+    assert part.groups[0].columns == ("median", "compared with docker compose up --wait")
     assert (own.own, own.cells[1], other.own, other.cells[1]) == (True, "0.62x as long", False, "")
     assert "peer" in str(other.plot)
     assert "peer" not in str(own.plot)

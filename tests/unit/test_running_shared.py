@@ -20,12 +20,12 @@ from stackyard.leases.owners import start_ticks
 from stackyard.running import keeper, shared
 from stackyard.running.keeper import Keeper
 from stackyard.running.shared import Run, ask
-from stackyard.running.stack_description import Wanted
+from stackyard.running.stack_description import StackDescription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WANTED = Wanted(folder="/shop")
+WANTED = StackDescription(folder="/shop")
 STACK = SimpleNamespace(lease=SimpleNamespace(id="l1", directory=Path("/state/leases/l1")), seconds=1.5)
 ANSWER = {"lease": "l1", "state": "/state", "seconds": 1.5}
 
@@ -53,14 +53,14 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     words: list[str] = []
 
     @contextlib.contextmanager
-    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+    def run(_wanted: StackDescription, _progress: object) -> Iterator[Any]:
         words.append("up")
         try:
             yield STACK
         finally:
             words.append("down")
 
-    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(StackDescription, "run", run)
     monkeypatch.setattr(keeper, "_release", lambda: words.append("released"))
     return words
 
@@ -124,10 +124,10 @@ def test_only_the_first_failure_is_the_first(base: Path, log: list[str]) -> None
 def test_a_start_that_fails_tells_all_who_ask_why(base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     del log  # in place
 
-    def run(_wanted: Wanted, _progress: object) -> Any:
+    def run(_wanted: StackDescription, _progress: object) -> Any:
         raise NotReadyError("service db ended with exit code 3")
 
-    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(StackDescription, "run", run)
 
     def work() -> None:
         assert [ask(base, "stack") for _ in range(2)] == [{"error": "service db ended with exit code 3"}] * 2
@@ -142,11 +142,11 @@ def test_what_cannot_be_removed_is_reported_to_the_main_process(
     del log  # in place
 
     @contextlib.contextmanager
-    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+    def run(_wanted: StackDescription, _progress: object) -> Iterator[Any]:
         yield STACK
         raise LeftoversError("1 left")
 
-    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(StackDescription, "run", run)
     left: list[str] = []
 
     def work() -> None:
@@ -164,7 +164,7 @@ def test_an_end_breaks_off_a_start(base: Path, monkeypatch: pytest.MonkeyPatch, 
     starting = threading.Event()
 
     @contextlib.contextmanager
-    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+    def run(_wanted: StackDescription, _progress: object) -> Iterator[Any]:
         try:
             starting.set()
             for _ in range(600):  # a signal from outside may come just before the program begins to sleep
@@ -173,7 +173,7 @@ def test_an_end_breaks_off_a_start(base: Path, monkeypatch: pytest.MonkeyPatch, 
         finally:
             log.append("undone")
 
-    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(StackDescription, "run", run)
 
     def work() -> None:
         starting.wait()
@@ -189,12 +189,12 @@ def test_an_end_breaks_off_a_start(base: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_ctrl_c_during_the_removal_changes_nothing(base: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     @contextlib.contextmanager
-    def run(_wanted: Wanted, _progress: object) -> Iterator[Any]:
+    def run(_wanted: StackDescription, _progress: object) -> Iterator[Any]:
         yield STACK
         interrupt(signal.SIGINT)
         log.append("down")
 
-    monkeypatch.setattr(Wanted, "run", run)
+    monkeypatch.setattr(StackDescription, "run", run)
 
     def work() -> None:
         ask(base, "stack")
@@ -276,7 +276,12 @@ def test_a_run_forgets_the_folders_of_runs_that_were_killed(tmp_path: Path) -> N
 
 
 def test_stacks_of_one_run_are_distinguished_by_what_they_are_made_of() -> None:
-    kinds = [WANTED, Wanted(folder="/shop", files=("a",)), Wanted(folder="/shop", profiles=("a",)), Wanted(folder="/x")]
+    kinds = [
+        WANTED,
+        StackDescription(folder="/shop", files=("a",)),
+        StackDescription(folder="/shop", profiles=("a",)),
+        StackDescription(folder="/x"),
+    ]
 
     assert len({wanted.key for wanted in kinds}) == len(kinds)
-    assert Wanted(folder="/shop", timeout=3.0, wait=5.0).key == WANTED.key
+    assert StackDescription(folder="/shop", timeout=3.0, wait=5.0).key == WANTED.key

@@ -120,7 +120,7 @@ def test_a_session_that_does_not_end_is_waited_for_no_longer_than_that(
 ) -> None:
     mine = environment_databases.clone(URL, "mine")
     server.databases["mine"].sessions = [("app", 1000)]
-    monkeypatch.setattr(environment_databases, "PATIENCE", 0.0)
+    monkeypatch.setattr(environment_databases, "SESSION_TIMEOUT_S", 0.0)
 
     with pytest.raises(StackyardError, match="role app that stackyard cannot end"):
         mine.drop()
@@ -146,7 +146,7 @@ def test_a_full_server_is_asked_again(server: FakePostgres, monkeypatch: pytest.
 def test_a_server_that_gives_no_connection_is_named_without_the_password(
     server: FakePostgres, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    monkeypatch.setattr(environment_databases, "PATIENCE", 0.0)
+    monkeypatch.setattr(environment_databases, "SESSION_TIMEOUT_S", 0.0)
     server.refusals = [error]
 
     with pytest.raises(NotReadyError, match=f"port 9500 gives no connection.*{said}.*env.status") as caught:

@@ -259,7 +259,7 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
 ) -> None:
     stack = stack_of("test", lease_book)
     monkeypatch.setattr("stackyard.cli.env.attach", lambda _name: nullcontext(stack))
-    done = environment_resets.Reset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
+    done = environment_resets.EnvironmentReset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
     monkeypatch.setattr(environment_resets, "reset", lambda *_: done)
 
     env.reset(Context())

@@ -92,7 +92,7 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
     clock = Clock(each=lambda now: first.__exit__(None, None, None) if now > 0.4 else None)
 
     with turn(settings(tmp_path, "2"), clock=clock, sleep=clock.sleep) as waited:
-        assert 0.4 < waited <= 0.4 + 2 * start_queue.LOOK
+        assert 0.4 < waited <= 0.4 + 2 * start_queue.POLL_S
         with pytest.raises(NotReadyError), turn(settings(tmp_path, "2"), patience=0):
             pass
     second.__exit__(None, None, None)
@@ -159,7 +159,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
 def test_one_who_never_takes_his_turn_does_not_hold_up_the_others(tmp_path: Path) -> None:
     clock = Clock()
     with waiting(tmp_path, 0), waiting(tmp_path, 1), turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-        assert waited == pytest.approx(2 * start_queue.COURTESY, abs=2 * start_queue.LOOK)
+        assert waited == pytest.approx(2 * start_queue.COURTESY, abs=2 * start_queue.POLL_S)
 
 
 def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Pat
         stack.enter_context(waiting(tmp_path, 0))
         clock = Clock(each=lambda now: holder.__exit__(None, None, None) if 3 < now < 4 else None)
         with turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-            assert waited > 3 + start_queue.COURTESY - start_queue.LOOK
+            assert waited > 3 + start_queue.COURTESY - start_queue.POLL_S
 
 
 def test_who_stands_far_behind_looks_less_often_and_no_one_more_than_twenty_times_a_second(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_who_stands_far_behind_looks_less_often_and_no_one_more_than_twenty_time
 
     assert naps(0) == {0.05}
     assert naps(3) == {0.2}
-    assert naps(40) == {start_queue.LONGEST}
+    assert naps(40) == {start_queue.LONGEST_POLL_S}
 
 
 @pytest.mark.usefixtures("courteous")

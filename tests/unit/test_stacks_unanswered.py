@@ -85,7 +85,7 @@ def test_nothing_appears_any_more_after_a_long_time_or_a_boot(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     if change == "time":
-        later = boottime() + unanswered_requests.PATIENCE
+        later = boottime() + unanswered_requests.APPEARS_WITHIN_S
         monkeypatch.setattr("stackyard.docker.unanswered_requests.boottime", lambda: later)
     else:
         monkeypatch.setattr("stackyard.docker.unanswered_requests.boot_id", lambda: "another")

@@ -158,7 +158,7 @@ class Stuck(FakeSwarm):
 
 
 def test_a_copy_that_cannot_be_removed_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removal, "PATIENCE", 0.3)
+    monkeypatch.setattr(removal, "REMOVAL_TIMEOUT_S", 0.3)
     fake = Stuck()
     leases = Leases(cast("Swarm", fake))
     for name in ("a", "b"):

@@ -206,7 +206,7 @@ def test_a_registry_that_does_not_answer_says_why_and_is_removed(
     assert site.items == {}
 
     site.running = []
-    monkeypatch.setattr(own_services, "PATIENCE", -1.0)
+    monkeypatch.setattr(own_services, "SERVICE_TIMEOUT_S", -1.0)
     with pytest.raises(NotReadyError, match="it has no container"):
         registry.start(cast("Swarm", site), port=1)
 

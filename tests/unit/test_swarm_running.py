@@ -261,7 +261,7 @@ def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypa
     site.running.clear()
     site.add("network", "lost", {LEASE_LABEL: "lost"})
 
-    assert stack_description.sweep() == []
+    assert stack_description.remove_stale_stacks() == []
     assert site.items == {}
 
 

@@ -113,7 +113,7 @@ class Builder:
             pull(pinned)
         except CommandError as error:
             raise ImageError(f"{recipe.reference}: docker pull {pinned} failed:\n{tail(error.output)}") from None
-        self._say(f"{recipe.reference}: stands on {official}@{digest}")
+        self._say(f"{recipe.reference}: based on {official}@{digest}")
         return pinned
 
     def _material(self, name: str) -> Path:

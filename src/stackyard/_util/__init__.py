@@ -1,1 +1,1 @@
-"""Programs, files, times, locks and output: what every other package may use, and what knows none of them."""
+"""Programs, files, times, locks and output: every other package may use them, and they import no other package."""

@@ -1,5 +1,5 @@
 """
-What a person can do next. The library names an action; the front end says which command line does it.
+What a person can do next. The library names an action; the front end knows the command line for it.
 
 Without a front end, in somebody else's test session for example, a text names the action in plain words only.
 """
@@ -53,7 +53,7 @@ _site: list[str] = []  # the option that the user's own command named, as words
 
 
 def offer(commands: Mapping[Action, str]) -> None:
-    """Let texts name these *commands* and no others; `typed` fills in what stands in braces, `{name}` for example."""
+    """Let texts name these *commands* and no others; `typed` fills in the parts in braces, such as `{name}`."""
     _commands.clear()
     _commands.update(commands)
 

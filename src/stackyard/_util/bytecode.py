@@ -1,4 +1,4 @@
-"""Python keeps what it compiles, also where Invoke forbids it: an installer such as uv compiles nothing."""
+"""Python keeps its compiled files, even though Invoke forbids it, because an installer such as uv compiles nothing."""
 
 from __future__ import annotations
 

@@ -43,5 +43,5 @@ def boottime() -> float:
 
 
 def steady_for(clock: Callable[[], float]) -> Callable[[], float]:
-    """Return the boot-time clock that belongs to the wall clock *clock*; a made-up one stands for both."""
+    """Return the boot-time clock that belongs to the wall clock *clock*; a made-up one serves as both."""
     return boottime if clock is time.time else clock

@@ -1,4 +1,4 @@
-"""Work that runs an event loop of its own, called from wherever a user's test is."""
+"""Work in an event loop of its own, even if the caller already runs inside an event loop."""
 
 from __future__ import annotations
 

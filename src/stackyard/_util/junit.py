@@ -25,14 +25,14 @@ def case(group: str, name: str, *, failure: str = "", skipped: str = "", text: s
         skipped: Why it was skipped, in one line; empty if it ran.
         text: More about it.
     """
-    made = TestCase(_legal(name), classname=_legal(group))
+    made = TestCase(_valid_xml(name), classname=_valid_xml(group))
     if failure:
-        made.result = [Failure(_legal(failure))]
-        made.result[0].text = _legal(text)
+        made.result = [Failure(_valid_xml(failure))]
+        made.result[0].text = _valid_xml(text)
     elif skipped:
-        made.result = [Skipped(_legal(skipped))]
+        made.result = [Skipped(_valid_xml(skipped))]
     elif text:
-        made.system_out = _legal(text)
+        made.system_out = _valid_xml(text)
     return made
 
 
@@ -40,14 +40,14 @@ def document(name: str, suites: Mapping[str, Iterable[TestCase]], *, when: str =
     """Return the file of the run *name*: its *suites* by their names; *when* it ran, in ISO 8601, if that is known."""
     top = JUnitXml(name)
     for title, cases in suites.items():
-        suite = TestSuite(_legal(title))
+        suite = TestSuite(_valid_xml(title))
         suite.add_testcases(list(cases))
         if when:
-            suite.timestamp = _legal(when)
+            suite.timestamp = _valid_xml(when)
         top.add_testsuite(suite)
     written: bytes = top.tostring()  # type: ignore[no-untyped-call] # it has no annotation
     return f'<?xml version="1.0" encoding="utf-8"?>\n{written.decode()}\n'
 
 
-def _legal(text: str) -> str:
+def _valid_xml(text: str) -> str:
     return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,4 +1,4 @@
-"""The messages of libraries, which are for those who work on stackyard."""
+"""The log messages of libraries, which only developers of stackyard need."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What only some commands need and `pip install stackyard` leaves out: each extra of the package brings a part of it.
+Libraries that only some commands need. `pip install stackyard` leaves them out; each extra installs some of them.
 
 A test compares these names with pyproject.toml.
 """
@@ -34,7 +34,7 @@ def explained(error: ModuleNotFoundError) -> UsageError | None:
 
 def program(name: str) -> str:
     """
-    Return the path of a program that an extra installs, beside our own interpreter, whatever PATH says.
+    Return the path of a program that an extra installs, next to stackyard's interpreter, whatever PATH says.
 
     Raises:
         UsageError: If it is not there.

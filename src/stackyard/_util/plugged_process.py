@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from stackyard._util.process import child_environment, leashed
+from stackyard._util.process import child_environment, with_parent_death_signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("stackyard")
 
 
-def plug(argv: Sequence[str], *, line: int, errors: int) -> None:
+def start(argv: Sequence[str], *, line: int, errors: int) -> None:
     """
-    Start one command whose input and output are one socket; it ends with that, or with this process.
+    Start one command whose input and output are one socket; it ends with the socket, or with this process.
 
     Args:
         argv: Program and arguments; never goes through a shell.
@@ -28,10 +28,14 @@ def plug(argv: Sequence[str], *, line: int, errors: int) -> None:
     """
     log.debug("plug %s", shlex.join(argv))
     environment = child_environment()
-    words, started = leashed(argv, environment), Future[None]()
+    words, started = with_parent_death_signal(argv, environment), Future[None]()
 
-    def stay() -> None:
-        """Start it and wait for its end, which leaves no zombie: it would end with a thread that ended before."""
+    def start_and_wait() -> None:
+        """
+        Start the program and wait for its end, which leaves no zombie.
+
+        The program gets its parent-death signal when the thread that started it ends, so this thread must wait.
+        """
         try:
             child = subprocess.Popen(  # noqa: S603 - as in process
                 words, env=environment, start_new_session=True, stdin=line, stdout=line, stderr=errors
@@ -42,5 +46,5 @@ def plug(argv: Sequence[str], *, line: int, errors: int) -> None:
         started.set_result(None)
         child.wait()
 
-    threading.Thread(target=stay, daemon=True).start()
+    threading.Thread(target=start_and_wait, daemon=True).start()
     started.result()

@@ -1,4 +1,4 @@
-"""The door to other programs: a list of arguments, no shell, a deadline, an allow-listed environment."""
+"""Runs other programs: a list of arguments, no shell, a deadline, an allow-listed environment."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @functools.cache
-def _leash() -> tuple[str, ...]:
+def _parent_death_signal() -> tuple[str, ...]:
     """
     Return the words that make a child end with the thread that started it, even when that is killed with SIGKILL.
 
@@ -79,7 +79,7 @@ def _leash() -> tuple[str, ...]:
     return (program, "--pdeathsig", "TERM", "--") if program else ()
 
 
-def leashed(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
+def with_parent_death_signal(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """
     Return the words to execute for *argv*.
 
@@ -88,7 +88,7 @@ def leashed(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """
     if shutil.which(argv[0], path=env.get("PATH")) is None:
         raise CommandError(argv, MISSING, f"{argv[0]}: no such program")
-    return [*_leash(), *argv]
+    return [*_parent_death_signal(), *argv]
 
 
 def run(
@@ -187,7 +187,7 @@ async def run_async(
     environment = child_environment(env)
     creating = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *leashed(argv, environment), env=environment, cwd=cwd, start_new_session=True,
+            *with_parent_death_signal(argv, environment), env=environment, cwd=cwd, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
     )  # fmt: skip
@@ -224,8 +224,8 @@ def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = N
     log.debug("start %s", shlex.join(argv))
     environment = child_environment(env)
     return subprocess.Popen(  # noqa: S603 - as in _child
-        leashed(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
-        stderr=output,
+        with_parent_death_signal(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
+        stdout=output, stderr=output,
     )  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def passthrough(
     log.debug("run %s", shlex.join(argv))
     mark = os.urandom(8).hex()
     environment = (os.environ | dict(env or {}) if inherit else child_environment(env)) | {MARK: mark}
-    child = subprocess.Popen(leashed(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
+    child = subprocess.Popen(with_parent_death_signal(argv, environment), env=environment, cwd=cwd)  # noqa: S603 - as in _child
     try:
         return child.wait(deadline)
     except subprocess.TimeoutExpired:
@@ -353,8 +353,9 @@ def _child(
     """Start the command in its own process group; whatever happens, it does not outlive the block."""
     environment = child_environment(env)
     child = subprocess.Popen(  # noqa: S603 - the one place; a list of arguments, no shell
-        leashed(argv, environment), env=environment, cwd=cwd, text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+        with_parent_death_signal(argv, environment), env=environment, cwd=cwd, text=True, errors="replace",
+        start_new_session=True, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=stderr,
     )  # fmt: skip
     try:
         yield child

@@ -119,7 +119,7 @@ def _is_of_an_earlier_version(directory: Path) -> bool:
 
 
 def _has_book(directory: Path) -> bool:
-    """Say whether an earlier version kept its book here: by the empty lock beside it, or by the book's own header."""
+    """Say whether an earlier version kept its book here: by the empty lock next to it, or by the book's own header."""
     lock = directory / "book.lock"
     if files.is_plain(lock) and lock.lstat().st_size == 0:
         return True

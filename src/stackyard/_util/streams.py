@@ -1,5 +1,5 @@
 """
-What becomes of output that cannot be written: a program that a person runs calls `guard` first and `settle` last.
+What happens to output that cannot be written. A program calls `guard` first and `settle` last.
 
 A reader that has gone (`| head -1`) is no failure: the work goes on to its end, and the exit code is that of the work.
 A full disk is one: the work goes on to its end as well, then one line says so and the exit code is not 0. A stream that
@@ -90,7 +90,7 @@ def quiet_interrupts() -> None:
 
 
 def _replace(number: int, name: str) -> None:
-    """Let /dev/null stand for a stream that was closed before this program began."""
+    """Open /dev/null in place of a stream that was closed before this program began."""
     try:
         os.fstat(number)
     except OSError:

@@ -1,5 +1,5 @@
 """
-How figures read and how tables look; what a run took against its budget.
+The format of figures and tables, and what a run took compared with its budget.
 
 Every size is shown in MiB (1,048,576 bytes), every time in s, ms or µs. Data for machines keeps bytes and seconds.
 """
@@ -121,7 +121,7 @@ def _same(value: float, other: float, factor: float, digits: int) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """
-    One measured value beside its budget.
+    One measured value and its budget.
 
     Attributes:
         what: What was measured.

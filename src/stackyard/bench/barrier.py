@@ -1,4 +1,4 @@
-"""Many processes of one kind that start their work at the same moment."""
+"""Many equal processes that start their work at the same moment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def crowd(
+def processes_at_once(
     words: Sequence[str], size: int, gate: Path, env: Mapping[str, str]
 ) -> Iterator[tuple[list[subprocess.Popen[str]], float]]:
     """
-    Start *size* processes, wait until each has printed a line, let all go at once; end them with the block.
+    Start *size* processes, wait until each has printed a line, release all at once; kill them at the end of the block.
 
     Args:
         words: The program and its arguments; it must take a shared lock on *gate* once it is ready.

@@ -1,5 +1,5 @@
 """
-Suite commands: whole commands, from Enter to the prompt, beside what a person types without stackyard.
+Suite commands: whole commands, from start to exit, compared with what a person types without stackyard.
 
 Python's own start, imports and output are part of each time. All start the same four services, one after another, in
 an order that changes with each round. The first round warms up and does not count.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard.bench.harness import Arena
-from stackyard.bench.methods import PATIENCE, as_written, prove_gone
+from stackyard.bench.methods import COMMAND_TIMEOUT_S, as_written, prove_gone
 from stackyard.bench.outcomes import STAY, new_name, one_line, result_of, share, start_and_remove, turned
 from stackyard.bench.records import Findings
 from stackyard.errors import StackyardError
@@ -125,9 +125,9 @@ def by_hand(arena: Arena) -> Seconds:
     with arena.stack() as stack, _folder(stack) as folder:
         given = {key: value for key, value in stack.lease.variables().items() if key.startswith("STACKYARD_")}
         began = time.perf_counter()
-        process.run(["docker", "compose", "up", "--wait"], deadline=PATIENCE, cwd=folder)
-        process.run(pytest, deadline=PATIENCE, env=given, cwd=root)
-        process.run(["docker", "compose", "down", "--volumes"], deadline=PATIENCE, cwd=folder)
+        process.run(["docker", "compose", "up", "--wait"], deadline=COMMAND_TIMEOUT_S, cwd=folder)
+        process.run(pytest, deadline=COMMAND_TIMEOUT_S, env=given, cwd=root)
+        process.run(["docker", "compose", "down", "--volumes"], deadline=COMMAND_TIMEOUT_S, cwd=folder)
         took = time.perf_counter() - began
         prove_gone(stack)
     return {"by-hand": took}
@@ -145,19 +145,19 @@ WAYS: Final[tuple[tuple[tuple[str, ...], Callable[[Arena], Seconds]], ...]] = (
 
 def _both(up: Sequence[str], down: Sequence[str], *, cwd: Path) -> tuple[float, float]:
     """Time the command that starts and the one that removes."""
-    started, removed = start_and_remove(up, down, cwd, PATIENCE)
+    started, removed = start_and_remove(up, down, cwd, COMMAND_TIMEOUT_S)
     return started.seconds, removed.seconds
 
 
 def _seconds(argv: Sequence[str], *, cwd: Path) -> float:
-    return process.run(argv, deadline=PATIENCE, cwd=cwd).seconds
+    return process.run(argv, deadline=COMMAND_TIMEOUT_S, cwd=cwd).seconds
 
 
 @contextlib.contextmanager
 def _folder(stack: Stack) -> Iterator[Path]:
     """Yield a folder with a Compose file that needs no variables: a project of its own, on the lease's ports."""
     words = stack.compose.command("config", "--format", "json")
-    model: dict[str, Any] = json.loads(process.run(words, deadline=PATIENCE, env=as_written(stack)).stdout)
+    model: dict[str, Any] = json.loads(process.run(words, deadline=COMMAND_TIMEOUT_S, env=as_written(stack)).stdout)
     for service in model["services"].values():
         service.pop("profiles", None)  # a rendered model has the enabled services alone
     with tempfile.TemporaryDirectory(prefix="stackyard-bench-") as made:
@@ -189,7 +189,7 @@ def _result(row: str, outcomes: Sequence[Outcome], plan: Plan) -> Result:
 
 
 def _ratios(results: Sequence[Result]) -> Iterator[Result]:
-    """Hold each command of stackyard's beside its counterpart."""
+    """Compare each command of stackyard with its counterpart."""
     found = {result.row: result for result in results}
     for own, other in PAIRS:
         yield from share(found.get(own), found.get(other), row=f"ratio-{own}")

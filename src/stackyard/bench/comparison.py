@@ -1,8 +1,8 @@
 """
-Two runs beside each other, and whether the newer one is slower.
+Two runs compared, and whether the newer one is slower.
 
-A figure of one run means little on a machine that is sometimes busy. So where both runs have plain Compose beside
-stackyard, each sample is first divided by that run's own median of plain Compose: what slows both cancels out.
+A figure of one run means little on a machine that is sometimes busy. So if both runs measured plain Compose, too,
+each sample is first divided by that run's own median of plain Compose: what slows both cancels out.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class Comparison:
 
 
 def compare(base: Run, candidate: Run) -> list[Comparison]:
-    """Set every quantity that both runs have beside each other, as it was measured."""
+    """Compare every quantity that both runs have, as it was measured."""
     pairs = ((theirs, candidate.find(theirs.suite, theirs.row)) for theirs in base.results)
     return [made for theirs, ours in pairs if ours and (made := _compared(theirs, ours))]
 
 
 def guard(base: Run, candidate: Run) -> list[Comparison]:
     """
-    Set what must not become slower beside each other, relative to plain Compose where both runs have it.
+    Compare what must not become slower, relative to plain Compose if both runs have it.
 
     Raises:
         UsageError: If the two have nothing of it in common.

@@ -1,5 +1,5 @@
 """
-What a project says to the benchmarks about its services, in `envs/bench.yaml`.
+What a project tells the benchmarks about its services, in `envs/bench.yaml`.
 
 The file is optional; without an entry, the figures that need it are left out.
 """
@@ -56,7 +56,7 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Box(Struct, frozen=True, forbid_unknown_fields=True):
     """
-    The image with Python in it that the projects of the suite `projects` stand on.
+    The image with Python in it that the projects of the suite `projects` use as base.
 
     Attributes:
         environment: The environment whose images are taken.
@@ -77,7 +77,7 @@ class Description(Struct, frozen=True, forbid_unknown_fields=True):
         health: What services that speak HTTP are asked again and again.
         accounts: Where clients log in; None if they do not.
         greeting: What the first message of a WebSocket holds; empty if it sends none.
-        box: What the containers of the suite `projects` stand on.
+        box: The base image of the containers of the suite `projects`.
     """
 
     version: Version = "1"

@@ -1,4 +1,4 @@
-"""Many copies of a project at once: seconds until the last is ready, and what one of them costs beside one alone."""
+"""Many copies of a project at once: seconds until the last is ready, and one's cost compared with a copy alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COPIES: Final = 10
-PATIENCE: Final = 300.0  # seconds that one command may take
+COMMAND_TIMEOUT_S: Final = 300.0  # seconds that one command may take
 IDLE: Final = frozenset({"idle", "iowait", "steal", "guest", "guest_nice"})  # the guests' time is in the user's, too
 
 
@@ -35,7 +35,7 @@ def start(folder: Path, copies: int) -> tuple[float, float]:
 
     def run(*words: str, check: bool = True) -> Callable[[str], object]:
         return lambda name: process.run(
-            [*program, words[0], "--name", name, *words[1:]], deadline=PATIENCE, cwd=folder, check=check
+            [*program, words[0], "--name", name, *words[1:]], deadline=COMMAND_TIMEOUT_S, cwd=folder, check=check
         )  # fmt: skip
 
     with ThreadPoolExecutor(copies) as threads, ExitStack() as undo:

@@ -3,8 +3,8 @@ How much memory of the host one stack takes in all.
 
 What the kernel says is available is read before and after each start, so that everything counts: the services, their
 files on tmpfs, the engine's shims and port proxies, network namespaces, page tables. Whatever else the host does
-meanwhile counts as well; so there are several stacks, and a median. The first one also brings the images' pages and the
-engine's own buffers into memory, which all others share, and is left out.
+at that time counts as well; so there are several stacks, and a median. The first one also brings the images' pages and
+the engine's own buffers into memory, which all others share, and is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def measure(
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[float]:
     """
-    Start *n* + 1 stacks one beside the other; return what each but the first took.
+    Start *n* + 1 stacks one after the other and keep them; return what each but the first took.
 
     Args:
         n: How many stacks count.

@@ -1,5 +1,5 @@
 """
-Suite leases: leases beside the other ways to get ports, and what a lease costs.
+Suite leases: leases compared with the other ways to get ports, and what a lease costs.
 
 Peers: for each way, *size* processes are started and wait; then all take ten ports at once and hold them until the last
 has answered. Counted is how many of them share a port with another one. Rounds of all the ways are interleaved, and the
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard.bench import port_pickers
-from stackyard.bench.barrier import crowd
+from stackyard.bench.barrier import processes_at_once
 from stackyard.bench.records import Findings, Result
 from stackyard.bench.stats import percentile
 from stackyard.project.environments import project_root
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SIZE: Final = 50  # processes, as many as the default pool has slots
 PORTS: Final = 10
 CONTENDING: Final = 16
-PAIRS: Final = 40  # leases that each contending process takes and gives back
+LEASES_PER_PROCESS: Final = 40  # leases that each contending process takes and gives back
 CONTENDED_S: Final = 0.05  # 99th percentile of sixteen processes at once
 ALONE_S: Final = 0.003
 BURST: Final = 4.0  # as long as idle interpreters take
@@ -64,12 +64,19 @@ def measure(plan: Plan) -> Findings:
     """Compare leases with other ways to get ports, and time them; peers that are not installed are left out."""
     plan.say("leases: fifty processes at once, by every way")
     rounds, size = plan.rounds or ROUNDS[plan.depth], min(plan.parallel or SIZE, SIZE)
-    alone, contending = latencies(1, PAIRS * 5, rounds=rounds), latencies(CONTENDING, PAIRS, rounds=rounds)
-    results = [*_shared(size, rounds), *_costs(alone, contending), _burst_result(commands(size, rounds=rounds), size)]
+    alone, contending = (
+        latencies(1, LEASES_PER_PROCESS * 5, rounds=rounds),
+        latencies(CONTENDING, LEASES_PER_PROCESS, rounds=rounds),
+    )
+    results = [
+        *_port_conflicts(size, rounds),
+        *_costs(alone, contending),
+        _burst_result(burst_ratio(size, rounds=rounds), size),
+    ]
     return Findings(results=tuple(replace(one, command=plan.command("leases")) for one in results))
 
 
-def _shared(size: int, rounds: int) -> Iterator[Result]:
+def _port_conflicts(size: int, rounds: int) -> Iterator[Result]:
     found = [name for name in port_pickers.CONTENDERS if find_spec(port_pickers.MODULES.get(name, "json"))]
     for way in compare(found, size=size, rounds=rounds):
         target = 0 if way.name == "stackyard" else None
@@ -94,7 +101,7 @@ def _costs(alone: Sequence[float], contending: Sequence[float]) -> Iterator[Resu
 
 
 def _cost(row: str, what: str, samples: Sequence[float]) -> Result:
-    """Return the result of hundreds of samples, which would only swell the history."""
+    """Return the result of hundreds of samples, which would make the history too large."""
     ordered = sorted(samples)
     return Result(
         suite="leases", row=row, subject="stackyard", what=what, unit="s", median=statistics.median(ordered),
@@ -119,7 +126,7 @@ class Outcome:
         runs: Processes in a round.
         sharing: Processes that had a port another one had too, in the worst round.
         failed: Processes that got no ports at all, in the worst round.
-        seconds: Wall time of the quickest round, from the moment all were let go to the last answer.
+        seconds: Wall time of the quickest round, from the common start signal to the last answer.
     """
 
     name: str
@@ -148,8 +155,8 @@ def compare(names: Sequence[str], *, size: int = SIZE, rounds: int = 3, python: 
 
 def _round(name: str, size: int, python: str) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        words = [python, port_pickers.__file__, name, f"{folder}/gate", str(PORTS), folder]
-        with crowd(words, size, Path(folder) / "gate", _environment(folder)) as (children, opened):
+        argv = [python, port_pickers.__file__, name, f"{folder}/gate", str(PORTS), folder]
+        with processes_at_once(argv, size, Path(folder) / "gate", _environment(folder)) as (children, opened):
             lines = [child.stdout.readline() if child.stdout else "" for child in children]
             seconds = time.monotonic() - opened
     answers: list[list[int]] = [json.loads(line) for line in lines if line.strip()]
@@ -170,20 +177,20 @@ def latencies(processes: int, pairs: int, *, rounds: int = 3) -> list[float]:
     """
     Time acquire and release together, in seconds, in *processes* at once, *pairs* in each; the best round counts.
 
-    The best round is the one with the least median: other work on the machine only ever adds to it.
+    The best round is the one with the lowest median: other work on the machine only ever adds to it.
     """
     return min((_latencies(processes, pairs) for _ in range(rounds)), key=statistics.median)
 
 
 def _latencies(processes: int, pairs: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-c", LATENCY, f"{folder}/gate", str(pairs)]
-        with crowd(words, processes, Path(folder) / "gate", _environment(folder)) as (children, _):
+        argv = [sys.executable, "-c", LATENCY, f"{folder}/gate", str(pairs)]
+        with processes_at_once(argv, processes, Path(folder) / "gate", _environment(folder)) as (children, _):
             lines = [child.stdout.readline() if child.stdout else "[]" for child in children]
     return [sample for line in lines for sample in json.loads(line)]
 
 
-def commands(size: int = SIZE, *, rounds: int = 3) -> float:
+def burst_ratio(size: int = SIZE, *, rounds: int = 3) -> float:
     """
     Return how much longer *size* allocating commands at once take than *size* idle interpreters, as a ratio.
 
@@ -191,13 +198,13 @@ def commands(size: int = SIZE, *, rounds: int = 3) -> float:
     book and what is kept of the environment, as on a host in use.
     """
     script = str(project_root() / "scripts" / "allocate_test_ports.py")
-    words, ratios = [sys.executable, script, "--force", "--parallel-id"], []
+    argv, ratios = [sys.executable, script, "--force", "--parallel-id"], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            _burst([[*words, "first"]], folder)
-            _burst([[*words, "first", "--release"]], folder)
+            _burst([[*argv, "first"]], folder)
+            _burst([[*argv, "first", "--release"]], folder)
             idle = _burst([[sys.executable, "-c", "pass"]] * size, folder)
-            ratios.append(_burst([[*words, f"job-{n}"] for n in range(size)], folder) / idle)
+            ratios.append(_burst([[*argv, f"job-{n}"] for n in range(size)], folder) / idle)
     return statistics.median(ratios)
 
 
@@ -205,8 +212,8 @@ def _burst(many: Sequence[Sequence[str]], folder: str) -> float:
     started = time.monotonic()
     env = _environment(folder)
     children = [
-        subprocess.Popen(words, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own programs
-        for words in many
+        subprocess.Popen(argv, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own programs
+        for argv in many
     ]
     codes = [child.wait() for child in children]
     seconds = time.monotonic() - started

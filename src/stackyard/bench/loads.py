@@ -1,4 +1,4 @@
-"""Requests to a running stack, as quick as one client, or a few, can send them."""
+"""Requests to a running stack, as fast as one client, or a few, can send them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILL: Final = "INSERT INTO bench SELECT n, 0 FROM generate_series(1, 10000) AS n
 WRITE: Final = "UPDATE bench SET value = value + 1 WHERE id = {id}"
 READ: Final = "SELECT value FROM bench WHERE id = {id}"
 PASSWORD: Final = "correct horse battery"  # noqa: S105 - of an account that lives as long as the stack
-PATIENCE: Final = 10.0  # seconds an answer may take
+ANSWER_TIMEOUT_S: Final = 10.0  # seconds an answer may take
 
 
 def database(url: str, folder: Path, seconds: float) -> tuple[str, float, float]:
@@ -54,7 +54,7 @@ def database(url: str, folder: Path, seconds: float) -> tuple[str, float, float]
 async def _prepare(url: str) -> None:
     import asyncpg  # type: ignore[import-untyped]
 
-    connection = await asyncpg.connect(url, timeout=PATIENCE)
+    connection = await asyncpg.connect(url, timeout=ANSWER_TIMEOUT_S)
     try:
         await connection.execute(ROWS)
         await connection.execute(FILL)
@@ -112,7 +112,7 @@ async def _commands(url: str, seconds: float) -> float:
 
             async def ask(*words: str) -> bytes:
                 writer.write(resp(*words))
-                head = await asyncio.wait_for(reader.readline(), PATIENCE)
+                head = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
                 if head.startswith(b"-"):
                     raise NotReadyError(endpoint.hide(f"redis refused {words[0]}: {head.decode().strip()}"))
                 return await reader.readline() if head.startswith(b"$") else head
@@ -138,7 +138,7 @@ def requests(url: str, path: str, count: int) -> list[float]:
         NotReadyError: If one is not answered with 200.
     """
     with_host = urlsplit(url)
-    connection = http.client.HTTPConnection(str(with_host.hostname), with_host.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(str(with_host.hostname), with_host.port, timeout=ANSWER_TIMEOUT_S)
     try:
         return [_request(connection, path) for _ in range(count)]
     finally:
@@ -176,14 +176,14 @@ def messages(url: str, count: int, *, token: str = "", greeting: str = "") -> li
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     taken = []
     with connect(
-        url, origin=origin, additional_headers=headers, compression=None, proxy=None, open_timeout=PATIENCE
+        url, origin=origin, additional_headers=headers, compression=None, proxy=None, open_timeout=ANSWER_TIMEOUT_S
     ) as line:
-        if greeting and greeting not in (first := str(line.recv(timeout=PATIENCE))):
+        if greeting and greeting not in (first := str(line.recv(timeout=ANSWER_TIMEOUT_S))):
             raise NotReadyError(f"the WebSocket must greet its user first, got {first[:60]!r}")
         for _ in range(count):
             began = time.perf_counter()
             line.send('{"type":"ping"}')
-            line.recv(timeout=PATIENCE)
+            line.recv(timeout=ANSWER_TIMEOUT_S)
             taken.append(time.perf_counter() - began)
     return taken
 
@@ -226,7 +226,7 @@ def _logins(url: str, accounts: Accounts, name: str, seconds: float) -> int:
 def _post(url: str, path: str, content: dict[str, str], wanted: int) -> dict[str, Any]:
     """Return the answer's fields."""
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=ANSWER_TIMEOUT_S)
     try:
         connection.request("POST", path, json.dumps(content), {"Content-Type": "application/json"})
         answer = connection.getresponse()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.stack import Stack
     from stackyard.stacks.start_times import Startup
 
-PATIENCE: Final = 120.0  # seconds one start, or one removal, may take
+COMMAND_TIMEOUT_S: Final = 120.0  # seconds one start, or one removal, may take
 SOONER: Final = "100ms"  # between two of the quickened health checks
 
 
@@ -129,7 +129,7 @@ class Plain(Starter):
     Attributes:
         name: Its row.
         subject: Its name for a reader.
-        variables: What is set for it beside the env file.
+        variables: What is set for it besides the env file.
     """
 
     name: str = "compose"
@@ -147,7 +147,7 @@ class Plain(Starter):
 
     def _run(self, stack: Stack, *words: str) -> None:
         env = as_written(stack) | dict(self.variables)
-        process.run(stack.compose.command(*words), deadline=PATIENCE, env=env)
+        process.run(stack.compose.command(*words), deadline=COMMAND_TIMEOUT_S, env=env)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,7 @@ SOONEST: Final = Plain(
 
 
 def whole() -> list[Starter]:
-    """Return the other ways to start a whole Compose project that every suite sets stackyard beside."""
+    """Return the other ways to start a whole Compose project, with which every suite compares stackyard."""
     compose = Rival(name="testcontainers-compose", subject="testcontainers, DockerCompose")
     return [SOONEST, *([compose] if peers.available() else [])]
 

@@ -1,4 +1,4 @@
-"""What the rounds of a suite gave, samples and failures, as results; and one result as a share of another."""
+"""The samples and failures of a suite's rounds as results; and one result as a share of another."""
 
 from __future__ import annotations
 

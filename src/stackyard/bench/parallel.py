@@ -322,7 +322,7 @@ def _growth(costs: dict[int, float], plan: Plan) -> list[Result]:
     return [
         Result.of(
             [costs[last] / costs[first]], suite="parallel", row="growth", subject="stackyard",
-            what=f"a stack's share of the time among {last}, beside one alone", unit="x", target=GROWTH,
+            what=f"a stack's share of the time among {last}, compared with one alone", unit="x", target=GROWTH,
             command=plan.command("parallel"),
         )
     ]  # fmt: skip

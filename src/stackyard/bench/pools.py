@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from stackyard.leases import LeaseBook
 
-SIZE: Final = 2  # warm stacks; the next take waits until both stand, so that no start runs beside it
-PATIENCE: Final = 60.0  # seconds to fill the pool
-LOOK: Final = 0.1  # seconds between two looks at the pool
+SIZE: Final = 2  # warm stacks; the next take waits until both stand, so that no start runs at the same time
+FILL_TIMEOUT_S: Final = 60.0  # seconds to fill the pool
+POLL_S: Final = 0.1  # seconds between two looks at the pool
 PLACES: Final = {"STACKYARD_POOL": "24000-24199", "STACKYARD_POOL_SUBNETS": "10.216.0.0/22"}
 
 
@@ -84,9 +84,9 @@ def _take(environment: Environment, stacks: WarmStacks, engine: Engine) -> float
 
 
 def _fill(stacks: WarmStacks) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + FILL_TIMEOUT_S
     while len(stacks.inventory().warm) < SIZE:
         if time.monotonic() >= end:
             log = Post(stacks.book.settings.state_dir).log
-            raise NotReadyError(f"the pool is not full after {PATIENCE:g} s; {log} may say why")
-        time.sleep(LOOK)
+            raise NotReadyError(f"the pool is not full after {FILL_TIMEOUT_S:g} s; {log} may say why")
+        time.sleep(POLL_S)

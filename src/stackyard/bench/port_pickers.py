@@ -1,5 +1,5 @@
 """
-One process of a comparison: takes ports in one of several ways, says which, and holds them until its input ends.
+One process of a comparison: takes ports in one of several ways, prints them, and holds them until its input ends.
 
 Each process is a small program of its own that imports only what its way needs. stackyard is imported only where it
 itself is the contender.

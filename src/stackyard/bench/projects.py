@@ -1,10 +1,10 @@
 """
-Suite projects: anybody's Compose projects, started and removed by whole commands, beside plain Compose.
+Suite projects: any Compose projects, started and removed by whole commands, compared with plain Compose.
 
 The projects are folders of this repository's tests. Each round starts and removes each project once by `stackyard up`
 and `stackyard down`, and once by `docker compose up --detach --wait` and `docker compose down --volumes`, in an order
 that changes with each round. The first round warms up and does not count. Every third round also starts ten copies of
-each project at once, and holds the processor time of one of them beside that of a copy that starts alone.
+each project at once, and compares the processor time of one of them with that of a copy that starts alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Round = dict[str, float]  # seconds by row
 
 ROUNDS: Final[dict[Depth, int]] = {"quick": 3, "default": 7, "full": 7}
-PATIENCE: Final = 180.0  # seconds that one command may take
+COMMAND_TIMEOUT_S: Final = 180.0  # seconds that one command may take
 FOLDER: Final = "tests/projects"
 BOX: Final = "stackyard-bench/box"  # the one image of the projects
 # project: the share of plain Compose's time that its removal may take; less where its processes ignore SIGTERM
@@ -86,7 +86,7 @@ def _build_box(plan: Plan) -> None:
         raise UsageError(f"{configuration.FILE} names no box, so there is no image for the containers of {FOLDER}")
     base = prepare_images(Environment.load(box.environment), plan.say)[f"STACKYARD_IMAGE_{box.service.upper()}"]
     words = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", BOX]
-    process.run([*words, str(project_root() / FOLDER / "box")], deadline=PATIENCE)
+    process.run([*words, str(project_root() / FOLDER / "box")], deadline=COMMAND_TIMEOUT_S)
 
 
 def _attempt(way: Callable[[Path, Counter[str]], Round], name: str, path: Counter[str]) -> dict[str, Outcome]:
@@ -112,7 +112,7 @@ def _copied(name: str) -> Iterator[Path]:
 def _by_stackyard(folder: Path, path: Counter[str]) -> Round:
     name, program = new_name(), [sys.executable, "-m", "stackyard"]
     up = [*program, "up", "--name", name, "--ttl", STAY, "--json"]
-    started, removed = start_and_remove(up, [*program, "down", "--name", name], folder, PATIENCE)
+    started, removed = start_and_remove(up, [*program, "down", "--name", name], folder, COMMAND_TIMEOUT_S)
     path[_shown(json.loads(started.stdout))] += 1
     return {"up": started.seconds, "down": removed.seconds}
 
@@ -135,9 +135,9 @@ def _by_compose(folder: Path, _path: Counter[str]) -> Round:
     project = new_name()
     compose = ["docker", "compose", "--project-name", project]
     up, down = [*compose, "up", "--detach", "--wait"], [*compose, "down", "--volumes"]
-    started, removed = start_and_remove(up, down, folder, PATIENCE)
+    started, removed = start_and_remove(up, down, folder, COMMAND_TIMEOUT_S)
     listed = ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
-    if left := process.run(listed, deadline=PATIENCE).stdout.split():
+    if left := process.run(listed, deadline=COMMAND_TIMEOUT_S).stdout.split():
         raise LeftoversError(f"docker compose down left {len(left)} containers")
     return {"up": started.seconds, "down": removed.seconds}
 
@@ -166,7 +166,7 @@ def _result(name: str, prefix: str, what: str, outcomes: Sequence[Outcome], plan
 
 
 def _ratios(results: Sequence[Result]) -> Iterator[Result]:
-    """Hold each command beside plain Compose's."""
+    """Compare each command with plain Compose's."""
     found = {result.row: result for result in results}
     for name, removal in PROJECTS.items():
         for what, target in (("up", START), ("down", removal)):

@@ -1,4 +1,4 @@
-"""What is promised of every stack, beside the figure that was measured for it."""
+"""What is promised for every stack, with the figure that was measured for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REQUIREMENTS: Final = {
     "alpine-image": Requirement("the largest Alpine image", "bytes", 200_000_000),
     "limits": Requirement("services without limits or a health check", "", 0),
 }
-# requirement: the suites and rows it is read from; a name that ends in - stands for all rows that start with it
+# requirement: the suites and rows it is read from; a name that ends in - means all rows that start with it
 SOURCES: Final = {
     "start-up": (("startup", "stackyard"), ("parallel", "start-")),
     "memory": (("services", "stack-memory"), ("parallel", "memory-")),

@@ -1,5 +1,5 @@
 """
-What each service costs and gives: its time to ready, its memory and CPU, its image, and how much it answers.
+What each service costs and does: its time to ready, its memory and CPU, its image, and how many requests it answers.
 
 The stack is one of its own, so nothing else uses it. Rates are of one client on the same host, sharing its processors:
 they compare one commit with another, not this host with yours.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.stack import Stack
 
 GLANCE: Final = 0.02  # seconds between two looks of the watch
-KNOCK: Final = 0.05  # seconds a connection inside the host may take
+CONNECT_TIMEOUT_S: Final = 0.05  # seconds a connection inside the host may take
 SAMPLES: Final = {"quick": 200, "default": 500, "full": 1000}  # round trips
 SECONDS: Final = {"quick": 1.0, "default": 3.0, "full": 5.0}  # of each load
 STARTS: Final = {"quick": 1, "default": 5, "full": 10}
@@ -97,7 +97,7 @@ class Watch:
 
 def _accepts(address: str, port: int) -> bool:
     try:
-        with socket.create_connection((address, port), timeout=KNOCK):
+        with socket.create_connection((address, port), timeout=CONNECT_TIMEOUT_S):
             return True
     except OSError:
         return False

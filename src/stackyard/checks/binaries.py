@@ -1,4 +1,4 @@
-"""What a program or shared library asks of its loader: read from its program headers, so that stripped files do too."""
+"""What a program or shared library asks of its loader, read from its program headers; so stripped files work, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Binary:
         machine: The processor it is for, in the engine's words (amd64, arm64), else the format's own.
         interpreter: The loader it names; empty for a library or a static program.
         needed: Names of the libraries it loads.
-        run_path: Folders it has them looked for in, before the loader's own.
+        run_path: Folders (RPATH, RUNPATH) searched before the loader's own.
         damaged: What is wrong with it; empty when it could be read.
     """
 

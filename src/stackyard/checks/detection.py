@@ -1,9 +1,9 @@
 """
-How soon trouble shows: services of a throw-away stack are really paused, frozen, starved of memory and killed.
+How quickly a fault is detected: services of a throw-away stack are paused, frozen, starved of memory and killed.
 
 The clock starts when the fault has happened and stops when `Stack.status` was last asked and did not show it: how long
 causing a fault and asking take depends on the host's load, not on who notices. The engine knows at once what it does
-itself and what the kernel reports. If a service only stops answering (SIGSTOP stands for a deadlock), it still runs for
+itself and what the kernel reports. If a service only stops answering (SIGSTOP simulates a deadlock), it still runs for
 the engine; only the health check shows it, within its own interval.
 """
 
@@ -34,9 +34,9 @@ Fault = Literal["paused", "frozen", "out of memory", "killed"]
 LIMIT_S: Final = 1.0  # for what the engine itself knows: it hears of a container's end at once
 PATIENCE_S: Final = 5.0  # beyond a limit, so that a late detection has a figure too
 POLL_S: Final = 0.01
-WELL_S: Final = 30.0  # until the service to be frozen has been healthy once; failures before do not count
+HEALTHY_TIMEOUT_S: Final = 30.0  # until the service to be frozen has been healthy once; failures before do not count
 HEADROOM: Final = 4 * 2**20  # bytes left before the memory runs out; the smallest service is larger than that
-HOG: Final = ("python3", "-c", "held = []\nwhile True: held.append(b'x' * 65536)")
+FILL_MEMORY: Final = ("python3", "-c", "held = []\nwhile True: held.append(b'x' * 65536)")
 NANO: Final = 1_000_000_000
 # A health check that gives its verdict in seconds; with the environments' own timing it would take more than a minute.
 QUICK: Final = {
@@ -90,7 +90,7 @@ def detect(
         NotReadyError: If the service to be frozen is not healthy to begin with.
     """
     trial = _Trial(stack=stack, clock=clock, sleep=sleep)
-    # no earlier fault may be what the next is detected by: the frozen service depends on none, the killed come last
+    # an earlier fault must not make the next one look detected: the frozen service depends on none, killing comes last
     lease, servers = stack.lease, stack.lease.servers()
     names = [next(iter(lease.speaking(scheme)), "") for scheme in ("postgresql", "redis", "ws")]
     other = next((name for name in lease.speaking("http") if name != servers.get(names[2])), "")
@@ -123,7 +123,7 @@ class _Trial:
         api, identity = self._api(service)
         self._await_health(service)
         with plain_errors(f"inspecting {service}"):
-            limit = verdict_s(api.inspect_container(identity)["Config"].get("Healthcheck") or {})
+            limit = unhealthy_after_s(api.inspect_container(identity)["Config"].get("Healthcheck") or {})
         try:
             return self._measure(
                 "frozen", service, lambda: api.kill(identity, "SIGSTOP"), lambda state: state.health == "unhealthy",
@@ -146,7 +146,7 @@ class _Trial:
         def cause() -> None:
             # it ends with the container, which the engine may tell as an error
             with contextlib.suppress(EngineError), plain_errors(f"filling the memory of {service}"):
-                api.exec_start(api.exec_create(identity, list(HOG))["Id"])
+                api.exec_start(api.exec_create(identity, list(FILL_MEMORY))["Id"])
 
         return self._measure("out of memory", service, cause, lambda state: state.oom_killed and state.ended)
 
@@ -184,16 +184,16 @@ class _Trial:
         return next((state for state in self.stack.status() if state.service == service), None)
 
     def _await_health(self, service: str) -> None:
-        end = self.clock() + WELL_S
+        end = self.clock() + HEALTHY_TIMEOUT_S
         while (state := self._state(service)) is None or state.health != "healthy":
             if self.clock() > end:
-                raise NotReadyError(f"service {service} is not healthy after {WELL_S:g} s: {_words(state)}")
+                raise NotReadyError(f"service {service} is not healthy after {HEALTHY_TIMEOUT_S:g} s: {_words(state)}")
             self.sleep(POLL_S)
 
 
-def verdict_s(healthcheck: Mapping[str, Any]) -> float:
+def unhealthy_after_s(healthcheck: Mapping[str, Any]) -> float:
     """
-    Return the seconds within which a health check turns a service that hangs unhealthy, as the engine has it set.
+    Return the seconds within which a health check marks a hanging service unhealthy, with the engine's settings.
 
     The service may freeze right after a check; then each try waits for its timeout, and between two lies an interval.
     """
@@ -209,7 +209,7 @@ def _words(state: ContainerState | None) -> str:
     return f"{state.words}{oom}"
 
 
-def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
+def _too_slow(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
     for each in found:
         if each.fault == fault and (each.seconds is None or each.seconds > each.limit):
             yield Spot(found=str(each))
@@ -225,7 +225,7 @@ def _late(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
 )
 def killed(found: Sequence[Detection]) -> Iterator[Spot]:
     """A run that continues without the service fails late and for the wrong reason."""
-    yield from _late(found, "killed")
+    yield from _too_slow(found, "killed")
 
 
 @check(
@@ -236,7 +236,7 @@ def killed(found: Sequence[Detection]) -> Iterator[Spot]:
 )
 def memory(found: Sequence[Detection]) -> Iterator[Spot]:
     """Exit code 137 alone could be any kill. Only the reason tells which limit to raise."""
-    yield from _late(found, "out of memory")
+    yield from _too_slow(found, "out of memory")
 
 
 @check(
@@ -247,7 +247,7 @@ def memory(found: Sequence[Detection]) -> Iterator[Spot]:
 )
 def paused(found: Sequence[Detection]) -> Iterator[Spot]:
     """Its ports still accept connections, so a test would wait until its own timeout."""
-    yield from _late(found, "paused")
+    yield from _too_slow(found, "paused")
 
 
 @check(
@@ -257,7 +257,7 @@ def paused(found: Sequence[Detection]) -> Iterator[Spot]:
 )
 def frozen(found: Sequence[Detection]) -> Iterator[Spot]:
     """Its process exists and its port accepts connections; only a check that waits for an answer notices."""
-    yield from _late(found, "frozen")
+    yield from _too_slow(found, "frozen")
 
 
 CHECKS: Final = (paused, frozen, memory, killed)

@@ -1,4 +1,4 @@
-"""Whether every program and library of an image finds what it loads, and whether it is of the image's own C library."""
+"""Whether every program and library of an image finds what it loads, and whether it uses the image's own C library."""
 
 from __future__ import annotations
 

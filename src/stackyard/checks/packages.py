@@ -1,4 +1,4 @@
-"""The packages an image says it holds: from the databases of apk and dpkg, and from the metadata of Python's."""
+"""The packages that an image lists: from the databases of apk and dpkg, and from the metadata of Python packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a secret looks like: names of variables, and values that are one whatever their name."""
+"""What a secret looks like: names of variables, and values that are secrets under any name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of verifying: a check, what it found where, and how one look at one thing came out."""
+"""The records of verifying: a check, what it found and where, and the outcome of one check of one target."""
 
 from __future__ import annotations
 

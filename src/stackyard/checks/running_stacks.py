@@ -67,7 +67,7 @@ def look(stack: Stack) -> Running:
     Look at every container of *stack* from the host and from inside.
 
     Raises:
-        EngineError: If the engine does not answer or a container ended meanwhile.
+        EngineError: If the engine does not answer or a container ended in the meantime.
         BookError: If the lease's files cannot be read.
     """
     engine = stack.engine

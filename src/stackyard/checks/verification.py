@@ -210,7 +210,7 @@ class Verifier:
         Look at a running stack.
 
         Raises:
-            EngineError: If the engine does not answer or a container ended meanwhile.
+            EngineError: If the engine does not answer or a container ended in the meantime.
         """
         self._outcomes += examine(running_stacks.CHECKS, running_stacks.look(stack), f"stack {stack.environment.name}")
 

@@ -31,7 +31,7 @@ class Waiver:
 
     Attributes:
         check: Id of the check.
-        target: What it is for, as reports call it; `*` stands for any text.
+        target: What it is for, as reports call it; `*` matches any text.
         reason: Why.
         until: The last day it holds.
     """
@@ -42,7 +42,7 @@ class Waiver:
     until: dt.date
 
     def covers(self, check: str, target: str) -> bool:
-        """Tell whether it speaks of *check* on *target*."""
+        """Tell whether it is about *check* on *target*."""
         return check == self.check and fnmatch.fnmatchcase(target, self.target)
 
 

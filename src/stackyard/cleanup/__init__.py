@@ -1,1 +1,1 @@
-"""What a clean-up would remove, and the removal that proves itself by an empty list."""
+"""What a clean-up would remove, and the removal, which an empty list proves."""

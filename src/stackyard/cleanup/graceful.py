@@ -1,4 +1,4 @@
-"""An orderly end: containers end on a signal, first those that no other one needs, before anything is removed."""
+"""An orderly end: containers end on a signal, those that no other one needs first, before anything is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one clean-up did: what it removed, and what is left and why."""
+"""The result of one clean-up: what it removed, and what is left and why."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Removal of what is ours (`stackyard.docker.ownership`), and its proof.
+Removal of what belongs to stackyard (`stackyard.docker.ownership`), and its proof.
 
 Things are found by label, never by name, and removed all at once. Each container is first detached from its network, so
 that the network can be removed while the containers still end; volumes come last. An exit code proves nothing, so every
@@ -295,7 +295,7 @@ def _remove_expired(engine: Engine) -> list[Removal]:
 
 def apply(book: LeaseBook, engine: Engine, planned: Sequence[Candidate], *, keep_volumes: bool = True) -> Removal:
     """
-    Remove what *planned* lists, unless it has changed: a lease that was renewed meanwhile stays, with all it has.
+    Remove what *planned* lists, unless it has changed: a lease that was renewed in the meantime stays, with all it has.
 
     Args:
         book: Whose leases.

@@ -1,4 +1,4 @@
-"""The console program `stackyard`: copies of whatever Compose project the current folder holds."""
+"""The console program `stackyard`: copies of the Compose project in the current folder."""
 
 from __future__ import annotations
 

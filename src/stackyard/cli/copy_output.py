@@ -1,4 +1,4 @@
-"""What commands say of a copy, wherever it runs: where it answers, how it became ready, and what removes it."""
+"""What commands print about a copy, on any site: where it answers, how it became ready, and what removes it."""
 
 from __future__ import annotations
 

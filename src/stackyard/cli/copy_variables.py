@@ -1,4 +1,4 @@
-"""What other programs get of a copy: its variables, as lines for a shell or for a command that runs beside it."""
+"""The variables of a copy for other programs, as lines for a shell or in the environment of a command."""
 
 from __future__ import annotations
 

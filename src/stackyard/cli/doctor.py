@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
-    from stackyard.checks.host import Finding
+    from stackyard.checks.host import HostFinding
 
 FIXED_BY_SETUP: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
 
@@ -44,7 +44,7 @@ def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
     show(findings, as_json=json)
 
 
-def apply_fixes(findings: Sequence[Finding]) -> bool:
+def apply_fixes(findings: Sequence[HostFinding]) -> bool:
     """
     Fix what can be fixed automatically; return whether anything was tried.
 
@@ -62,7 +62,7 @@ def apply_fixes(findings: Sequence[Finding]) -> bool:
     return bool(wrong & FIXED_BY_SETUP) or "leftovers" in wrong
 
 
-def show(findings: Sequence[Finding], *, as_json: bool) -> None:
+def show(findings: Sequence[HostFinding], *, as_json: bool) -> None:
     """
     Print the findings.
 

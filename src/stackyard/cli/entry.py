@@ -1,5 +1,5 @@
 """
-Where the program `stackyard` begins: what is worth doing before its modules are imported.
+Where the program `stackyard` begins: the steps that are done before its modules are imported.
 
 Compose needs as long to read a project as Python needs to import the program, so both go on at once. And Invoke is
 imported without three modules that take most of its time and that no command uses (docs/performance.md).

@@ -1,7 +1,7 @@
 """
 The shape of every task's ``--json``, as JSON Schema; docs/reference/json.md is written from it.
 
-A key means one thing everywhere: `lease` is a lease's id and `name`, beside it, the lease's name; moments are seconds
+A key means one thing everywhere: `lease` is a lease's id and `name`, next to it, the lease's name; moments are seconds
 since 1970; lengths of time are `seconds` or end in `_seconds`; sizes end in `_bytes`.
 """
 
@@ -100,7 +100,7 @@ PLAN: Final = _list(_object(
 ))  # fmt: skip
 IMAGE: Final = _object(
     service=_text("The service."), flavour=_text("debian or alpine."), reference=_text("Name and tag."),
-    size_bytes=_count("Size."), created=_number(f"When it was built. {MOMENT}"), base=_text("The image it stands on."),
+    size_bytes=_count("Size."), created=_number(f"When it was built. {MOMENT}"), base=_text("Its base image."),
     source=_text("Where its parts come from: registry or packages."), id=_text("The engine's id."),
 )  # fmt: skip
 SURPLUS: Final = _list(_object(
@@ -312,9 +312,9 @@ COPY: Final = {
 ADDRESSES: Final = _list(_object(
     service=_text("The service."), target=_count("The container's port."), protocol=_text("tcp, udp or sctp."),
     host=_text("The host's address."), port=_count("The host's port."),
-    url=_or_null(_text("The URL for programs, password included; null where it is not known what is spoken.")),
+    url=_or_null(_text("The URL for programs, password included; null if its protocol is not known.")),
     published=_or_null(_text("The port as the Compose file publishes it, such as 8080:80; null where not known.")),
-    browser=_or_null(_text("The link for a browser; null where no HTTP is spoken.")),
+    browser=_or_null(_text("The link for a browser; null if it does not speak HTTP.")),
 ), "Where each published port answers.")  # fmt: skip
 # what the console program prints for copies of a project; the other commands are those of SHAPES
 CONSOLE: Final = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.stack import Stack
 
 PAUSE: Final = 0.5  # seconds between two looks for a container that runs again
-LOOK: Final = 1.0  # seconds between two looks at a Swarm's tasks
+POLL_S: Final = 1.0  # seconds between two looks at a Swarm's tasks
 RESTART: Final = 3.0  # seconds without a running container after which no restart is under way
 MOST: Final = 10_000  # lines that wait to be printed; then the engine waits
 RUNS: Final = frozenset({"running", "paused"})
@@ -194,7 +194,7 @@ class OfCopy(Following):
         still = self._streams.keys() - self._running
         for log in still & self._still:  # its last lines have had a second to come
             self._streams[log].close()
-        self._still, self._next_look = still, time.monotonic() + LOOK
+        self._still, self._next_look = still, time.monotonic() + POLL_S
 
     def _runs(self, log: str) -> bool:
         return log in self._running

@@ -1,4 +1,4 @@
-"""The commands of copies where the site is a Docker Swarm: each does there what it does on one engine."""
+"""The commands of copies on a Docker Swarm: each does the same there as on one engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that tasks share: one name for one thing, and the names of the last release beside it."""
+"""The options that tasks share: one name for one thing, and the names of the last release as aliases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`invoke env.pool`: how many started stacks are kept ready for the next runs."""
+"""`invoke env.pool`: how many warm stacks are kept for the next runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackyard.leases.warm import WarmStacks
 
 MOST: Final = 50  # slots of the default port pool
-LOOK: Final = 0.2  # seconds between two looks while waiting
+POLL_S: Final = 0.2  # seconds between two looks while waiting
 
 
 @task(
@@ -85,7 +85,7 @@ def _await(stacks: WarmStacks, patience: float) -> None:
             raise NotReadyError(
                 f"not ready after {patience:g} s: {lacking or 'warm stacks are left'}; see 'invoke reaper.status'"
             )
-        time.sleep(LOOK)
+        time.sleep(POLL_S)
 
 
 def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Invoke's program with our own reading of words, our own help, and exit code 2 for words that are wrong."""
+"""Invoke's program with stackyard's own parser, its own help, and exit code 2 for wrong arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The payload of a run: pytest over the platform's tests, checked before a stack starts, with exit codes of ours."""
+"""The payload of a run: pytest over the platform's tests, checked before a stack starts; stackyard's exit codes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def verdict(of_pytest: int) -> tuple[int, str]:
     """
     Return our exit code for one of pytest's, and a line that explains it where pytest's own output does not.
 
-    pytest's 2 to 5 mean other things than ours: interrupted, internal error, wrong usage, no test.
+    pytest's 2 to 5 mean other things than stackyard's: interrupted, internal error, wrong usage, no test.
     """
     if of_pytest < 0:
         return 128 - of_pytest, ""

@@ -1,4 +1,4 @@
-"""`invoke reaper.*`: the reaper, the process in the background that removes dead stacks: look at it, end it."""
+"""`invoke reaper.*`: the reaper, the process in the background that removes dead stacks: show its status, end it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Writes docs/reference from the tasks, the shapes of their JSON, and the settings; and the JSON Schemas.
+Writes docs/reference and the JSON Schemas from the tasks, the shapes of their JSON, and the settings.
 
 ``python -m stackyard.cli.reference`` runs it.
 A test compares the files with what this makes, so that they cannot lag behind.
@@ -42,7 +42,7 @@ PROGRAM: Final = (
 SESSIONS: Final = "Run one with `./noxw -s NAME`; its own options stand after `--`."
 KEYS: Final = (
     "What each task prints with `--json`. Every key is always there; it may be null where that is said. `lease` is the "
-    "id of a lease, and `name` beside it the name that you gave it. Moments are seconds since 1970. Times are "
+    "id of a lease, and `name` next to it the name that you gave it. Moments are seconds since 1970. Times are "
     "`seconds` or end in `_seconds`, sizes end in `_bytes`."
 )
 EXIT_CODES: Final = (

@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGHUP do to a command that has something to remove before it ends."""
+"""How a command that has something to remove handles SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def docs(_c: Context, json: bool = False) -> None:
 
 
 def flavours(name: str) -> tuple[str, ...]:
-    """Return the flavours *name* stands for; one that does not exist is refused where it is used."""
+    """Return the flavours that *name* means; one that does not exist is refused where it is used."""
     return tuple(STACKS) if name == "all" else (name,)
 
 

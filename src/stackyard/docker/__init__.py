@@ -1,4 +1,4 @@
-"""The one door to the Docker Engine API: list, inspect, measure and remove by label, with a deadline on every call."""
+"""The only package that calls the Docker Engine: list, inspect, measure and remove by label, each with a deadline."""
 
 from stackyard.docker.engine import Engine
 from stackyard.docker.records import ContainerState, MemoryUse, Resource

@@ -1,4 +1,4 @@
-"""What stands in a container's folders, read and written as archives by the engine itself: no image needs a program."""
+"""The files in a container's folders. The engine reads and writes them as archives; the image needs no program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the Docker engine listens, and one quick knock at its door; no client library, so it costs milliseconds."""
+"""Where the Docker engine listens, and a quick check that it answers; it takes milliseconds and no client library."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def version_tuple(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knock:
+class PingResult:
     """
     What one request to the engine showed.
 
@@ -262,32 +262,32 @@ class Endpoint:
         except (ValueError, RecursionError):
             raise OSError(f"{self.url} answered something else than JSON to GET {path}") from None
 
-    def knock(self, *, deadline: float = 2.0) -> Knock:
+    def ping(self, *, deadline: float = 2.0) -> PingResult:
         """Ask the engine's version once, waiting at most about *deadline* seconds; never raises."""
         if self.fault:
-            return Knock(state="unreachable", detail=self.fault)
+            return PingResult(state="unreachable", detail=self.fault)
         try:
             answer = self.get("/version", deadline=deadline)
         except FileNotFoundError as error:
-            return Knock(state="missing", detail=_said(error))
+            return PingResult(state="missing", detail=_said(error))
         except PermissionError as error:
-            return Knock(state="forbidden", detail=_said(error))
+            return PingResult(state="forbidden", detail=_said(error))
         except TimeoutError:
-            return Knock(state="silent", detail=f"no answer within {deadline:g} s")
+            return PingResult(state="silent", detail=f"no answer within {deadline:g} s")
         except OSError as error:
-            return Knock(state="refused" if self.socket else "unreachable", detail=_said(error))
+            return PingResult(state="refused" if self.socket else "unreachable", detail=_said(error))
         return self._introduced(answer)
 
-    def _introduced(self, answer: Any) -> Knock:
+    def _introduced(self, answer: Any) -> PingResult:
         """Read an answer to `GET /version`."""
         version = answer.get("Version") if isinstance(answer, dict) else None
         if not isinstance(version, str):
             detail = f"{self.url} answered GET /version without a version, so it is no Docker engine"
-            return Knock(state="refused" if self.socket else "unreachable", detail=detail)
+            return PingResult(state="refused" if self.socket else "unreachable", detail=detail)
         parts = answer.get("Components")
         names = [str(part.get("Name")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         brand = "Podman " if any("Podman" in name for name in names) else ""
-        return Knock(state="answers", version=f"{brand}{' '.join(version.split())[:60]}")
+        return PingResult(state="answers", version=f"{brand}{' '.join(version.split())[:60]}")
 
     def _connection(self, deadline: float) -> http.client.HTTPConnection:
         if self.socket:

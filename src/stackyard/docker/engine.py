@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Engine 25 speaks 1.44, the first with a health check's start_interval; asking for it by name saves one round trip.
 API_VERSION: Final = "1.44"
-KNOCK_S: Final = 6.0  # seconds an engine may take to say that it is there
+PING_TIMEOUT_S: Final = 6.0  # seconds an engine may take to say that it is there
 DEFAULT_GRACE: Final = 10  # seconds, the engine's own
 T = TypeVar("T")
 WIDTH: Final = 300  # characters of a reason
@@ -102,7 +102,7 @@ class Engine:
             client = Client(self.endpoint, version=API_VERSION, patience=self._patience, most=self._most)
             try:
                 # an engine that hangs is found out here, before a request has waited for its whole limit
-                client.knock(KNOCK_S)
+                client.check_alive(PING_TIMEOUT_S)
             except BaseException:
                 client.close()
                 raise
@@ -115,7 +115,7 @@ class Engine:
             client.close()
 
     def _plain_errors(self, doing: str, *, changes: bool = False) -> contextlib.AbstractContextManager[None]:
-        """As *plain_errors*; after a silence the next call knocks first, and so waits less for another."""
+        """As *plain_errors*; after a silence the next call first asks whether the engine is there, and waits less."""
         return plain_errors(doing, changes=changes, silent=self.close)
 
     def __enter__(self) -> Self:

@@ -1,5 +1,5 @@
 """
-HTTP with one limit on a whole exchange: connecting, sending, and everything up to the answer's last byte.
+HTTP with one limit on a whole exchange: connecting, sending, and reading up to the answer's last byte.
 
 A timeout of a socket starts again with every read, so an engine that sends a byte a second would never be given up.
 """

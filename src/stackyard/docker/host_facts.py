@@ -1,4 +1,4 @@
-"""What an engine's host has: its version, processors and memory, and how many copies are there."""
+"""The host of an engine: its version, processors and memory, and how many copies run there."""
 
 from __future__ import annotations
 

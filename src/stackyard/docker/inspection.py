@@ -1,4 +1,4 @@
-"""What the engine says of the containers of a stack: all of them in one list, one in detail, and their images."""
+"""What the engine says about the containers of a stack: all of them in one list, one in detail, and their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of one container, or of a Swarm's service, read while it goes on growing."""
+"""The log of one container, or of a Swarm's service, read while it grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is attached to a network: take containers off it, and free it of those that only its own books remember."""
+"""Who is attached to a network: disconnect containers, also those that exist only in the network's own records."""
 
 from __future__ import annotations
 

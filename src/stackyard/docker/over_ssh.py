@@ -41,7 +41,7 @@ def dial(url: str, timeout: float | None) -> socket.socket:
     """Return a socket to the engine at *url*; whether anybody answers shows at the first read."""
     ours, theirs = socket.socketpair()
     with theirs, _dialling:
-        plugged_process.plug([*words(url), *DIAL], line=theirs.fileno(), errors=_kept(url))
+        plugged_process.start([*words(url), *DIAL], line=theirs.fileno(), errors=_kept(url))
     ours.settimeout(timeout)
     return ours
 

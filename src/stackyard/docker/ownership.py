@@ -1,5 +1,5 @@
 """
-What is ours: the one place that decides it, for all that lists, shows, starts again or removes (docs/ownership.md).
+What belongs to stackyard: decided here alone, for all that lists, shows, restarts or removes (docs/ownership.md).
 
 A container, network or volume is ours if it carries the id of our lease book and the id of a lease. In a Compose
 project that only one of our leases can have, because its name ends with the id of that lease, what carries no labels of

@@ -1,5 +1,5 @@
 """
-Who has which ports and subnets of an engine that several machines use: the part of their lease books that they share.
+Which machine has which ports and subnets of an engine that several use: the shared part of their lease books.
 
 A claim is a container on that engine which never runs. The engine gives a container's name to one of two that ask at
 the same time, so a port or a subnet belongs to the lease whose claim has its name. The labels of a claim say whose it

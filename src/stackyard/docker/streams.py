@@ -1,4 +1,4 @@
-"""A stream of the engine's that one thread reads and another may end at any moment."""
+"""A stream from the engine that one thread reads and another may end at any moment."""
 
 from __future__ import annotations
 

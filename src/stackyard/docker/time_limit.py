@@ -1,4 +1,4 @@
-"""How long a process waits for one engine in all: a budget of seconds that silence uses up and time restores."""
+"""How long a process waits for one engine in all: a budget that a silent engine uses up, and that grows back slowly."""
 
 from __future__ import annotations
 

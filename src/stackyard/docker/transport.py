@@ -72,7 +72,7 @@ class _TimedUnix(Timed, unixconn.UnixHTTPConnection):
 
 class _TimedSsh(Timed, unixconn.UnixHTTPConnection):
     def connect(self) -> None:
-        """Start an ssh to the engine's host, whose address stands for the socket's path."""
+        """Start an ssh to the engine's host, whose address takes the place of the socket's path."""
         self.sock = over_ssh.dial(self.unix_socket, self.timeout)
 
 
@@ -164,7 +164,7 @@ class Client(APIClient):
             self.mount("http://", self._custom_adapter)
             self.mount("https://", self._custom_adapter)
 
-    def knock(self, most: float) -> None:
+    def check_alive(self, most: float) -> None:
         """
         Ask the engine whether it is there, waiting at most *most* seconds; any answer counts.
 
@@ -181,7 +181,7 @@ class Client(APIClient):
 
     def exec_start(self, exec_id: Any, detach: Any = False, **options: Any) -> Any:  # type: ignore[override]
         """
-        Run what *exec_id* stands for to its end and return what it wrote to both streams.
+        Run the command of *exec_id* to its end and return what it wrote to both streams.
 
         The library's own waits for a silent command without any limit; with options it is left to the library.
 

@@ -1,5 +1,5 @@
 """
-What the engine was asked to make and has not answered.
+Requests to make something that the engine has not answered.
 
 The engine may carry out such a request long after its asker has gone, so an empty list does not prove that nothing of
 ours will appear. What is unanswered is noted in the lease's directory. The lease then stays until each thing has
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 NOTE: Final = "unanswered"  # in the lease's directory
 UNKNOWN: Final = "-"
-PATIENCE: Final = 600.0  # seconds after which nothing appears any more
+APPEARS_WITHIN_S: Final = 600.0  # seconds after which nothing appears any more
 CREDENTIALS: Final = struct.Struct("3i")  # unix(7): process, user, group
-KNOCK_S: Final = 1.0  # seconds to connect to a socket of this host
+CONNECT_TIMEOUT_S: Final = 1.0  # seconds to connect to a socket of this host
 LATE: Final = 2.0  # seconds in which most of what another program asked for appears after its end
 POLL: Final = 0.1  # seconds between two looks
 _LOCK: Final = threading.Lock()  # the engine is asked from several threads
@@ -107,7 +107,7 @@ def process(engine: Engine) -> str:
     """
     path = engine.endpoint.url.removeprefix("unix://")
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(KNOCK_S)
+        line.settimeout(CONNECT_TIMEOUT_S)
         line.connect(path)
         number, _, _ = CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         ticks = start_ticks(number) if number > 1 else None
@@ -171,7 +171,7 @@ def pending(lease: Lease) -> list[Unanswered]:
     except (OSError, ValueError):
         return []
     now, boot = boottime(), boot_id()
-    return [item for item in found if item.boot == boot and 0 <= now - item.since < PATIENCE]
+    return [item for item in found if item.boot == boot and 0 <= now - item.since < APPEARS_WITHIN_S]
 
 
 def settle(lease: Lease, removed: Collection[str], *, engine: str = UNKNOWN) -> list[Unanswered]:

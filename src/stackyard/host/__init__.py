@@ -1,1 +1,1 @@
-"""The machine stackyard runs on: is its Docker engine usable, and if not, make it so."""
+"""The machine that stackyard runs on: make its Docker engine usable if it is not."""

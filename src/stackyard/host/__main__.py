@@ -1,4 +1,4 @@
-"""`python -m stackyard.host [--yes] [--setup-only]`: make the Docker engine usable, and say which one it is."""
+"""`python -m stackyard.host [--yes] [--setup-only]`: make the Docker engine usable, and print its version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Chromium to look at the report pages with: the one this machine has, or else its distribution's package."""
+"""A Chromium that shows the report pages: the one on this machine, or else the distribution's package."""
 
 from __future__ import annotations
 

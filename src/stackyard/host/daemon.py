@@ -19,11 +19,11 @@ from stackyard.errors import CommandError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.docker.endpoint import Endpoint, Knock
+    from stackyard.docker.endpoint import Endpoint, PingResult
     from stackyard.host.machine import Machine
 
 DEADLINE: Final = 30.0  # seconds until a started engine must answer
-PAUSE: Final = 0.05  # seconds between two knocks
+PAUSE: Final = 0.05  # seconds between two pings
 LOG: Final = "/var/log/docker.log"
 LOG_LINES: Final = 15
 PID_FILES: Final = {"dockerd": "var/run/docker.pid", "containerd": "var/run/docker/containerd/containerd.pid"}
@@ -41,7 +41,7 @@ def start(
     deadline: float = DEADLINE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Knock:
+) -> PingResult:
     """
     Start the engine and return its first answer.
 
@@ -67,12 +67,12 @@ def start(
         if pid and not living(machine, "dockerd"):  # it was ending, not starting
             pid = 0
             _launch_anew(machine, say)
-        knock = endpoint.knock(deadline=1.0)
-        if knock.state in {"answers", "forbidden"}:
-            return knock
+        ping = endpoint.ping(deadline=1.0)
+        if ping.state in {"answers", "forbidden"}:
+            return ping
         words = new_log(machine, already)
         if clock() >= until or (not pid and any(last in words for last in FATAL)):
-            raise EngineError(_failure(machine, endpoint, knock, deadline if clock() >= until else None, words))
+            raise EngineError(_failure(machine, endpoint, ping, deadline if clock() >= until else None, words))
         sleep(PAUSE)
 
 
@@ -182,9 +182,9 @@ def new_log(machine: Machine, already: int) -> str:
         return ""
 
 
-def _failure(machine: Machine, endpoint: Endpoint, knock: Knock, waited: float | None, words: str) -> str:
+def _failure(machine: Machine, endpoint: Endpoint, ping: PingResult, waited: float | None, words: str) -> str:
     """Say that the engine did not start, and what it said last."""
-    how = f"does not answer at {endpoint.url} after {waited:g} s ({knock.detail})" if waited else "did not start"
+    how = f"does not answer at {endpoint.url} after {waited:g} s ({ping.detail})" if waited else "did not start"
     tail = words.strip().splitlines()[-LOG_LINES:] or _journal(machine)
     shown = "".join(f"\n  {line}" for line in tail) or "\n  (it wrote no log)"
     return f"the Docker engine {how}; its last lines:{shown}"

@@ -74,7 +74,7 @@ def install(machine: Machine, say: Callable[[str], None], *, engine: bool = True
     Args:
         machine: The host.
         say: Gets lines of progress.
-        engine: Also the engine; False for Compose and buildx beside an engine that is there.
+        engine: Also the engine; False for Compose and buildx only, if an engine is there.
 
     Raises:
         EngineError: If this system has no packages that are new enough; the text says what to install.

@@ -1,4 +1,4 @@
-"""Make sure that a usable engine answers: the quick check at every start, and all that may follow when it fails."""
+"""Make sure that a usable engine answers: the quick check at every start, and the set-up if it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackyard.host.machine import Machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stackyard.docker.endpoint import Knock
+    from stackyard.docker.endpoint import PingResult
 
 OLDEST_ENGINE: Final = (25,)
 PLUGIN_FOLDERS: Final = (
@@ -58,32 +58,32 @@ def ensure_engine(
     machine = machine or Machine()
     ask = ask or ask_on_terminal
     endpoint = Endpoint.find()
-    knock = endpoint.knock()
-    if knock.state in {"missing", "refused"} and endpoint.standard:
-        knock = _revive(machine, endpoint, consent=consent, say=say, ask=ask)
-    _refuse_unusable(machine, endpoint, knock)
+    ping = endpoint.ping()
+    if ping.state in {"missing", "refused"} and endpoint.standard:
+        ping = _revive(machine, endpoint, consent=consent, say=say, ask=ask)
+    _refuse_unusable(machine, endpoint, ping)
     if not has_plugins(machine):
         _install(machine, "the Compose or the buildx plugin", consent=consent, say=say, ask=ask, engine=False)
-    return knock.version
+    return ping.version
 
 
 def _revive(
     machine: Machine, endpoint: Endpoint, *, consent: bool, say: Callable[[str], None], ask: Callable[[str], bool]
-) -> Knock:
+) -> PingResult:
     """Start the system's own engine, installed first where it is missing; clear what dead runs left in it."""
     from stackyard.host import daemon
 
     if machine.program("dockerd") is None:
         _install(machine, "Docker Engine, Compose and buildx", consent=consent, say=say, ask=ask, engine=True)
-        knock = endpoint.knock()
-        if knock.state not in {"missing", "refused"}:  # the packages start it where they can
-            return knock
+        ping = endpoint.ping()
+        if ping.state not in {"missing", "refused"}:  # the packages start it where they can
+            return ping
         return daemon.start(machine, endpoint, say)
-    knock = daemon.start(machine, endpoint, say)
-    if knock.state == "answers":
-        say(f"engine {knock.version} answers")
+    ping = daemon.start(machine, endpoint, say)
+    if ping.state == "answers":
+        say(f"engine {ping.version} answers")
         sweep(say)
-    return knock
+    return ping
 
 
 def _install(
@@ -98,7 +98,7 @@ def _install(
     docker_packages.install(machine, say, engine=engine)
 
 
-def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None:
+def _refuse_unusable(machine: Machine, endpoint: Endpoint, ping: PingResult) -> None:
     """
     Raise where only a person can help.
 
@@ -106,15 +106,15 @@ def _refuse_unusable(machine: Machine, endpoint: Endpoint, knock: Knock) -> None
         EngineError: With the reason and the next step.
     """
     where = endpoint.where
-    if knock.state == "forbidden":
+    if ping.state == "forbidden":
         raise EngineError(f"{machine.user} may not use {where}; {permission_fix(machine)}")
-    if knock.state == "silent":
-        raise EngineError(f"the engine at {where} accepts connections but gives {knock.detail}; restart it")
-    if knock.state != "answers":
-        raise EngineError(f"no engine answers at {where}: {knock.detail}; {endpoint.remedy}")
-    if not new_enough(knock.version):
+    if ping.state == "silent":
+        raise EngineError(f"the engine at {where} accepts connections but gives {ping.detail}; restart it")
+    if ping.state != "answers":
+        raise EngineError(f"no engine answers at {where}: {ping.detail}; {endpoint.remedy}")
+    if not new_enough(ping.version):
         raise EngineError(
-            f"engine {knock.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
+            f"engine {ping.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
             " start_interval); upgrade it; its containers stop during the upgrade"
         )
 

@@ -1,10 +1,10 @@
 """
-Which packet filter an engine that is started by hand writes its rules into.
+The packet filter that an engine uses which was started by hand.
 
 Today's `iptables` writes nf_tables rules, and the kernel lets each deletion of one wait for an RCU grace period, 6 to
 25 ms. A stack's removal deletes twenty; in the older tables of `iptables-legacy` it takes half the time
 (docs/performance.md). The kernel asks both, so the older ones are used only where the newer ones hold no rule:
-then the engine's rules stand beside everybody else's in either case.
+then the engine's rules are in the same table as all others in either case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The platform's images: built from what the tree says, named by their content."""
+"""The platform's images: built from the files of the tree, named by their content."""
 
 from stackyard.images.sources import resolve_source
 from stackyard.images.store import Image, ensure, listing, present, references

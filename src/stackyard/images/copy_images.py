@@ -2,7 +2,7 @@
 Images that copies of any Compose project were built with, and which of them no copy needs any longer.
 
 A build names its image after the lease book, the project and the service (`ownership.Build`). The image that a service
-had before keeps a name of its own, so no image of ours is ever nameless.
+had before keeps a name of its own, so no image of stackyard is ever nameless.
 """
 
 from __future__ import annotations

@@ -33,12 +33,12 @@ def give(
     Args:
         engine: Whose images.
         recipes: Recipes whose images exist.
-        known: Every name of an image, and the id it stands for.
+        known: Every name of an image, and its id.
         root: The checkout that asks.
         take: Take over the names that belong to another checkout, too.
 
     Returns:
-        The names that stand for another image because they belong to another checkout, and that checkout.
+        The names that stay with another image because they belong to another checkout, and that checkout.
 
     Raises:
         EngineError: If the engine does not answer.

@@ -1,5 +1,5 @@
 """
-What the project says about its images, in `compose/images/recipes.json`: services, and the bases that they stand on.
+What the project says about its images, in `compose/images/recipes.json`: services and their base images.
 
 All paths are relative to `compose`. msgspec checks the file against these records.
 """
@@ -24,7 +24,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True):
     One image that a stack runs.
 
     Attributes:
-        base: The base that it stands on.
+        base: Its base image.
         dockerfile: Its Dockerfile, by flavour.
         files: Files and folders that go in.
         scripts: Scripts of `base` that take part in a build on Debian.
@@ -76,5 +76,5 @@ def read(root: Path) -> RecipeFile:
         raise ImageError(f"{FILE}: {error}") from None
     for name, service in found.services.items():
         if service.base not in found.bases:
-            raise ImageError(f"{FILE}: service {name} stands on base {service.base!r}, which the file does not have")
+            raise ImageError(f"{FILE}: service {name} has the base {service.base!r}, which the file does not have")
     return found

@@ -115,7 +115,7 @@ def service_recipes(root: Path, flavour: str, source: Source) -> dict[str, Recip
 
 
 def everything(recipes: Iterable[Recipe], known: Container[str] = ()) -> Iterator[Recipe]:
-    """Give *recipes* and what they stand on, once each, leaving out those *known* and what is below them."""
+    """Give *recipes* and their bases, once each, leaving out those *known* and what is below them."""
     seen: set[str] = set()
     todo = list(recipes)
     while todo:

@@ -1,5 +1,5 @@
 """
-The images of the platform: which there should be, which there are, and which are missing.
+The images of the platform: which are needed, which exist, and which are missing.
 
 Every image carries its content in its tag and in a label. If the two agree, the image is the right one, and an
 unchanged tree builds nothing: `ensure` then costs one call to the engine. The project's builder builds what is missing,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_CONTENT: Final = re.compile(r"^stackyard/[^:]+:(?:[a-z]+-)?([0-9a-f]{12})$")  # the hash in a name of ours
+_CONTENT: Final = re.compile(r"^stackyard/[^:]+:(?:[a-z]+-)?([0-9a-f]{12})$")  # the hash in a name that stackyard gives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Image:
         created: When it was built, in seconds since the epoch.
         source: Where its base came from: registry or packages.
         id: The engine's id.
-        base: The official image and digest it stands on; empty when built from packages.
+        base: Its official base image and digest; empty if built from packages.
     """
 
     service: str

@@ -1,5 +1,5 @@
 """
-Images of ours that nothing needs any longer: no recipe of this tree names them, no lease does, no container uses them.
+stackyard's images that are no longer needed: no recipe of this tree and no lease names them, no container uses them.
 
 Ours are images with stackyard's label and names that begin with its repository; another name that somebody gave such
 an image stays, and with it the image. Nameless ones are what a build left whose name a later build took over.

@@ -1,5 +1,5 @@
 """
-Whether the host has memory for one more stack. This is checked before anything starts and slows the others down.
+Whether the host has memory for one more stack, checked before a start could slow the others down.
 
 A lease books the memory that its containers reserve in the Compose file. All bookings together stay within a share of
 the host's memory. A new stack does not use its memory yet, so young bookings are also subtracted from what the kernel

@@ -73,7 +73,7 @@ class Search:
 
         Args:
             needs: What the stack needs; it gets as many slots in a row as hold its ports.
-            leave: Free slots to pass over.
+            leave: Free slots to skip.
             scattered: Take any of the others, because another book of this host takes the first one, too.
 
         Raises:

@@ -11,7 +11,7 @@ host that loses power loses the containers of the leases too. So the first trans
 file.
 
 SQLite accepts an empty file, and any other program's database. So the header must show our application id and a known
-version before SQLite may open the file. A file that does not, or that SQLite finds broken, is kept beside a new book.
+version before SQLite may open the file. A file that does not, or that SQLite finds broken, is kept next to a new book.
 """
 
 from __future__ import annotations

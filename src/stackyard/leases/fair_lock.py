@@ -162,7 +162,7 @@ def _any_locked(handle: int, first: int, end: int) -> tuple[int, int] | None:
     kind, _, start, length, _ = struct.unpack(_FLOCK, answer)
     if kind == fcntl.F_UNLCK:
         return None
-    return start, start + length if length else end  # 0 stands for all that follow
+    return start, start + length if length else end  # 0 means all that follow
 
 
 def lock_holder(path: Path) -> str:
@@ -173,4 +173,4 @@ def lock_holder(path: Path) -> str:
             words = line.split()
             if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
                 return f"pid {words[4]} ({owners.command_line(int(words[4]))})"
-    return "a process that has let go by now"
+    return "a process that has released it by now"

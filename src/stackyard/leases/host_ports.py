@@ -1,5 +1,5 @@
 """
-What the host itself already uses: listening ports, the kernel's own port ranges, routed networks, memory.
+What the host already uses: listening ports, the kernel's port ranges, routed networks, memory.
 
 A port is free if it can be bound for TCP and UDP on the wildcard address of both IP versions. This fails while a
 program uses it on any address. SO_REUSEADDR ignores connections in TIME_WAIT, but not listeners. Ports in the kernel's

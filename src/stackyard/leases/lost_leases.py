@@ -1,4 +1,4 @@
-"""What a lease's files or its running stack show of it, from which a lost book is rebuilt."""
+"""A lease as read from its files or its containers; a lost book is rebuilt from this."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Lease:
     A program that does not use the lease book may still bind a leased port before the stack does.
 
     Attributes:
-        id: Eight random hex digits; if the environment keeps its data, its name and six hex digits that stand for the
+        id: Eight random hex digits; if the environment keeps its data, its name and six hex digits made from the
             book and the checkout.
         parallel_id: The caller's own name for it; None if it has none.
         environment: Name of the environment.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stackyard.leases import Lease
 
-PATIENCE: Final = 120.0  # seconds; longer than any start or removal that makes progress
+LOCK_TIMEOUT_S: Final = 120.0  # seconds; longer than any start or removal that makes progress
 POLL: Final = 0.02
 
 
@@ -31,7 +31,7 @@ POLL: Final = 0.02
 def alone(
     lease: Lease,
     *,
-    patience: float = PATIENCE,
+    patience: float = LOCK_TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
@@ -75,7 +75,7 @@ def still_leased(lease: Lease) -> Iterator[None]:
     Wait as `alone` does, for work that needs the lease.
 
     Raises:
-        LeaseNotFoundError: If another command has ended the lease meanwhile.
+        LeaseNotFoundError: If another command has ended the lease in the meantime.
         StackyardError: As `alone` does.
     """
     with alone(lease) as there:

@@ -1,4 +1,4 @@
-"""Waiting for a place: a request asks again until it is answered, and keeps its place in the queue meanwhile."""
+"""Waiting for a place: a request asks again until it is answered, and keeps its place in the queue."""
 
 from __future__ import annotations
 

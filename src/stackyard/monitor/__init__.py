@@ -1,4 +1,4 @@
-"""Watching stacks: what every container uses and how it is, in a table, as JSON, and for Prometheus."""
+"""Watching stacks: use and state of every container, in a table, as JSON, and for Prometheus."""
 
 from __future__ import annotations
 

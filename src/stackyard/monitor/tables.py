@@ -1,4 +1,4 @@
-"""A snapshot for people: a table for each stack, as text or in colours, that 80 columns hold."""
+"""A snapshot for people: a table for each stack, as text or in colours, in 80 columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stacks(snapshot: Snapshot) -> Iterator[tuple[str, list[Service]]]:
 
 
 def row(each: Service) -> list[str]:
-    """Return a service's cells, one for each of `COLUMNS`; a dash stands for an unknown figure."""
+    """Return a service's cells, one for each of `COLUMNS`; a dash means an unknown figure."""
     if each.seen is None:
         return [each.service, "missing", *[NOTHING] * (len(COLUMNS) - 2)]
     state, usage = each.seen.state, each.seen.usage

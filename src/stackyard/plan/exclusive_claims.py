@@ -1,4 +1,4 @@
-"""What only one copy can have at a time: the lease book gives it to one lease, and the next one waits or is refused."""
+"""What only one copy can have at a time: the lease book gives it to one lease; the next lease waits or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of the host a project needs and does not have; nothing starts before they are there."""
+"""Files of the host that a project needs and that are missing; nothing starts before they exist."""
 
 from __future__ import annotations
 

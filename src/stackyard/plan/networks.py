@@ -1,4 +1,4 @@
-"""Networks of a copy: names of its own, subnets from its lease, static addresses moved along."""
+"""Networks of a copy: names of its own, subnets from its lease, static addresses moved to the new subnet."""
 
 from __future__ import annotations
 

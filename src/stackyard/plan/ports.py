@@ -1,4 +1,4 @@
-"""Every published port becomes a leased one; the user's own stack keeps the file's."""
+"""Each published port is replaced by a leased port. The user's own stack keeps the ports of the file."""
 
 from __future__ import annotations
 

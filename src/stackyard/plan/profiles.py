@@ -1,4 +1,4 @@
-"""Chosen profiles that no service has, usually because one is misspelt; Compose passes over them in silence."""
+"""Chosen profiles that no service has, usually because one is misspelt; Compose ignores them silently."""
 
 from __future__ import annotations
 

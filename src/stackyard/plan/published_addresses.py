@@ -1,4 +1,4 @@
-"""Where a copy answers: its published ports under the user's own names, and the variables that tell programs."""
+"""Where a copy answers: its published ports under the user's own names, and the variables for programs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Address:
 
     @property
     def url(self) -> str | None:
-        """The whole URL for a program, password included; None where it is not known what is spoken."""
+        """The whole URL for a program, password included; None if its protocol is not known."""
         return f"{self.scheme}://{self.login and f'{self.login}@'}{self.where}{self.path}" if self.scheme else None
 
     @property
@@ -109,7 +109,7 @@ def variables(found: Iterable[Address]) -> dict[str, str]:
     Return the variables that tell a program where a copy answers.
 
     ``STACKYARD_WEB_80_PORT`` is the host port of port 80 of service `web` (``…_53_UDP_PORT`` for UDP, ``…_80_PORT_2``
-    for its second container), ``STACKYARD_WEB_80_URL`` its URL if it is known what is spoken there.
+    for its second container), ``STACKYARD_WEB_80_URL`` its URL if its protocol is known.
     ``STACKYARD_WEB_HOST``, ``…_PORT`` and ``…_ADDRESS`` (``HOST:PORT``) are of the service's first port, and
     ``STACKYARD_WEB_URL`` is the URL of the first port that has one.
     """

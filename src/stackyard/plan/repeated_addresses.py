@@ -1,5 +1,5 @@
 """
-Values that repeat what a copy has otherwise: a published port behind localhost, an address of a moved subnet.
+Values that a copy changes elsewhere: a published port behind localhost, an address of a moved subnet.
 
 They are reported, and changed only where the project's configuration names them: a value may mean the user's own stack.
 """

@@ -48,7 +48,7 @@ def always_enabled(model: dict[str, Any]) -> None:
     """
     Forget profiles: the model has only what the chosen ones enable, and their words must not be needed again.
 
-    Compose passes over a dependency that is not required and not enabled, but refuses a model which names it.
+    Compose ignores a dependency that is not required and not enabled, but refuses a model which names it.
     """
     for service in model["services"].values():
         service.pop("profiles", None)

@@ -1,4 +1,4 @@
-"""Volumes and bind mounts: what a copy writes is its own, what it reads stays the user's."""
+"""Volumes and bind mounts: a copy writes to volumes of its own, and reads the user's files."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def bind_concerns(place: str, mount: Mapping[str, Any], exists: Callable[[Path],
 
 
 def _template_of(path: str, exists: Callable[[Path], bool]) -> str:
-    """Name the template beside a missing file, if there is one."""
+    """Name the template next to a missing file, if there is one."""
     found = next((t for s in (".example", ".sample", ".dist", ".template") if exists(Path(t := path + s))), None)
     return f"copy {found} to it" if found else "create it"
 

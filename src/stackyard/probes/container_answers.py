@@ -1,4 +1,4 @@
-"""What a container answers, as a record and in words."""
+"""What a container answers, as a record and as text."""
 
 from __future__ import annotations
 

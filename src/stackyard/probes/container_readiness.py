@@ -1,5 +1,5 @@
 """
-Proving one container ready by its service's rule: ask, wait a moment, ask again.
+Proof that one container is ready, by its service's rule: ask, wait a moment, ask again.
 
 A connection to the container's own address costs this host 0.2 ms of processor time, so it is tried every 20 ms. The
 kernel's tables cost 10 ms, so they are read twice a second, or every 200 ms where they are all there is. A command in
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 QUICK: Final = 0.02  # seconds between two tries to connect
 TABLES: Final = 0.2  # seconds between two looks at the tables where nothing else tells who listens
-TABLES_BESIDE: Final = 0.5  # the same beside tries to connect
-KNOCK: Final = 0.5  # seconds for one of these
+TABLES_BESIDE: Final = 0.5  # the same, together with tries to connect
+CONNECT_TIMEOUT_S: Final = 0.5  # seconds for one of these
 FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first pause, the longest, and how pauses grow
 LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
 UNSERVED: Final = 1.0  # seconds between health checks of a service none of whose ports listens yet
-PATIENCE: Final = 10.0  # seconds for ports that need not be there: see `_ports`
+OPTIONAL_PORTS_S: Final = 10.0  # seconds for ports that need not be there: see `_ports`
 SETTLED: Final = 2.0  # seconds of a start in which nothing is measured: most containers listen by then
 SILENCE: Final = 30.0  # seconds in which nothing happens at all after which a port that does not listen never will
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
@@ -147,7 +147,7 @@ class Proof:
         while self.rule.expected and not self._accepted and time.monotonic() < end:
             try:
                 place = await self._placed()
-                if place and not (self._direct and await self._knock(place)):
+                if place and not (self._direct and await self._accepts(place)):
                     return
             except EngineError:
                 return
@@ -178,7 +178,7 @@ class Proof:
         place = await self._placed()
         if place is None:
             return frozenset()
-        if self._direct and await self._knock(place):
+        if self._direct and await self._accepts(place):
             self._look_at_tables(place)
             return self._known | {Listener("tcp", port.number, loopback=False) for port in self._accepted}
         away = self.engine.endpoint.elsewhere
@@ -205,10 +205,10 @@ class Proof:
     def _wanted(self) -> tuple[Port, ...]:
         return self.rule.ports or self.rule.expected or ((self.rule.gate,) if self.rule.gate else ())
 
-    async def _knock(self, place: Place) -> bool:
+    async def _accepts(self, place: Place) -> bool:
         """Connect to each port that has not accepted yet, and note which do; False if that tells nothing."""
         for port in [port for port in self._wanted if port not in self._accepted]:
-            accepted = await port_answers.accepts(place.address, port.number, limit=KNOCK)
+            accepted = await port_answers.accepts(place.address, port.number, limit=CONNECT_TIMEOUT_S)
             if accepted is None:
                 self._direct = False
             elif accepted:
@@ -239,9 +239,9 @@ class Proof:
         Ask the rule's ports until enough of them have proved themselves.
 
         Where each port is wanted, one that does not listen is given up once another has proved itself and the
-        container has been idle for `QUIET` seconds, or after `PATIENCE` seconds: files publish ports that nothing uses.
-        Where none is insisted on, running for `PATIENCE` seconds is enough. Where none listens, only those who see all
-        containers can tell whether one still will: see `silent_since`.
+        container has been idle for `QUIET` seconds, or after `OPTIONAL_PORTS_S` seconds: files publish ports that
+        nothing uses. If the rule requires none, running for `OPTIONAL_PORTS_S` seconds is enough. If none listens, only
+        those who see all containers can tell whether one still will: see `silent_since`.
         """
         began, first = time.monotonic(), None
         while True:
@@ -272,11 +272,13 @@ class Proof:
 
     def _given_up(self, good: list[str], waited: float) -> str:
         """Return what a container has shown whose other ports will not listen any more; empty while they may."""
-        if good and (self._idleness.idle or waited >= PATIENCE):
+        if good and (self._idleness.idle or waited >= OPTIONAL_PORTS_S):
             self.warning = f"{self.last}, although the Compose file publishes it"
-            end = "and the container is idle" if self._idleness.idle else f"{PATIENCE:g} s later"
+            end = "and the container is idle" if self._idleness.idle else f"{OPTIONAL_PORTS_S:g} s later"
             return "; ".join([*good, f"{self.last}, {end}"])
-        return "" if self.rule.strict or waited < PATIENCE else f"has run for {PATIENCE:g} s; {self.last}"
+        return (
+            "" if self.rule.strict or waited < OPTIONAL_PORTS_S else f"has run for {OPTIONAL_PORTS_S:g} s; {self.last}"
+        )
 
     def give_up(self) -> str:
         """Return what a container has shown that has been silent for too long."""

@@ -1,5 +1,5 @@
 """
-Well-known databases and brokers: how to recognise one, which port it listens on, and its own client's question.
+Well-known databases and brokers: how to recognise one, its port, and the command of its own client that proves it.
 
 Each script runs inside the container, so it reads the user and the password where the server does: from the container's
 variables and secret files. They never pass through stackyard. A script gets the host to connect to (empty: the

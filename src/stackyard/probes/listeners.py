@@ -1,5 +1,5 @@
 """
-Who listens inside a container's network namespace, by the kernel's own tables.
+Which ports listen inside a container's network namespace, from the kernel's own tables.
 
 A connect to a published port proves nothing, because the engine's port proxy accepts at once. A connect from inside
 needs a program in the image. The tables need neither: this host reads them where it sees the container's process, and
@@ -74,7 +74,7 @@ def sees(container: str, pid: int, *, proc: Path = Path("/proc")) -> bool:
 
 
 def read(container: str, pid: int, *, proc: Path = Path("/proc")) -> frozenset[Listener] | None:
-    """Return who listens beside a container's process; None if this host does not see it; arguments as for `sees`."""
+    """Return who listens in a process's network namespace; None if it is not seen here. Arguments as for `sees`."""
     if not sees(container, pid, proc=proc):
         return None
     tables = [proc / str(pid) / "net" / table for table in TABLES]

@@ -1,4 +1,4 @@
-"""One question to one port, from this host: an HTTP status, an opened WebSocket, or a connection that stays open."""
+"""One request to one port, from this host: an HTTP status, an opened WebSocket, or a connection that stays open."""
 
 from __future__ import annotations
 

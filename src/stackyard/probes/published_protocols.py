@@ -1,4 +1,4 @@
-"""What is spoken on the published ports of a copy, so that each has the right URL."""
+"""The protocol of each published port of a copy, so that each has the right URL."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ class _Choice:
         return exposed_ports(self.service, () if self.overridden else self.image.exposed)
 
     def _only_waits(self) -> str:
-        """Say that the container does nothing but wait; an image's entrypoint may start a server beside a command."""
+        """Say that the container only waits; an image's entrypoint may start a server in addition to a command."""
         own = self.service.get("entrypoint") or not self.overridden
         return only_waits(self.words) if own or passes_on(self.image.entrypoint) else ""
 

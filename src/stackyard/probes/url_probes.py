@@ -1,5 +1,5 @@
 """
-The probes, one a protocol.
+The probes, one for each protocol.
 
 HTTP and Redis are spoken directly: a request of one line each. Their usual clients cost 0.2 s of import time each
 (measured), a fifth of the time the whole platform needs to start. PostgreSQL's login and WebSocket's framing are worth
@@ -34,7 +34,7 @@ class Probe(Protocol):
     One way to prove a service usable.
 
     Attributes:
-        service: What the probe speaks for, in messages and results.
+        service: The service's name in messages and results.
     """
 
     @property

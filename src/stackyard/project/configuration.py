@@ -1,7 +1,7 @@
 """
-What a project's configuration says: optional, in one place beside the Compose file.
+The optional configuration of a project, in one place next to the Compose file.
 
-It stands in `stackyard.toml`, in the table `[tool.stackyard]` of `pyproject.toml`, or below `x-stackyard` in the
+It is in `stackyard.toml`, in the table `[tool.stackyard]` of `pyproject.toml`, or below `x-stackyard` in the
 Compose file. Two of them at once are an error, because it would not be clear which counts.
 """
 
@@ -188,7 +188,7 @@ class Configuration:
 
 def named_ahead(folder: Path) -> tuple[list[str], list[str]]:
     """
-    Return the profiles and env files that a configuration beside the Compose file names, before Compose is asked.
+    Return the profiles and env files that a configuration next to the Compose file names, before Compose is asked.
 
     What is wrong in it is left out: `Configuration.read` reports it, once the model is known.
     """

@@ -1,4 +1,4 @@
-"""The name of a copy whose user gave none: that of the git worktree, or of the branch."""
+"""The default name of a copy: that of the git worktree, or of the branch."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class PublishedPort:
         host_ip: The host address the file gives; empty if it gives none.
         published: Host ports that the file gives, from the first to the last; None if it gives none.
         count: Host ports that the copy needs: one for each container of the service.
-        spoken: What the file says is spoken on it (`app_protocol`); usually empty.
+        spoken: Its protocol as the file gives it (`app_protocol`); usually empty.
     """
 
     service: str
@@ -42,7 +42,7 @@ class PublishedPort:
 
     @property
     def place(self) -> str:
-        """Where it stands in the model."""
+        """Its place in the model."""
         return f"services.{self.service}.ports[{self.index}]"
 
     @property

@@ -1,4 +1,4 @@
-"""One Compose project: Compose finds the files and renders the model; everything else asks this record."""
+"""One Compose project: Compose finds the files and renders the model; this record holds both."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Project:
         environment: The caller's environment: it decides as it does with plain Compose.
         template: The model before variables are filled in: which variable stands where.
         configuration: What its configuration decides; services that all copies share are in no model of it.
-        usual: The rendering of the project's own model, which began beside that of the template.
+        usual: The rendering of the project's own model, which began at the same time as that of the template.
         copied: That of a copy's model, too.
     """
 
@@ -114,7 +114,7 @@ class Project:
         return found._configured(Configuration.read(found.home, template), asked)
 
     def _configured(self, configuration: Configuration, asked: tuple[str, ...]) -> Project:
-        """Return the project with its configuration; of one that stands in the Compose file Compose did not know."""
+        """Return the project with its configuration; Compose did not know one in the Compose file."""
         words = _chosen(self.words, self.environment, configuration.profiles, configuration.env_files)
         template, usual, copied = self.template, self.usual, self.copied
         if words != asked:

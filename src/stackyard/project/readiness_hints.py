@@ -1,4 +1,4 @@
-"""What a user's configuration says about one service's readiness: `http: /healthz`, `tcp: 5432` and so on."""
+"""The readiness of one service as a user configures it: `http: /healthz`, `tcp: 5432` and so on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docker compose config`: the only parser of Compose files, asked for a project's model, ahead and side by side."""
+"""`docker compose config`: the only parser of Compose files; it renders a project's model early and in parallel."""
 
 from __future__ import annotations
 

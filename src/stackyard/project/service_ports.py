@@ -1,4 +1,4 @@
-"""The ports of a service that may be asked, and what is usually spoken on them."""
+"""The ports of a service that can be probed, and the usual protocol of each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Port:
     Attributes:
         number: Its number inside the container.
         protocol: tcp or udp.
-        spoken: What the file says is spoken on it (`app_protocol`); usually empty.
+        spoken: Its protocol as the file gives it (`app_protocol`); usually empty.
     """
 
     number: int

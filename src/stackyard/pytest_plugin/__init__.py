@@ -1,5 +1,5 @@
 """
-The pytest plugin: fixtures that give tests a copy of the project's Compose stack. pip install is enough to have them.
+The pytest plugin: fixtures that give tests a copy of the project's Compose stack. `pip install` makes them available.
 
 `stack` is one stack for the run, for each worker of pytest-xdist or for each test, as `--stackyard-scope` says;
 `stack_per_test` is always a test's own. `clean_stack` is `stack`, whose data is reset after the test. A project that

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run beside pytest-docker: its fixtures have the same names."""
+    """Refuse to run together with pytest-docker: its fixtures have the same names."""
     if config.pluginmanager.hasplugin("docker"):
         raise pytest.UsageError(
             "pytest-docker and stackyard.pytest_plugin.docker have fixtures of the same names; "

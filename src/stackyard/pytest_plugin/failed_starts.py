@@ -1,4 +1,4 @@
-"""Starts that failed: a project that cannot start costs its deadline once in a session, not once for each test."""
+"""Starts that failed: a project that cannot start takes its deadline once in a session, not once for each test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stackyard.errors import ImageError, NotReadyError, StackyardError, UsageErr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.running.stack_description import Wanted
+    from stackyard.running.stack_description import StackDescription
 
 FAILURES: Final = pytest.StashKey["Failures"]()
 OF_THE_PROJECT: Final = (NotReadyError, ImageError, UsageError)
@@ -36,8 +36,8 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._started: set[Wanted] = set()
-        self._failed: dict[Wanted, list[_Failure]] = {}
+        self._started: set[StackDescription] = set()
+        self._failed: dict[StackDescription, list[_Failure]] = {}
 
     @classmethod
     def of(cls, config: pytest.Config) -> Failures:
@@ -45,7 +45,7 @@ class Failures:
         return config.stash.setdefault(FAILURES, cls())
 
     @contextlib.contextmanager
-    def counted(self, wanted: Wanted) -> Iterator[None]:
+    def counted(self, wanted: StackDescription) -> Iterator[None]:
         """
         Note how the start of a stack in a `with` block ends; refuse to begin it where it would fail again.
 

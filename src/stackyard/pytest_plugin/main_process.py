@@ -1,4 +1,4 @@
-"""What the main process of pytest-xdist does: it ends what the workers have left, and stacks that they shared."""
+"""What the main process of pytest-xdist does: it removes what the workers left, and the stacks that they shared."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class MainProcess:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
-        """Heed SIGTERM while the workers run tests."""
-        with sigterm.heeded():
+        """Handle SIGTERM while the workers run tests."""
+        with sigterm.handled():
             return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Remove the stacks once the workers have ended; a second SIGTERM breaks off neither."""
-        with sigterm.passed_over():
+        with sigterm.ignored():
             return (yield from self._finish(session))
 
     def _finish(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -50,11 +50,11 @@ class MainProcess:
     def _remove(self) -> None:
         from stackyard.errors import StackyardError
         from stackyard.running.shared import Run
-        from stackyard.running.stack_description import sweep
+        from stackyard.running.stack_description import remove_stale_stacks
 
         self._left = Run(**self.run).end()
         try:
-            self._left += sweep()  # the stacks of workers that were killed
+            self._left += remove_stale_stacks()  # the stacks of workers that were killed
         except StackyardError as error:
             self._left.append(str(error))
 

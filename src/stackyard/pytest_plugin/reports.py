@@ -1,4 +1,4 @@
-"""What the reports of tests say of their stacks: addresses as properties, the services' logs at the first failure."""
+"""The stacks in test reports: their addresses as properties, the services' logs at the first failure."""
 
 from __future__ import annotations
 

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def heeded() -> contextlib.AbstractContextManager[None]:
-    """Heed SIGTERM during a `with` block, in the main thread and if nothing else handles it."""
-    return _handled(_interrupt)
+def handled() -> contextlib.AbstractContextManager[None]:
+    """Handle SIGTERM during a `with` block, in the main thread and if nothing else handles it."""
+    return _with_handler(_interrupt)
 
 
-def passed_over() -> contextlib.AbstractContextManager[None]:
+def ignored() -> contextlib.AbstractContextManager[None]:
     """Let no SIGTERM break off the removal in a `with` block, in the main thread and if nothing else handles it."""
-    return _handled(_pass_over)
+    return _with_handler(_ignore)
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _with_handler(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -35,8 +35,8 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, _pass_over)  # a second one does not break off the removal
+    signal.signal(signal.SIGTERM, _ignore)  # a second one does not break off the removal
     raise KeyboardInterrupt("SIGTERM")
 
 
-def _pass_over(_number: int, _frame: FrameType | None) -> None: ...
+def _ignore(_number: int, _frame: FrameType | None) -> None: ...

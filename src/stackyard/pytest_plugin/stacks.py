@@ -12,7 +12,7 @@ from stackyard.pytest_plugin import RUN, has_environments, in_one_line, sigterm
 from stackyard.pytest_plugin.failed_starts import Failures
 from stackyard.pytest_plugin.reports import Reports
 from stackyard.running.shared import Run
-from stackyard.running.stack_description import Wanted
+from stackyard.running.stack_description import StackDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), res
     """
     wanted, run = replace(_wanted(config, files), resettable=resettable), _run(config)
     reports = Reports.of(config)
-    with sigterm.heeded(), in_one_line(), reports.first_in_full(), contextlib.ExitStack() as block:
+    with sigterm.handled(), in_one_line(), reports.first_in_full(), contextlib.ExitStack() as block:
         if run is not None and shared:
             stack = block.enter_context(run.share(wanted))
             block.enter_context(reports.watching(stack, lambda: run.is_first_failure(wanted)))
@@ -46,13 +46,13 @@ def given(config: pytest.Config, *, shared: bool, files: Sequence[str] = (), res
         yield stack
 
 
-def _wanted(config: pytest.Config, files: Sequence[str]) -> Wanted:
+def _wanted(config: pytest.Config, files: Sequence[str]) -> StackDescription:
     option, ini = config.getoption, config.getini
     timeout = ini("stackyard_timeout")
     here = config.invocation_params.dir
     named = [str(here / file) for file in option("--stackyard-file") or ()] or [*map(str, ini("stackyard_files"))]
     environment = (option("--stackyard-environment") or "test") if not files and has_environments(config) else ""
-    return Wanted(
+    return StackDescription(
         folder=str(config.rootpath),
         environment=environment,
         files=tuple(files or named),

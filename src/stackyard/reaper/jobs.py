@@ -1,5 +1,5 @@
 """
-The two duties of a reaper: clean-ups of stale leases, and warm stacks. Child processes (`hands`) do the work.
+The two duties of a reaper: clean-ups of stale leases, and warm stacks. Child processes (`workers`) do the work.
 
 A duty decides what to start from the content of the book and from what it has started before. It repeats what has
 failed, later each time; this does not delay new work.

@@ -1,4 +1,4 @@
-"""The data of the pages: the benchmark history, the last run of each environment, the last verify. Nothing is run."""
+"""The data of the pages: the benchmark history, the last run of each environment, the last verify. It runs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader wants to know first: how fast, beside what, how many at once, and whether anything is left."""
+"""What a reader wants to know first: start-up time against the alternatives, copies at once, and leftovers."""
 
 from __future__ import annotations
 

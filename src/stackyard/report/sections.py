@@ -1,4 +1,4 @@
-"""The parts of the report page: which figures stand together, and whether bars, spreads or a curve show them best."""
+"""The parts of the report page: which figures belong together, and whether bars, spreads or a curve show them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Line:
     Attributes:
         label: Whose figure it is.
         plot: Its drawing.
-        cells: What stands beside it, a text for each of the group's columns.
+        cells: The texts next to it, one for each of the group's columns.
         own: True where it is stackyard's own figure among others'.
     """
 
@@ -213,14 +213,14 @@ def _groups(results: Sequence[Result], kind: Kind) -> Iterable[Group]:
             yield _lines("", kind, [row for row in results if row.unit == unit and row.median and row.at is None])
         return
     for (what, unit), rows in _by_quantity(row for row in results if row.at is None).items():
-        # a ratio of two commands stands beside their times
+        # a ratio of two commands is next to their times
         if len(rows) > 1 and not (rows[0].suite == "commands" and unit == "x"):
             limited = rows[0].suite in LIMITED and all(row.target for row in rows)
             yield _lines(what, "share" if limited else "bars", rows)
     placed = [row for row in results if row.at is not None]
     single = [row for row in placed if row.target and row.figure is not None]
     if len({row.at for row in placed}) == 1 and len(single) > 1:
-        yield _lines("beside what is promised", "share", single)
+        yield _lines("compared with what is promised", "share", single)
     for (what, unit), rows in _by_quantity(placed).items():
         yield from _side_by_side(what, rows)
         subjects = dict.fromkeys(row.subject for row in rows)
@@ -239,7 +239,7 @@ def _side_by_side(what: str, rows: Sequence[Result]) -> Iterable[Group]:
 
 
 def _unjudged(row: Result) -> Result:
-    """Return a figure without its target, which stands beside another drawing of it."""
+    """Return a figure without its target, because another drawing shows it."""
     return replace(row, target=None, verdict=None)
 
 
@@ -283,7 +283,7 @@ def _bar(row: Result, kind: Kind, *, compared: bool) -> figures.Bar:
 
 
 def _is_base(row: Result) -> bool:
-    """Tell whether others are set beside a figure: stackyard's, or that of what one types without it."""
+    """Tell whether others are compared with a figure: stackyard's, or that of what one types without it."""
     return row.subject == OWN or (row.suite == "commands" and row.row in BY_HAND)
 
 
@@ -291,7 +291,7 @@ def _columns(kind: Kind, rows: Sequence[Result], base: Result | None) -> tuple[t
     """Return the heads and the cells of each row of a figure."""
     judged: list[Column] = [("promised", promise), ("verdict", lambda row: row.verdict or "")]
     most = max(row.median or 0.0 for row in rows)  # its unit is everybody's
-    beside = f"beside {base.subject if base else OWN}"
+    beside = f"compared with {base.subject if base else OWN}"
     known: dict[Kind, list[Column]] = {
         "bars": [("95 % interval", interval), (beside, lambda row: _beside(row, base)), *judged],
         "share": [
@@ -336,7 +336,7 @@ def _labels(rows: Sequence[Result]) -> list[str]:
 
 
 def _beside(row: Result, base: Result | None) -> str:
-    """Say how a figure stands to the one that others are set beside; nothing for that itself."""
+    """Say how a figure compares with the one that others are compared with; nothing for that itself."""
     if base is None or row.subject == base.subject:
         return ""
     times = ratio(row.median, base.median)
@@ -394,6 +394,6 @@ def main_figures(facts: Facts) -> list[Result]:
 
 
 def _is_furthest(facts: Facts, row: Result) -> bool:
-    """Tell whether a figure is on no curve, or at its end: that one stands for the whole curve."""
+    """Tell whether a figure is on no curve, or at its end: that one represents the whole curve."""
     others = [other.at for other in facts.results(row.suite) if (other.what, other.subject) == (row.what, row.subject)]
     return row.at is None or row.at == max(at for at in others if at is not None)

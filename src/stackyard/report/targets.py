@@ -1,4 +1,4 @@
-"""What was promised beside what was measured: each on a scale that ends a little beyond its own limit."""
+"""Promised and measured values side by side: each on a scale that ends just above its own limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the promised figures went from run to run, each as a share of its promise: one scale for all of them."""
+"""How the promised figures changed from run to run, each as a share of its promise, on one shared scale."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from stackyard.report.inputs import Facts
 
 RECENT: Final = 60  # runs that a trend shows
-LEAST, MOST = 1.25, 2.5  # limits, between which the upper edge of all trends lies
-SHOWN: Final = 10  # figures that the words beside a trend list
+MIN_UPPER_LIMIT, MAX_UPPER_LIMIT = 1.25, 2.5  # bounds for the top of the shared scale
+SHOWN: Final = 10  # figures that the text next to a trend lists
 COLUMNS: Final = ("first", "newest", "change", "runs", "promised")
 
 
@@ -25,10 +25,14 @@ def history(facts: Facts) -> list[sections.Line]:
     kept = [(row, values) for row in sections.main_figures(facts) if row.target and row.better == "less"
             and len(values := _values(runs, row)) > 1]  # fmt: skip
     shares = [[value / (row.target or 1.0) for value in values] for row, values in kept]
-    roof = min(max(LEAST, *(max(each) for each in shares)), MOST) * 1.05 if shares else LEAST
+    upper_limit = (
+        min(max(MIN_UPPER_LIMIT, *(max(each) for each in shares)), MAX_UPPER_LIMIT) * 1.05
+        if shares
+        else MIN_UPPER_LIMIT
+    )
     return [
         sections.Line(
-            label=sections.name(row), plot=figures.trend(part, roof, _course(row, values)),
+            label=sections.name(row), plot=figures.trend(part, upper_limit, _description(row, values)),
             cells=(quantity(values[0], row.unit), figure(row), change(values[0], values[-1]),
                    str(len(values)), promise(row)),
         )
@@ -37,14 +41,14 @@ def history(facts: Facts) -> list[sections.Line]:
 
 
 def comparable(facts: Facts) -> list[Run]:
-    """Return the last runs on a machine like the newest run's: figures of different ones say nothing together."""
+    """Return the last runs on a machine like the newest run's: figures from different machines cannot be compared."""
     if not facts.runs:
         return []
     here = facts.runs[-1].machine
     return [run for run in facts.runs if (run.machine.cpu, run.machine.cpus) == (here.cpu, here.cpus)][-RECENT:]
 
 
-def _course(row: Result, values: Sequence[float]) -> str:
+def _description(row: Result, values: Sequence[float]) -> str:
     shown = ", ".join(quantity(value, row.unit) for value in values[-SHOWN:])
     return f"{sections.name(row)}, {promise(row)}, {len(values)} runs: {shown}"
 

@@ -1,4 +1,4 @@
-"""How figures read: three digits, a unit, an interval beside it; and what no document may hold is taken out."""
+"""The text of figures: three digits, a unit, an interval; what no document may contain is removed."""
 
 from __future__ import annotations
 

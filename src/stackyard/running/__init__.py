@@ -22,7 +22,7 @@ from stackyard.running.stack import Stack
 from stackyard.sites import Site
 from stackyard.stacks import copies
 from stackyard.stacks.environment_launch import launch
-from stackyard.stacks.start_request import CopyRequest, EnvironmentRequest, silent
+from stackyard.stacks.start_request import CopyRequest, EnvironmentRequest, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,7 +108,7 @@ def _at_site(
 ) -> Iterator[Stack]:
     where = Site.find(site)
     with where.used(), contextlib.ExitStack() as stack:
-        project, tell = _found(**chosen), progress or silent
+        project, tell = _found(**chosen), progress or no_progress
         engine = stack.enter_context(Engine())
         if where.kind == "swarm":
             from stackyard.running.swarm_stack import on_swarm
@@ -165,7 +165,7 @@ def _platform(
         )
     with Engine() as engine:
         book = open_book(None, engine)
-        asked = EnvironmentRequest(progress=progress or silent, wait=wait, force=force, deadline=timeout)
+        asked = EnvironmentRequest(progress=progress or no_progress, wait=wait, force=force, deadline=timeout)
         stack, _ = outside_any_loop(lambda: launch(wanted, book, engine, asked))
         with _removed_after(stack):
             yield stack

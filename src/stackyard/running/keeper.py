@@ -1,8 +1,8 @@
 """
 The process that keeps the stack of one run: `python -m stackyard.running.keeper FOLDER/KEY`, started by `shared`.
 
-It ends, and removes the stack, when it is asked to or when the run's main process has ended. An end that comes during
-the start breaks the start off, as Ctrl-C does.
+It removes the stack and ends when it is asked to, or when the run's main process has ended. If this happens during the
+start, it breaks the start off, as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from stackyard.running.shared import near
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST: Final = 100  # bytes of a question
-LOOK: Final = 1.0  # seconds
-POKE: Final = 0.1  # seconds
-PATIENCE: Final = 10.0  # seconds in which a question has come
+MAX_REQUEST_BYTES: Final = 100
+SIGNAL_CHECK_S: Final = 1.0  # seconds between two checks for a signal
+RESEND_SIGNAL_S: Final = 0.1  # seconds until a signal is sent again
+REQUEST_TIMEOUT_S: Final = 10.0  # seconds to wait for a request
 
 
 class Keeper:
@@ -45,118 +45,118 @@ class Keeper:
         self._asked: dict[str, Any] = json.loads(base.with_suffix(".json").read_text(encoding="utf-8"))
         self._answer: dict[str, Any] = {"error": "the run has ended"}
         self._ready, self._interrupted = threading.Event(), threading.Event()
-        self._over = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler may write to it, whatever the program does
-        self._early = os.eventfd(0, os.EFD_CLOEXEC)
+        self._end_event = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler may write to it, whatever the program does
+        self._early_end_event = os.eventfd(0, os.EFD_CLOEXEC)
         self._failures = 0
         self._orphaned = False
-        self._left: list[str] = []
+        self._not_removed: list[str] = []
         self._ends: list[socket.socket] = []
 
     def run(self) -> None:
-        """Keep the stack until the run is over."""
+        """Keep the stack until the run ends."""
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self._leave())
+            signal.signal(number, lambda *_: self._request_end())
         signal.signal(signal.SIGUSR2, lambda *_: None)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         breaking = threading.Thread(target=self._interrupt, daemon=True)
-        with self._bound() as door:
+        with self._bound() as listener:
             with contextlib.suppress(KeyboardInterrupt):  # the end came before the stack was ready
                 breaking.start()
-                for work in (self._watch, lambda: self._open(door)):
+                for work in (self._watch, lambda: self._accept_connections(listener)):
                     threading.Thread(target=work, daemon=True).start()
                 self._keep()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._interrupted.set()
-            os.eventfd_write(self._early, 1)
+            os.eventfd_write(self._early_end_event, 1)
             breaking.join()  # its signal must not come later
             with contextlib.suppress(StackyardError):
                 _release()
             self._ready.set()
             for line in self._ends:
-                _send(line, {"left": self._left})
+                _send(line, {"left": self._not_removed})
         if self._orphaned:
             shutil.rmtree(self._base.parent, ignore_errors=True)
 
     def _keep(self) -> None:
         """Start the stack, wait for the end, and remove it."""
-        from stackyard.running.stack_description import Wanted
+        from stackyard.running.stack_description import StackDescription
 
         asked = self._asked["wanted"]
-        wanted = Wanted(**{**asked, "files": tuple(asked["files"]), "profiles": tuple(asked["profiles"])})
+        wanted = StackDescription(**{**asked, "files": tuple(asked["files"]), "profiles": tuple(asked["profiles"])})
         try:
             with wanted.run(print) as stack:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 self._interrupted.set()
-                self._offer(_described(stack))
+                self._publish_answer(_described(stack))
         except StackyardError as error:
             if self._ready.is_set():
-                self._left = [str(error)]
+                self._not_removed = [str(error)]
             else:
-                self._offer({"error": str(error)})
+                self._publish_answer({"error": str(error)})
 
-    def _offer(self, answer: dict[str, Any]) -> None:
-        """Give *answer* to all who ask, until the end."""
+    def _publish_answer(self, answer: dict[str, Any]) -> None:
+        """Answer every request with *answer*, until the end."""
         self._answer = answer
         self._ready.set()
-        while not select.select([self._over], [], [], LOOK)[0]:
+        while not select.select([self._end_event], [], [], SIGNAL_CHECK_S)[0]:
             pass  # a signal that another thread got is handled between two looks
 
-    def _leave(self) -> None:
-        os.eventfd_write(self._over, 1)
+    def _request_end(self) -> None:
+        os.eventfd_write(self._end_event, 1)
         if not self._ready.is_set():
-            os.eventfd_write(self._early, 1)
+            os.eventfd_write(self._early_end_event, 1)
 
     def _interrupt(self) -> None:
-        """Break off the start once, if the end comes early; a thread runs this."""
-        os.eventfd_read(self._early)
+        """Break off the start once, if the end is requested before the stack is ready; a thread runs this."""
+        os.eventfd_read(self._early_end_event)
         main = threading.main_thread().ident or 0
         if not self._interrupted.is_set():
             signal.pthread_kill(main, signal.SIGINT)
-        while not self._interrupted.wait(POKE):
+        while not self._interrupted.wait(RESEND_SIGNAL_S):
             # a system call that began between the signal and its handler goes on until another signal comes
             signal.pthread_kill(main, signal.SIGUSR2)
 
     def _watch(self) -> None:
-        """Leave when the main process ends; a thread runs this."""
+        """Request the end when the main process ends; a thread runs this."""
         pid = self._asked["pid"]
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(pid)
             if start_ticks(pid) == self._asked["ticks"]:
                 select.select([handle], [], [])
         self._orphaned = True
-        self._leave()
+        self._request_end()
 
     @contextlib.contextmanager
     def _bound(self) -> Iterator[socket.socket]:
         path = self._base.with_suffix(".sock")
         path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as door:
+        with socket.socket(socket.AF_UNIX) as listener:
             with near(self._base) as name:
-                door.bind(name)
-            door.listen(64)
+                listener.bind(name)
+            listener.listen(64)
             try:
-                yield door
+                yield listener
             finally:
                 path.unlink(missing_ok=True)
-                door.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a question
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a connection
 
-    def _open(self, door: socket.socket) -> None:
-        """Answer everybody; a thread runs this."""
+    def _accept_connections(self, listener: socket.socket) -> None:
+        """Accept connections and answer each in a thread of its own; a thread runs this."""
         with contextlib.suppress(OSError):
             while True:
-                line, _ = door.accept()
+                line, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
     def _serve(self, line: socket.socket) -> None:
-        """Answer one question; a thread runs this."""
-        line.settimeout(PATIENCE)
+        """Answer one request; a thread runs this."""
+        line.settimeout(REQUEST_TIMEOUT_S)
         try:
-            asked = line.recv(LONGEST).decode(errors="replace").strip()
+            asked = line.recv(MAX_REQUEST_BYTES).decode(errors="replace").strip()
         except OSError:
             asked = ""
         if asked == "end":
             self._ends.append(line)
-            self._leave()
+            self._request_end()
             return
         if asked == "stack":
             self._ready.wait()
@@ -183,7 +183,7 @@ def _described(stack: Any) -> dict[str, Any]:
 
 
 def _release() -> None:
-    """Remove what this process still has a lease of: a start that was broken off at the last moment."""
+    """Remove what this process still has a lease for, after a start that was broken off at the last moment."""
     from stackyard.cleanup import removal
     from stackyard.docker import Engine
     from stackyard.docker.lease_book import open_book

@@ -28,7 +28,7 @@ from stackyard.leases.owners import start_ticks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.running.stack_description import Wanted
+    from stackyard.running.stack_description import StackDescription
 
 STARTED: Final = 30.0  # seconds until a new keeper listens
 POLL: Final = 0.02
@@ -58,7 +58,7 @@ class Run:
         return folder
 
     @contextlib.contextmanager
-    def share(self, wanted: Wanted) -> Iterator[Any]:
+    def share(self, wanted: StackDescription) -> Iterator[Any]:
         """
         Give the run's stack of this kind to a `with` block; the first process has it started, the others wait.
 
@@ -88,7 +88,7 @@ class Run:
                 startup = Startup(seconds=answer["seconds"], by="none: another process started it")
                 yield Stack(Copy(lease, book, engine, startup=startup))
 
-    def _stack(self, base: Path, wanted: Wanted) -> dict[str, Any]:
+    def _stack(self, base: Path, wanted: StackDescription) -> dict[str, Any]:
         with FileLock(base.with_suffix(".lock")):
             if not _listens(base):
                 self._start(base, wanted)
@@ -97,7 +97,7 @@ class Run:
             raise StackyardError(answer["error"])
         return answer
 
-    def _start(self, base: Path, wanted: Wanted) -> None:
+    def _start(self, base: Path, wanted: StackDescription) -> None:
         """
         Start the keeper of a stack, and wait until it listens.
 
@@ -116,7 +116,7 @@ class Run:
                 raise StackyardError(f"the process that keeps the stack of this run did not start: {_last_line(log)}")
             time.sleep(POLL)
 
-    def is_first_failure(self, wanted: Wanted) -> bool:
+    def is_first_failure(self, wanted: StackDescription) -> bool:
         """Say whether no other process has asked this about the same stack."""
         return bool(ask(Path(self.folder) / wanted.key, "failure").get("first"))
 

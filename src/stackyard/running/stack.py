@@ -1,4 +1,4 @@
-"""A running copy of a Compose project, as its tests see it: addresses, variables, logs, commands inside services."""
+"""A running copy of a Compose project for its tests: addresses, variables, logs, commands inside services."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ class Stack:
         Args:
             service: A service of the Compose file.
             target: The container's port; None means the first one that the service publishes.
-            scheme: What stands before ``://``; None means what is spoken there, with user, password and database if the
-                service's own variables hold them, and http where that is not known.
+            scheme: The part before ``://``; None means the protocol of the port, with user, password and database if
+                the service's own variables hold them, and http if the protocol is not known.
 
         Raises:
             UsageError: As `address` does.

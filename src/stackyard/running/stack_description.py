@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class StackDescription:
     """
     A stack that somebody wants.
 
@@ -64,7 +64,7 @@ class Wanted:
         )  # fmt: skip
 
 
-def sweep() -> list[str]:
+def remove_stale_stacks() -> list[str]:
     """
     Remove the stacks of processes that were killed; return what could not be removed.
 

@@ -1,4 +1,4 @@
-"""A running copy on a Docker Swarm, as its tests see it."""
+"""A running copy on a Docker Swarm for its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sites that this user can name: this host's engine, each Docker context, and a Swarm that the engine manages."""
+"""The sites that this user can choose: this host's engine, each Docker context, and a Swarm that the engine manages."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """
-The images of a project's services with a `build`: made once for all copies of a checkout, before any of them starts.
+The images of a project's services with a `build`: built once for all copies of a checkout, before a copy starts.
 
 Each checkout and each lease book has names of its own (`ownership.Build`), so none replaces the image of another. A
 copy names the image's id, so a later build changes nothing under it. A build is left out while nothing that it reads
 has changed: a digest of the service's `build` section and of every file's name, size and time of its contexts is kept
-beside the image's id.
+next to the image's id.
 """
 
 from __future__ import annotations

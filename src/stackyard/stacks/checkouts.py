@@ -1,5 +1,5 @@
 """
-What other checkouts and lease books have of an environment that keeps its data.
+Stacks and data that other checkouts and lease books have of an environment that keeps its data.
 
 Each checkout has a stack and data of its own, in each lease book. Only the first of them can have the environment's
 fixed ports, so the next one prints which has them. Data that an earlier version or a moved checkout has left is named.

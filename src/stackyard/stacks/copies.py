@@ -1,5 +1,5 @@
 """
-A copy of a Compose project: the project's containers, networks and volumes once more, under a lease.
+A copy of a Compose project: containers, networks and volumes of its own, under a lease.
 
 The way of one copy: Compose renders the project's model; the images are built; the lease book grants ports, subnets and
 a project name; `copy_template` isolates the model for them; `copy_start` starts it; the copy is ready when each service
@@ -107,7 +107,7 @@ class Copy:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where its published ports answer, and what is spoken there."""
+        """Where its published ports answer, and with which protocol."""
         kept = self.model[EXTENSION]
         found = [Address(**item) for item in kept["addresses"]]
         return found if kept.get("spoken") else self._spoken(found)
@@ -117,7 +117,7 @@ class Copy:
         return outside_any_loop(lambda: run(spoken(found, self.model, images)))
 
     def keep_addresses(self) -> None:
-        """Note what is spoken on each port, so that no later command asks again."""
+        """Note the protocol of each port, so that no later command asks again."""
         kept = {"addresses": [item.kept() for item in self.addresses], "spoken": True}
         model = {**self.model, EXTENSION: {**self.model[EXTENSION], **kept}}
         files.write(self.lease.directory / MODEL, json.dumps(model).encode())
@@ -196,7 +196,7 @@ class _Starts:
         asked, book, engine = self.request, self.book, self.engine
         return book.acquire(
             self.origin, parallel_id=asked.name, ttl=asked.ttl, needs=self.template.needs, wait=asked.wait,
-            strangers=lambda: strangers(engine), attached=asked.outlives, scattered=scattered,
+            strangers=lambda: strangers(engine), attached=asked.outlives_process, scattered=scattered,
             make_room=lambda: removal.make_room(book, engine, asked.progress),
         )  # fmt: skip
 

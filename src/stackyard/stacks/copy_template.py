@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stackyard.plan import Plan
     from stackyard.project import Project
 
-EXTENSION: Final = "x-stackyard"  # what the model says of the copy; Compose passes over it
+EXTENSION: Final = "x-stackyard"  # what the model says about the copy; Compose ignores it
 SOURCES: Final = "sources"  # the word in it for the files and folders of this host
 GIVEN: Final = "given"  # and for digests of content that the model does not have
 LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()

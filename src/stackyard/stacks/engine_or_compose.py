@@ -1,5 +1,5 @@
 """
-What makes the containers of a start: the engine, asked directly, which is the quick way; else `docker compose up`.
+What makes the containers of a start: requests to the engine, which are faster, else `docker compose up`.
 
 Compose does the start if part of the model has no translation into requests to the engine, or if the setting says so.
 The Compose file means the same in both cases.

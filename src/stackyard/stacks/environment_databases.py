@@ -31,7 +31,7 @@ TAKEN: Final = frozenset({"app", "app_next", "app_old", TEMPLATE, MAINTENANCE, "
 NAME: Final = re.compile(
     r"[a-z_][a-z0-9_]{0,62}"
 )  # needs no quotes in SQL, URLs or shells; 63 bytes is PostgreSQL's limit
-PATIENCE: Final = 10.0  # seconds to wait for a free connection, and for sessions to end
+SESSION_TIMEOUT_S: Final = 10.0  # seconds to wait for a free connection, and for sessions to end
 PAUSE: Final = 0.001  # seconds between two checks; a session needs one or two to end
 CROWDED_PAUSE: Final = 0.02  # seconds
 T = TypeVar("T")
@@ -121,7 +121,7 @@ async def maintenance(url: str) -> AsyncIterator[Any]:
     link = await _connected(endpoint)
     try:
         yield link
-        await link.close(timeout=PATIENCE)
+        await link.close(timeout=SESSION_TIMEOUT_S)
     except (OSError, asyncpg.InterfaceError) as error:
         raise NotReadyError(endpoint.hide(f"the connection to PostgreSQL broke: {describe(error)}")) from None
     except asyncpg.PostgresError as error:
@@ -133,12 +133,13 @@ async def maintenance(url: str) -> AsyncIterator[Any]:
 async def _connected(endpoint: Endpoint) -> Any:
     import asyncpg
 
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SESSION_TIMEOUT_S
     while True:
         try:
             return await asyncpg.connect(
                 host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password,
-                database=MAINTENANCE, ssl=False, target_session_attrs="any", statement_cache_size=0, timeout=PATIENCE,
+                database=MAINTENANCE, ssl=False, target_session_attrs="any", statement_cache_size=0,
+                timeout=SESSION_TIMEOUT_S,
             )  # fmt: skip
         except asyncpg.TooManyConnectionsError as error:
             if time.monotonic() >= end:
@@ -199,7 +200,7 @@ async def seclude(link: Any, name: str) -> None:
         StackyardError: If a session belongs to another role, or does not end within 10 s.
     """
     await link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SESSION_TIMEOUT_S
     ask = """SELECT usename, CASE WHEN usename = current_user THEN pg_terminate_backend(pid) END
              FROM pg_stat_activity WHERE datname = $1"""
     while sessions := await link.fetch(ask, name):

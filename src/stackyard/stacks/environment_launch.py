@@ -1,4 +1,4 @@
-"""From an environment to a ready stack: images, a lease, the start, and another place when a port was stolen."""
+"""From an environment to a ready stack: images, a lease, the start, and other ports if a program took one."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def launch(
     wake(book.settings)
     with work.ending(stack):
         startup = warm[1] if warm else start_in_place(stack, work.request)
-        if work.outlives and stack.lease.owner.kind == "process":
+        if work.outlives_process and stack.lease.owner.kind == "process":
             stack.lease = book.renew(stack.lease.id, PARALLEL_TTL if request.ttl is None else request.ttl, detach=True)
     return stack, startup
 
@@ -118,8 +118,8 @@ class _Launch:
         return self.environment.data == "volume"
 
     @property
-    def outlives(self) -> bool:
-        return not self.keeps and self.request.outlives
+    def outlives_process(self) -> bool:
+        return not self.keeps and self.request.outlives_process
 
     def in_own_place(self) -> tuple[_Launch, str]:
         """Return what is asked where this checkout's data is kept, and whose stack has the fixed block."""
@@ -138,7 +138,7 @@ class _Launch:
         from stackyard.stacks import warm_stacks
 
         taken = warm_stacks.take(
-            self.environment, self.book, self.engine, parallel_id=self.request.name, outlives=self.outlives,
+            self.environment, self.book, self.engine, parallel_id=self.request.name, outlives=self.outlives_process,
             progress=self.request.progress,
         )  # fmt: skip
         if taken is not None:
@@ -161,8 +161,8 @@ class _Launch:
         images = prepare_images(self.environment, progress, settings=self.book.settings, engine=self.engine)
         return self.book.acquire(
             self.environment, parallel_id=asked.name, ttl=asked.ttl, fixed=asked.fixed,
-            variables={**images, **asked.variables},
-            strangers=lambda: strangers(self.engine), wait=asked.wait, force=asked.force, attached=self.outlives,
+            variables={**images, **asked.variables}, strangers=lambda: strangers(self.engine), wait=asked.wait,
+            force=asked.force, attached=self.outlives_process,
             make_room=None if asked.fixed == "only" else partial(removal.make_room, self.book, self.engine, progress),
         )  # fmt: skip
 
@@ -200,7 +200,7 @@ def start_in_place(stack: Stack, request: EnvironmentRequest, *, last: bool = Fa
     def attempt(lost: Sequence[str]) -> Startup:
         if lost:
             stack.lease = stack.book.move(stack.lease, strangers=strangers(stack.engine), scattered=len(lost) > 1)
-            request.progress(f"a leased {lost[-1]} was taken meanwhile; moved to slot {stack.lease.slot} of the pool")
+            request.progress(f"another program took a leased {lost[-1]}; moved to slot {stack.lease.slot} of the pool")
         return stack.up(keep=request.keep, deadline=request.deadline, progress=request.progress, last=last)
 
     return placed(attempt, title=stack.lease.environment, movable=not stack.lease.keeps_data)

@@ -1,10 +1,10 @@
 """
 Reset a stack to the state after the start, without a new start.
 
-A reset makes a new copy of the template beside the live database and swaps the two within a few milliseconds: it blocks
-new connections to the old one, ends its sessions, and renames both in one transaction. This undoes changes to rows,
+A reset copies the template, and swaps the copy with the live database within a few milliseconds: it blocks new
+connections to the old one, ends its sessions, and renames both in one transaction. This undoes changes to rows,
 sequences and definitions. Then it empties Redis, so that no service writes old data back, and publishes a message for
-services that keep state in memory. At last each service must answer that it is ready over a connection to the new
+services that keep state in memory. Finally, each service must answer that it is ready over a connection to the new
 database. So it has noticed that its old connections are gone, and no later request uses one of them.
 """
 
@@ -37,7 +37,7 @@ FORGET: Final = (("FLUSHALL", "SYNC"), ("SCRIPT", "FLUSH", "SYNC"), ("FUNCTION",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reset:
+class EnvironmentReset:
     """
     The times of one reset, in seconds.
 
@@ -54,7 +54,7 @@ class Reset:
     emptied: float
 
 
-def reset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> Reset:
+def reset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> EnvironmentReset:
     """
     Reset PostgreSQL's database `app` and Redis to the state after the start.
 
@@ -73,7 +73,7 @@ def reset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) 
     return run(areset(postgres, redis, services))
 
 
-async def areset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> Reset:
+async def areset(postgres: str, redis: str, services: Mapping[str, str] = NO_SERVICES) -> EnvironmentReset:
     """Reset as *reset* does, inside an event loop."""
     began = time.monotonic()
     marks: list[float] = []
@@ -90,7 +90,7 @@ async def areset(postgres: str, redis: str, services: Mapping[str, str] = NO_SER
         await _forget(redis)
         mark()
         await run_all(drop(link, OLD), _ready(services))
-    return Reset(seconds=time.monotonic() - began, copied=marks[0], swapped=marks[1], emptied=marks[2])
+    return EnvironmentReset(seconds=time.monotonic() - began, copied=marks[0], swapped=marks[1], emptied=marks[2])
 
 
 async def _swap(link: Any) -> None:

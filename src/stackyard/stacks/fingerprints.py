@@ -1,4 +1,4 @@
-"""What a warm stack was made from, as one hash: only a run that would make the same stack may take it."""
+"""The hash of what a warm stack was made from: only a run that would make the same stack may take it."""
 
 from __future__ import annotations
 

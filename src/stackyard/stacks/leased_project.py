@@ -1,4 +1,4 @@
-"""What the lease book needs to know of a copied project."""
+"""What the lease book needs to know about a copied project."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopiedProject:
     """
-    What the lease book needs to know of a copied project.
+    What the lease book needs to know about a copied project.
 
     Attributes:
-        name: The project's name, and six hex digits that stand for its folder.
+        name: The project's name, and six hex digits made from its folder.
         root: The project's own folder.
     """
 

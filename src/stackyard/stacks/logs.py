@@ -1,4 +1,4 @@
-"""What the services of a stack wrote: the last lines in order of time."""
+"""The logs of a stack's services: the last lines in order of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start tells its user while it goes on: who is ready, and who is waited for and why."""
+"""What a start prints while it runs: which services are ready, and which ones it waits for and why."""
 
 from __future__ import annotations
 

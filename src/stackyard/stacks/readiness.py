@@ -14,9 +14,9 @@ After a start, or while one goes on, call `wait`::
     )
     for one in ready.services: one.service, one.rule.kind, one.rule.why, one.seconds, one.how
 
-It starts nothing and changes nothing. To keep the conditions of `depends_on` in a start of one's own, run it beside the
-start, and start a service once `ready` has named each that it needs. Containers may appear and start while it waits;
-those of `docker compose run` do not count. A container that ended before the call counts as ended, so call it after
+It starts nothing and changes nothing. To keep the conditions of `depends_on` in another start, run it in parallel
+with that start, and start a service once `ready` has named each that it needs. Containers may appear and start while
+it waits; those of `docker compose run` do not count. A container that ended before the call counts as ended, so call it after
 such ones have been started again.
 
 Each container of a service must be ready. The wait ends at once with `NotReadyError` when a container has ended that
@@ -255,7 +255,7 @@ class _Wait:
                 return
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        """Look at all containers once; all of them before any is judged, so that a failure can speak of each."""
+        """Look at all containers once; all of them before any is judged, so that a failure can name each."""
         listed = await self._call(lambda: inspection.seen(self.engine, self.labels))
         own = [seen for seen in listed if seen.service in self.rules]
         for seen in own:

@@ -1,5 +1,5 @@
 """
-What a copy on another host's engine takes along of this host's files: bind mounts, and configs and secrets from files.
+The files of this host that a copy on another host's engine needs: bind mounts, configs and secrets.
 
 A file becomes a config of the copy's model, a folder a volume of the copy that is filled before the start. What a
 service may write stays refused: the other engine would write into a copy of it, and nothing would come back.

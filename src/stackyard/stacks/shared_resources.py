@@ -1,4 +1,4 @@
-"""Networks and volumes that all copies of a project share: no copy makes them, so they have to be there."""
+"""Networks and volumes that all copies of a project share: no copy creates them, so they must exist."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stackyard.probes import Probe
     from stackyard.project.environments import Environment
     from stackyard.stacks.environment_databases import Database
-    from stackyard.stacks.environment_resets import Reset
+    from stackyard.stacks.environment_resets import EnvironmentReset
     from stackyard.stacks.start_times import Startup
 
 
@@ -136,9 +136,9 @@ class Stack:
 
         Raises:
             NotReadyError: If a service ended or did not answer in time; carries the evidence.
-            CommandError: If a leased port or subnet was taken meanwhile; what it made is removed.
+            CommandError: If another program took a leased port or subnet; what it made is removed.
             RefusedError: As CommandError, from the engine itself.
-            LeaseNotFoundError: If another command has ended the lease meanwhile.
+            LeaseNotFoundError: If another command has ended the lease in the meantime.
         """
         limit = self.environment.budget.startup_s if deadline is None else deadline
         # the turn first: a start that waits for one must not delay a removal of the stack
@@ -281,7 +281,7 @@ class Stack:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
         return ["docker", "exec", *options, container, *words]
 
-    def reset(self, *, yes: bool = False) -> Reset:
+    def reset(self, *, yes: bool = False) -> EnvironmentReset:
         """
         Bring the data of PostgreSQL and Redis back to the state after the start; the services stay up.
 
@@ -291,7 +291,7 @@ class Stack:
         Raises:
             UsageError: If the environment keeps its data and *yes* is false.
             NotReadyError: If a service does not answer.
-            LeaseNotFoundError: If another command has ended the lease meanwhile.
+            LeaseNotFoundError: If another command has ended the lease in the meantime.
         """
         from stackyard.stacks import environment_resets
 

@@ -1,4 +1,4 @@
-"""What a start refuses before it makes anything, with all reasons at once."""
+"""What a start refuses before it creates anything, with all reasons at once."""
 
 from __future__ import annotations
 

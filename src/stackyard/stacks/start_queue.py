@@ -1,5 +1,5 @@
 """
-Turns: of all processes and threads that share a state directory, only a few start a stack at a time.
+Turns: only a few of the processes and threads with one state directory start a stack at a time.
 
 A start needs processors. Fifty starts at once make each of them slow, until probes and deadlines fail. If only a few
 start at a time and the others wait, all are ready sooner. So each start draws a ticket, the time in nanoseconds since
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 FEWEST: Final = 2  # places; while one start waits for the engine, another can use its processor
-PATIENCE: Final = 600.0  # seconds; fifty stacks on two processors need a tenth of this
+TURN_TIMEOUT_S: Final = 600.0  # seconds; fifty stacks on two processors need a tenth of this
 TELL_AFTER: Final = 1.0  # seconds of waiting after which the user gets a line
 TELL_AGAIN: Final = 60.0  # seconds between two lines about the same wait
 COURTESY: Final = 0.5  # seconds for which a free place is kept for each earlier ticket: ten attempts of the first
-LOOK: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
-LONGEST: Final = 1.0  # seconds between two attempts at most
+POLL_S: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
+LONGEST_POLL_S: Final = 1.0  # seconds between two attempts at most
 _LAST: Final = 1 << 62  # nanoseconds; behind every ticket without it
 _RECORD: Final = 16  # bytes: a holder's pid, for the error of a waiter that gives up
 _QUOTAS: Final = (
@@ -72,7 +72,7 @@ def turn(
     *,
     last: bool = False,
     progress: Callable[[str], None] | None = None,
-    patience: float = PATIENCE,
+    patience: float = TURN_TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[float]:
@@ -142,7 +142,7 @@ class _Line:
             if progress is not None and now - began >= tell:
                 progress(self._told(busy, before))
                 tell = now - began + TELL_AGAIN
-            self.sleep(LOOK if busy < self.places else min(LOOK * (before + 1), LONGEST))
+            self.sleep(POLL_S if busy < self.places else min(POLL_S * (before + 1), LONGEST_POLL_S))
 
     def _before(self) -> int:
         """Return how many tickets are older than this one."""

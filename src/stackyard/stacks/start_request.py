@@ -1,4 +1,4 @@
-"""What somebody asks of a start: of an environment's stack, and of a copy."""
+"""The options of a start: of an environment's stack, and of a copy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from stackyard.leases.records import Fixed
 
 
-def silent(_line: str) -> None:
-    """Pass over a line for the user."""
+def no_progress(_line: str) -> None:
+    """Ignore a progress line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
     """
-    What both have in common.
+    Fields common to both requests.
 
     Attributes:
         name: The lease's name.
@@ -33,10 +33,10 @@ class StartRequest:
     ttl: float | None = None
     deadline: float | None = None
     wait: float | None = None
-    progress: Callable[[str], None] = silent
+    progress: Callable[[str], None] = no_progress
 
     @property
-    def outlives(self) -> bool:
+    def outlives_process(self) -> bool:
         """True when the stack stays after the process that has started it."""
         return self.ttl is not None or self.name is not None
 
@@ -47,8 +47,9 @@ class EnvironmentRequest(StartRequest):
     What is asked of an environment's stack. One that keeps its data stays until somebody ends it, if `ttl` is None.
 
     Attributes:
-        fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only. Of an environment
-            that keeps its data a second checkout gets a place in the pool, as the first one has the fixed block.
+        fixed: Whether the environment's fixed block is used: never, prefer (else the pool), or only. If
+            the environment keeps its data, a second checkout gets ports of the pool, because the first one has the
+            fixed block.
         keep: Leave a failed start standing; its lease then outlives this process for a day.
         force: Start it even if the host seems to have no memory for it.
         variables: For this stack alone, on top of what the environment and a lease set; no warm one has them.

@@ -1,4 +1,4 @@
-"""Attempts to start: what becomes of one that fails, and another place for the next if a program took its port."""
+"""Attempts to start: what happens to one that fails, and other ports for the next if a program took one."""
 
 from __future__ import annotations
 

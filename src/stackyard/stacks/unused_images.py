@@ -1,4 +1,4 @@
-"""Images that copies were built with: which of them the copies of a book still need, and the removal of the others."""
+"""Images that were built for copies: which of them the copies of a book still need, and the removal of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One container while its project is waited for, and what is said of it if the wait fails."""
+"""One container during the wait for its project, and the message about it if the wait fails."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_who_comes_late_does_not_pass_those_who_wait_for_a_lock_that_is_free(pat
     with path.open("r+") as theirs, path.open("r+") as ours:
         fair_lock.draw(theirs.fileno())
 
-        with pytest.raises(BookError, match=r"locked for over 0\.01 s by a process that has let go by now"):
+        with pytest.raises(BookError, match=r"locked for over 0\.01 s by a process that has released it by now"):
             fair_lock.take_lock(ours.fileno(), path, deadline=0.01)
 
 
@@ -153,7 +153,7 @@ def test_where_there_are_no_tickets_the_lock_alone_decides(path: Path, monkeypat
 
 
 def test_a_lock_no_one_holds_has_no_holder(path: Path) -> None:
-    assert fair_lock.lock_holder(path) == "a process that has let go by now"
+    assert fair_lock.lock_holder(path) == "a process that has released it by now"
 
 
 def test_a_byte_is_shared_by_many_or_had_by_one_alone(path: Path) -> None:

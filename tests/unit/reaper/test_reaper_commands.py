@@ -84,7 +84,7 @@ def test_without_a_reaper_there_is_no_pool_but_one_can_be_ended(
 
 
 def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: YardShell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "LOOK", 0.01)
+    monkeypatch.setattr(command, "POLL_S", 0.01)
     code, _, message = shell.run("env.pool", "--size", "1", "--timeout", "0.03")
     warm()
 

@@ -1,5 +1,5 @@
 """
-The security check of the Compose file, in any folder: compose-lint, less what it says of the folder itself.
+The security check of the Compose file, in any folder: compose-lint, without its findings about the folder itself.
 
     python -m stackyard.cli.pipelines.composition
 

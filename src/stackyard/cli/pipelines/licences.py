@@ -1,5 +1,5 @@
 """
-The licences of all that is locked, checked against the list in pyproject.toml.
+The licences of all locked packages, checked against the list in pyproject.toml.
 
 The wheel's dependencies, and what they depend on, must have a permissive licence. A package that only development or an
 extra needs may have another one, where the list names the package with a reason. Licences come from the metadata of the

@@ -1,4 +1,4 @@
-"""What the checks of this package have in common as programs: a line for each finding, and the exit code."""
+"""What the checks of this package share as programs: a line for each finding, and the exit code."""
 
 from __future__ import annotations
 

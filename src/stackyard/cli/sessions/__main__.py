@@ -1,4 +1,4 @@
-"""`python -m stackyard.cli.sessions [noxw's options] [nox's words]`: check the words, ready an engine, run nox here."""
+"""`python -m stackyard.cli.sessions [noxw's options] [nox's words]`: check them, make an engine usable, run nox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was typed after `./noxw`, checked before anything starts: a wrong word becomes one line with the right one."""
+"""The arguments of `./noxw`, checked before anything starts: a wrong one gives one line that names the right one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def checked(words: Sequence[str], noxfile: Path) -> list[str]:
         noxfile: The file that defines the sessions.
 
     Raises:
-        UsageError: If a session or an option does not exist, or a word stands in the wrong place.
+        UsageError: If a session or an option does not exist, or a word is in the wrong place.
     """
     end = list(words).index("--") if "--" in words else len(words)
     options, rest = list(words[:end]), list(words[end:])

@@ -1,5 +1,5 @@
 """
-Making a blueprint with the engine: volumes and networks, then containers; each starts as soon as it may.
+Making a blueprint with the engine: volumes and networks, then containers; each starts as soon as it can.
 
 To create a container, the engine needs its volumes, but only the name of its network. So the slowest step, the
 network's bridge, runs at the same time. Containers start once it is there and what they wait for has happened.

@@ -114,7 +114,7 @@ async def _make(compose: Compose, variables: Mapping[str, str], *, deadline: flo
 
 
 async def _trial(compose: Compose, variables: Mapping[str, str], made_up: Mapping[str, str], *, deadline: float) -> str:
-    # beside the lease's own env file, so that it goes with the lease should we die here
+    # next to the lease's own env file, so that it goes with the lease if this process dies here
     env_file = compose.env_file.with_name(f".trial-{os.urandom(4).hex()}")
     try:
         write_new(env_file, env_text({**variables, **made_up}))
@@ -128,7 +128,7 @@ async def _trial(compose: Compose, variables: Mapping[str, str], made_up: Mappin
 
 
 def _mark(name: str) -> str:
-    """Return what stands in a template for a variable: nothing that JSON or Compose would write."""
+    """Return the placeholder of a variable in a template: nothing that JSON or Compose would write."""
     return f"\1{name}\1"
 
 

@@ -141,7 +141,7 @@ class _Translation:
         return found
 
     def _conditions(self, service: str) -> dict[str, str]:
-        """Return what a service waits for; a dependency that is not needed and has no container is passed over."""
+        """Return what a service waits for; a dependency that is not needed and has no container is ignored."""
         found = {}
         waits = self.services[service].get("depends_on") or {} if self.source.ordered else {}
         for other, entry in waits.items():

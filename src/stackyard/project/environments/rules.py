@@ -1,4 +1,4 @@
-"""The rules for values of configuration files, and the words in which errors state them."""
+"""The rules for values of configuration files, and their texts in errors."""
 
 from __future__ import annotations
 

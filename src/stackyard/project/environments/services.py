@@ -1,4 +1,4 @@
-"""The services of a project's environments: where each answers, and the variables and secrets that its stacks share."""
+"""The services of a project's environments: where each answers, and the variables and secrets of its stacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LEASE: Final = "lease"  # the word that stands for the lease's id
+LEASE: Final = "lease"  # the word that is replaced by the lease's id
 HOST: Final = "127.0.0.1"
 # A name becomes part of variables. One that ends as "web_80_tcp" would be the name of a copy's port.
 SERVICE: Final = (
@@ -28,7 +28,7 @@ class Services:
     What the environments file says about the services of a stack.
 
     Attributes:
-        urls: The URL of each service, in the order of the ports of a block. ``{NAME}`` stands for the host and port of
+        urls: The URL of each service, in the order of the ports of a block. ``{NAME}`` means the host and port of
             a service, for a secret, or for the lease's id.
         variables: More variables of each lease, in the same form.
         secrets: Names of the secrets that each lease makes for itself.

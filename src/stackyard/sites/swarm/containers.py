@@ -1,4 +1,4 @@
-"""The container of a service: from the engine's own request to the words that a service has for the same."""
+"""The container of a service: the engine's request for a container, translated to the keys of a Swarm service."""
 
 from __future__ import annotations
 

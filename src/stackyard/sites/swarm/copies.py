@@ -1,4 +1,4 @@
-"""Copies of a project on a Docker Swarm, from the model of its plan to the last empty list."""
+"""Copies of a project on a Docker Swarm, from the model of the plan to the proof of the removal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Port(msgspec.Struct, frozen=True):
 
 
 class _Said(msgspec.Struct, frozen=True):
-    """What is spoken at an address; a login is not kept on the Swarm."""
+    """The protocol at an address; a login is not kept on the Swarm."""
 
     scheme: str = ""
     path: str = ""

@@ -1,4 +1,4 @@
-"""The files that services read: they travel as configs and secrets of the Swarm, whose nodes do not see this host."""
+"""The files that services read: configs and secrets of the Swarm carry them to its nodes."""
 
 from __future__ import annotations
 

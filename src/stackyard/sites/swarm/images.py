@@ -1,4 +1,4 @@
-"""The images of a copy, as the nodes of a Swarm get them: by digest from a registry, else by id where they are."""
+"""How the nodes of a Swarm get the images of a copy: by digest from a registry, else by id on nodes that have them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Lease:
     Attributes:
         name: What its user calls it; also the end of the config's name.
         id: The beginning of the names of all that belongs to the copy.
-        project: The project, and six hex digits that stand for its folder.
+        project: The project, and six hex digits made from its folder.
         folder: The project's folder; empty if its config does not say.
         owner: Who keeps it.
         state: How far its copy is.
@@ -145,7 +145,7 @@ class Leases:
         Make a lease of this process, and return it; None if the project has a copy of that name, which is ready.
 
         Args:
-            project: The project, and what stands for its folder.
+            project: The project, and the digits made from its folder.
             name: The user's name; None makes one up.
             data: What later commands need to know.
 
@@ -213,7 +213,7 @@ class Leases:
         Args:
             lease: Its lease.
             ttl: Seconds that it stays; None: as long as this process renews it.
-            facts: What is spoken at its addresses, and which ports its containers have.
+            facts: The protocols of its addresses, and the ports of its containers.
         """
         owner = Owner.current() if ttl is None else Owner.detached()
         return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), **facts)

@@ -1,4 +1,4 @@
-"""What a service stores: volumes without a name, which the node removes with their container."""
+"""The storage of a service: volumes without a name, which the node removes with the container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services that a Swarm runs for stackyard itself, a registry or a reaper: until one works, and its removal."""
+"""Services that a Swarm runs for stackyard itself, a registry or a reaper: wait until one works, and remove it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.swarm import Swarm, Task
 
-PATIENCE: Final = 60.0  # seconds until one works, or until its containers are gone
+SERVICE_TIMEOUT_S: Final = 60.0  # seconds until one works, or until its containers are gone
 TICK: Final = 0.2
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def wait(
         NotReadyError: If it does not work.
         EngineError: If the manager does not answer.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SERVICE_TIMEOUT_S
     while (found := look(tasks := swarm.tasks(label))) is None:
         failed = [task for task in tasks if task.failed and task.reason and fresh]
         if failed or time.monotonic() > end:
@@ -58,9 +58,9 @@ def remove(swarm: Swarm, label: str) -> list[str]:
         LeftoversError: If something is still there after a while.
         EngineError: If the manager does not answer or refuses.
     """
-    removed, end = removal.emptied(swarm, label, f"the label {label}"), time.monotonic() + PATIENCE
+    removed, end = removal.emptied(swarm, label, f"the label {label}"), time.monotonic() + SERVICE_TIMEOUT_S
     while left := swarm.engine.containers([label]):  # a volume is in use until then
         if time.monotonic() > end:
-            raise LeftoversError(f"the label {label}: {', '.join(map(str, left))} left after {PATIENCE:g} s")
+            raise LeftoversError(f"the label {label}: {', '.join(map(str, left))} left after {SERVICE_TIMEOUT_S:g} s")
         time.sleep(TICK)
     return removed

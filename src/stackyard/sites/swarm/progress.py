@@ -1,4 +1,4 @@
-"""How the services of a copy are doing on a Swarm, and whether each has proved itself usable."""
+"""The state of a copy's services on a Swarm, and whether each has proved itself usable."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 The reaper as a service of a Swarm: one replica on a manager, which the Swarm starts again elsewhere when it is lost.
 
-Its image is this program beside any Python. It talks to its manager through the engine's socket, and so may do there
+Its image is this program and any Python. It talks to its manager through the engine's socket, and so may do there
 what root may do.
 """
 

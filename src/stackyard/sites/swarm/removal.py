@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stackyard.docker.swarm import Item, Swarm
     from stackyard.sites.swarm.leases import Lease
 
-PATIENCE: Final = 40.0  # seconds for the nodes to end the containers of a copy
+REMOVAL_TIMEOUT_S: Final = 40.0  # seconds for the nodes to end the containers of a copy
 TICK: Final = 0.1
 GRACE_LABEL: Final = "stackyard.swarm.grace"  # seconds that a service gets to end by itself, if it does
 NEEDS_LABEL: Final = "stackyard.swarm.needs"  # the services that such a one depends on
@@ -30,7 +30,7 @@ def remove(swarm: Swarm, lease: Lease) -> Removal:
     Remove everything of a copy, then its lease.
 
     Raises:
-        LeftoversError: If something is still there after `PATIENCE` seconds; the lease stays.
+        LeftoversError: If something is still there after `REMOVAL_TIMEOUT_S` seconds; the lease stays.
         EngineError: If the manager does not answer; the lease stays.
     """
     began = time.monotonic()
@@ -51,10 +51,10 @@ def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
         what: What it is, for the text of an error.
 
     Raises:
-        LeftoversError: If something is still there after `PATIENCE` seconds, and those that services get to end.
+        LeftoversError: If something is still there after `REMOVAL_TIMEOUT_S` seconds, and those that services get to end.
         EngineError: If the manager does not answer or refuses.
     """
-    patience, seen, needs = PATIENCE + sum(grace(swarm, label).values()), set[str](), dict[str, set[str]]()
+    patience, seen, needs = REMOVAL_TIMEOUT_S + sum(grace(swarm, label).values()), set[str](), dict[str, set[str]]()
     until = time.monotonic() + patience
     # a node ends containers after their service is gone
     while (left := _left(swarm, label)) or _running(swarm, label):
@@ -110,7 +110,8 @@ def sweep(swarm: Swarm) -> list[str]:
     has read, never a newer one of the same name.
 
     Raises:
-        LeftoversError: If something of a copy is still there after `PATIENCE` seconds; the other copies are removed.
+        LeftoversError: If something of a copy is still there after `REMOVAL_TIMEOUT_S` seconds; the other copies are
+            removed.
         EngineError: If the manager does not answer.
     """
     leases = Leases(swarm)

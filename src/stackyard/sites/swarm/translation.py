@@ -1,5 +1,5 @@
 """
-From the model of a copy to services of a Docker Swarm: one pure step, and the list of what it drops or changes.
+From the model of a copy to services of a Docker Swarm: a pure function, and the list of what it drops or changes.
 
 The bodies of the engine's own requests are made by `docker.fast_start.keys`; here each part finds its place in a
 service, or is named in `Translation.changes`. What would run otherwise than its user means is refused, in one line.

@@ -1,1 +1,1 @@
-"""The data of a copy: kept right after its start, and brought back to that state by a reset."""
+"""The data of a copy: saved right after its start, and brought back to that state by a reset."""

@@ -1,4 +1,4 @@
-"""How the data of each service is brought back: pure functions of what the services are and what they share."""
+"""How the data of each service is brought back: pure functions of the services and of what they share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_PLACE: Final[Mapping[str, Driver]] = {"PostgreSQL": "postgresql", "Redis or V
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """
-    What counts of one container.
+    The relevant facts about one container.
 
     Attributes:
         service: Its service.

@@ -1,4 +1,4 @@
-"""A database of one test's own, inside a copy's PostgreSQL: as the configured one was right after the start."""
+"""A database for one test in a copy's PostgreSQL: a copy of the configured database as it was right after the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proving services of a copy usable again after their data or their connections have changed."""
+"""Proof that services of a copy are usable again after their data or their connections have changed."""
 
 from __future__ import annotations
 

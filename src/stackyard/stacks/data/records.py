@@ -1,4 +1,4 @@
-"""What is kept of a copy's data, in its lease's folder, and what a reset did."""
+"""The records of a copy's saved data, in its lease's folder, and of what a reset did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease
 
 Driver = Literal["postgresql", "redis", "volumes", "none"]
-NOTE: Final = "data.json"  # in the lease's folder, beside the archives that it names
+NOTE: Final = "data.json"  # in the lease's folder, next to the archives that it names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 """
-What the clients inside PostgreSQL's and Redis's containers are asked to keep and to bring back.
+The commands of the clients inside PostgreSQL's and Redis's containers that save data and bring it back.
 
 PostgreSQL keeps a copy of each database under a name of its own, and a list of them in the database `stackyard_state`.
 A reset makes a new copy of each copy, ends the sessions of the live database, and renames both in one transaction.
@@ -55,7 +55,7 @@ SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false', name), format('SELECT
   format('CREATE DATABASE %I TEMPLATE %I OWNER %I', copy, name, owner), format('SELECT dress(%L, %L)', name, copy),
   format('ALTER DATABASE %I ALLOW_CONNECTIONS false', copy), format('ALTER DATABASE %I ALLOW_CONNECTIONS true', name)
   FROM kept \gexec
-"""  # noqa: S608 - both parts stand in this module
+"""  # noqa: S608 - both parts are in this module
 _RESET: Final = rf"""
 SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false', datname), format('SELECT seclude(%L)', datname),
   format('DROP DATABASE %I', datname) FROM pg_database

@@ -1,5 +1,5 @@
 """
-Keeping the state of a copy's data right after its start.
+Saving a copy's data right after its start.
 
 PostgreSQL copies its databases. The containers of other services that write to volumes are paused, their folders are
 read as archives, and they go on: what a database server finds there later is what it finds after a crash of the host.
