@@ -447,7 +447,7 @@ def test_a_published_port_that_nothing_uses_is_given_up_after_a_while(
     container: Container, prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container.tables = [{Listener("tcp", 1883, loopback=False)}]
-    monkeypatch.setattr(container_readiness, "OPTIONAL_PORTS_S", 0.01)
+    monkeypatch.setattr(container_readiness, "OPTIONAL_S", 0.01)
 
     how = prove("tcp", ports=(Port(1883), Port(8883)))
 
@@ -576,7 +576,7 @@ def test_a_published_port_that_answers_badly_is_not_given_up(
 ) -> None:
     container.tables = [None, {WEB, Listener("tcp", 1883, loopback=False)}]
     answers(monkeypatch, http(500), http(500), http(200))
-    monkeypatch.setattr(container_readiness, "OPTIONAL_PORTS_S", 0.0)
+    monkeypatch.setattr(container_readiness, "OPTIONAL_S", 0.0)
 
     assert prove("http", ports=(Port(1883), Port(8000))) == "port 1883 listens; port 8000 listens: HTTP 200"
 
@@ -588,7 +588,7 @@ def test_one_of_several_exposed_ports_is_enough(container: Container, prove: Cal
 
 
 def test_exposed_ports_are_not_insisted_on(prove: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container_readiness, "OPTIONAL_PORTS_S", 0.01)
+    monkeypatch.setattr(container_readiness, "OPTIONAL_S", 0.01)
 
     assert prove("tcp", ports=(Port(1),), strict=False) == "has run for 0.01 s; port 1 does not listen"
 

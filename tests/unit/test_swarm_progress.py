@@ -13,7 +13,7 @@ from test_swarm_leases import FakeSwarm, task
 from stackyard.docker.swarm import Node, Task
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.probes import port_answers
-from stackyard.probes.container_readiness import OPTIONAL_PORTS_S
+from stackyard.probes.container_readiness import OPTIONAL_S
 from stackyard.probes.port_answers import HttpAnswer
 from stackyard.probes.readiness_rules import Rule
 from stackyard.project.service_ports import Port
@@ -172,7 +172,7 @@ def test_a_port_beside_one_that_answers_is_given_up_after_a_while_with_a_warning
     found = watched(clock, Site(), BOTH)
     assert (found.how, found.warning, found.silent_since) == ("", "", None)
 
-    clock.sleep(OPTIONAL_PORTS_S - 3)
+    clock.sleep(OPTIONAL_S - 3)
     look(found, Site())
 
     assert found.how == "port 80 listens; port 81 accepts no connection, 10 s later"

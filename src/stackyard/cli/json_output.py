@@ -189,7 +189,7 @@ SHAPES: Final[dict[str, Schema]] = {
     "ports.check": _object(
         book=_text("ok, or what is wrong with the lease book."),
         leases=_list(_object(
-            **IDENTITY, stale=_flag("Whether its owner has ended or its time is over."),
+            **IDENTITY, stale=_flag("Whether its owner has ended or it has expired."),
             owner=_text("What keeps it alive."), bound=_map({"type": "string"}, "Who listens on which of its ports."),
         )),
     ),

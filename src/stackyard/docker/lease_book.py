@@ -23,7 +23,7 @@ def survivors(engine: Engine, host: str) -> list[Survivor]:
     Raises:
         EngineError: If the engine does not answer.
     """
-    # the book is locked meanwhile, and a later command asks again
+    # the book is locked at this time, and a later command asks again
     with allowing(alone=SURVEY_DEADLINE):
         things = [*ownership.marked(engine.everything, host)]
     found = [Survivor.from_labels(item.labels, host=host) for item in things]

@@ -133,7 +133,7 @@ def lease_metrics(leases: Sequence[Lease], now: float) -> Iterator[Metric]:
     for environment in sorted({lease.environment for lease in leases}):
         for state in STATES:
             total.add_metric([environment, state], states.count((environment, state)))
-    stale = GaugeMetricFamily("stackyard_lease_stale", "1 once its owner is gone or its time is over.", labels=LEASE)
+    stale = GaugeMetricFamily("stackyard_lease_stale", "1 once its owner has ended or it has expired.", labels=LEASE)
     created = GaugeMetricFamily("stackyard_lease_created_timestamp_seconds", "When it was granted.", labels=LEASE)
     ends = GaugeMetricFamily("stackyard_lease_deadline_timestamp_seconds", "When it ends unless renewed.", labels=LEASE)
     booked = GaugeMetricFamily("stackyard_lease_memory_bytes", "Memory of the host that it books.", labels=LEASE)

@@ -43,7 +43,7 @@ CONNECT_TIMEOUT_S: Final = 0.5  # seconds for one of these
 FIRST, LAST, GROWTH = 0.05, 0.5, 1.2  # seconds between commands: the first pause, the longest, and how pauses grow
 LONGEST_REST: Final = 2.0  # seconds of rest after a command, however long it took
 UNSERVED: Final = 1.0  # seconds between health checks of a service none of whose ports listens yet
-OPTIONAL_PORTS_S: Final = 10.0  # seconds for ports that need not be there: see `_ports`
+OPTIONAL_S: Final = 10.0  # seconds for ports that need not be there: see `_ports`
 SETTLED: Final = 2.0  # seconds of a start in which nothing is measured: most containers listen by then
 SILENCE: Final = 30.0  # seconds in which nothing happens at all after which a port that does not listen never will
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
@@ -239,8 +239,8 @@ class Proof:
         Ask the rule's ports until enough of them have proved themselves.
 
         Where each port is wanted, one that does not listen is given up once another has proved itself and the
-        container has been idle for `QUIET` seconds, or after `OPTIONAL_PORTS_S` seconds: files publish ports that
-        nothing uses. If the rule requires none, running for `OPTIONAL_PORTS_S` seconds is enough. If none listens, only
+        container has been idle for `QUIET` seconds, or after `OPTIONAL_S` seconds: files publish ports that
+        nothing uses. If the rule requires none, running for `OPTIONAL_S` seconds is enough. If none listens, only
         those who see all containers can tell whether one still will: see `silent_since`.
         """
         began, first = time.monotonic(), None
@@ -272,13 +272,11 @@ class Proof:
 
     def _given_up(self, good: list[str], waited: float) -> str:
         """Return what a container has shown whose other ports will not listen any more; empty while they may."""
-        if good and (self._idleness.idle or waited >= OPTIONAL_PORTS_S):
+        if good and (self._idleness.idle or waited >= OPTIONAL_S):
             self.warning = f"{self.last}, although the Compose file publishes it"
-            end = "and the container is idle" if self._idleness.idle else f"{OPTIONAL_PORTS_S:g} s later"
+            end = "and the container is idle" if self._idleness.idle else f"{OPTIONAL_S:g} s later"
             return "; ".join([*good, f"{self.last}, {end}"])
-        return (
-            "" if self.rule.strict or waited < OPTIONAL_PORTS_S else f"has run for {OPTIONAL_PORTS_S:g} s; {self.last}"
-        )
+        return "" if self.rule.strict or waited < OPTIONAL_S else f"has run for {OPTIONAL_S:g} s; {self.last}"
 
     def give_up(self) -> str:
         """Return what a container has shown that has been silent for too long."""

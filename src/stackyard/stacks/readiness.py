@@ -16,12 +16,10 @@ After a start, or while one goes on, call `wait`::
 
 It starts nothing and changes nothing. To keep the conditions of `depends_on` in another start, run it in parallel
 with that start, and start a service once `ready` has named each that it needs. Containers may appear and start while
-it waits; those of `docker compose run` do not count. A container that ended before the call counts as ended, so call it after
-such ones have been started again.
-
-Each container of a service must be ready. The wait ends at once with `NotReadyError` when a container has ended that
-must not have, or keeps restarting although all others are ready. The text names the service, its rule, its last answer,
-what waits for it, and its last log lines.
+it waits; those of `docker compose run` do not count. A container that ended before the call counts as ended, so call
+it after such ones have been started again. Each container of a service must be ready. The wait ends at once with
+`NotReadyError` when a container has ended that must not have, or keeps restarting although all others are ready. The
+text names the service, its rule, its last answer, what waits for it, and its last log lines.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.probes import port_answers
 from stackyard.probes.container_answers import Answer
-from stackyard.probes.container_readiness import HTTP_PATIENCE, OPTIONAL_PORTS_S, OTHER_PATIENCE, SILENCE
+from stackyard.probes.container_readiness import HTTP_PATIENCE, OPTIONAL_S, OTHER_PATIENCE, SILENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class PortProof:
         """
         Ask each port once.
 
-        If each is wanted, one that does not listen is given up `OPTIONAL_PORTS_S` seconds after another has proved
+        If each is wanted, one that does not listen is given up `OPTIONAL_S` seconds after another has proved
         itself: files publish ports that nothing uses. If none listens, only those who see all services can tell whether
         one still will.
 
@@ -69,9 +69,9 @@ class PortProof:
 
     def _wait_for_others(self, good: Sequence[str], *, dumb: bool) -> None:
         self.first = time.monotonic() if self.first is None else self.first
-        if dumb and time.monotonic() - self.first >= OPTIONAL_PORTS_S:
+        if dumb and time.monotonic() - self.first >= OPTIONAL_S:
             self.warning = f"{self.last}, although the Compose file publishes it"
-            self.how = "; ".join([*good, f"{self.last}, {OPTIONAL_PORTS_S:g} s later"])
+            self.how = "; ".join([*good, f"{self.last}, {OPTIONAL_S:g} s later"])
 
     def give_up(self) -> None:
         """Count the container as ready although none of its ports listens: it has been silent for too long."""

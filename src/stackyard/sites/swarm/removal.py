@@ -51,7 +51,7 @@ def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
         what: What it is, for the text of an error.
 
     Raises:
-        LeftoversError: If something is still there after `REMOVAL_TIMEOUT_S` seconds, and those that services get to end.
+        LeftoversError: If something is left after `REMOVAL_TIMEOUT_S` seconds and the time that services get to end.
         EngineError: If the manager does not answer or refuses.
     """
     patience, seen, needs = REMOVAL_TIMEOUT_S + sum(grace(swarm, label).values()), set[str](), dict[str, set[str]]()
