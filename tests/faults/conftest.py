@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.fault_yard import CHECKOUT, CLEAN, Yard
+from tests.faults.fault_host import CHECKOUT, CLEAN, Yard
 
 from stackyard import images
 from stackyard.docker import Engine
@@ -64,7 +64,7 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 
 def _lay_out_untouchable(yard: Yard, undo: contextlib.ExitStack) -> None:
-    """Put a live stack, and things that only look like ours, beside the faults."""
+    """Put a live stack, and things that only look like ours, for the fault tests."""
     control, _ = launch(
         Environment.load("test"), yard.book, yard.engine, EnvironmentRequest(fixed="prefer", progress=print)
     )

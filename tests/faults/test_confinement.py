@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from tests.faults.fault_yard import finish
+from tests.faults.fault_host import finish
 
 from stackyard.project.environments import Environment, load_services
 from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.leases import Lease
 

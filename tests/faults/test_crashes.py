@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, finish, until
+from tests.faults.fault_host import CHECKOUT, CLEAN, FULL, finish, until
 
 from stackyard._util.failpoints import Checkpoint
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
 SWEEP_S = 15.0
 KILLS = 20 if FULL else 5  # random ones in each part

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.fault_yard import CLEAN
+from tests.faults.fault_host import CLEAN
 
 from stackyard.docker.compose import Compose
 from stackyard.project.environments import Environment
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.stacks.stack import Stack
 

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.fault_yard import CLEAN, until
-from tests.faults.outposts import Outpost, outpost
+from tests.faults.fault_host import CLEAN, until
+from tests.faults.private_hosts import Outpost, outpost
 
 from stackyard import images
 from stackyard.settings import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
 
 pytestmark = pytest.mark.timeout(300)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from tests.faults.fault_yard import CLEAN, finish, until
-from tests.faults.outposts import Outpost, age_boot, ids, outpost, signal_all
+from tests.faults.fault_host import CLEAN, finish, until
+from tests.faults.private_hosts import Outpost, age_boot, ids, outpost, signal_all
 
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.project.environments import load_services
@@ -18,7 +18,7 @@ from stackyard.project.environments import load_services
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
 SLOW = "open('started', 'w').close(); time.sleep(2)"
 HANG_S = 60.0  # a command on a frozen engine makes at most two calls, each with a deadline of 20 s

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import docker.errors
 import pytest
-from tests.faults.fault_yard import CHECKOUT, CLEAN, FULL, changed, finish, until
+from tests.faults.fault_host import CHECKOUT, CLEAN, FULL, changed, finish, until
 
 from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.stacks.stack import Stack
 

@@ -12,13 +12,13 @@ import asyncpg  # type: ignore[import-untyped] # it ships no types
 import httpx
 import psutil
 import pytest
-from tests.faults.fault_yard import CLEAN, finish, until
+from tests.faults.fault_host import CLEAN, finish, until
 
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.project.environments import load_services
 
 if TYPE_CHECKING:
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.fault_yard import CHECKOUT, CLEAN, finish, until
+from tests.faults.fault_host import CHECKOUT, CLEAN, finish, until
 
 from stackyard.leases.stack_lock import alone
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
 SLOW = "open('started', 'w').close(); time.sleep(60)"
 

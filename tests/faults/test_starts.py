@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 import httpx
 import pytest
-from tests.faults.fault_yard import FULL, changed
+from tests.faults.fault_host import FULL, changed
 
 from stackyard.errors import NotReadyError
 
 if TYPE_CHECKING:
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.stacks.stack import Stack
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.faults.fault_yard import CLEAN
+from tests.faults.fault_host import CLEAN
 
 from stackyard.errors import NotReadyError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.faults.fault_yard import Yard
+    from tests.faults.fault_host import Yard
 
     from stackyard.stacks.stack import Stack
 

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_arena import result, run
+from fake_stacks import result, run
 from invoke.exceptions import Exit
 
 from stackyard.bench import comparison, machine, outputs, suites

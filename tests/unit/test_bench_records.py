@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_arena import result, run
+from fake_stacks import result, run
 
 from stackyard._util import process
 from stackyard.bench import machine

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from fake_arena import FakeArena
+from fake_stacks import FakeArena
 from lease_records import SERVICES
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.server import serve as serve_websocket

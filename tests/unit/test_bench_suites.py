@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from fake_arena import STEPS, FakeArena, left_container, result
 from fake_docker import install_docker
+from fake_stacks import STEPS, FakeArena, left_container, result
 
 from stackyard.bench import (
     footprint_reset_pool,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 import tasks
-from fake_arena import result, run
 from fake_docker import install_docker
 from fake_probes import Answering, replace_probes
+from fake_stacks import result, run
 from invoke_shell import Shell, shaped
 
 from stackyard.bench.history import History

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lease_records import Clock
-from yard_hands import Hands
+from recorded_workers import RecordedWorkers
 
 from stackyard.reaper.loop import Reaper
 from stackyard.settings import Settings
@@ -31,8 +31,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def hands() -> Hands:
-    return Hands()
+def recorded() -> RecordedWorkers:
+    return RecordedWorkers()
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def place(settings: Settings) -> Iterator[Post]:
 
 
 @pytest.fixture
-def master(settings: Settings, place: Post, clock: Clock, hands: Hands) -> Iterator[Reaper]:
-    made = Reaper(settings, place, clock=clock, start=hands)
+def master(settings: Settings, place: Post, clock: Clock, recorded: RecordedWorkers) -> Iterator[Reaper]:
+    made = Reaper(settings, place, clock=clock, start=recorded)
     yield made
     made.watch.close()
     for lease in made.book.leases():

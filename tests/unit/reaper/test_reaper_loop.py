@@ -1,4 +1,4 @@
-"""What the reaper does about what the book says, with hands that only note what they were asked to do."""
+"""What the reaper does about what the book says, with workers that only record what they were asked to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lease_records import Clock, Surroundings
-from yard_hands import PRINT, Child, Hands, expire, offer
+from recorded_workers import PRINT, Child, RecordedWorkers, expire, offer
 
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import Pool, WarmStacks
@@ -29,36 +29,40 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 
-def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(master: Reaper, clock: Clock, hands: Hands) -> None:
+def test_a_stale_lease_is_swept_once_and_again_only_after_a_while(
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
+) -> None:
     expire(master, clock)
     master._turn()
     master._turn()
-    assert hands.doing() == ["sweep"]
+    assert recorded.doing() == ["sweep"]
 
-    hands.started[0].code = 3
+    recorded.started[0].code = 3
     assert master._turn() == jobs.FIRST
-    assert hands.doing() == ["sweep"]
+    assert recorded.doing() == ["sweep"]
     clock.sleep(jobs.FIRST)
     master._turn()
-    hands.started[1].code = 3
+    recorded.started[1].code = 3
 
     assert master._turn() == 2 * jobs.FIRST
 
 
-def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(master: Reaper, clock: Clock, hands: Hands) -> None:
+def test_what_cannot_be_removed_does_not_keep_new_ones_waiting(
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
+) -> None:
     expire(master, clock)
     master._turn()
-    hands.started[0].code = 8
+    recorded.started[0].code = 8
     master._turn()
     expire(master, clock)
 
     master._turn()
 
-    assert len(hands.started) == 2
+    assert len(recorded.started) == 2
 
 
 def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at_once(
-    master: Reaper, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
 ) -> None:
     lease = expire(master, clock)
     master._turn()
@@ -66,46 +70,46 @@ def test_a_removal_that_failed_after_taking_the_lease_over_is_not_tried_again_at
     assert taken is not None
     master._turn()
     # the sweep has ended, and with it the lease's owner
-    hands.started[0].code = 3
+    recorded.started[0].code = 3
     master.book.transact(lambda db: db.execute("UPDATE leases SET deadline=1"))
 
     assert master._turn() == jobs.FIRST
-    assert len(hands.started) == 1
+    assert len(recorded.started) == 1
 
 
 def test_a_removal_that_failed_is_not_new_again_because_another_began_since(
-    master: Reaper, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
 ) -> None:
     lease = expire(master, clock)
     master._turn()
     assert master.book.take_over(master.book.find(lease)) is not None
     expire(master, clock)
     master._turn()
-    assert len(hands.started) == 2
+    assert len(recorded.started) == 2
 
     master.book.transact(lambda db: db.execute("UPDATE leases SET deadline=1"))
     master._turn()
 
-    assert len(hands.started) == 2
+    assert len(recorded.started) == 2
 
 
 def test_a_lease_that_somebody_else_removes_is_waited_for_without_haste(
-    master: Reaper, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
 ) -> None:
     lease = expire(master, clock)
     master._turn()
     master.book.take_over(master.book.find(lease))
-    hands.started[0].code = 0
+    recorded.started[0].code = 0
 
     assert master._turn() == REFRESH
 
 
-def test_only_so_many_sweeps_run_at_once(master: Reaper, clock: Clock, hands: Hands) -> None:
+def test_only_so_many_sweeps_run_at_once(master: Reaper, clock: Clock, recorded: RecordedWorkers) -> None:
     for _ in range(5):
         expire(master, clock)
         master._turn()
 
-    assert len(hands.started) == jobs.SWEEPS
+    assert len(recorded.started) == jobs.SWEEPS
 
 
 def test_it_sleeps_until_the_next_deadline(master: Reaper) -> None:
@@ -158,7 +162,7 @@ def test_it_ends_some_seconds_after_the_last_lease(master: Reaper, clock: Clock)
 
 
 def test_it_does_not_end_while_there_is_a_pool_or_a_sweep_runs(
-    master: Reaper, clock: Clock, hands: Hands, project: Path
+    master: Reaper, clock: Clock, recorded: RecordedWorkers, project: Path
 ) -> None:
     pool = Pool(root=project, environment="test", size=1)
     master.stacks.want(pool)
@@ -172,7 +176,7 @@ def test_it_does_not_end_while_there_is_a_pool_or_a_sweep_runs(
     clock.sleep(LINGER)
     assert master._turn() == LINGER
 
-    hands.started[-1].code = 0
+    recorded.started[-1].code = 0
     clock.sleep(LINGER)
     assert master._turn() is None
 
@@ -202,7 +206,7 @@ def test_a_reaper_whose_place_another_has_removes_no_warm_stacks(
 
 
 def test_at_its_end_it_waits_for_its_own_leases_and_for_sweeps_alone(
-    master: Reaper, clock: Clock, hands: Hands
+    master: Reaper, clock: Clock, recorded: RecordedWorkers
 ) -> None:
     assert not master._still_removing()
     master.book.acquire(Surroundings(), ttl=600)
@@ -214,70 +218,70 @@ def test_at_its_end_it_waits_for_its_own_leases_and_for_sweeps_alone(
     assert master._still_removing()
     master.book.release(over)
     assert master._still_removing()
-    hands.started[-1].code = 0
+    recorded.started[-1].code = 0
     assert not master._still_removing()
 
 
-def test_a_pool_is_filled_one_after_another(master: Reaper, hands: Hands, project: Path) -> None:
+def test_a_pool_is_filled_one_after_another(master: Reaper, recorded: RecordedWorkers, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     for count in (1, 2):
         master._turn()
         master._turn()
-        assert len(hands.started) == count
-        assert list(hands.started[-1].words[3:]) == ["warm", str(project), "test", Owner.current().label()]
+        assert len(recorded.started) == count
+        assert list(recorded.started[-1].words[3:]) == ["warm", str(project), "test", Owner.current().label()]
         offer(master, project)
-        hands.started[-1].code = 0
+        recorded.started[-1].code = 0
     master._turn()
 
-    assert len(hands.started) == 2
+    assert len(recorded.started) == 2
     assert [item.ready for item in PoolStatus.every(master.stacks.inventory())] == [2]
 
 
-def test_the_pool_that_lacks_most_comes_first(master: Reaper, hands: Hands, project: Path) -> None:
+def test_the_pool_that_lacks_most_comes_first(master: Reaper, recorded: RecordedWorkers, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="alpine-test", size=1))
     master.stacks.want(Pool(root=project, environment="test", size=3))
 
     master._turn()
 
-    assert hands.started[0].words[5] == "test"
+    assert recorded.started[0].words[5] == "test"
 
 
 def test_a_start_that_fails_is_tried_later_and_does_not_stop_another_pool(
-    master: Reaper, hands: Hands, clock: Clock, project: Path
+    master: Reaper, recorded: RecordedWorkers, clock: Clock, project: Path
 ) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     master._turn()
-    hands.started[0].code = 7
+    recorded.started[0].code = 7
     master.stacks.want(Pool(root=project, environment="alpine-test", size=1))
     master._turn()
 
-    assert [child.words[5] for child in hands.started] == ["test", "alpine-test"]
+    assert [child.words[5] for child in recorded.started] == ["test", "alpine-test"]
     assert master._told is not None
     assert "exit code 7" in master._told.trouble
-    hands.started[1].code = 0
+    recorded.started[1].code = 0
     offer_id = master.book.acquire(replace(Surroundings(), name="alpine-test"), force=True)
     master.stacks.offer(offer_id, root=project, fingerprint=PRINT, keeper=Owner.current())
     assert master._turn() == jobs.FIRST
     clock.sleep(jobs.FIRST)
     master._turn()
-    assert hands.started[-1].words[5] == "test"
+    assert recorded.started[-1].words[5] == "test"
 
 
 def test_a_start_that_fails_does_not_stop_the_same_environment_of_another_project(
-    master: Reaper, hands: Hands, project: Path, tmp_path: Path
+    master: Reaper, recorded: RecordedWorkers, project: Path, tmp_path: Path
 ) -> None:
     for root in (project, tmp_path):
         master.stacks.want(Pool(root=root, environment="test", size=1))
     for _ in range(3):
         master._turn()
-        hands.started[-1].code = 7
+        recorded.started[-1].code = 7
 
-    assert {child.words[4] for child in hands.started} == {str(project), str(tmp_path)}
-    assert len(hands.started) == 2
+    assert {child.words[4] for child in recorded.started} == {str(project), str(tmp_path)}
+    assert len(recorded.started) == 2
 
 
 def test_of_a_smaller_pool_the_oldest_stack_is_removed_and_no_other(
-    master: Reaper, clock: Clock, hands: Hands, project: Path
+    master: Reaper, clock: Clock, recorded: RecordedWorkers, project: Path
 ) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     old = offer(master, project)
@@ -288,21 +292,21 @@ def test_of_a_smaller_pool_the_oldest_stack_is_removed_and_no_other(
 
     for _ in range(2):
         master._turn()
-        assert hands.doing() == ["sweep"]  # one for all that is to go
+        assert recorded.doing() == ["sweep"]  # one for all that is to go
     assert {lease.id for lease in master.book.stale()} == {old, over}
     assert [warm.lease.id for warm in master.stacks.inventory().warm] == [new]
 
 
-def test_the_pool_of_a_project_that_is_gone_ends(master: Reaper, hands: Hands, tmp_path: Path) -> None:
+def test_the_pool_of_a_project_that_is_gone_ends(master: Reaper, recorded: RecordedWorkers, tmp_path: Path) -> None:
     master.stacks.want(Pool(root=tmp_path / "gone", environment="test", size=2))
 
     master._turn()
 
-    assert hands.started == []
+    assert recorded.started == []
     assert master.idle()
 
 
-def test_asked_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hands, project: Path) -> None:
+def test_asked_to_end_it_has_its_warm_stacks_removed(master: Reaper, recorded: RecordedWorkers, project: Path) -> None:
     master.stacks.want(Pool(root=project, environment="test", size=2))
     offer(master, project)
     master._turn()
@@ -311,20 +315,20 @@ def test_asked_to_end_it_has_its_warm_stacks_removed(master: Reaper, hands: Hand
     def sweep(_seconds: float) -> bool:
         for lease in master.book.stale():
             master.book.release(lease)
-        for child in hands.started:
+        for child in recorded.started:
             child.code = 0
         return True
 
-    master.watch.wait = sweep  # type: ignore[method-assign, assignment] # what its hands would have done meanwhile
+    master.watch.wait = sweep  # type: ignore[method-assign, assignment] # what its workers would have done in the meantime
     master.serve()
 
-    assert hands.doing() == ["warm", "sweep"]
-    assert hands.started[0].told
+    assert recorded.doing() == ["warm", "sweep"]
+    assert recorded.started[0].told
     assert master.book.leases() == []
 
 
 def test_asked_to_end_it_waits_for_a_start_that_needs_a_moment_to_end(
-    master: Reaper, hands: Hands, project: Path, monkeypatch: pytest.MonkeyPatch
+    master: Reaper, recorded: RecordedWorkers, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Child, "terminate", lambda child: setattr(child, "told", True))
     master.stacks.want(Pool(root=project, environment="test", size=1))
@@ -335,13 +339,13 @@ def test_asked_to_end_it_waits_for_a_start_that_needs_a_moment_to_end(
     def wait(seconds: float) -> bool:
         waits.append(seconds)
         if len(waits) == 2:
-            hands.started[0].code = -15
+            recorded.started[0].code = -15
         return True
 
     master.watch.wait = wait  # type: ignore[method-assign] # the start ends meanwhile
     master.serve()
 
-    assert (hands.started[0].told, len(waits)) == (True, 2)
+    assert (recorded.started[0].told, len(waits)) == (True, 2)
 
 
 def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
@@ -360,13 +364,13 @@ def test_a_book_that_cannot_be_read_ends_it_after_some_tries(
 
 
 def test_a_notice_that_cannot_be_written_stops_no_sweep(
-    master: Reaper, clock: Clock, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    master: Reaper, clock: Clock, recorded: RecordedWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expire(master, clock)
     monkeypatch.setattr(Post, "tell", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
 
     assert master._turn() == 2
-    assert hands.doing() == ["sweep"]
+    assert recorded.doing() == ["sweep"]
 
 
 def test_it_ends_when_its_directory_is_gone(master: Reaper, place: Post, settings: Settings) -> None:

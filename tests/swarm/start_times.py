@@ -1,5 +1,5 @@
 """
-How long copies take on a Swarm of three nodes, and on one of its engines alone: `python -m tests.swarm.seconds`.
+How long copies take on a Swarm of three nodes, and on one of its engines alone: `python -m tests.swarm.start_times`.
 
 Prints a table: the start until all services are ready, the command `up` as a whole, and the command `down`; the middle
 one of several.

@@ -1,4 +1,4 @@
-"""A yard on an engine of its own, with a stack and look-alikes beside the faults, as the machine's yard has them."""
+"""A host for fault tests with an engine of its own, a live stack and look-alikes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faults.fault_yard import Yard
+from tests.faults.fault_host import Yard
 from tests.faults.private_engine import PrivateEngine
 
 from stackyard.settings import Settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Outpost(Yard):
     """
-    A yard whose engine may be killed.
+    A host whose engine may be killed.
 
     Attributes:
         private: That engine.
@@ -71,7 +71,7 @@ def outpost(main: Yard, state: Path, *options: str) -> Iterator[Outpost]:
 
 
 def _lay_out_untouchable(made: Outpost) -> None:
-    """Put a live stack, and things that only look like ours, beside the faults; they go with the engine."""
+    """Put a live stack, and things that only look like ours, for the fault tests; they go with the engine."""
     made.spared.add(made.up("control"))
     for item in made.engine.everything([f"stackyard.host={made.host}"]):
         made.untouchable.append((item.kind, item.id))

@@ -1,4 +1,4 @@
-"""What a copy on another engine takes along of this host's files, and what is refused."""
+"""The files of this host that a copy on another engine gets, and the files that are refused."""
 
 from __future__ import annotations
 

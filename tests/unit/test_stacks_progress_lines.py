@@ -1,4 +1,4 @@
-"""What a start tells while it goes on: when it speaks, and what it says."""
+"""The progress lines of a start: when it prints one, and what the line contains."""
 
 from __future__ import annotations
 

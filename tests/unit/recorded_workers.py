@@ -1,4 +1,4 @@
-"""Hands of a reaper that only note what they were asked to do, and leases for them to see."""
+"""Workers of a reaper that only record what they were asked to do, and leases for them to see."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Child:
 
 
 @dataclass
-class Hands:
+class RecordedWorkers:
     """Notes each command; the newest child is the last."""
 
     started: list[Child] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """
-A yard of its own for the faults: a project copied here, a lease book of its own, and things that must never be touched.
+A host for the fault tests: a copy of the project, a lease book of its own, and things that must never be touched.
 
-The yard's book gives its containers a `stackyard.host` label that no other book on this machine uses, so CLEAN is one
-list by that label, whatever else runs beside these tests.
+The book gives its containers a `stackyard.host` label that no other book on this machine uses, so CLEAN is one
+list by that label, whatever else runs during these tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stacks of our own making for the benchmarks: they start and go on command."""
+"""Made-up stacks for the benchmarks: they start and end on command."""
 
 from __future__ import annotations
 
