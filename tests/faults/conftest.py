@@ -1,4 +1,4 @@
-"""The yard of the faults, made once; each test gets it clean and must leave it clean, and nothing else touched."""
+"""The host of the fault tests, made once; each test gets it clean, must leave it clean, and must touch nothing else."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class PrivateEngine:
 
     def _answers(self) -> bool:
         assert self.children["dockerd"].poll() is None, (self.folder / "dockerd.log").read_text()[-2000:]
-        return Endpoint(url=self.address).knock(deadline=1.0).state == "answers"
+        return Endpoint(url=self.address).ping(deadline=1.0).state == "answers"
 
     def signal(self, number: signal.Signals) -> None:
         """Send dockerd a signal, as an administrator or the kernel would."""

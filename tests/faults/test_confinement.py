@@ -24,7 +24,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def control(yard: Yard) -> Lease:
-    """The lease of the stack that stands beside all the faults; these tests only look at it."""
+    """The lease of the stack that runs during all the faults; these tests only look at it."""
     (identity,) = yard.spared
     return yard.book.find(identity)
 

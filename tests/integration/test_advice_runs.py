@@ -1,4 +1,4 @@
-"""The command lines that our own messages tell the user to type, typed."""
+"""The commands that stackyard's messages advise, run for real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two ways of making a stack, side by side: what the engine holds afterwards must be the same, field by field."""
+"""The two ways to start a stack, compared: afterwards the engine must hold the same, field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry as image source, against a small registry of our own that the engine really pulls from."""
+"""The registry as image source, against a small registry from which the engine really pulls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases beside a real engine: more networks than its own pools have, and a book that is lost while stacks run."""
+"""Leases with a real engine: more networks than its own pools have, and a book that is lost while stacks run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A suite of one's own, in a process of its own, with the fixtures a stranger would use."""
+"""A test suite of another project, in its own process, with the public fixtures."""
 
 from __future__ import annotations
 

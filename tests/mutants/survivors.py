@@ -44,7 +44,7 @@ class Change:
 
 
 def function_of(mutant: str) -> str:
-    """Return the function that mutmut's name of a mutant stands for."""
+    """Return the function that mutmut's name of a mutant means."""
     module, _, mangled = mutant.partition("__mutmut_")[0].rpartition(".")
     name = mangled.removeprefix("xǁ").replace("ǁ", ".") if mangled.startswith("xǁ") else mangled.removeprefix("x_")
     return f"{module}.{name}"

@@ -267,7 +267,7 @@ def silence(stack: Stack) -> Iterator[Callable[[], tuple[int | None, float]]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _silence_at_once(request: pytest.FixtureRequest) -> None:
-    """Begin the one long wait with the first test, beside all others."""
+    """Begin the one long wait with the first test; the others run meanwhile."""
     if any("silence" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function)):
         request.getfixturevalue("silence")
 

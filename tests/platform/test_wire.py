@@ -35,7 +35,7 @@ class Wire:
         self.link.sendall(text.encode() if isinstance(text, str) else text)
 
     def answer(self, *, body: bool = True) -> tuple[int, dict[str, str], bytes]:
-        """Read one answer; status 0 stands for a closed connection."""
+        """Read one answer; status 0 means a closed connection."""
         status = self._input.readline().split(b" ")[1:2]
         headers = {}
         while (line := self._input.readline().strip()) != b"":

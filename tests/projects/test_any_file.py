@@ -1,4 +1,4 @@
-"""Whatever stands in a Compose file: a verdict, or one line that says what is wrong."""
+"""Any content of a Compose file gives a verdict, or one line that says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each project whose verdict is "copies": two copies at once beside the user's own, and nothing of them left."""
+"""Each project whose verdict is "copies": two copies at once with the user's own stack, and nothing of them left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stackyard.plan import Address
 
 VARIABLES = {"secrets-and-configs": {"LEDGER_KEY": "k"}}
-# plain Compose cannot start them beside others: they need what is outside the project
+# plain Compose cannot start them together with others: they need what is outside the project
 NOT_PLAIN = {"external-network", "named-volumes", "database-folder", "the-engine-s-socket"}
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong around the copy of a stranger's project: killed commands, a lost book, a taken port, a full disk."""
+"""Faults around the copy of another project: killed commands, a lost book, a taken port, a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest plugin in a stranger's project, as pip install makes it: workers, three scopes, runs that are killed."""
+"""The pytest plugin in another project, as pip installs it: workers, three scopes, runs that are killed."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_it
     assert stack.exec("side", "wget", "-qO-", "http://127.0.0.1/").stdout == "box"
 
 
-def test_the_next_reset_mends_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
+def test_the_next_reset_fixes_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
     stack = Stack(copies.start(shop, book, engine, CopyRequest(name="mine")))
     spoil(stack)
     words = [sys.executable, "-c", ENTRY, "reset", "--name", "mine"]

@@ -1,4 +1,4 @@
-"""testcontainers' DockerCompose with copies, on the real engine: two at once beside the user's own, nothing left."""
+"""testcontainers' DockerCompose with copies, on the real engine: two at once with the user's own, nothing left."""
 
 from __future__ import annotations
 

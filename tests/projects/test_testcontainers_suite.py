@@ -1,5 +1,5 @@
 """
-testcontainers' own tests of its DockerCompose, run against the drop-in: the same tests, one import changed.
+testcontainers' own tests of its DockerCompose, run against stackyard's class: the same tests, one import changed.
 
 STACKYARD_TESTCONTAINERS names a checkout of testcontainers-python; without it nothing here runs. Images that a
 registry would give are replaced by ones made here.

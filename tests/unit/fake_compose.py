@@ -1,4 +1,4 @@
-"""A `docker compose config` of our own making: in a model `@NAME@` becomes a variable's value, `%NAME%` its length."""
+"""A `docker compose config` for the tests: in a model `@NAME@` becomes a variable's value, `%NAME%` its length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `docker` program of our own making, found first on PATH."""
+"""A `docker` program for the tests, found first on PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Docker Engine of our own making: real HTTP over a unix socket, its containers, networks and volumes in memory."""
+"""A fake Docker Engine: real HTTP over a unix socket, its containers, networks and volumes in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host of our own making: programs that are short scripts, a root folder, and an engine that answers a few GETs."""
+"""A fake host: programs that are short scripts, a root folder, and an engine that answers a few GETs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a few dictionaries: databases, their sessions, and the statements stackyard sends."""
+"""A fake PostgreSQL made of a few dictionaries: databases, their sessions, and the statements stackyard sends."""
 
 from __future__ import annotations
 

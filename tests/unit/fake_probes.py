@@ -1,4 +1,4 @@
-"""Probes of our own making: of services that answer at once, or never."""
+"""Fake probes: of services that answer at once, or never."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Compose project without Docker: a `docker` of our own that renders a model, builds, and fills a made-up engine."""
+"""A Compose project without Docker: a fake `docker` that renders a model, builds, and fills a fake engine."""
 
 from __future__ import annotations
 

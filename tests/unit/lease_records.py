@@ -1,4 +1,4 @@
-"""What the tests of the leases share: an environment's record, a clock that stands still, the makers' types."""
+"""What the tests of the leases share: an environment's record, a clock that does not move, the makers' types."""
 
 from __future__ import annotations
 

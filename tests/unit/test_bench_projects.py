@@ -1,4 +1,4 @@
-"""Suite projects with a `docker` and a `stackyard` of our own making: what is timed, compared and said."""
+"""Suite projects with a fake `docker` and a fake `stackyard`: what is timed, compared and printed."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_projects_are_started_with_an_image_that_is_here(programs: Programs)
     assert suites.MODULES["projects"] == "projects"
 
 
-def test_without_an_image_to_stand_on_nothing_is_measured(
+def test_without_a_base_image_nothing_is_measured(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(projects, "project_root", lambda: tmp_path / "elsewhere")

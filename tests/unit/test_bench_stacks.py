@@ -1,4 +1,4 @@
-"""Memory and resets measured on stacks that are not there."""
+"""Memory and resets measured on fake stacks."""
 
 from __future__ import annotations
 

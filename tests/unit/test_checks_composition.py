@@ -54,7 +54,7 @@ def health(**changes: Any) -> dict[str, Any]:
 
 PLANTED: dict[str, tuple[dict[str, Any], str, str]] = {
     "missing limit": ({"pids_limit": None}, "compose-limits", "redis: no pids_limit"),
-    "swap beside memory": (
+    "swap in addition to memory": (
         {"memswap_limit": "200000000"}, "compose-limits", "redis: memswap_limit 200000000 B, mem_limit 100000000 B"
     ),
     "no reservation": ({"mem_reservation": None}, "compose-reservations", "redis: no mem_reservation"),

@@ -68,7 +68,7 @@ def test_a_base_that_never_runs_needs_neither_user_nor_health_check() -> None:
     assert {check for check, *_ in found(text)} == {"dockerfile-user", "dockerfile-health"}
 
 
-def test_mending_leaves_a_file_that_passes_and_changes_nothing_else() -> None:
+def test_fixing_leaves_a_file_that_passes_and_changes_nothing_else() -> None:
     broken = "# syntax=docker/dockerfile:1\n" + SOUND.replace('["/x"]', "/x --port 80").replace(
         "USER", "RUN apk add busybox && pip install h11\nUSER", 1
     )

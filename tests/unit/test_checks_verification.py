@@ -56,7 +56,7 @@ def test_the_page_of_checks_is_up_to_date() -> None:
     assert (project_root() / "docs/checks.md").read_text() == page()
 
 
-def test_every_check_has_its_own_id_of_its_subject_and_says_why_and_how_to_mend() -> None:
+def test_every_check_has_its_own_id_of_its_subject_and_says_why_and_how_to_fix() -> None:
     assert len(set(IDS)) == len(IDS) > 40
     assert {each.subject for each in CHECKS} == {"dockerfile", "image", "compose", "stack", "detection"}
     assert [each.id for each in CHECKS if not (each.why and each.fix and each.title)] == []
@@ -164,7 +164,7 @@ def test_junit_has_a_case_for_each_look() -> None:
     ]  # fmt: skip
 
 
-def test_the_table_has_the_gravest_first_and_says_how_to_mend() -> None:
+def test_the_table_has_the_gravest_first_and_says_how_to_fix() -> None:
     shown = findings_table([item for row in reversed(OUTCOMES) for item in row.findings]).splitlines()
 
     assert [line.split()[0] for line in shown[2:6]] == ["error", "error", "info", "waived"]
@@ -205,7 +205,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "p"
 
 
-def test_mending_rewrites_only_what_has_to_change_and_keeps_its_mode(
+def test_fixing_rewrites_only_what_has_to_change_and_keeps_its_mode(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = project / "compose/redis/Dockerfile.alpine"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease
     from stackyard.stacks.start_times import Startup
 
-# stands for `docker compose up`: the port is taken for as many calls as the first line of a file says
+# a fake `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """
 n=$(cat {count}); echo $((n - 1)) > {count}
 [ "$n" -le 0 ] || {{ echo 'Bind for 127.0.0.1 failed: port is already allocated' >&2; exit 1; }}

@@ -42,7 +42,7 @@ def package(*rows: str) -> PackageMetadata:
 
 
 def reader(**packages: PackageMetadata) -> Callable[[str], PackageMetadata]:
-    """Return a `metadata` that knows *packages*; in their names _ stands for -."""
+    """Return a `metadata` that knows *packages*; in their names _ means -."""
 
     def read(name: str) -> PackageMetadata:
         try:

@@ -1,4 +1,4 @@
-"""What a reset asks for and in which order, with an engine that is made up here."""
+"""What a reset asks for and in which order, with a fake engine."""
 
 from __future__ import annotations
 

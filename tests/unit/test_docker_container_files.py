@@ -1,4 +1,4 @@
-"""Archives of a container's folders, with an engine that is made up here."""
+"""Archives of a container's folders, with a fake engine."""
 
 from __future__ import annotations
 

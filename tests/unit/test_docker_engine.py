@@ -60,7 +60,7 @@ def test_a_refusal_keeps_the_engines_words(fake_engine: FakeEngine, engine: Engi
         engine.remove(engine.networks(LABEL)[0])
 
 
-def test_after_a_silence_the_next_call_knocks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_silence_the_next_call_pings_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/e.sock")
     answers = iter([http("OK"), None, http("OK"), http("[]")])
     with unruly(tmp_path / "e.sock", lambda *_: next(answers)) as served, Engine(deadline=2) as engine:

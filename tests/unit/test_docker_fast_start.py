@@ -223,7 +223,7 @@ def test_the_restart_policy_of_deploy_wins() -> None:
     assert made["HostConfig"]["RestartPolicy"]["Name"] == "no"
 
 
-def test_keys_that_change_no_container_are_passed_over() -> None:
+def test_keys_that_change_no_container_are_skipped() -> None:
     ignored = {"attach": False, "develop": {"watch": []}, "x-own": 1, "scale": 1, "pull_policy": "missing", "gpus": []}
 
     changed, plain = made_of(**ignored), made_of()

@@ -1,4 +1,4 @@
-"""Anybody's environments file: its services have their own names, and nothing else is known of them."""
+"""The environments file of any project: its services have any names, and nothing else is known about them."""
 
 from __future__ import annotations
 

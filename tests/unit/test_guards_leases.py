@@ -175,7 +175,7 @@ def test_a_service_whose_name_is_not_plain_has_its_url_under_it_and_one_of_no_po
 
 
 def lay(folder: Path, name: str, **contents: str) -> Path:
-    """Make a directory with plain files; `lock`, `keeper` and `env` stand for the names that count."""
+    """Make a directory with plain files; `lock`, `keeper` and `env` are the names that count."""
     directory = folder / name
     directory.mkdir()
     for key, text in contents.items():

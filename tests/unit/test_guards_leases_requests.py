@@ -418,14 +418,14 @@ def test_free_slots_come_in_order_but_those_in_front_are_left_to_others(book: Le
     "ground",
     [GROUND._replace(taken_ports=frozenset({11009})), GROUND._replace(kernel_ports=(range(11003, 11004),))],
 )
-def test_a_slot_that_something_else_uses_is_passed_over_and_counted(book: LeaseBook, ground: Ground) -> None:
+def test_a_slot_that_something_else_uses_is_skipped_and_counted(book: LeaseBook, ground: Ground) -> None:
     def work(found: Search) -> tuple[int | None, int, int]:
         return found.place(NEEDS).slot, found.busy, found.resting
 
     assert search(book, work, ground) == (1, 1, 0)
 
 
-def test_every_slot_passed_over_is_counted(book: LeaseBook) -> None:
+def test_every_slot_skipped_is_counted(book: LeaseBook) -> None:
     def work(found: Search) -> tuple[int | None, int, int]:
         found.db.execute("UPDATE slots SET rests_until=? WHERE port < 12000", (found.db.moment.wall + 1,))
         return found.place(NEEDS).slot, found.busy, found.resting
@@ -458,7 +458,7 @@ def test_networks_of_a_copy_share_no_address_with_others(book: LeaseBook) -> Non
     assert [allocation._overlap(one, [other]) for one, other in pairs] == [True, True, False]
 
 
-def test_a_slot_that_rests_is_passed_over_until_its_time_has_come(book: LeaseBook) -> None:
+def test_a_slot_that_rests_is_skipped_until_its_time_has_come(book: LeaseBook) -> None:
     def work(found: Search) -> tuple[int | None, int, int]:
         now = found.db.moment.wall
         found.db.execute("UPDATE slots SET rests_until=? WHERE port=11000", (now + 1,))
@@ -469,7 +469,7 @@ def test_a_slot_that_rests_is_passed_over_until_its_time_has_come(book: LeaseBoo
     assert search(book, work) == (1, 0, 1)
 
 
-def test_a_slot_whose_port_a_lease_has_is_passed_over(book: LeaseBook) -> None:
+def test_a_slot_whose_port_a_lease_has_is_skipped(book: LeaseBook) -> None:
     ask(book, environment=replace(TEST, ports=FIXED | {"auth": 11013}), fixed="only")
 
     assert [search(book, placed(leave)).slot for leave in range(2)] == [0, 2]

@@ -300,7 +300,7 @@ def test_a_lease_keeps_its_data_unless_its_id_is_random(
     assert records.project_name(environment, lease) == project
 
 
-def test_a_stable_id_stands_for_environment_book_and_checkout(tmp_path: Path) -> None:
+def test_a_stable_id_means_environment_book_and_checkout(tmp_path: Path) -> None:
     found = records.stable_id("dev", "h1", Path("/srv/a"))
     others = [
         records.stable_id("dev", "h2", Path("/srv/a")), records.stable_id("dev", "h1", Path("/srv/b")),

@@ -270,7 +270,7 @@ def test_a_keeper_that_is_gone_keeps_no_other_from_its_end(tmp_path: Path, monke
     assert not folder.exists()
 
 
-def test_the_main_process_heeds_sigterm_while_tests_run_and_passes_over_it_while_it_removes(
+def test_the_main_process_handles_sigterm_while_tests_run_and_ignores_it_while_it_removes(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks: list[str] = []

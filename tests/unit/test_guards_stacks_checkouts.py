@@ -40,7 +40,7 @@ def lease(
     return SimpleNamespace(id=name, environment=environment, keeps_data=keeps, slot=slot, checkout=checkout)
 
 
-def test_the_lease_of_a_checkout_is_told_from_those_of_others() -> None:
+def test_the_lease_of_a_checkout_is_distinguished_from_those_of_others() -> None:
     mine, old, other = lease(OWN), lease("dev"), lease("dev-000001")
     strange = [lease(OWN, environment="ci"), lease("0a1b2c3d", keeps=False)]
 
@@ -132,7 +132,7 @@ def test_only_data_that_no_lease_has_is_named(
     ]
 
 
-def test_a_checkout_with_data_of_its_own_is_told_of_no_other(
+def test_a_checkout_with_data_of_its_own_names_no_other(
     environment: Environment, engine: Engine, fake_engine: FakeEngine
 ) -> None:
     data(fake_engine, "old", "dev")

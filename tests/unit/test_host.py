@@ -486,7 +486,7 @@ def test_init_script_is_used_where_it_works(
 
 
 @pytest.mark.usefixtures("installed")
-def test_init_script_is_passed_over_where_open_files_cannot_be_raised(
+def test_init_script_is_skipped_where_open_files_cannot_be_raised(
     host: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_file(host.base, "etc/init.d/docker").chmod(0o755)

@@ -38,7 +38,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def offer(host: Machine, **versions: str) -> None:
-    """Let apt-cache answer with these candidates; `_` in a name stands for `-`, `__` for a dot."""
+    """Let apt-cache answer with these candidates; `_` in a name means `-`, `__` a dot."""
     names = {name.replace("__", ".").replace("_", "-"): version for name, version in versions.items()}
     lines = "\n".join(f"{name}:\n  Installed: (none)\n  Candidate: {version}" for name, version in names.items())
     put_program(host.base, "apt-cache", f"cat <<'END'\n{lines}\nEND")

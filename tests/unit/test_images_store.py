@@ -50,7 +50,7 @@ def test_an_unchanged_tree_builds_nothing_says_nothing_and_asks_once(built_yard:
     assert (built_yard.calls, lines) == (done, [])
 
 
-def test_a_name_that_stands_for_another_image_is_noticed_and_built_again(built_yard: Yard) -> None:
+def test_a_name_that_means_another_image_is_noticed_and_built_again(built_yard: Yard) -> None:
     debian = images.references("debian", "packages")
     alpine = images.ensure("alpine", source="packages")
     built_yard.tag(alpine["redis"], debian["redis"])

@@ -281,7 +281,7 @@ chmod +x "$4/bin/python"
 
 
 def set_up_without_uv(tree: Path, monkeypatch: pytest.MonkeyPatch, **env: str) -> list[str]:
-    """Return what a set-up in this process calls, where *env* stands for the environment."""
+    """Return what a set-up in this process calls, where *env* means the environment."""
     module = load(tree)
     monkeypatch.setattr(module, "BASE_PYTHON", str(tree.parent / "bin/base"))
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
@@ -348,7 +348,7 @@ def test_a_uv_on_path_is_used_unless_it_is_too_old(
     assert [line.split()[0] for line in made] == programs
 
 
-def test_a_uv_on_path_that_does_not_run_is_passed_over(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uv_on_path_that_does_not_run_is_skipped(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = without_uv(tree)
     put_program(tree.parent, "uv", "echo 'no such version' >&2; exit 127")
 
@@ -425,7 +425,7 @@ def test_constraints_of_pip_are_compared_with_the_lock_before_it_is_installed(tr
     assert "".join(second) == ""
 
 
-def test_broken_pip_configuration_is_passed_over(tree: Path) -> None:
+def test_broken_pip_configuration_is_skipped(tree: Path) -> None:
     (tree.parent / "pip.conf").write_bytes(b"\xff[[[")
 
     assert noxw(tree, "-s", "lint", PIP_CONFIG_FILE=str(tree.parent / "pip.conf")).returncode == 0

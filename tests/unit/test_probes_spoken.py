@@ -1,4 +1,4 @@
-"""What is spoken on a published port: by the product that a service runs, or as an answer shows."""
+"""The protocol of a published port: known from the product that a service runs, or from an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optional configuration of a project: where it stands, what it says, and what is said of a mistake."""
+"""The optional configuration of a project: where it is, what it contains, and the message about a mistake."""
 
 from __future__ import annotations
 

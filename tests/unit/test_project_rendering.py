@@ -1,4 +1,4 @@
-"""What a project makes of a `docker compose config` that does not do its work."""
+"""What a project does when `docker compose config` fails."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_lease_claims_its_ports_and_subnets_and_gives_them_back(book: SharedBo
     assert named(fake_engine) == []
 
 
-def test_what_another_machine_has_claimed_is_passed_over(book: SharedBook, engine: Engine, tmp_path: Path) -> None:
+def test_what_another_machine_has_claimed_is_skipped(book: SharedBook, engine: Engine, tmp_path: Path) -> None:
     first, second = lease_of(machine(engine, tmp_path / "two")), lease_of(book)
 
     assert not set(first.ports.values()) & set(second.ports.values())

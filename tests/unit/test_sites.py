@@ -135,7 +135,7 @@ def test_every_context_is_a_site_and_one_that_is_silent_says_why(
     assert "192.0.2.7" in build["why"]
 
 
-def test_a_store_of_contexts_that_is_damaged_is_passed_over(contexts: dict[str, str], tmp_path: Path) -> None:
+def test_a_store_of_contexts_that_is_damaged_is_skipped(contexts: dict[str, str], tmp_path: Path) -> None:
     for name, text in {"bad": "{", "list": "[]", "number": '{"Name": 7}'}.items():
         (tmp_path / "contexts" / "meta" / name).mkdir()
         (tmp_path / "contexts" / "meta" / name / "meta.json").write_text(text)

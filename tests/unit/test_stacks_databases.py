@@ -1,4 +1,4 @@
-"""Databases of one's own, against a server of dictionaries; tests/integration has the real one."""
+"""Databases for one test, against a fake server made of dictionaries; tests/integration has the real one."""
 
 from __future__ import annotations
 

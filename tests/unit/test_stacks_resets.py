@@ -1,4 +1,4 @@
-"""Resets against a server of dictionaries and a small real Redis; tests/integration has the real stack."""
+"""Resets against a fake server made of dictionaries and a small real Redis; tests/integration has the real stack."""
 
 from __future__ import annotations
 

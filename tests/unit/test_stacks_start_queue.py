@@ -100,7 +100,7 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
 
 @pytest.fixture
 def courteous(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody pass a waiter that a busy machine keeps from looking."""
+    """Let no process pass a waiter that a busy machine keeps from looking."""
     monkeypatch.setattr(start_queue, "COURTESY", 60.0)
 
 

@@ -49,7 +49,7 @@ def test_after_so_many_places_the_start_fails_and_says_what_was_lost() -> None:
 @pytest.mark.parametrize(
     ("error", "movable"), [(PORT, False), (RefusedError("no such image"), True), (NotReadyError("no"), True)]
 )
-def test_a_failure_that_no_other_place_would_mend_ends_the_start(error: Exception, movable: bool) -> None:
+def test_a_failure_that_no_other_place_would_fix_ends_the_start(error: Exception, movable: bool) -> None:
     attempts = Attempts(error)
 
     with pytest.raises(type(error)) as failed:

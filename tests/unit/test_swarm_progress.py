@@ -1,4 +1,4 @@
-"""Ports of a Swarm's services that listen late, badly or never: what is waited for, and when a start goes on."""
+"""Ports of a Swarm's services that listen late, answer badly or never: what a start waits for, and when it goes on."""
 
 from __future__ import annotations
 

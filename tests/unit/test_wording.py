@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 OLD: Final = re.compile(
-    r"\b(anew|whoever|thereof|hence|lest|aught|nobody|betwixt|whence|for ever|stood already|told|is given a line)\b",
+    r"\b(anew|whoever|thereof|hence|lest|aught|nobody|betwixt|whence|for ever|stood already|told|is given a line|"
+    r"mend(?:s|ed|ing)?|heed(?:s|ed)?|knock(?:s|ed)?|doors?|pass(?:es|ed)? over|stands? (?:for|on))\b",
     re.IGNORECASE,
 )
 TEST: Final = re.compile(r"def (test_\w+)")

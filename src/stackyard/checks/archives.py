@@ -1,7 +1,7 @@
 """
 An image's files, read from the archive `docker save` writes, without starting a container.
 
-One pass over the stream: the layers lie in it as tar files of their own and are read as they go by; nothing is written
+The stream is read once: the layers lie in it as tar files of their own and are read as they go by; nothing is written
 to disk and only what a check looks at (small texts, headers of programs) is kept. The manifest, at the end, tells their
 order; then upper layers cover lower ones as the engine would lay them.
 """

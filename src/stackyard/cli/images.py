@@ -35,7 +35,7 @@ FLAVOURS = ("debian", "alpine")
             short="s",
         ),
         "take_names": Option(
-            help="Let plain names such as stackyard/redis:debian, which plain docker compose uses, stand for this "
+            help="Let plain names such as stackyard/redis:debian, which plain docker compose uses, mean this "
             "checkout's images even if another checkout gave them first.",
         ),
         "json": options.JSON,

@@ -28,7 +28,7 @@ def give(
     engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str], *, root: Path, take: bool = False
 ) -> dict[str, str]:
     """
-    Let the plain names of *recipes* stand for their images, except names that belong to another checkout.
+    Let the plain names of *recipes* mean their images, except names that belong to another checkout.
 
     Args:
         engine: Whose images.

@@ -1,4 +1,4 @@
-"""What the containers of these projects run: HTTP on every port that one of them publishes, and UDP beside it."""
+"""What the containers of these projects run: HTTP on every port that one of them publishes, and UDP, too."""
 
 import contextlib
 import socketserver

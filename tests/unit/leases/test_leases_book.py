@@ -338,7 +338,7 @@ def test_an_engine_that_has_a_fixed_port_or_subnet_is_named(book: LeaseBook, env
         book.acquire(environment, fixed="only", strangers=lambda: Engine(subnets=("10.214.255.0/24",)))
 
 
-def test_ports_and_subnets_of_an_engine_are_passed_over(book: LeaseBook, environment: Surroundings) -> None:
+def test_ports_and_subnets_of_an_engine_are_skipped(book: LeaseBook, environment: Surroundings) -> None:
     lease = book.acquire(
         environment, strangers=lambda: Engine(ports=frozenset({11009}), subnets=("10.214.0.16/28", "10.214.0.32/28"))
     )
@@ -347,7 +347,7 @@ def test_ports_and_subnets_of_an_engine_are_passed_over(book: LeaseBook, environ
     assert lease.subnet == "10.214.0.48/28"
 
 
-def test_a_port_another_program_has_is_passed_over(book: LeaseBook, environment: Surroundings) -> None:
+def test_a_port_another_program_has_is_skipped(book: LeaseBook, environment: Surroundings) -> None:
     with socket.create_server(("127.0.0.1", 11007)):
         assert book.acquire(environment).slot == 1
 

@@ -24,7 +24,7 @@ PAUSES = st.lists(st.tuples(st.floats(min_value=0.0, max_value=40.0), STEPS), ma
 
 
 class Clocks:
-    """A wall clock that is set again and again, and the boot-time clock beside it."""
+    """A wall clock that is set again and again, and the boot-time clock."""
 
     def __init__(self, steps: list[float] | None = None) -> None:
         self.steady_now = 5000.0

@@ -81,7 +81,7 @@ def test_allocate_prints_ports_and_the_command_that_uses_them(capsys: pytest.Cap
     assert not any(secret in shown for secret in lease.secrets())
 
 
-def test_allocate_passes_over_what_an_engine_has(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocate_skips_what_an_engine_has(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_engine, "_row", lambda identity, _row: {
         "Id": identity, "Names": [], "Labels": {}, "State": "running", "Status": "", "Ports": [{"PublicPort": 11403}],
     })  # fmt: skip
@@ -398,7 +398,7 @@ def test_the_scripts_plain_call_writes_all_that_compose_needs_for_no_one_else(
         ["--parallel-id", ""],
     ],
 )
-def test_the_quick_door_reads_flags_as_argparse_does(module: ModuleType, flags: list[str]) -> None:
+def test_the_quick_parser_reads_flags_as_argparse_does(module: ModuleType, flags: list[str]) -> None:
     assert vars(module.plain(flags)) == vars(module.parser().parse_args(flags))
 
 
@@ -406,7 +406,7 @@ def test_the_quick_door_reads_flags_as_argparse_does(module: ModuleType, flags: 
     "flags",
     [["--release"], ["--parallel-id"], ["--parallel-id", "--json"], ["--env=ci"], ["--par", "x"], ["x"], ["-h"]],
 )
-def test_the_quick_door_leaves_all_other_flags_to_argparse(module: ModuleType, flags: list[str]) -> None:
+def test_the_quick_parser_leaves_all_other_flags_to_argparse(module: ModuleType, flags: list[str]) -> None:
     assert module.plain(flags) is None
 
 

@@ -53,7 +53,7 @@ damages = st.tuples(places, values, st.booleans(), st.integers(0, 30)).map(lambd
 
 
 class World:
-    """A book with every kind of row, a directory beside it that nothing may touch, and an engine with nothing on it."""
+    """A book with every kind of row, a directory that nothing may touch, and an engine with nothing on it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

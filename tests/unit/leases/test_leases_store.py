@@ -498,9 +498,7 @@ def test_ports_that_no_one_wrote_so_are_not_read(text: str) -> None:
     assert parse_ports(text) is None
 
 
-def test_unreadable_files_of_lost_leases_are_passed_over(
-    book: LeaseBook, file: Path, environment: Surroundings
-) -> None:
+def test_unreadable_files_of_lost_leases_are_skipped(book: LeaseBook, file: Path, environment: Surroundings) -> None:
     one, two, three = (book.acquire(environment) for _ in range(3))
     one.env_file.write_bytes(b"\xff\xfe")
     two.env_file.write_text("STACKYARD_HOST=theirs\n")

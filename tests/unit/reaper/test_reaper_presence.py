@@ -128,7 +128,7 @@ def test_who_follows_a_dismissed_one_is_left_alone(
         (["ended"], [], False),
     ],
 )
-def test_only_the_reaper_that_was_there_is_told_to_end_and_once(
+def test_only_the_reaper_that_was_there_is_asked_to_end_and_once(
     place: Post, monkeypatch: pytest.MonkeyPatch, notices: list[str | None], told: list[str], ended: bool
 ) -> None:
     owners = {name: replace(Owner.current(), pid=pid) for pid, name in enumerate(("old", "new", "ended"), 7)}

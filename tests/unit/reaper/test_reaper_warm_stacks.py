@@ -1,4 +1,4 @@
-"""Taking, warming and giving up, with an engine of our own making and probes that answer or do not."""
+"""Taking, warming and giving up, with a fake engine and probes that answer or do not."""
 
 from __future__ import annotations
 
