@@ -203,7 +203,7 @@ def test_a_graceful_end_is_had_only_by_a_copy_that_was_started_so(
     label = {LEASE_LABEL: stack.lease.id}
     for name, needs in (("web", "cache,db"), ("db", ""), ("cache", "db")):
         site.add("service", f"{name}-id", label | {SERVICE_LABEL: name, GRACE_LABEL: "20", NEEDS_LABEL: needs})
-    monkeypatch.setattr(removal, "PATIENCE", 0.0)
+    monkeypatch.setattr(removal, "REMOVAL_TIMEOUT_S", 0.0)
     monkeypatch.setattr(removal, "TICK", 0.01)
     left = {"web": 3, "cache": 2, "db": 1}  # looks until the container of a service that was removed has ended
 
