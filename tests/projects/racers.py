@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
+
 from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import StackyardError
@@ -33,10 +35,16 @@ def race(state: str) -> None:
             return
         said = {
             "pid": os.getpid(), "id": lease.id, "project": lease.project, "ports": [*lease.ports.values()],
-            "subnets": lease.subnets,
+            "subnets": lease.subnets, "network": network(),
         }  # fmt: skip
         os.write(1, f"{json.dumps(said)}\n".encode())
         signal.pause()
+
+
+def network() -> str:
+    """Return the address of this machine's only card beside the loopback: it tells in which network it is."""
+    (found,) = (cards[0].address for name, cards in psutil.net_if_addrs().items() if name != "lo")
+    return found
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def second_engine(image: str) -> Iterator[SecondEngine]:
     with contextlib.ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="sy-")))
         main = undo.enter_context(Engine())
-        pid, address = undo.enter_context(_holder(main, image))
+        pid, address = undo.enter_context(network_of(main, image))
         certificates(folder, address)
         words = ("--host", f"tcp://{address}:2376", "--tlsverify", "--tlscacert", str(folder / "ca.pem"),
                  "--tlscert", str(folder / "cert.pem"), "--tlskey", str(folder / "key.pem"))  # fmt: skip
@@ -74,8 +74,8 @@ def second_engine(image: str) -> Iterator[SecondEngine]:
 
 
 @contextlib.contextmanager
-def _holder(main: Engine, image: str) -> Iterator[tuple[int, str]]:
-    """Give the process and the address of a container that does nothing but have a network namespace."""
+def network_of(main: Engine, image: str) -> Iterator[tuple[int, str]]:
+    """Give the process and the address of a container that does nothing but have a network namespace, as a machine."""
     words = ["docker", "run", "--detach", "--entrypoint", "sleep", image, "infinity"]
     identity = process.run(words, deadline=60).stdout.strip()
     try:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import pytest
-from tests.projects.second_engine import SecondEngine, second_engine
+from tests.projects.second_engine import SecondEngine, network_of, second_engine
 
 from stackyard._util import process
 from stackyard.cleanup import removal
@@ -176,13 +177,27 @@ def test_the_list_of_sites_says_what_the_engine_has(second: SecondEngine) -> Non
 
 
 @pytest.fixture
-def racers(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def networks(box: str, second: SecondEngine) -> Iterator[list[tuple[int, str]]]:
+    """Give each machine a network namespace of its own, joined by a bridge with the other one's and the engine's."""
+    del second  # which is started first
+    with ExitStack() as undo:
+        main = undo.enter_context(Engine())
+        yield [undo.enter_context(network_of(main, box)) for _ in MACHINES]
+
+
+@pytest.fixture
+def racers(
+    networks: list[tuple[int, str]], tmp_path: Path
+) -> Iterator[Callable[[], list[dict[str, Any]]]]:  # fmt: skip
     """Start the processes of two machines, and say what each of them got."""
     children = []
 
     def start() -> list[dict[str, Any]]:
-        for name in MACHINES:
-            words = [sys.executable, str(Path(__file__).with_name("racers.py")), str(tmp_path / name), str(EACH)]
+        for name, (pid, _) in zip(MACHINES, networks, strict=True):
+            words = [
+                "nsenter", f"--net=/proc/{pid}/ns/net", "--", sys.executable,
+                str(Path(__file__).with_name("racers.py")), str(tmp_path / name), str(EACH),
+            ]  # fmt: skip
             child = subprocess.Popen(  # noqa: S603 - ours
                 words, stdout=subprocess.PIPE, env=os.environ | RACING, start_new_session=True
             )  # fmt: skip
@@ -212,10 +227,16 @@ def clean(state: Path, second: SecondEngine) -> None:
 
 
 def test_two_machines_never_get_the_same_place_and_killed_processes_keep_none(
-    second: SecondEngine, racers: Callable[[], list[dict[str, Any]]], tmp_path: Path
+    second: SecondEngine,
+    networks: list[tuple[int, str]],
+    racers: Callable[[], list[dict[str, Any]]],
+    tmp_path: Path,
 ) -> None:
     found = racers()
+    hosts = {one["network"] for one in found if "network" in one}
     assert [one["error"] for one in found if "error" in one] == []
+    assert hosts == {address for _, address in networks}  # neither machine is this one, nor the engine's
+    assert second.address not in hosts
     for what in ("ports", "subnets"):
         taken = [item for one in found for item in one[what]]
         assert len(taken) == len(set(taken)) == len(found) * (2 if what == "ports" else 1)

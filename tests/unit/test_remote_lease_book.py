@@ -107,6 +107,23 @@ def test_the_image_of_claims_is_made_when_it_is_missing(book: SharedBook, fake_e
     assert "port-9500" in named(fake_engine)
 
 
+def test_a_place_that_another_machine_takes_while_the_image_is_made_is_left_to_it(
+    book: SharedBook, fake_engine: FakeEngine
+) -> None:
+    real, missing = fake_engine._create, ["once"]
+
+    def create(kind: str, name: str, body: dict[str, object]) -> tuple[int, object]:
+        if not missing:
+            return real(kind, name, body)
+        missing.clear()
+        fake_engine.refuse["containers stackyard-claim-port-9500"] = (409, "the name is already in use by container x")
+        return 404, {"message": "No such image: stackyard/claim:1"}
+
+    fake_engine._create = create  # type: ignore[method-assign] # an engine that has never held a claim
+
+    assert sorted(lease_of(book).ports.values()) == [9510, 9511]
+
+
 def test_a_renewal_replaces_the_claim_that_says_how_long(book: SharedBook, engine: Engine) -> None:
     lease = lease_of(book, "mine", 60.0)
     before = remote_claims.Ledger.read(engine)

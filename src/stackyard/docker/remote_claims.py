@@ -202,14 +202,17 @@ def _prefixed(words: dict[str, str]) -> dict[str, str]:
 
 def _create(engine: Engine, name: str, labels: dict[str, str]) -> None:
     try:
-        _ask(engine, name, labels)
+        try:
+            _ask(engine, name, labels)
+        except RefusedError as error:
+            if "No such image" not in str(error):
+                raise
+            make_image(engine, IMAGE)  # while another machine may take the name
+            _ask(engine, name, labels)
     except RefusedError as error:
         if "is already in use" in str(error):
             raise ClaimedError(str(error)) from None
-        if "No such image" not in str(error):
-            raise
-        make_image(engine, IMAGE)
-        _ask(engine, name, labels)
+        raise
 
 
 def _ask(engine: Engine, name: str, labels: dict[str, str]) -> None:
