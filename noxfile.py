@@ -107,7 +107,7 @@ def unit(session: nox.Session) -> None:
 
 @sessions.session(default=False, tags=["gate", "matrix", "engine"])
 def projects(session: nox.Session) -> None:
-    """Check other people's Compose projects, small ones with one habit each: two copies at once; and made-up files."""
+    """Check small Compose projects, each with one special feature: two copies at once; and generated files."""
     _pytest(session, "projects", *([] if _words(session) else ["-n", "logical", "--dist", "worksteal"]))
 
 

@@ -676,7 +676,7 @@ def test_a_shared_network_stays_when_the_copy_goes(typed: Typed, docker: FakeDoc
 def test_help_and_errors_name_this_program(typed: Typed) -> None:
     assert typed("up", "--help")[1].startswith("Usage: stackyard up [options]")
     assert typed("prots")[2] == "no command 'prots'; did you mean ports? 'stackyard --help' shows all commands"
-    assert typed("--nope")[2].startswith("stackyard has no option '--nope'; options of a command stand after its name")
+    assert typed("--nope")[2].startswith("stackyard has no option '--nope'; options of a command follow its name")
     assert typed("--", "x")[2] == "name a command before '--'; 'stackyard --help' shows all commands"
 
 

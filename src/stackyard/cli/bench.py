@@ -113,7 +113,7 @@ def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False
     options={
         "against": RUN.but(short="a", help=f"The run to compare with (default: main). {RUN.help}"),
         "candidate": RUN.but(short="c", help="The run to judge; the newest without it."),
-        "tolerance": Option(help="How much slower is still good (default: 15%).", value="PERCENT", short="t"),
+        "tolerance": Option(help="How much slower is accepted (default: 15%).", value="PERCENT", short="t"),
         "json": options.JSON,
     },
 )

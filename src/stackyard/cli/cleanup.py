@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     },
 )
 def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
-    """Show what cleanup.stale and cleanup.all would remove, whose it is and why; changes nothing."""
+    """Show what cleanup.stale and cleanup.all would remove, its owner and the reason; changes nothing."""
     _plan(volumes=volumes, as_json=json)
 
 

@@ -45,7 +45,7 @@ OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
 GRACEFUL: Final = Option(help="Give services time to end, their stop_grace_period.", short="g")
-QUIET: Final = Option(help="Do not show how the start goes on; warnings still appear.")
+QUIET: Final = Option(help="Do not show the progress of the start; warnings still appear.")
 STARTING: Final = {
     "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,
 }  # fmt: skip

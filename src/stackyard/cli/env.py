@@ -56,7 +56,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
 
 @task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
 def status(_c: Context, name: str = "", json: bool = False) -> None:
-    """Show each service of a stack and when the stack expires; exit code 7 if a service is not running or not well."""
+    """Show a stack's services and when the stack expires; exit code 7 if a service is not running or not healthy."""
     from stackyard._util.tables import table
 
     with attach(name) as stack:
@@ -222,7 +222,7 @@ def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -
     options={"service": options.SERVICE, "name": options.NAME, "json": options.JSON},
 )
 def restart(_c: Context, service: str = "", name: str = "", json: bool = False) -> None:
-    """Restart one service's container; its address stays."""
+    """Restart one service's container; it keeps its address."""
     with attach(name) as stack:
         chosen = _service(stack, service)
         remind(stack.book, stack.lease)
@@ -240,7 +240,7 @@ def restart(_c: Context, service: str = "", name: str = "", json: bool = False) 
     },
 )
 def reset(_c: Context, name: str = "", yes: bool = False, json: bool = False) -> None:
-    """Set a stack's data back to what it was after the start; the services stay up."""
+    """Bring a stack's data back to its state right after the start; the services stay up."""
     with attach(name) as stack:
         done = stack.reset(yes=yes)
         text = f"{stack.lease.title} reset in {done.seconds * 1000:.0f} ms"

@@ -34,9 +34,9 @@ SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
     words=["name"],
     options={
         "name": options.NAME.but(help="Only the stack of the lease with this name or id; all stacks without it."),
-        "once": Option(help="Look once and end; always so where the output is not a terminal.", short="o"),
+        "once": Option(help="Print once and end; this is always so if the output is not a terminal.", short="o"),
         "interval": options.INTERVAL,
-        "json": options.JSON.but(help="Print JSON: one line for each look until Ctrl-C; with --once only one look."),
+        "json": options.JSON.but(help="Print JSON: one line for each update until Ctrl-C; with --once only one line."),
     },
 )
 def stats(_c: Context, name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:

@@ -52,7 +52,7 @@ QUEUE_TIMEOUT: Final = Option(
     help="Wait this long for a free place if the host has none; without it, fail at once.",
     value="TIME", short="q", old=("wait", "w"),
 )  # fmt: skip
-INTERVAL: Final = Option(help="Time between two looks (default: 1s).", value="TIME", short="i", old=("every", "e"))
+INTERVAL: Final = Option(help="Time between two updates (default: 1s).", value="TIME", short="i", old=("every", "e"))
 FORCE: Final = Option(help="Go ahead even if the host seems to have too little memory.", short="f")
 VOLUMES: Final = Option(help="Also remove data volumes.", short="v")
 YES: Final = Option(help="Do not ask.", short="y")
@@ -80,7 +80,7 @@ LOGS: Final = {
         help="Only lines from this moment on: a time ago such as 10m, or a moment such as 2026-11-28T14:30.",
         value="TIME",
     ),
-    "follow": Option(help="Go on showing new lines until Ctrl-C.", short="f"),
+    "follow": Option(help="Keep showing new lines until Ctrl-C.", short="f"),
     "timestamps": Option(help="Begin each line with its time."),
     "json": JSON,
 }

@@ -147,7 +147,7 @@ class _Typed:
                 self.words.append(word)
                 return
         most = f"at most {len(self.words)} {'word' if len(self.words) == 1 else 'words'}" if self.words else "no words"
-        rest = "; words for the container stand after '--'" if self.command.rest else ""
+        rest = "; words for the container follow '--'" if self.command.rest else ""
         raise UsageError(
             f"{self.name} takes {most}, got {_shown(word)}{rest}; its options: {', '.join(self.command.flags())}"
         )
@@ -188,9 +188,7 @@ def _last(found: Sequence[_Typed], speaker: Speaker) -> _Typed:
 def _no_task(name: str, contexts: Mapping[str, ParserContext], speaker: Speaker) -> str:
     program, noun = speaker.program, speaker.noun
     if name.startswith("-"):
-        return (
-            f"{program} has no option {_shown(name)}; options of a {noun} stand after its name; see '{program} --help'"
-        )
+        return f"{program} has no option {_shown(name)}; options of a {noun} follow its name; see '{program} --help'"
     members = [known for known in contexts if known.startswith(f"{name}.")]
     if members:
         return f"{name} is a group of tasks, name one of them: {', '.join(members)}"

@@ -38,7 +38,7 @@ POLL_S: Final = 0.2  # seconds between two looks while waiting
     },
 )
 def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
-    """Keep started stacks ready for the next runs, or show how many are ready."""
+    """Keep warm stacks for the next runs, or show how many are ready."""
     from stackyard._util.durations import seconds
     from stackyard.leases import LeaseBook
     from stackyard.leases.warm import WarmStacks

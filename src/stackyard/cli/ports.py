@@ -96,13 +96,13 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
         "name": options.NAME,
         "environment": options.OF_NAME,
         "ttl": options.TTL.but(
-            help="Time from now until the lease ends, such as 30m or 4h (default: 1h, but no end stays no end)."
+            help="Time from now until the lease ends, such as 30m or 4h (default: 1h; no end stays no end)."
         ),
         "json": options.JSON,
     },
 )  # fmt: skip
 def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
-    """Let a lease last longer."""
+    """Extend a lease."""
     from stackyard._util.durations import seconds
 
     length = seconds("--ttl", ttl or "1h")
@@ -160,11 +160,11 @@ def check(_c: Context, json: bool = False) -> None:
     klass=Command,
     options={
         "interval": options.INTERVAL,
-        "json": options.JSON.but(help="Print the leases as one line of JSON for each look."),
+        "json": options.JSON.but(help="Print the leases as one line of JSON for each update."),
     },
 )
 def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
-    """Show the leases as they come and go, until Ctrl-C."""
+    """Show the leases, updated until Ctrl-C."""
     import contextlib
 
     from stackyard._util.durations import seconds

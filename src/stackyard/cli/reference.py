@@ -39,7 +39,7 @@ PROGRAM: Final = (
     "Compose file, `up`, `down`, `ps`, `ports`, `logs` and `exec` are the tasks of the environments "
     "([commands.md](commands.md)), and there are `wait` and `reset`."
 )
-SESSIONS: Final = "Run one with `./noxw -s NAME`; its own options stand after `--`."
+SESSIONS: Final = "Run one with `./noxw -s NAME`; its own options follow `--`."
 KEYS: Final = (
     "What each task prints with `--json`. Every key is always there; it may be null where that is said. `lease` is the "
     "id of a lease, and `name` next to it the name that you gave it. Moments are seconds since 1970. Times are "
@@ -48,12 +48,12 @@ KEYS: Final = (
 EXIT_CODES: Final = (
     ("0", "all is well"),
     ("1", "a test or another command failed, or a benchmark requirement is not met"),
-    ("2", "a wrong word, option, value or setting"),
+    ("2", "a wrong argument, option, value or setting"),
     ("3", "the Docker engine is missing, too old, or refused"),
     ("4", "no free ports, network or memory for another stack"),
     ("5", "the lease book cannot be used, or has no such lease"),
     ("6", "an image is missing or could not be built"),
-    ("7", "a stack is not ready, or a service does not run well"),
+    ("7", "a stack is not ready, or a service is not running or not healthy"),
     ("8", "something is left after a removal, or a lease still has a stack"),
     ("9", "a check found an error"),
     ("124", "the tests ran longer than `STACKYARD_PAYLOAD_TIMEOUT`"),

@@ -53,7 +53,7 @@ def reset(
     site: str = "",
     json: bool = False,
 ) -> None:
-    """Bring the data of a copy back to its state right after the start; says by which driver, and how long it took."""
+    """Bring the data of a copy back to its state right after the start; prints each driver and how long it took."""
     from stackyard._util.durations import seconds
     from stackyard.stacks.copies import DEADLINE, Copy
 

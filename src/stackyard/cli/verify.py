@@ -93,7 +93,7 @@ def stack(_c: Context, name: str = "", environment: str = "", json: bool = False
     },
 )
 def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
-    """Measure how soon a paused, frozen, starved and killed service is noticed, in a stack started for this."""
+    """Measure how quickly a paused, frozen, starved and killed service is detected, in a stack started for this."""
     verifier = _verifier(json=json)
     verifier.detection(environment)
     show(verifier, as_json=json)

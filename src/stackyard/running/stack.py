@@ -189,7 +189,7 @@ class Stack:
         return self._stack.exec_output(service, shlex.join(command), deadline=timeout)
 
     def evidence(self) -> str:
-        """Return each service's state and last log lines."""
+        """Return each service's state and last log lines, for a bug report."""
         found = diagnostics.collect(self.engine, self.containers(), secrets=())
         return "\n".join(map(str, found))
 
@@ -217,9 +217,9 @@ class Stack:
 
     def database(self, service: str) -> AbstractContextManager[str]:
         """
-        Make a database of a test's own in *service*, a PostgreSQL; a `with` block gets its URL, and it is dropped then.
+        Make a database for one test in *service*, a PostgreSQL; a `with` block gets its URL, and its end drops it.
 
-        It is as the configured database was right after the start.
+        It has the content that the configured database had right after the start.
 
         Raises:
             UsageError: If the stack was not started as resettable, or the service is no PostgreSQL with a port.

@@ -90,7 +90,7 @@ class SwarmStack(Stack):
         return process.run(container_commands.command(self._there, service, command), deadline=timeout, check=False)
 
     def evidence(self) -> str:
-        """Return each service's state and last log lines."""
+        """Return each service's state and last log lines, for a bug report."""
         return self._there.evidence(LINES)
 
     def containers(self) -> NoReturn:
