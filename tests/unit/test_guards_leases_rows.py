@@ -979,6 +979,43 @@ def test_a_wait_for_the_lock_ends_with_the_name_of_its_holder(tmp_path: Path, mo
     assert next(moments, None) is None
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # seconds waited, who has it then ("" where nobody looks), whether that one has had it too long
+        [(1.0, "", False), (1.1, "a", False), (2.1, "", False), (2.2, "a", False), (4.0, "a", False), (4.1, "a", True)],
+        [(1.1, "a", False), (2.2, "b", False), (3.2, "", False), (6.2, "b", False), (6.3, "b", True)],
+        [
+            (1.1, "a", False),
+            (3.9, "b", False),
+            (4.8, "", False),
+            (5.0, "a", False),
+            (9.0, "a", False),
+            (9.1, "a", True),
+        ],
+        [(9.0, "a", False), (9.1, "b", False), (9.2, "", False), (13.1, "b", False), (13.2, "b", True)],
+    ],
+    ids=["one", "another", "in turn", "late"],
+)
+def test_only_who_has_the_lock_for_the_whole_deadline_has_it_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, str, bool]]
+) -> None:
+    looked: list[Path] = []
+    now = [""]
+
+    def holder(path: Path) -> str:
+        looked.append(path)
+        return now[0]
+
+    monkeypatch.setattr(fair_lock, "lock_holder", holder)
+    found = fair_lock._Holders(tmp_path, 4.0)
+    for waited, who, stuck in steps:
+        now[0] = who
+        assert found.stuck(waited) == (who if stuck else "")
+
+    assert looked == [tmp_path] * sum(bool(who) for _, who, _ in steps)
+
+
 def test_the_holder_of_the_flock_is_read_from_the_kernels_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
