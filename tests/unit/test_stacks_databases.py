@@ -146,7 +146,7 @@ def test_a_full_server_is_asked_again(server: FakePostgres, monkeypatch: pytest.
 def test_a_server_that_gives_no_connection_is_named_without_the_password(
     server: FakePostgres, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    monkeypatch.setattr(environment_databases, "SESSION_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(environment_databases, "CONNECT_TIMEOUT_S", 0.0)
     server.refusals = [error]
 
     with pytest.raises(NotReadyError, match=f"port 9500 gives no connection.*{said}.*env.status") as caught:

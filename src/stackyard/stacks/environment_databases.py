@@ -31,7 +31,8 @@ TAKEN: Final = frozenset({"app", "app_next", "app_old", TEMPLATE, MAINTENANCE, "
 NAME: Final = re.compile(
     r"[a-z_][a-z0-9_]{0,62}"
 )  # needs no quotes in SQL, URLs or shells; 63 bytes is PostgreSQL's limit
-SESSION_TIMEOUT_S: Final = 10.0  # seconds to wait for a free connection, and for sessions to end
+CONNECT_TIMEOUT_S: Final = 60.0  # seconds to wait for a connection: fifty at once take longer on a busy host
+SESSION_TIMEOUT_S: Final = 10.0  # seconds to wait for sessions to end
 PAUSE: Final = 0.001  # seconds between two checks; a session needs one or two to end
 CROWDED_PAUSE: Final = 0.02  # seconds
 T = TypeVar("T")
@@ -133,13 +134,13 @@ async def maintenance(url: str) -> AsyncIterator[Any]:
 async def _connected(endpoint: Endpoint) -> Any:
     import asyncpg
 
-    end = time.monotonic() + SESSION_TIMEOUT_S
+    end = time.monotonic() + CONNECT_TIMEOUT_S
     while True:
         try:
             return await asyncpg.connect(
                 host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password,
                 database=MAINTENANCE, ssl=False, target_session_attrs="any", statement_cache_size=0,
-                timeout=SESSION_TIMEOUT_S,
+                timeout=CONNECT_TIMEOUT_S,
             )  # fmt: skip
         except asyncpg.TooManyConnectionsError as error:
             if time.monotonic() >= end:
