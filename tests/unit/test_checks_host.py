@@ -14,6 +14,7 @@ from stackyard.checks import host as checks
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
 from stackyard.cli import doctor
+from stackyard.docker.endpoint import Endpoint, PingResult
 from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError
 from stackyard.host import engine_setup
@@ -163,6 +164,17 @@ def test_socket_that_may_not_be_used_names_the_group(host: Machine, monkeypatch:
 
     assert finding.status == "fail"
     assert "usermod -aG docker" in finding.fix
+
+
+def test_an_engine_that_may_not_be_asked_is_not_to_be_installed_again(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ping = PingResult(state="forbidden", detail="Permission denied")
+    monkeypatch.setattr(Endpoint, "ping", lambda *_, **__: ping)
+
+    finding = examine(host, None)["engine"]
+
+    assert finding.fix.startswith(f"run `sudo usermod -aG docker {host.user}` and log in again")
 
 
 def test_an_engine_that_ssh_does_not_reach_has_the_reason(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import time
@@ -10,6 +11,7 @@ import pytest
 from unruly_engine import ANSWERS, SLOW, Answer, http, unruly
 
 from stackyard.docker import Engine, MemoryUse, Resource, container_commands, images, lease_book, networks
+from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.engine import each
 from stackyard.docker.fast_start.records import NetworkPlan, VolumePlan
 from stackyard.docker.time_limit import RESTORED, Patience, allowing
@@ -84,6 +86,15 @@ def test_no_engine_is_one_line_with_the_address_and_the_next_step(
     assert str(caught.value) == (
         f"connecting to the Docker engine: no engine answers at unix://{tmp_path}/nothing.sock (from DOCKER_HOST):"
         " there is no such socket; start it, or unset DOCKER_HOST to use this host's own engine"
+    )
+
+
+def test_an_engine_that_the_user_may_not_ask_is_not_to_be_started_but_joined() -> None:
+    said = Endpoint(url="unix:///var/run/docker.sock").away(PermissionError(errno.EACCES, "Permission denied"))
+
+    assert said == (
+        "you may not use the engine at unix:///var/run/docker.sock: Permission denied; run `sudo usermod -aG docker "
+        "$USER` and log in again (members of that group are as good as root)"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stackyard._util import process
 from stackyard._util.advice import Action, typed
 from stackyard.docker import versions
-from stackyard.docker.endpoint import Endpoint, PingResult, version_tuple
+from stackyard.docker.endpoint import Endpoint, PingResult, permission_fix, version_tuple
 from stackyard.errors import BookError, CommandError, StackyardError, UsageError
 from stackyard.host import engine_setup
 from stackyard.host.machine import Machine
@@ -182,14 +182,14 @@ def _socket(facts: HostFacts) -> CheckResult:
         return CheckResult(ok=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)
     return CheckResult(
-        ok=fine, found=f"{path}, {'allowed' if fine else 'forbidden'}", fix=engine_setup.permission_fix(facts.machine)
+        ok=fine, found=f"{path}, {'allowed' if fine else 'forbidden'}", fix=permission_fix(facts.machine.user)
     )
 
 
 def _engine(facts: HostFacts) -> CheckResult:
     if facts.ping.state == "answers":
         return CheckResult(ok=True, found=f"answers at {facts.endpoint.where}")
-    fix = "" if facts.endpoint.standard else facts.endpoint.remedy
+    fix = facts.endpoint.fix(facts.ping.state, facts.machine.user)
     return CheckResult(ok=False, found=f"{facts.ping.state} at {facts.endpoint.where}: {facts.ping.detail}", fix=fix)
 
 

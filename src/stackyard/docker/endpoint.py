@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SSH: Final = over_ssh.SCHEME
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT: Final = "unix:///var/run/docker.sock"
+FORBIDDEN: Final = os.strerror(errno.EACCES)
 STANDARD_SOCKETS: Final = frozenset({"/var/run/docker.sock", "/run/docker.sock"})
 SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
 LARGEST: Final = 16 << 20  # bytes of an answer that are read; the largest known have some 100 kB
@@ -225,9 +227,17 @@ class Endpoint:
         first = "correct it" if self.fault else "start it"
         return f"{first}, or {self.switch} to use this host's own engine" if self.switch else first
 
+    def fix(self, state: State, user: str) -> str:
+        """Return what *user* can do about that state; empty where the engine has to be installed or started."""
+        if state == "forbidden":
+            return permission_fix(user)
+        return "" if self.standard else self.remedy
+
     def away(self, reason: BaseException | str) -> str:
         """Return one line for an engine that cannot be reached, with the next step."""
         said = reason if isinstance(reason, str) else _said(reason)
+        if self.standard and said == FORBIDDEN:
+            return f"you may not use the engine at {self.where}: {said}; {permission_fix('$USER')}"
         return f"no engine answers at {self.where}: {said}; {self.remedy}"
 
     def get(self, path: str, *, deadline: float = 2.0) -> Any:
@@ -364,6 +374,11 @@ def _is_ours(host: str) -> bool:
             probe.bind(address)
             return True
     return False
+
+
+def permission_fix(user: str) -> str:
+    """Return how *user* gets to use this host's own engine."""
+    return f"run `sudo usermod -aG docker {user}` and log in again (members of that group are as good as root)"
 
 
 def _said(error: BaseException) -> str:

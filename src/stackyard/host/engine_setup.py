@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.advice import Action, how
-from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, version_tuple
+from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, permission_fix, version_tuple
 from stackyard.errors import EngineError, StackyardError
 from stackyard.host.machine import Machine
 
@@ -107,7 +107,7 @@ def _refuse_unusable(machine: Machine, endpoint: Endpoint, ping: PingResult) -> 
     """
     where = endpoint.where
     if ping.state == "forbidden":
-        raise EngineError(f"{machine.user} may not use {where}; {permission_fix(machine)}")
+        raise EngineError(f"{machine.user} may not use {where}; {permission_fix(machine.user)}")
     if ping.state == "silent":
         raise EngineError(f"the engine at {where} accepts connections but gives {ping.detail}; restart it")
     if ping.state != "answers":
@@ -117,11 +117,6 @@ def _refuse_unusable(machine: Machine, endpoint: Endpoint, ping: PingResult) -> 
             f"engine {ping.version} found at {where}, {OLDEST_ENGINE[0]} or newer needed (health checks with"
             " start_interval); upgrade it; its containers stop during the upgrade"
         )
-
-
-def permission_fix(machine: Machine) -> str:
-    """Return how this user gets to use the engine."""
-    return f"run `sudo usermod -aG docker {machine.user}` and log in again (members of that group are as good as root)"
 
 
 def new_enough(version: str) -> bool:
