@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -26,7 +27,6 @@ from stackyard.sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LEFT = Leftover(kind="container", name="c", lease="1", reason="busy")
 OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
@@ -222,21 +222,6 @@ def test_data_is_reset_after_a_test_unless_other_workers_use_it_or_it_cannot_be(
     stack.reset.assert_called_once_with()
 
 
-@pytest.mark.parametrize(
-    ("name", "goes"),
-    [("stackyard-run-12-ab", True), ("12-ab", False), ("mine-12-ab", False), ("stackyard-run-x-ab", False)],
-)
-def test_only_folders_of_runs_that_were_killed_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, goes: bool
-) -> None:
-    (tmp_path / name).mkdir()
-    monkeypatch.setattr(shared, "start_ticks", lambda _pid: None)
-
-    shared._forget_killed(tmp_path)
-
-    assert (tmp_path / name).exists() is not goes
-
-
 @pytest.mark.parametrize("listens", [True, False])
 def test_the_keeper_of_a_stack_is_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     started = Mock()
@@ -301,6 +286,7 @@ def test_all_workers_of_a_run_get_the_same_meeting_place() -> None:
         pytest_plugin.pytest_configure_node(node)
 
     first, second = (node.workerinput[pytest_plugin.RUN] for node in nodes)
+    assert shared.FOLDER.fullmatch(Path(first["folder"]).name)
     assert first == second
     assert first["pid"] == os.getpid()
 

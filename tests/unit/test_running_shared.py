@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -253,26 +255,83 @@ def test_a_keeper_that_does_not_start_is_named_with_its_last_words(base: Path, m
         pass
 
 
-def test_a_run_forgets_the_folders_of_runs_that_were_killed(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as gone:  # noqa: S607 - any true
-        gone.wait()
-    killed, kept, alive, other = (
-        tmp_path / name
-        for name in (
-            f"stackyard-run-{gone.pid}-a",
-            f"stackyard-run-{gone.pid}-b",
-            "stackyard-run-1-c",
-            "stackyard-run-x-d",
-        )
-    )
-    for folder in (killed, kept, alive, other):
-        folder.mkdir()
-    (kept / "1.sock").touch()  # its keeper is still at the removal
+def run_folder(place: Path, number: int, *, word: str = "ab") -> Path:
+    folder = place / f"stackyard-run-{number}-{word * 8}"
+    folder.mkdir(mode=0o700)
+    (folder / shared.IN_USE).touch(0o600)
+    (folder / "1.sock").touch()  # a keeper that was killed leaves it
+    return folder
 
-    made = Run(folder=str(tmp_path / "stackyard-run-1-new"), pid=1).use()
+
+def test_a_run_removes_the_folders_of_runs_of_which_no_process_is_left(tmp_path: Path) -> None:
+    killed, used = run_folder(tmp_path, 1), run_folder(tmp_path, 2)
+    handle = shared.hold(used)  # whoever uses it, and whatever its pid is here
+
+    made = Run(folder=str(tmp_path / "stackyard-run-3-0123456789abcdef"), pid=3).use()
 
     assert made.stat().st_mode & 0o777 == 0o700
-    assert [folder.exists() for folder in (killed, kept, alive, other)] == [False, True, True, True]
+    assert (killed.exists(), used.exists()) == (False, True)
+    os.close(handle)
+    Run(folder=str(tmp_path / "stackyard-run-4-0123456789abcdef"), pid=3).use()
+    assert (used.exists(), made.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stackyard-run-20251128-results", "stackyard-run-²-x", "stackyard-run-x-abababababababab",
+        "stackyard-run-012-abababababababab", "stackyard-run-12-abababababababab-x", "12-abababababababab",
+    ],
+)  # fmt: skip
+def test_a_folder_of_another_name_is_not_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / shared.IN_USE).touch()
+
+    shared._forget_killed(tmp_path)
+
+    assert (tmp_path / name / shared.IN_USE).exists()
+
+
+def test_a_folder_that_no_run_has_used_and_a_link_to_one_are_not_ours(tmp_path: Path) -> None:
+    unused = run_folder(tmp_path, 1)
+    (unused / shared.IN_USE).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    linked = run_folder(tmp_path / "elsewhere", 2)
+    (tmp_path / linked.name).symlink_to(linked)
+
+    shared._forget_killed(tmp_path)
+
+    assert (unused / "1.sock").exists()
+    assert (linked / "1.sock").exists()
+
+
+def test_a_folder_of_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_folder(tmp_path, 1)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+
+    shared._forget_killed(tmp_path)
+
+    assert folder.exists()
+    with pytest.raises(StackyardError, match=r"is not a folder of yours.*TMPDIR can name another place"):
+        shared.hold(folder)
+
+
+def test_a_folder_that_is_removed_while_it_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flock = run_folder(tmp_path, 1), fcntl.flock
+    waited: list[int] = []
+
+    def wait(handle: int, kind: int) -> None:
+        if kind == fcntl.LOCK_SH and not waited:
+            waited.append(kind)
+            shutil.rmtree(folder)
+        flock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", wait)
+    shared.hold(folder)
+
+    assert [path.name for path in folder.iterdir()] == [shared.IN_USE]
 
 
 def test_stacks_of_one_run_are_distinguished_by_what_they_are_made_of() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.errors import StackyardError
 from stackyard.leases.owners import Owner, start_ticks
-from stackyard.running.shared import near
+from stackyard.running.shared import hold, near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,4 +202,5 @@ def _release() -> None:
 
 
 if __name__ == "__main__":
+    hold(Path(sys.argv[1]).parent)
     Keeper(Path(sys.argv[1])).run()

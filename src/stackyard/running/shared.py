@@ -9,8 +9,10 @@ folder that the main process names; the first one that wants a stack makes it. A
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard.errors import StackyardError
 from stackyard.leases.owners import start_ticks
 
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 STARTED: Final = 30.0  # seconds until a new keeper listens
 POLL: Final = 0.02
-PREFIX: Final = "stackyard-run-"
+FOLDER: Final = re.compile(r"stackyard-run-[1-9][0-9]*-[0-9a-f]{16}")  # whoever may write there chooses other names
+IN_USE: Final = "in-use"  # each process of a run shares a lock on this file of its folder
 NOT_THERE: Final = (FileNotFoundError, ConnectionRefusedError)
+_HELD: Final[dict[str, int]] = {}  # the locked file of each folder that this process uses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,17 @@ class Run:
     pid: int
 
     def use(self) -> Path:
-        """Note that a process of the run wants a stack; return the folder, which only this user can read."""
+        """
+        Note that a process of the run wants a stack; return the folder, which only this user can read.
+
+        Raises:
+            StackyardError: If the folder cannot be made.
+        """
         folder = Path(self.folder)
-        if not folder.exists():
-            _forget_killed(folder.parent)
-            folder.mkdir(mode=0o700, exist_ok=True)
+        if self.folder not in _HELD:
+            if not folder.exists():
+                _forget_killed(folder.parent)
+            _HELD[self.folder] = hold(folder)
         return folder
 
     @contextlib.contextmanager
@@ -135,12 +145,48 @@ class Run:
         return left
 
 
+def hold(folder: Path) -> int:
+    """
+    Make *folder* and use it until this process ends, in whatever way; return the locked file.
+
+    Raises:
+        StackyardError: If it cannot be made.
+    """
+    while True:
+        try:
+            files.make_folder(folder)
+            handle = _open(folder)
+        except OSError as error:
+            raise StackyardError(f"{folder}: {error.strerror}; TMPDIR can name another place for it") from None
+        if handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if os.fstat(handle).st_nlink:
+                return handle
+            os.close(handle)  # another run has removed the folder in the meantime
+
+
+def _open(folder: Path) -> int | None:
+    """Open the file that a run's processes lock; None if the folder has just been removed."""
+    with contextlib.suppress(FileNotFoundError):
+        return files.open_plain(folder / IN_USE, os.O_RDONLY | os.O_CREAT)
+    return None
+
+
 def _forget_killed(place: Path) -> None:
-    """Remove the folders of runs whose main process was killed."""
-    for folder in place.glob(f"{PREFIX}*-*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and start_ticks(int(pid)) is None and not any(folder.glob("*.sock")):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folders of runs of which no process is left, in whatever container it ran."""
+    for folder in place.glob("stackyard-run-*"):
+        if FOLDER.fullmatch(folder.name) and files.is_folder(folder):
+            with contextlib.suppress(OSError):  # it is in use, or no process has used it
+                _remove_unused(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    handle = files.open_plain(folder / IN_USE, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.remove_tree(folder, last=IN_USE)
+    finally:
+        os.close(handle)
 
 
 def ask(base: Path, what: str) -> dict[str, Any]:
