@@ -982,7 +982,7 @@ def test_a_wait_for_the_lock_ends_with_the_name_of_its_holder(tmp_path: Path, mo
 @pytest.mark.parametrize(
     "steps",
     [
-        # seconds waited, who has it then ("" where nobody looks), whether that one has had it too long
+        # seconds waited, who has it then ("" if no process looks), whether that one has had it too long
         [(1.0, "", False), (1.1, "a", False), (2.1, "", False), (2.2, "a", False), (4.0, "a", False), (4.1, "a", True)],
         [(1.1, "a", False), (2.2, "b", False), (3.2, "", False), (6.2, "b", False), (6.3, "b", True)],
         [

@@ -265,7 +265,7 @@ def run_folder(place: Path, number: int, *, word: str = "ab") -> Path:
 
 def test_a_run_removes_the_folders_of_runs_of_which_no_process_is_left(tmp_path: Path) -> None:
     killed, used = run_folder(tmp_path, 1), run_folder(tmp_path, 2)
-    handle = shared.hold(used)  # whoever uses it, and whatever its pid is here
+    handle = shared.hold(used)  # any user, and whatever its pid is here
 
     made = Run(folder=str(tmp_path / "stackyard-run-3-0123456789abcdef"), pid=3).use()
 

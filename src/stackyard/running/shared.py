@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STARTED: Final = 30.0  # seconds until a new keeper listens
 POLL: Final = 0.02
-FOLDER: Final = re.compile(r"stackyard-run-[1-9][0-9]*-[0-9a-f]{16}")  # whoever may write there chooses other names
+FOLDER: Final = re.compile(r"stackyard-run-[1-9][0-9]*-[0-9a-f]{16}")  # a user who may write there chooses other names
 IN_USE: Final = "in-use"  # each process of a run shares a lock on this file of its folder
 NOT_THERE: Final = (FileNotFoundError, ConnectionRefusedError)
 _HELD: Final[dict[str, int]] = {}  # the locked file of each folder that this process uses
