@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util import library_logs
+from stackyard.errors import StackyardError
 from stackyard.running import Stack, running
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ def stack(session: nox.Session, environment: str | None = None, **options: Any) 
     Yields:
         The variables, for programs that the session does not start.
 
+    The session fails with one message if the stack does not start.
+
     Raises:
-        StackyardError: As `stackyard.running` does.
+        StackyardError: If the stack cannot be removed.
     """
     library_logs.quiet()
     wanted: Any = running  # which of its signatures is meant is the caller's choice
-    with wanted(environment, **{"progress": session.log, **options}) as made:
+    with contextlib.ExitStack() as held:
+        try:
+            made = held.enter_context(wanted(environment, **{"progress": session.log, **options}))
+        except StackyardError as error:
+            session.error(str(error))  # nox prints it without a traceback
         variables = made.env if isinstance(made, Stack) else dict(made.lease.variables())
         before = dict(session.env)
         session.env.update(variables)

@@ -86,6 +86,21 @@ def test_a_nox_session_whose_block_fails_forgets_the_addresses(asked: list[Any])
     assert session.env == {}
 
 
+def test_a_nox_session_whose_stack_does_not_start_fails_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def error(text: str) -> None:
+        raise SystemExit(text)
+
+    def running(*_: object, **__: object) -> Stack:
+        raise NotReadyError("shop did not start: web ended with exit code 1")
+
+    monkeypatch.setattr(stackyard.nox, "running", running)
+    session = SimpleNamespace(env={}, log=lambda _line: None, error=error)
+
+    with pytest.raises(SystemExit, match=r"^shop did not start: web ended with exit code 1$"):  # noqa: SIM117 - as written
+        with stackyard.nox.stack(cast("nox.Session", session)):
+            pytest.fail("the block ran")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
