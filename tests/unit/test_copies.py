@@ -26,6 +26,7 @@ from stackyard.errors import (
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import MODEL
 from stackyard.project import Project
+from stackyard.running.stack import Stack
 from stackyard.settings import Settings
 from stackyard.stacks import copies, readiness
 from stackyard.stacks.data import snapshot
@@ -348,6 +349,7 @@ def test_ports_from_variables_get_their_numbers_through_them(start: Callable[...
 
     assert [number for number in given if number] == ["9500"]
     assert copy.addresses[0].port == 9500
+    assert Stack(copy).env["WEB_PORT"] == "9500"
 
 
 @pytest.mark.parametrize(

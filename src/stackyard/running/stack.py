@@ -79,10 +79,11 @@ class Stack:
         """
         Variables that tell programs where it is.
 
-        ``STACKYARD_WEB_URL``, ``STACKYARD_WEB_80_PORT``, and for Compose ``COMPOSE_PROJECT_NAME``; the
-        program's command `env` prints the same.
+        ``STACKYARD_WEB_URL``, ``STACKYARD_WEB_80_PORT``, for Compose ``COMPOSE_PROJECT_NAME``, and each variable of
+        the project's files that a port comes from, such as ``WEB_PORT``; the program's command `env` prints the same.
         """
-        return {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project, **variables(self.addresses)}
+        own = {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project}
+        return {**self._copy.port_variables, **own, **variables(self.addresses)}
 
     def address(
         self, service: str, target: int | None = None, protocol: str | None = None, *, number: int = 1

@@ -28,7 +28,7 @@ from stackyard.plan.profiles import profile_warnings
 from stackyard.probes.published_protocols import spoken
 from stackyard.stacks import builds, diagnostics, project_images, shared_resources
 from stackyard.stacks.copy_start import CopyStart
-from stackyard.stacks.copy_template import EXTENSION, SOURCES, Template, runs
+from stackyard.stacks.copy_template import EXTENSION, SOURCES, VARIABLES, Template, runs
 from stackyard.stacks.data import resetting, snapshot
 from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.engine_or_compose import Maker
@@ -111,6 +111,11 @@ class Copy:
         kept = self.model[EXTENSION]
         found = [Address(**item) for item in kept["addresses"]]
         return found if kept.get("spoken") else self._spoken(found)
+
+    @property
+    def port_variables(self) -> dict[str, str]:
+        """The variables of the project's own files that its leased ports are in, such as ``WEB_PORT``."""
+        return dict(self.model[EXTENSION].get(VARIABLES, {}))
 
     def _spoken(self, found: list[Address]) -> list[Address]:
         images = project_images.facts(self.engine, self.model, {item.service for item in found})

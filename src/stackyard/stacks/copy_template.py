@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EXTENSION: Final = "x-stackyard"  # what the model says about the copy; Compose ignores it
 SOURCES: Final = "sources"  # the word in it for the files and folders of this host
+VARIABLES: Final = "variables"  # and for the variables of the project that have a leased port
 GIVEN: Final = "given"  # and for digests of content that the model does not have
 LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()
 
@@ -80,12 +81,11 @@ class Template:
 
     def plan(self, lease: Lease, engine: Engine) -> Plan:
         """Return the plan of a copy under *lease*, on *engine*."""
-        leased = list(zip(self.drawn, sorted(lease.ports.values()), strict=True))
-        variables = {variable: str(port) for variable, port in leased if variable}
+        variables = self._port_variables(lease)
         subnets = iter(lease.subnets)
         place = Place(
             project=lease.project,
-            ports=[port for variable, port in leased if not variable],
+            ports=[port for variable, port in self._leased(lease) if not variable],
             subnet=lambda _prefix: IPv4Network(next(subnets)),
             variables={place: variable for variable, places in self.given.items() for place in places},
             tags=self.images,
@@ -93,6 +93,12 @@ class Template:
         )
         model = self.project.model(name=lease.project, variables=variables)
         return plan(self.project.template, self.usual, model, place, self.project.configuration)
+
+    def _leased(self, lease: Lease) -> list[tuple[str, int]]:
+        return list(zip(self.drawn, sorted(lease.ports.values()), strict=True))
+
+    def _port_variables(self, lease: Lease) -> dict[str, str]:
+        return {variable: str(port) for variable, port in self._leased(lease) if variable}
 
     def labelled(self, planned: Mapping[str, Any], lease: Lease, engine: Engine) -> tuple[dict[str, Any], Cargo]:
         """
@@ -119,6 +125,7 @@ class Template:
         found = [item.kept() for item in addresses(self.usual, model, engine.endpoint.address)]
         given = self._variables(model) | cargo.digests()
         said = {"addresses": found, "project": self.project.name, SOURCES: noted(model), GIVEN: given}
+        said[VARIABLES] = self._port_variables(lease)
         return model | {EXTENSION: said}, cargo
 
     def _variables(self, model: Mapping[str, Any]) -> dict[str, str]:
