@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def _node(swarm_name: str, folder: Path, number: int) -> Node:
         except CommandError:
             if not left:
                 raise AssertionError((node.folder / "log").read_text()[-2000:]) from None
-            docker("exec", node.container, "sleep", "0.2")
+            time.sleep(0.2)
         else:
             break
     return node
