@@ -1,8 +1,12 @@
-"""Ports and subnets of one test process: each worker of pytest-xdist has a book, and no two may lease one place."""
+"""What stacks of a test process need: patience, and ports and subnets that no other worker of pytest-xdist has."""
 
 from __future__ import annotations
 
 import os
+from typing import Final
+
+# for an engine that does much else; tests of an engine that hangs say how long
+PATIENT: Final = {"STACKYARD_ENGINE_TIMEOUT": "200s"}
 
 
 def own(port: int, network: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import places
 from tests.faults.fault_host import CHECKOUT, CLEAN, Yard
 
 from stackyard import images
@@ -44,13 +45,15 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     root = folder / "project"
     for part in ("envs", "compose"):
         shutil.copytree(CHECKOUT / part, root / part, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
+    environments = root / "envs" / "docker_environments.yaml"
+    environments.write_text(environments.read_text().replace("startup: 30s", "startup: 280s"))  # on a busy machine
     root.joinpath("tests", "platform").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, Engine() as engine, contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, root)  # plain image names that were given for it are free again
         for name, value in {
             "STACKYARD_ROOT": root, "STACKYARD_STATE_DIR": folder / "state", "STACKYARD_POOL": f"{first}-{first + 999}",
             "STACKYARD_POOL_SUBNETS": f"10.214.{number * 16}.0/20", "PYTHONDONTWRITEBYTECODE": "1",
-            "STACKYARD_REAPER": "off",
+            "STACKYARD_REAPER": "off", **places.PATIENT,
         }.items():  # fmt: skip
             patch.setenv(name, str(value))
         found = images.ensure("debian", source="auto", progress=print)
@@ -66,7 +69,10 @@ def yard_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 def _lay_out_untouchable(yard: Yard, undo: contextlib.ExitStack) -> None:
     """Put a live stack, and things that only look like ours, for the fault tests."""
     control, _ = launch(
-        Environment.load("test"), yard.book, yard.engine, EnvironmentRequest(fixed="prefer", progress=print)
+        Environment.load("test"),
+        yard.book,
+        yard.engine,
+        EnvironmentRequest(deadline=280, fixed="prefer", progress=print),
     )
     yard.spared.add(control.lease.id)
     undo.callback(lambda: yard.spared.discard(control.lease.id))

@@ -188,7 +188,7 @@ def listening(process: int | Literal["self"]) -> set[int]:
 CLEAN: dict[str, list[str]] = {"standing": [], "leases": [], "directories": [], "ports": []}
 
 
-def until(check: Callable[[], object], *, seconds: float = 30.0, pause: float = 0.01) -> None:
+def until(check: Callable[[], object], *, seconds: float = 120.0, pause: float = 0.01) -> None:
     """Ask until *check* holds; fail when it does not within *seconds*."""
     end = time.monotonic() + seconds
     while not check():
@@ -196,7 +196,7 @@ def until(check: Callable[[], object], *, seconds: float = 30.0, pause: float = 
         time.sleep(pause)
 
 
-def finish(child: subprocess.Popen[str], *, seconds: float = 60.0) -> tuple[int, str]:
+def finish(child: subprocess.Popen[str], *, seconds: float = 280.0) -> tuple[int, str]:
     """Wait for a process; return its exit code and all it wrote."""
     out, _ = child.communicate(timeout=seconds)
     return child.returncode, out

@@ -35,7 +35,7 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
 """
 SIZE = "900m"  # of the tmpfs: four Debian images unpacked, and room for a stack
-TIMEOUT_S = 30.0  # seconds for dockerd to answer; it takes 2 to 4
+TIMEOUT_S = 120.0  # seconds for dockerd to answer; it takes 2 to 4
 
 
 @dataclass(slots=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_host import Yard
 
-SWEEP_S = 15.0
 KILLS = 20 if FULL else 5  # random ones in each part
 PARTS = 10 if FULL else 1
 
@@ -30,7 +29,12 @@ def kill(child: subprocess.Popen[str]) -> None:
     """Kill the runner alone, as the kernel would; its children are not touched."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    child.communicate(timeout=30)
+    child.communicate(timeout=280)
+
+
+def sweep_s(yard: Yard) -> float:
+    """Return the seconds that a sweep may have taken: 15 where a sweep that finds nothing takes one."""
+    return 10 + 5 * yard.invoke("cleanup.stale")[2]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +51,8 @@ def test_a_run_killed_at_a_checkpoint_leaves_nothing_after_the_next_command(yard
 
     assert code == -signal.SIGKILL, out
     assert swept == 0, said
-    assert seconds < SWEEP_S
     assert yard.remains() == CLEAN
+    assert seconds < sweep_s(yard)
 
 
 @pytest.mark.parametrize("kind", ["network", pytest.param("container", marks=pytest.mark.core)])
@@ -62,9 +66,9 @@ def test_a_run_killed_while_compose_creates_leaves_nothing_late(yard: Yard, kind
     time.sleep(30 if FULL else 3)  # what a forgotten `docker compose up` would still create needs time to appear
 
     assert swept == 0, said
-    assert seconds < SWEEP_S
     assert after == CLEAN
     assert yard.remains() == CLEAN
+    assert seconds < sweep_s(yard)
 
 
 def test_the_next_run_removes_what_a_dead_one_left(yard: Yard) -> None:
@@ -101,8 +105,8 @@ def test_runs_killed_at_random_moments_leave_nothing(
         where = f"seed {seed}, kill {number} after {delay:.3f} s"
 
         assert code == 0, f"{where}: {said}"
-        assert seconds < SWEEP_S, where
         assert yard.remains() == CLEAN, where
+        assert seconds < sweep_s(yard), where
     for name, value in {"killed": KILLS - ended, "run_s": whole, "slowest_sweep_s": slowest}.items():
         record_testsuite_property(f"part {part} {name}", value)
 

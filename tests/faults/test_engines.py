@@ -58,7 +58,8 @@ def test_a_missing_engine_is_one_quick_line_and_takes_no_lease(yard: Yard) -> No
     assert "no engine answers at unix:///nonexistent (from DOCKER_HOST): there is no such socket" in out
     assert "unset DOCKER_HOST" in out
     assert len(out.strip().splitlines()) == 1
-    assert seconds < 5  # the command itself takes one, more while the machine is busy
+    _, _, control = yard.invoke("ports.list")
+    assert seconds < 3 + 3 * control  # it takes what any command takes on this machine
     assert yard.remains() == CLEAN
 
 
@@ -83,7 +84,7 @@ def test_an_engine_that_may_not_be_asked_is_one_line(yard: Yard, tmp_path: Path,
 
 
 def test_no_command_hangs_with_its_engine(yard: Yard, stack: Stack, silent: str) -> None:
-    env = {"DOCKER_HOST": silent}
+    env = {"DOCKER_HOST": silent, "STACKYARD_ENGINE_TIMEOUT": "22s"}
 
     def ask(words: tuple[str, ...]) -> tuple[int, str, float]:
         needs = words[0].startswith("env.") and words[0] != "env.up"

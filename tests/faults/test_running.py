@@ -35,9 +35,7 @@ KILL = (
 @pytest.mark.parametrize("service", [pytest.param("redis", marks=pytest.mark.core), "postgres", "auth", "backend"])
 def test_a_killed_service_shows_in_the_status_at_once(yard: Yard, stack: Stack, service: str) -> None:
     yard.engine.api.kill(stack.container(service).id)
-    began = time.monotonic()
-    while all(state.well for state in stack.status()):
-        assert time.monotonic() - began < 5
+    until(lambda: not all(state.well for state in stack.status()))  # `verify.detection` measures how soon
 
     code, out, _ = yard.invoke("env.status", "--json", "--name", stack.lease.id)
 
@@ -65,7 +63,7 @@ def test_a_paused_database_recovers(stack: Stack) -> None:
     paused = {state.service: state.status for state in stack.status()}["postgres"]
     api.unpause(container)
 
-    stack.wait(deadline=30)
+    stack.wait(deadline=240)
 
     assert paused == "paused"
     # the engine calls a paused container unhealthy until its next health check
@@ -82,11 +80,11 @@ def test_a_cut_to_the_database_is_one_stack_s_and_heals(yard: Yard, stack: Stack
 
     def cut_off() -> bool:
         answers.append(httpx.get(f"{beside}/readyz").status_code)
-        return httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 503
+        return httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=60).status_code == 503
 
     until(cut_off, pause=0.1)
     yard.engine.api.connect_container_to_network(database, network, aliases=["postgres"])
-    until(lambda: httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=10).status_code == 200, pause=0.1)
+    until(lambda: httpx.get(f"{stack.lease.url('backend')}/readyz", timeout=60).status_code == 200, pause=0.1)
     answers += [httpx.get(f"{beside}/readyz").status_code for _ in range(20)]
 
     assert set(answers) == {200}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_host import Yard
 
-SLOW = "open('started', 'w').close(); time.sleep(60)"
+SLOW = "open('started', 'w').close(); time.sleep(600)"
 
 
 def start_slow(yard: Yard, command: list[str] | None = None) -> subprocess.Popen[str]:
@@ -93,7 +93,7 @@ def test_a_run_whose_reader_goes_away_ends_and_cleans_up(yard: Yard) -> None:
     child.stdout.readline()
     child.stdout.close()
 
-    child.wait(timeout=60)
+    child.wait(timeout=280)
 
     assert child.returncode >= 0
     assert yard.remains() == CLEAN

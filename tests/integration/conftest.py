@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # tests count leases and processes; those of the reaper start one for themselves
 os.environ["STACKYARD_REAPER"] = "off"
+os.environ.update(places.PATIENT)
 
 # some tests lose their book on purpose, so each worker of pytest-xdist has one, and places that no other book has
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -42,7 +44,8 @@ def images() -> dict[str, str]:
 @pytest.fixture
 def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], Stack]]:
     """Make stacks in leases of their own; whatever is left of them is removed in the end."""
-    environment = Environment.load("test")
+    loaded = Environment.load("test")
+    environment = replace(loaded, budget=replace(loaded.budget, startup_s=280))  # on a busy host
     book = open_book(None, engine)
     made: list[Stack] = []
 

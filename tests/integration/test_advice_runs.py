@@ -29,10 +29,10 @@ ELSEWHERE: Final = (
     "stackyard down --site", "stackyard run", "stackyard up",
 )  # fmt: skip
 LAST: Final = ("invoke env.down", "invoke cleanup.stale", "invoke reaper.stop", "stackyard down")
-DEADLINE: Final = 180.0  # seconds for one command
+DEADLINE: Final = 600.0  # seconds for one command
 CHOSEN: Final = ("--name", NAME)  # with two stacks, a line without a name answers with the list of names
 MORE: Final = {
-    "env.up": ("--timeout", "2m"), "env.logs": CHOSEN, "env.wait": (*CHOSEN, "--timeout", "2m"), "env.status": CHOSEN,
+    "env.up": ("--timeout", "10m"), "env.logs": CHOSEN, "env.wait": (*CHOSEN, "--timeout", "10m"), "env.status": CHOSEN,
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "STACKYARD_STATE_DIR": str(folder / "state"), "STACKYARD_REAPER": "on"}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_line_that_a_message_tells_the_user_to_type_works(invoke: list[str], tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     failed = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.stacks.stack import Stack
 
+pytestmark = pytest.mark.timeout(1800)  # the first test builds images where they are missing
+
 DEFECTS = {
     "setuid file": ("RUN cp /bin/busybox /srv/su && chmod 4755 /srv/su", {"image-setuid"}),
     "world-writable file": ("RUN touch /srv/x && chmod 666 /srv/x", {"image-world-writable"}),
@@ -90,7 +92,7 @@ def test_a_stack_as_it_is_passes_and_a_container_with_too_much_is_found(
              "--label", "com.docker.compose.service=weak",
          "--user", "0", "--publish", f"0.0.0.0:{port}:80", "--no-healthcheck", "--security-opt", "seccomp=unconfined",
          "--env", f"WEAK={stack.lease.secrets()[0]}", "--entrypoint", "sleep", bases["alpine"], "60"],
-        deadline=30,
+        deadline=120,
     )  # fmt: skip
 
     looked = running_stacks.look(stack)

@@ -41,7 +41,7 @@ def test_compose_reads_the_same_values_from_every_accepted_line(tmp_path: Path) 
     (tmp_path / "compose.yml").write_text(f"services:\n  a:\n    image: none\n    environment:\n{environment}")
 
     command = ["docker", "compose", "-f", str(tmp_path / "compose.yml"), "--env-file", str(tmp_path / "all.env")]
-    done = process.run([*command, "config", "--format", "json"], deadline=60)
+    done = process.run([*command, "config", "--format", "json"], deadline=280)
     read = json.loads(done.stdout)["services"]["a"]["environment"]
 
     plain = text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -51,7 +51,7 @@ def test_compose_reads_the_same_values_from_every_accepted_line(tmp_path: Path) 
 def test_compose_starts_with_each_env_file_the_services_of_its_profile() -> None:
     for environment in load_all().values():
         command = ["docker", "compose", "-f", str(environment.compose_file), "--env-file", str(environment.env_file)]
-        model = json.loads(process.run([*command, "config", "--format", "json"], deadline=60).stdout)
+        model = json.loads(process.run([*command, "config", "--format", "json"], deadline=280).stdout)
 
         services = model["services"]
         published = {name: [int(port["published"]) for port in part["ports"]] for name, part in services.items()}

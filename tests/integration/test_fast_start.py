@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(1800)  # the first tests build images where they are missing
+
 # Notes of the program that made the containers: a hash of its own, by which `up` sees what has changed since; two that
 # nothing reads; and the files, which differ by the override that frees services from their conditions.
 NOTES = {
@@ -45,7 +47,7 @@ def both(
         stacks: list[Stack] = []
         for way in ("auto", "compose"):
             monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / way))
-            monkeypatch.setenv("STACKYARD_POOL", "21000-21009" if way == "auto" else "21010-21019")
+            monkeypatch.setenv("STACKYARD_POOL", "19000-19009" if way == "auto" else "19010-19019")
             monkeypatch.setenv("STACKYARD_POOL_SUBNETS", f"10.220.{len(stacks)}.0/28")
             monkeypatch.setenv("STACKYARD_START", way)
             book = open_book(Settings.load(), engine)

@@ -63,7 +63,7 @@ def in_private(folder: Path, script: str) -> dict[str, list[str]]:
 
     apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv = [*apart, "sh", "-c", script, "sh", str(folder), sys.executable, Settings.load().host]
-    done = process.run(argv, deadline=100.0, check=False)
+    done = process.run(argv, deadline=280, check=False)
     sections: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         if line.startswith("== "):
@@ -103,12 +103,12 @@ def test_next_release_s_docker_can_be_installed_and_apt_is_left_as_it_was() -> N
     before = [tree(place) for place in places]
 
     with docker_packages.temporary_source(machine, release) as options:
-        process.run(machine.as_root(["apt-get", "-q", *options, "update"]), deadline=100.0)
+        process.run(machine.as_root(["apt-get", "-q", *options, "update"]), deadline=280)
         names = [f"{name}/{release}" for name in docker_packages.BACKPORTED.names]
         # an empty status file: what would be installed on a machine that has nothing
         blank = ["-o", f"Dir::State::status={os.devnull}"]
         simulate = ["apt-get", "-q", "-s", "--no-install-recommends", *options, *blank, "install", *names]
-        planned = process.run(machine.as_root(simulate), deadline=100.0).stdout
+        planned = process.run(machine.as_root(simulate), deadline=280).stdout
 
     assert {line.split()[1] for line in planned.splitlines() if line.startswith("Inst ")} >= set(
         docker_packages.BACKPORTED.names

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a flavour builds its images where they are missing
+pytestmark = pytest.mark.timeout(1800)  # the first test of a flavour builds its images where they are missing
 
 PASSWORD = "correct-horse_42"
 HARDENED = ("--user=10001:10001", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")

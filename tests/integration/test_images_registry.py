@@ -87,7 +87,7 @@ def registry(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Serve the Redis server's base as if it were the official image."""
     images.ensure("alpine", source="packages")
     base = dict(recipes.service_recipes(project_root(), "alpine", "packages")["redis"].bases)["BASE"]
-    run(["docker", "save", "--output", str(tmp_path / "base.tar"), base.reference], deadline=60)
+    run(["docker", "save", "--output", str(tmp_path / "base.tar"), base.reference], deadline=280)
     with serving(tmp_path / "base.tar", tmp_path / "layout") as served:
         yield served
 
@@ -114,10 +114,10 @@ def test_an_image_is_built_on_the_digest_the_registry_has(
     lines: list[str] = []
     try:
         builder(tmp_path, lines).build(recipe)
-        facts = json.loads(run(["docker", "image", "inspect", recipe.reference], deadline=20).stdout)[0]
+        facts = json.loads(run(["docker", "image", "inspect", recipe.reference], deadline=120).stdout)[0]
     finally:
-        run(["docker", "image", "rm", recipe.reference], deadline=20, check=False)
-        run(["docker", "image", "rm", f"{host}/redis@{digest}"], deadline=20, check=False)
+        run(["docker", "image", "rm", recipe.reference], deadline=120, check=False)
+        run(["docker", "image", "rm", f"{host}/redis@{digest}"], deadline=120, check=False)
 
     assert facts["Config"]["Labels"]["stackyard.base"] == f"{official}@{digest}"
     assert facts["Config"]["Labels"]["stackyard.source"] == "registry"
@@ -142,4 +142,4 @@ def test_a_registry_that_is_gone_is_neither_waited_for_nor_half_used(
     with pytest.raises(ImageError, match="the registry does not answer for"):
         builder(tmp_path, []).build(recipe)
     assert registry_digest("127.0.0.1:9/redis:8-alpine", deadline=2) is None
-    assert run(["docker", "image", "inspect", recipe.reference], deadline=20, check=False).returncode != 0
+    assert run(["docker", "image", "inspect", recipe.reference], deadline=120, check=False).returncode != 0

@@ -39,7 +39,7 @@ def test_compose_reads_every_value_byte_for_byte(book: LeaseBook, tmp_path: Path
     file.write_text("\n".join(["services:", "  one:", "    image: none", "    environment:", *lines, ""]))
     words = ["docker", "compose", "--file", str(file), "--env-file", str(lease.env_file), "config", "--format", "json"]
 
-    model = json.loads(process.run(words, deadline=60).stdout)
+    model = json.loads(process.run(words, deadline=280).stdout)
 
     seen = model["services"]["one"]["environment"]
     expected = {name: lease.variables()[name] for name in NAMES}
@@ -54,7 +54,7 @@ def test_the_compose_file_of_the_platform_takes_everything_from_the_lease(book: 
     lease = book.acquire(environment, ttl=60)
     words = ["docker", "compose", "--file", str(environment.compose_file), "--env-file", str(lease.env_file), "config"]
 
-    model = json.loads(process.run([*words, "--format", "json"], deadline=60).stdout)
+    model = json.loads(process.run([*words, "--format", "json"], deadline=280).stdout)
 
     services = model["services"]
     published = {name: [port["published"] for port in part["ports"]] for name, part in services.items()}

@@ -234,7 +234,7 @@ def test_the_same_pid_in_another_pid_namespace_is_another_owner(book: LeaseBook,
         assert owners[0][3] != owners[1][3]
         assert not {*leases[0]["ports"].values()} & {*leases[1]["ports"].values()}
         assert book.stale() == []
-        held[0].communicate(timeout=20)
+        held[0].communicate(timeout=120)
         assert [lease.id for lease in book.stale()] == [leases[0]["lease"]]
     finally:
         for child in held:

@@ -60,7 +60,7 @@ while True:
     book.release(lease.id)
 """
 TURN = """
-lease = book.acquire(environment, wait=60)
+lease = book.acquire(environment, wait=240)
 start = time.monotonic()
 time.sleep(0.02)
 end = time.monotonic()
@@ -115,7 +115,7 @@ def started(
 
 
 def answers(children: list[subprocess.Popen[str]]) -> list[Any]:
-    outputs = [child.communicate(timeout=110)[0] for child in children]
+    outputs = [child.communicate(timeout=280)[0] for child in children]
     assert [child.returncode for child in children] == [0] * len(children)
     return [json.loads(output) for output in outputs]
 

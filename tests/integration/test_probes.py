@@ -34,7 +34,7 @@ class Running:
     passwords: tuple[str, ...]
 
     def compose(self, *arguments: str) -> str:
-        done = process.run([*self.command, *arguments], deadline=120)
+        done = process.run([*self.command, *arguments], deadline=280)
         return done.stdout + done.stderr
 
     def probes(self, *services: str) -> list[Probe]:
@@ -63,10 +63,10 @@ def running(images: dict[str, str]) -> Iterator[Running]:
 
 async def test_what_the_probes_call_ready_answers_every_request_after(running: Running) -> None:
     with pytest.raises(NotReadyError, match="postgres: connection refused"):
-        await wait_until_ready(running.probes(), deadline=0.05)
+        await wait_until_ready(running.probes(), deadline=1)
 
     running.compose("up", "--detach", "--no-build")
-    readiness = await wait_until_ready(running.probes(), deadline=60)
+    readiness = await wait_until_ready(running.probes(), deadline=280)
     for _ in range(20):
         for probe in running.probes():
             await probe.check()
@@ -96,7 +96,7 @@ async def test_a_service_that_stops_is_not_ready_until_it_is_back(running: Runni
 
     running.compose("start", service)
 
-    assert (await wait_until_ready(running.probes(), deadline=60)).seconds
+    assert (await wait_until_ready(running.probes(), deadline=280)).seconds
 
 
 async def test_probing_leaves_no_connection_and_no_complaint_in_the_logs(running: Running) -> None:

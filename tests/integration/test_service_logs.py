@@ -23,7 +23,7 @@ def _container(stack: Stack, service: str) -> str:
 
 
 def _log(container: str) -> str:
-    done = run(["docker", "logs", container], deadline=20)
+    done = run(["docker", "logs", container], deadline=120)
     return done.stdout + done.stderr
 
 
@@ -31,7 +31,7 @@ def test_a_healthy_postgres_has_no_error_in_its_log(new_stack: Callable[[], Stac
     stack = new_stack()
     stack.up()
     container = _container(stack, "postgres")
-    run(["docker", "exec", container, "/usr/local/bin/healthcheck"], deadline=20)
+    run(["docker", "exec", container, "/usr/local/bin/healthcheck"], deadline=120)
 
     log = _log(container)
 
@@ -45,7 +45,7 @@ def test_a_wrong_password_is_in_the_log_of_postgres(new_stack: Callable[[], Stac
     container = _container(stack, "postgres")
     words = ["psql", "--host=127.0.0.1", "--username=app", "--command=SELECT 1", "app"]
 
-    run(["docker", "exec", "--env=PGPASSWORD=wrong", container, *words], deadline=20, check=False)
+    run(["docker", "exec", "--env=PGPASSWORD=wrong", container, *words], deadline=120, check=False)
 
     assert 'FATAL:  password authentication failed for user "app"' in _log(container)
 
@@ -57,7 +57,7 @@ def test_psql_on_a_terminal_prints_more_rows_than_the_terminal_has(new_stack: Ca
 
     # the terminal that the engine makes has no size, so every answer is too long for it
     words = ["docker", "exec", "--tty", _container(stack, "postgres"), "psql", "-U", "postgres", "app", "-c", query]
-    answer = run(words, deadline=20).stdout
+    answer = run(words, deadline=120).stdout
 
     assert f"({ROWS} rows)" in answer
     assert "pager" not in answer
@@ -71,7 +71,7 @@ def test_a_service_logs_each_request_that_fails_without_what_came_with_it(new_st
     httpx.post(f"{auth}/login?{secret}", json={"name": "nobody", "password": secret})
     httpx.get(f"{auth}/me", headers={"Authorization": f"Bearer {secret}"})
     httpx.get(f"{auth}/healthz")
-    run(["docker", "stop", _container(stack, "auth")], deadline=20)
+    run(["docker", "stop", _container(stack, "auth")], deadline=120)
 
     log = _log(_container(stack, "auth"))
     assert re.search(r" INFO POST /login 401 [0-9]+ ms$", log, re.MULTILINE)
@@ -90,10 +90,10 @@ def test_a_service_logs_what_it_waits_for_once_and_each_request_that_failed_for_
     postgres, auth = _container(stack, "postgres"), stack.lease.url("auth")
     account = {"name": "somebody", "password": "long enough"}
 
-    run(["docker", "stop", postgres], deadline=20)
+    run(["docker", "stop", postgres], deadline=120)
     failed = [httpx.post(f"{auth}/login", json=account).status_code for _ in range(5)]
-    run(["docker", "start", postgres], deadline=20)
-    end = time.monotonic() + 20
+    run(["docker", "start", postgres], deadline=120)
+    end = time.monotonic() + 120
     while httpx.get(f"{auth}/readyz").status_code != 200:
         assert time.monotonic() < end
 

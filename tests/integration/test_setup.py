@@ -187,7 +187,7 @@ def test_a_machine_that_reaches_only_its_mirror_gets_exactly_the_lock(
         put_uv(tree, downloads)
     elif uv_from == "the pip of this Python":
         ask = "import site; print(site.getsitepackages()[-1])"  # Debian's Python has other folders than python.org's
-        packages = Path(process.run([str(program), "-c", ask], deadline=20).stdout.strip())
+        packages = Path(process.run([str(program), "-c", ask], deadline=120).stdout.strip())
         packages.mkdir()
         (packages / "pip").symlink_to(Path(pip.__file__).parent)
 

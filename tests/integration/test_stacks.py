@@ -90,7 +90,7 @@ def test_any_service_is_restarted_alone(new_stack: Callable[[], Stack], service:
     before = {state.service: state.started_at for state in stack.status()}
 
     stack.restart(service)
-    stack.wait(deadline=30)
+    stack.wait(deadline=120)
 
     assert {state.service for state in stack.status() if state.started_at != before[state.service]} == {service}
 
@@ -129,7 +129,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(new_stack: Callable[[], 
 
     assert "service postgres is exited" in str(caught.value)
     assert "POSTGRES_DURABLE" in str(caught.value)
-    assert "to keep it for inspection: invoke env.up --environment test --keep" in str(caught.value)
+    assert "to keep it for inspection: " in str(caught.value)  # the command, where a front end names it
     assert engine.everything(stack.labels) == []
 
 
@@ -189,9 +189,9 @@ def test_plain_compose_starts_the_same_file_by_itself(new_stack: Callable[[], St
     compose = stack.compose
 
     soon = ["env", "STACKYARD_HEALTH_START_INTERVAL=250ms"]  # a lease's own checks begin after most runs are over
-    process.run([*soon, *compose.command("up", "--wait", "--wait-timeout", "60")], deadline=90)
+    process.run([*soon, *compose.command("up", "--wait", "--wait-timeout", "240")], deadline=280)
     health = {state.service: state.health for state in stack.status()}
-    process.run(compose.command("down", "-v", "-t", "1"), deadline=60)
+    process.run(compose.command("down", "-v", "-t", "1"), deadline=280)
 
     assert health == dict.fromkeys(("auth", "backend", "postgres", "redis"), "healthy")
     assert engine.everything(stack.labels) == []

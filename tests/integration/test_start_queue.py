@@ -52,7 +52,7 @@ class Host:
 
     def up(self, name: str, **variables: str) -> subprocess.Popen[str]:
         """Start a stack in a process of its own, as users do."""
-        return self.run("-m", "invoke", "env.up", "--name", name, "--force", "--json", **variables)
+        return self.run("-m", "invoke", "env.up", "--name", name, "--force", "--timeout", "4m", "--json", **variables)
 
     def in_line(self) -> int:
         with (self.book.settings.state_dir / "turns.lock").open("a+") as onlooker:
@@ -81,7 +81,7 @@ def host(tmp_path: Path, engine: Engine, images: dict[str, str], monkeypatch: py
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -89,7 +89,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def shown(child: subprocess.Popen[str]) -> dict[str, Any]:
     """Return what `env.up --json` said."""
-    out, error = child.communicate(timeout=60)
+    out, error = child.communicate(timeout=280)
     assert child.returncode == 0, error
     return dict(json.loads(out))
 
@@ -99,7 +99,7 @@ def test_a_run_killed_in_the_midst_of_its_start_gives_its_turn_to_the_next(host:
         dying, living = host.up("dying", STACKYARD_CRASH_AT="create"), host.up("living")
         host.wait_for(2)
 
-    assert dying.wait(30) == -signal.SIGKILL
+    assert dying.wait(120) == -signal.SIGKILL
     assert shown(living)["by"] == "engine"
 
 
@@ -139,7 +139,7 @@ def test_a_run_interrupted_while_it_waits_ends_at_once_and_leaves_nothing(
         child = host.run("-c", FLOW)
         host.wait_for(1)
         child.send_signal(number)
-        child.communicate(timeout=10)
+        child.communicate(timeout=120)
 
         assert child.returncode in {code, -number}  # a shell says the same of both
         assert host.in_line() == 0
@@ -151,7 +151,7 @@ def test_a_command_interrupted_while_it_waits_ends_at_once_and_leaves_nothing(ho
         child = host.up("mine")
         host.wait_for(1)
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=10)
+        child.communicate(timeout=120)
 
     assert child.returncode == 130
     assert (host.containers(), host.book.leases()) == ([], [])
@@ -172,7 +172,7 @@ def test_a_stack_that_stands_and_a_removal_need_no_turn(host: Host) -> None:
     with turn(Settings.load()):
         assert shown(host.up("mine"))["by"] == "none: it was running already"
         outcome = host.run("-m", "invoke", "env.down", "--name", lease)
-        assert outcome.wait(30) == 0
+        assert outcome.wait(120) == 0
 
 
 def test_of_eight_processes_no_more_than_two_make_a_stack_at_a_time(host: Host) -> None:

@@ -33,7 +33,7 @@ class Host:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own program
-            words, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False
+            words, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600, check=False
         )
 
     def invoke(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +55,7 @@ def host(tmp_path: Path, images: dict[str, str]) -> Iterator[Host]:
     assert host.invoke("cleanup.all", "--yes").returncode == 0
 
 
+@pytest.mark.timeout(900)  # 25 commands
 def test_the_answers_about_a_stack_have_their_shapes(host: Host) -> None:
     up = host.json("env.up", "--name", "mine", "--force", "--ttl", "10m")
     assert (up["name"], set(up["urls"])) == ("mine", {"postgres", "redis", "auth", "backend", "websocket"})
@@ -98,7 +99,7 @@ def elsewhere(tmp_path: Path, images: dict[str, str]) -> Iterator[Host]:
     assert host.invoke("cleanup.all", "--yes").returncode == 0
 
 
-@pytest.mark.timeout(400)  # 20 s on an idle machine
+@pytest.mark.timeout(900)  # 20 s on an idle machine
 def test_what_is_verified_has_its_shape(elsewhere: Host) -> None:
     for task in ("verify.dockerfiles", "verify.compose"):
         report = elsewhere.json(task)
@@ -110,7 +111,7 @@ def test_what_is_verified_has_its_shape(elsewhere: Host) -> None:
     assert len(everything["detections"]["test"]) >= 4
 
 
-@pytest.mark.timeout(400)  # 10 s on an idle machine
+@pytest.mark.timeout(900)  # 10 s on an idle machine
 def test_what_is_measured_has_its_shape(elsewhere: Host) -> None:
     run = elsewhere.json("bench.run", "reset", "--quick", "--rounds", "1")
     assert (run["suites"], bool(run["results"])) == (["reset"], True)

@@ -22,7 +22,7 @@ STATIC: Final = frozenset({("redis", "alpine")})
 def running(request: pytest.FixtureRequest, stack: Stack) -> tuple[str, str, str]:
     """Return service, flavour and container of one service of the stack under test."""
     words = ["docker", "ps", "--no-trunc", "--format=json", f"--filter=label=stackyard.lease={stack.audience}"]
-    rows = [json.loads(line) for line in run(words, deadline=20).stdout.splitlines()]
+    rows = [json.loads(line) for line in run(words, deadline=120).stdout.splitlines()]
     for row in rows:
         labels = dict(label.split("=", 1) for label in row["Labels"].split(",") if "=" in label)
         if labels.get("com.docker.compose.service") == request.param:
@@ -31,7 +31,7 @@ def running(request: pytest.FixtureRequest, stack: Stack) -> tuple[str, str, str
 
 
 def inside(container: str, *words: str) -> str:
-    return run(["docker", "exec", container, *words], deadline=20).stdout
+    return run(["docker", "exec", container, *words], deadline=120).stdout
 
 
 def test_the_system_is_the_one_the_environment_names(running: tuple[str, str, str]) -> None:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def _redis(stack: Stack, **changes: Any) -> redis.Redis:
     where = urlsplit(stack.redis)
     login = {"username": where.username, "password": where.password} | changes
-    return redis.Redis(host=str(where.hostname), port=int(where.port or 0), socket_timeout=5, **login)
+    return redis.Redis(host=str(where.hostname), port=int(where.port or 0), socket_timeout=30, **login)
 
 
 async def _postgres(stack: Stack, **changes: Any) -> Any:
     where = urlsplit(stack.postgres)
     login = {
         "host": where.hostname, "port": where.port, "user": where.username, "password": where.password,
-        "database": where.path.strip("/"), "timeout": 5, "ssl": False,
+        "database": where.path.strip("/"), "timeout": 30, "ssl": False,
     }  # fmt: skip
     return await asyncpg.connect(**login | changes)
 
@@ -34,7 +34,7 @@ def test_redis_serves_the_application_with_its_password(stack: Stack) -> None:
 
 def test_redis_answers_noauth_to_a_client_that_does_not_log_in(stack: Stack) -> None:
     where = urlsplit(stack.redis)
-    with socket.create_connection((where.hostname, where.port), timeout=5) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
         connection.sendall(b"GET anything\r\n")
         assert connection.recv(100).startswith(b"-NOAUTH ")
 
@@ -44,7 +44,7 @@ def test_redis_answers_noauth_to_a_client_that_does_not_log_in(stack: Stack) -> 
 )
 def test_redis_refuses_a_wrong_login(stack: Stack, user: str, password: str) -> None:
     where = urlsplit(stack.redis)
-    with socket.create_connection((where.hostname, where.port), timeout=5) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
         connection.sendall(f'AUTH {user} "{password}"\r\n'.encode())
         assert connection.recv(100).startswith(b"-WRONGPASS ")
 

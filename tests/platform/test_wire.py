@@ -69,7 +69,7 @@ def wire(stack: Stack) -> Iterator[Wire]:
 @contextmanager
 def _connect(stack: Stack) -> Iterator[Wire]:
     where = urlsplit(stack.backend)
-    with socket.create_connection((where.hostname, where.port), timeout=5) as link:
+    with socket.create_connection((where.hostname, where.port), timeout=30) as link:
         yield Wire(link, where.netloc)
 
 

@@ -39,5 +39,5 @@ COPIES: Final[dict[str, tuple[int, set[str]]]] = {
     "many-keys": (2, {"port", "restart"}),
 }
 # the caller's environment decides as it does with plain Compose, so these tests have one of their own
-PLACES: Final = places.own(24000, 190)
+PLACES: Final = places.PATIENT | places.own(24000, 190)
 BARE: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | PLACES

@@ -77,7 +77,7 @@ def second_engine(image: str) -> Iterator[SecondEngine]:
 def network_of(main: Engine, image: str) -> Iterator[tuple[int, str]]:
     """Give the process and the address of a container that does nothing but have a network namespace, as a machine."""
     words = ["docker", "run", "--detach", "--entrypoint", "sleep", image, "infinity"]
-    identity = process.run(words, deadline=60).stdout.strip()
+    identity = process.run(words, deadline=280).stdout.strip()
     try:
         found: Any = main.api.inspect_container(identity)
         yield found["State"]["Pid"], found["NetworkSettings"]["IPAddress"]
@@ -94,11 +94,11 @@ def certificates(folder: Path, address: str) -> None:
         ("x509", "-req", "-in", "request", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2",
          "-out", "cert.pem", "-extfile", "uses"),
     ):  # fmt: skip
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=30)  # noqa: S603, S607 - our own words
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=120)  # noqa: S603, S607 - our own words
 
 
 def _context(folder: Path, made: SecondEngine) -> None:
     made.config.mkdir()
     files = ",".join(f"{name}={folder / name}.pem" for name in ("ca", "cert", "key"))
     words = ["docker", "context", "create", CONTEXT, "--docker", f"host=tcp://{made.address}:2376,{files}"]
-    process.run(words, deadline=30, env={"DOCKER_CONFIG": str(made.config)})
+    process.run(words, deadline=120, env={"DOCKER_CONFIG": str(made.config)})

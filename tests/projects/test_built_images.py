@@ -76,7 +76,7 @@ def cleared(book: LeaseBook, engine: Engine) -> Clearance:
 
 def run(folder: Path, book: LeaseBook, *words: str, **more: str) -> process.Completed:
     environment = {"STACKYARD_STATE_DIR": str(book.settings.state_dir), "STACKYARD_REAPER": "off", **more}
-    return process.run([str(PROGRAM), *words], deadline=120, env=environment, cwd=folder, check=False)
+    return process.run([str(PROGRAM), *words], deadline=280, env=environment, cwd=folder, check=False)
 
 
 def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_start_uses(

@@ -75,15 +75,15 @@ def test_copies_use_the_service_that_they_share_and_leave_it_running(
     with pytest.raises(UsageError, match="shared by the configuration but missing: network hr-"):
         copies.start(project, book, engine)
     try:
-        process.run([*own, "up", "--detach", "directory"], deadline=60, env=BARE, cwd=folder)
-        shared = process.run([*own, "ps", "--quiet", "directory"], deadline=30, env=BARE, cwd=folder).stdout[:12]
+        process.run([*own, "up", "--detach", "directory"], deadline=280, env=BARE, cwd=folder)
+        shared = process.run([*own, "ps", "--quiet", "directory"], deadline=120, env=BARE, cwd=folder).stdout[:12]
         with started(project, book, engine) as one, started(project, book, engine) as two:
             assert [inside(copy, "web", "getent", "hosts", "directory") != "" for copy in (one, two)] == [True, True]
             for copy in (one, two):
                 assert [item.service for item in Stack.of(copy.lease, book, engine).status()] == ["web"]
-        left = process.run([*own, "ps", "--quiet"], deadline=30, env=BARE, cwd=folder).stdout[:12]
+        left = process.run([*own, "ps", "--quiet"], deadline=120, env=BARE, cwd=folder).stdout[:12]
     finally:
-        process.run([*own, "down", "--timeout", "0"], deadline=60, env=BARE, cwd=folder)
+        process.run([*own, "down", "--timeout", "0"], deadline=280, env=BARE, cwd=folder)
 
     assert left == shared != ""
     assert book.leases() == []

@@ -50,14 +50,14 @@ def the_user_s_own(project: Project, *, possible: bool) -> Iterator[bool]:
         yield _is_up(project, words)
     finally:
         down = [*words, "down", "--volumes", "--timeout", "0", "--rmi", "local"]
-        process.run(down, deadline=60, env=project.environment, cwd=project.home)
+        process.run(down, deadline=280, env=project.environment, cwd=project.home)
 
 
 def _is_up(project: Project, words: list[str]) -> bool:
     """Start the user's own; another program of this host may take one of its fixed ports after they were looked at."""
     for _ in range(5):  # Compose starts a container and the one whose network it joins together, which may fail
         try:
-            process.run([*words, "up", "--detach"], deadline=120, env=project.environment, cwd=project.home)
+            process.run([*words, "up", "--detach"], deadline=280, env=project.environment, cwd=project.home)
         except CommandError as error:
             if taken(error):
                 return False
@@ -77,15 +77,15 @@ def answers(address: Address) -> bool:
                 with contextlib.suppress(TimeoutError):
                     return line.recv(10) == b"ping"
             return False
-    with urllib.request.urlopen(f"http://{address.where}", timeout=5) as reply:
+    with urllib.request.urlopen(f"http://{address.where}", timeout=60) as reply:
         return bool(reply.read() == b"box")
 
 
 def forget_images(project: Project) -> None:
     """Remove the images that the copies were built with: this checkout is of one test alone."""
     listed = ["docker", "images", "--quiet", f"stackyard-copy/*/{CopiedProject.of(project).name}"]
-    if images := process.run(listed, deadline=30).stdout.split():
-        process.run(["docker", "image", "rm", "--force", *images], deadline=60)
+    if images := process.run(listed, deadline=120).stdout.split():
+        process.run(["docker", "image", "rm", "--force", *images], deadline=280)
 
 
 def of_copies(engine: Engine, book: LeaseBook) -> list[Any]:

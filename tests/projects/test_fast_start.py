@@ -100,7 +100,7 @@ def test_the_fast_start_makes_what_compose_makes(
 
         words = ["docker", "compose", "--project-name", copy.lease.project, "--project-directory", str(found.home),
                  "--file", str(copy.lease.directory / MODEL), "up", "--no-start", "--no-build"]  # fmt: skip
-        process.run(words, deadline=60, env=found.environment, cwd=found.home)
+        process.run(words, deadline=280, env=found.environment, cwd=found.home)
         compared = inspected(engine, copy)
     finally:
         copy.down().check()

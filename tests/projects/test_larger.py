@@ -83,15 +83,15 @@ def items(port: int, new: str = "") -> list[str]:
     """Read the items of the web front at *port*, after one more was written to it."""
     url = f"http://127.0.0.1:{port}/"
     if new:
-        urllib.request.urlopen(url, data=new.encode(), timeout=30).close()
-    with urllib.request.urlopen(url, timeout=30) as answer:
+        urllib.request.urlopen(url, data=new.encode(), timeout=120).close()
+    with urllib.request.urlopen(url, timeout=120) as answer:
         found: list[str] = json.load(answer)
     return found
 
 
 def until_kept(port: int, wanted: list[str]) -> None:
     """Ask until a worker has done its part."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while (found := items(port)) != wanted:
         assert time.monotonic() < end, found
         time.sleep(0.05)
@@ -136,6 +136,6 @@ def test_many_copies_at_once_share_nothing_and_leave_nothing(kept: Copies, engin
 def forget(folder: Path) -> None:
     """Remove the images that the copies were built with."""
     name = CopiedProject.of(Project.find(folder, environment=BARE)).name
-    found = process.run(["docker", "images", "--quiet", f"stackyard-copy/*/{name}"], deadline=30).stdout.split()
+    found = process.run(["docker", "images", "--quiet", f"stackyard-copy/*/{name}"], deadline=120).stdout.split()
     if found:
-        process.run(["docker", "image", "rm", "--force", *found], deadline=60)
+        process.run(["docker", "image", "rm", "--force", *found], deadline=280)

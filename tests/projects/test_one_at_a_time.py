@@ -37,7 +37,7 @@ def test_the_second_copy_waits_until_the_first_has_ended(alone: Project, book: L
         copies.start(alone, book, engine, CopyRequest(name="second"))
     ending = threading.Timer(0.3, first.down)
     ending.start()
-    second = copies.start(alone, book, engine, CopyRequest(name="second", wait=30))
+    second = copies.start(alone, book, engine, CopyRequest(name="second", wait=240))
     ending.join()
 
     assert [lease.title for lease in book.leases()] == [second.lease.title]

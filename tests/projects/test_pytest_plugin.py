@@ -36,10 +36,10 @@ def test_web(stack, number):
     with open(os.environ["SEEN"], "a") as seen:
         seen.write(f"{os.environ.get('PYTEST_XDIST_WORKER')} {os.getpid()} {stack.lease.id} {number}\\n")
     if number >= int(os.environ["SLOW"]):
-        time.sleep(60)
+        time.sleep(600)
 """
 WORKERS: Final = 8
-ENOUGH: Final = 100.0  # seconds, on a machine that does much else
+ENOUGH: Final = 280.0  # seconds, on a machine that does much else
 
 
 class Seen(NamedTuple):
@@ -208,15 +208,13 @@ def test_ctrl_c_breaks_off_a_start(shop: Shop) -> None:
     text = (shop.folder / "compose.yaml").read_text()
     never = text.replace("container_name", "healthcheck: {test: [CMD, 'false'], interval: 1s}, container_name")
     (shop.folder / "compose.yaml").write_text(never)
-    shop.start(workers=2)
+    shop.start("--stackyard-timeout=20m", workers=2)
     until(shop.things)
 
-    began = time.monotonic()
     os.killpg(shop.run.pid, signal.SIGINT)
-    code, out = shop.end()
+    code, out = shop.end()  # long before the start would have failed
 
     assert code == pytest.ExitCode.INTERRUPTED, out
-    assert time.monotonic() - began < 60  # the start would take two minutes to fail
     assert shop.left() == []
 
 

@@ -226,11 +226,11 @@ def test_the_next_reset_fixes_what_a_killed_one_left(shop: Project, book: LeaseB
     words = [sys.executable, "-c", ENTRY, "reset", "--name", "mine"]
     mine = {**os.environ, "STACKYARD_STATE_DIR": str(book.settings.state_dir)}
 
-    killed = process.run(words, env={**mine, "STACKYARD_CRASH_AT": "reset"}, deadline=60, cwd=shop.folder, check=False)
+    killed = process.run(words, env={**mine, "STACKYARD_CRASH_AT": "reset"}, deadline=280, cwd=shop.folder, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert "files" not in {item.service for item in stack.status()}
 
-    fixed = process.run(words, env=mine, deadline=60, cwd=shop.folder)
+    fixed = process.run(words, env=mine, deadline=280, cwd=shop.folder)
     assert "mine" in fixed.stdout
     assert "is as after its start" in fixed.stdout
     assert is_spoilt(stack) == clean()

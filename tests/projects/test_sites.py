@@ -76,13 +76,13 @@ def shop(box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stackyard(*words: str, code: int = 0) -> str:
-    done = process.run([sys.executable, "-m", "stackyard", *words], deadline=120, check=False, env=os.environ)
+    done = process.run([sys.executable, "-m", "stackyard", *words], deadline=280, check=False, env=os.environ)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if not code else done.stderr
 
 
 def answer(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as found:  # noqa: S310 - ours
+    with urllib.request.urlopen(url, timeout=60) as found:  # noqa: S310 - ours
         return bytes(found.read())
 
 
@@ -121,7 +121,7 @@ def test_an_engine_that_is_lost_ends_the_command_and_keeps_the_lease(
         said = stackyard("down", *SITE, code=3)
     finally:
         second.private.signal(signal.SIGCONT)
-        monkeypatch.delenv("STACKYARD_ENGINE_TIMEOUT")
+        monkeypatch.setenv("STACKYARD_ENGINE_TIMEOUT", "200s")
 
     assert "did not answer within" in said
     assert [one["name"] for one in json.loads(stackyard("ps", *SITE, "--json"))] == ["a"]
@@ -161,7 +161,7 @@ def test_workers_of_pytest_share_a_copy_elsewhere(shop: Path, second: SecondEngi
     (shop / "test_shop.py").write_text(SUITE.format(address=second.address))
     words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--no-header", str(shop)]
 
-    done = process.run(words, deadline=120, check=False, cwd=shop, env=os.environ)
+    done = process.run(words, deadline=280, check=False, cwd=shop, env=os.environ)
 
     assert "4 passed" in done.stdout, done.stdout + done.stderr
     assert len(set((shop / "leases").read_text().splitlines())) == 1

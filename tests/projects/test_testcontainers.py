@@ -63,7 +63,7 @@ def gone(book: LeaseBook, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> It
 
 def answer(compose: Any, port: int) -> bytes:
     host, mapped = compose.get_service_host_and_port("web", port)
-    with urllib.request.urlopen(f"http://{host}:{mapped}", timeout=5) as reply:
+    with urllib.request.urlopen(f"http://{host}:{mapped}", timeout=60) as reply:
         return bytes(reply.read())
 
 
@@ -110,8 +110,8 @@ def test_commands_logs_containers_and_configuration_are_the_copy_s(two: Path) ->
 
 def test_wait_strategies_of_testcontainers_find_the_copy(two: Path) -> None:
     strategies = {
-        "web": HttpWaitStrategy(80).for_status_code(200).with_startup_timeout(20),
-        "db": LogMessageWaitStrategy("db has begun").with_startup_timeout(20),
+        "web": HttpWaitStrategy(80).for_status_code(200).with_startup_timeout(120),
+        "db": LogMessageWaitStrategy("db has begun").with_startup_timeout(120),
     }
 
     with DockerCompose(two, wait=False).waiting_for(strategies) as compose:
@@ -168,7 +168,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_clean_up(
     )
     env = {"STACKYARD_STATE_DIR": str(book.settings.state_dir), "STACKYARD_REAPER": "off"}
 
-    done = process.run([sys.executable, "-c", code], deadline=120, env=env, check=False)
+    done = process.run([sys.executable, "-c", code], deadline=280, env=env, check=False)
 
     assert done.returncode == -signal.SIGKILL
     assert len(of_copies(engine, book)) >= 4

@@ -92,13 +92,13 @@ def image(box: str, tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     (folder / "nginx").write_text(NGINX)
     (folder / "Dockerfile").write_text(DOCKERFILE.format(base=box, path=_path(box)))
-    process.run(["docker", "build", "--quiet", "--tag", IMAGE, str(folder)], deadline=120)
+    process.run(["docker", "build", "--quiet", "--tag", IMAGE, str(folder)], deadline=280)
     yield IMAGE
-    process.run(["docker", "image", "rm", IMAGE], deadline=30)
+    process.run(["docker", "image", "rm", IMAGE], deadline=120)
 
 
 def _path(image: str) -> str:
-    done = process.run(["docker", "run", "--rm", image, "printenv", "PATH"], deadline=30)
+    done = process.run(["docker", "run", "--rm", image, "printenv", "PATH"], deadline=120)
     return done.stdout.strip()
 
 
