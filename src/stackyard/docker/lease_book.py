@@ -13,7 +13,7 @@ from stackyard.settings import Settings
 if TYPE_CHECKING:
     from stackyard.docker import Engine
 
-SURVEY_DEADLINE: Final = 2.0  # seconds for each of the three lists that a lost book is made again from
+SURVEY_DEADLINE: Final = 6.0  # seconds for each of the three lists that a lost book is made again from
 
 
 def survivors(engine: Engine, host: str) -> list[Survivor]:
