@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 from stackyard._util import process
 from stackyard._util.event_loops import outside_any_loop
 from stackyard.errors import NotReadyError, UsageError
+from stackyard.plan import variables
 from stackyard.running.stack import Stack
 from stackyard.sites.swarm import container_commands, copies
 from stackyard.sites.swarm.copies import Copy
@@ -78,6 +79,11 @@ class SwarmStack(Stack):
     def addresses(self) -> list[Address]:
         """Where each published port answers now; a service that moved to another node answers there."""
         return self._there.addresses
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables that tell programs where it is; the project's own ones are left, as its plan changes none here."""
+        return {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project, **variables(self.addresses)}
 
     def _read_logs(self, service: str | None, tail: int) -> str:
         chosen = [service] if service else self.services
