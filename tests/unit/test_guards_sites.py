@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from test_swarm_leases import FakeSwarm, task
 
-from stackyard.docker.swarm import Item, Node
+from stackyard.docker.swarm import SERVICE_LABEL, Item, Node
 from stackyard.errors import EngineError, LeftoversError, NotReadyError, RefusedError
 from stackyard.leases.owners import Owner
 from stackyard.probes.readiness_rules import Rule
@@ -398,3 +398,32 @@ def test_a_copy_that_stands_already_is_returned_as_it_is(
 
     assert (again.lease.id, sorted(fake.items)) == (first.lease.id, names)
     assert (leases.get("mine").deadline == until) is (ttl is None)
+
+
+def service(name: str, *, called: str = "", **labels: str) -> Item:
+    own = {SERVICE_LABEL: called} if called else {}
+    return Item(kind="service", id=f"{name}-id", name=name, labels=own | labels, version=1)
+
+
+def test_a_service_stays_while_one_that_needs_it_is_there_or_still_ends() -> None:
+    web = service("shop_web", called="web", **{removal.NEEDS_LABEL: "db,cache"})
+    cache = service("shop_cache", called="cache", **{removal.NEEDS_LABEL: "plain"})
+    db, plain = service("shop_db", called="db"), service("plain")
+    net = Item(kind="network", id="net-id", name="net", labels={}, version=0)
+    needs: dict[str, set[str]] = {}
+
+    assert removal._unneeded([web, db, cache, plain, net], set(), needs) == [web, net]
+    assert removal._unneeded([db, cache, plain], {"web"}, needs) == []
+    assert removal._unneeded([db, cache, plain], set(), needs) == [db, cache]
+    assert removal._unneeded([plain], set(), needs) == [plain]
+
+
+def test_the_time_to_end_is_of_the_service_or_of_what_it_is_called() -> None:
+    found = [
+        service("shop_web", called="web", **{removal.GRACE_LABEL: "20"}),
+        service("plain", **{removal.GRACE_LABEL: "5"}),
+        service("shop_db", called="db"), service("shop_odd", called="odd", **{removal.GRACE_LABEL: "long"}),
+    ]  # fmt: skip
+    held: Any = SimpleNamespace(labelled=lambda _kind, _label: found)
+
+    assert removal.grace(held, "l") == {"web": 20, "plain": 5}
