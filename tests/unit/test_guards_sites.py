@@ -418,6 +418,23 @@ def test_a_service_stays_while_one_that_needs_it_is_there_or_still_ends() -> Non
     assert removal._unneeded([plain], set(), needs) == [plain]
 
 
+@pytest.mark.usefixtures("clock")
+def test_what_a_service_needs_stays_while_a_container_of_its_copy_still_ends(leases: Leases, fake: Guarded) -> None:
+    made = leases.acquire("shop-0a1b2c", "mine", {})
+    assert made
+    own = {LEASE_LABEL: made.id}
+    fake.add("service", "web", own | {SERVICE_LABEL: "web", removal.NEEDS_LABEL: "db"})
+    fake.add("service", "db", own | {SERVICE_LABEL: "db"})
+    fake.containers = {made.label: [task("running", service="web", node="here")]}
+
+    with pytest.raises(LeftoversError, match="service db"):
+        removal.remove(swarm(fake), made)
+    fake.containers.clear()
+    removal.remove(swarm(fake), made)
+
+    assert fake.items == {}
+
+
 def test_the_time_to_end_is_of_the_service_or_of_what_it_is_called() -> None:
     found = [
         service("shop_web", called="web", **{removal.GRACE_LABEL: "20"}),
