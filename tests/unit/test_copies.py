@@ -446,9 +446,11 @@ def test_an_interrupt_leaves_nothing(
 
     monkeypatch.setattr(readiness, "wait", interrupted)
 
+    told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        start()
+        start(progress=told.append)
 
+    assert told == [f"interrupted; {REMOVED}"]
     assert docker.things() == []
     assert book.leases() == []
 

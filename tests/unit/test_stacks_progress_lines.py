@@ -77,7 +77,7 @@ def test_several_services_have_a_line_each(at: Callable[..., list[str]]) -> None
 
 def test_services_that_have_not_begun_share_a_line(at: Callable[..., list[str]]) -> None:
     assert at(2.4, web="a", later=["db", "job"]) == [
-        "waiting for web, 2 s of at most 2 min: a (web's rule)\n  then for db, job"
+        "waiting for web, 2 s of at most 2 min: a (web's rule)\n  also waiting for db, job"
     ]
 
 

@@ -219,7 +219,7 @@ class _Start:
         lease, progress = self.copy.lease, self.request.progress
         with turn(self.copy.book.settings, progress=progress) as waited, still_leased(lease):
             if not self._stands():
-                with failing(self._explained, self._undo):
+                with failing(self._explained, self._undo, progress=progress):
                     self.copy.startup = self._up().after(waited)
                     if self.request.until_ready:
                         self._finish()

@@ -82,7 +82,7 @@ class Narration:
         names = ", ".join(texts) or f"the start of {', '.join(reasons.later)}"
         head = f"waiting for {names}, {now - self._began:.0f} s of at most {self._limit}"
         lines = [f"  {name}: {text}" for name, text in texts.items()] if len(texts) > 1 else []
-        lines += [f"  then for {', '.join(reasons.later)}"] if texts and reasons.later else []
+        lines += [f"  also waiting for {', '.join(reasons.later)}"] if texts and reasons.later else []
         only = f": {texts[names]}" if len(texts) == 1 else ":" if lines else ""
         self._tell("\n".join([f"{head}{only}", *lines]))
         self._reasons, self._next = reasons, now + REMINDER

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from stackyard._util.tables import format_count
 from stackyard.docker.compose import taken
 from stackyard.errors import CommandError, NotReadyError, RefusedError
+from stackyard.stacks.diagnostics import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,11 @@ TRIES: Final = 5  # places that are tried while other programs take their ports
 
 @contextlib.contextmanager
 def failing(
-    explain: Callable[[StackyardError], str], undo: Callable[[str], object], *, keep: bool = False
+    explain: Callable[[StackyardError], str],
+    undo: Callable[[str], object],
+    *,
+    keep: bool = False,
+    progress: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[None]:
     """
     Let the start in a `with` block fail with one text, and without anything left of it.
@@ -30,6 +35,7 @@ def failing(
         explain: Returns the text, which begins with the cause; it can still see what the start has made.
         undo: Removes that; is given what another program took, "port" or "subnet", or an empty text.
         keep: Do not remove it, unless another program took something: then no look inside is needed.
+        progress: Called with a line about the removal if the start was interrupted.
 
     Raises:
         NotReadyError: If the start failed.
@@ -46,9 +52,11 @@ def failing(
         if not keep:
             undo("")
         raise NotReadyError(text) from None
-    except BaseException:
+    except BaseException as error:
         if not keep:
             undo("")
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                progress(f"interrupted; {REMOVED}")
         raise
 
 
