@@ -67,7 +67,7 @@ def test_a_network_in_use_names_its_users(fake_engine: FakeEngine, engine: Engin
 
     outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert [item.reason for item in outcome.left] == ["still used by stranger"]
+    assert [item.reason for item in outcome.left] == ["still used by stranger; disconnect or remove it"]
 
 
 def test_a_container_that_appears_late_is_removed_in_a_later_round(fake_engine: FakeEngine, engine: Engine) -> None:
@@ -158,7 +158,7 @@ def test_a_guest_is_never_taken_off_a_network(fake_engine: FakeEngine, engine: E
 
     outcome = removal.remove(engine, HELD, sleep=no_sleep)
 
-    assert [str(item) for item in outcome.left] == ["network net: still used by stranger"]
+    assert [str(item) for item in outcome.left] == ["network net: still used by stranger; disconnect or remove it"]
     assert list(fake_engine.networks["net"]["Containers"]) == ["stranger"]
 
 

@@ -362,6 +362,24 @@ def test_what_cannot_be_removed_is_named_with_exit_code_8(
 
     assert code == 8
     assert "1 left after the clean-up: volume " in error
+    assert error.endswith(f"; then 'stackyard down {typed.json('ps')[0]['lease']}'")  # its lease lives on
+
+    typed("up")
+    docker.engine.immortal |= {*docker.engine.volumes}
+
+    assert typed("down", "--all")[2].endswith("\nthen 'stackyard down --all'")
+
+
+def test_down_says_which_folder_a_copy_was_of(typed: Typed, tmp_path: Path) -> None:
+    typed("up")
+
+    assert typed.json("down")["leases"][0]["checkout"] == str(tmp_path / "shop")
+
+
+def test_one_more_copy_without_a_name_is_pointed_out(typed: Typed) -> None:
+    assert typed("up")[2] == ""
+    assert typed("up", "--name", "mine")[2] == ""
+    assert "warning: this is copy 3 of this folder" in typed("up")[2]
 
 
 def test_ps_shows_the_copies_and_one_copy_s_services(typed: Typed) -> None:
@@ -561,7 +579,21 @@ def test_a_misspelt_profile_is_named_by_every_command_that_takes_one(
         {"level": "careful", "place": "profile dbeug", "text": "no service has it",
          "advice": "did you mean 'debug'? known: debug"}
     ]  # fmt: skip
-    assert typed("up", "--profile", "debug")[2] == ""
+    assert "dbeug" not in typed("up", "--profile", "debug")[2]
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_a_look_without_an_engine_says_that_images_were_not_checked(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+
+    code, _, error = typed(command)
+
+    said = "warning: images were not checked: connecting to the Docker engine: no engine answers at tcp://127.0.0.1:1 ("
+    assert code == 0
+    assert error.startswith(said)
+    assert len(error.splitlines()) == 1
 
 
 def test_check_asks_one_engine(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

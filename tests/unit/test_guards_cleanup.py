@@ -247,7 +247,8 @@ def test_a_sweep_counts_its_own_time(book: LeaseBook, engine: Engine, monkeypatc
     ("users", "refusal", "reason"),
     [
         ((), "no", "no"), ((), "", "it appeared again after its removal"),
-        (("a", "b"), "no", "still used by a, b"), (("a",), "", "still used by a"),
+        (("a", "b"), "no", "still used by a, b; disconnect or remove them"),
+        (("a",), "", "still used by a; disconnect or remove it"),
     ],
 )  # fmt: skip
 def test_what_is_left_says_why(

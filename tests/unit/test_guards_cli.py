@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
-from stackyard.cli import cleanup, copies, copy_output, copy_variables, on_swarm, options, reset, site, up
+from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site, up
 from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
 from stackyard.sites import Site
@@ -93,16 +93,17 @@ def test_run_ends_its_copy_though_its_command_cannot_be_run(copy: Copy, monkeypa
 def test_down_takes_the_copy_that_is_named_or_all_of_this_folder(
     monkeypatch: pytest.MonkeyPatch, words: Any, taken: list[str], graceful: bool
 ) -> None:
-    remove = Mock(return_value=[])
+    remove = Mock(return_value=[Removal()])
     monkeypatch.setattr(copies, "opened_at", lambda _site: contextlib.nullcontext(("book", "engine")))
-    monkeypatch.setattr(copies, "of_this_folder", lambda _book: ["here"])
-    monkeypatch.setattr(copies, "chosen", lambda _book, name: f"chosen {name}")
-    monkeypatch.setattr(copies, "_removed", Mock())
+    monkeypatch.setattr(copies, "of_this_folder", lambda _book: [SimpleNamespace(title="here")])
+    monkeypatch.setattr(copies, "chosen", lambda _book, name: SimpleNamespace(title=f"chosen {name}"))
+    monkeypatch.setattr(copies, "copy_output", Mock())
     monkeypatch.setattr(removal, "remove_leases", remove)
 
     copies.down.body(None, graceful=graceful, **words)
 
-    assert remove.call_args.args == ("book", "engine", taken)
+    assert remove.call_args.args[:2] == ("book", "engine")
+    assert [lease.title for lease in remove.call_args.args[2]] == taken
     assert remove.call_args.kwargs["graceful"] is graceful
 
 
@@ -347,14 +348,14 @@ def test_a_plan_is_of_what_the_removal_would_take(
     assert json.loads(capsys.readouterr().out) == [*listed]
 
 
-def test_what_is_left_of_a_copy_fails_the_command(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy_output, "identified", lambda _lease: {})
+def test_what_is_left_of_a_copy_fails_the_command(copy: Copy) -> None:
     left = Removal(left=[Leftover(kind="network", name="n", lease="1", reason="busy")])
     copy.down.return_value = left
-    lease: Any = SimpleNamespace(title="mine (1)", id="1", parallel_id="mine", environment="shop")
 
-    with pytest.raises(LeftoversError, match="network n"):
-        copies._removed([lease], [Removal(), left], 0.1, as_json=False)
+    leases: Any = [SimpleNamespace(id="1"), SimpleNamespace(id="2")]
+
+    with pytest.raises(LeftoversError, match=r"network n: busy; then 'stackyard down 2'"):
+        copies._check(leases, [Removal(), left])
     with pytest.raises(Exit, match="network n") as failed:
         copies.run.body(None, words=["true"])
     assert failed.value.code == LeftoversError.exit_code

@@ -159,7 +159,7 @@ def test_down_keeps_the_lease_while_something_is_left(
 
     removal = stack.down()
 
-    assert [str(item) for item in removal.left] == ["network net: still used by stranger"]
+    assert [str(item) for item in removal.left] == ["network net: still used by stranger; disconnect or remove it"]
     assert stack.book.find(stack.lease.id) == stack.lease
 
 

@@ -134,7 +134,8 @@ def _leftover(engine: Engine, item: Resource, lease: str, refusal: str) -> Lefto
     reason = refusal or "it appeared again after its removal"
     if item.kind == "network":
         users = engine.attached(item)
-        reason = f"still used by {', '.join(users)}" if users else reason
+        them = "it" if len(users) == 1 else "them"
+        reason = f"still used by {', '.join(users)}; disconnect or remove {them}" if users else reason
     return Leftover(kind=item.kind, name=item.name, lease=lease, reason=reason)
 
 

@@ -131,6 +131,8 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
         same = copy_output.namesakes(copy.book, copy.lease)
         for other in same:
             tell(copy_output.also_up(other))
+        if warning := copy_output.one_more(copy.book, copy.lease):
+            tell(warning)
         copy_output.show_up(
             copy_output.identified(copy.lease), copy.lease.id if same else copy_output.handle(copy.lease),
             copy.addresses, copy.startup, until(copy.lease), as_json=json,
@@ -179,17 +181,20 @@ def down(
     began = time.monotonic()
     with opened_at(site) as (book, engine):
         leases = of_this_folder(book) if all else [chosen(book, name)]
+        said = [copy_output.identified(lease) for lease in leases]  # where it is from is in a file that goes
         done = removal.remove_leases(book, engine, leases, graceful=graceful, progress=tell)
-    _removed(leases, done, time.monotonic() - began, as_json=json)
+    took = time.monotonic() - began
+    copy_output.show_removed([lease.title for lease in leases], said, done, took, as_json=json)
+    _check(leases, done)
 
 
-def _removed(leases: Sequence[Lease], done: Sequence[Removal], took: float, *, as_json: bool) -> None:
+def _check(leases: Sequence[Lease], done: Sequence[Removal]) -> None:
+    """Raise LeftoversError if something is left; its lease lives on, so only another `down` removes it."""
     from stackyard.cleanup.outcome import Removal
 
-    titles, said = [lease.title for lease in leases], [copy_output.identified(lease) for lease in leases]
-    copy_output.show_removed(titles, said, done, took, as_json=as_json)
-    left = [item for removal in done for item in removal.left]
-    Removal(left=left).check(at_site("stackyard cleanup"))
+    kept = [lease.id for lease, removal in zip(leases, done, strict=True) if removal.left]
+    again = at_site(f"stackyard down {kept[0] if len(kept) == 1 else '--all'}")
+    Removal(left=[item for removal in done for item in removal.left]).check(again)
 
 
 @task(

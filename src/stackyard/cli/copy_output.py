@@ -37,6 +37,18 @@ def also_up(lease: Lease) -> str:
     return f"warning: a copy {lease.title} of project {project} runs from this folder, too; '{end}' removes it"
 
 
+def one_more(book: LeaseBook, lease: Lease) -> str:
+    """Say that a copy without a name is not the first of its folder; empty if it is, or has a name."""
+    number = sum(other.is_copy and other.checkout == lease.checkout for other in book.leases())
+    if lease.parallel_id or number < 2:  # noqa: PLR2004 - itself and another
+        return ""
+    again = at_site("stackyard up --name NAME")
+    return (
+        f"warning: this is copy {number} of this folder: outside of git, and on no branch, each 'up' without a name "
+        f"starts one more; '{again}' finds the same copy again"
+    )
+
+
 def addressed(found: Sequence[Address], name: str) -> str:
     """Say where each published port answers: for a browser, and for programs."""
     from stackyard._util.tables import table

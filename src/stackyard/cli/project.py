@@ -59,12 +59,11 @@ def check(
     """Show what a copy of a Compose project changes; exit code 1: only one copy at a time, 2: no copy can run yet."""
     project, preview = _previewed(folder, file, profile, env_file, site)
     known = _known(project, preview)
-    rules, images = known.rules, known.lacking
     data = {
-        **_data(project, preview, rules),
-        "missing_images": None if images is None else [item._asdict() for item in images],
+        **_data(project, preview, known.rules),
+        "missing_images": None if known.lacking is None else [item._asdict() for item in known.lacking],
     }
-    answer(data, _text(project, preview, rules, images), as_json=json)
+    answer(data, _text(project, preview, known.rules, known.lacking), as_json=json)
     if code := EXIT_CODES[preview.plan.verdict]:
         raise Exit(code=code)
 
@@ -120,7 +119,8 @@ def _known(project: Project, preview: Preview, *, images: bool = True) -> _Known
         with Engine() as engine:
             found = facts(engine, {**model, "name": project.name}) if model else {}
             return _Known(rules_for(model, found, hints), _lacking(engine, project, preview) if images else None)
-    except EngineError:
+    except EngineError as error:
+        tell(f"warning: images were not checked: {error}")
         return _Known(rules_for(model, {}, hints))
 
 
