@@ -82,6 +82,16 @@ def test_only_dependent_services_are_freed(tmp_path: Path) -> None:
     assert start_at_once(file, tmp_path).read_text() == 'services:\n  "b": {depends_on: !reset null}\n'
 
 
+def test_an_override_replaces_a_link_that_has_its_name(tmp_path: Path) -> None:
+    file, foreign = tmp_path / "c.yml", tmp_path / "foreign"
+    file.write_text("services: {}\n")
+    foreign.write_text("precious")
+    (tmp_path / "at-once.yml").symlink_to(foreign)
+
+    assert start_at_once(file, tmp_path).read_text() == "services: {}\n"
+    assert foreign.read_text() == "precious"
+
+
 def test_a_file_without_dependencies_needs_no_change(tmp_path: Path) -> None:
     file = tmp_path / "c.yml"
     file.write_text("services:\n  a: {image: x}\n")

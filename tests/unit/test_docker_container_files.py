@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from stackyard.docker import container_files
 from stackyard.errors import EngineError, StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from stackyard.docker import Engine
 
@@ -38,11 +39,29 @@ def test_zeros_take_no_room_on_the_disk_and_are_read_back(tmp_path: Path) -> Non
     assert file.stat().st_blocks * 512 < HOLE / 8
 
 
-def test_a_full_disk_is_not_taken_for_a_silent_engine() -> None:
-    with pytest.raises(StackyardError, match=r"^/dev/full cannot be written: No space left on device; make room") as it:
-        container_files.save(engine([b"rows"]), "one", "/rows/.", Path("/dev/full"))
+def test_a_disk_s_refusal_is_not_taken_for_a_silent_engine(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
+    try:
+        with pytest.raises(StackyardError, match=r"data.tar cannot be written: File too large; make room") as it:
+            container_files.save(engine([b"rows"]), "one", "/rows/.", tmp_path / "data.tar")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert not isinstance(it.value, EngineError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_an_archive_replaces_a_link_and_is_its_user_s_alone(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    foreign, file = tmp_path / "foreign", tmp_path / "data.tar"
+    foreign.write_bytes(b"precious")
+    link(file, foreign)
+
+    container_files.save(engine([b"rows"]), "one", "/rows/.", file)
+
+    assert foreign.read_bytes() == b"precious"
+    assert (file.read_bytes(), oct(file.lstat().st_mode)) == (b"rows", "0o100600")
 
 
 def test_an_engine_that_breaks_off_an_archive_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:

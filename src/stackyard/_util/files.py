@@ -78,7 +78,22 @@ def open_plain(path: Path, flags: int) -> int:
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """
-    Write a file in one step, so that a reader finds the old content or the new one; a link there is replaced.
+    Write a file in one step, as `replacing` does.
+
+    Raises:
+        OSError: If the file cannot be written, or its folder is a link.
+    """
+    with replacing(path, mode=mode) as handle, os.fdopen(handle, "wb", closefd=False) as opened:
+        opened.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o600) -> Iterator[int]:
+    """
+    Give a `with` block the descriptor of a new file, which takes the place of *path* at the block's end.
+
+    So a reader finds the old content or the new one, and a link there is replaced, not followed. If the block fails,
+    the old file stays.
 
     Raises:
         OSError: If the file cannot be written, or its folder is a link.
@@ -87,8 +102,10 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         temporary = f".{path.name}.{os.urandom(4).hex()}"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=place)
         try:
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(content)
+            try:
+                yield handle
+            finally:
+                os.close(handle)
             _rename(temporary, path, place)
         except BaseException:
             with contextlib.suppress(OSError):

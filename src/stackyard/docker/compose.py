@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard._util.advice import Action, how
 from stackyard.docker.endpoint import version_tuple
 from stackyard.docker.versions import OLDEST_COMPOSE as OLDEST
@@ -124,7 +124,7 @@ def start_at_once(file: Path, directory: Path) -> Path:
     override = directory / "at-once.yml"
     services = sorted(_dependent_services(file))
     body = "".join(RESET_DEPENDENCIES.format(service=json.dumps(name)) for name in services)
-    override.write_text(f"services:\n{body}" if body else "services: {}\n", encoding="utf-8")
+    files.write(override, (f"services:\n{body}" if body else "services: {}\n").encode())
     return override
 
 

@@ -9,14 +9,14 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.json_fields import Part
 from stackyard.docker.time_limit import allowing
 from stackyard.errors import RefusedError, StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from io import FileIO
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from stackyard.docker.engine import Engine
@@ -30,32 +30,34 @@ NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
 
 def save(engine: Engine, container: str, path: str, file: Path) -> None:
     """
-    Write what stands at *path* of a container to *file*, as a tar archive; zeros become holes.
+    Write what stands at *path* of a container to *file*, as a tar archive; zeros become holes, a link is replaced.
 
     Raises:
         RefusedError: If there is no such path.
         StackyardError: If the file cannot be written, as on a full disk.
         EngineError: If the engine does not answer.
     """
+    pieces = contextlib.closing(_pieces(engine, container, path))
+    with _writing(file), files.replacing(file) as handle, pieces as found:
+        for piece in found:
+            _write(handle, piece)
+        os.ftruncate(handle, os.lseek(handle, 0, os.SEEK_CUR))
+
+
+def _pieces(engine: Engine, container: str, path: str) -> Generator[bytes]:
     with plain_errors(f"reading {path} of container {container[:80]}"), allowing(quiet=True):
         pieces, _ = engine.api.get_archive(container, path)
-        with _writing(file):
-            output = file.open("wb", buffering=0)
-        with output:
-            for piece in pieces:
-                with _writing(file):
-                    _write(output, piece)
-            output.truncate(output.tell())
+        yield from pieces
 
 
-def _write(output: FileIO, piece: bytes) -> None:
+def _write(handle: int, piece: bytes) -> None:
     """Write *piece*; a hole if it is all zeros: databases keep files that are far larger than what is in them."""
     if piece.count(0) == len(piece):
-        output.seek(len(piece), os.SEEK_CUR)
+        os.lseek(handle, len(piece), os.SEEK_CUR)
         return
     left = memoryview(piece)
     while left:
-        left = left[output.write(left) :]
+        left = left[os.write(handle, left) :]
 
 
 @contextlib.contextmanager
