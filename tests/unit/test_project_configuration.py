@@ -141,6 +141,8 @@ def test_two_configurations_are_an_error_that_names_both(tmp_path: Path) -> None
         ("[services.wbe]", "services: no such service in the Compose file; did you mean 'web'"),
         ("[services.web]\nredy = 1", "services.web.redy: unknown key; did you mean 'ready'"),
         ("[services.web]\nready = 1", r'services.web.ready: must be \{http = "/path"\}, .* or "running", got 1'),
+        ('[services.web]\nkind = "postgres"', "web.kind: must be postgresql, .* or none, got 'postgres'"),
+        ("[services.web]\nkind = 1", "services.web.kind: must be postgresql, mysql, .* or none, got 1"),
         ('[services.web]\nready = "up"', r'services.web.ready: must be \{http .* or "running", got \'up\''),
         ('[services.web]\nready = {htp = "/"}', "web.ready: must be .*'htp' is none of them; did you mean 'http'"),
         ('[services."we b"]', "services: a name must be letters, digits .*, got 'we b'"),

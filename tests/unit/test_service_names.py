@@ -22,6 +22,8 @@ SOFTWARE: Final = {
     "stacks/data/records.py": "a driver",
     "stacks/data/resetting.py": "a driver",
     "checks/detection.py": "the scheme of a URL",
+    "probes/guessed_databases.py": "what software is, whatever a service is called",
+    "project/service_kinds.py": "what software is, whatever a service is called",
     "probes/known_databases.py": "what software is, whatever a service is called",
     "stacks/environment_databases.py": "the database of PostgreSQL that always exists",
 }

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from stackyard.project.service_kinds import KEY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -135,6 +137,11 @@ class Product:
     accounts: tuple[Account, ...] = ()
     databases: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """What a configuration calls it."""
+        return self.scheme or self.title
+
     def port(self, words: Sequence[str], variables: Mapping[str, str]) -> int:
         """Return the port that it listens on, given what it is started with."""
         flat = " ".join(words).split()
@@ -161,8 +168,12 @@ class Product:
             return True
         if not service.get("entrypoint") and words[0].startswith("-"):
             return True
-        started = {found.rpartition("/")[2] for found in _STARTED.findall(_SHELL.sub("", " ".join(words)))}
-        return bool(started & self.servers) or words[0].endswith(".conf")
+        return bool(started(" ".join(words)) & self.servers) or words[0].endswith(".conf")
+
+
+def started(text: str) -> set[str]:
+    """Return the names of the programs that a command line starts."""
+    return {found.rpartition("/")[2] for found in _STARTED.findall(_SHELL.sub("", text))}
 
 
 def _first(names: Sequence[str], variables: Mapping[str, str]) -> str:
@@ -246,17 +257,23 @@ _LASTING: Final = re.compile(r"\b(?:sleep infinity|tail -[fF]|while true|while :
 
 def product_of(service: Mapping[str, Any], words: Sequence[str], variables: Mapping[str, str]) -> Product | None:
     """
-    Return the product that a service runs, by its image's name, or else by what the image's variables say.
+    Return the product that a service runs, by the configuration, its image's name, or what the image's variables say.
 
     Args:
         service: Its part of the model.
         words: What its container runs.
         variables: The image's variables.
     """
+    if KEY in service:
+        return next((product for product in PRODUCTS if product.kind == service[KEY]), None)
+    return next((product for product in candidates(service, variables) if product.runs(service, words)), None)
+
+
+def candidates(service: Mapping[str, Any], variables: Mapping[str, str]) -> list[Product]:
+    """Return the products that a service's image may be of, by its name, or else by its *variables*."""
     name = str(service.get("image") or "").partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
     named = [product for product in PRODUCTS if product.images.fullmatch(name)]
-    known = named or [product for product in PRODUCTS if product.variables & variables.keys()]
-    return next((product for product in known if product.runs(service, words)), None)
+    return named or [product for product in PRODUCTS if product.variables & variables.keys()]
 
 
 def ends_by_itself(name: str, words: Sequence[str]) -> str:

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.durations import parsed
 from stackyard.docker.json_fields import Part
+from stackyard.probes.guessed_databases import guess
 from stackyard.probes.known_databases import ends_by_itself, only_waits, passes_on, product_of
 from stackyard.project.model import copies_of
+from stackyard.project.service_kinds import KEY
 from stackyard.project.service_ports import Port, exposed_ports, published_datagrams, published_ports
 
 if TYPE_CHECKING:
@@ -169,7 +171,8 @@ def recognised(
         image: What its image says; None if that is not known.
     """
     choice = _Choice("", service, image or ImageFacts(), {})
-    return (choice.product, choice.port_of(choice.product), choice.variables()) if choice.product else None
+    product = choice.product or (choice.guess.product if choice.guess else None)
+    return (product, choice.port_of(product), choice.variables()) if product else None
 
 
 def conditions(model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -217,6 +220,9 @@ class _Choice:
         self.asked = tuple(port for port in self.published if not port.debugs)
         self.loopback = str(service.get("network_mode") or "").startswith(("host", "service:", "container:", "none"))
         self.product = product_of(service, self.words, image.environment)
+        ports = {port.number for port in (*self.published, *self._exposed()) if port.protocol == "tcp"}
+        unknown = self.product is None and KEY not in service
+        self.guess = guess(service, self.words, image.environment, self._test(), ports) if unknown else None
 
     def made(self, hint: Hint | None) -> Rule:
         if hint is not None:
@@ -225,6 +231,9 @@ class _Choice:
 
     def _rule(self, kind: Kind, why: str, **values: Any) -> Rule:
         may_end = not self.published and self.restart not in RESTARTING and not self._must_be_healthy()
+        if self.guess and self.guess.by_port:
+            what, key = self.guess.product.title, f"services.{self.name}.kind"
+            why += f"; taken for {what} because of its port and variables alone ({key} in the configuration decides)"
         return Rule(
             service=self.name, kind=kind, why=why, loopback=self.loopback, **{"may_end": may_end} | values
         )  # fmt: skip
@@ -266,14 +275,9 @@ class _Choice:
         return self._rule("exit 0", f"{_list(waiting)} {verb} until it has ended with exit code 0", may_end=True)
 
     def _health(self) -> Rule | None:
-        own = self.service.get("healthcheck") or {}
-        test, source = [_plain(word) for word in own.get("test") or ()], "Compose file"
-        if own.get("disable") or test[:1] == ["NONE"]:
-            return None
-        if not test:
-            test, source = list(self.image.test), "image"
-        words = _command(test, self.image.shell)
-        if not words:
+        own, test = self.service.get("healthcheck") or {}, self._test()
+        source = "Compose file" if own.get("test") else "image"
+        if not (words := _command(test, self.image.shell)):
             return None
         timeout = parsed(str(own.get("timeout") or "")) or self.image.timeout or CHECK_TIMEOUT
         gate, why = self._gate(), f"the health check of the {source}: {_shown(test[1:])}"
@@ -281,6 +285,11 @@ class _Choice:
         return self._rule(
             "health check", f"{why}{self._gated(gate)}", words=words, timeout=timeout, gate=gate, expected=expected
         )  # fmt: skip
+
+    def _test(self) -> list[str]:
+        """Return the test of its health check, in the file or else in the image; empty if the file disables it."""
+        own = self.service.get("healthcheck") or {}
+        return [] if own.get("disable") else [_plain(word) for word in own.get("test") or ()] or [*self.image.test]
 
     def _gate(self) -> Port | None:
         """Return the port whose listener proves that a database does not run only for its own first set-up."""

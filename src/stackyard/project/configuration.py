@@ -63,6 +63,7 @@ class Configuration:
         rewrite: Variables whose values are changed to the copy's ports and addresses, as ``SERVICE.VARIABLE``.
         share: What all copies use together.
         ready: How services prove usable, by service.
+        kinds: Which database or broker services run, by service (`service_kinds`).
     """
 
     file: str = ""
@@ -74,6 +75,7 @@ class Configuration:
     rewrite: frozenset[str] = frozenset()
     share: Share = field(default_factory=Share)
     ready: Mapping[str, Hint] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, template: Mapping[str, Any]) -> Configuration:
@@ -103,7 +105,7 @@ class Configuration:
                    reset=keys.reset, share=Share(
             networks=frozenset(keys.share.networks), volumes=frozenset(keys.share.volumes),
             services=frozenset(keys.share.services),
-        ))  # fmt: skip
+        ), kinds={name: service.kind for name, service in keys.services.items() if service.kind})  # fmt: skip
         made._check_names(keys, template)
         made._check_shared_services(template)
         return replace(

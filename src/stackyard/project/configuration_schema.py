@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct, field
 
 from stackyard._util import durations
-from stackyard.project import validation
+from stackyard.project import service_kinds, validation
 from stackyard.project.readiness_hints import KINDS, RULE, RUNNING
 
 SCHEMA: Final = "docs/reference/stackyard.schema.json"
@@ -38,7 +38,13 @@ Ready = Annotated[
     ]}),
 ]  # fmt: skip
 
-
+Kind = Annotated[
+    str,
+    Meta(
+        pattern=f"^({'|'.join(service_kinds.KINDS)})$", description=service_kinds.RULE,
+        extra_json_schema={"enum": [*service_kinds.KINDS]},
+    ),
+]  # fmt: skip
 Names = list[Name]
 
 
@@ -60,6 +66,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True):
     """One service."""
 
     ready: Ready = ""
+    kind: Kind = ""
 
 
 class Keys(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from stackyard.project import rendering
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import refuse_negative_copies, without
 from stackyard.project.rendering import ANY_NAME, Rendering
+from stackyard.project.service_kinds import marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,7 +183,7 @@ class Project:
             self.words, self.folder, {**self.environment, **(variables or {})}, name
         )
         refuse_negative_copies(model)
-        return without(model, self.configuration.share.services)
+        return marked(without(model, self.configuration.share.services), self.configuration.kinds)
 
     def _rendered(self, name: str | None) -> dict[str, Any] | None:
         """Return the model under *name* from a rendering that began with the project's; None if that one failed."""
