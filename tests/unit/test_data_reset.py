@@ -96,11 +96,12 @@ class Made:
 
     # what takes an engine as its first argument; only this one may be given
 
-    def save(self, asked: object, container: str, path: str, file: Path) -> None:
+    def save(self, asked: object, container: str, path: str, file: Path) -> str:
         assert (asked, container in self.containers) == (self, True)
         if path not in self.files:
             raise RefusedError(f"no such path: {path}")
         file.write_bytes(self.files[path])
+        return container_files.checksum(file)
 
     def restore(self, asked: object, container: str, path: str, file: Path) -> None:
         assert asked is self
@@ -361,7 +362,15 @@ def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, t
     assert made.asked == []
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"row")], ids=["gone", "cut short"])
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_suffix(".old")))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda path: path.write_bytes(b"row"), lambda path: path.write_bytes(b"rowz"), link_to_itself],
+    ids=["gone", "cut short", "changed", "a link"],
+)
 def test_a_damaged_archive_is_noticed_before_anything_is_removed(
     copy: Any, made: Made, damage: Callable[[Path], object]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import resource
 import tarfile
@@ -33,9 +34,10 @@ def test_zeros_take_no_room_on_the_disk_and_are_read_back(tmp_path: Path) -> Non
     file = tmp_path / "data.tar"
     pieces = [b"head", *[bytes(1 << 20)] * (HOLE >> 20), b"middle", bytes(1024)]
 
-    container_files.save(engine(pieces), "one", "/rows/.", file)
+    digest = container_files.save(engine(pieces), "one", "/rows/.", file)
 
     assert file.read_bytes() == b"".join(pieces)
+    assert digest == container_files.checksum(file) == hashlib.sha256(b"".join(pieces)).hexdigest()
     assert file.stat().st_blocks * 512 < HOLE / 8
 
 
@@ -105,3 +107,15 @@ def test_an_archive_of_a_single_file_is_sent_as_it_is(tmp_path: Path) -> None:
     container_files.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
 
     assert taken == [(tmp_path / "a").read_bytes()]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive" * 100], ids=["gone", "empty", "garbage"])
+def test_what_is_no_archive_is_one_line_and_not_sent(tmp_path: Path, content: bytes | None) -> None:
+    taken: list[bytes] = []
+    if content is not None:
+        (tmp_path / "a").write_bytes(content)
+
+    with pytest.raises(StackyardError, match=r"/a cannot be read as an archive: ") as it:
+        container_files.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
+
+    assert (isinstance(it.value, EngineError), "\n" in str(it.value), taken) == (False, False, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import tarfile
@@ -28,9 +29,12 @@ RESTS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
 
 
-def save(engine: Engine, container: str, path: str, file: Path) -> None:
+def save(engine: Engine, container: str, path: str, file: Path) -> str:
     """
     Write what stands at *path* of a container to *file*, as a tar archive; zeros become holes, a link is replaced.
+
+    Returns:
+        The SHA-256 of the archive, as `checksum` returns it.
 
     Raises:
         RefusedError: If there is no such path.
@@ -38,10 +42,24 @@ def save(engine: Engine, container: str, path: str, file: Path) -> None:
         EngineError: If the engine does not answer.
     """
     pieces = contextlib.closing(_pieces(engine, container, path))
+    digest = hashlib.sha256()
     with _writing(file), files.replacing(file) as handle, pieces as found:
         for piece in found:
             _write(handle, piece)
+            digest.update(piece)
         os.ftruncate(handle, os.lseek(handle, 0, os.SEEK_CUR))
+    return digest.hexdigest()
+
+
+def checksum(file: Path) -> str:
+    """
+    Return the SHA-256 of an archive in small hexadecimal digits.
+
+    Raises:
+        OSError: If it is missing, cannot be read, or is anything but a plain file.
+    """
+    with os.fdopen(files.open_plain(file, os.O_RDONLY), "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _pieces(engine: Engine, container: str, path: str) -> Generator[bytes]:
@@ -76,25 +94,31 @@ def restore(engine: Engine, container: str, path: str, file: Path) -> None:
     Unpack *file*, a tar archive, in the folder *path* of a container, which gets its owner and mode back, too.
 
     Raises:
+        StackyardError: If the file cannot be read, or is no archive.
         EngineError: If the engine refuses or does not answer.
     """
+    try:
+        first, opened = _root(file, path), file.open("rb")
+    except (OSError, tarfile.TarError) as error:
+        raise StackyardError(f"{file} cannot be read as an archive: {error}") from None
     doing = f"writing {path} of container {container[:80]}"
-    with plain_errors(doing, changes=True), allowing(alone=LONGEST), file.open("rb") as archive:
-        engine.api.put_archive(container, path, itertools.chain(_root(file, path), archive))
+    with opened as archive, plain_errors(doing, changes=True), allowing(alone=LONGEST):
+        engine.api.put_archive(container, path, itertools.chain(first, archive))
 
 
-def _root(file: Path, path: str) -> Iterator[bytes]:
+def _root(file: Path, path: str) -> list[bytes]:
     """
     Give an entry for the folder *path* itself, if *file* has one.
 
     The engine leaves out an entry named ``.``. By this name it finds the same folder, and none outside of it, which
     could be read-only.
     """
-    with tarfile.open(file) as archive:
+    with tarfile.open(file, "r:") as archive:
         entry = archive.next()
     if entry and entry.isdir() and entry.name == ".":
         entry.name = f"../{path.rpartition('/')[2]}"
-        yield entry.tobuf(tarfile.PAX_FORMAT)
+        return [entry.tobuf(tarfile.PAX_FORMAT)]
+    return []
 
 
 @contextlib.contextmanager

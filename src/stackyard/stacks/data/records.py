@@ -77,13 +77,13 @@ class Note:
         containers: Its containers, each after those that it joins.
         volumes: Its own named volumes: the request that makes each again, by name.
         hints: What the configuration says about the readiness of services.
-        sizes: Bytes of each archive, by file.
+        sums: SHA-256 of each archive, by file.
     """
 
     containers: tuple[Kept, ...]
     volumes: Mapping[str, Mapping[str, Any]]
     hints: Mapping[str, Hint]
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, lease: Lease) -> None:
         """Write it into the folder of *lease*, after a line by which a damaged one is noticed."""
@@ -118,7 +118,7 @@ class Note:
         ]
         return cls(
             containers=tuple(Kept(**one) for one in containers), volumes=found["volumes"],
-            hints={name: Hint(**hint) for name, hint in found["hints"].items()}, sizes=found["sizes"],
+            hints={name: Hint(**hint) for name, hint in found["hints"].items()}, sums=found["sums"],
         )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ class _Resetting:
                 for one in containers]  # fmt: skip
 
     def _check_archives(self, containers: Sequence[Kept]) -> None:
-        """Raise before anything is removed if what would be put back is gone."""
+        """Raise before anything is removed if what would be put back is gone or damaged."""
         needed = [file for one in containers for file in one.archives.values()]
         if gone := [str(self.lease.directory / file) for file in needed if not self._is_whole(file)]:
             raise UsageError(
@@ -150,8 +150,10 @@ class _Resetting:
             )
 
     def _is_whole(self, file: str) -> bool:
-        path = self.lease.directory / file
-        return path.is_file() and path.stat().st_size == self.note.sizes.get(file)
+        try:
+            return container_files.checksum(self.lease.directory / file) == self.note.sums.get(file)
+        except OSError:
+            return False
 
     def _check_containers(self, containers: Sequence[Kept]) -> None:
         """Raise before anything is removed if one is gone that is not made again; let paused ones go on."""

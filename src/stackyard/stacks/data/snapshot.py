@@ -71,7 +71,7 @@ class _Keeping:
         self.names = {str(answer["Id"]): _name(answer) for answer in self.answers}
         self.seen = [self._seen(answer) for answer in self.answers]
         self.archived: set[str] = set()  # volumes whose content is kept
-        self.files = 0
+        self.sums: dict[str, str] = {}
 
     def run(self) -> None:
         images = project_images.facts(self.engine, self.model, {one.service for one in self.seen})
@@ -90,11 +90,7 @@ class _Keeping:
                 if one.runs and chosen[one.service].driver == "volumes":
                     pauses.enter_context(container_files.paused(self.engine, one.name))
             kept = [self._kept(one, answer, chosen[one.service]) for one, answer in self._ordered()]
-        sizes = {file: self._size(file) for one in kept for file in one.archives.values()}
-        Note(containers=tuple(kept), volumes=self._volumes(), hints=self.hints, sizes=sizes).write(self.lease)
-
-    def _size(self, file: str) -> int:
-        return (self.lease.directory / file).stat().st_size
+        Note(containers=tuple(kept), volumes=self._volumes(), hints=self.hints, sums=self.sums).write(self.lease)
 
     def _inspect(self) -> list[Mapping[str, Any]]:
         listed = inspection.seen(self.engine, [f"{PROJECT_LABEL}={self.lease.project}"])
@@ -182,9 +178,8 @@ class _Keeping:
         return found
 
     def _archive(self, container: str, path: str) -> str:
-        file = self.lease.directory / f"data-{self.files}.tar"
-        self.files += 1
-        container_files.save(self.engine, container, path, file)
+        file = self.lease.directory / f"data-{len(self.sums)}.tar"
+        self.sums[file.name] = container_files.save(self.engine, container, path, file)
         return file.name
 
     def _copied_files(self, service: str, answer: Mapping[str, Any]) -> list[str]:
