@@ -43,7 +43,9 @@ class Made:
     def __init__(self) -> None:
         self.containers = {name: self._container(name) for name in MODEL["services"]}
         self.volumes = {"p_uploads": {"Name": "p_uploads", "Driver": "local", "Labels": OWN, "Options": None}}
+        self.foreign: dict[str, dict[str, Any]] = {}  # containers of other people, by name
         self.asked: list[str] = []
+        self.made_by_others: set[str] = set()  # volumes that somebody makes as soon as they are gone
         self.codes: dict[str, int] = {}
         self.files: dict[str, bytes] = {"/rows/.": b"rows", "/rules": b"rules"}
         self.known: dict[str, ImageFacts] = {}
@@ -68,7 +70,7 @@ class Made:
 
     def containers_of(self, _labels: object = ()) -> list[Resource]:
         return [
-            Resource(kind="container", id=str(one["Id"]), name=name, labels=OWN)
+            Resource(kind="container", id=str(one["Id"]), name=name, labels=one["Config"]["Labels"])
             for name, one in self.containers.items()
         ]
 
@@ -82,11 +84,13 @@ class Made:
     def remove(self, item: Resource) -> None:
         self.asked.append(f"remove {item.name}")
         (self.containers if item.kind == "container" else self.volumes).pop(item.name)
+        if item.name in self.made_by_others:
+            self.volumes[item.name] = {"Name": item.name, "Labels": None}
 
     def create_volume(self, plan: Any) -> None:
         self.asked.append(f"create {plan.name}")
         self.plans.append(plan)
-        self.volumes[plan.name] = {"Name": plan.name, "Labels": plan.labels}
+        self.volumes.setdefault(plan.name, {"Name": plan.name, "Labels": plan.labels})
 
     def create_container(self, plan: Any) -> str:
         self.asked.append(f"create {plan.name}")
@@ -126,7 +130,23 @@ class Made:
 
     def inspected(self, asked: object, identity: str) -> dict[str, Any]:
         assert asked is self
-        return next(one for one in self.containers.values() if one["Id"] == identity)
+        for name, one in {**self.containers, **self.foreign}.items():
+            if identity in {name, one["Id"]}:
+                return one
+        raise RefusedError(f"no such container: {identity}")
+
+    def users(self, asked: object, volume: str) -> dict[str, str]:
+        assert asked is self
+        return {
+            str(one["Id"]): name for name, one in {**self.containers, **self.foreign}.items()
+            if volume in {mount.get("Name") for mount in one["Mounts"]}
+        }  # fmt: skip
+
+    def rename(self, asked: object, identity: str, name: str) -> None:
+        assert asked is self
+        self.asked.append(f"rename to {name}")
+        (old,) = (name for name, one in self.containers.items() if one["Id"] == identity)
+        self.containers[name] = self.containers.pop(old)
 
     def seen(self, asked: object, labels: object) -> list[Seen]:
         assert (asked, labels) == (self, [f"{PROJECT_LABEL}=p"])
@@ -154,6 +174,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
     monkeypatch.setattr(container_files, "inspected", engine.inspected)
     monkeypatch.setattr(container_files, "volume", engine.volume)
+    monkeypatch.setattr(container_files, "users", engine.users)
+    monkeypatch.setattr(container_files, "rename", engine.rename)
     monkeypatch.setattr(container_files, "save", engine.save)
     monkeypatch.setattr(container_files, "restore", engine.restore)
     monkeypatch.setattr(container_files, "paused", engine.paused)
@@ -233,6 +255,76 @@ def test_the_next_reset_makes_what_a_killed_one_removed(copy: Any, made: Made) -
 
     assert {"files", "reader"} <= made.containers.keys()
     assert "p_uploads" in made.volumes
+
+
+@pytest.mark.parametrize("labels", [None, {}, {HOST_LABEL: "here", LEASE_LABEL: "l2"}])
+def test_a_volume_that_somebody_else_made_is_not_filled(copy: Any, made: Made, labels: dict[str, str] | None) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    del made.containers["files"], made.containers["reader"]  # by a reset that was killed
+    made.volumes["p_uploads"] = {"Name": "p_uploads", "Labels": labels}
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=r"volume p_uploads .* nothing was reset; remove it .'docker volume rm p_up"):
+        resetting.reset(copy, (), 5.0)
+
+    assert made.asked == []
+
+
+def test_a_volume_that_somebody_makes_during_a_reset_is_not_filled(copy: Any, made: Made) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    made.made_by_others = {"p_uploads"}
+
+    with pytest.raises(UsageError, match=r"volume p_uploads .*, and no container was made again; remove it"):
+        resetting.reset(copy, ["files"], 5.0)
+
+    assert made.asked[-1] == "create p_uploads"
+    assert not {"files", "reader"} & made.containers.keys()
+
+
+def test_a_container_that_keeps_a_volume_from_its_removal_is_named_before_anything_is_removed(
+    copy: Any, made: Made
+) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    made.foreign = {name: {**made._container("files"), "Id": name} for name in ("theirs", "also")}
+    made.asked.clear()
+
+    with pytest.raises(
+        UsageError,
+        match=r"container also, theirs uses volume p_uploads, .*, and nothing was reset; .*'docker rm -f also theirs'",
+    ):
+        resetting.reset(copy, (), 5.0)
+
+    assert made.asked == []
+
+
+def renamed(made: Made, service: str) -> None:
+    made.containers[f"{service}-old"] = made.containers.pop(service)
+
+
+def test_containers_that_somebody_has_renamed_are_found_and_get_their_names_back(copy: Any, made: Made) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    for service in ("files", "web"):
+        renamed(made, service)
+
+    resetting.reset(copy, (), 5.0)
+
+    assert {"rename to web", "rename to files", "create files", "start files"} <= {*made.asked}
+    assert sorted(made.containers) == sorted(MODEL["services"])
+
+
+@pytest.mark.parametrize("service", ["files", "web"])
+def test_a_container_that_has_the_name_of_one_of_the_copy_s_is_named_before_anything_is_removed(
+    copy: Any, made: Made, service: str
+) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    renamed(made, service)
+    made.foreign[service] = {"Id": "theirs", "Mounts": []}
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=rf"container {service} has the name .*; remove it .'docker rm -f {service}'"):
+        resetting.reset(copy, (), 5.0)
+
+    assert made.asked == []
 
 
 def test_a_database_that_has_ended_is_started_before_it_is_asked(copy: Any, made: Made) -> None:
@@ -414,7 +506,9 @@ def test_a_reset_removes_nothing_that_is_not_of_the_lease_whatever_its_name(
 ) -> None:
     snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
-    strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(everything=lambda _: [], containers=made.containers_of))
+    strangers = SimpleNamespace(of=lambda *_: SimpleNamespace(
+        everything=lambda _: [], containers=made.containers_of, holds=lambda _labels: True,
+    ))  # fmt: skip
     monkeypatch.setattr(resetting, "Holdings", strangers)
 
     resetting.reset(copy, (), 5.0)

@@ -189,6 +189,29 @@ def volume(engine: Engine, name: str) -> Mapping[str, Any] | None:
         return None
 
 
+def users(engine: Engine, volume: str) -> dict[str, str]:
+    """
+    Return the names of the containers that have a volume, running or not, by their ids.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    with plain_errors(f"listing the containers that use volume {volume[:60]}"):
+        rows = Part(engine.api.containers(all=True, filters={"volume": volume})).items()
+        return {row.text("Id"): row.get("Names").words()[0].lstrip("/") for row in rows}
+
+
+def rename(engine: Engine, container: str, name: str) -> None:
+    """
+    Give a container another name.
+
+    Raises:
+        EngineError: If the engine refuses or does not answer.
+    """
+    with plain_errors(f"renaming container {container[:80]} to {name}", changes=True):
+        engine.api.rename(container, name)
+
+
 def joined(answer: Mapping[str, Any]) -> list[str]:
     """Return the ids of the containers whose namespaces or volumes a container shares, from its inspection."""
     host = Part(answer).get("HostConfig")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
+NUMBER_LABEL: Final = "com.docker.compose.container-number"
 PROJECT_LABEL: Final = "com.docker.compose.project"
 DEPENDS_LABEL: Final = "com.docker.compose.depends_on"
 

@@ -48,6 +48,7 @@ class Kept:
     Attributes:
         service: Its service.
         name: Its name on the engine.
+        number: Its number among the containers of its service, as Compose writes it.
         driver: How its data is brought back.
         why: Why this driver, for a person.
         body: The request that makes it again; empty unless its driver is ``volumes``.
@@ -66,6 +67,12 @@ class Kept:
     joins: tuple[str, ...] = ()
     archives: Mapping[str, str] = field(default_factory=dict)
     runs: bool = True
+    number: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it apart in its copy, whatever somebody has named it since: its service and number."""
+        return self.service, self.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

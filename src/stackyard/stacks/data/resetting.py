@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util.failpoints import reach
 from stackyard.docker import container_commands, container_files
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
+from stackyard.docker.inspection import ONE_OFF_LABEL
 from stackyard.docker.ownership import Holdings
+from stackyard.docker.records import NUMBER_LABEL, SERVICE_LABEL
 from stackyard.docker.unanswered_requests import Asking
-from stackyard.errors import StackyardError, UsageError
+from stackyard.errors import RefusedError, StackyardError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.data.records import Driver, Kept
 
 SCRIPTS: Final[Mapping[Driver, str]] = {"postgresql": scripts.POSTGRES_RESET, "redis": scripts.REDIS_RESET}
+NOTHING: Final = "nothing was reset"
 DONE: Final[Mapping[Driver, str]] = {
     "postgresql": "its databases are as after the start",
     "redis": "it is empty",
@@ -69,14 +72,22 @@ class _Resetting:
         self.holdings = Holdings.of(copy.book.host, copy.lease)
         self.note = note
         self.prover = Prover(engine=copy.engine, lease=copy.lease, model=copy.model, hints=note.hints)
-        self.there = {item.name for item in self.holdings.containers(self.engine)}
+        self.there = {
+            (item.labels.get(SERVICE_LABEL, ""), item.labels.get(NUMBER_LABEL, "")): item
+            for item in self.holdings.containers(self.engine) if item.labels.get(ONE_OFF_LABEL) != "True"
+        }  # fmt: skip
 
     def run(self, services: Sequence[str], deadline: float) -> Reset:
         began = time.monotonic()
         chosen = self._chosen(services)
         again = [one for one in chosen if one.driver == "volumes"]
         self._check_archives(again)
-        self._check_containers([one for one in self.note.containers if one not in again and one.runs])
+        self._check_names()
+        self._check_volumes(again)
+        staying = [one for one in self.note.containers if one not in again and one.runs]
+        self._check_containers(staying)
+        self._name_again()
+        self._unpause(staying)
         names = sorted({one.service for one in chosen if one.driver in SCRIPTS})
         images = project_images.facts(self.engine, self.model, names)
         with ThreadPoolExecutor(max_workers=len(names) + 1) as threads:
@@ -98,9 +109,13 @@ class _Resetting:
             Seen(service=one.service, name=one.name, folders=one.folders, joins=one.joins)
             for one in self.note.containers if one.driver == "volumes"
         ]  # fmt: skip
-        removed = {one.service for one in made if one.name not in self.there}  # by a reset that was killed
+        # by a reset that was killed
+        removed = {one.service for one in self.note.containers if one.driver == "volumes" and not self._is_there(one)}
         wanted = together({*services, *removed}, made) if services else known
         return [one for one in self.note.containers if one.service in wanted]
+
+    def _is_there(self, one: Kept) -> bool:
+        return one.key in self.there
 
     # in place
 
@@ -131,6 +146,8 @@ class _Resetting:
         asking: Any = Asking(self.engine, self.lease)
         for name in self._volumes(containers):
             asking.create_volume(_volume_plan(name, self.note.volumes[name]))
+        # to create one that is there changes nothing, and is no error
+        self._refuse_foreign_volumes(containers, "no container was made again")
         for one in containers:
             asking.create_container(ContainerPlan(service=one.service, name=one.name, config=one.body))
             for path, file in one.archives.items():
@@ -155,24 +172,79 @@ class _Resetting:
         except OSError:
             return False
 
+    def _check_names(self) -> None:
+        """Raise before anything is removed if another container has the name of one of ours."""
+        for one in self.note.containers:
+            if self._name(one) != one.name and self._is_taken(one.name):
+                raise self._refusal(
+                    f"container {one.name} has the name that its service {one.service} needs",
+                    f"remove it ('docker rm -f {one.name}') or rename it, and reset again",
+                )
+
+    def _name(self, one: Kept) -> str:
+        """Return the name that a container has by now; empty if it is gone."""
+        return self.there[one.key].name if self._is_there(one) else ""
+
+    def _is_taken(self, name: str) -> bool:
+        try:
+            container_files.inspected(self.engine, name)
+        except RefusedError:
+            return False
+        return True
+
+    def _check_volumes(self, containers: Sequence[Kept]) -> None:
+        """Raise before anything is removed if a volume that is to be made again cannot go, or is not ours."""
+        self._refuse_foreign_volumes(containers, NOTHING)
+        going = self._ids(containers)
+        for volume in sorted(self._volumes(containers)):
+            users = container_files.users(self.engine, volume)
+            if others := sorted(name for identity, name in users.items() if identity not in going):
+                raise self._refusal(
+                    f"container {', '.join(others)} uses volume {volume}, which is to be made again",
+                    f"remove what uses it ('docker rm -f {' '.join(others)}'), and reset again",
+                )
+
+    def _refuse_foreign_volumes(self, containers: Sequence[Kept], done: str) -> None:
+        for name in sorted(self._volumes(containers)):
+            found = container_files.volume(self.engine, name)
+            if found is not None and not self.holdings.holds(found.get("Labels") or {}):
+                raise self._refusal(
+                    f"volume {name} has a name of the copy's own, but not its labels: somebody else made it",
+                    f"remove it ('docker volume rm {name}'), and reset again", done,
+                )  # fmt: skip
+
+    def _refusal(self, why: str, advice: str, done: str = NOTHING) -> UsageError:
+        return UsageError(f"copy {self.lease.title}: {why}, and {done}; {advice}")
+
+    def _ids(self, containers: Sequence[Kept]) -> set[str]:
+        return {self.there[one.key].id for one in containers if self._is_there(one)}
+
+    def _name_again(self) -> None:
+        """Give each container that somebody has renamed its name back: others refer to it by that."""
+        for one in self.note.containers:
+            if self._is_there(one) and self._name(one) != one.name:
+                container_files.rename(self.engine, self.there[one.key].id, one.name)
+
     def _check_containers(self, containers: Sequence[Kept]) -> None:
-        """Raise before anything is removed if one is gone that is not made again; let paused ones go on."""
-        if gone := sorted({one.service for one in containers if one.name not in self.there}):
+        """Raise before anything is removed if one is gone that is not made again."""
+        if gone := sorted({one.service for one in containers if not self._is_there(one)}):
             raise UsageError(
                 f"copy {self.lease.title}: the container of {', '.join(gone)} is gone, and nothing was reset; end "
                 "the copy and start it again"
             )
+
+    def _unpause(self, containers: Sequence[Kept]) -> None:
         for one in containers:
             if self.engine.state(one.name).status == "paused":
                 container_files.unpause(self.engine, one.name)
 
     def _remove(self, containers: Sequence[Kept]) -> None:
         """Remove the containers and their own volumes, as far as they are there; nothing else has these labels."""
-        names = {one.name for one in containers}
+        going = self._ids(containers)
         volumes = self._volumes(containers)
         found = self.holdings.everything(self.engine)
         for item in found:
-            if item.kind == "container" and item.name in names:
+            if item.kind == "container" and item.id in going:
                 self.engine.remove(item)
         for item in found:
             if item.kind == "volume" and item.name in volumes:

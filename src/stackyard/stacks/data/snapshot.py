@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.docker import container_commands, container_files, inspection
 from stackyard.docker.json_fields import Part
 from stackyard.docker.ownership import Holdings
-from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL
+from stackyard.docker.records import NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from stackyard.errors import RefusedError, StackyardError
 from stackyard.probes.readiness_rules import SHELL, recognised
 from stackyard.project.model import copies_of
@@ -158,6 +158,7 @@ class _Keeping:
             service=one.service, name=one.name, driver=choice.driver, why=choice.why,
             body=container_files.body(answer, self.names) if made else {}, folders=tuple(one.folders),
             joins=tuple(one.joins), archives=self._archives(one, answer) if made else {}, runs=one.runs,
+            number=answer["Config"]["Labels"].get(NUMBER_LABEL, ""),
         )  # fmt: skip
 
     def _archives(self, one: Seen, answer: Mapping[str, Any]) -> dict[str, str]:
