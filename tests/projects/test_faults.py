@@ -283,5 +283,6 @@ def test_a_full_disk_is_one_line_and_nothing_starts(shop: Shop, full: Path) -> N
 
     assert code == 5, out + err
     assert "disk is full" in err
+    assert "STACKYARD_STATE_DIR" in err
     assert "Traceback" not in err
     assert err.strip().count("\n") == 0, err

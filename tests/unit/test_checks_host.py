@@ -212,8 +212,11 @@ def test_an_equal_clock_has_no_minus(host: Machine) -> None:
 
 def test_full_disk_fails(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "DISK_MB", 10**12)
+    monkeypatch.setattr(checks, "STATE_MB", 10**12)
 
-    assert examine(host, answers())["disk"].status == "fail"
+    found = examine(host, answers())
+    assert (found["disk"].status, found["state"].status) == ("fail", "fail")
+    assert "STACKYARD_STATE_DIR" in found["state"].fix
 
 
 def test_taken_port_names_its_environment_and_its_holder(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

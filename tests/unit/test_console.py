@@ -14,12 +14,12 @@ import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 from fake_project import SHOP, FakeDocker, spoken
 
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard.cleanup import removal
 from stackyard.cli import console
 from stackyard.cli.json_output import CONSOLE
 from stackyard.docker import Engine
-from stackyard.errors import CommandError
+from stackyard.errors import BookError, CommandError
 from stackyard.probes.published_protocols import spoken as real_spoken
 from stackyard.probes.readiness_rules import choose
 from stackyard.project.readiness_hints import Hint
@@ -368,6 +368,35 @@ def test_what_cannot_be_removed_is_named_with_exit_code_8(
     docker.engine.immortal |= {*docker.engine.volumes}
 
     assert typed("down", "--all")[2].endswith("\nthen 'stackyard down --all'")
+
+
+def test_a_disk_that_is_full_is_one_line_with_what_helps(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("stackyard.stacks.copy_start.files.write", full)
+        code, _, error = typed("up")
+
+    assert code == 5
+    assert error.endswith(f"/model.json: No space left on device; {files.MAKE_ROOM}")
+
+
+def test_down_says_that_only_the_lease_is_left_on_a_disk_that_is_full(
+    typed: Typed, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise BookError("book: disk is full")
+
+    typed("up", "--name", "mine")
+    with monkeypatch.context() as patched:
+        patched.setattr("stackyard.leases.book.LeaseBook.release", full)
+        code, _, error = typed("down")
+
+    assert (code, docker.things()) == (5, [])
+    assert error.startswith("mine (")
+    assert error.endswith(" is removed, but not its lease: book: disk is full; then end it again")
+    assert typed("down")[0] == 0
 
 
 def test_down_says_which_folder_a_copy_was_of(typed: Typed, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_disk_s_refusal_is_not_taken_for_a_silent_engine(tmp_path: Path) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
     try:
-        with pytest.raises(StackyardError, match=r"data.tar cannot be written: File too large; make room") as it:
+        with pytest.raises(StackyardError, match=r"data.tar cannot be written: File too large; free some space") as it:
             container_files.save(engine([b"rows"]), "one", "/rows/.", tmp_path / "data.tar")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -19,8 +19,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST: Final = 4_000_000  # bytes that a file of stackyard may have
+MAKE_ROOM: Final = "free some space there, or let STACKYARD_STATE_DIR name a folder on another disk"
+_SQLITE_FULL: Final = 13
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block the reader
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether *error*, of the system or of SQLite, is about a disk or a quota that is full."""
+    by_sqlite = getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_FULL
+    return by_sqlite or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+def refused(place: object, error: Exception) -> str:
+    """Say what the disk refused at *place* in the state directory, and if it is full what helps."""
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return f"{place}: {said}{f'; {MAKE_ROOM}' if is_full(error) else ''}"
 
 
 def is_plain(path: Path) -> bool:
@@ -83,8 +98,12 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     Raises:
         OSError: If the file cannot be written, or its folder is a link.
     """
-    with replacing(path, mode=mode) as handle, os.fdopen(handle, "wb", closefd=False) as opened:
-        opened.write(content)
+    try:
+        with replacing(path, mode=mode) as handle, os.fdopen(handle, "wb", closefd=False) as opened:
+            opened.write(content)
+    except OSError as error:  # a descriptor has no name
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextlib.contextmanager

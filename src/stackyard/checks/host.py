@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard._util.advice import Action, typed
 from stackyard.docker import versions
 from stackyard.docker.endpoint import Endpoint, PingResult, permission_fix, version_tuple
@@ -20,11 +20,13 @@ from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 Status = Literal["ok", "warn", "fail", "unknown"]
 
 ASK_DEADLINE: Final = 10.0  # seconds for one question to the docker client or the engine
 DISK_MB: Final = 3000  # MiB: the images of both flavours and a build's cache
+STATE_MB: Final = 16  # MiB: the lease book with its journal, and the files of many copies
 MEMORY_MB: Final = 1024  # MiB: one stack at its limits, and its tests
 CLOCK_S: Final = 2.0  # seconds the engine's clock may differ before tokens look expired
 MIB: Final = 1024**2
@@ -240,8 +242,20 @@ def _disk(facts: HostFacts) -> CheckResult:
     folder = str(facts.info.get("DockerRootDir", "/var/lib/docker"))
     if not facts.endpoint.socket or not os.path.isdir(folder):  # noqa: PTH112 - a folder that may not be read is none
         return CheckResult(ok=True, found=f"{folder} is not on this machine")
+    return _room(folder, DISK_MB)
+
+
+def _state(_: HostFacts) -> CheckResult:
+    """Check the disk of the state directory, which is made only when it is needed."""
+    from stackyard.settings import Settings
+
+    folder = Settings.load().state_dir
+    return _room(next(place for place in (folder, *folder.parents) if place.is_dir()), STATE_MB)
+
+
+def _room(folder: Path | str, least: int) -> CheckResult:
     free = shutil.disk_usage(folder).free // MIB
-    return CheckResult(ok=free >= DISK_MB, found=f"{free} MiB in {folder}")
+    return CheckResult(ok=free >= least, found=f"{free} MiB in {folder}")
 
 
 def _memory(facts: HostFacts) -> CheckResult:
@@ -278,29 +292,10 @@ def _heartbeat(facts: HostFacts) -> CheckResult:
 
 
 def _ports(_: HostFacts) -> CheckResult:
-    """Check the environments' fixed ports; those of our own stacks are in use as intended, and copies have none."""
-    from stackyard.leases import LeaseBook
-    from stackyard.leases.host_ports import can_bind, port_holders
-    from stackyard.leases.owners import short
-    from stackyard.project.environments import load_all
-    from stackyard.project.environments.roots import in_environments
-    from stackyard.settings import Settings
+    from stackyard.checks import fixed_ports
 
-    if not in_environments():
-        return CheckResult(ok=True, found="none needed here")
-    fixed = {port: environment.name for environment in load_all().values() for port in environment.ports.values()}
-    own = {
-        port: lease.title
-        for lease in LeaseBook(Settings.load(), read_only=True).leases()
-        if lease.slot is None
-        for port in lease.ports.values()
-    }
-    taken = [port for port in sorted(fixed) if port not in own and not can_bind(port)]
-    holders = port_holders(taken) if taken else {}
-    used = [f"{port} ({fixed[port]}): {short(holders.get(port, 'another user or a container'))}" for port in taken]
-    ours = sorted(set(own.values()))
-    free = f"all {len(fixed)} free" + (f" except those of our own {', '.join(ours)}" if ours else "")
-    return CheckResult(ok=not taken, found="; ".join(used) or free)
+    ok, found = fixed_ports.free()
+    return CheckResult(ok=ok, found=found)
 
 
 def _leftovers(facts: HostFacts) -> CheckResult:
@@ -369,6 +364,9 @@ CHECKS: Final = (
     HostCheck(
         id="disk", title="disk space", needed=f"{DISK_MB} MiB", fix="free some; `docker system df` shows what uses it",
         look=_disk,
+    ),
+    HostCheck(
+        id="state", title="state directory", needed=f"{STATE_MB} MiB", fix=files.MAKE_ROOM, look=_state,
     ),
     HostCheck(
         id="memory", title="memory", needed=f"{MEMORY_MB} MiB available", fix="run fewer stacks at once",

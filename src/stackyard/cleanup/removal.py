@@ -22,7 +22,7 @@ from stackyard.docker import networks, remote_claims, unanswered_requests
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.docker.remote_lease_book import SharedBook
-from stackyard.errors import EngineError, UsageError
+from stackyard.errors import BookError, EngineError, UsageError
 from stackyard.leases.records import stable_id
 from stackyard.leases.stack_lock import alone
 from stackyard.leases.warm import WarmStacks
@@ -203,9 +203,16 @@ def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes
     more = [_coming(item, lease) for item in coming] + [_elsewhere(item, lease) for item in elsewhere]
     removal = replace(removal, left=[*removal.left, *more])
     reach("release")
-    if removal.left or not book.release(lease):
+    if removal.left or not _released(book, lease):
         return removal
     return replace(removal, leases=[lease.id])
+
+
+def _released(book: LeaseBook, lease: Lease) -> bool:
+    try:
+        return book.release(lease)
+    except BookError as error:
+        raise BookError(f"{lease.title} is removed, but not its lease: {error}; then end it again") from None
 
 
 def _coming(item: unanswered_requests.Unanswered, lease: Lease) -> Leftover:

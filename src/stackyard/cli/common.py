@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit
 
-from stackyard._util import optional_packages, streams
+from stackyard._util import files, optional_packages, streams
 from stackyard._util.advice import Action, typed
-from stackyard.errors import StackyardError, UsageError
+from stackyard.errors import BookError, StackyardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +49,10 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
             if (missing := optional_packages.explained(error)) is None:
                 raise
             raise Exit(str(missing), code=streams.settle(missing.exit_code)) from None
+        except OSError as error:
+            if not (files.is_full(error) and error.filename):
+                raise
+            raise Exit(files.refused(error.filename, error), code=streams.settle(BookError.exit_code)) from None
         except Exit:
             streams.settle()
             raise

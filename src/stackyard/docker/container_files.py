@@ -84,9 +84,7 @@ def _writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StackyardError(
-            f"{file} cannot be written: {error.strerror or error}; make room there, or set STACKYARD_STATE_DIR"
-        ) from None
+        raise StackyardError(f"{file} cannot be written: {error.strerror or error}; {files.MAKE_ROOM}") from None
 
 
 def restore(engine: Engine, container: str, path: str, file: Path) -> None:

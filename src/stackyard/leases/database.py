@@ -211,7 +211,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise BookError(f"{error.filename or self.directory}: {error.strerror or error}") from None
+            raise BookError(files.refused(error.filename or self.directory, error)) from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -260,7 +260,7 @@ class Store:
     def _explained(self, error: sqlite3.DatabaseError) -> Exception:
         """Return the error to raise: the file is broken, or it just cannot be used now."""
         broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
-        return BrokenError(str(error)) if broken else BookError(f"{self.file}: {error}")
+        return BrokenError(str(error)) if broken else BookError(files.refused(self.file, error))
 
     def _is_to_be_opened(self, found: Look) -> bool:
         """Say whether there is no open book, or it is not the file that was found."""
@@ -323,7 +323,7 @@ class Store:
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
                 schema.fill(connection)
         except sqlite3.DatabaseError as error:
-            raise BookError(f"{self.file}: cannot be made: {error}") from None
+            raise BookError(files.refused(f"{self.file}: cannot be made", error)) from None
         # SQLite would apply the journal of a lost book to the new one
         self._journal.unlink(missing_ok=True)
         fresh.rename(self.file)
