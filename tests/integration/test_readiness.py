@@ -17,6 +17,7 @@ from stackyard.errors import NotReadyError
 from stackyard.probes import listeners
 from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import readiness
+from stackyard.stacks.diagnostics import LONGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -282,6 +283,7 @@ async def test_a_deadline_names_what_was_seen_last(tmp_path: Path, engine: Engin
     expected = {
         "  inward: port 1883 listens only on the container's loopback address", "  sick: exit code 4: no table",
         "  stuck: no answer within 1 s", "  seed: still running",
+        f"{LONGER}; for one check: services.stuck.healthcheck.timeout in the Compose file",
     }  # fmt: skip
     first, lines = "", list[str]()
     copy.start()

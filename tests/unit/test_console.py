@@ -625,6 +625,16 @@ def test_a_look_without_an_engine_says_that_images_were_not_checked(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--file", "--env-file"])
+@pytest.mark.parametrize("command", [["up"], ["check"], ["explain"], ["run"]])
+def test_a_file_that_is_not_there_is_named_with_its_option(
+    typed: Typed, tmp_path: Path, command: list[str], option: str
+) -> None:
+    words = [*command, option, "gone.yml", *(["--", "true"] if command == ["run"] else [])]
+
+    assert typed(*words)[::2] == (2, f"{option} gone.yml: no such file in {tmp_path / 'shop'}")
+
+
 def test_check_asks_one_engine(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Engine] = []
 

@@ -18,6 +18,7 @@ from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.project.readiness_hints import Hint
 from stackyard.stacks import progress_lines, readiness, watched_container
+from stackyard.stacks.diagnostics import LONGER
 from stackyard.stacks.watched_container import waits_for
 
 if TYPE_CHECKING:
@@ -295,7 +296,19 @@ def test_a_deadline_names_each_service_that_is_missing_and_its_last_answer(wait:
     assert "  migrate: still running" in lines
     assert "  late: has no container yet" in lines
     assert "    | log of web: password s3cret" in lines
+    assert lines[-1] == LONGER
     assert world.ended == ["web"]
+
+
+def test_a_health_check_that_is_cut_off_names_the_key_that_gives_it_more_time(wait: Callable[..., StackReady]) -> None:
+    world = World([container("web"), container("db")])
+    world.never, world.lasts = {"web", "db"}, {"db": "no answer within 3 s", "web": "exit code 1"}
+
+    with pytest.raises(NotReadyError) as caught:
+        wait(world, model(web=CHECKED, db=CHECKED), deadline=2)
+
+    last = f"{LONGER}; for one check: services.db.healthcheck.timeout in the Compose file"
+    assert str(caught.value).splitlines()[-1] == last
 
 
 CHECKED = {"healthcheck": {"test": ["CMD", "check"]}}

@@ -20,6 +20,7 @@ from stackyard.project.service_ports import Port
 from stackyard.sites.swarm import port_readiness, progress, start
 from stackyard.sites.swarm.progress import Progress
 from stackyard.stacks import progress_lines, readiness
+from stackyard.stacks.diagnostics import LONGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -230,8 +231,8 @@ def test_a_service_that_writes_is_waited_for_until_the_deadline_and_says_how_to_
     with pytest.raises(NotReadyError) as caught:
         started(Writing(), [TCP], [])
 
-    first, reason, advice, log = str(caught.value).splitlines()
-    assert first == f"not ready after 60 s: web (port 80 accepts no connection{GOES_ON})"
+    first, reason, advice, log, last = str(caught.value).splitlines()
+    assert (first, last) == (f"not ready after 60 s: web (port 80 accepts no connection{GOES_ON})", LONGER)
     assert (reason, advice) == (f"  web: port 80 accepts no connection{GOES_ON}", f"    {OTHER}")
     assert log.endswith("at work")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard.cli.common import current_folder
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +93,12 @@ def project(
     """Return the Compose project of *folder*, with the values of the options `PROJECT`."""
     from stackyard.project import Project
 
+    place = current_folder() / folder
+    for option, paths in (("--file", file), ("--env-file", env_file)):
+        for path in paths or ():
+            # Compose reads standard input for a dash, and fetches what has an address
+            if path != "-" and ":" not in path and not (place / path).exists():
+                raise UsageError(f"{option} {path}: no such file in {place}")
     return Project.find(
-        current_folder() / folder, files=file or (), profiles=profile or (), env_files=env_file or ()
+        place, files=file or (), profiles=profile or (), env_files=env_file or ()
     )  # fmt: skip

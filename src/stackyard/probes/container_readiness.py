@@ -46,6 +46,7 @@ UNSERVED: Final = 1.0  # seconds between health checks of a service none of whos
 OPTIONAL_S: Final = 10.0  # seconds for ports that need not be there: see `_ports`
 SETTLED: Final = 2.0  # seconds of a start in which nothing is measured: most containers listen by then
 SILENCE: Final = 30.0  # seconds in which nothing happens at all after which a port that does not listen never will
+CUT_OFF: Final = "no answer within"  # a command that takes longer than it may
 HTTP_PATIENCE: Final = 5.0  # seconds for a first HTTP answer on a port where HTTP is usual
 OTHER_PATIENCE: Final = 1.0  # seconds for one elsewhere
 NO_SHELL: Final = f"its health check needs {SHELL[0]}, which its image does not have; write the test as [CMD, PROGRAM]"
@@ -162,7 +163,7 @@ class Proof:
             async with asyncio.timeout(limit):
                 code, text = await asyncio.shield(running)
         except TimeoutError:
-            return None, f"no answer within {limit:g} s"
+            return None, f"{CUT_OFF} {limit:g} s"
         except EngineError as error:
             return None, str(error)
         finally:

@@ -30,7 +30,7 @@ from stackyard.stacks import builds, diagnostics, project_images, shared_resourc
 from stackyard.stacks.copy_start import CopyStart
 from stackyard.stacks.copy_template import EXTENSION, SOURCES, VARIABLES, Template, runs
 from stackyard.stacks.data import resetting, snapshot
-from stackyard.stacks.diagnostics import REMOVED
+from stackyard.stacks.diagnostics import LONGER, REMOVED
 from stackyard.stacks.engine_or_compose import Maker
 from stackyard.stacks.host_sources import replaced, told
 from stackyard.stacks.leased_project import CopiedProject
@@ -292,5 +292,5 @@ def _last_line(error: StackyardError) -> str:
     if not isinstance(error, CommandError):
         return str(error)
     if error.returncode is None:
-        return "it was not up when its time was over"
+        return f"it was not up when its time was over; {LONGER}"
     return error.lines[-1] if error.lines else str(error)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stackyard.docker import ContainerState, Engine, Resource
 
 REMOVED: Final = "everything that the start made was removed"
+LONGER: Final = "more time: --timeout TIME, or timeout in the configuration"
 LOG_LINES: Final = 50
 HEALTH_CHECKS: Final = 3
 LONGEST: Final = 500  # characters of a line of a log

@@ -199,18 +199,20 @@ class _Wait:
 
     async def run(self, deadline: float) -> StackReady:
         limit = time.monotonic() - self.began + deadline
+        more = ""
         try:
             async with asyncio.timeout(deadline):
                 async with task_group() as group:
                     await self._watch(group)
         except TimeoutError:
             reason = f"not ready after {round(limit, 1):g} s: {self._failure().causes()}"
+            more = f"\n{self._failure().longer()}"
         except _FailureError as error:
             reason = str(error)
         else:
             ordered = sorted(self.ready.values(), key=lambda one: one.seconds)
             return StackReady(services=tuple(ordered), seconds=max((one.seconds for one in ordered), default=0.0))
-        raise NotReadyError(await self._call(lambda: self._failure().text(reason)))
+        raise NotReadyError(await self._call(lambda: self._failure().text(reason)) + more)
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         """Look at all containers after each change until each is ready; start a proof for each that runs."""

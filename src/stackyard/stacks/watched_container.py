@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from stackyard.docker import inspection
 from stackyard.docker.records import Resource
 from stackyard.errors import EngineError
+from stackyard.probes.container_readiness import CUT_OFF
 from stackyard.probes.readiness_rules import conditions
 from stackyard.project.model import copies_of
-from stackyard.stacks.diagnostics import collect, plain_error, redact
+from stackyard.stacks.diagnostics import LONGER, collect, plain_error, redact
 
 if TYPE_CHECKING:
     import asyncio
@@ -152,6 +153,13 @@ class Failure:
         others = [name for name in self.missing if name not in {one.seen.service for one in blamed}]
         lines += [f"  {name}: {last}" for name in others if (last := self.last(name))]
         return redact("\n".join(lines), self.secrets)
+
+    def longer(self) -> str:
+        """Say what gives a start more time, and each health check that was cut off."""
+        waiting = [one for one in self.found if one.how is None and one.rule.kind == "health check"]
+        cut = sorted({one.seen.service for one in waiting if one.last.startswith(CUT_OFF)})
+        keys = ", ".join(f"services.{name}.healthcheck.timeout" for name in cut)
+        return f"{LONGER}; for one check: {keys} in the Compose file" if cut else LONGER
 
     def begun(self) -> list[str]:
         """Return the services that are not ready and have begun."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
+from stackyard.stacks.diagnostics import LONGER
 from stackyard.stacks.progress_lines import Narration, Reasons
 from stackyard.stacks.readiness import GOES_ON, NOTICED, ServiceReady, StackReady, never_will
 from stackyard.stacks.start_times import Startup
@@ -89,7 +90,8 @@ class Start:
             if time.monotonic() > began + deadline:
                 why, later = self._waited_for()
                 causes = ", ".join(f"{name} ({said})" for name, said in why.items()) or ", ".join(later)
-                raise FailedError(f"not ready after {round(deadline, 1):g} s: {causes}")
+                report = self._report(f"not ready after {round(deadline, 1):g} s: {causes}")
+                raise NotReadyError(f"{report}\n{LONGER}")
             time.sleep(TICK)
 
     def _files(self, labels: Mapping[str, str]) -> dict[str, dict[str, Any]]:
