@@ -691,6 +691,21 @@ def test_check_lists_the_images_that_are_not_here_and_what_brings_them(
     assert not [words for words in docker.calls[calls:] if words[1] == "pull" or "build" in words]
 
 
+def test_cleanup_says_which_images_of_copies_stay_and_what_removes_them(
+    typed: Typed, docker: FakeDocker, tmp_path: Path
+) -> None:
+    assert len(typed("cleanup")[1].splitlines()) == 1
+    docker.model = {"services": {"web": {"build": {"context": str(tmp_path / "shop")}}}}
+    typed("up")
+    typed("down")
+
+    last = typed("cleanup")[1].splitlines()[-1]
+
+    assert last.startswith("1 image of copies, ")
+    assert last.endswith("images' removes those that no copy needs, a service's latest 14 d after its last use")
+    assert typed.json("cleanup")["removed"] == []
+
+
 def test_check_knows_what_has_been_built(typed: Typed, docker: FakeDocker, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()

@@ -18,7 +18,7 @@ from stackyard.cli.copy_output import show_cleaned
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
-from stackyard.errors import BookError, UsageError
+from stackyard.errors import BookError, EngineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,30 @@ def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str =
     if dry_run:
         _plan(volumes=volumes, as_json=json, command="stale")
         return
-    _show(remove_stale(keep_volumes=not volumes), as_json=json)
+    done = remove_stale(keep_volumes=not volumes)
+    show_cleaned(done, as_json=json)
+    if line := "" if json else _images_that_stay():
+        print(line)
+    done.check()
+
+
+def _images_that_stay() -> str:
+    """Say how many images of copies there are, and what removes them; empty without one, and without an engine."""
+    from stackyard._util.durations import said
+    from stackyard._util.tables import format_count, format_size
+    from stackyard.docker import Engine
+    from stackyard.leases import LeaseBook
+    from stackyard.settings import Settings
+    from stackyard.stacks import unused_images
+
+    sizes, book = list[int](), LeaseBook(Settings.load(), read_only=True)
+    with contextlib.suppress(EngineError), Engine() as engine:
+        sizes = unused_images.all_sizes(book, engine)
+    if not sizes:
+        return ""
+    kept, end = said(book.settings.keep_images), typed(Action.CLEAN_UP_IMAGES)
+    taken = f"{format_count(len(sizes), 'image')} of copies, {format_size(sum(sizes))} or less"
+    return f"{taken}; '{end}' removes those that no copy needs, a service's latest {kept} after its last use"
 
 
 @task(
@@ -96,7 +119,7 @@ def everything(
     },
 )
 def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
-    """Remove stackyard's images that no copy, lease, container or recipe of this checkout needs; asks first."""
+    """Remove images of this state directory's copies, and of this platform, that nothing needs; asks first."""
     from stackyard._util.tables import format_count
     from stackyard.images import unused
     from stackyard.stacks import unused_images

@@ -51,6 +51,16 @@ def find(
     return copy_images.surplus(engine, listed, book.host, needed, keep=keep, project=project)
 
 
+def all_sizes(book: LeaseBook, engine: Engine) -> list[int]:
+    """
+    Return the bytes of each image of copies, needed or not; layers that several share count in each.
+
+    Raises:
+        EngineError: If the engine does not answer.
+    """
+    return [row.size for row in images.labelled(engine, f"{BUILD_LABEL}.host={book.host}")]
+
+
 def _listed(engine: Engine, host: str) -> list[EngineImage]:
     found = images.labelled(engine, f"{BUILD_LABEL}.host={host}")
     in_use = images.used(engine) if found else set()
