@@ -154,7 +154,7 @@ class Settings:
         """
         import hashlib
 
-        seed = "\n".join([_machine(), socket.gethostname(), str(self.state_dir.resolve()), str(os.geteuid())])
+        seed = "\n".join([_machine(), socket.gethostname(), os.path.realpath(self.state_dir), str(os.geteuid())])
         return hashlib.sha256(seed.encode()).hexdigest()[:12]
 
 

@@ -837,3 +837,31 @@ def test_a_copy_that_is_listed_and_one_that_is_up_name_the_site_that_the_user_na
     assert "'stackyard down --name mine --site local' removes it" in typed("up", "--name", "mine", "--site", "local")[1]
     assert "'stackyard ps mine --site local' shows its services" in typed("ps", "--site", "local")[1]
     assert "'stackyard ps mine' shows its services" in typed("ps")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("restart web", "stackyard has no command 'restart'; 'docker compose -p PROJECT restart SERVICE' does that; "),
+        ("build", "stackyard has no command 'build'; 'stackyard up' builds what is missing or has changed"),
+        ("config", "did you mean explain?"),
+        ("resett", "did you mean reset?"),
+        ("rest", "did you mean reset?"),
+        ("-v", "did you mean --version?"),
+        ("up up", "up takes no words, got 'up'; its options"),
+        ("run npm test", "a command follows '--', as in 'run -- npm'"),
+        ("exec web ls", "a command follows '--', as in 'exec web -- ls'"),
+    ],
+)
+def test_a_wrong_word_names_what_does_it_and_never_a_command_that_removes(typed: Typed, words: str, said: str) -> None:
+    code, _, err = typed(*words.split())
+
+    assert (code, said in err) == (2, True), err
+
+
+@pytest.mark.parametrize("word", ["restart", "respect", "resume", "dawn", "donw"])
+def test_a_word_that_is_only_like_one_that_removes_does_not_lead_to_it(typed: Typed, word: str) -> None:
+    err = typed(word)[2]
+
+    assert "mean reset" not in err
+    assert "mean down" not in err

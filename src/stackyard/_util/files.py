@@ -38,6 +38,11 @@ def refused(place: object, error: Exception) -> str:
     return f"{place}: {said}{f'; {MAKE_ROOM}' if is_full(error) else ''}"
 
 
+def exists(path: Path) -> bool:
+    """Say whether *path* is there; one that no file can have, as it is too long for example, is not."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises what it does not expect
+
+
 def is_plain(path: Path) -> bool:
     """Say whether *path* is a plain file that belongs to this user; a link is not."""
     found = _lstat(path)

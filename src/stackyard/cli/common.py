@@ -44,7 +44,7 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         try:
             result = body(*args, **kwargs)
         except StackyardError as error:
-            raise Exit(str(error), code=streams.settle(error.exit_code)) from None
+            raise Exit(_plain(str(error)), code=streams.settle(error.exit_code)) from None
         except ModuleNotFoundError as error:
             if (missing := optional_packages.explained(error)) is None:
                 raise
@@ -63,6 +63,11 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return wrapper
+
+
+def _plain(text: str) -> str:
+    """Return a message whose words from outside can move no cursor and change no colour of a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def current_folder() -> Path:

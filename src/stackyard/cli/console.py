@@ -60,7 +60,19 @@ OF_ENVIRONMENTS: Final = {  # where the same word may be another command
 
 SPEAKER: Final = Speaker(
     program=NAME, noun="command", listing=f"{NAME} --help",
-    meant={"kill": "down", "list": "ps", "ls": "ps", "rm": "down", "start": "up", "status": "ps", "stop": "down"},
+    meant={
+        "config": "explain", "kill": "down", "list": "ps", "ls": "ps", "rm": "down", "start": "up", "status": "ps",
+        "stop": "down",
+    },
+    instead={
+        word: f"'docker compose -p PROJECT {word} SERVICE' does that; '{NAME} env' prints the PROJECT of a copy"
+        for word in ("attach", "cp", "pause", "restart", "top", "unpause", "watch")
+    } | {
+        "build": f"'{NAME} up' builds what is missing or has changed",
+        "images": f"'{NAME} check' names images that are not here, '{NAME} cleanup-images' removes unused ones",
+        "pull": "'docker compose pull' does that, for all copies",
+    },
+    removing=frozenset({"down", "reset"}), several=False,
 )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 HELP: Final = ("--help", "-h")
 WIDTH: Final = 60  # columns of a wrong word that a message shows
+NEAR: Final = 0.6  # how like a command a word must be to be taken for it, as difflib measures it
+ALMOST: Final = 0.85  # the same for a command that removes something: 'restart' must not lead to 'reset'
 
 
 class HelpWantedError(Exception):
@@ -45,12 +47,18 @@ class Speaker:
         noun: What it calls a task.
         listing: The command line that shows all of them.
         meant: Words that other programs have for its commands, such as `stop`, each with the command.
+        instead: Words of other programs for what it does not do, each with what does it.
+        removing: Commands that remove something: proposed only for a word that is almost the same.
+        several: Whether one call may name several.
     """
 
     program: str = "invoke"
     noun: str = "task"
     listing: str = "invoke --list"
     meant: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
+    removing: frozenset[str] = frozenset()
+    several: bool = True
 
 
 INVOKE: Final = Speaker()
@@ -83,7 +91,7 @@ def read(
         if name not in contexts:
             raise UsageError(_no_task(name, contexts, speaker))
         typed = _Typed(name, collection[name], copy.deepcopy(contexts[name]))
-        while queue and queue[0] not in contexts:
+        while queue and not (speaker.several and queue[0] in contexts):
             typed.take(queue.popleft(), queue)
         found.append(typed)
     if after:
@@ -147,7 +155,8 @@ class _Typed:
                 self.words.append(word)
                 return
         most = f"at most {len(self.words)} {'word' if len(self.words) == 1 else 'words'}" if self.words else "no words"
-        rest = "; words for the container follow '--'" if self.command.rest else ""
+        line = " ".join([self.name, *self.words, "--", word[:WIDTH]])
+        rest = f"; a command follows '--', as in '{line}'" if self.command.rest else ""
         raise UsageError(
             f"{self.name} takes {most}, got {_shown(word)}{rest}; its options: {', '.join(self.command.flags())}"
         )
@@ -188,13 +197,23 @@ def _last(found: Sequence[_Typed], speaker: Speaker) -> _Typed:
 def _no_task(name: str, contexts: Mapping[str, ParserContext], speaker: Speaker) -> str:
     program, noun = speaker.program, speaker.noun
     if name.startswith("-"):
-        return f"{program} has no option {_shown(name)}; options of a {noun} follow its name; see '{program} --help'"
+        meant = "did you mean --version? " if name in {"-v", "-V"} else ""
+        known = f"options of a {noun} follow its name; see '{program} --help'"
+        return f"{program} has no option {_shown(name)}; {meant}{known}"
     members = [known for known in contexts if known.startswith(f"{name}.")]
     if members:
         return f"{name} is a group of tasks, name one of them: {', '.join(members)}"
-    near = [speaker.meant[name]] if name in speaker.meant else difflib.get_close_matches(name[:WIDTH], contexts, n=1)
+    if name in speaker.instead:
+        return f"{program} has no {noun} {_shown(name)}; {speaker.instead[name]}"
+    near = [speaker.meant[name]] if name in speaker.meant else _near(name[:WIDTH], contexts, speaker)
     meant = f"did you mean {near[0]}? " if near else ""
     return f"no {noun} {_shown(name)}; {meant}'{speaker.listing}' shows all {noun}s"
+
+
+def _near(word: str, contexts: Iterable[str], speaker: Speaker) -> list[str]:
+    safe = [known for known in contexts if known not in speaker.removing]
+    almost = difflib.get_close_matches(word, speaker.removing.intersection(contexts), n=1, cutoff=ALMOST)
+    return almost or difflib.get_close_matches(word, safe, n=1, cutoff=NEAR)
 
 
 def _shown(word: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from stackyard.docker import over_ssh
+from stackyard.docker.client_settings import client_folder, client_settings, read_object
 from stackyard.docker.exchange import Timed, limited
 from stackyard.errors import EngineError
 
@@ -156,7 +157,7 @@ class Endpoint:
         """Read a context from the docker command's own store."""
         store = client_folder(env) / "contexts"
         digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-        found: Any = _json(store / "meta" / digest / "meta.json")
+        found: Any = read_object(store / "meta" / digest / "meta.json")
         for key in ("Endpoints", "docker"):
             found = found.get(key) if isinstance(found, dict) else None
         host = found.get("Host") if isinstance(found, dict) else None
@@ -236,6 +237,8 @@ class Endpoint:
     def away(self, reason: BaseException | str) -> str:
         """Return one line for an engine that cannot be reached, with the next step."""
         said = reason if isinstance(reason, str) else _said(reason)
+        if isinstance(reason, OSError) and reason.errno in {errno.EMFILE, errno.ENFILE}:
+            return f"the engine at {self.where} cannot be asked: {said}; raise the limit, with 'ulimit -n 1024'"
         if self.standard and said == FORBIDDEN:
             return f"you may not use the engine at {self.where}: {said}; {permission_fix('$USER')}"
         return f"no engine answers at {self.where}: {said}; {self.remedy}"
@@ -310,17 +313,6 @@ class Endpoint:
         return Timed(address, timeout=deadline)
 
 
-def client_folder(env: Mapping[str, str] | None = None) -> Path:
-    """Return the docker client's configuration folder."""
-    env = os.environ if env is None else env
-    return Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker")
-
-
-def client_settings(env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the docker client's config.json; empty when there is none that can be read."""
-    return _json(client_folder(env) / "config.json")
-
-
 def _complete(url: str, *, tls: bool) -> str:
     """Return an address with what the docker command adds: the usual socket, the usual port."""
     if url == "unix://":
@@ -387,11 +379,3 @@ def _said(error: BaseException) -> str:
         return "there is no such socket"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return " ".join(said.split())[:300]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

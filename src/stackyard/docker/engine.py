@@ -9,6 +9,7 @@ import struct
 import warnings
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from stackyard.docker.client_settings import check_client_settings
 from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.json_fields import Part
 from stackyard.docker.records import SERVICE_LABEL, ContainerState, Kind, MemoryUse, Resource
@@ -96,6 +97,7 @@ class Engine:
         """The library's low-level client, made at the first call; it keeps the limits too."""
         if self.endpoint.fault:
             raise EngineError(self.endpoint.away(self.endpoint.fault))
+        check_client_settings()
         with plain_errors("connecting to the Docker engine"):
             from stackyard.docker.transport import Client
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.advice import Action, how
-from stackyard.docker.endpoint import Endpoint, client_folder, client_settings, permission_fix, version_tuple
+from stackyard.docker.client_settings import client_folder, client_settings
+from stackyard.docker.endpoint import Endpoint, permission_fix, version_tuple
 from stackyard.errors import EngineError, StackyardError
 from stackyard.host.machine import Machine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util import files
 from stackyard.plan.volumes import absent, bind_concerns, holds_data
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from stackyard.project import Project
 
 
-def missing_files(project: Project, exists: Callable[[Path], bool] = Path.exists) -> list[Concern]:
+def missing_files(project: Project, exists: Callable[[Path], bool] = files.exists) -> list[Concern]:
     """
     Return every file of the host that *project* needs and that is not there, all at once; Compose names only the first.
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard.plan.records import Change, Concern
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def isolate(
     project: str,
     shared: frozenset[str],
     usual: Mapping[str, Any],
-    exists: Callable[[Path], bool] = Path.exists,
+    exists: Callable[[Path], bool] = files.exists,
 ) -> tuple[list[Change], list[Concern]]:
     """
     Give every volume of *model* the copy's name, and database folders of the checkout a volume instead.

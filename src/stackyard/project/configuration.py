@@ -226,8 +226,8 @@ def _toml(folder: Path, name: str) -> dict[str, Any]:
 def _parsed(name: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets in brackets
+        raise UsageError(f"{name} is not valid TOML: {str(error).partition(';')[0]}") from None
 
 
 def _single_dollars(node: Any) -> Any:

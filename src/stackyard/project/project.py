@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard.project import rendering
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import refuse_negative_copies, without
@@ -51,7 +52,7 @@ def _home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
     if first:
         return (folder / first).absolute().parent
     folders = (folder, *folder.parents)
-    return next((at for at in folders if any((at / name).exists() for name in FILES)), folder)
+    return next((at for at in folders if any(files.exists(at / name) for name in FILES)), folder)
 
 
 def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:

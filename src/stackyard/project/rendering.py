@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-DEADLINE: Final = 30.0  # seconds for one rendering; a usual one takes 0.1
+DEADLINE: Final = 25.0  # seconds for one rendering; a usual one takes 0.1
 NO_ENGINE: Final = ("--host", "unix:///nowhere")  # Compose would ask its engine: three logins, where that is behind ssh
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
@@ -106,6 +106,13 @@ def render(
         return model
 
 
+class _NoComposeError(EngineError):
+    """The Compose plugin is missing or broken; the front end's advice is added when the error is shown."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {how(Action.CHECK_HOST)}"
+
+
 class _MissingVariableError(UsageError):
     """A variable written as ``${NAME:?why}`` has no value."""
 
@@ -161,9 +168,13 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
         return _MissingVariableError(found[1], (found[2] or "").strip())
     if error.returncode is not None and error.returncode < 0:  # whatever it had said by then
         return EngineError(f"{folder}: 'docker compose config' was ended by signal {-error.returncode}; try again")
-    if error.returncode is None or _NO_COMPOSE.search(error.output):
-        said = lines[0] if lines else text
-        return EngineError(f"docker compose does not work here: {said}; {how(Action.CHECK_HOST)}")
+    if _NO_COMPOSE.search(error.output):
+        return _NoComposeError(f"docker compose does not work here: {lines[0] if lines else text}")
+    if error.returncode is None:
+        return UsageError(
+            f"{folder}: Compose has not read the project's files within {DEADLINE:g} s; a file that is very large or "
+            "deeply nested, or an address that does not answer, holds it up"
+        )
     if "no configuration file provided" in error.output:
         return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name a file")
     if "project name must not be empty" in text:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker import Engine
-from stackyard.docker.endpoint import client_folder
+from stackyard.docker.client_settings import client_folder
 from stackyard.docker.host_facts import EngineFacts
 from stackyard.docker.swarm import Swarm
 from stackyard.errors import StackyardError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import files
 from stackyard._util.task_group import task_group
 from stackyard.docker import inspection
-from stackyard.docker.endpoint import client_settings
+from stackyard.docker.client_settings import client_settings
 from stackyard.docker.fast_start import Source, plugin, translate
 from stackyard.docker.fast_start.records import COMPLETED, STARTED
 from stackyard.docker.records import PROJECT_LABEL
