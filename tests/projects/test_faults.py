@@ -131,7 +131,8 @@ def test_the_same_up_after_a_killed_one_starts_the_copy(shop: Shop) -> None:
     child.kill()
     child.communicate(timeout=ENOUGH)
 
-    assert shop.ask("up", "--name", "mine")["name"] == "mine"
+    assert shop.ask("up", "--name", "mine")["seconds"] > 0
+    assert {row["status"] for row in shop.ask("ps", "mine")["services"]} == {"running"}
 
     shop.ask("down", "--name", "mine")
     assert shop.things() == shop.book.leases() == []
@@ -233,6 +234,24 @@ def test_a_run_leaves_a_copy_alone_that_was_up_before(shop: Shop) -> None:
     assert [one["lease"] for one in shop.ask("ps")] == [up["lease"]]
     assert shop.end("run", "--name", "other", "--", "sh", "-c", "exit 4")[0] == 4
     assert len(shop.ask("ps")) == 1
+
+
+def test_a_copy_that_lacks_a_service_does_not_count_as_running(shop: Shop) -> None:
+    more = "  once: {image: BOX, command: [sh, -c, 'exit 0']}\n  db: {image: BOX}\nvolumes:"
+    compose = shop.folder / "compose.yaml"
+    image = compose.read_text().partition("image: ")[2].partition(",")[0]
+    compose.write_text(compose.read_text().replace("volumes:\n  rows", f"{more.replace('BOX', image)}\n  rows"))
+    project = shop.ask("up", "--name", "mine")["project"]
+    assert shop.ask("up", "--name", "mine")["seconds"] == 0
+    assert {row["service"] for row in shop.ask("ps", "mine")["services"]} == {"db", "once", "web"}
+    (gone,) = (item for item in shop.things() if item.kind == "container" and item.name == f"{project}-db-1")
+
+    shop.engine.remove(gone)
+    up, ps = shop.end("up", "--name", "mine"), shop.end("ps", "mine")
+
+    assert (up[:2], "not every service of it runs: db (missing); remove it" in up[2]) == ((7, ""), True)
+    assert (ps[0], ["db", "missing"] in [line.split()[:2] for line in ps[1].splitlines()]) == (7, True)
+    assert shop.end("down", "mine")[0] == shop.end("up", "--name", "mine")[0] == shop.end("ps", "mine")[0] == 0
 
 
 def test_a_second_up_names_files_that_the_copy_has_only_in_their_earlier_form_until_it_is_restarted(shop: Shop) -> None:

@@ -422,6 +422,30 @@ def test_ps_shows_the_copies_and_one_copy_s_services(typed: Typed) -> None:
     assert "running" in typed("ps", "--name", "mine")[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [(None, "missing", 7), ({"Status": "exited", "ExitCode": 1}, "exited", 7), ({"Status": "exited"}, "exited", 0),
+     ({"Status": "paused"}, "paused", 7)],
+)  # fmt: skip
+def test_ps_shows_a_service_that_is_gone_and_says_if_one_is_not_well(
+    typed: Typed, fake_engine: FakeEngine, change: dict[str, Any] | None, status: str, code: int
+) -> None:
+    typed("up", "--name", "mine")
+    (identity,) = (name for name in fake_engine.containers if name.startswith("db-"))
+    if change:
+        fake_engine.containers[identity]["state"] |= change
+    else:
+        one_off = fake_engine.containers.pop(identity)
+        one_off["labels"]["com.docker.compose.oneoff"] = "True"
+        fake_engine.containers["one-off"] = one_off
+
+    found, out, err = typed("ps", "mine")
+
+    assert [line.split()[:2] for line in out.splitlines()[2:]] == [["db", status], ["web", "running"]]
+    assert (found, "not every service of mine (" in err) == (code, code == 7)
+    assert typed.json("ps", "mine")["services"][0]["status"] == status
+
+
 def test_env_prints_what_a_shell_or_an_env_file_reads(typed: Typed) -> None:
     typed("up")
 

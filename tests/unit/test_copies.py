@@ -222,6 +222,69 @@ def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
     assert told == [f"warning: {copies.CHANGED}"]
 
 
+@pytest.mark.parametrize(
+    ("service", "state", "words"),
+    [
+        ("web", None, "missing"), ("db", None, "missing"), ("web", {"Status": "exited"}, "exited, exit code 0"),
+        ("db", {"Status": "exited", "ExitCode": 137}, "exited, exit code 137"),
+        ("web", {"Status": "created"}, "created"),
+    ],
+)  # fmt: skip
+def test_a_copy_that_lacks_a_service_is_not_taken_for_a_running_one(
+    start: Callable[..., Copy], fake_engine: FakeEngine, service: str, state: dict[str, Any] | None, words: str
+) -> None:
+    lease = start(name="mine", ttl=600).lease
+    row = fake_engine.containers.pop(f"{service}-{lease.project}")
+    if state:
+        fake_engine.containers[f"{service}-{lease.project}"] = {**row, "state": row["state"] | state}
+    before = {*fake_engine.containers}
+
+    with pytest.raises(NotReadyError) as failed:
+        start(name="mine", ttl=600)
+
+    assert str(failed.value) == (
+        f"copy mine ({lease.id}) stands, but not every service of it runs: {service} ({words}); remove it ('stackyard "
+        f"down {lease.id}') and start it again"
+    )
+    assert {*fake_engine.containers} == before
+
+
+def test_a_copy_whose_start_was_killed_starts_anew(
+    start: Callable[..., Copy], fake_engine: FakeEngine, docker: FakeDocker
+) -> None:
+    lease = start(name="mine", ttl=600).lease
+    file = lease.directory / MODEL
+    file.write_text(file.read_text().replace('"spoken": true', '"spoken": false'))
+    fake_engine.containers[f"web-{lease.project}"]["state"] |= {"Status": "created"}
+    told: list[str] = []
+
+    again = start(name="mine", ttl=600, progress=told.append)
+
+    assert (again.lease.id, told, len(docker.started)) == (lease.id, [copies.KILLED], 2)
+    assert again.engine.state(f"web-{lease.project}").status == "running"
+    assert again.is_whole
+
+
+@pytest.mark.parametrize("state", [{"Status": "exited"}, {"Status": "created"}, {"Status": "paused"}])
+def test_a_copy_whose_one_shot_has_ended_runs(
+    start: Callable[..., Copy], fake_engine: FakeEngine, state: dict[str, Any]
+) -> None:
+    lease = start(name="mine", ttl=600).lease
+    fake_engine.containers[f"db-{lease.project}"]["state"] |= state
+
+    assert start(name="mine", ttl=600).lease.id == lease.id
+
+
+def test_one_of_several_containers_of_a_service_may_be_missing_too(
+    start: Callable[..., Copy], docker: FakeDocker
+) -> None:
+    docker.model = {**SHOP, "services": {**SHOP["services"], "db": {**SHOP["services"]["db"], "scale": 2}}}
+    start(name="mine", ttl=600)  # the fake engine makes one of each
+
+    with pytest.raises(NotReadyError, match=r"db .missing."):
+        start(name="mine", ttl=600)
+
+
 def mounting(**services: list[dict[str, Any]]) -> dict[str, Any]:
     return {**SHOP, "services": {
         name: {**service, "volumes": services.get(name, [])} for name, service in SHOP["services"].items()
@@ -275,8 +338,8 @@ def test_a_container_that_has_started_since_or_has_ended_has_no_earlier_file(
 ) -> None:
     file = folder / "web.yml"
     file.touch()
-    docker.states = {"web": state}
-    docker.model = mounting(web=[bound(file)])
+    docker.states = {"db": state}
+    docker.model = mounting(db=[bound(file)])
     told: list[str] = []
 
     start(name="mine", ttl=600)

@@ -22,7 +22,7 @@ from stackyard.cli.options import Option
 from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
-from stackyard.errors import UsageError
+from stackyard.errors import NotReadyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -209,7 +209,7 @@ def _check(leases: Sequence[Lease], done: Sequence[Removal]) -> None:
 )
 @also_on_swarm
 def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
-    """List the copies of this folder's project, or the services of one."""
+    """List the copies of this folder's project, or the services of one; exit code 7 if one of these is not well."""
     from stackyard._util.tables import table
 
     if name:
@@ -226,20 +226,24 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
 
 def _services(name: str, site: str, *, as_json: bool) -> None:
     from stackyard._util.tables import table
+    from stackyard.stacks.standing import Standing
 
     with _attached(name, site) as copy:
-        states = _stack(copy).status()
+        found, title = Standing(copy.engine, _stack(copy).containers(), copy.model), copy.lease.title
         rows = [
-            [state.service, state.status, state.health, exit_code(state.last_exit), state.restarts] for state in states
-        ]
-        content = copy_output.identified(copy.lease) | {
-            "services": [
-                {"service": state.service, "status": state.status, "health": state.health,
-                 "exit_code": state.last_exit, "restarts": state.restarts}
-                for state in states
-            ]
-        }  # fmt: skip
-        answer(content, table(rows, ["service", "status", "health", "exit code", "restarts"]), as_json=as_json)
+            {"service": state.service, "status": state.status, "health": state.health, "exit_code": state.last_exit,
+             "restarts": state.restarts}
+            for state in found.states
+        ]  # fmt: skip
+        shown = [[one.service, one.status, one.health, exit_code(one.last_exit), one.restarts] for one in found.states]
+        text = table(shown, ["service", "status", "health", "exit code", "restarts"])
+        answer(copy_output.identified(copy.lease) | {"services": rows}, text, as_json=as_json)
+        if not found.is_well:
+            logs, end = (at_site(f"stackyard {word} --name {copy.lease.id}") for word in ("logs", "down"))
+            raise NotReadyError(
+                f"not every service of {title} is running and healthy; '{logs}' shows what they wrote, and '{end}' and "
+                "then the same 'stackyard up' again start all of it anew"
+            )
 
 
 @task(klass=Command, words=["name"], options={"name": NAME, "site": SITE, "json": options.JSON})

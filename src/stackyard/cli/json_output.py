@@ -115,7 +115,7 @@ CLEARED: Final = _object(
 )  # fmt: skip
 EXIT_CODE: Final = _or_null(_count("Exit code of its last end; null while it runs, and before it has run."))
 SERVICE: Final = _object(
-    service=_text("The service."), status=_text("The container's state: running, exited and so on."),
+    service=_text("The service."), status=_text("The container's state: running, exited and so on, or missing."),
     health=_text("healthy, unhealthy, starting or none."), memory_bytes=BYTES, limit_bytes=BYTES,
     restarts=_count("How often the engine has restarted it."), exit_code=EXIT_CODE,
 )  # fmt: skip

@@ -14,6 +14,7 @@ Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
 NUMBER_LABEL: Final = "com.docker.compose.container-number"
 PROJECT_LABEL: Final = "com.docker.compose.project"
+MISSING: Final = "missing"  # the status of a container that should be there
 DEPENDS_LABEL: Final = "com.docker.compose.depends_on"
 
 
@@ -43,7 +44,7 @@ class ContainerState:
     Attributes:
         id: The engine's id.
         service: Compose's service name; empty when Compose did not make it.
-        status: created, running, paused, restarting, removing, exited or dead.
+        status: created, running, paused, restarting, removing, exited or dead; missing for one that should be there.
         exit_code: Of its last run; 0 while it runs.
         oom_killed: True when the kernel killed it because memory ran out.
         error: The engine's own words when it could not be started.
@@ -82,13 +83,23 @@ class ContainerState:
     @property
     def last_exit(self) -> int | None:
         """Exit code of its last end; None while it runs, and before it has run."""
-        return self.exit_code if self.exit_code or self.status not in {"created", "running", "paused"} else None
+        return (
+            self.exit_code if self.exit_code or self.status not in {"created", "running", "paused", MISSING} else None
+        )
 
     @property
     def words(self) -> str:
         """Status, exit code and health in a few words; without those that it has not."""
         code = [] if self.last_exit is None else [f"exit code {self.last_exit}"]
         return ", ".join([self.status, *code, *([] if self.health == "none" else [f"health {self.health}"])])
+
+    @classmethod
+    def missing(cls, service: str) -> ContainerState:
+        """Return the state of a container of *service* that is not there."""
+        return cls(
+            id="", service=service, status=MISSING, exit_code=0, oom_killed=False, error="", health="none",
+            health_log=(), restarts=0, started_at="",
+        )  # fmt: skip
 
     @classmethod
     def from_inspect(cls, answer: Mapping[str, Any]) -> ContainerState:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
+from stackyard._util.advice import at_site
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import strangers
@@ -35,6 +36,7 @@ from stackyard.stacks.engine_or_compose import Maker
 from stackyard.stacks.host_sources import replaced, told
 from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.reaper_launch import wake
+from stackyard.stacks.standing import Standing
 from stackyard.stacks.start_checks import refuse, refuse_missing_files
 from stackyard.stacks.start_queue import turn
 from stackyard.stacks.start_request import CopyRequest
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.readiness import StackReady
 
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
+KILLED: Final = "an earlier start of this copy was killed; what it made is removed, and the copy starts anew"
 CHANGED: Final = (
     "the project has changed since this copy was started, and the copy still runs its earlier state; end the copy and "
     "start it again to run the new one"
@@ -108,14 +111,18 @@ class Copy:
     @property
     def addresses(self) -> list[Address]:
         """Where its published ports answer, and with which protocol."""
-        kept = self.model[EXTENSION]
-        found = [Address(**item) for item in kept["addresses"]]
-        return found if kept.get("spoken") else self._spoken(found)
+        found = [Address(**item) for item in self.model[EXTENSION]["addresses"]]
+        return found if self.is_whole else self._spoken(found)
 
     @property
     def port_variables(self) -> dict[str, str]:
         """The variables of the project's own files that its leased ports are in, such as ``WEB_PORT``."""
         return dict(self.model[EXTENSION].get(VARIABLES, {}))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its start went to the end: `keep_addresses` is the last step that all starts have."""
+        return bool(self.model[EXTENSION].get("spoken"))
 
     def _spoken(self, found: list[Address]) -> list[Address]:
         images = project_images.facts(self.engine, self.model, {item.service for item in found})
@@ -230,15 +237,34 @@ class _Start:
         return self.request.deadline or self.template.project.configuration.timeout or DEADLINE
 
     def _stands(self) -> bool:
-        """Say whether an earlier start has made the copy; raise if the project needs another place by now."""
+        """Say whether an earlier start has made the copy; raise if it needs another place by now, or is not whole."""
         copy = self.copy
         if not copy.lease.reused:
             return False
         self.template.refuse_other_place(copy.lease)
-        containers = Holdings.of(copy.book.host, copy.lease).containers(copy.engine)
+        holdings = Holdings.of(copy.book.host, copy.lease)
+        containers = holdings.containers(copy.engine)
+        if containers and self._was_killed(containers):
+            self.request.progress(KILLED)
+            removal.remove(copy.engine, holdings).check("the next clean-up")
+            del copy.model
+            return False
         if containers and (warning := self._outdated(containers)):
             self.request.progress(f"warning: {warning}")
         return bool(containers)
+
+    def _was_killed(self, containers: Sequence[Resource]) -> bool:
+        """Say whether an earlier start was killed before its end; raise if a whole copy has lost a service since."""
+        copy, hints = self.copy, self.template.project.configuration.ready
+        lost = Standing(copy.engine, containers, copy.model, hints).lost
+        if lost and copy.is_whole:
+            told = ", ".join(f"{service} ({words})" for service, words in lost.items())
+            end = at_site(f"stackyard down {copy.lease.id}")
+            raise NotReadyError(
+                f"copy {copy.lease.title} stands, but not every service of it runs: {told}; remove it ('{end}') and "
+                "start it again"
+            )
+        return bool(lost)
 
     def _outdated(self, containers: Sequence[Resource]) -> str:
         """Say what the project has by now and the copy has not; empty if it is up to date."""

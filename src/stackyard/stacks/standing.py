@@ -1,0 +1,67 @@
+"""Whether a copy still has each container of its model, and whether each runs or has ended as it should."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from stackyard.docker.inspection import ONE_OFF_LABEL
+from stackyard.docker.records import MISSING, SERVICE_LABEL, ContainerState
+from stackyard.probes.readiness_rules import rules_for
+from stackyard.project.model import copies_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stackyard.docker import Engine, Resource
+    from stackyard.probes.readiness_rules import Rule
+    from stackyard.project.readiness_hints import Hint
+
+DOWN: Final = frozenset({MISSING, "created", "exited", "dead"})  # the states that no container leaves by itself
+
+
+class Standing:
+    """
+    The containers of a copy, compared with its model; those of `docker compose run` do not count.
+
+    Args:
+        engine: Where they are.
+        containers: What belongs to the copy.
+        model: What it was started from.
+        hints: What the configuration says about the readiness of services.
+
+    Attributes:
+        states: The state of each container, sorted by service; what is not there has the status `missing`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        containers: Sequence[Resource],
+        model: Mapping[str, Any],
+        hints: Mapping[str, Hint] | None = None,
+    ) -> None:
+        self._rules: Mapping[str, Rule] = rules_for(model, {}, hints)
+        own = [item for item in containers if item.labels.get(ONE_OFF_LABEL) != "True"]
+        there = Counter(item.labels.get(SERVICE_LABEL, "") for item in own)
+        gone = {name: copies_of(model["services"][name]) - there[name] for name in self._rules}
+        absent = [ContainerState.missing(name) for name, number in gone.items() for _ in range(number)]
+        found = [engine.state(item.id) for item in own]
+        self.states = sorted([*found, *absent], key=lambda state: state.service)
+
+    @property
+    def is_well(self) -> bool:
+        """True while each container runs and is not unhealthy, or had one thing to do and did it."""
+        return all(state.well or self._may_rest(state) for state in self.states)
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """The services that will not run again by themselves, and what has become of each."""
+        return {
+            state.service: state.words for state in self.states if state.status in DOWN and not self._may_rest(state)
+        }
+
+    def _may_rest(self, state: ContainerState) -> bool:
+        """Say whether a container that does not run is as it should be; a reset makes one-shots and leaves them."""
+        rule = self._rules.get(state.service)
+        return (rule is None or rule.may_end) and (state.finished or state.status == "created")
