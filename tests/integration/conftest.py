@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests import places
 
+from stackyard._util import advice
+from stackyard.cli.commands import COMMANDS
 from stackyard.docker import Engine
 from stackyard.docker.in_use import strangers
 from stackyard.docker.lease_book import open_book
@@ -17,6 +20,8 @@ from stackyard.stacks.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+advice.offer(COMMANDS)  # whichever test is imported first
 
 # tests count leases and processes; those of the reaper start one for themselves
 os.environ["STACKYARD_REAPER"] = "off"
@@ -41,8 +46,8 @@ def images() -> dict[str, str]:
     return prepare_images(Environment.load("test"), print)
 
 
-@pytest.fixture
-def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], Stack]]:
+@contextlib.contextmanager
+def stacks(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], Stack]]:
     """Make stacks in leases of their own; whatever is left of them is removed in the end."""
     loaded = Environment.load("test")
     environment = replace(loaded, budget=replace(loaded.budget, startup_s=280))  # on a busy host
@@ -57,3 +62,18 @@ def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], S
     yield make
     for stack in made:
         assert stack.down().left == []
+
+
+@pytest.fixture
+def new_stack(engine: Engine, images: dict[str, str]) -> Iterator[Callable[[], Stack]]:
+    with stacks(engine, images) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_stack(images: dict[str, str]) -> Iterator[Stack]:
+    """Start one stack for the tests of a module that leave it as it was."""
+    with Engine() as engine, stacks(engine, images) as make:
+        made = make()
+        made.up()
+        yield made

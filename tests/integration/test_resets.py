@@ -27,8 +27,6 @@ from stackyard.stacks.environment_databases import aclone
 from stackyard.stacks.environment_resets import areset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stackyard.leases import Lease
     from stackyard.stacks.stack import Stack
 
@@ -40,10 +38,10 @@ ACCOUNT: Final = {"name": "left.over", "password": "correct horse battery"}
 
 
 @pytest.fixture
-def stack(new_stack: Callable[[], Stack]) -> Stack:
-    made = new_stack()
-    made.up()
-    return made
+def stack(shared_stack: Stack) -> Stack:
+    """Reset the module's stack: what the test before left in it is gone."""
+    shared_stack.reset()
+    return shared_stack
 
 
 async def reset(lease: Lease) -> None:

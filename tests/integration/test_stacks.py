@@ -84,25 +84,21 @@ async def _connect(url: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["postgres", "redis", "auth", "backend"])
-def test_any_service_is_restarted_alone(new_stack: Callable[[], Stack], service: str) -> None:
-    stack = new_stack()
-    stack.up()
-    before = {state.service: state.started_at for state in stack.status()}
+def test_any_service_is_restarted_alone(shared_stack: Stack, service: str) -> None:
+    before = {state.service: state.started_at for state in shared_stack.status()}
 
-    stack.restart(service)
-    stack.wait(deadline=120)
+    shared_stack.restart(service)
+    shared_stack.wait(deadline=120)
 
-    assert {state.service for state in stack.status() if state.started_at != before[state.service]} == {service}
+    assert {state.service for state in shared_stack.status() if state.started_at != before[state.service]} == {service}
 
 
-def test_every_container_is_confined_as_the_compose_file_says(new_stack: Callable[[], Stack], engine: Engine) -> None:
-    stack = new_stack()
-    stack.up()
+def test_every_container_is_confined_as_the_compose_file_says(shared_stack: Stack, engine: Engine) -> None:
     for service in ("postgres", "redis", "auth", "backend"):
-        facts = engine.api.inspect_container(stack.container(service).id)
+        facts = engine.api.inspect_container(shared_stack.container(service).id)
         host = facts["HostConfig"]
         bound = [entry["HostIp"] for entries in (host["PortBindings"] or {}).values() for entry in entries]
-        secrets = set(stack.lease.secrets())
+        secrets = set(shared_stack.lease.secrets())
 
         assert facts["Config"]["User"] == "10001:10001"
         assert (host["CapDrop"], host["ReadonlyRootfs"], host["SecurityOpt"]) == (
