@@ -190,7 +190,7 @@ def test_reset_takes_the_services_that_are_named_of_the_copy_that_is_named_at_it
     reset_copy, made = Mock(), Mock()
     made.return_value = SimpleNamespace(lease=SimpleNamespace(title="mine (1)"), reset=reset_copy)
     reset_copy.return_value = SimpleNamespace(services=[], seconds=1.0, to_json=dict)
-    monkeypatch.setattr(on_swarm, "named", lambda _site: False)
+    monkeypatch.setattr(reset, "named", lambda _site: False)
     monkeypatch.setattr(reset, "opened_at", lambda site: contextlib.nullcontext((f"book of {site}", "engine")))
     monkeypatch.setattr(reset, "chosen", lambda book, name: f"{name} in {book}")
     monkeypatch.setattr(reset, "identified", lambda _lease: {})
