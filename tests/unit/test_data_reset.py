@@ -200,7 +200,7 @@ def copy(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         assert (host, asked) == ("here", lease)
         return holdings
 
-    for module in (snapshot, resetting):
+    for module in (snapshot, resetting, private_databases):
         monkeypatch.setattr(module, "Holdings", SimpleNamespace(of=of))
     return SimpleNamespace(lease=lease, engine=made, model=MODEL, book=SimpleNamespace(host="here"))
 
@@ -553,6 +553,19 @@ def test_a_test_s_own_database_is_dropped_at_the_end_of_its_block(copy: Any, mad
         private_databases.database(copy, "db", "postgresql://h/app").__enter__()
     with pytest.raises(UsageError, match=r"service 'cache' cannot make databases; services of this copy that can: db"):
         private_databases.database(copy, "cache", "redis://h").__enter__()
+
+
+def test_a_test_s_own_database_is_made_in_a_container_that_somebody_has_renamed(copy: Any, made: Made) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    renamed(made, "db")
+    made.clients.clear()
+
+    with private_databases.database(copy, "db", "postgresql://h/app"):
+        assert [asked[0] for asked in made.clients] == ["db-old"]
+
+    del made.containers["db-old"]
+    with pytest.raises(UsageError, match=r"^copy mine .l1.: the container of db is gone; end the copy and start it"):
+        private_databases.database(copy, "db", "postgresql://h/app").__enter__()
 
 
 def test_a_test_s_own_database_is_made_and_dropped_in_its_own_service_however_the_block_ends(

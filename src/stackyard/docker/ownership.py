@@ -16,7 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stackyard.docker.records import PROJECT_LABEL
+from stackyard.docker.inspection import ONE_OFF_LABEL
+from stackyard.docker.records import NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from stackyard.leases.names import ID
 from stackyard.leases.records import keeps_data, project_name
 
@@ -205,6 +206,14 @@ class Holdings:
         if self.project:
             found = [*found, *ask([f"{PROJECT_LABEL}={self.project}"])]
         return self.among(found)  # the engine's filters only choose what to look at
+
+
+def numbered(found: Iterable[Resource]) -> dict[tuple[str, str], Resource]:
+    """Return the containers of *found* by service and number, whatever their names; those of `compose run` left out."""
+    return {
+        (item.labels.get(SERVICE_LABEL, ""), item.labels.get(NUMBER_LABEL, "")): item
+        for item in found if item.labels.get(ONE_OFF_LABEL) != "True"
+    }  # fmt: skip
 
 
 def is_kept(item: Resource) -> bool:

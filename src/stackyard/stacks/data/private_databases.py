@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackyard.docker import container_commands
+from stackyard.docker.ownership import Holdings, numbered
 from stackyard.errors import StackyardError, UsageError
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
@@ -43,9 +44,15 @@ def database(copy: Copy, service: str, url: str) -> Iterator[str]:
     name = f"stackyard_test_{os.urandom(6).hex()}"
     images = project_images.facts(copy.engine, copy.model, {service})
 
+    there = numbered(Holdings.of(copy.book.host, copy.lease).containers(copy.engine))
+    if kept[0].key not in there:
+        raise UsageError(
+            f"copy {copy.lease.title}: the container of {service} is gone; end the copy and start it again"
+        )
+
     def ask(script: str) -> None:
         words = (*client_words(script, copy.model["services"][service], images.get(service)), name)
-        code, text = container_commands.output(copy.engine, kept[0].name, *words, deadline=LONGEST)
+        code, text = container_commands.output(copy.engine, there[kept[0].key].name, *words, deadline=LONGEST)
         if code:
             raise StackyardError(f"service {service}: {last_line(text) or f'exit code {code}'}")
 

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util.failpoints import reach
 from stackyard.docker import container_commands, container_files
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
-from stackyard.docker.inspection import ONE_OFF_LABEL
-from stackyard.docker.ownership import Holdings
-from stackyard.docker.records import NUMBER_LABEL, SERVICE_LABEL
+from stackyard.docker.ownership import Holdings, numbered
 from stackyard.docker.unanswered_requests import Asking
 from stackyard.errors import RefusedError, StackyardError, UsageError
 from stackyard.leases.stack_lock import still_leased
@@ -72,10 +70,7 @@ class _Resetting:
         self.holdings = Holdings.of(copy.book.host, copy.lease)
         self.note = note
         self.prover = Prover(engine=copy.engine, lease=copy.lease, model=copy.model, hints=note.hints)
-        self.there = {
-            (item.labels.get(SERVICE_LABEL, ""), item.labels.get(NUMBER_LABEL, "")): item
-            for item in self.holdings.containers(self.engine) if item.labels.get(ONE_OFF_LABEL) != "True"
-        }  # fmt: skip
+        self.there = numbered(self.holdings.containers(self.engine))
 
     def run(self, services: Sequence[str], deadline: float) -> Reset:
         began = time.monotonic()
