@@ -83,7 +83,7 @@ def test_a_wrong_option_is_one_line_with_the_right_ones(shell: Shell, name: str)
         (["env.up", "--envi", "x"], "env.up has no option '--envi'; did you mean --environment? "),
         (["env.down", "one", "two"], "env.down takes at most 1 word, got 'two'; its options: --name"),
         (["ports.list", "x"], "ports.list takes no words, got 'x'"),
-        (["env.exec", "redis", "true"], "env.exec takes at most 1 word, got 'true'; words for the container"),
+        (["env.exec", "redis", "true"], "env.exec takes at most 1 word, got 'true'; a command follows '--', as in"),
         (["env.exec", "redis"], "which command? write it after '--'"),
         (["env.down", "--", "x"], "env.down takes no words after '--', got 'x'"),
         (["--nope", "env.up"], "invoke has no option '--nope'"),
