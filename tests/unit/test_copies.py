@@ -243,13 +243,13 @@ def test_a_copy_that_lacks_a_service_is_not_taken_for_a_running_one(
         start(name="mine", ttl=600)
 
     assert str(failed.value) == (
-        f"copy mine ({lease.id}) stands, but not every service of it runs: {service} ({words}); remove it ('stackyard "
-        f"down {lease.id}') and start it again"
+        f"copy mine ({lease.id}) is up, but not every service of it runs: {service} ({words}); end the copy and start "
+        "it again"
     )
     assert {*fake_engine.containers} == before
 
 
-def test_a_copy_whose_start_was_killed_starts_anew(
+def test_a_copy_whose_start_was_killed_is_started_again(
     start: Callable[..., Copy], fake_engine: FakeEngine, docker: FakeDocker
 ) -> None:
     lease = start(name="mine", ttl=600).lease

@@ -242,7 +242,7 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
             logs, end = (at_site(f"stackyard {word} --name {copy.lease.id}") for word in ("logs", "down"))
             raise NotReadyError(
                 f"not every service of {title} is running and healthy; '{logs}' shows what they wrote, and '{end}' and "
-                "then the same 'stackyard up' again start all of it anew"
+                "then the same 'stackyard up' start all of it again"
             )
 
 

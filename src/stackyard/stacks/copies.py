@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
-from stackyard._util.advice import at_site
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker.in_use import strangers
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from stackyard.stacks.readiness import StackReady
 
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
-KILLED: Final = "an earlier start of this copy was killed; what it made is removed, and the copy starts anew"
+KILLED: Final = "an earlier start of this copy was killed; what it made is removed, and the copy is started again"
 CHANGED: Final = (
     "the project has changed since this copy was started, and the copy still runs its earlier state; end the copy and "
     "start it again to run the new one"
@@ -258,11 +257,10 @@ class _Start:
         copy, hints = self.copy, self.template.project.configuration.ready
         lost = Standing(copy.engine, containers, copy.model, hints).lost
         if lost and copy.is_whole:
-            told = ", ".join(f"{service} ({words})" for service, words in lost.items())
-            end = at_site(f"stackyard down {copy.lease.id}")
+            named = ", ".join(f"{service} ({words})" for service, words in lost.items())
             raise NotReadyError(
-                f"copy {copy.lease.title} stands, but not every service of it runs: {told}; remove it ('{end}') and "
-                "start it again"
+                f"copy {copy.lease.title} is up, but not every service of it runs: {named}; end the copy and start it "
+                "again"
             )
         return bool(lost)
 
