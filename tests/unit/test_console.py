@@ -873,8 +873,8 @@ def test_a_copy_that_is_listed_and_one_that_is_up_name_the_site_that_the_user_na
         ("rest", "did you mean reset?"),
         ("-v", "did you mean --version?"),
         ("up up", "up takes no words, got 'up'; its options"),
-        ("run npm test", "a command follows '--', as in 'run -- npm'"),
-        ("exec web ls", "a command follows '--', as in 'exec web -- ls'"),
+        ("run npm test", "a command follows '--', as in 'stackyard run -- npm ...'"),
+        ("exec web ls", "a command follows '--', as in 'stackyard exec web -- ls ...'"),
     ],
 )
 def test_a_wrong_word_names_what_does_it_and_never_a_command_that_removes(typed: Typed, words: str, said: str) -> None:

@@ -10,6 +10,7 @@ from invoke.exceptions import Exit
 
 from stackyard._util import files
 from stackyard._util.advice import Action, offer
+from stackyard.cli import options
 from stackyard.cli.common import failing_cleanly
 from stackyard.docker import Engine
 from stackyard.docker.endpoint import Endpoint
@@ -112,3 +113,30 @@ def test_an_error_moves_no_cursor_and_changes_no_colour() -> None:
         fail()
 
     assert caught.value.message == "e\\x1b[31mvil\\r\nnext\tword é"
+
+
+@pytest.mark.parametrize("option", ["--file", "--env-file"])
+def test_an_option_names_a_file_that_no_file_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"--file": ([LONG], None), "--env-file": (None, [LONG])}[option]
+
+    with pytest.raises(UsageError, match=f"^{option} {LONG}: no such file in {tmp_path}$"):
+        options.project(given[0], None, given[1])
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ((), "needs 1 variable that has no value: KEY (from the vault); set it, or write it to .env"),
+        ((".env.example",), "set it, or copy .env.example to .env and complete it"),
+        ((".env", ".env.example"), "set it, or write it to .env"),
+    ],
+)
+def test_a_missing_variable_says_where_to_write_it(tmp_path: Path, there: tuple[str, ...], said: str) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    output = "required variable KEY is missing a value: from the vault"
+
+    assert str(rendering._refusal(tmp_path, CommandError(["docker"], 1, output))).endswith(said)

@@ -268,3 +268,23 @@ def test_pipes_that_a_grandchild_holds_open_are_closed_with_the_command() -> Non
 
     asyncio.run(cancelled())
     gc.collect()
+
+
+def test_a_child_that_is_ended_with_a_full_pipe_is_waited_for() -> None:
+    async def end() -> bytearray:
+        creating = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                "sh", "-c", "head -c 300000 /dev/zero; exec sleep 60", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )  # fmt: skip
+        child = await creating
+        assert child.stdout is not None
+        # the module stops to read at twice its limit, and tells nobody
+        while not child.stdout._paused:  # type: ignore[attr-defined] # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        said = bytearray(), bytearray()
+        await asyncio.wait_for(process._end_async(creating, said), 60)
+        return said[0]
+
+    assert asyncio.run(end()).startswith(bytes(131_072))

@@ -274,12 +274,15 @@ async def _end_async(creating: asyncio.Future[asyncio.subprocess.Process], said:
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
     with contextlib.suppress(TimeoutError):  # a grandchild in another group may hold a pipe open
         async with asyncio.timeout(LAST_WORDS):
             await _read(child, said)
-    # the module closes it some turns of the loop later, and never while a grandchild holds a pipe open
-    child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    transport = child._transport  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    # `wait` returns when both pipes are at their end: one that is full never gets there, nor one that is held open
+    for number in (1, 2):
+        transport.get_pipe_transport(number).close()
+    await child.wait()
+    transport.close()
 
 
 def passthrough(

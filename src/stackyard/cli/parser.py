@@ -90,7 +90,7 @@ def read(
         name = queue.popleft()
         if name not in contexts:
             raise UsageError(_no_task(name, contexts, speaker))
-        typed = _Typed(name, collection[name], copy.deepcopy(contexts[name]))
+        typed = _Typed(name, collection[name], copy.deepcopy(contexts[name]), speaker)
         while queue and not (speaker.several and queue[0] in contexts):
             typed.take(queue.popleft(), queue)
         found.append(typed)
@@ -106,6 +106,7 @@ class _Typed:
     name: str
     command: Command
     context: ParserContext
+    speaker: Speaker
     words: list[str] = field(default_factory=list)
 
     def take(self, word: str, following: deque[str]) -> None:
@@ -155,7 +156,7 @@ class _Typed:
                 self.words.append(word)
                 return
         most = f"at most {len(self.words)} {'word' if len(self.words) == 1 else 'words'}" if self.words else "no words"
-        line = " ".join([self.name, *self.words, "--", word[:WIDTH]])
+        line = " ".join([self.speaker.program, self.name, *self.words, "--", word[:WIDTH], "..."])
         rest = f"; a command follows '--', as in '{line}'" if self.command.rest else ""
         raise UsageError(
             f"{self.name} takes {most}, got {_shown(word)}{rest}; its options: {', '.join(self.command.flags())}"

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard._util.advice import Action, how
 from stackyard.errors import CommandError, EngineError, UsageError
 from stackyard.project.model import read_model
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEADLINE: Final = 25.0  # seconds for one rendering; a usual one takes 0.1
 NO_ENGINE: Final = ("--host", "unix:///nowhere")  # Compose would ask its engine: three logins, where that is behind ssh
+TEMPLATES: Final = (".example", ".sample", ".dist", ".template")  # how teams name the template of a file
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
@@ -102,7 +103,7 @@ def render(
             missing[error.name] = error.why
             continue
         if missing:
-            raise UsageError(_missing_text(missing))
+            raise UsageError(_missing_text(missing, folder))
         return model
 
 
@@ -116,18 +117,23 @@ class _NoComposeError(EngineError):
 class _MissingVariableError(UsageError):
     """A variable written as ``${NAME:?why}`` has no value."""
 
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(name, why)
-        self.name, self.why = name, why
+    def __init__(self, name: str, why: str, folder: Path) -> None:
+        super().__init__(name, why, folder)
+        self.name, self.why, self.folder = name, why, folder
 
     def __str__(self) -> str:
-        return _missing_text({self.name: self.why})
+        return _missing_text({self.name: self.why}, self.folder)
 
 
-def _missing_text(missing: Mapping[str, str]) -> str:
+def _missing_text(missing: Mapping[str, str], folder: Path) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
-    noun = "variable" if len(missing) == 1 else "variables"
-    return f"the Compose file needs {len(missing)} {noun} that have no value: {named}; set them, or write them to .env"
+    one = len(missing) == 1
+    needs = "1 variable that has no value" if one else f"{len(missing)} variables that have no value"
+    templates = [f".env{end}" for end in TEMPLATES if files.exists(folder / f".env{end}")]
+    write = f"write {'it' if one else 'them'} to .env"
+    if templates and not files.exists(folder / ".env"):
+        write = f"copy {templates[0]} to .env and complete it"
+    return f"the Compose file needs {needs}: {named}; set {'it' if one else 'them'}, or {write}"
 
 
 def _named(
@@ -165,7 +171,7 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
     lines = [_NOISE.sub("", line) for line in error.lines]
     text = lines[-1] if lines else str(error)
     if found := _MISSING.search(error.output):
-        return _MissingVariableError(found[1], (found[2] or "").strip())
+        return _MissingVariableError(found[1], (found[2] or "").strip(), folder)
     if error.returncode is not None and error.returncode < 0:  # whatever it had said by then
         return EngineError(f"{folder}: 'docker compose config' was ended by signal {-error.returncode}; try again")
     if _NO_COMPOSE.search(error.output):
