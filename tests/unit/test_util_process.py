@@ -280,7 +280,7 @@ def test_a_child_that_is_ended_with_a_full_pipe_is_waited_for() -> None:
         )  # fmt: skip
         child = await creating
         assert child.stdout is not None
-        # the module stops to read at twice its limit, and tells nobody
+        # the module stops reading at twice its limit and sends no event
         while not child.stdout._paused:  # type: ignore[attr-defined] # noqa: ASYNC110
             await asyncio.sleep(0.01)
         said = bytearray(), bytearray()
