@@ -249,7 +249,7 @@ def test_a_copy_that_lacks_a_service_does_not_count_as_running(shop: Shop) -> No
     shop.engine.remove(gone)
     up, ps = shop.end("up", "--name", "mine"), shop.end("ps", "mine")
 
-    assert (up[:2], "not every service of it runs: db (missing); remove it" in up[2]) == ((7, ""), True)
+    assert (up[:2], "not every service of it runs: db (missing); end the copy" in up[2]) == ((7, ""), True)
     assert (ps[0], ["db", "missing"] in [line.split()[:2] for line in ps[1].splitlines()]) == (7, True)
     assert shop.end("down", "mine")[0] == shop.end("up", "--name", "mine")[0] == shop.end("ps", "mine")[0] == 0
 
