@@ -48,7 +48,7 @@ def filled(line: str) -> list[str]:
     words = shlex.split(line)[1:]
     pairs = {"--name": NAME, "--flavour": "debian"}
     return [
-        pairs.get(before, NAME if before == "ps" else word) if word == advice.PLACE else word
+        pairs.get(before, NAME if before in {"down", "ps"} else word) if word == advice.PLACE else word
         for before, word in zip(["", *words], words, strict=False)
     ]
 
@@ -104,6 +104,8 @@ def test_so_does_every_line_of_the_console_program(tmp_path: Path) -> None:
     try:
         typed("up", "--name", NAME, "--resettable")
         for line in lines("stackyard"):
+            if line.startswith(LAST):  # the line before may have removed the copy
+                typed("up", "--name", NAME, "--resettable")
             typed(*filled(line))
     finally:
         typed("down", "--all")
