@@ -249,13 +249,14 @@ def test_a_copy_that_lacks_a_service_is_not_taken_for_a_running_one(
     assert {*fake_engine.containers} == before
 
 
+@pytest.mark.parametrize("reached", ["created", "running"])
 def test_a_copy_whose_start_was_killed_is_started_again(
-    start: Callable[..., Copy], fake_engine: FakeEngine, docker: FakeDocker
+    start: Callable[..., Copy], fake_engine: FakeEngine, docker: FakeDocker, reached: str
 ) -> None:
     lease = start(name="mine", ttl=600).lease
     file = lease.directory / MODEL
     file.write_text(file.read_text().replace('"spoken": true', '"spoken": false'))
-    fake_engine.containers[f"web-{lease.project}"]["state"] |= {"Status": "created"}
+    fake_engine.containers[f"web-{lease.project}"]["state"] |= {"Status": reached}
     told: list[str] = []
 
     again = start(name="mine", ttl=600, progress=told.append)

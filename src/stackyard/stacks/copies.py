@@ -262,7 +262,7 @@ class _Start:
                 f"copy {copy.lease.title} is up, but not every service of it runs: {named}; end the copy and start it "
                 "again"
             )
-        return bool(lost)
+        return bool(lost) or (self.request.until_ready and not copy.is_whole)
 
     def _outdated(self, containers: Sequence[Resource]) -> str:
         """Say what the project has by now and the copy has not; empty if it is up to date."""
