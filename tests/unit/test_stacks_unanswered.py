@@ -245,6 +245,15 @@ def test_a_wait_that_is_broken_off_leaves_all_that_compose_asked_for_noted(begun
     assert [item.name for item in unanswered_requests.pending(begun.lease)] == ["a"]
 
 
+def test_a_note_counts_from_the_moment_that_it_is_written(begun: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unanswered_requests, "boottime", lambda: 100.0006)
+
+    unanswered_requests.note(begun.lease, [("volume", "v")], engine="-")
+    unanswered_requests.note(begun.lease, [("volume", "w")], engine="-")
+
+    assert [item.name for item in unanswered_requests.pending(begun.lease)] == ["v", "w"]
+
+
 def test_whatever_makes_things_for_a_start_notes_what_was_not_answered(
     begun: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,5 +194,6 @@ def settle(lease: Lease, removed: Collection[str], *, engine: str = UNKNOWN) -> 
 
 
 def _write(lease: Lease, items: Collection[Unanswered]) -> None:
-    text = "".join(f"{item.kind} {item.name} {item.since:.3f} {item.boot} {item.engine}\n" for item in items)
+    # every digit of the time: a rounded one may lie ahead of the clock, and `pending` would not count it yet
+    text = "".join(f"{item.kind} {item.name} {item.since!r} {item.boot} {item.engine}\n" for item in items)
     files.write(lease.directory / NOTE, text.encode())
