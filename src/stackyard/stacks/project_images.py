@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WAY_OUT: Final = "build it, correct its name in the Compose file, or log in to its registry with 'docker login'"
 
 
-class StackDescription(NamedTuple):
+class NeededImage(NamedTuple):
     """
     An image that services need.
 
@@ -61,7 +61,7 @@ def lacking(engine: Engine, model: Mapping[str, Any], unbuilt: Collection[str] =
     Raises:
         EngineError: If the engine does not answer.
     """
-    found: dict[StackDescription, list[str]] = {}
+    found: dict[NeededImage, list[str]] = {}
     for name, image in _pulled(model).items():
         if not _is_here(engine, image.name):
             found.setdefault(image, []).append(name)
@@ -71,12 +71,12 @@ def lacking(engine: Engine, model: Mapping[str, Any], unbuilt: Collection[str] =
     return pulled + built
 
 
-def _pulled(model: Mapping[str, Any]) -> dict[str, StackDescription]:
+def _pulled(model: Mapping[str, Any]) -> dict[str, NeededImage]:
     """Return the image of each service that has a container and whose image is built nowhere in the project."""
     services = {name: service for name, service in model["services"].items() if copies_of(service)}
     built = {service.get("image") for service in services.values() if service.get("build")}
     return {
-        name: StackDescription(str(service["image"]), str(service.get("platform") or ""))
+        name: NeededImage(str(service["image"]), str(service.get("platform") or ""))
         for name, service in services.items()
         if service.get("image") and not service.get("build") and service["image"] not in built
     }
@@ -96,8 +96,8 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
         EngineError: If the engine does not answer.
     """
     is_here = functools.cache(functools.partial(_is_here, engine))
-    wanted: dict[StackDescription, list[str]] = {}
-    never: dict[StackDescription, list[str]] = {}
+    wanted: dict[NeededImage, list[str]] = {}
+    never: dict[NeededImage, list[str]] = {}
     for name, image in _pulled(model).items():
         policy = model["services"][name].get("pull_policy")
         if policy == "always" or not is_here(image.name):
@@ -119,7 +119,7 @@ def _is_here(engine: Engine, name: str) -> bool:
     return True
 
 
-def _pull(image: StackDescription, names: list[str]) -> None:
+def _pull(image: NeededImage, names: list[str]) -> None:
     try:
         images.pull(image.name, platform=image.platform)
     except CommandError as error:
@@ -127,7 +127,7 @@ def _pull(image: StackDescription, names: list[str]) -> None:
         raise EngineError(_missing(image, names, f"and cannot be pulled ({why})")) from None
 
 
-def _missing(image: StackDescription, names: list[str], why: str) -> str:
+def _missing(image: NeededImage, names: list[str], why: str) -> str:
     noun = "service" if len(names) == 1 else "services"
     return f"{noun} {', '.join(names)}: image {image.name} is not on this engine {why}; {WAY_OUT}"
 
