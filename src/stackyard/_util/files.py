@@ -12,12 +12,13 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
+TEMPLATES: Final = (".example", ".sample", ".dist", ".template")  # how teams name the template of a file
 LARGEST: Final = 4_000_000  # bytes that a file of stackyard may have
 MAKE_ROOM: Final = "free some space there, or let STACKYARD_STATE_DIR name a folder on another disk"
 _SQLITE_FULL: Final = 13
@@ -41,6 +42,11 @@ def refused(place: object, error: Exception) -> str:
 def exists(path: Path) -> bool:
     """Say whether *path* is there; one that no file can have, as it is too long for example, is not."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises what it does not expect
+
+
+def template_of(path: Path, there: Callable[[Path], bool] = exists) -> Path | None:
+    """Return the template next to a file, such as ``.env.example``; None without one."""
+    return next((found for end in TEMPLATES if there(found := Path(f"{path}{end}"))), None)
 
 
 def is_plain(path: Path) -> bool:

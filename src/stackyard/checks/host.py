@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import files, process
@@ -20,7 +21,6 @@ from stackyard.host.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 Status = Literal["ok", "warn", "fail", "unknown"]
 
@@ -179,7 +179,7 @@ def _socket(facts: HostFacts) -> CheckResult:
     path = facts.endpoint.socket
     if not path:
         return CheckResult(ok=True, found=f"not needed for {facts.endpoint.url}")
-    if not os.path.exists(path):  # noqa: PTH110 - a socket that may not be looked at is not there either, without an error
+    if not files.exists(Path(path)):  # nor is one that may not be looked at
         fix = typed(Action.INSTALL) if facts.endpoint.standard else facts.endpoint.remedy
         return CheckResult(ok=False, found=f"{path} is not there", fix=fix)
     fine = os.access(path, os.R_OK | os.W_OK)

@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 
 from stackyard._util import files, optional_packages, streams
 from stackyard._util.advice import Action, typed
+from stackyard._util.printable import printable
 from stackyard.errors import BookError, StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         try:
             result = body(*args, **kwargs)
         except StackyardError as error:
-            raise Exit(_plain(str(error)), code=streams.settle(error.exit_code)) from None
+            raise Exit(printable(str(error), also="\n\t"), code=streams.settle(error.exit_code)) from None
         except ModuleNotFoundError as error:
             if (missing := optional_packages.explained(error)) is None:
                 raise
@@ -63,11 +64,6 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return wrapper
-
-
-def _plain(text: str) -> str:
-    """Return a message whose words from outside can move no cursor and change no colour of a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def current_folder() -> Path:

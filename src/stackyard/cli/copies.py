@@ -128,10 +128,11 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
             name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
         ) as copy,
     ):
-        same = copy_output.namesakes(copy.book, copy.lease)
+        leases = copy.book.leases()
+        same = copy_output.namesakes(leases, copy.lease)
         for other in same:
             tell(copy_output.also_up(other))
-        if warning := copy_output.one_more(copy.book, copy.lease):
+        if warning := copy_output.one_more(leases, copy.lease):
             tell(warning)
         copy_output.show_up(
             copy_output.identified(copy.lease), copy.lease.id if same else copy_output.handle(copy.lease),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stackyard.cleanup.outcome import Removal
-    from stackyard.leases import Lease, LeaseBook
+    from stackyard.leases import Lease
     from stackyard.plan import Address
     from stackyard.stacks.readiness import StackReady
     from stackyard.stacks.start_times import Startup
@@ -22,10 +22,10 @@ def handle(lease: Lease) -> str:
     return lease.parallel_id or lease.id
 
 
-def namesakes(book: LeaseBook, lease: Lease) -> list[Lease]:
+def namesakes(leases: Sequence[Lease], lease: Lease) -> list[Lease]:
     """Return the other copies of the same name from the same folder: its project had another name when they started."""
     return [
-        other for other in book.leases()
+        other for other in leases
         if other.is_copy and other.parallel_id and other.parallel_id == lease.parallel_id
         and other.checkout == lease.checkout and other.id != lease.id
     ]  # fmt: skip
@@ -37,9 +37,9 @@ def also_up(lease: Lease) -> str:
     return f"warning: a copy {lease.title} of project {project} runs from this folder, too; '{end}' removes it"
 
 
-def one_more(book: LeaseBook, lease: Lease) -> str:
+def one_more(leases: Sequence[Lease], lease: Lease) -> str:
     """Say that a copy without a name is not the first of its folder; empty if it is, or has a name."""
-    number = sum(other.is_copy and other.checkout == lease.checkout for other in book.leases())
+    number = sum(other.is_copy and other.checkout == lease.checkout for other in leases)
     if lease.parallel_id or number < 2:  # noqa: PLR2004 - itself and another
         return ""
     again = at_site("stackyard up --name NAME")

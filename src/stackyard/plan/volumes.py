@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard.plan.records import Change, Concern
-from stackyard.project.rendering import TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -160,7 +159,7 @@ def bind_concerns(place: str, mount: Mapping[str, Any], exists: Callable[[Path],
 
 def _template_of(path: str, exists: Callable[[Path], bool]) -> str:
     """Name the template next to a missing file, if there is one."""
-    found = next((t for s in TEMPLATES if exists(Path(t := path + s))), None)
+    found = files.template_of(Path(path), exists)
     return f"copy {found} to it" if found else "create it"
 
 

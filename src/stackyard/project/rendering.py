@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 DEADLINE: Final = 25.0  # seconds for one rendering; a usual one takes 0.1
 NO_ENGINE: Final = ("--host", "unix:///nowhere")  # Compose would ask its engine: three logins, where that is behind ssh
-TEMPLATES: Final = (".example", ".sample", ".dist", ".template")  # how teams name the template of a file
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
@@ -129,10 +128,9 @@ def _missing_text(missing: Mapping[str, str], folder: Path) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
     one = len(missing) == 1
     needs = "1 variable that has no value" if one else f"{len(missing)} variables that have no value"
-    templates = [f".env{end}" for end in TEMPLATES if files.exists(folder / f".env{end}")]
-    write = f"write {'it' if one else 'them'} to .env"
-    if templates and not files.exists(folder / ".env"):
-        write = f"copy {templates[0]} to .env and complete it"
+    file, write = folder / ".env", f"write {'it' if one else 'them'} to .env"
+    if (template := files.template_of(file)) and not files.exists(file):
+        write = f"copy {template.name} to .env and complete it"
     return f"the Compose file needs {needs}: {named}; set {'it' if one else 'them'}, or {write}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from stackyard._util.printable import printable as escaped
 from stackyard.errors import ConfigError
 from stackyard.settings import SUBNET_PREFIX, value
 
@@ -64,7 +65,7 @@ def below(path: str, key: str) -> str:
 
 def printable(text: str) -> str:
     """Return *text* fit for a message: short, and with nothing that would move a terminal's cursor."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: NAME_LENGTH * 2])
+    return escaped(text[: NAME_LENGTH * 2])
 
 
 def hint(word: str, known: Iterable[str]) -> str:
