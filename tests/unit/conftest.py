@@ -31,9 +31,10 @@ def forget_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give each test the environment of a shell in which nothing is set for us, and no site that a command named."""
     forget_the_callers(monkeypatch)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))  # never the user's own book
     monkeypatch.setattr(advice, "_commands", {**COMMANDS})
     monkeypatch.setattr(advice, "_site", [])
 

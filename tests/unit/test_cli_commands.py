@@ -208,7 +208,8 @@ def test_status_says_what_keeps_a_stack_without_a_deadline(
     assert shell.json("env.status")["deadline"] is None
 
 
-def test_a_run_that_has_ended_is_not_said_to_keep_its_stack(fake_engine: FakeEngine) -> None:
+def test_a_run_that_has_ended_is_not_said_to_keep_its_stack(shell: Shell, fake_engine: FakeEngine) -> None:
+    del shell  # its state directory is in place
     lease = add_lease(fake_engine, "redis", ttl=None)
     ended = dataclasses.replace(lease, owner=dataclasses.replace(lease.owner, boot="an earlier one"))
 
