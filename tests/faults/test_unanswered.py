@@ -14,7 +14,7 @@ from tests.faults.fault_host import CLEAN, until
 from stackyard.errors import NotReadyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.faults.fault_host import Yard
@@ -34,42 +34,59 @@ class HoldingProxy:
     def __init__(self, path: Path, engine: str) -> None:
         self.asked, self.gone, self.released = threading.Event(), threading.Event(), threading.Event()
         self._engine = engine
+        self._lines: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def close(self) -> None:
-        """Let all go on, and let no other in."""
+        """Let all go on, let no other in, and close every line once its threads have ended."""
         self.released.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._acceptor.join()
+        for line in self._lines:
+            with contextlib.suppress(OSError):  # its other end is gone
+                line.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:  # a thread adds the one that waits for its client to go
+            thread.join()
+        for line in (self._listener, *self._lines):
+            line.close()
 
     def release_when_gone(self) -> None:
         """Let all go on once a client that has asked is gone."""
         self.gone.wait()
         self.released.set()
 
+    def _start(self, work: Callable[..., None], *lines: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=lines, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 engine = socket.socket(socket.AF_UNIX)
+                self._lines += [client, engine]
                 engine.connect(self._engine)
-                threading.Thread(target=self._ask, args=(client, engine), daemon=True).start()
-                threading.Thread(target=self._answer, args=(engine, client), daemon=True).start()
+                self._start(self._ask, client, engine)
+                self._start(self._answer, engine, client)
 
     def _ask(self, client: socket.socket, engine: socket.socket) -> None:
         creates = False
-        while sent := _received(client):
-            if CREATE in sent:
-                creates = True
-                self.asked.set()
-                threading.Thread(target=self._notice, args=(client,), daemon=True).start()
-                self.released.wait()
-            engine.sendall(sent)
-        if not creates:
-            engine.close()
+        with contextlib.suppress(OSError):  # the engine is gone, or the proxy is closed
+            while sent := _received(client):
+                if CREATE in sent:
+                    creates = True
+                    self.asked.set()
+                    self._start(self._notice, client)
+                    self.released.wait()
+                engine.sendall(sent)
+            if not creates:
+                engine.shutdown(socket.SHUT_RDWR)
 
     def _notice(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
