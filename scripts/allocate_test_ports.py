@@ -203,7 +203,7 @@ def cleanup() -> tuple[dict[str, Any], str]:
 
 def system_check(book: LeaseBook) -> tuple[dict[str, Any], str]:
     """Say how the book and the pool are."""
-    from stackyard.leases.host_ports import Ground
+    from stackyard.leases.grants.host_ports import Ground
 
     leases, ground = book.leases(), Ground.survey()
     leased = {port for lease in leases for port in (*lease.ports.values(), *lease.spare)}

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from stackyard.checks.verification import Report
     from stackyard.docker import Engine
-    from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.environments.stack import Stack
+    from stackyard.stacks.starts.times import Startup
 
 STARTS: Final = 3  # of each flavour, for a median
 DEBIAN: Final = "test"
@@ -160,8 +160,8 @@ def _start(environment: Environment) -> tuple[float, int]:
 def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
     from stackyard.docker import Engine
     from stackyard.docker.lease_book import open_book
-    from stackyard.stacks.environment_launch import launch
-    from stackyard.stacks.start_request import EnvironmentRequest
+    from stackyard.stacks.environments.launch import launch
+    from stackyard.stacks.starts.request import EnvironmentRequest
 
     with Engine() as engine:
         say(f"starting a stack of {environment.name}")

@@ -29,8 +29,9 @@ from stackyard.leases.records import MODEL
 from stackyard.plan.ports import LOOPBACK
 from stackyard.project import Project
 from stackyard.project.configuration import Configuration
-from stackyard.stacks import copies, readiness
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.readiness import waiting
+from stackyard.stacks.starts.request import CopyRequest
 
 try:
     from testcontainers import compose as theirs
@@ -44,7 +45,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 T = TypeVar("T")
 LONGEST: Final = 200  # characters of a service's name that an error shows
@@ -125,7 +126,7 @@ class DockerCompose(theirs.DockerCompose):
         asked = CopyRequest(deadline=self.timeout, until_ready=self.wait)
         with Engine() as engine:
             book = open_book(None, engine)
-            self._copy = outside_any_loop(lambda: copies.start(project, book, engine, asked))
+            self._copy = outside_any_loop(lambda: lifecycle.start(project, book, engine, asked))
 
     def _start_again(self, copy: Copy) -> None:
         try:
@@ -136,9 +137,9 @@ class DockerCompose(theirs.DockerCompose):
         if not self.wait:
             return
         labels = [f"{PROJECT_LABEL}={copy.lease.project}"]
-        deadline, hints = self.timeout or self._configuration.timeout or copies.DEADLINE, self._configuration.ready
+        deadline, hints = self.timeout or self._configuration.timeout or lifecycle.DEADLINE, self._configuration.ready
         with copy.engine as engine:
-            work = functools.partial(readiness.wait, engine, labels, copy.model, deadline=deadline, hints=hints)
+            work = functools.partial(waiting.wait, engine, labels, copy.model, deadline=deadline, hints=hints)
             outside_any_loop(lambda: asyncio.run(work()))
 
     def _project(self) -> Project:

@@ -17,9 +17,9 @@ from stackyard import images
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.environment_launch import launch
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.environments.launch import launch
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

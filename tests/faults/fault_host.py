@@ -21,7 +21,7 @@ from stackyard.docker.in_use import strangers
 from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ FULL = os.environ.get("STACKYARD_FULL") == "1"
 RUN = """
 import os, signal, sys
 from stackyard.cli import flows
-from stackyard.leases.draft_directory import Draft
+from stackyard.leases.directory.draft import Draft
 def deadly(place, work):
     def wrapper(*words, **options):
         result = work(*words, **options)

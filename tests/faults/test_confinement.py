@@ -12,7 +12,7 @@ import pytest
 from tests.faults.fault_host import finish
 
 from stackyard.project.environments import Environment, load_services
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from tests.faults.fault_host import Yard

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_host import Yard
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 COMMANDS = {
     "env.up": ("env.up",),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_host import Yard
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 DEAD = 50 if FULL else 10
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.faults.fault_host import Yard
 
     from stackyard.leases import Lease
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 ACCOUNT = {"name": "same.name", "password": "correct horse battery"}
 KILL = (

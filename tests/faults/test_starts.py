@@ -17,7 +17,7 @@ from stackyard.errors import NotReadyError
 if TYPE_CHECKING:
     from tests.faults.fault_host import Yard
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 STARTS = 100 if FULL else 20
 SOON = 100.0  # seconds, on a busy host: long before the deadline, which the error would name

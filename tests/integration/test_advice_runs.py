@@ -13,7 +13,7 @@ import pytest
 
 from stackyard._util import process
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import prepare_images
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

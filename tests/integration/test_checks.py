@@ -12,14 +12,14 @@ from stackyard.checks.archives import read
 from stackyard.checks.records import examine
 from stackyard.docker import images as engine_images
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import prepare_images
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stackyard.docker import Engine
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 pytestmark = pytest.mark.timeout(1800)  # the first test builds images where they are missing
 

@@ -14,8 +14,8 @@ from stackyard.docker.lease_book import open_book
 from stackyard.leases.records import own_names
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.launch import prepare_images
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from stackyard._util.process import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 
 def names(pid: int) -> set[str]:

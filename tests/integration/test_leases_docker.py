@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import Lease
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 NETWORKS = 60
 CONTROL = "stackyard.test=networks-without-leases"

@@ -12,10 +12,10 @@ from stackyard.docker import Engine
 from stackyard.docker.in_use import strangers
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import NotReadyError
-from stackyard.leases import credentials
+from stackyard.leases.directory import credentials
 from stackyard.probes import probe_for, wait_until_ready
 from stackyard.project.environments import Environment
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

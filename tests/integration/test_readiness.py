@@ -16,15 +16,15 @@ from stackyard.docker.images import labelled
 from stackyard.errors import NotReadyError
 from stackyard.probes import listeners
 from stackyard.project.readiness_hints import Hint
-from stackyard.stacks import readiness
 from stackyard.stacks.diagnostics import LONGER
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from stackyard.docker import Engine
-    from stackyard.stacks.readiness import ServiceReady, StackReady
+    from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
 
 # as the official image does: a private server on a socket while the database is made, then the real one
 DATABASE: Final = """
@@ -91,7 +91,7 @@ class Copy:
         self.compose("up", "--detach", "--no-build")
 
     async def wait(self, *, deadline: float = 280, hints: Mapping[str, Any] | None = None) -> StackReady:
-        return await readiness.wait(
+        return await waiting.wait(
             self.engine, [self.label], self.model, deadline=deadline,
             hints={name: Hint.parse(hint) for name, hint in (hints or {}).items()},
             ready=self.keep_log,
@@ -305,7 +305,7 @@ async def test_a_deadline_names_what_was_seen_last(tmp_path: Path, engine: Engin
 async def test_a_port_that_never_listens_is_given_up_and_one_that_listens_late_is_waited_for(
     tmp_path: Path, engine: Engine, bases: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "SILENCE", 12.0)
+    monkeypatch.setattr(waiting, "SILENCE", 12.0)
     datagrams = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 53)); time.sleep(600)"
     copy = Copy(tmp_path, engine, {
         "never": shell(bases, "while sleep 5; do continue; done", ports=published(1883)),

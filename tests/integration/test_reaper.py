@@ -25,11 +25,11 @@ from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper.status import Status
 from stackyard.settings import Settings
-from stackyard.stacks.environment_launch import launch
+from stackyard.stacks.environments.launch import launch
+from stackyard.stacks.environments.stack import Stack
 from stackyard.stacks.reaper_files import Post
 from stackyard.stacks.reaper_launch import wake
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +44,9 @@ RUN = """
 import sys, time
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import launch
+from stackyard.stacks.environments.launch import launch
 from stackyard.docker.lease_book import open_book
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.starts.request import EnvironmentRequest
 engine = Engine()
 book = open_book(None, engine)
 stack, startup = launch(Environment.load("test"), book, engine, EnvironmentRequest(deadline=280))

@@ -23,12 +23,12 @@ from websockets.exceptions import ConnectionClosed
 from stackyard.docker.container_commands import output
 from stackyard.errors import StackyardError
 from stackyard.project.environments import project_root
-from stackyard.stacks.environment_databases import aclone
-from stackyard.stacks.environment_resets import areset
+from stackyard.stacks.environments.databases import aclone
+from stackyard.stacks.environments.resets import areset
 
 if TYPE_CHECKING:
     from stackyard.leases import Lease
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 FULL = os.environ.get("STACKYARD_FULL") == "1"
 ROUNDS: Final = 100 if FULL else 15

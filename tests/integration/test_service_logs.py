@@ -14,7 +14,7 @@ from stackyard._util.process import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 ROWS = 50
 

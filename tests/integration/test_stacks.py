@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.docker import Engine
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 # a run that is killed while its stack stands: it says so, then waits for the signal
 RUN = """
 import sys, time
 from stackyard.docker import Engine
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.launch import prepare_images
+from stackyard.stacks.environments.stack import Stack
 from stackyard.docker.in_use import strangers
 from stackyard.docker.lease_book import open_book
 environment = Environment.load("test")

@@ -22,7 +22,7 @@ from stackyard.docker import ownership
 from stackyard.docker.lease_book import open_book
 from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
-from stackyard.stacks.start_queue import turn
+from stackyard.stacks.starts.queue import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
 """
 Change the code in small ways, one at a time, and see whether a unit test fails.
 
-The words are modules, such as `cleanup.plan` or `leases.files`; without any it takes all that stand in front of a
-loss, and that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries
+The words are modules, such as `cleanup.plan` or `leases.book`; without any it takes all that stand in front of a loss,
+and that lasts hours. Verdicts are kept in .cache/mutants, so an interrupted run goes on where it ended: it tries
 again only what survived without a reason, and the functions that have changed. `--again` tries everything, as is needed
 after a test has gone.
 
@@ -39,20 +39,21 @@ NOTICED: Final = frozenset({"killed", "timeout", "segfault", "suspicious"})
 TEXTS: Final = (r"^\s*raise \w+\(", r"^\s*f?\"[^\"]* [^\"]*\"$", r"logging\.getLogger", r"\breach\(")
 CLEANING: Final = ("test_cleanup.py", "test_cleanup_plan.py", "test_docker_ownership.py")
 LEASES: Final = (
-    "requests owners staleness lost_book records lost_leases needs damaged_rows book waiting database schema "
-    "book_header draft_directory rows column_rules names allocation host_ports admission messages context fair_lock "
-    "queue warm port_format"
+    "grants.requests owners staleness recovery.lost_book records recovery.lost_leases needs recovery.damaged_rows book "
+    "grants.waiting database.store database.schema database.header directory.draft database.rows database.column_rules "
+    "names grants.allocation grants.host_ports grants.admission grants.messages context fair_lock grants.queue warm "
+    "port_format"
 ).split()
 # The others have the tests of guards alone, which need no port of the host: two runs at once do not disturb each other.
-BESIDES: Final = frozenset({"owners", "draft_directory", "host_ports", "admission", "fair_lock"})
+BESIDES: Final = frozenset({"owners", "directory.draft", "grants.host_ports", "grants.admission", "fair_lock"})
 # The most dangerous first. The tests are those that are quick and about the module.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "docker.ownership": CLEANING[1:],
     "cleanup.removal": (*CLEANING, "test_remote_lease_book.py", "test_copies.py", "leases/test_leases_warm.py"),
     "cleanup.graceful": CLEANING,
     "cleanup.outcome": CLEANING,
-    "leases.files": ("leases/test_leases_draft_directory.py",),
-    "stacks.stack": ("test_stacks.py",),
+    "leases.directory.files": ("leases/test_leases_draft.py",),
+    "stacks.environments.stack": ("test_stacks.py",),
     "cleanup.plan": CLEANING,
     "stacks.data.snapshot": ("test_data_reset.py",),
     "stacks.data.resetting": ("test_data_reset.py",),
@@ -61,8 +62,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "sites.swarm.leases": ("test_swarm_leases.py",),
     "images.copy_images": ("test_copied_images.py",),
     "images.holds": ("test_copied_images.py",),
-    **{f"leases.{name}": (f"leases/test_leases_{name}.py",) * (name in BESIDES) for name in LEASES},
-    "leases.rows": ("leases/test_leases_copies.py",),
+    **{f"leases.{name}": (f"leases/test_leases_{name.split('.')[-1]}.py",) * (name in BESIDES) for name in LEASES},
+    "leases.database.rows": ("leases/test_leases_copies.py",),
 }
 
 

@@ -23,7 +23,7 @@ class Change:
     What one mutant changes.
 
     Attributes:
-        function: The function, such as ``stackyard.cleanup.removal.remove`` or ``stackyard.stacks.stack.Stack.up``.
+        function: The function, such as ``stackyard.cleanup.removal.remove`` or ``stackyard.leases.book.LeaseBook.get``.
         was: The changed lines of the source, without indentation, joined by a blank.
         now: The lines in their place.
     """

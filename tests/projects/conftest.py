@@ -16,7 +16,7 @@ from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.environment_launch import prepare_images
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

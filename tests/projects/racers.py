@@ -19,7 +19,7 @@ from stackyard.docker.lease_book import open_book
 from stackyard.errors import StackyardError
 from stackyard.leases.needs import Needs
 from stackyard.settings import Settings
-from stackyard.stacks.leased_project import CopiedProject
+from stackyard.stacks.copies.leased_project import CopiedProject
 
 ORIGIN = CopiedProject(name="shop-123456", root=Path("/"))
 NEEDS = Needs(ports=("web_80_tcp", "db_5432_tcp"))

@@ -20,9 +20,10 @@ from stackyard.docker.lease_book import open_book
 from stackyard.docker.ownership import BUILD_LABEL, HOST_LABEL
 from stackyard.images import copy_images, unused
 from stackyard.project import Project
-from stackyard.stacks import builds, copies, unused_images
-from stackyard.stacks.leased_project import CopiedProject
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks import builds, unused_images
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.copies.leased_project import CopiedProject
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
     )  # fmt: skip
 
     lines = list[str]()
-    copy = copies.start(Project.find(shop, environment=os.environ), book, engine, CopyRequest(progress=lines.append))
+    copy = lifecycle.start(Project.find(shop, environment=os.environ), book, engine, CopyRequest(progress=lines.append))
     assert [line for line in lines if "building" in line] == []
     assert copy.model["services"]["web"]["image"] == image.id
     assert cleared(impatient(book, engine), engine).removed == ()
@@ -135,7 +136,7 @@ def test_starts_and_clean_ups_at_once_never_miss_an_image(shop: Path, engine: En
         started = []
         for number in range(3):
             (shop / "app.py").write_text(f"{number}\n")
-            started.append(copies.start(Project.find(shop, environment=os.environ), book, engine))
+            started.append(lifecycle.start(Project.find(shop, environment=os.environ), book, engine))
         used = {copy.model["services"]["web"]["image"] for copy in started}
         assert used == {row.id for row in own(engine, book)}
         for copy in started:

@@ -12,8 +12,8 @@ from tests.projects.expected import BARE
 from stackyard._util import process
 from stackyard.errors import UsageError
 from stackyard.project import Project
-from stackyard.stacks import copies
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 DIRECTORY = """
 services:
@@ -33,7 +33,7 @@ networks: {offices: {}}
 
 @contextlib.contextmanager
 def started(project: Project, book: LeaseBook, engine: Engine) -> Iterator[Copy]:
-    copy = copies.start(project, book, engine)
+    copy = lifecycle.start(project, book, engine)
     try:
         yield copy
     finally:
@@ -73,7 +73,7 @@ def test_copies_use_the_service_that_they_share_and_leave_it_running(
     own = ["docker", "compose"]
 
     with pytest.raises(UsageError, match="shared by the configuration but missing: network hr-"):
-        copies.start(project, book, engine)
+        lifecycle.start(project, book, engine)
     try:
         process.run([*own, "up", "--detach", "directory"], deadline=280, env=BARE, cwd=folder)
         shared = process.run([*own, "ps", "--quiet", "directory"], deadline=120, env=BARE, cwd=folder).stdout[:12]

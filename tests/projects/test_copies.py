@@ -16,10 +16,10 @@ from stackyard._util import process
 from stackyard.docker.compose import taken
 from stackyard.docker.ownership import COPY_LABEL, HOST_LABEL
 from stackyard.errors import CommandError
-from stackyard.leases.host_ports import can_bind
+from stackyard.leases.grants.host_ports import can_bind
 from stackyard.project import Project, published_ports
-from stackyard.stacks import copies
-from stackyard.stacks.leased_project import CopiedProject
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.copies.leased_project import CopiedProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ def test_two_copies_run_beside_the_user_s_own_and_leave_nothing(
     found = opened(project(name), name)
 
     with the_user_s_own(found, possible=name not in NOT_PLAIN), ThreadPoolExecutor() as threads:
-        started = [threads.submit(copies.start, found, book, engine) for _ in range(2)]
+        started = [threads.submit(lifecycle.start, found, book, engine) for _ in range(2)]
         pair = [one.result() for one in started]
         everywhere = [address for copy in pair for address in copy.addresses]
 

@@ -14,8 +14,8 @@ from stackyard.cleanup import removal
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.leases.records import MODEL
-from stackyard.stacks import copies
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 # What may differ, and why; everything else must be equal.
 TOLERATED: Final = {
@@ -92,7 +92,7 @@ def test_the_fast_start_makes_what_compose_makes(
     name: str, project: Callable[[str], Path], engine: Engine, book: LeaseBook
 ) -> None:
     found = opened(project(name), name)
-    copy = copies.start(found, book, engine, CopyRequest(until_ready=False))
+    copy = lifecycle.start(found, book, engine, CopyRequest(until_ready=False))
     try:
         assert copy.startup.by == "engine"
         made = inspected(engine, copy)

@@ -19,8 +19,8 @@ from tests.projects.expected import BARE
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.leases import LeaseBook
 from stackyard.project import Project
-from stackyard.stacks import copies
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,7 +201,7 @@ def test_a_port_that_a_stranger_takes_meanwhile_costs_the_copy_only_its_place(
             return lease
 
         monkeypatch.setattr(LeaseBook, "acquire", overtaken)
-        copy = copies.start(
+        copy = lifecycle.start(
             Project.find(shop.folder, environment=BARE), shop.book, shop.engine, CopyRequest(progress=told.append)
         )
 

@@ -21,8 +21,8 @@ from stackyard._util import process
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.project import Project
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.leased_project import CopiedProject
+from stackyard.stacks.copies.leased_project import CopiedProject
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -10,10 +10,10 @@ from tests.projects.expected import BARE
 
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import PoolExhaustedError
-from stackyard.leases import files
+from stackyard.leases.directory import files
 from stackyard.project import Project
-from stackyard.stacks import copies
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +31,13 @@ def alone(project: Callable[[str], Path]) -> Project:
 
 
 def test_the_second_copy_waits_until_the_first_has_ended(alone: Project, book: LeaseBook, engine: Engine) -> None:
-    first = copies.start(alone, book, engine, CopyRequest(name="first"))
+    first = lifecycle.start(alone, book, engine, CopyRequest(name="first"))
 
     with pytest.raises(PoolExhaustedError, match=HELD):
-        copies.start(alone, book, engine, CopyRequest(name="second"))
+        lifecycle.start(alone, book, engine, CopyRequest(name="second"))
     ending = threading.Timer(0.3, first.down)
     ending.start()
-    second = copies.start(alone, book, engine, CopyRequest(name="second", wait=240))
+    second = lifecycle.start(alone, book, engine, CopyRequest(name="second", wait=240))
     ending.join()
 
     assert [lease.title for lease in book.leases()] == [second.lease.title]
@@ -46,7 +46,7 @@ def test_the_second_copy_waits_until_the_first_has_ended(alone: Project, book: L
 
 
 def test_a_book_made_again_from_labels_keeps_the_claim(alone: Project, book: LeaseBook, engine: Engine) -> None:
-    first = copies.start(alone, book, engine, CopyRequest(name="first", ttl=600))
+    first = lifecycle.start(alone, book, engine, CopyRequest(name="first", ttl=600))
     (book.settings.state_dir / "book.sqlite3").unlink()
     files.discard(files.remove(first.lease.directory))
 
@@ -54,4 +54,4 @@ def test_a_book_made_again_from_labels_keeps_the_claim(alone: Project, book: Lea
 
     assert rebuilt.find("first").exclusive == ("host-network",)
     with pytest.raises(PoolExhaustedError, match=HELD):
-        copies.start(alone, rebuilt, engine, CopyRequest(name="second"))
+        lifecycle.start(alone, rebuilt, engine, CopyRequest(name="second"))

@@ -16,9 +16,9 @@ from stackyard.errors import UsageError
 from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.running.stack import Stack
-from stackyard.stacks import copies
-from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.environments.launch import prepare_images
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +137,7 @@ def clean() -> dict[str, bool]:
 def test_a_reset_brings_every_store_back_and_leaves_the_copy_beside_it_alone(
     shop: Project, book: LeaseBook, engine: Engine
 ) -> None:
-    one, other = (Stack(copies.start(shop, book, engine)) for _ in range(2))
+    one, other = (Stack(lifecycle.start(shop, book, engine)) for _ in range(2))
     assert is_spoilt(one) == clean()
     spoil(one)
     spoil(other)
@@ -167,7 +167,7 @@ def test_a_reset_brings_every_store_back_and_leaves_the_copy_beside_it_alone(
 def test_sessions_and_settings_of_a_database_do_not_hinder_a_reset(
     shop: Project, book: LeaseBook, engine: Engine
 ) -> None:
-    stack = Stack(copies.start(shop, book, engine))
+    stack = Stack(lifecycle.start(shop, book, engine))
     query(stack, "db", "alter database app set search_path to nowhere", "postgres")
     query(stack, "small", "drop database app", "postgres")
     words = "PGPASSWORD=secret exec psql -h 127.0.0.1 -U app -d app -c 'select pg_sleep(60)'"
@@ -186,7 +186,7 @@ def test_sessions_and_settings_of_a_database_do_not_hinder_a_reset(
 def test_a_test_s_own_database_is_as_after_the_start_and_goes_with_its_block(
     shop: Project, book: LeaseBook, engine: Engine
 ) -> None:
-    stack = Stack(copies.start(shop, book, engine))
+    stack = Stack(lifecycle.start(shop, book, engine))
     spoil(stack)
 
     with stack.database("db") as one, stack.database("db") as other:
@@ -209,7 +209,7 @@ def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_it
 ) -> None:
     text = FILLED.format(redis=images["STACKYARD_IMAGE_REDIS"]).replace("image: box", f"image: {box}")
     (shop.folder / "compose.yaml").write_text(text)
-    stack = Stack(copies.start(Project.find(shop.folder, environment=BARE), book, engine))
+    stack = Stack(lifecycle.start(Project.find(shop.folder, environment=BARE), book, engine))
     stack.exec("cache", "sh", "-c", "redis-cli flushall && redis-cli set mine 1")
 
     done = stack.reset()
@@ -221,7 +221,7 @@ def test_a_cache_that_was_filled_comes_back_with_its_volume_and_what_lives_in_it
 
 
 def test_the_next_reset_fixes_what_a_killed_one_left(shop: Project, book: LeaseBook, engine: Engine) -> None:
-    stack = Stack(copies.start(shop, book, engine, CopyRequest(name="mine")))
+    stack = Stack(lifecycle.start(shop, book, engine, CopyRequest(name="mine")))
     spoil(stack)
     words = [sys.executable, "-c", ENTRY, "reset", "--name", "mine"]
     mine = {**os.environ, "STACKYARD_STATE_DIR": str(book.settings.state_dir)}
@@ -239,7 +239,7 @@ def test_the_next_reset_fixes_what_a_killed_one_left(shop: Project, book: LeaseB
 def test_a_copy_that_keeps_no_state_says_how_to_have_it_kept(shop: Project, book: LeaseBook, engine: Engine) -> None:
     (shop.folder / "stackyard.toml").unlink()
     plain = Project.find(shop.folder, environment=BARE)
-    stack = Stack(copies.start(plain, book, engine))
+    stack = Stack(lifecycle.start(plain, book, engine))
 
     with pytest.raises(Exception, match="keeps no state to go back to; write 'reset = true'"):
         stack.reset()

@@ -11,8 +11,8 @@ from stackyard._util import process
 from stackyard.errors import UsageError
 from stackyard.project import Project
 from stackyard.running.stack import Stack
-from stackyard.stacks import copies
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ volumes: {{rows: {{}}}}
 def stack(box: str, tmp_path: Path, book: LeaseBook, engine: Engine) -> Iterator[Stack]:
     (tmp_path / "compose.yaml").write_text(COMPOSE.format(box=box))
     project = Project.find(tmp_path, environment=BARE)
-    made = Stack(copies.start(project, book, engine, CopyRequest(name="mine", resettable=True)))
+    made = Stack(lifecycle.start(project, book, engine, CopyRequest(name="mine", resettable=True)))
     yield made
     assert made.down().left == []
 

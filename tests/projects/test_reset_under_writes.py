@@ -18,8 +18,8 @@ from tests.projects.expected import BARE
 from stackyard.project import Project
 from stackyard.project.environments import Environment
 from stackyard.running.stack import Stack
-from stackyard.stacks import copies
-from stackyard.stacks.environment_launch import prepare_images
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +166,7 @@ def test_a_reset_beside_writers_takes_all_earlier_rows_and_leaves_no_half(
     postgres = prepare_images(Environment.load(flavour), print)["STACKYARD_IMAGE_POSTGRES"]
     (tmp_path / "compose.yaml").write_text(COMPOSE.format(postgres=postgres))
     (tmp_path / "stackyard.toml").write_text("reset = true\n")
-    stack = Stack(copies.start(Project.find(tmp_path, environment=BARE), book, engine))
+    stack = Stack(lifecycle.start(Project.find(tmp_path, environment=BARE), book, engine))
 
     with writing(stack.url("db")) as writers:
         for services in ((), ("db",), ("db",)):

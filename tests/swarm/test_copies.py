@@ -13,7 +13,7 @@ from stackyard.errors import NotReadyError, UsageError
 from stackyard.project import Project
 from stackyard.sites.swarm import copies, removal
 from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL, Leases
-from stackyard.stacks import readiness
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_a_failed_start_says_why_and_leaves_nothing(
 def test_a_port_that_never_listens_is_given_up_with_a_warning_and_one_that_listens_late_is_waited_for(
     box: str, tmp_path: Path, site: Swarm, machines: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "SILENCE", 12.0)
+    monkeypatch.setattr(waiting, "SILENCE", 12.0)
     services = {
         "never": {"command": ["sh", "-c", "while sleep 5; do continue; done"], "ports": ["1883"]},
         "late": {"command": ["sh", "-c", "sleep 6; exec httpd"], "ports": ["80"]},

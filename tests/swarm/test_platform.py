@@ -15,7 +15,7 @@ from tests.swarm.test_copies import left
 from stackyard._util import process
 from stackyard.project.environments import Environment
 from stackyard.running import running
-from stackyard.stacks.environment_launch import prepare_images
+from stackyard.stacks.environments.launch import prepare_images
 
 if TYPE_CHECKING:
     from tests.swarm.nodes import Node

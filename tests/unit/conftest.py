@@ -42,9 +42,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
 @pytest.fixture
 def free_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every port and subnet be free, whatever real stacks run on this host."""
-    monkeypatch.setattr("stackyard.leases.host_ports.can_bind", lambda _port: True)
-    monkeypatch.setattr("stackyard.leases.messages.can_bind", lambda _port: True)
-    monkeypatch.setattr("stackyard.leases.host_ports.routes", list)
+    monkeypatch.setattr("stackyard.leases.grants.host_ports.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.grants.messages.can_bind", lambda _port: True)
+    monkeypatch.setattr("stackyard.leases.grants.host_ports.routes", list)
 
 
 @pytest.fixture

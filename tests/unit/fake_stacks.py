@@ -13,7 +13,7 @@ from lease_records import SERVICES
 
 from stackyard.bench.records import Machine, Result, Run
 from stackyard.docker import MemoryUse, Resource
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -51,9 +51,10 @@ def main(state: str, planned: Sequence[tuple[Sequence[str], str]]) -> None:
     import tasks
     from invoke.program import Program
 
-    for (
-        module
-    ) in "cli.flows monitor docker.transport checks.host images stacks.warm_stacks stacks.environment_resets ".split():
+    for module in (
+        "cli.flows monitor docker.transport checks.host images stacks.environments.warm_stacks "
+        "stacks.environments.resets"
+    ).split():
         importlib.import_module(f"stackyard.{module}")  # paid once, not in each fork
     for words, case in planned:
         code, said = one(Program(namespace=tasks.ns, version="0"), words, case, Path(state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,39 @@ def test_each_package_imports_only_what_stands_above_it() -> None:
             wrong += [f"{path.relative_to(FOLDER)} imports {name}" for name in imported(path) - above]
 
     assert wrong == []
+
+
+def imported_to_run(path: Path) -> set[str]:
+    """Return the full names of what a file imports anywhere in it, but not for types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return {f"{node.module}.{alias.name}" for node in found for alias in node.names}
+
+
+def inner_packages() -> dict[Path, dict[str, set[str]]]:
+    """Return for each folder its packages, and the others of them that each imports."""
+    found: dict[Path, dict[str, set[str]]] = {}
+    for inner in sorted(path.parent for path in FOLDER.glob("*/**/__init__.py") if path.parent.parent != FOLDER):
+        names = {name for path in inner.rglob("*.py") for name in imported_to_run(path)}
+        outer = ".".join(("stackyard", *inner.parent.relative_to(FOLDER).parts, ""))
+        below = {name.removeprefix(outer).split(".")[0] for name in names if name.startswith(outer)}
+        found.setdefault(inner.parent, {})[inner.name] = below - {inner.name}
+    return found
+
+
+def test_the_packages_inside_a_package_import_each_other_in_one_direction() -> None:
+    found = inner_packages()
+
+    assert {"leases", "stacks"} <= {folder.name for folder in found}
+    for graph in found.values():
+        TopologicalSorter({name: below & graph.keys() for name, below in graph.items()}).prepare()  # raises at a circle
+
+
+def test_a_package_has_more_than_one_module() -> None:
+    alone = [path for path in FOLDER.rglob("__init__.py") if len(list(path.parent.rglob("*.py"))) == 2]
+
+    assert alone == []
 
 
 def test_no_module_is_long() -> None:

@@ -53,7 +53,7 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Programs:
     monkeypatch.setattr(projects, "project_root", lambda: tmp_path)
     monkeypatch.setattr(copies_at_once, "_busy", count(1.0).__next__)
     monkeypatch.setattr(
-        "stackyard.stacks.environment_launch.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"}
+        "stackyard.stacks.environments.launch.prepare_images", lambda *_: {"STACKYARD_IMAGE_SHOP": "base"}
     )
     return made
 

@@ -29,7 +29,7 @@ from stackyard.bench.methods import DropIn, Own, Plain, Rival, Round, descriptio
 from stackyard.bench.options import Plan
 from stackyard.bench.records import Findings, Step
 from stackyard.errors import CommandError, EngineError, NotReadyError, UsageError
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

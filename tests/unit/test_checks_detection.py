@@ -11,7 +11,7 @@ from stackyard.docker import ContainerState, MemoryUse, Resource
 from stackyard.errors import EngineError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 WELL = ContainerState(
     id="x", service="", status="running", exit_code=0, oom_killed=False, error="", health="healthy", health_log=(),

@@ -19,7 +19,8 @@ from stackyard.docker.ownership import Build
 from stackyard.errors import EngineError
 from stackyard.host import engine_setup
 from stackyard.host.machine import Machine
-from stackyard.leases import LeaseBook, host_ports, owners
+from stackyard.leases import LeaseBook, owners
+from stackyard.leases.grants import host_ports
 from stackyard.project.environments import load_all
 from stackyard.settings import Settings
 

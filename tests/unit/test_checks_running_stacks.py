@@ -13,7 +13,7 @@ from stackyard.checks.running_stacks import Container, Running
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 STATUS = {
     "Uid": "10001 10001 10001 10001", "Gid": "10001 10001 10001 10001", "CapEff": "0000000000000000",

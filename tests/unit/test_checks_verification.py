@@ -25,7 +25,7 @@ from stackyard.cli.checks_page import page
 from stackyard.docker import images as engine_images
 from stackyard.errors import ConfigError, ImageError, LeftoversError, UsageError, VerifyError
 from stackyard.project.environments import Environment, project_root
-from stackyard.stacks import environment_launch
+from stackyard.stacks.environments import launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -309,7 +309,7 @@ def standing(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     root = running_stacks.Container(
         service="redis", facts=FACTS, status=STATUS | {"Uid": "0 0 0 0"}, mounts={"/": "ro"}
     )
-    monkeypatch.setattr(environment_launch, "launch", lambda *_, **__: (made, None))
+    monkeypatch.setattr(launch, "launch", lambda *_, **__: (made, None))
     monkeypatch.setattr(commands, "attach", lambda _lease: nullcontext(made))
     monkeypatch.setattr(running_stacks, "look", lambda _stack: running_stacks.Running(containers=[root]))
     monkeypatch.setattr(detection, "detect", lambda _stack: [seen(fault) for fault in get_args(detection.Fault)])

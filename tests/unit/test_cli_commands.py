@@ -16,11 +16,11 @@ from invoke_shell import Shell
 from stackyard.cli import expiry
 from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
-from stackyard.leases.admission import Memory
+from stackyard.leases.grants.admission import Memory
 from stackyard.leases.warm import Inventory, Warm, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,9 @@ def test_every_command_closes_the_engines_it_opens(
 def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+    monkeypatch.setattr(
+        "stackyard.leases.grants.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100)
+    )
 
     code, _, error = shell.run("env.up", "--name", "mine")
     assert (code, error.partition(",")[0]) == (4, "no memory for another stack of test")
@@ -101,7 +103,7 @@ def test_up_without_memory_says_so_and_starts_all_the_same_when_forced(
 def test_up_waits_for_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([100, 100])
     monkeypatch.setattr(
-        "stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
+        "stackyard.leases.grants.host_ports.host_memory", lambda: Memory(total_mb=9000, available_mb=next(looks, 9000))
     )
 
     assert shell.run("env.up", "--name", "mine", "--queue-timeout", "1m")[0] == 0

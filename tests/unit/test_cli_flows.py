@@ -18,11 +18,11 @@ from stackyard.cli import flows, pytest_run, signals
 from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import LeaseNotFoundError
-from stackyard.leases.admission import Memory
+from stackyard.leases.grants.admission import Memory
 from stackyard.leases.port_format import ports_text
 from stackyard.project.environments import Environment, project_root
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fake_engine import FakeEngine
 
     from stackyard.leases import Lease
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.starts.times import Startup
 
 # a fake `docker compose up`: the port is taken for as many calls as the first line of a file says
 STOLEN = """
@@ -418,7 +418,9 @@ def test_a_wait_without_seconds_is_one_line_and_exit_code_2(
 def test_a_run_without_memory_waits_then_fails_unless_forced(
     yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100))
+    monkeypatch.setattr(
+        "stackyard.leases.grants.host_ports.host_memory", lambda: Memory(total_mb=100, available_mb=100)
+    )
 
     assert flows.test("test", ["--wait", "0.01"]) == 4
     assert yard.report()["exit_code"] == 4

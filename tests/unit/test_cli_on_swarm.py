@@ -18,7 +18,7 @@ from stackyard.cli.json_output import CONSOLE, SHAPES
 from stackyard.plan import Address
 from stackyard.sites import Site
 from stackyard.sites.swarm import copies
-from stackyard.stacks.start_times import STANDING, Startup
+from stackyard.stacks.starts.times import STANDING, Startup
 
 
 class Swarm:

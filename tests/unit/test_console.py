@@ -23,7 +23,7 @@ from stackyard.errors import BookError, CommandError
 from stackyard.probes.published_protocols import spoken as real_spoken
 from stackyard.probes.readiness_rules import choose
 from stackyard.project.readiness_hints import Hint
-from stackyard.stacks import readiness
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,8 +50,8 @@ def docker(
 
     async def ready(*_: Any, **__: Any) -> None: ...
 
-    monkeypatch.setattr(readiness, "wait", ready)
-    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
+    monkeypatch.setattr(waiting, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.spoken", spoken)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield made
     for number, handler in before.items():
@@ -375,7 +375,7 @@ def test_a_disk_that_is_full_is_one_line_with_what_helps(typed: Typed, monkeypat
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("stackyard.stacks.copy_start.files.write", full)
+        patched.setattr("stackyard.stacks.copies.start.files.write", full)
         code, _, error = typed("up")
 
     assert code == 5
@@ -461,7 +461,7 @@ def test_a_password_is_printed_for_programs_and_not_for_people(
     environment = {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": "se$$cret/", "POSTGRES_DB": "rows"}
     db = {"image": "postgres:16", "environment": environment, "ports": [{"target": 5432, "protocol": "tcp"}]}
     docker.model = {"services": {"db": db}}
-    monkeypatch.setattr("stackyard.stacks.copies.spoken", real_spoken)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.spoken", real_spoken)
     typed("up")
 
     out = typed("ports")[1]
@@ -747,13 +747,13 @@ def test_a_start_follows_the_configuration_and_says_how_each_service_proved_usab
     (tmp_path / "shop/stackyard.toml").write_text('timeout = "7m"\n[services.web]\nready = {http = "/healthz"}')
     asked: dict[str, Any] = {}
 
-    async def ready(*_: Any, deadline: float, hints: Mapping[str, Hint], **__: Any) -> readiness.StackReady:
+    async def ready(*_: Any, deadline: float, hints: Mapping[str, Hint], **__: Any) -> waiting.StackReady:
         asked.update(deadline=deadline, hints=hints)
         rule = choose("web", {}, None, hints["web"])
-        web = readiness.ServiceReady(service="web", rule=rule, seconds=1.5, how="port 80 listens: HTTP 200")
-        return readiness.StackReady(services=(web,), seconds=1.5)
+        web = waiting.ServiceReady(service="web", rule=rule, seconds=1.5, how="port 80 listens: HTTP 200")
+        return waiting.StackReady(services=(web,), seconds=1.5)
 
-    monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr(waiting, "wait", ready)
 
     said = " ".join(typed("up", "--name", "mine")[1].split())
 

@@ -23,7 +23,7 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.settings import Settings
 from stackyard.stacks import builds, unused_images
-from stackyard.stacks.leased_project import CopiedProject
+from stackyard.stacks.copies.leased_project import CopiedProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

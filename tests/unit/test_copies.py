@@ -28,12 +28,13 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.running.stack import Stack
 from stackyard.settings import Settings
-from stackyard.stacks import copies, readiness
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.copies.leased_project import CopiedProject
 from stackyard.stacks.data import snapshot
 from stackyard.stacks.diagnostics import REMOVED
-from stackyard.stacks.leased_project import CopiedProject
-from stackyard.stacks.readiness import StackReady
-from stackyard.stacks.start_request import CopyRequest
+from stackyard.stacks.readiness import waiting
+from stackyard.stacks.readiness.waiting import StackReady
+from stackyard.stacks.starts.request import CopyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeDock
     async def ready(*_: Any, **__: Any) -> StackReady:
         return StackReady(services=(), seconds=0.0)
 
-    monkeypatch.setattr(readiness, "wait", ready)
-    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
+    monkeypatch.setattr(waiting, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.spoken", spoken)
     return made
 
 
@@ -72,7 +73,7 @@ def start(folder: Path, book: LeaseBook, engine: Engine, docker: FakeDocker, fre
     del docker, free_host  # in place
 
     def begin(**options: Any) -> Copy:
-        return copies.start(Project.find(folder, environment={}), book, engine, CopyRequest(**options))
+        return lifecycle.start(Project.find(folder, environment={}), book, engine, CopyRequest(**options))
 
     return begin
 
@@ -121,7 +122,7 @@ def test_a_dollar_in_a_label_is_no_variable(tmp_path: Path, book: LeaseBook, eng
     folder.mkdir()
     (folder / "compose.yaml").touch()
 
-    copies.start(Project.find(folder, environment={}), book, engine)
+    lifecycle.start(Project.find(folder, environment={}), book, engine)
 
     assert docker.started[0]["services"]["web"]["labels"]["stackyard.checkout"] == f"{tmp_path}/a$$b"
 
@@ -219,7 +220,7 @@ def test_a_copy_that_stands_already_is_said_to_be_of_an_earlier_state(
 
     assert told == []
     start(name="mine", ttl=600, progress=told.append)
-    assert told == [f"warning: {copies.CHANGED}"]
+    assert told == [f"warning: {lifecycle.CHANGED}"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_a_copy_whose_start_was_killed_is_started_again(
 
     again = start(name="mine", ttl=600, progress=told.append)
 
-    assert (again.lease.id, told, len(docker.started)) == (lease.id, [copies.KILLED], 2)
+    assert (again.lease.id, told, len(docker.started)) == (lease.id, [lifecycle.KILLED], 2)
     assert again.engine.state(f"web-{lease.project}").status == "running"
     assert again.is_whole
 
@@ -360,7 +361,7 @@ def test_changed_content_of_a_config_is_a_change_of_the_project(
 
     start(name="mine", ttl=600, progress=told.append)
 
-    assert told == [f"warning: {copies.CHANGED}"]
+    assert told == [f"warning: {lifecycle.CHANGED}"]
 
 
 def test_another_value_of_a_config_s_variable_is_a_change_of_the_project(
@@ -372,9 +373,9 @@ def test_another_value_of_a_config_s_variable_is_a_change_of_the_project(
     request = CopyRequest(name="mine", ttl=600, progress=told.append)
 
     for value in ("1", "1", "2"):
-        copies.start(Project.find(folder, environment={"KEY": value}), book, engine, request)
+        lifecycle.start(Project.find(folder, environment={"KEY": value}), book, engine, request)
 
-    assert told == [f"warning: {copies.CHANGED}"]
+    assert told == [f"warning: {lifecycle.CHANGED}"]
 
 
 def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(
@@ -448,7 +449,7 @@ def test_a_refusal_of_compose_is_reported_in_its_last_line(start: Callable[..., 
 def test_a_copy_that_had_to_wait_for_its_turn_says_so(
     start: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "turn", lambda *_, **__: nullcontext(2.5))
+    monkeypatch.setattr(lifecycle, "turn", lambda *_, **__: nullcontext(2.5))
 
     assert start(name="mine", ttl=600).startup.told().endswith(", after 2.5 s of waiting for its turn")
     assert start(name="mine", ttl=600).startup.told() == "it was running already"
@@ -458,7 +459,7 @@ def test_a_start_past_its_deadline_is_said(start: Callable[..., Copy], monkeypat
     def expired(*_: object, **__: object) -> float:
         raise CommandError(["docker", "compose", "up"], None, "")
 
-    monkeypatch.setattr(copies._Start, "_up", expired)
+    monkeypatch.setattr(lifecycle._Start, "_up", expired)
 
     with pytest.raises(NotReadyError, match="it was not up when its time was over"):
         start()
@@ -470,7 +471,7 @@ def test_a_service_that_is_not_ready_leaves_nothing(
     async def never(*_: object, **__: object) -> None:
         raise NotReadyError("not ready after 1 s: web")
 
-    monkeypatch.setattr(readiness, "wait", never)
+    monkeypatch.setattr(waiting, "wait", never)
 
     with pytest.raises(NotReadyError, match="shop did not start: not ready after 1 s: web"):
         start()
@@ -508,7 +509,7 @@ def test_an_interrupt_leaves_nothing(
     async def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(readiness, "wait", interrupted)
+    monkeypatch.setattr(waiting, "wait", interrupted)
 
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):

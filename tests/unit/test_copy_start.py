@@ -17,10 +17,11 @@ from stackyard.leases.records import MODEL
 from stackyard.probes.readiness_rules import Rule
 from stackyard.project import Project
 from stackyard.settings import Settings
-from stackyard.stacks import copies, readiness
-from stackyard.stacks.readiness import ServiceReady, StackReady
-from stackyard.stacks.start_request import CopyRequest
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.readiness import waiting
+from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
+from stackyard.stacks.starts.request import CopyRequest
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 IMAGE = {"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "Config": {}}
 
 
 class Proving:
-    """Stands in for `readiness.wait`: proves services in the order in which they are listed, once each has started."""
+    """Stands in for `waiting.wait`: proves services in the order in which they are listed, once each has started."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -54,7 +55,7 @@ class Proving:
 @pytest.fixture
 def proving(monkeypatch: pytest.MonkeyPatch) -> Proving:
     made = Proving()
-    monkeypatch.setattr(readiness, "wait", made)
+    monkeypatch.setattr(waiting, "wait", made)
     return made
 
 
@@ -84,7 +85,7 @@ def start(
 
     def begin(*, until_ready: bool = True, **environment: str) -> Copy:
         caller = {"DOCKER_CONFIG": str(tmp_path / "client"), **environment}
-        return copies.start(
+        return lifecycle.start(
             Project.find(folder, environment=caller), book, engine, CopyRequest(until_ready=until_ready)
         )
 

@@ -17,10 +17,11 @@ from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.probes.readiness_rules import SHELL, ImageFacts
 from stackyard.project.readiness_hints import Hint
-from stackyard.stacks import project_images, readiness
+from stackyard.stacks import project_images
 from stackyard.stacks.data import private_databases, resetting, scripts, snapshot
 from stackyard.stacks.data.ready_again import Prover
 from stackyard.stacks.data.records import Folder, Kept, Note
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -182,7 +183,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setattr(container_commands, "output", engine.output)
     monkeypatch.setattr(inspection, "seen", engine.seen)
     monkeypatch.setattr(project_images, "facts", engine.facts)
-    monkeypatch.setattr(readiness, "wait", engine.ready)
+    monkeypatch.setattr(waiting, "wait", engine.ready)
     monkeypatch.setattr("stackyard.stacks.data.resetting.Asking", engine.asking)
     return engine
 
@@ -345,7 +346,7 @@ def test_a_service_that_ended_with_its_connection_is_started_again(
             raise NotReadyError("web ended")
 
     snapshot.keep(copy, HINTS, 5.0)
-    monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr(waiting, "wait", ready)
     made.containers["web"]["State"]["Status"] = "exited"
 
     resetting.reset(copy, ["cache"], 5.0)
@@ -358,7 +359,7 @@ def test_a_service_that_is_not_ready_after_a_reset_is_a_failure(copy: Any, monke
         raise NotReadyError("web answers nothing")
 
     snapshot.keep(copy, HINTS, 5.0)
-    monkeypatch.setattr(readiness, "wait", never)
+    monkeypatch.setattr(waiting, "wait", never)
 
     with pytest.raises(NotReadyError, match="web answers nothing"):
         resetting.reset(copy, ["cache"], 5.0)
@@ -599,7 +600,7 @@ def test_only_what_ran_before_a_reset_is_started_again_and_then_waited_for(
         if not (comes_back and made.asked):
             raise NotReadyError("web is not ready")
 
-    monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr(waiting, "wait", ready)
     for name in ended:
         made.containers[name]["State"]["Status"] = "exited"
     made.containers["files"]["State"]["Status"] = "paused"

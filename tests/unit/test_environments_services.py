@@ -9,11 +9,11 @@ import pytest
 
 from stackyard.errors import ConfigError, UsageError
 from stackyard.leases import LeaseBook
-from stackyard.leases.files import restorer
+from stackyard.leases.directory.files import restorer
 from stackyard.probes import HttpProbe, PostgresProbe, WebSocketProbe
 from stackyard.project.environments import Environment, load_services
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

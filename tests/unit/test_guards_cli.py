@@ -18,7 +18,7 @@ from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, re
 from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
 from stackyard.sites import Site
-from stackyard.stacks.copies import DEADLINE
+from stackyard.stacks.copies.lifecycle import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +194,7 @@ def test_reset_takes_the_services_that_are_named_of_the_copy_that_is_named_at_it
     monkeypatch.setattr(reset, "opened_at", lambda site: contextlib.nullcontext((f"book of {site}", "engine")))
     monkeypatch.setattr(reset, "chosen", lambda book, name: f"{name} in {book}")
     monkeypatch.setattr(reset, "identified", lambda _lease: {})
-    monkeypatch.setattr("stackyard.stacks.copies.Copy", made)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.Copy", made)
 
     reset.reset.body(None, name="mine", site="context:x", **words)
 
@@ -400,7 +400,7 @@ def test_a_stack_stays_an_hour_unless_it_keeps_its_data_or_its_user_says_otherwi
     monkeypatch: pytest.MonkeyPatch, name: str, words: Any, ttl: float, fixed: str, keep: bool
 ) -> None:
     launch = Mock(return_value=("stack", "startup"))
-    monkeypatch.setattr("stackyard.stacks.environment_launch.launch", launch)
+    monkeypatch.setattr("stackyard.stacks.environments.launch.launch", launch)
     monkeypatch.setattr(up, "opened", lambda: contextlib.nullcontext(("book", "engine")))
     monkeypatch.setattr(up, "_show", Mock())
 
@@ -420,7 +420,7 @@ class Data:
         monkeypatch.setattr(up, "in_use", lambda _book, _name: ["lease"] * self.used)
         monkeypatch.setattr(up, "confirmed", lambda _question: self.answer)
         monkeypatch.setattr(
-            "stackyard.stacks.checkouts.leases_of",
+            "stackyard.stacks.environments.checkouts.leases_of",
             lambda *_: ("own" if self.own else None, ["other"] * self.others),
         )  # fmt: skip
         monkeypatch.setattr("stackyard.project.environments.Environment.load", self._load)

@@ -11,7 +11,7 @@ import pytest
 from lease_records import SERVICES
 
 from stackyard.errors import UsageError
-from stackyard.leases import files
+from stackyard.leases.directory import files
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import ENV, KEEPER, LOCK, Lease
 

@@ -19,12 +19,15 @@ from lease_records import Clock, Surroundings
 
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, StillStartingError, UsageError
-from stackyard.leases import LeaseBook, Survivor, database, files, owners, queue, schema, waiting
+from stackyard.leases import LeaseBook, Survivor, owners
 from stackyard.leases import book as module
-from stackyard.leases.admission import Memory
-from stackyard.leases.book_header import BrokenError, inode, look
-from stackyard.leases.database import Transaction
-from stackyard.leases.host_ports import Ground
+from stackyard.leases.database import schema, store
+from stackyard.leases.database.header import BrokenError, inode, look
+from stackyard.leases.database.store import Transaction
+from stackyard.leases.directory import files
+from stackyard.leases.grants import queue, waiting
+from stackyard.leases.grants.admission import Memory
+from stackyard.leases.grants.host_ports import Ground
 from stackyard.leases.owners import Owner
 from stackyard.settings import Settings
 
@@ -310,7 +313,7 @@ def test_a_request_is_answered_at_the_moment_and_on_the_host_of_the_question(
 ) -> None:
     lease = book.acquire(TEST)
     ground, draft, strangers = Mock(), Mock(), Mock()
-    monkeypatch.setattr(module, "survey", lambda given: ground if given is strangers else None)
+    monkeypatch.setattr(waiting, "survey", lambda given: ground if given is strangers else None)
     request: Any = SimpleNamespace(wanted="pool", answer=Mock(return_value=lease))
 
     assert book._waiting.ask(request, draft, strangers, 7, queued=True) == (7, 0, lease)
@@ -600,7 +603,7 @@ def test_no_directory_is_left_over_until_the_leases_of_a_lost_book_are_back(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book.transact(lambda _db: None)
-    monkeypatch.setattr("stackyard.leases.lost_book.is_done", lambda _db: False)
+    monkeypatch.setattr("stackyard.leases.recovery.lost_book.is_done", lambda _db: False)
     left = book.directory / "00000001"
     left.mkdir(parents=True)
     (left / "owner.lock").touch()
@@ -848,7 +851,7 @@ def test_a_broken_book_is_kept_aside_with_its_journal(
     book: LeaseBook, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(database, "warn", lambda state, text: said.append(text) if state == folder else None)
+    monkeypatch.setattr(store, "warn", lambda state, text: said.append(text) if state == folder else None)
     book._store._set_aside("gone already")
     (folder / "book.sqlite3").write_text("a")
     (folder / "book.sqlite3-journal").write_bytes(b"\0")
@@ -873,8 +876,8 @@ def test_a_broken_book_is_named_by_universal_time(
     clock = Mock()
     clock.strftime.side_effect = lambda _form, moment: f"at {moment}"
     clock.gmtime.return_value = "noon"
-    monkeypatch.setattr(database, "time", clock)
-    monkeypatch.setattr(database, "warn", Mock())
+    monkeypatch.setattr(store, "time", clock)
+    monkeypatch.setattr(store, "warn", Mock())
 
     book._store._set_aside("why")
     assert [path.name[:-5] for path in folder.iterdir()] == ["book.sqlite3.corrupt-at noon"]
@@ -885,7 +888,7 @@ def test_a_broken_book_that_is_only_read_is_said_to_be_broken_and_stays(
 ) -> None:
     book.transact(lambda _db: None)
     said, file = Mock(), file_of(book)
-    monkeypatch.setattr(database, "warn", said)
+    monkeypatch.setattr(store, "warn", said)
     file.write_text("a")
 
     assert make(read_only=True).leases() == []
@@ -925,11 +928,11 @@ def test_a_fork_keeps_what_its_parent_has_open_and_opens_the_book_itself(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[object] = []
-    monkeypatch.setattr(database, "_inherited", kept)
-    monkeypatch.setattr(database, "_stores", [book._store])
+    monkeypatch.setattr(store, "_inherited", kept)
+    monkeypatch.setattr(store, "_stores", [book._store])
     opened = book.transact(lambda db: db)
 
-    database._forget()
+    store._forget()
     assert (kept, book._store._db) == ([opened], None)
     opened.close()
 
@@ -974,7 +977,7 @@ def test_a_new_boot_checks_the_file_and_ends_all_rests(book: LeaseBook, monkeypa
 
 
 def test_a_text_that_is_not_utf8_stays_bytes() -> None:
-    assert [database._text(b"a\xc3\xa4"), database._text(b"\xff")] == ["a\u00e4", b"\xff"]
+    assert [store._text(b"a\xc3\xa4"), store._text(b"\xff")] == ["a\u00e4", b"\xff"]
 
 
 def test_a_closed_book_is_opened_again(book: LeaseBook) -> None:

@@ -12,9 +12,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from stackyard.leases import admission, host_ports
-from stackyard.leases.admission import Booked, Capacity, Memory
-from stackyard.leases.host_ports import Ground
+from stackyard.leases.grants import admission, host_ports
+from stackyard.leases.grants.admission import Booked, Capacity, Memory
+from stackyard.leases.grants.host_ports import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

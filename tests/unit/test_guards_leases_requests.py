@@ -15,20 +15,23 @@ import pytest
 from lease_records import SERVICES, Clock, Surroundings
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, SubnetsExhaustedError, UsageError
-from stackyard.leases import LeaseBook, allocation, files, messages, needs, owners, queue, rows
-from stackyard.leases.admission import Memory
-from stackyard.leases.allocation import Place, Search
-from stackyard.leases.host_ports import Ground, span
+from stackyard.leases import LeaseBook, needs, owners
+from stackyard.leases.database import rows
+from stackyard.leases.directory import files
+from stackyard.leases.grants import allocation, messages, queue
+from stackyard.leases.grants.admission import Memory
+from stackyard.leases.grants.allocation import Place, Search
+from stackyard.leases.grants.host_ports import Ground, span
+from stackyard.leases.grants.requests import Request
 from stackyard.leases.needs import Needs, PortName
 from stackyard.leases.owners import Owner
-from stackyard.leases.requests import Request
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases import Lease
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
 
 GROUND = Ground(kernel_ports=(), taken_ports=frozenset(), networks=())
 TEST = Surroundings()
@@ -296,7 +299,7 @@ def test_a_fixed_block_that_is_a_must_and_taken_is_refused_with_the_reason(book:
 
 
 def test_a_refused_lease_leaves_nothing_behind(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackyard.leases.draft_directory.Draft.settle", Mock(side_effect=UsageError("no")))
+    monkeypatch.setattr("stackyard.leases.directory.draft.Draft.settle", Mock(side_effect=UsageError("no")))
     with pytest.raises(UsageError, match="no"):
         ask(book)
     assert (book.leases(), list(book.directory.glob("*"))) == ([], [])

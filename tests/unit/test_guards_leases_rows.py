@@ -19,17 +19,20 @@ import pytest
 from lease_records import SERVICES, Clock
 
 from stackyard.errors import BookError, EngineError, UnlistedError, UsageError
-from stackyard.leases import LeaseBook, Survivor, damaged_rows, draft_directory, fair_lock, lost_book, owners, rows
-from stackyard.leases.column_rules import BadRowError
-from stackyard.leases.draft_directory import Draft
+from stackyard.leases import LeaseBook, Survivor, fair_lock, owners
+from stackyard.leases.database import rows
+from stackyard.leases.database.column_rules import BadRowError
+from stackyard.leases.directory import draft as draft_directory
+from stackyard.leases.directory.draft import Draft
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
+from stackyard.leases.recovery import damaged_rows, lost_book
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
 
 PORTS = {"postgres": 11000, "redis": 11001, "backend": 11002, "auth": 11003, "websocket": 11004}
 NOW = 1_800_000_000.0
@@ -453,7 +456,7 @@ def test_the_env_file_of_a_lost_copy_goes_if_its_entry_is_undone(book: LeaseBook
 def test_a_lost_copy_is_entered_even_if_its_env_file_cannot_be_written(
     book: LeaseBook, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stackyard.leases.files.write", Mock(side_effect=OSError("full")))
+    monkeypatch.setattr("stackyard.leases.directory.files.write", Mock(side_effect=OSError("full")))
 
     assert recovered(book, "stacks", lambda: [lost_copy()]) == "done"
     assert [lease.id for lease in book.leases()] == ["00000000"]

@@ -14,10 +14,11 @@ import pytest
 
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import database, owners, schema
-from stackyard.leases.book_header import BrokenError
-from stackyard.leases.column_rules import BadRowError
-from stackyard.leases.database import Store, Transaction
+from stackyard.leases import owners
+from stackyard.leases.database import schema, store
+from stackyard.leases.database.column_rules import BadRowError
+from stackyard.leases.database.header import BrokenError
+from stackyard.leases.database.store import Store, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(database, "warn", lambda folder, text: lines.append(text.removeprefix(str(folder))))
+    monkeypatch.setattr(store, "warn", lambda folder, text: lines.append(text.removeprefix(str(folder))))
     return lines
 
 
@@ -65,7 +66,7 @@ def test_a_book_that_is_broken_each_time_is_given_up_after_a_few(book: Store, sa
     with pytest.raises(BookError, match=r"book\.sqlite3: odd, and the new one is too; check the disk"):
         book.run(work)
     kept = [path for path in book.directory.iterdir() if ".corrupt-" in path.name and "journal" not in path.name]
-    assert (work.call_count, len(kept), len(said)) == (database.TRIES, database.TRIES - 1, database.TRIES - 1)
+    assert (work.call_count, len(kept), len(said)) == (store.TRIES, store.TRIES - 1, store.TRIES - 1)
 
 
 def test_a_row_that_is_wrong_each_time_is_an_error_after_a_few_tries(book: Store, said: list[str]) -> None:
@@ -73,7 +74,7 @@ def test_a_row_that_is_wrong_each_time_is_an_error_after_a_few_tries(book: Store
 
     with pytest.raises(BookError, match=r"book\.sqlite3: a row of x: odd"):
         book.run(work)
-    assert (work.call_count, said) == (database.TRIES, [])
+    assert (work.call_count, said) == (store.TRIES, [])
 
 
 @pytest.mark.parametrize("error", [None, sqlite3.DatabaseError("gone"), sqlite3.OperationalError("disk I/O error")])
@@ -136,7 +137,7 @@ def test_a_lock_file_that_was_deleted_while_it_was_waited_for_locks_nothing(
         if len(taken) == 1:
             path.rename(path.with_name("gone"))
 
-    monkeypatch.setattr(database, "take_lock", take)
+    monkeypatch.setattr(store, "take_lock", take)
     book.run(lambda _db: None)
 
     assert (len(taken), taken[-1]) == (2, (book.directory / "book.lock").stat().st_ino)
@@ -144,7 +145,7 @@ def test_a_lock_file_that_was_deleted_while_it_was_waited_for_locks_nothing(
 
 def test_the_lock_file_is_private_closed_after_use_and_no_link(book: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     handles: list[int] = []
-    monkeypatch.setattr(database, "take_lock", lambda handle, _path: handles.append(handle))
+    monkeypatch.setattr(store, "take_lock", lambda handle, _path: handles.append(handle))
     book.run(lambda _db: None)
     lock = book.directory / "book.lock"
 

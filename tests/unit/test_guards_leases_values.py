@@ -14,10 +14,13 @@ from unittest.mock import Mock, call
 import pytest
 
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import column_rules, files, messages, names, owners, port_format, records
-from stackyard.leases.lost_leases import Survivor
+from stackyard.leases import names, owners, port_format, records
+from stackyard.leases.database import column_rules
+from stackyard.leases.directory import files
+from stackyard.leases.grants import messages
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
+from stackyard.leases.recovery.lost_leases import Survivor
 
 OWNER = Owner(kind="process", boot="b0", pid=12, ticks=34, namespace=56)
 PORTS = {"postgres": 11000, "redis": 11001, "backend": 11002, "auth": 11003}

@@ -15,8 +15,9 @@ import pytest
 from lease_records import Clock, Surroundings
 
 from stackyard.errors import BookError, PoolExhaustedError
-from stackyard.leases import LeaseBook, alease, context, files, lease, owners
-from stackyard.leases.database import Transaction
+from stackyard.leases import LeaseBook, alease, context, lease, owners
+from stackyard.leases.database.store import Transaction
+from stackyard.leases.directory import files
 from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, Warm, WarmStacks, _unlock
 from stackyard.settings import Settings

@@ -29,7 +29,8 @@ CHANGE = Change(function="stackyard.cleanup.removal.sweep", was="keep = a and no
 
 def test_a_change_is_read_from_mutmuts_diff() -> None:
     assert Change.of("stackyard.cleanup.removal.x_sweep__mutmut_1", DIFF) == CHANGE
-    assert survivors.function_of("stackyard.stacks.stack.xǁStackǁ_up__mutmut_12") == "stackyard.stacks.stack.Stack._up"
+    stack = "stackyard.stacks.environments.stack"
+    assert survivors.function_of(f"{stack}.xǁStackǁ_up__mutmut_12") == f"{stack}.Stack._up"
 
 
 @pytest.mark.parametrize(

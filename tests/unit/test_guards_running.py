@@ -295,7 +295,7 @@ def test_a_start_first_removes_what_is_stale_and_nothing_else(monkeypatch: pytes
     sweep, told = Mock(return_value=Removal(left=[LEFT])), Mock()
     monkeypatch.setattr(removal, "sweep", sweep)
     monkeypatch.setattr("stackyard.running.open_book", lambda _settings, _engine: "book")
-    monkeypatch.setattr("stackyard.running.copies.start", lambda *given: given)
+    monkeypatch.setattr("stackyard.running.lifecycle.start", lambda *given: given)
     monkeypatch.setattr("stackyard.running.Stack", lambda copy: copy)
     project: Any = "project"
     engine: Any = "engine"

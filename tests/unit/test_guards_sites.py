@@ -29,8 +29,8 @@ from stackyard.sites.swarm.leases import (
     Lease,
     Leases,
 )
-from stackyard.stacks.readiness import ServiceReady, StackReady
-from stackyard.stacks.start_times import STANDING, Startup
+from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
+from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
     from stackyard.docker.swarm import Kind, Swarm, Task

@@ -27,9 +27,9 @@ from stackyard.leases import LeaseBook, Owner
 from stackyard.probes import HttpProbe, probe_for
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import environment_launch
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.environments import launch
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_down_takes_kept_data_only_if_asked_to(
 
 def test_a_reset_takes_kept_data_only_if_asked_to(book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
-    monkeypatch.setattr("stackyard.stacks.environment_resets.reset", lambda *words: done.append(words))
+    monkeypatch.setattr("stackyard.stacks.environments.resets.reset", lambda *words: done.append(words))
     stack = stack_of("dev", book)
 
     with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it"):
@@ -94,8 +94,8 @@ async def test_a_database_is_made_in_the_stacks_own_postgres(stack: Stack, monke
     async def aclone(url: str, name: str | None) -> None:
         made.append((url, name))
 
-    monkeypatch.setattr("stackyard.stacks.environment_databases.clone", lambda url, name: made.append((url, name)))
-    monkeypatch.setattr("stackyard.stacks.environment_databases.aclone", aclone)
+    monkeypatch.setattr("stackyard.stacks.environments.databases.clone", lambda url, name: made.append((url, name)))
+    monkeypatch.setattr("stackyard.stacks.environments.databases.aclone", aclone)
     stack.database("mine")
     stack.database()
     await stack.adatabase("mine")
@@ -215,7 +215,7 @@ def test_a_start_knows_what_stands_already(stack: Stack, monkeypatch: pytest.Mon
             given.extend([len(probes), limit, trouble])
             return "started"
 
-    monkeypatch.setattr("stackyard.stacks.stack.Start", Start)
+    monkeypatch.setattr("stackyard.stacks.environments.stack.Start", Start)
 
     assert asyncio.run(stack._start(7.0)) == "started"  # type: ignore[comparison-overlap]
     assert given == [stack.lease, stack.engine, stack.book.settings, stack._standing, 5, 7.0, stack._trouble]
@@ -290,7 +290,7 @@ def test_a_start_waits_for_its_turn_unless_the_stack_stands(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, last: bool
 ) -> None:
     turn, progress = Mock(), Mock()
-    monkeypatch.setattr("stackyard.stacks.stack.turn", turn)
+    monkeypatch.setattr("stackyard.stacks.environments.stack.turn", turn)
     monkeypatch.setattr(stack, "_found", lambda: None)
 
     assert stack._turn(progress, last=last) is turn.return_value
@@ -395,9 +395,9 @@ def test_only_what_a_killed_start_left_under_the_same_lease_is_removed_before_a_
     environment, engine, remove = Environment.load(name), Mock(), Mock()
     lease = replace(book.acquire(environment, ttl=60, force=True), owner=owner, reused=reused)
     monkeypatch.setattr(removal, "remove", remove)
-    monkeypatch.setattr(environment_launch._Launch, "_lease", lambda _launch: lease)
+    monkeypatch.setattr(launch._Launch, "_lease", lambda _launch: lease)
 
-    stack = environment_launch._Launch(environment, book, engine, EnvironmentRequest()).place()
+    stack = launch._Launch(environment, book, engine, EnvironmentRequest()).place()
 
     assert (stack.lease, stack.stood_before) == (lease, False)
     asked = [(engine, Holdings.of(book.host, lease))] * goes
@@ -420,7 +420,7 @@ def test_a_failed_start_ends_only_a_stack_that_it_has_made_and_is_not_to_keep(
     environment = Environment.load("test")
     lease, down = book.acquire(environment, ttl=60, force=True), Mock(return_value=Removal())
     stack: Any = SimpleNamespace(lease=lease, stood_before=stood, down=down)
-    launched = environment_launch._Launch(environment, book, Mock(), EnvironmentRequest(keep=keep))
+    launched = launch._Launch(environment, book, Mock(), EnvironmentRequest(keep=keep))
 
     with pytest.raises(type(error)), launched.ending(stack):
         raise error
@@ -433,8 +433,8 @@ def test_only_a_stack_that_keeps_no_data_may_move_to_another_place(
     book: LeaseBook, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     placed = Mock()
-    monkeypatch.setattr(environment_launch, "placed", placed)
+    monkeypatch.setattr(launch, "placed", placed)
 
-    environment_launch.start_in_place(stack_of(name, book), EnvironmentRequest())
+    launch.start_in_place(stack_of(name, book), EnvironmentRequest())
 
     assert placed.call_args.kwargs == {"title": name, "movable": name == "test"}

@@ -14,7 +14,7 @@ from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.port_format import ports_text
 from stackyard.leases.records import stable_id
 from stackyard.project.environments import Environment
-from stackyard.stacks import checkouts
+from stackyard.stacks.environments import checkouts
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.errors import BookError
-from stackyard.leases import credentials
+from stackyard.leases.directory import credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

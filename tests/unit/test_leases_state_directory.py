@@ -22,7 +22,7 @@ from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
 from stackyard.stacks.reaper_files import Notice, Post
 from stackyard.stacks.reaper_launch import wake
-from stackyard.stacks.start_queue import turn
+from stackyard.stacks.starts.queue import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
     from stackyard.running import Stack
-    from stackyard.stacks.stack import Stack as PlatformStack
+    from stackyard.stacks.environments.stack import Stack as PlatformStack
 
 NAMES = """
 BookError CommandError ConfigError EngineError ImageError Lease LeaseBook LeaseNotFoundError LeftoversError

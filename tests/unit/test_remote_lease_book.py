@@ -13,7 +13,7 @@ from stackyard.docker.remote_lease_book import SharedBook, settings_of
 from stackyard.errors import EngineError, PoolExhaustedError
 from stackyard.leases.needs import Needs
 from stackyard.settings import Settings
-from stackyard.stacks.leased_project import CopiedProject
+from stackyard.stacks.copies.leased_project import CopiedProject
 
 if TYPE_CHECKING:
     from pathlib import Path

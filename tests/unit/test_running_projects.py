@@ -11,7 +11,7 @@ from fake_project import SHOP, FakeDocker, spoken
 import stackyard
 from stackyard.errors import LeftoversError, UsageError
 from stackyard.running import Stack, running
-from stackyard.stacks import readiness
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ def docker(fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     async def ready(*_: Any, **__: Any) -> None: ...
 
-    monkeypatch.setattr(readiness, "wait", ready)
-    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
+    monkeypatch.setattr(waiting, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.spoken", spoken)
     return made
 
 
@@ -92,7 +92,7 @@ async def test_a_block_may_be_inside_an_event_loop(
     async def ready(*_: Any, **__: Any) -> None:
         waited.append(True)
 
-    monkeypatch.setattr(readiness, "wait", ready)
+    monkeypatch.setattr(waiting, "wait", ready)
     with running():
         assert waited == [True]
 

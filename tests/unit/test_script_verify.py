@@ -16,8 +16,8 @@ from stackyard.checks.composition import Model
 from stackyard.docker import Engine, MemoryUse, Resource
 from stackyard.docker import images as engine_images
 from stackyard.project.environments import project_root
-from stackyard.stacks import environment_launch
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.environments import launch
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yard, "references", references)
     monkeypatch.setattr(yard, "ensure", references)
     monkeypatch.setattr(yard, "listing", lambda: [image("debian", 20_000_000), image("alpine", 9_000_000)])
-    monkeypatch.setattr(environment_launch, "launch", started)
+    monkeypatch.setattr(launch, "launch", started)
     monkeypatch.setattr(engine_images, "architecture", lambda _engine: "amd64")
     monkeypatch.setattr(engine_images, "export", lambda _engine, _reference: chunked(archive))
     monkeypatch.setattr(Engine, "containers", containers)

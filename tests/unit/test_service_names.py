@@ -25,7 +25,7 @@ SOFTWARE: Final = {
     "probes/guessed_databases.py": "what software is, whatever a service is called",
     "project/service_kinds.py": "what software is, whatever a service is called",
     "probes/known_databases.py": "what software is, whatever a service is called",
-    "stacks/environment_databases.py": "the database of PostgreSQL that always exists",
+    "stacks/environments/databases.py": "the database of PostgreSQL that always exists",
 }
 
 

@@ -187,7 +187,7 @@ def test_any_other_name_is_none(name: str) -> None:
 
 
 def test_what_stackyard_hands_to_a_payload_is_no_slip() -> None:
-    from stackyard.leases.files import own_variables
+    from stackyard.leases.directory.files import own_variables
     from stackyard.project.environments import load_services
 
     root = Path(__file__).parents[2]

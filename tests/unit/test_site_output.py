@@ -12,8 +12,8 @@ from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import copy_output
 from stackyard.plan import Address
 from stackyard.probes.readiness_rules import Rule
-from stackyard.stacks.readiness import ServiceReady, StackReady
-from stackyard.stacks.start_times import STANDING, Startup
+from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
+from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

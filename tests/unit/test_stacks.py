@@ -11,7 +11,7 @@ from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, Us
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -297,7 +297,7 @@ def test_a_reset_of_kept_data_must_be_agreed_to(
     environment = Environment.load("dev" if data else "test")
     stack = Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
     done: list[str] = []
-    monkeypatch.setattr("stackyard.stacks.environment_resets.reset", lambda *_: done.append("reset"))
+    monkeypatch.setattr("stackyard.stacks.environments.resets.reset", lambda *_: done.append("reset"))
 
     if refused:
         with pytest.raises(UsageError, match="environment dev keeps its data"):

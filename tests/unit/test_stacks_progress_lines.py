@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.probes.readiness_rules import Rule
-from stackyard.stacks import progress_lines
-from stackyard.stacks.progress_lines import Narration, Reasons, reminding
-from stackyard.stacks.readiness import ServiceReady
+from stackyard.stacks.readiness import progress_lines
+from stackyard.stacks.readiness.progress_lines import Narration, Reasons, reminding
+from stackyard.stacks.readiness.waiting import ServiceReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,15 +17,15 @@ from stackyard.docker import ContainerState, inspection
 from stackyard.docker.inspection import Place, Seen
 from stackyard.errors import EngineError, NotReadyError, RefusedError
 from stackyard.project.readiness_hints import Hint
-from stackyard.stacks import progress_lines, readiness, watched_container
 from stackyard.stacks.diagnostics import LONGER
-from stackyard.stacks.watched_container import waits_for
+from stackyard.stacks.readiness import progress_lines, waiting, watched_container
+from stackyard.stacks.readiness.watched_container import waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.probes.readiness_rules import Rule
-    from stackyard.stacks.readiness import ServiceReady, StackReady
+    from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
 
 COMPLETED = {"migrate": {"condition": "service_completed_successfully"}}
 
@@ -158,8 +158,8 @@ def model(**services: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StackReady]:
-    monkeypatch.setattr(readiness, "TICK", 0.0)
-    monkeypatch.setattr(readiness, "Proof", FakeProof)
+    monkeypatch.setattr(waiting, "TICK", 0.0)
+    monkeypatch.setattr(waiting, "Proof", FakeProof)
 
     def run(world: World, services: dict[str, Any], **more: Any) -> StackReady:
         monkeypatch.setattr(FakeProof, "world", world, raising=False)
@@ -167,7 +167,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StackReady]:
         for name in ("seen", "place", "image"):
             monkeypatch.setattr(inspection, name, getattr(world, name))
         engine: Any = world
-        return asyncio.run(readiness.wait(engine, ["a=b"], services, **{"deadline": 30.0} | more))
+        return asyncio.run(waiting.wait(engine, ["a=b"], services, **{"deadline": 30.0} | more))
 
     return run
 
@@ -380,7 +380,7 @@ def test_a_failure_at_a_port_says_how_to_choose_another_rule(wait: Callable[...,
 
 @pytest.fixture
 def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "SILENCE", 0.0)
+    monkeypatch.setattr(waiting, "SILENCE", 0.0)
 
 
 @pytest.mark.parametrize("service", ["web", "a.b", "my-shop_1"])
@@ -436,7 +436,7 @@ def test_a_silent_service_is_waited_for_while_the_silence_is_short(wait: Callabl
         wait(world, model(web={}), deadline=2)
 
 
-@pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, readiness.GOES_ON.format("does"))])
+@pytest.mark.parametrize(("silent", "said"), [(set(), ""), ({"s3cret-web"}, waiting.GOES_ON.format("does"))])
 def test_a_long_wait_is_reported_without_secrets(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch, silent: set[str], said: str
 ) -> None:
@@ -591,8 +591,8 @@ def test_those_who_wait_are_followed_through_others_and_in_circles() -> None:
 def test_a_change_that_the_engine_tells_leads_to_the_next_look(
     wait: Callable[..., StackReady], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "LONG_TICK", 1000.0)
-    monkeypatch.setattr(readiness, "TICK", 1000.0)
+    monkeypatch.setattr(waiting, "LONG_TICK", 1000.0)
+    monkeypatch.setattr(waiting, "TICK", 1000.0)
     world = World([container("web", "created")], [container("web", "created")], [container("web")])
     told = world.told = Told()
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.errors import UsageError
-from stackyard.stacks import remote_files
-from stackyard.stacks.remote_files import Cargo
+from stackyard.stacks.copies import remote_files
+from stackyard.stacks.copies.remote_files import Cargo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,8 +22,8 @@ from stackyard.errors import LeaseNotFoundError, NotReadyError, StackyardError, 
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import environment_resets
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments import resets
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def redis_url(server: Answering) -> str:
 def test_a_reset_leaves_what_the_template_has_and_no_own_database_changed(
     server: FakePostgres, redis: Answering
 ) -> None:
-    done = environment_resets.reset(URL, redis_url(redis))
+    done = resets.reset(URL, redis_url(redis))
 
     assert {name: found.tables for name, found in server.databases.items()} == {
         "app": {"users"},
@@ -104,7 +104,7 @@ def test_a_reset_leaves_what_the_template_has_and_no_own_database_changed(
 
 def test_redis_forgets_everything_and_tells_who_listens(server: FakePostgres, redis: Answering) -> None:
     assert server.databases
-    environment_resets.reset(URL, redis_url(redis))
+    resets.reset(URL, redis_url(redis))
 
     commands = [text.split(b"\r\n")[2::2] for text in redis.heard]
     assert [b" ".join(words).strip() for words in commands] == [
@@ -117,7 +117,7 @@ def test_redis_forgets_everything_and_tells_who_listens(server: FakePostgres, re
 
 
 def test_the_names_change_in_one_message_after_the_sessions_have_ended(server: FakePostgres, redis: Answering) -> None:
-    environment_resets.reset(URL, redis_url(redis))
+    resets.reset(URL, redis_url(redis))
 
     assert server.said[:3] == [
         'CREATE DATABASE "app_next" TEMPLATE "app_template" STRATEGY file_copy',
@@ -133,7 +133,7 @@ def test_what_a_killed_reset_left_does_not_stop_the_next(server: FakePostgres, r
     server.databases |= {"app_next": FakeDatabase(tables={"half"}), "app_old": FakeDatabase(sessions=[("app", 0)])}
     server.databases["app"].open = False
 
-    environment_resets.reset(URL, redis_url(redis))
+    resets.reset(URL, redis_url(redis))
 
     assert set(server.databases) == {"app", "app_template", "test_own"}
     assert server.databases["app"].open
@@ -143,7 +143,7 @@ def test_a_session_that_cannot_be_ended_leaves_the_database_as_it_was(server: Fa
     server.databases["app"].sessions = [("postgres", 0)]
 
     with pytest.raises(StackyardError, match="role postgres"):
-        environment_resets.reset(URL, redis_url(redis))
+        resets.reset(URL, redis_url(redis))
 
     assert server.databases["app"].tables == {"users", "junk"}
     assert server.databases["app"].open
@@ -155,7 +155,7 @@ def test_a_redis_that_refuses_is_named(server: FakePostgres, redis: Answering) -
     redis.answers[:] = [b"+OK\r\n", b"-NOPERM this user has no permissions\r\n"]
 
     with pytest.raises(NotReadyError, match="FLUSHALL answered -NOPERM"):
-        environment_resets.reset(URL, redis_url(redis))
+        resets.reset(URL, redis_url(redis))
 
 
 def test_services_are_asked_until_they_are_ready(server: FakePostgres, redis: Answering) -> None:
@@ -163,7 +163,7 @@ def test_services_are_asked_until_they_are_ready(server: FakePostgres, redis: An
     unready, ready = (b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status for status in (b"503 No", b"200 OK"))
     service = Answering([unready, unready, ready])
 
-    environment_resets.reset(URL, redis_url(redis), {"auth": f"http://127.0.0.1:{service.port}"})
+    resets.reset(URL, redis_url(redis), {"auth": f"http://127.0.0.1:{service.port}"})
 
     service.stop()
     assert [text.split(b" ")[1] for text in service.heard] == [b"/readyz"] * 3
@@ -173,18 +173,18 @@ def test_a_service_that_does_not_come_back_is_named(
     server: FakePostgres, redis: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server.databases
-    monkeypatch.setattr(environment_resets, "READY_LIMIT", 0.3)
+    monkeypatch.setattr(resets, "READY_LIMIT", 0.3)
     service = Answering([])
 
     with pytest.raises(NotReadyError, match="auth: connection "):
-        environment_resets.reset(URL, redis_url(redis), {"auth": f"http://127.0.0.1:{service.port}"})
+        resets.reset(URL, redis_url(redis), {"auth": f"http://127.0.0.1:{service.port}"})
     service.stop()
 
 
 def test_inside_an_event_loop_the_other_function_is_named(redis: Answering) -> None:
     async def use() -> None:
         with pytest.raises(UsageError, match="await the async function"):
-            environment_resets.reset(URL, redis_url(redis))
+            resets.reset(URL, redis_url(redis))
 
     asyncio.run(use())
 
@@ -204,7 +204,7 @@ def test_a_stack_resets_its_own_stores_and_asks_its_own_services(
     lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(environment_resets, "reset", lambda *urls: asked.append(urls))
+    monkeypatch.setattr(resets, "reset", lambda *urls: asked.append(urls))
     stack = stack_of("test", lease_book)
 
     stack.reset()
@@ -215,7 +215,7 @@ def test_a_stack_resets_its_own_stores_and_asks_its_own_services(
 
 def test_data_that_is_kept_is_reset_only_when_asked_to(lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(environment_resets, "reset", lambda *urls: asked.append(urls))
+    monkeypatch.setattr(resets, "reset", lambda *urls: asked.append(urls))
     stack = stack_of("dev", lease_book)
 
     with pytest.raises(UsageError, match="environment dev keeps its data, and a reset deletes it; add --yes to agree"):
@@ -228,7 +228,7 @@ def test_data_that_is_kept_is_reset_only_when_asked_to(lease_book: LeaseBook, mo
 def test_a_lease_that_another_command_ended_is_not_reset(
     lease_book: LeaseBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment_resets, "reset", lambda *_: pytest.fail("it was reset"))
+    monkeypatch.setattr(resets, "reset", lambda *_: pytest.fail("it was reset"))
     stack = stack_of("test", lease_book)
     lease_book.release(stack.lease)
 
@@ -259,8 +259,8 @@ def test_the_command_says_how_long_it_took_and_what_it_refuses(
 ) -> None:
     stack = stack_of("test", lease_book)
     monkeypatch.setattr("stackyard.cli.env.attach", lambda _name: nullcontext(stack))
-    done = environment_resets.EnvironmentReset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
-    monkeypatch.setattr(environment_resets, "reset", lambda *_: done)
+    done = resets.EnvironmentReset(seconds=0.0312, copied=0.01, swapped=0.02, emptied=0.03)
+    monkeypatch.setattr(resets, "reset", lambda *_: done)
 
     env.reset(Context())
     env.reset(Context(), json=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.errors import UsageError
-from stackyard.stacks import shared_resources
+from stackyard.stacks.copies import shared_resources
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine

@@ -18,8 +18,8 @@ from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_queue import turn
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.queue import turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +145,7 @@ def test_a_stack_removed_while_it_waits_for_its_turn_is_not_started(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_compose(tmp_path, model())
-    monkeypatch.setattr("stackyard.stacks.start_queue.TELL_AFTER", 0.0)
+    monkeypatch.setattr("stackyard.stacks.starts.queue.TELL_AFTER", 0.0)
     stack.book = LeaseBook(dataclasses.replace(stack.book.settings, starts_at_once=1))
     told: list[str] = []
     with ThreadPoolExecutor() as pool:

@@ -18,8 +18,8 @@ import pytest
 from stackyard.errors import BookError, NotReadyError
 from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
-from stackyard.stacks import start_queue
-from stackyard.stacks.start_queue import places, processors, turn
+from stackyard.stacks.starts import queue
+from stackyard.stacks.starts.queue import places, processors, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys
 from stackyard.settings import Settings
-from stackyard.stacks.start_queue import turn
+from stackyard.stacks.starts.queue import turn
 with turn(Settings.load()):
     print("held", flush=True)
     sys.stdin.read()
@@ -92,7 +92,7 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
     clock = Clock(each=lambda now: first.__exit__(None, None, None) if now > 0.4 else None)
 
     with turn(settings(tmp_path, "2"), clock=clock, sleep=clock.sleep) as waited:
-        assert 0.4 < waited <= 0.4 + 2 * start_queue.POLL_S
+        assert 0.4 < waited <= 0.4 + 2 * queue.POLL_S
         with pytest.raises(NotReadyError), turn(settings(tmp_path, "2"), patience=0):
             pass
     second.__exit__(None, None, None)
@@ -101,7 +101,7 @@ def test_no_more_than_its_places_are_held_and_the_next_waits_for_the_first_that_
 @pytest.fixture
 def courteous(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no process pass a waiter that a busy machine keeps from looking."""
-    monkeypatch.setattr(start_queue, "COURTESY", 60.0)
+    monkeypatch.setattr(queue, "COURTESY", 60.0)
 
 
 def order_of(folder: Path, names: Sequence[str], *, last: str = "") -> list[str]:
@@ -151,7 +151,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
     with (
         waiting(tmp_path, 0),
         pytest.raises(NotReadyError, match=r"\(number 2 in the queue\); 1 may start at once, starting: none now"),
-        turn(settings(tmp_path), patience=start_queue.COURTESY / 2, clock=clock, sleep=clock.sleep),
+        turn(settings(tmp_path), patience=queue.COURTESY / 2, clock=clock, sleep=clock.sleep),
     ):
         pass
 
@@ -159,7 +159,7 @@ def test_who_comes_late_does_not_pass_one_who_waits_for_a_place_that_is_free(tmp
 def test_one_who_never_takes_his_turn_does_not_hold_up_the_others(tmp_path: Path) -> None:
     clock = Clock()
     with waiting(tmp_path, 0), waiting(tmp_path, 1), turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-        assert waited == pytest.approx(2 * start_queue.COURTESY, abs=2 * start_queue.POLL_S)
+        assert waited == pytest.approx(2 * queue.COURTESY, abs=2 * queue.POLL_S)
 
 
 def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_place_counts_as_left_alone_only_since_it_was_last_taken(tmp_path: Pat
         stack.enter_context(waiting(tmp_path, 0))
         clock = Clock(each=lambda now: holder.__exit__(None, None, None) if 3 < now < 4 else None)
         with turn(settings(tmp_path), clock=clock, sleep=clock.sleep) as waited:
-            assert waited > 3 + start_queue.COURTESY - start_queue.POLL_S
+            assert waited > 3 + queue.COURTESY - queue.POLL_S
 
 
 def test_who_stands_far_behind_looks_less_often_and_no_one_more_than_twenty_times_a_second(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_who_stands_far_behind_looks_less_often_and_no_one_more_than_twenty_time
 
     assert naps(0) == {0.05}
     assert naps(3) == {0.2}
-    assert naps(40) == {start_queue.LONGEST_POLL_S}
+    assert naps(40) == {queue.LONGEST_POLL_S}
 
 
 @pytest.mark.usefixtures("courteous")
@@ -332,7 +332,7 @@ def test_as_many_as_there_are_processors_start_at_once_unless_the_host_says_othe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(6)))
-    monkeypatch.setattr(start_queue, "processors", lambda: processors(()))
+    monkeypatch.setattr(queue, "processors", lambda: processors(()))
 
     assert places(settings(tmp_path, "auto")) == 6
     assert places(settings(tmp_path, "3")) == 3
@@ -346,7 +346,7 @@ def test_as_many_as_there_are_processors_start_at_once_unless_the_host_says_othe
         ("400000 100000\n", 4),
         ("350000 100000\n", 3),
         ("-1 100000\n", 8),
-        ("50000 100000\n", start_queue.FEWEST),
+        ("50000 100000\n", queue.FEWEST),
         ("1600000 100000\n", 8),
     ],
 )

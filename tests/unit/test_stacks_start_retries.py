@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError
-from stackyard.stacks.start_retries import TRIES, failing, placed
+from stackyard.stacks.starts.retries import TRIES, failing, placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

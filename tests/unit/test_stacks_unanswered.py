@@ -22,8 +22,8 @@ from stackyard.leases import LeaseBook
 from stackyard.leases.owners import start_ticks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.engine_or_compose import Maker
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.engine_or_compose import Maker
 
 if TYPE_CHECKING:
     from pathlib import Path

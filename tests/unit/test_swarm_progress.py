@@ -19,19 +19,19 @@ from stackyard.probes.readiness_rules import Rule
 from stackyard.project.service_ports import Port
 from stackyard.sites.swarm import port_readiness, progress, start
 from stackyard.sites.swarm.progress import Progress
-from stackyard.stacks import progress_lines, readiness
 from stackyard.stacks.diagnostics import LONGER
+from stackyard.stacks.readiness import progress_lines, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stackyard.docker.swarm import Swarm
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.starts.times import Startup
 
 TCP = Rule(service="web", kind="tcp", why="it publishes port 80", ports=(Port(80),))
 BOTH = Rule(service="web", kind="tcp", why="it publishes ports", ports=(Port(80), Port(81)))
 HEALTH = Rule(service="db", kind="health check", why="its file has one")
-GOES_ON = readiness.GOES_ON.format("writes")
+GOES_ON = waiting.GOES_ON.format("writes")
 OTHER = 'to choose what counts, write services.web.ready = "running", or another rule, to stackyard.toml'
 
 

@@ -22,7 +22,7 @@ from stackyard.sites.swarm import container_commands, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
 from stackyard.sites.swarm.removal import GRACE_LABEL, NEEDS_LABEL
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from pathlib import Path

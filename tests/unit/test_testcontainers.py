@@ -19,7 +19,8 @@ from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import LeftoversError, NotReadyError, UsageError
 from stackyard.project import Project
-from stackyard.stacks import copies, readiness
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.readiness import waiting
 from stackyard.testcontainers import ComposeContainer, DockerCompose, Part
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def ready(*_: object, deadline: float, **__: object) -> None:
         found.append(deadline)
 
-    monkeypatch.setattr(readiness, "wait", ready)
-    monkeypatch.setattr("stackyard.stacks.copies.spoken", spoken)
+    monkeypatch.setattr(waiting, "wait", ready)
+    monkeypatch.setattr("stackyard.stacks.copies.lifecycle.spoken", spoken)
     return found
 
 
@@ -299,14 +300,14 @@ def test_a_start_that_fails_leaves_nothing_and_may_be_repeated(
 def test_what_could_not_be_removed_is_said_and_may_be_removed_again(
     shop: Callable[..., DockerCompose], docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compose, down = shop(), copies.Copy.down
+    compose, down = shop(), lifecycle.Copy.down
     compose.start()
     left = Leftover(kind="volume", name="rows", lease="1", reason="in use")
-    monkeypatch.setattr(copies.Copy, "down", lambda _: Removal(left=[left]))
+    monkeypatch.setattr(lifecycle.Copy, "down", lambda _: Removal(left=[left]))
 
     with pytest.raises(LeftoversError, match="volume rows: in use"):
         compose.stop()
-    monkeypatch.setattr(copies.Copy, "down", down)
+    monkeypatch.setattr(lifecycle.Copy, "down", down)
     compose.stop()
     assert docker.things() == []
 

@@ -100,7 +100,8 @@ def test_the_library_needs_no_extra() -> None:
         "import stackyard\n"
         "for name in stackyard.__all__: getattr(stackyard, name)\n"
         "from stackyard import leases, monitor, plan, project, running\n"
-        "from stackyard.stacks import copies, environment_launch, environment_resets, warm_stacks\n"
+        "from stackyard.stacks.copies import lifecycle\n"
+        "from stackyard.stacks.environments import launch, resets, warm_stacks\n"
         "from stackyard.cleanup import plan, removal\n"
         "from stackyard.reaper import loop, workers\n"
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stackyard.bench.options import Depth, Plan
     from stackyard.bench.outcomes import Outcome
     from stackyard.bench.records import Result
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
     Seconds = dict[str, float]  # by row
 

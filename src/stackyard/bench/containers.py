@@ -14,7 +14,7 @@ from stackyard.errors import NotReadyError, StackyardError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 
 def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:

@@ -9,8 +9,8 @@ from stackyard.docker import Engine
 from stackyard.docker.in_use import strangers
 from stackyard.docker.lease_book import open_book
 from stackyard.project.environments import Environment
-from stackyard.stacks.environment_launch import prepare_images
-from stackyard.stacks.stack import Stack
+from stackyard.stacks.environments.launch import prepare_images
+from stackyard.stacks.environments.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

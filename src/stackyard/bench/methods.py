@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stackyard.docker import Engine
-    from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.environments.stack import Stack
+    from stackyard.stacks.starts.times import Startup
 
 COMMAND_TIMEOUT_S: Final = 120.0  # seconds one start, or one removal, may take
 SOONER: Final = "100ms"  # between two of the quickened health checks

@@ -22,8 +22,8 @@ from stackyard.bench.records import Findings, Result
 from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
 from stackyard.settings import Settings
-from stackyard.stacks import start_queue
-from stackyard.stacks.environment_launch import launch
+from stackyard.stacks.environments.launch import launch
+from stackyard.stacks.starts import queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stackyard.bench.methods import Starter
     from stackyard.bench.options import Plan
     from stackyard.leases import Lease
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 WORKERS: Final = 4  # removals at a time; more gain nothing, the engine removes one after another
 CURVE: Final = (1, 3, 10, 30, 50)
@@ -191,7 +191,7 @@ def _timed(work: Callable[[float], None]) -> float:
 
 def _starters() -> int:
     """Return how many to ask for at a time: the next have their leases by then, and an interrupt need not wait long."""
-    return 2 * (start_queue.places(Settings.load()) or WORKERS)
+    return 2 * (queue.places(Settings.load()) or WORKERS)
 
 
 def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int = WORKERS) -> None:

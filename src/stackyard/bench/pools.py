@@ -15,7 +15,7 @@ from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks.environment_launch import launch, prepare_images
+from stackyard.stacks.environments.launch import launch, prepare_images
 from stackyard.stacks.reaper_files import Post
 from stackyard.stacks.reaper_launch import wake
 

@@ -79,7 +79,7 @@ def measure(plan: Plan) -> Findings:
 
 
 def _build_box(plan: Plan) -> None:
-    from stackyard.stacks.environment_launch import prepare_images
+    from stackyard.stacks.environments.launch import prepare_images
 
     box = configuration.read(project_root()).box
     if box is None:

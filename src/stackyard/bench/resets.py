@@ -10,7 +10,7 @@ from stackyard.bench.harness import Arena
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 WARM_UP: Final = 3  # rounds that load the client libraries and the server's caches, and do not count
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stackyard.bench.options import Depth, Plan
     from stackyard.docker import Engine
     from stackyard.project.environments import Services
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 GLANCE: Final = 0.02  # seconds between two looks of the watch
 CONNECT_TIMEOUT_S: Final = 0.05  # seconds a connection inside the host may take

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from docker.api import APIClient
 
     from stackyard.docker import ContainerState
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 Fault = Literal["paused", "frozen", "out of memory", "killed"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 def free() -> tuple[bool, str]:
     """Say whether they are free, and which are not; those of our own stacks are in use as intended."""
     from stackyard.leases import LeaseBook
-    from stackyard.leases.host_ports import can_bind, port_holders
+    from stackyard.leases.grants.host_ports import can_bind, port_holders
     from stackyard.leases.owners import short
     from stackyard.project.environments import load_all
     from stackyard.project.environments.roots import in_environments

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from stackyard.docker import Engine
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 LIMIT_FILES: Final = ("memory.max", "memory.swap.max", "pids.max", "cpu.max")
 CGROUP: Final = "/sys/fs/cgroup"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from stackyard.checks.detection import Detection
     from stackyard.checks.records import Finding, Outcome
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measured against
 MB: Final = 1_000_000
@@ -241,8 +241,8 @@ class Verifier:
     def _throwaway(self, environment: Environment, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
         from stackyard.docker import Engine
         from stackyard.docker.lease_book import open_book
-        from stackyard.stacks.environment_launch import launch
-        from stackyard.stacks.start_request import EnvironmentRequest
+        from stackyard.stacks.environments.launch import launch
+        from stackyard.stacks.starts.request import EnvironmentRequest
 
         with Engine() as engine:
             self.say(f"starting a stack of {environment.name}")

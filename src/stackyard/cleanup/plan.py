@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackyard.docker import ownership
-from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.owners import boot_id
+from stackyard.leases.recovery.lost_leases import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

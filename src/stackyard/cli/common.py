@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,7 +131,7 @@ def attach(name: str = "", *, environment: str = "") -> Iterator[Stack]:
         UsageError: If *name* is empty and there is not exactly one; warm stacks do not count.
         LeaseNotFoundError: If no lease has this name or id.
     """
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
     with opened() as (book, engine):
         yield Stack.of(_lease(book, name, environment), book, engine)
@@ -139,7 +139,7 @@ def attach(name: str = "", *, environment: str = "") -> Iterator[Stack]:
 
 def _lease(book: LeaseBook, name: str, environment: str) -> Lease:
     """Return the lease that a command means."""
-    from stackyard.stacks.checkouts import own_lease
+    from stackyard.stacks.environments.checkouts import own_lease
 
     found = own_lease(book, name or environment) if name or environment else None
     if found is None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.project import Project
-    from stackyard.stacks.copies import Copy
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.copies.lifecycle import Copy
+    from stackyard.stacks.environments.stack import Stack
 
 NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
 NEW_NAME: Final = NAME.but(
@@ -65,13 +65,13 @@ def _started(
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
     from stackyard._util.durations import seconds
-    from stackyard.stacks import copies
-    from stackyard.stacks.start_request import CopyRequest
+    from stackyard.stacks.copies import lifecycle
+    from stackyard.stacks.starts.request import CopyRequest
 
     deadline = seconds("--timeout", timeout) if timeout else None
     patience = seconds("--queue-timeout", wait) if wait else None
     with opened_at(site) as (book, engine):
-        yield copies.start(project, book, engine, CopyRequest(
+        yield lifecycle.start(project, book, engine, CopyRequest(
             name=name or None, ttl=ttl, deadline=deadline, wait=patience, resettable=resettable,
             progress=telling(quiet=quiet),
         ))  # fmt: skip
@@ -79,7 +79,7 @@ def _started(
 
 def _import_early() -> None:
     """Import what a start needs in a thread, while Compose reads the project: a quarter of a second."""
-    for name in ("stackyard.docker.transport", "stackyard.stacks.copies"):
+    for name in ("stackyard.docker.transport", "stackyard.stacks.copies.lifecycle"):
         threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 
@@ -142,14 +142,14 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
 
 @contextlib.contextmanager
 def _attached(name: str, site: str) -> Iterator[Copy]:
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
     with opened_at(site) as (book, engine):
         yield Copy(chosen(book, name), book, engine)
 
 
 def _stack(copy: Copy) -> Stack:
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
     return Stack.of(copy.lease, copy.book, copy.engine)
 
@@ -227,7 +227,7 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
 
 def _services(name: str, site: str, *, as_json: bool) -> None:
     from stackyard._util.tables import table
-    from stackyard.stacks.standing import Standing
+    from stackyard.stacks.copies.standing import Standing
 
     with _attached(name, site) as copy:
         found, title = Standing(copy.engine, _stack(copy).containers(), copy.model), copy.lease.title

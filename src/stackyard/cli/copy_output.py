@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.plan import Address
-    from stackyard.stacks.readiness import StackReady
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.readiness.waiting import StackReady
+    from stackyard.stacks.starts.times import Startup
 
 
 def handle(lease: Lease) -> str:

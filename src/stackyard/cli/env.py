@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stackyard.cli.log_lines import Lines
     from stackyard.docker import ContainerState
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 MEMORY: Final = ("memory_bytes", "limit_bytes")
 

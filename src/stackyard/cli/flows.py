@@ -26,18 +26,18 @@ from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
 from stackyard.errors import CommandError, LeftoversError, StackyardError, UsageError
 from stackyard.project.environments import Environment
-from stackyard.stacks.checkouts import leases_of, listed
-from stackyard.stacks.environment_launch import KEPT_TTL, launch
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_queue import TELL_AFTER
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.environments.checkouts import leases_of, listed
+from stackyard.stacks.environments.launch import KEPT_TTL, launch
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.queue import TELL_AFTER
+from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.starts.times import Startup
 
 OUTCOMES: Final = {0: "passed", 124: "timed out"}
 BRIEF: Final = 120  # characters of an error that the report has as its reason

@@ -46,7 +46,7 @@ def build(
 ) -> None:
     """Build the images that are missing; makes the password files that plain `docker compose` needs."""
     from stackyard import images
-    from stackyard.leases import credentials
+    from stackyard.leases.directory import credentials
     from stackyard.project.environments import load_services, project_root
     from stackyard.settings import Settings
 

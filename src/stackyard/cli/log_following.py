@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from stackyard.sites.swarm.copies import Copy
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.stack import Stack
 
 PAUSE: Final = 0.5  # seconds between two looks for a container that runs again
 POLL_S: Final = 1.0  # seconds between two looks at a Swarm's tasks

@@ -101,7 +101,7 @@ def _found() -> Project:
 
 
 def _project() -> str:
-    from stackyard.stacks.leased_project import CopiedProject
+    from stackyard.stacks.copies.leased_project import CopiedProject
 
     return CopiedProject.of(_found()).name
 

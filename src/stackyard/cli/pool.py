@@ -55,7 +55,7 @@ def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = 
 def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     from stackyard.leases.warm import Pool
     from stackyard.project.environments import Environment
-    from stackyard.stacks.environment_launch import prepare_images
+    from stackyard.stacks.environments.launch import prepare_images
     from stackyard.stacks.reaper_launch import wake
 
     environment = Environment.load(name)

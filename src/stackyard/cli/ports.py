@@ -136,7 +136,7 @@ def show(_c: Context, json: bool = False) -> None:
 def check(_c: Context, json: bool = False) -> None:
     """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
     from stackyard.errors import BookError
-    from stackyard.leases.host_ports import port_holders
+    from stackyard.leases.grants.host_ports import port_holders
     from stackyard.leases.owners import short
 
     book = open_book()

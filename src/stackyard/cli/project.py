@@ -127,7 +127,7 @@ def _known(project: Project, preview: Preview, *, images: bool = True) -> _Known
 def _lacking(engine: Engine, project: Project, preview: Preview) -> list[Lacking]:
     from stackyard.settings import Settings
     from stackyard.stacks.builds import unbuilt
-    from stackyard.stacks.leased_project import CopiedProject
+    from stackyard.stacks.copies.leased_project import CopiedProject
     from stackyard.stacks.project_images import lacking
 
     built = unbuilt(preview.usual, CopiedProject.of(project).name, Settings.load(), engine)

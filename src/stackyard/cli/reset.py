@@ -55,7 +55,7 @@ def reset(
 ) -> None:
     """Bring the data of a copy back to its state right after the start; prints each driver and how long it took."""
     from stackyard._util.durations import seconds
-    from stackyard.stacks.copies import DEADLINE, Copy
+    from stackyard.stacks.copies.lifecycle import DEADLINE, Copy
 
     deadline = seconds("--timeout", timeout) if timeout else DEADLINE
     if named(site):

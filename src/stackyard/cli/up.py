@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
-    from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.environments.stack import Stack
+    from stackyard.stacks.starts.times import Startup
 
 
 @task(
@@ -61,8 +61,8 @@ def up(
     """Start a stack and leave it up; prints its URLs, when it expires, and how to remove it."""
     from stackyard._util.durations import seconds
     from stackyard.project.environments import Environment
-    from stackyard.stacks.environment_launch import launch
-    from stackyard.stacks.start_request import EnvironmentRequest
+    from stackyard.stacks.environments.launch import launch
+    from stackyard.stacks.starts.request import EnvironmentRequest
 
     given = seconds("--ttl", ttl) if ttl else None
     deadline = seconds("--timeout", timeout) if timeout else None
@@ -143,7 +143,7 @@ def _removed_data(environment: str, *, volumes: bool, yes: bool) -> Removal | No
     from stackyard.cleanup.outcome import Removal
     from stackyard.cleanup.removal import remove_data
     from stackyard.project.environments import Environment
-    from stackyard.stacks.checkouts import leases_of
+    from stackyard.stacks.environments.checkouts import leases_of
 
     with opened() as (book, engine):
         own, others = leases_of(book, environment)

@@ -19,7 +19,7 @@ from stackyard.docker import remote_claims
 from stackyard.docker.in_use import Taken, strangers
 from stackyard.errors import PoolExhaustedError, StackyardError
 from stackyard.leases import Lease, LeaseBook
-from stackyard.leases.host_ports import Ground
+from stackyard.leases.grants.host_ports import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

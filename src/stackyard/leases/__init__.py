@@ -2,8 +2,8 @@
 
 from stackyard.leases.book import LeaseBook
 from stackyard.leases.context import alease, lease
-from stackyard.leases.lost_leases import Survivor
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Leasable, Lease, Strangers
+from stackyard.leases.recovery.lost_leases import Survivor
 
 __all__ = ["Leasable", "Lease", "LeaseBook", "Owner", "Strangers", "Survivor", "alease", "lease"]

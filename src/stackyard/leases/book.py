@@ -21,25 +21,27 @@ from stackyard._util import files as disk
 from stackyard._util.advice import Action, how
 from stackyard._util.clocks import Moment, steady_for
 from stackyard.errors import LeaseNotFoundError
-from stackyard.leases import files, messages, owners, rows
-from stackyard.leases.admission import Booked, Capacity
-from stackyard.leases.allocation import Search
-from stackyard.leases.database import Store
+from stackyard.leases import owners
+from stackyard.leases.database import rows
+from stackyard.leases.database.store import Store
+from stackyard.leases.directory import files
+from stackyard.leases.grants import messages
+from stackyard.leases.grants.admission import Booked, Capacity
+from stackyard.leases.grants.allocation import Search
+from stackyard.leases.grants.requests import Request
+from stackyard.leases.grants.waiting import Waiting, survey
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import Lease
-from stackyard.leases.requests import Request
-from stackyard.leases.waiting import Waiting, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from stackyard.leases.database import Transaction
-    from stackyard.leases.host_ports import Ground
-    from stackyard.leases.lost_leases import Survivor
+    from stackyard.leases.database.store import Transaction
     from stackyard.leases.records import Fixed, Leasable, Strangers
+    from stackyard.leases.recovery.lost_leases import Survivor
     from stackyard.settings import Settings
 
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class LeaseBook:
         self._steady = steady or steady_for(clock)
         self._directory = settings.state_dir / "leases"
         self._store = Store(settings.state_dir, self._recover, fix=self._fix, now=self._now, read_only=read_only)
-        self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep, look=self._look)
+        self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep)
 
     def acquire(  # noqa: PLR0913 - each is a choice of the command line
         self,
@@ -175,7 +177,7 @@ class LeaseBook:
         Returns:
             All leases, oldest first, and the ids of *survivors* that the book has not ended.
         """
-        from stackyard.leases import lost_book
+        from stackyard.leases.recovery import lost_book
 
         def work(db: Transaction) -> tuple[list[Lease], set[str]]:
             known = lost_book.restore(db, self.settings, self._directory, survivors, self._clock())
@@ -194,7 +196,7 @@ class LeaseBook:
         Returns:
             How many were removed.
         """
-        from stackyard.leases import lost_book
+        from stackyard.leases.recovery import lost_book
 
         def work(db: Transaction) -> list[Path]:
             # until the leases of a lost book have been restored, no directory is known to be left over
@@ -315,7 +317,7 @@ class LeaseBook:
             LeaseNotFoundError: If the lease has ended, or has another owner now.
         """
         check_seconds("rest", rest)
-        ground = self._look(strangers)
+        ground = survey(strangers)
 
         def work(db: Transaction) -> Lease:
             held = rows.one(db, self._directory, lease.id)
@@ -343,7 +345,7 @@ class LeaseBook:
             environment: What the stacks are of.
             strangers: As for *acquire*.
         """
-        ground = self._look(strangers)
+        ground = survey(strangers)
 
         def work(db: Transaction) -> tuple[list[range], int, Booked]:
             search = Search(db=db, settings=self.settings, ground=ground, now=self._clock())
@@ -376,20 +378,17 @@ class LeaseBook:
             raise LeaseNotFoundError(f"no lease has the id or name {identifier!r}; {how(Action.LEASES)}")
         return found
 
-    def _look(self, strangers: Strangers | None) -> Ground:
-        return survey(strangers)
-
     def _now(self) -> Moment:
         return Moment(wall=self._clock(), steady=self._steady(), boot=owners.boot_id())
 
     def _fix(self, db: Transaction) -> list[str]:
-        from stackyard.leases import damaged_rows
+        from stackyard.leases.recovery import damaged_rows
 
         return damaged_rows.fix(db, self._directory, self.settings)
 
     def _recover(self, db: Transaction, state: str) -> None:
         if state == "due" or self._survivors is not None:
-            from stackyard.leases import lost_book
+            from stackyard.leases.recovery import lost_book
 
             lost_book.recover(db, self.settings, state, self._directory, self._survivors, self._clock())
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from stackyard._util import files as disk
 from stackyard.errors import BookError, UsageError
-from stackyard.leases import credentials, staleness
+from stackyard.leases import staleness
+from stackyard.leases.directory import credentials
 from stackyard.leases.needs import PortName
 from stackyard.project.environments.services import variable
 

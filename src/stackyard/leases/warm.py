@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases import column_rules, files, owners, rows
+from stackyard.leases import owners
+from stackyard.leases.database import column_rules, rows
+from stackyard.leases.directory import files
 from stackyard.leases.owners import Owner
 from stackyard.leases.records import KEEPER
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackyard.leases.book import LeaseBook
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
     from stackyard.leases.records import Lease
 
 _COLUMNS: Final = "lease, root, fingerprint, since"

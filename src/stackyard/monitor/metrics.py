@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker.usage import Sighting, Usage
     from stackyard.leases import Lease
-    from stackyard.leases.admission import Capacity
+    from stackyard.leases.grants.admission import Capacity
     from stackyard.monitor.records import Service
     from stackyard.monitor.watchers import Watcher
 

@@ -11,8 +11,8 @@ from stackyard.pytest_plugin import in_one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.stacks.environment_databases import Database
-    from stackyard.stacks.stack import Stack
+    from stackyard.stacks.environments.databases import Database
+    from stackyard.stacks.environments.stack import Stack
 
 
 @pytest.fixture

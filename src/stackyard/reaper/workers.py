@@ -82,10 +82,10 @@ def warm(root: Path, name: str, keeper: Owner) -> int:
 def _warm(environment: Environment, book: LeaseBook, engine: Engine, keeper: Owner) -> str:
     from stackyard.docker.in_use import strangers
     from stackyard.leases.warm import WarmStacks
-    from stackyard.stacks.environment_launch import start_in_place
-    from stackyard.stacks.stack import Stack
-    from stackyard.stacks.start_request import EnvironmentRequest
-    from stackyard.stacks.warm_stacks import material, retire_others
+    from stackyard.stacks.environments.launch import start_in_place
+    from stackyard.stacks.environments.stack import Stack
+    from stackyard.stacks.environments.warm_stacks import material, retire_others
+    from stackyard.stacks.starts.request import EnvironmentRequest
 
     made_from = material(environment, engine, book.settings)
     if made_from is None:

@@ -20,15 +20,15 @@ from stackyard.project.environments import Environment
 from stackyard.project.environments.roots import ENVIRONMENTS, has_environments
 from stackyard.running.stack import Stack
 from stackyard.sites import Site
-from stackyard.stacks import copies
-from stackyard.stacks.environment_launch import launch
-from stackyard.stacks.start_request import CopyRequest, EnvironmentRequest, no_progress
+from stackyard.stacks.copies import lifecycle
+from stackyard.stacks.environments.launch import launch
+from stackyard.stacks.starts.request import CopyRequest, EnvironmentRequest, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from stackyard.stacks.stack import Stack as PlatformStack
+    from stackyard.stacks.environments.stack import Stack as PlatformStack
 
 __all__ = ["Stack", "running"]
 
@@ -145,7 +145,7 @@ def _on_engine(
     for item in removal.sweep(book, engine).left:
         tell(f"left by a run that was killed: {item}")
     asked = CopyRequest(deadline=timeout, wait=wait, resettable=resettable, progress=tell)
-    return Stack(outside_any_loop(lambda: copies.start(project, book, engine, asked)))
+    return Stack(outside_any_loop(lambda: lifecycle.start(project, book, engine, asked)))
 
 
 @contextlib.contextmanager

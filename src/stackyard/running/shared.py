@@ -79,9 +79,9 @@ class Run:
         from stackyard.docker.lease_book import open_book
         from stackyard.running.stack import Stack
         from stackyard.settings import Settings
-        from stackyard.stacks.copies import Copy
-        from stackyard.stacks.stack import Stack as PlatformStack
-        from stackyard.stacks.start_times import Startup
+        from stackyard.stacks.copies.lifecycle import Copy
+        from stackyard.stacks.environments.stack import Stack as PlatformStack
+        from stackyard.stacks.starts.times import Startup
 
         answer = self._stack(self.use() / wanted.key, wanted)
         with Engine() as engine:

@@ -10,7 +10,7 @@ from stackyard.errors import UsageError
 from stackyard.plan import Address, variables
 from stackyard.stacks import diagnostics, logs
 from stackyard.stacks.data import private_databases
-from stackyard.stacks.stack import Stack as AnyStack
+from stackyard.stacks.environments.stack import Stack as AnyStack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import ContainerState, Resource
     from stackyard.leases import Lease
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
     from stackyard.stacks.data.records import Reset
 
 EVERY_LINE: Final = 1_000_000  # lines of one service

@@ -11,7 +11,7 @@ from stackyard.plan import variables
 from stackyard.running.stack import Stack
 from stackyard.sites.swarm import container_commands, copies
 from stackyard.sites.swarm.copies import Copy
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ from stackyard._util.failpoints import reach
 from stackyard.docker.ownership import Build
 from stackyard.errors import CommandError, ImageError
 from stackyard.project import copies_of
-from stackyard.stacks.progress_lines import reminding
+from stackyard.stacks.readiness.progress_lines import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,7 +11,7 @@ from stackyard.docker.engine import each
 from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
 from stackyard.probes.readiness_rules import ImageFacts
 from stackyard.project import copies_of
-from stackyard.stacks.progress_lines import reminding
+from stackyard.stacks.readiness.progress_lines import reminding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

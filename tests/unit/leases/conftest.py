@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from lease_records import Clock, MakeBook, Surroundings
 
-from stackyard.leases import LeaseBook, host_ports
+from stackyard.leases import LeaseBook
+from stackyard.leases.grants import host_ports
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from invoke.context import Context
 
 from stackyard.cli import env
 from stackyard.errors import ConfigError, PoolExhaustedError
-from stackyard.leases import LeaseBook, admission, host_ports
-from stackyard.leases.admission import Booked, Capacity, Memory, host_memory
+from stackyard.leases.grants import admission, host_ports
+from stackyard.leases.grants.admission import Booked, Capacity, Memory, host_memory
 from stackyard.leases.records import parse_env
 from stackyard.project.environments import Environment
 from stackyard.project.environments.consistency import ComposeFile
@@ -21,6 +21,8 @@ from stackyard.project.environments.consistency import ComposeFile
 if TYPE_CHECKING:
     from fake_engine import FakeEngine
     from lease_records import Clock, MakeBook, Surroundings
+
+    from stackyard.leases import LeaseBook
 
 ROOT = Path(__file__).parents[3]
 GROUP = "0::/ci/job\n"

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from lease_records import SERVICES
 
 from stackyard.errors import BookError, LeaseNotFoundError, PoolExhaustedError, UsageError
-from stackyard.leases import credentials, owners
-from stackyard.leases.files import env_text
+from stackyard.leases import owners
+from stackyard.leases.directory import credentials
+from stackyard.leases.directory.files import env_text
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.records import parse_env
 

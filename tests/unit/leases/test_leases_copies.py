@@ -13,7 +13,8 @@ import pytest
 from lease_records import Surroundings
 
 from stackyard.errors import PoolExhaustedError, UsageError
-from stackyard.leases import LeaseBook, Survivor, schema
+from stackyard.leases import LeaseBook, Survivor
+from stackyard.leases.database import schema
 from stackyard.leases.needs import Needs, PortName, port_names
 
 if TYPE_CHECKING:

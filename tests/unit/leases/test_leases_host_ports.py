@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.leases import host_ports
-from stackyard.leases.host_ports import Ground
+from stackyard.leases.grants import host_ports
+from stackyard.leases.grants.host_ports import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lease_records import NothingRuns, Surroundings
 
 from stackyard.cleanup import plan, removal
-from stackyard.leases import Lease, LeaseBook, column_rules, schema
+from stackyard.leases import Lease, LeaseBook
+from stackyard.leases.database import column_rules, schema
 from stackyard.leases.owners import Owner
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings

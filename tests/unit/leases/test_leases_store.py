@@ -12,8 +12,9 @@ import pytest
 
 from stackyard._util import state_directory
 from stackyard.errors import BookError, EngineError
-from stackyard.leases import LeaseBook, Survivor, database, owners, schema
-from stackyard.leases.book_header import BrokenError
+from stackyard.leases import LeaseBook, Survivor, owners
+from stackyard.leases.database import schema, store
+from stackyard.leases.database.header import BrokenError
 from stackyard.leases.port_format import parse_ports
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_work_on_a_book_deleted_under_it_is_undone_and_done_again(
     undone: list[int] = []
     done: list[int] = []
 
-    def work(db: database.Transaction) -> int:
+    def work(db: store.Transaction) -> int:
         done.append(1)
         db.undo.append(lambda: undone.append(1))
         if len(done) == 1:
@@ -371,7 +372,7 @@ def test_a_disk_that_breaks_every_book_is_one_clear_error(book: LeaseBook, monke
     def find_broken(*_: object, **__: object) -> None:
         raise BrokenError("unreadable")
 
-    monkeypatch.setattr(database.Store, "_check_content", find_broken)
+    monkeypatch.setattr(store.Store, "_check_content", find_broken)
 
     with pytest.raises(BookError, match="unreadable, and the new one is too; check the disk"):
         book.leases()

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from stackyard.errors import BookError, StillStartingError
-from stackyard.leases import LeaseBook, Owner, owners, waiting
+from stackyard.leases import LeaseBook, Owner, owners
+from stackyard.leases.grants import waiting
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.settings import Settings
 
@@ -226,7 +227,7 @@ def test_a_take_that_fails_half_way_leaves_the_stack_warm(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stackyard.leases.rows.update", full)
+        patch.setattr("stackyard.leases.database.rows.update", full)
         with pytest.raises(BookError, match="No space left"):
             stacks.take(ROOT, "test", PRINT)
 

@@ -15,7 +15,8 @@ from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
-from stackyard.stacks import environment_launch, reaper_launch
+from stackyard.stacks import reaper_launch
+from stackyard.stacks.environments import launch
 from stackyard.stacks.reaper_files import Notice, Post
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     made = YardShell(capsys, [])
     monkeypatch.setenv("STACKYARD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STACKYARD_REAPER", "on")
-    monkeypatch.setattr(environment_launch, "prepare_images", lambda *_: {})
+    monkeypatch.setattr(launch, "prepare_images", lambda *_: {})
     monkeypatch.setattr(reaper_launch, "wake", made.woken.append)
     return made
 

@@ -30,10 +30,10 @@ from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
 from stackyard.reaper import logs, workers
 from stackyard.settings import Settings
-from stackyard.stacks import environment_launch, warm_stacks
-from stackyard.stacks.fingerprints import fingerprint
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_request import EnvironmentRequest
+from stackyard.stacks.environments import launch, warm_stacks
+from stackyard.stacks.environments.fingerprints import fingerprint
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def book(state: Settings, fake_engine: FakeEngine, tmp_path: Path, monkeypatch: 
     install_docker(tmp_path, "exit 0")
     monkeypatch.setattr(images, "present", lambda *_, **__: FOUND)
     monkeypatch.setattr(images, "ensure", lambda *_, **__: {service: name for service, (name, _) in FOUND.items()})
-    monkeypatch.setattr("stackyard.leases.host_ports.host_memory", lambda: None)
+    monkeypatch.setattr("stackyard.leases.grants.host_ports.host_memory", lambda: None)
     replace_probes(monkeypatch, Answering)
     return LeaseBook(state)
 
@@ -84,7 +84,7 @@ def warm(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[
 def start(book: LeaseBook, environment: Environment, engine: Engine) -> Callable[..., tuple[Stack, Any]]:
     def make(**words: Any) -> tuple[Stack, Any]:
         chosen = words.pop("environment", environment)
-        return environment_launch.launch(chosen, book, engine, EnvironmentRequest(**{"fixed": "prefer"} | words))
+        return launch.launch(chosen, book, engine, EnvironmentRequest(**{"fixed": "prefer"} | words))
 
     return make
 
@@ -154,7 +154,7 @@ def test_warm_stacks_that_do_not_answer_are_removed_and_a_fresh_one_is_started(
     offered, said = {warm().id, warm().id}, list[str]()
     monkeypatch.setattr(warm_stacks, "ANSWER", 0.05)
     replace_probes(monkeypatch, Silent)
-    monkeypatch.setattr(environment_launch, "start_in_place", lambda *_, **__: "fresh")
+    monkeypatch.setattr(launch, "start_in_place", lambda *_, **__: "fresh")
 
     stack, startup = start(progress=said.append)
 
@@ -249,7 +249,7 @@ def test_who_waits_for_a_starting_stack_pushes_no_one_out(
     me = Owner.current()
     monkeypatch.setattr(Owner, "current", lambda: replace(me, pid=1))
     monkeypatch.setattr("stackyard.leases.records.Lease.is_stale", lambda *_: False)
-    monkeypatch.setattr("stackyard.leases.waiting.STARTING", 0.0)
+    monkeypatch.setattr("stackyard.leases.grants.waiting.STARTING", 0.0)
 
     with pytest.raises(PoolExhaustedError, match="belongs to pid"):
         start(name="mine", fixed="never")
@@ -281,13 +281,13 @@ def test_a_stolen_port_costs_a_move_and_any_other_failure_the_start(
 def test_a_new_warm_stack_lets_everybody_else_start_first_and_a_run_does_not(
     warm: Callable[[], Lease], start: Callable[..., tuple[Stack, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, asked = environment_launch.start_in_place, []
+    plain, asked = launch.start_in_place, []
 
     def note(stack: Stack, request: EnvironmentRequest, **options: Any) -> Any:
         asked.append(options.get("last", False))
         return plain(stack, request, **options)
 
-    monkeypatch.setattr(environment_launch, "start_in_place", note)
+    monkeypatch.setattr(launch, "start_in_place", note)
     warm()
     start(fixed="only")
 
@@ -315,7 +315,7 @@ def test_a_failed_start_gives_its_lease_back(
     def fail(*_: Any, **__: Any) -> None:
         raise NotReadyError("no")
 
-    monkeypatch.setattr(environment_launch, "start_in_place", fail)
+    monkeypatch.setattr(launch, "start_in_place", fail)
     with pytest.raises(NotReadyError):
         start(name="mine", fixed="never")
     assert book.leases() == []
@@ -330,7 +330,7 @@ def test_an_interrupted_start_that_is_to_be_kept_says_what_removes_it(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(environment_launch, "start_in_place", interrupt)
+    monkeypatch.setattr(launch, "start_in_place", interrupt)
     said: list[str] = []
 
     with pytest.raises(KeyboardInterrupt):
@@ -381,7 +381,7 @@ def test_a_lease_that_another_command_ended_meanwhile_is_left_to_it(
     def end(stack: Stack, *_: Any) -> None:
         book.release(stack.lease.id)
 
-    monkeypatch.setattr(environment_launch, "start_in_place", end)
+    monkeypatch.setattr(launch, "start_in_place", end)
     with pytest.raises(LeaseNotFoundError):
         start(ttl=60.0)
 

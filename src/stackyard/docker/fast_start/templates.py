@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.task_group import run_all
-from stackyard.leases.files import env_text, write_new
+from stackyard.leases.directory.files import env_text, write_new
 from stackyard.leases.records import own_names
 
 if TYPE_CHECKING:

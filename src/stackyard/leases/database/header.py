@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stackyard._util import files
 from stackyard.errors import BookError
-from stackyard.leases import schema
+from stackyard.leases.database import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.clocks import LOWEST_WALL
 from stackyard.errors import UsageError
-from stackyard.leases import column_rules
+from stackyard.leases.database import column_rules
 from stackyard.leases.owners import Owner
 from stackyard.leases.port_format import parse_ports, ports_text
 from stackyard.leases.records import Lease
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
 
 ENDED: Final = 5000  # released leases that the book remembers
 STEP: Final = 1.0  # seconds; a smaller step is the clock's own correction, not a person who sets it

@@ -26,18 +26,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from stackyard._util import files, state_directory
 from stackyard._util.clocks import Moment
 from stackyard.errors import BookError
-from stackyard.leases import book_header, owners, schema
-from stackyard.leases.book_header import BrokenError, inode
-from stackyard.leases.column_rules import BadRowError
+from stackyard.leases import owners
+from stackyard.leases.database import header, schema
+from stackyard.leases.database.column_rules import BadRowError
+from stackyard.leases.database.header import BrokenError, inode
+from stackyard.leases.database.schema import ADDITIONS, KNOWN
+from stackyard.leases.database.warn_once import warn
 from stackyard.leases.fair_lock import take_lock
-from stackyard.leases.schema import ADDITIONS, KNOWN
-from stackyard.leases.warn_once import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stackyard.leases.book_header import Look
+    from stackyard.leases.database.header import Look
 
 T = TypeVar("T")
 
@@ -279,7 +280,7 @@ class Store:
 
     def _look(self) -> Look:
         try:
-            return book_header.look(self.file.stat(), book_header.read(self.file))
+            return header.look(self.file.stat(), header.read(self.file))
         except FileNotFoundError:
             return 0, 0, 0
 
@@ -305,12 +306,12 @@ class Store:
 
     def _check_header(self) -> Look:
         """Check the header before SQLite does, which accepts an empty file and changes one that it then cannot read."""
-        return book_header.check(self.file, half_way=self._is_half_way)
+        return header.check(self.file, half_way=self._is_half_way)
 
     def _is_half_way(self) -> bool:
         """Say whether a change has begun and not ended; SQLite then undoes it with the journal."""
         try:
-            return book_header.read(self._journal)[:1].strip(b"\0") != b""
+            return header.read(self._journal)[:1].strip(b"\0") != b""
         except FileNotFoundError:
             return False
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files as disk
 from stackyard.errors import BookError
-from stackyard.leases import credentials, files, owners
+from stackyard.leases import owners
+from stackyard.leases.directory import credentials, files
 from stackyard.leases.records import ENV, LOCK, SECRETS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from stackyard._util import files as disk
 from stackyard.errors import UsageError
-from stackyard.leases import credentials
+from stackyard.leases.directory import credentials
 from stackyard.leases.names import ID
 from stackyard.leases.owners import is_held
 from stackyard.leases.port_format import ports_text

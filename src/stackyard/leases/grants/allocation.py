@@ -15,16 +15,16 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from stackyard.errors import PoolExhaustedError, SubnetsExhaustedError
-from stackyard.leases import column_rules
-from stackyard.leases.host_ports import span
+from stackyard.leases.database import column_rules
+from stackyard.leases.grants.host_ports import span
 from stackyard.settings import SUBNET_PREFIX
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stackyard.leases.database import Transaction
-    from stackyard.leases.host_ports import Ground, Span
+    from stackyard.leases.database.store import Transaction
+    from stackyard.leases.grants.host_ports import Ground, Span
     from stackyard.leases.needs import Needs
     from stackyard.settings import Settings
 

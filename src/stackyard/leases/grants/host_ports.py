@@ -15,12 +15,12 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from stackyard.leases.admission import host_memory
+from stackyard.leases.grants.admission import host_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stackyard.leases.admission import Memory
+    from stackyard.leases.grants.admission import Memory
 
 _NET: Final = Path("/proc/sys/net/ipv4")
 _NODE_PORTS: Final = range(30000, 32768)  # Kubernetes' default range for node ports

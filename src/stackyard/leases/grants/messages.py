@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util.advice import Action, how
 from stackyard.errors import SubnetsExhaustedError
-from stackyard.leases import rows
-from stackyard.leases.host_ports import can_bind, port_holders, span
+from stackyard.leases.database import rows
+from stackyard.leases.grants.host_ports import can_bind, port_holders, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stackyard.leases.allocation import Place, Search
-    from stackyard.leases.database import Transaction
-    from stackyard.leases.host_ports import Ground
+    from stackyard.leases.database.store import Transaction
+    from stackyard.leases.grants.allocation import Place, Search
+    from stackyard.leases.grants.host_ports import Ground
     from stackyard.leases.records import Lease
 
 QUEUE: Final = "--queue-timeout 5m"  # the option that waits for a place

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.leases import column_rules
+from stackyard.leases.database import column_rules
 from stackyard.leases.owners import Owner, pid_namespace
 
 if TYPE_CHECKING:
     from stackyard._util.clocks import Moment
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
 
 SILENCE: Final = 30.0  # seconds without a refresh after which a waiter counts as dead
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import BookError, PoolExhaustedError, StillStartingError, UsageError
-from stackyard.leases import admission, files, messages, owners, rows
-from stackyard.leases.allocation import Place, Search
-from stackyard.leases.draft_directory import Draft
+from stackyard.leases import owners
+from stackyard.leases.database import rows
+from stackyard.leases.directory import files
+from stackyard.leases.directory.draft import Draft
+from stackyard.leases.grants import admission, messages
+from stackyard.leases.grants.allocation import Place, Search
 from stackyard.leases.names import check_id, check_seconds
 from stackyard.leases.needs import Needs
 from stackyard.leases.owners import Owner
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stackyard.leases.database import Transaction
-    from stackyard.leases.host_ports import Ground
+    from stackyard.leases.database.store import Transaction
+    from stackyard.leases.grants.host_ports import Ground
     from stackyard.leases.records import Fixed, Leasable
     from stackyard.project.environments.services import Services
     from stackyard.settings import Settings

@@ -6,17 +6,17 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import PoolExhaustedError, StillStartingError
-from stackyard.leases import queue
-from stackyard.leases.host_ports import Ground
+from stackyard.leases.grants import queue
+from stackyard.leases.grants.host_ports import Ground
 from stackyard.leases.records import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stackyard.leases.database import Store, Transaction
-    from stackyard.leases.draft_directory import Draft
+    from stackyard.leases.database.store import Store, Transaction
+    from stackyard.leases.directory.draft import Draft
+    from stackyard.leases.grants.requests import Request
     from stackyard.leases.records import Strangers
-    from stackyard.leases.requests import Request
 
 POLL: Final = 0.05  # seconds between two attempts of the first waiter; the others try less often
 ROOMS: Final = 5  # places that one request may have made for it before it waits or fails
@@ -33,21 +33,12 @@ class Waiting:
         store: The book's file.
         steady: Seconds since the host was started.
         sleep: Waits that many seconds.
-        look: Looks at the host of the ports.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        steady: Callable[[], float],
-        sleep: Callable[[float], None],
-        look: Callable[[Strangers | None], Ground],
-    ) -> None:
+    def __init__(self, store: Store, *, steady: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._store = store
         self._steady = steady
         self._sleep = sleep
-        self._look = look
 
     def attend(
         self,
@@ -102,7 +93,7 @@ class Waiting:
         self, request: Request, draft: Draft, strangers: Strangers | None, ticket: int | None, *, queued: bool
     ) -> tuple[int | None, int, Lease | PoolExhaustedError]:
         """Ask once; return the ticket in the queue, how many are ahead, and the lease or why there is none."""
-        ground = self._look(strangers)
+        ground = survey(strangers)
 
         def work(db: Transaction) -> tuple[int | None, int, Lease | PoolExhaustedError]:
             ahead = queue.ahead(db, request.wanted, ticket)

@@ -12,14 +12,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.leases import column_rules, lost_book, rows
-from stackyard.leases.allocation import blocks, pool_key
+from stackyard.leases.database import column_rules, rows
+from stackyard.leases.grants.allocation import blocks, pool_key
+from stackyard.leases.recovery import lost_book
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
     from stackyard.leases.records import Lease
     from stackyard.settings import Settings
 

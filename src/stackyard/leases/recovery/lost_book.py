@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files as disk
 from stackyard.errors import StackyardError, UnlistedError
-from stackyard.leases import files, rows
-from stackyard.leases.allocation import enter_pool, slot_number
-from stackyard.leases.column_rules import BadRowError
-from stackyard.leases.lost_leases import Survivor
+from stackyard.leases.database import rows
+from stackyard.leases.database.column_rules import BadRowError
+from stackyard.leases.database.warn_once import warn
+from stackyard.leases.directory import files
+from stackyard.leases.grants.allocation import enter_pool, slot_number
 from stackyard.leases.needs import PortName
 from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
-from stackyard.leases.warn_once import warn
+from stackyard.leases.recovery.lost_leases import Survivor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from stackyard.leases.database import Transaction
+    from stackyard.leases.database.store import Transaction
     from stackyard.settings import Settings
 
 GRACE: Final = 3600.0  # seconds until a restored lease without an owning process ends, unless it is renewed

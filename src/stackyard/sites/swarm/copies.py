@@ -16,12 +16,12 @@ from stackyard.sites.swarm import removal
 from stackyard.sites.swarm.keeper import Keeper
 from stackyard.sites.swarm.leases import ADDRESSES, PORTS, Lease, Leases
 from stackyard.sites.swarm.preparation import Prepared
-from stackyard.stacks.copies import DEADLINE
+from stackyard.stacks.copies.leased_project import CopiedProject
+from stackyard.stacks.copies.lifecycle import DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
-from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.logs import Line
-from stackyard.stacks.start_checks import refuse_missing_files
-from stackyard.stacks.start_times import STANDING, Startup
+from stackyard.stacks.starts.checks import refuse_missing_files
+from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

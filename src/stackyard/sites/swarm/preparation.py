@@ -18,7 +18,7 @@ from stackyard.sites.swarm.leases import LEASE_LABEL
 from stackyard.sites.swarm.start import Start
 from stackyard.sites.swarm.translation import translate
 from stackyard.stacks import project_images
-from stackyard.stacks.start_checks import refuse
+from stackyard.stacks.starts.checks import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,10 +11,10 @@ from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
 from stackyard.stacks.diagnostics import LONGER
-from stackyard.stacks.progress_lines import Narration, Reasons
-from stackyard.stacks.readiness import GOES_ON, NOTICED, ServiceReady, StackReady, never_will
-from stackyard.stacks.start_times import Startup
-from stackyard.stacks.watched_container import other_rule
+from stackyard.stacks.readiness.progress_lines import Narration, Reasons
+from stackyard.stacks.readiness.waiting import GOES_ON, NOTICED, ServiceReady, StackReady, never_will
+from stackyard.stacks.readiness.watched_container import other_rule
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

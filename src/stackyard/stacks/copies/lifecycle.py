@@ -2,8 +2,8 @@
 A copy of a Compose project: containers, networks and volumes of its own, under a lease.
 
 The way of one copy: Compose renders the project's model; the images are built; the lease book grants ports, subnets and
-a project name; `copy_template` isolates the model for them; `copy_start` starts it; the copy is ready when each service
-is. A start that fails says why and removes what it made. A removal needs only the lease: everything carries its labels.
+a project name; `template` isolates the model for them; `start` starts it; the copy is ready when each service is. A
+start that fails says why and removes what it made. A removal needs only the lease: everything carries its labels.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from stackyard.leases.stack_lock import still_leased
 from stackyard.plan import Address
 from stackyard.plan.profiles import profile_warnings
 from stackyard.probes.published_protocols import spoken
-from stackyard.stacks import builds, diagnostics, project_images, shared_resources
-from stackyard.stacks.copy_start import CopyStart
-from stackyard.stacks.copy_template import EXTENSION, SOURCES, VARIABLES, Template, runs
+from stackyard.stacks import builds, diagnostics, project_images
+from stackyard.stacks.copies import shared_resources
+from stackyard.stacks.copies.host_sources import replaced, told
+from stackyard.stacks.copies.leased_project import CopiedProject
+from stackyard.stacks.copies.standing import Standing
+from stackyard.stacks.copies.start import CopyStart
+from stackyard.stacks.copies.template import EXTENSION, SOURCES, VARIABLES, Template, runs
 from stackyard.stacks.data import resetting, snapshot
 from stackyard.stacks.diagnostics import LONGER, REMOVED
-from stackyard.stacks.engine_or_compose import Maker
-from stackyard.stacks.host_sources import replaced, told
-from stackyard.stacks.leased_project import CopiedProject
 from stackyard.stacks.reaper_launch import wake
-from stackyard.stacks.standing import Standing
-from stackyard.stacks.start_checks import refuse, refuse_missing_files
-from stackyard.stacks.start_queue import turn
-from stackyard.stacks.start_request import CopyRequest
-from stackyard.stacks.start_retries import failing, placed
-from stackyard.stacks.start_times import STANDING, Startup
+from stackyard.stacks.starts.checks import refuse, refuse_missing_files
+from stackyard.stacks.starts.engine_or_compose import Maker
+from stackyard.stacks.starts.queue import turn
+from stackyard.stacks.starts.request import CopyRequest
+from stackyard.stacks.starts.retries import failing, placed
+from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.project import Project
     from stackyard.stacks.data.records import Reset
-    from stackyard.stacks.readiness import StackReady
+    from stackyard.stacks.readiness.waiting import StackReady
 
 DEADLINE: Final = 120.0  # seconds until a start has failed, unless its caller says otherwise
 KILLED: Final = "an earlier start of this copy was killed; what it made is removed, and the copy is started again"

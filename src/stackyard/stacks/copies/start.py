@@ -24,17 +24,17 @@ from stackyard.errors import RefusedError, UnsupportedModelError
 from stackyard.leases.records import MODEL
 from stackyard.plan.services import check_soon
 from stackyard.probes.readiness_rules import conditions
-from stackyard.stacks import readiness
-from stackyard.stacks.progress_lines import reminding
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.readiness import waiting
+from stackyard.stacks.readiness.progress_lines import reminding
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stackyard.docker.fast_start import Blueprint
     from stackyard.project import Project
-    from stackyard.stacks.engine_or_compose import Maker
-    from stackyard.stacks.readiness import ServiceReady, StackReady
+    from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
+    from stackyard.stacks.starts.engine_or_compose import Maker
 
 LEAST: Final = 0.1  # seconds for the readiness of what Compose has brought up at the last moment
 PLATFORM: Final = "DOCKER_DEFAULT_PLATFORM"
@@ -157,7 +157,7 @@ class CopyStart:
         # a hint says when a service is usable; those that wait for its end wait for just that
         ends = {name for name, found in conditions(self.model).items() if COMPLETED in found.values()}
         hints = {name: hint for name, hint in self.project.configuration.ready.items() if name not in ends}
-        return await readiness.wait(
+        return await waiting.wait(
             self.engine, [f"{PROJECT_LABEL}={self.lease.project}"], self.model, deadline=left, hints=hints,
             ready=ready, began=self._maker.began, progress=self._progress,
         )  # fmt: skip

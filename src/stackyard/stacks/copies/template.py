@@ -15,8 +15,8 @@ from stackyard.plan import Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
 from stackyard.plan.services import check_soon
-from stackyard.stacks.host_sources import FROM_HOST, noted
-from stackyard.stacks.remote_files import Cargo
+from stackyard.stacks.copies.host_sources import FROM_HOST, noted
+from stackyard.stacks.copies.remote_files import Cargo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from stackyard.stacks.data.snapshot import LONGEST, client_words, last_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.docker import inspection
 from stackyard.docker.records import PROJECT_LABEL
 from stackyard.errors import NotReadyError
-from stackyard.stacks import readiness
+from stackyard.stacks.readiness import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ class Prover:
         kept = {name: self.model["services"][name] for name in services}
         hints = {name: hint for name, hint in self.hints.items() if name in kept}
         model = {**self.model, "services": kept}
-        outside_any_loop(lambda: run(readiness.wait(self.engine, self._labels, model, deadline=deadline, hints=hints)))
+        outside_any_loop(lambda: run(waiting.wait(self.engine, self._labels, model, deadline=deadline, hints=hints)))
 
     def wait_again(self, running: Mapping[str, str], deadline: float) -> None:
         """

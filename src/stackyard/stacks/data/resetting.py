@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stackyard.probes.readiness_rules import ImageFacts
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
     from stackyard.stacks.data.records import Driver, Kept
 
 SCRIPTS: Final[Mapping[Driver, str]] = {"postgresql": scripts.POSTGRES_RESET, "redis": scripts.REDIS_RESET}

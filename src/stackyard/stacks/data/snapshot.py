@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.project.readiness_hints import Hint
-    from stackyard.stacks.copies import Copy
+    from stackyard.stacks.copies.lifecycle import Copy
     from stackyard.stacks.data.drivers import Choice
 
 LONGEST: Final = 120.0  # seconds that a client may take to copy

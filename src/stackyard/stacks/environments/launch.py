@@ -13,15 +13,15 @@ from stackyard.cleanup import removal
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import LeaseNotFoundError, StackyardError
-from stackyard.leases.requests import PARALLEL_TTL
+from stackyard.leases.grants.requests import PARALLEL_TTL
 from stackyard.leases.warm import WarmStacks
 from stackyard.settings import Settings
-from stackyard.stacks.checkouts import holder, other_data
 from stackyard.stacks.diagnostics import standing
+from stackyard.stacks.environments.checkouts import holder, other_data
+from stackyard.stacks.environments.stack import Stack
 from stackyard.stacks.reaper_launch import wake
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_request import EnvironmentRequest
-from stackyard.stacks.start_retries import placed
+from stackyard.stacks.starts.request import EnvironmentRequest
+from stackyard.stacks.starts.retries import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.leases import Lease, LeaseBook
     from stackyard.project.environments import Environment
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.starts.times import Startup
 
 # Probes from the host say when a stack is ready; the engine's own checks are for later. Each is an exec: in four
 # containers every 250 ms they cost 0.3 s of CPU in the one second they would watch, and those of fifty stacks keep more
@@ -135,7 +135,7 @@ class _Launch:
         """Take a warm stack if one fits; its ports are in the pool, so it never replaces one on fixed ports."""
         if self.request.variables or self.request.fixed == "only" or not WarmStacks(self.book).any():
             return None
-        from stackyard.stacks import warm_stacks
+        from stackyard.stacks.environments import warm_stacks
 
         taken = warm_stacks.take(
             self.environment, self.book, self.engine, parallel_id=self.request.name, outlives=self.outlives_process,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util.task_group import run_all
 from stackyard.probes import Endpoint, HttpProbe, wait_until_ready
 from stackyard.probes.url_probes import ask_redis
-from stackyard.stacks.environment_databases import create, drop, maintenance, run, seclude
+from stackyard.stacks.environments.databases import create, drop, maintenance, run, seclude
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,9 +25,9 @@ from stackyard.errors import EngineError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
-from stackyard.stacks.environment_start import Start
-from stackyard.stacks.start_queue import turn
-from stackyard.stacks.start_retries import failing
+from stackyard.stacks.environments.start import Start
+from stackyard.stacks.starts.queue import turn
+from stackyard.stacks.starts.retries import failing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from stackyard.leases import Lease, LeaseBook
     from stackyard.probes import Probe
     from stackyard.project.environments import Environment
-    from stackyard.stacks.environment_databases import Database
-    from stackyard.stacks.environment_resets import EnvironmentReset
-    from stackyard.stacks.start_times import Startup
+    from stackyard.stacks.environments.databases import Database
+    from stackyard.stacks.environments.resets import EnvironmentReset
+    from stackyard.stacks.starts.times import Startup
 
 
 class Stack:
@@ -293,14 +293,14 @@ class Stack:
             NotReadyError: If a service does not answer.
             LeaseNotFoundError: If another command has ended the lease in the meantime.
         """
-        from stackyard.stacks import environment_resets
+        from stackyard.stacks.environments import resets
 
         if self.keeps_data and not yes:
             name = self.lease.environment
             raise UsageError(f"environment {name} keeps its data, and a reset deletes it; add --yes to agree")
         with still_leased(self.lease):
             stores = (self.lease.url_of("postgresql"), self.lease.url_of("redis"))
-            return environment_resets.reset(*stores, self.lease.speaking("http"))
+            return resets.reset(*stores, self.lease.speaking("http"))
 
     def database(self, name: str | None = None) -> Database:
         """
@@ -313,13 +313,13 @@ class Stack:
             UsageError: If the name cannot be used or is taken.
             NotReadyError: If PostgreSQL does not answer.
         """
-        from stackyard.stacks.environment_databases import clone
+        from stackyard.stacks.environments.databases import clone
 
         return clone(self.lease.url_of("postgresql"), name)
 
     async def adatabase(self, name: str | None = None) -> Database:
         """Make a database as *database* does, inside an event loop; `async with` drops it."""
-        from stackyard.stacks.environment_databases import aclone
+        from stackyard.stacks.environments.databases import aclone
 
         return await aclone(self.lease.url_of("postgresql"), name)
 

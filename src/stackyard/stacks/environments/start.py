@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from stackyard._util.task_group import task_group
 from stackyard.docker.compose import start_at_once
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.stacks.engine_or_compose import Maker
-from stackyard.stacks.start_times import STOOD, Startup
+from stackyard.stacks.starts.engine_or_compose import Maker
+from stackyard.stacks.starts.times import STOOD, Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from stackyard import images
 from stackyard.errors import NotReadyError
 from stackyard.leases.warm import WarmStacks
-from stackyard.stacks.fingerprints import fingerprint
-from stackyard.stacks.stack import Stack
-from stackyard.stacks.start_times import Startup
+from stackyard.stacks.environments.fingerprints import fingerprint
+from stackyard.stacks.environments.stack import Stack
+from stackyard.stacks.starts.times import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

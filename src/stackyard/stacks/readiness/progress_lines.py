@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.probes.readiness_rules import Rule
-    from stackyard.stacks.readiness import ServiceReady
+    from stackyard.stacks.readiness.waiting import ServiceReady
 
 SHORT: Final = 2.0  # seconds; of a start that takes no longer only the result is shown
 PAUSE: Final = 0.5  # seconds between two looks at the reasons

@@ -3,7 +3,7 @@ Readiness of a started Compose project, whatever services it has.
 
 After a start, or while one goes on, call `wait`::
 
-    ready = await readiness.wait(
+    ready = await waiting.wait(
         engine,
         [f"com.docker.compose.project={project}"],  # what all containers of the copy carry, and no others
         model,                                      # the model that they were made from
@@ -37,8 +37,8 @@ from stackyard.probes.container_readiness import SILENCE, Proof
 from stackyard.probes.readiness_rules import ImageFacts, Rule, rules_for
 from stackyard.project.model import copies_of
 from stackyard.stacks.diagnostics import redact
-from stackyard.stacks.progress_lines import Narration, Reasons
-from stackyard.stacks.watched_container import Failure, Watched, end_of, other_rule
+from stackyard.stacks.readiness.progress_lines import Narration, Reasons
+from stackyard.stacks.readiness.watched_container import Failure, Watched, end_of, other_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

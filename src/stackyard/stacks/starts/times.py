@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.fast_start.records import STARTED
-from stackyard.stacks.start_queue import TELL_AFTER
+from stackyard.stacks.starts.queue import TELL_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stackyard.stacks.readiness import StackReady
+    from stackyard.stacks.readiness.waiting import StackReady
 
 WORTH_A_STEP: Final = 0.01  # seconds; less is not a wait, but the time of the request
 STOOD: Final = "none: it was running already"  # what made the containers of a stack that stood before

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stackyard.errors import BookError, PoolExhaustedError
-from stackyard.leases import draft_directory, owners
-from stackyard.leases.draft_directory import Draft
-from stackyard.leases.files import orphans
+from stackyard.leases import owners
+from stackyard.leases.directory import draft as draft_directory
+from stackyard.leases.directory.draft import Draft
+from stackyard.leases.directory.files import orphans
 
 if TYPE_CHECKING:
     from pathlib import Path
