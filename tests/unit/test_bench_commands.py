@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import signal
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_stacks import result, run
 from invoke.exceptions import Exit
+from msgspec.structs import replace
 
 from stackyard.bench import comparison, machine, outputs, suites
 from stackyard.bench.history import History
@@ -161,7 +161,7 @@ def test_two_runs_stand_beside_each_other(history: History, capsys: pytest.Captu
 
 
 def test_the_history_lists_its_runs(history: History, capsys: pytest.CaptureFixture[str]) -> None:
-    history.append(dataclasses.replace(pair(TEN, TEN), changed=True))
+    history.append(replace(pair(TEN, TEN), changed=True))
 
     call(bench.history)
     assert "c0ffeec0ff with changes" in capsys.readouterr().out
@@ -208,11 +208,9 @@ def test_a_crowd_is_listed_stack_by_stack_when_all_of_it_stood() -> None:
 
 def test_what_is_not_known_of_the_machine_is_said() -> None:
     made = whole_run()
-    bare = dataclasses.replace(
-        made.machine, cpu=None, system=None, engine=None, compose=None, pressure=None, packet_filter=None
-    )
+    bare = replace(made.machine, cpu=None, system=None, engine=None, compose=None, pressure=None, packet_filter=None)
 
-    text = outputs.text(dataclasses.replace(made, machine=bare, commit=None, waterfall=(), notes=()))
+    text = outputs.text(replace(made, machine=bare, commit=None, waterfall=(), notes=()))
 
     assert "2 x unknown processor" in text
     assert "Docker Engine unknown, Compose unknown" in text

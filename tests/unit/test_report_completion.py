@@ -31,7 +31,7 @@ TREE = Deliverables(
 
 
 def numbers(content: Any) -> Iterator[float]:
-    if isinstance(content, dict | list):
+    if isinstance(content, dict | list | tuple):
         for item in content.values() if isinstance(content, dict) else content:
             yield from numbers(item)
     elif isinstance(content, int | float):

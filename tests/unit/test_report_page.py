@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -9,6 +8,7 @@ from xml.etree import ElementTree as ET
 import page_facts as made
 import pytest
 from invoke.context import Context
+from msgspec.structs import replace
 
 from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.cli.bench import report

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from stackyard.bench import host_memory, pools, resets
 from stackyard.bench.methods import SOONEST, whole

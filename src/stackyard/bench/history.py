@@ -78,8 +78,8 @@ class History:
 
     def _run(self, number: int, line: str) -> Run:
         try:
-            return Run.from_json(json.loads(line))
-        except (ValueError, TypeError, AttributeError, UsageError) as error:
+            return Run.read(line)
+        except UsageError as error:
             raise UsageError(f"{self.file.name}: line {number} is no benchmark run ({error}); remove it") from None
 
     def find(self, name: str, commit: str | None = None) -> Run:

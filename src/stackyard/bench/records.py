@@ -2,21 +2,26 @@
 What a benchmark found, as records: a run on one machine holds results, each with its samples.
 
 A figure that could not be had is None with a reason, never 0. `Run.to_json` is one line of ``reports/history.jsonl``;
-docs/benchmarks.md lists the fields.
+docs/benchmarks.md lists the fields. Lines may come from another machine, so msgspec checks them against these records.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import statistics
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+import msgspec
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from stackyard.bench.stats import interval, percentile
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 VERSION: Final = 2  # of the schema
 READABLE: Final = (1, 2)  # version 1 had some sizes in MB or MiB and some times in ms
@@ -25,14 +30,15 @@ FORMER: Final = {"MB": (1e6, "bytes"), "MiB": (2.0**20, "bytes"), "ms": (1e-3, "
 VALUES: Final = ("median", "low", "high", "p95", "p99", "target")  # fields of a result in its unit
 COMMIT: Final = 10  # digits of a commit that are shown
 DIGITS: Final = 6  # significant ones that are kept; no clock here is better
+UNIT: Final = 16  # characters; the columns of figures are as wide as their units make them
 
 Better = Literal["less", "more"]
 Judged = Literal["median", "worst"]
 Verdict = Literal["PASS", "FAIL"]
+Figure = int | Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither infinite nor NaN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     One quantity of one subject.
 
@@ -62,17 +68,17 @@ class Result:
     row: str
     subject: str
     what: str
-    unit: str
+    unit: Annotated[str, Meta(max_length=UNIT)]
     better: Better = "less"
-    samples: tuple[float, ...] = ()
+    samples: tuple[Figure, ...] = ()
     failed: int = 0
-    median: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    at: float | None = None
-    target: float | None = None
+    median: Figure | None = None
+    low: Figure | None = None
+    high: Figure | None = None
+    p95: Figure | None = None
+    p99: Figure | None = None
+    at: Figure | None = None
+    target: Figure | None = None
     judged: Judged = "median"
     verdict: Verdict | None = None
     reason: str = ""
@@ -85,14 +91,14 @@ class Result:
         taken = tuple(keep(sample) for sample in samples)
         if not taken:
             made = cls(**{"reason": "no sample was good", **given})
-            return dataclasses.replace(made, verdict=made._judge())
+            return replace(made, verdict=made._judge())
         ordered = sorted(taken)
         low, high = map(keep, ends) if (ends := interval(taken)) else (None, None)
         made = cls(
             samples=taken, median=keep(statistics.median(ordered)), low=low, high=high,
             p95=percentile(ordered, 95), p99=percentile(ordered, 99), **given,
         )  # fmt: skip
-        return dataclasses.replace(made, verdict=made._judge())
+        return replace(made, verdict=made._judge())
 
     @property
     def n(self) -> int:
@@ -117,8 +123,8 @@ class Result:
 
     def held_to(self, target: float, *, judged: Judged = "median") -> Self:
         """Return the same result with a target, and the verdict on it."""
-        aimed = dataclasses.replace(self, target=target, judged=judged)
-        return dataclasses.replace(aimed, verdict=aimed._judge())  # noqa: SLF001 - our own class
+        aimed = replace(self, target=target, judged=judged)
+        return replace(aimed, verdict=aimed._judge())  # noqa: SLF001 - our own class
 
     def _judge(self) -> Verdict | None:
         figure = self.figure
@@ -129,24 +135,8 @@ class Result:
         good = figure <= self.target if self.better == "less" else figure >= self.target
         return "PASS" if good and not self.failed else "FAIL"
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """
-        Read what `to_json` gave, or gave in an earlier version.
 
-        Raises:
-            UsageError: If a field is missing or unknown.
-        """
-        made: Self = _read(cls, _renewed({**row, "samples": tuple(row.get("samples", ()))}))
-        return made
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return dataclasses.asdict(self) | {"samples": list(self.samples)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     One step of the start that the waterfall shows.
 
@@ -157,12 +147,11 @@ class Step:
     """
 
     name: str
-    begin: float
-    end: float
+    begin: Figure
+    end: Figure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     Where a run was measured; what could not be found out is None.
 
@@ -188,13 +177,12 @@ class Machine:
     engine: str | None
     compose: str | None
     python: str
-    load: float
-    pressure: float | None = None
+    load: Figure
+    pressure: Figure | None = None
     packet_filter: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     One run of one or more suites: a line of the history.
 
@@ -220,45 +208,36 @@ class Run:
     commit: str | None
     changed: bool
     release: str
-    seconds: float
+    seconds: Figure
     machine: Machine
     suites: tuple[str, ...]
     depth: Literal["quick", "default", "full"]
-    options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    options: dict[str, str | Figure | bool | None] = field(default_factory=dict)
     results: tuple[Result, ...] = ()
     waterfall: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
     version: int = VERSION
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
+    def read(cls, line: str) -> Self:
         """
-        Read what `to_json` gave.
+        Read a line of the history, of this version of the schema or an earlier one.
 
         Raises:
-            UsageError: If it is of another version, or a field is missing or unknown.
+            UsageError: If it is no run; the text says what is wrong, and where.
         """
-        if row.get("version") not in READABLE:
-            raise UsageError(f"a benchmark run must be of schema version 1 or 2, got {row.get('version')!r}")
-        parts = {
-            "version": VERSION,
-            "machine": _read(Machine, _machine(row.get("machine") or {})),
-            "results": tuple(Result.from_json(result) for result in row.get("results", ())),
-            "waterfall": tuple(_read(Step, step) for step in row.get("waterfall", ())),
-            "suites": tuple(row.get("suites", ())),
-            "notes": tuple(row.get("notes", ())),
-        }
-        made: Self = _read(cls, {**row, **parts})
-        return made
+        try:
+            row = json.loads(line)
+            if row.get("version") not in READABLE:
+                raise UsageError(f"a benchmark run must be of schema version 1 or 2, got {row.get('version')!r}")
+            return msgspec.convert(_renewed(row), cls)
+        except (msgspec.ValidationError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise UsageError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain data."""
-        return dataclasses.asdict(self) | {
-            "results": [result.to_json() for result in self.results],
-            "waterfall": [dataclasses.asdict(step) for step in self.waterfall],
-            "suites": list(self.suites),
-            "notes": list(self.notes),
-        }
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
 
     def find(self, suite: str, row: str) -> Result | None:
         """Return one result; None if this run did not measure it."""
@@ -310,29 +289,17 @@ def _whole(value: float) -> int:
 
 
 def _renewed(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a result in the units of this version."""
-    unit = row.get("unit")
-    if not isinstance(unit, str) or unit not in FORMER:
+    """Return a run, of any version, in the units of this one."""
+    machine = {**(row.get("machine") or {})}
+    if "memory_mb" in machine:
+        machine["memory_bytes"] = 1_000_000 * machine.pop("memory_mb")
+    return {**row, "version": VERSION, "machine": machine, "results": [*map(_in_units, row.get("results", ()))]}
+
+
+def _in_units(row: dict[str, Any]) -> dict[str, Any]:
+    factor, name = FORMER.get(row["unit"], (None, ""))
+    if factor is None:
         return row
-    factor, name = FORMER[unit]
     keep = _whole if name == "bytes" else _kept
     values = {key: keep(factor * row[key]) for key in VALUES if row.get(key) is not None}
-    return {**row, **values, "unit": name, "samples": tuple(keep(factor * sample) for sample in row["samples"])}
-
-
-def _machine(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a machine with its memory in bytes, from a line of any version."""
-    if "memory_mb" not in row:
-        return row
-    rest = {key: value for key, value in row.items() if key != "memory_mb"}
-    return rest | {"memory_bytes": 1_000_000 * row["memory_mb"]}
-
-
-def _read(kind: Any, row: Mapping[str, Any]) -> Any:
-    known = {entry.name for entry in dataclasses.fields(kind)}
-    if strange := sorted(set(row) - known):
-        raise UsageError(f"a {kind.__name__.lower()} of the benchmark history has no field {strange[0]!r}")
-    try:
-        return kind(**row)
-    except TypeError as error:
-        raise UsageError(f"a {kind.__name__.lower()} of the benchmark history is incomplete: {error}") from None
+    return {**row, **values, "unit": name, "samples": [keep(factor * sample) for sample in row["samples"]]}

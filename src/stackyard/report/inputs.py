@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.advice import Action, how
 from stackyard.bench.history import FILE as HISTORY
-from stackyard.bench.records import FORMER, Result, Run
+from stackyard.bench.records import FORMER, UNIT, Result, Run
 from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.errors import UsageError
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERIFY: Final = "reports/verify.sarif"
-UNIT: Final = 16  # characters; the columns of figures are as wide as their units make them
 # pytest's exit codes
 PYTEST: Final = {
     1: "a test failed", 2: "the tests were interrupted", 3: "pytest itself failed", 4: "pytest refused its options",
@@ -147,59 +145,9 @@ def _runs(path: Path, gaps: list[str]) -> Iterator[Run]:
     for count, line in enumerate(lines, 1):
         if line.strip():
             try:
-                yield read_run(line)
+                yield Run.read(line)
             except UsageError as error:
-                gaps.append(f"{HISTORY}, line {count}, is left out: {error}")
-
-
-def read_run(line: str) -> Run:
-    """
-    Read one line of the history.
-
-    Raises:
-        UsageError: If it is no run, or a field is not of its kind; the text says which.
-    """
-    try:
-        run = Run.from_json(json.loads(line))
-        _check(run)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"no benchmark run: {error}") from None
-    return run
-
-
-def _check(record: Any) -> None:
-    """Refuse a field that is not what the record says: these lines may come from another machine."""
-    for entry in dataclasses.fields(record):
-        value = getattr(record, entry.name)
-        kinds = str(entry.type)
-        if entry.name == "unit":
-            _unit(value)
-        if isinstance(value, tuple):
-            _check_items(value, entry.name, kinds)
-        elif not _fits(value, kinds):
-            raise ValueError(f"{entry.name} must be {kinds}, got {value!r:.60}")
-        elif dataclasses.is_dataclass(value):
-            _check(value)
-
-
-def _check_items(values: tuple[Any, ...], name: str, kinds: str) -> None:
-    for value in values:
-        if dataclasses.is_dataclass(value):
-            _check(value)
-        elif not _fits(value, kinds.removeprefix("tuple[")):
-            raise ValueError(f"{name} must hold {kinds}, got {value!r:.60}")
-
-
-def _fits(value: Any, kinds: str) -> bool:
-    if value is None:
-        return "None" in kinds
-    if isinstance(value, bool):
-        return "bool" in kinds
-    if isinstance(value, int | float):
-        return kinds.startswith(("float", "int")) and math.isfinite(value)
-    if isinstance(value, str):
-        return kinds.startswith(("str", "Better", "Judged", "Verdict", "Literal"))
-    return dataclasses.is_dataclass(value) or (isinstance(value, dict) and kinds.startswith("Mapping"))
+                gaps.append(f"{HISTORY}, line {count}, is left out: no benchmark run: {error}")
 
 
 def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec.structs import replace
 
 from stackyard._util.tables import NOTHING, scale
 from stackyard.report import figures

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json as jsonlib
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from stackyard._util.junit import case, document
 from stackyard.report import page, sections, trends
 from stackyard.report.wording import figure, promise
@@ -61,7 +63,7 @@ def json(facts: Facts) -> str:
 def _plain(rows: Iterable[Result]) -> list[dict[str, Any]]:
     """Return results without their samples, which the history has."""
     return [
-        {name: value for name, value in row.to_json().items() if name != "samples"}
+        {name: value for name, value in asdict(row).items() if name != "samples"}
         | {"n": row.n, "figure": row.figure}
         for row in rows
     ]  # fmt: skip
