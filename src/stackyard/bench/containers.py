@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard.bench import peers
 from stackyard.bench.methods import description
+from stackyard.bench.outcomes import one_error
 from stackyard.docker.usage import sight
-from stackyard.errors import NotReadyError, StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stackyard.stacks.environments.stack import Stack
 
 
@@ -30,7 +28,7 @@ def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
     """
     peers.load("testcontainers")
     given = description(stack)
-    with _one_error(), contextlib.ExitStack() as undo:
+    with one_error("testcontainers"), contextlib.ExitStack() as undo:
         joined = undo.enter_context(peers.network(given))
         for name in given["services"]:
             made = peers.container(name, given, joined)
@@ -57,14 +55,3 @@ def _look(stack: Stack, name: str, made: Any, taken: dict[tuple[str, str], list[
     for row, value in figures.items():
         if value is not None:
             taken[name, f"alone-{row}"].append(value)
-
-
-@contextlib.contextmanager
-def _one_error() -> Iterator[None]:
-    try:
-        yield
-    except StackyardError:
-        raise
-    except Exception as error:
-        # the library raises what it likes; its last words are the reason
-        raise NotReadyError(f"testcontainers: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from stackyard.bench import host_memory, pools, resets
 from stackyard.bench.methods import SOONEST, whole
+from stackyard.bench.outcomes import reason_of
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import StackyardError
 
@@ -44,7 +45,7 @@ def measure(plan: Plan, suite: str) -> Findings:
         taken = module.measure(sizes[plan.depth], name=plan.environment)
         others = tuple(_others(sizes[plan.depth], plan)) if suite == "footprint" else ()
     except StackyardError as error:
-        reason = " ".join(str(error).split())[:240]
+        reason = reason_of(error)
         return Findings(results=(_result(suite, suite, (), plan, reason),), notes=(f"suite {suite}: {reason}",))
     rows = taken if isinstance(taken, Mapping) else {suite: taken}
     own = tuple(_result(suite, row, samples, plan) for row, samples in rows.items())
@@ -70,7 +71,7 @@ def _others(size: int, plan: Plan) -> Iterator[Result]:
         try:
             samples, reason = SOURCES["footprint"][0].measure(size, name=plan.environment, way=way), ""
         except StackyardError as error:
-            samples, reason = (), " ".join(str(error).split())[:240]
+            samples, reason = (), reason_of(error)
         made = _result("footprint", "footprint", samples, plan, reason)
         yield replace(made, row=f"footprint-{way.name}", subject=way.subject)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import process
 from stackyard.bench import configuration, peers
+from stackyard.bench.outcomes import one_error
 from stackyard.bench.records import Step
-from stackyard.errors import LeftoversError, NotReadyError, StackyardError
+from stackyard.errors import LeftoversError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -177,24 +178,14 @@ class Rival(Starter):
 
     def up(self, stack: Stack) -> tuple[Step, ...]:
         """Enter its block."""
-        with self._one_error():
+        with one_error(self.subject):
             self._standing[stack.lease.id].__enter__()
         return ()
 
     def down(self, stack: Stack) -> None:
         """Leave its block."""
-        with self._one_error():
+        with one_error(self.subject):
             self._standing.pop(stack.lease.id).__exit__(None, None, None)
-
-    @contextlib.contextmanager
-    def _one_error(self) -> Iterator[None]:
-        try:
-            yield
-        except StackyardError:
-            raise
-        except Exception as error:
-            # a library raises what it likes; its last words are the reason
-            raise NotReadyError(f"{self.subject}: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

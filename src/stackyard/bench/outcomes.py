@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from stackyard._util import process
 from stackyard._util.tables import format_seconds
 from stackyard.bench.records import Result
-from stackyard.errors import StackyardError
+from stackyard.errors import NotReadyError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,17 +47,39 @@ def start_and_remove(
     return started, removed
 
 
-def one_line(outcome: Outcome) -> str:
+def one_line(outcome: float | Exception) -> str:
     """Return an outcome for a person: its seconds, or why it failed."""
-    return " ".join(str(outcome).split()) if isinstance(outcome, StackyardError) else format_seconds(outcome)
+    return " ".join(str(outcome).split()) if isinstance(outcome, Exception) else format_seconds(outcome)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in one line that is not too long for a result."""
+    return one_line(error)[:LONGEST]
+
+
+@contextmanager
+def one_error(library: str) -> Iterator[None]:
+    """
+    Let what *library* raises in the block be one kind of error; its last words are the reason.
+
+    Raises:
+        NotReadyError: If it raised anything.
+    """
+    try:
+        yield
+    except StackyardError:
+        raise
+    except Exception as error:
+        raise NotReadyError(f"{library}: {type(error).__name__}: {error}") from error
 
 
 def result_of(outcomes: Sequence[Outcome | None], plan: Plan, **fields: Any) -> Result:
     """Return the result of *outcomes*, with its *fields*; None is neither a sample nor a failure."""
-    bad = [one_line(outcome) for outcome in outcomes if isinstance(outcome, StackyardError)]
+    bad = [reason_of(outcome) for outcome in outcomes if isinstance(outcome, StackyardError)]
     good = [outcome for outcome in outcomes if outcome is not None and not isinstance(outcome, StackyardError)]
-    reason = bad[0][:LONGEST] if bad else ""
-    return Result.of(good, failed=len(bad), reason=reason, command=plan.command(fields["suite"]), **fields)
+    return Result.of(
+        good, failed=len(bad), reason=bad[0] if bad else "", command=plan.command(fields["suite"]), **fields
+    )
 
 
 def share(mine: Result | None, theirs: Result | None, **fields: Any) -> Iterator[Result]:

@@ -18,6 +18,7 @@ from stackyard._util.tables import format_count, format_seconds
 from stackyard.bench import methods
 from stackyard.bench.harness import Arena
 from stackyard.bench.host_memory import free_memory
+from stackyard.bench.outcomes import one_line
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.ownership import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
@@ -149,7 +150,7 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
             crowd.wall_up = _timed(
                 lambda began: _each(lambda place: _up(arena, place, began, way), crowd.places, _starters())
             )
-            _say_ready(say, crowd, way)
+            say(f"{_named(crowd, way)}: ready after {format_seconds(crowd.wall_up)}, {len(crowd.failures)} failed")
             crowd.host_bytes = free - free_memory()
             crowd.clashes = _clashes(place.stack.lease for place in crowd.places if place.stack)
             _each(lambda place: _look(place, way), crowd.places)
@@ -158,10 +159,6 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
     crowd.left = leftovers(arena, crowd, leases)
     say(f"{_named(crowd, way)}: gone after {format_seconds(crowd.wall_down)}, left: {sum(crowd.left.values())}")
     return crowd
-
-
-def _say_ready(say: Callable[[str], None], crowd: Crowd, way: Starter | None) -> None:
-    say(f"{_named(crowd, way)}: ready after {format_seconds(crowd.wall_up)}, {len(crowd.failures)} failed")
 
 
 def _named(crowd: Crowd, way: Starter | None) -> str:
@@ -211,7 +208,7 @@ def _up(arena: Arena, place: Place, began: float, way: Starter | None) -> None:
     try:
         place.stack, startup = launch(arena.environment, arena.book, arena.engine)
     except StackyardError as error:
-        place.failure = " ".join(str(error).split())
+        place.failure = one_line(error)
         return
     place.ready = time.monotonic() - began
     place.up, place.waited = startup.seconds, startup.waited
@@ -222,7 +219,7 @@ def _up_by(way: Starter, place: Place, began: float) -> None:
     try:
         way.up(_stack(place))
     except StackyardError as error:
-        place.failure = " ".join(str(error).split())
+        place.failure = one_line(error)
         return
     place.ready, place.up = time.monotonic() - began, time.monotonic() - asked
 
@@ -249,7 +246,7 @@ def _down(place: Place, way: Starter | None) -> None:
             way.down(place.stack)
             methods.prove_gone(place.stack)
     except StackyardError as error:
-        place.failure = " ".join(str(error).split())
+        place.failure = one_line(error)
         return
     place.down = time.monotonic() - began
 

@@ -74,7 +74,7 @@ def measure(plan: Plan) -> Findings:
                 _many(name, taken, plan)
     results = [_result(name, prefix, what, taken[f"{name}-{prefix}{what}"], plan)
                for name in PROJECTS for what in WHAT for prefix in SUBJECTS]  # fmt: skip
-    notes = tuple(f"{name}: {_path(found)}" for name, found in paths.items())
+    notes = tuple(f"{name}: {next(reversed(found), 'no start succeeded')}" for name, found in paths.items())
     return Findings(results=(*results, *_ratios(results), *_costs(taken, plan)), notes=notes)
 
 
@@ -124,11 +124,6 @@ def _shown(startup: dict[str, Any]) -> str:
     own = {service: ready[service] - startup["started"].get(service, 0.0) for service in startup["critical_path"]}
     held = max(own, key=lambda service: own[service]) if own else "nothing"
     return f"by {startup['by']}; {' -> '.join(steps)}; {held} held it up"
-
-
-def _path(found: Counter[str]) -> str:
-    """Return what the last round showed, and whether the other rounds were alike."""
-    return next(reversed(found), "no start succeeded")
 
 
 def _by_compose(folder: Path, _path: Counter[str]) -> Round:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stackyard._util.advice import Action, how
+from stackyard.bench.outcomes import reason_of
 from stackyard.bench.records import Findings, Result
 from stackyard.errors import ImageError, StackyardError
 from stackyard.project.environments import load_all
@@ -86,7 +87,7 @@ def _looked(row: str, plan: Plan, look: Callable[[], Sequence[float]]) -> Result
     try:
         samples, reason = look(), ""
     except StackyardError as error:
-        samples, reason = [], " ".join(str(error).split())[:240]
+        samples, reason = [], reason_of(error)
     return _requirement(samples, row, plan.command("requirements"), reason)
 
 

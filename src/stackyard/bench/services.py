@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.bench import configuration, containers, loads, peers
 from stackyard.bench.harness import Arena
 from stackyard.bench.methods import description
+from stackyard.bench.outcomes import reason_of
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.docker.usage import sight
@@ -92,7 +93,7 @@ class Watch:
         addresses = [end["IPAddress"] for end in facts["NetworkSettings"]["Networks"].values() if end["IPAddress"]]
         if facts["State"]["Running"] and addresses:
             self._found[service] = addresses[0]
-            self.started[service] = _moment(facts["State"]["StartedAt"])
+            self.started[service] = dt.datetime.fromisoformat(facts["State"]["StartedAt"]).timestamp()
 
 
 def _accepts(address: str, port: int) -> bool:
@@ -101,11 +102,6 @@ def _accepts(address: str, port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _moment(text: str) -> float:
-    """Read the engine's RFC 3339 time, nanoseconds and all, as seconds since 1970."""
-    return dt.datetime.fromisoformat(text).timestamp()
 
 
 Samples = dict[tuple[str, str], list[float]]
@@ -152,7 +148,7 @@ def _alone(arena: Arena, taken: Samples, notes: list[str]) -> None:
             try:
                 containers.alone(stack, taken)
             except StackyardError as error:
-                trouble = f"services by testcontainers: {' '.join(str(error).split())[:240]}"
+                trouble = f"services by testcontainers: {reason_of(error)}"
     if trouble and trouble not in notes:
         notes.append(trouble)
 
@@ -203,7 +199,7 @@ def _load(stack: Stack, plan: Plan, taken: Samples, notes: list[str]) -> str:
             part()
         except Exception as error:  # noqa: BLE001 - each client library raises what it likes
             kind = "" if isinstance(error, StackyardError) else f"{type(error).__name__}: "
-            notes.append(f"the load on {name} failed: {kind}{' '.join(str(error).split())[:240]}")
+            notes.append(f"the load on {name} failed: {kind}{reason_of(error)}")
     return clients.tool
 
 

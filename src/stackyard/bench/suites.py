@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import importlib
-import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
 import stackyard
-from stackyard.bench import machine
+from stackyard.bench import machine, peers
 from stackyard.bench.records import Findings, Run
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from stackyard.bench.options import Depth, Plan
 
@@ -63,7 +61,8 @@ def run(suites: Sequence[str], plan: Plan) -> Run:
         if MODULES[suite] in done and MODULES[suite] != SAMPLED:
             continue
         done.add(MODULES[suite])
-        with _reaper("on" if suite == "pool" else "off"):
+        # the reaper would share the processors, and hand out warm stacks
+        with peers.surrounded({REAPER: "on" if suite == "pool" else "off"}):
             found += _measure(suite, plan, found)
     return Run(
         id=secrets.token_hex(6), when=when, commit=machine.commit(), changed=machine.changed(),
@@ -79,17 +78,3 @@ def _measure(suite: str, plan: Plan, found: Findings) -> Findings:
         return module.measure(plan, found)  # type: ignore[no-any-return]
     measure: Callable[..., Findings] = module.measure
     return measure(plan, suite) if MODULES[suite] == SAMPLED else measure(plan)
-
-
-@contextlib.contextmanager
-def _reaper(setting: str) -> Iterator[None]:
-    """Keep the reaper out of what is not about it: it would share the processors, and hand out warm stacks."""
-    before = os.environ.get(REAPER)
-    os.environ[REAPER] = setting
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[REAPER]
-        else:
-            os.environ[REAPER] = before

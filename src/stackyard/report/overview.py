@@ -9,7 +9,7 @@ from stackyard._util.tables import format_count
 from stackyard.report.wording import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from stackyard.bench.records import Result
     from stackyard.report.inputs import Facts
@@ -73,7 +73,7 @@ def _raced(facts: Facts, suite: str, label: str) -> Iterator[Tile]:
         if peer and peer.median:
             notes.append(f"{compared(own.median, peer.median)} {name}")
     yield Tile(
-        figure=quantity(own.median, own.unit), label=label, note=_joined(notes), anchor=suite,
+        figure=quantity(own.median, own.unit), label=label, note=" and ".join(notes), anchor=suite,
         good=not any("times as long" in note for note in notes),
     )  # fmt: skip
 
@@ -96,10 +96,6 @@ def compared(own: float, peer: float) -> str:
     if peer / own >= EVEN:
         return f"{peer / own:.1f} times as fast as"
     return f"{own / peer:.1f} times as long as" if own / peer >= EVEN else "as fast as"
-
-
-def _joined(notes: Sequence[str]) -> str:
-    return " and ".join(notes)
 
 
 def _crowd(facts: Facts) -> Iterator[Tile]:

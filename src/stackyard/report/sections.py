@@ -37,9 +37,7 @@ SUITES: Final = {
     "leases": ("Leases", "A run gets ports, a subnet and a name from the host's lease book."),
 }
 SPREADS: Final = frozenset({"pool", "reset"})  # where the slowest of many matters more than a peer
-BEFORE_STEPS: Final = frozenset(
-    {"startup", "cleanup", "parallel"}
-)  # what a reader looks for comes before the waterfall
+BEFORE_STEPS: Final = frozenset({"startup", "cleanup", "parallel"})  # what a reader looks for first
 OWN: Final = "stackyard"
 COMMANDS: Final = frozenset({"commands", "projects"})  # suites whose subjects are commands
 BY_HAND: Final = frozenset({"compose-up", "compose-down", "by-hand"})  # what one types without stackyard
@@ -237,12 +235,8 @@ def _side_by_side(what: str, rows: Sequence[Result]) -> Iterable[Group]:
     ]
     if sizes:
         most = max(size for size in sizes if size is not None)
-        yield _lines(f"{what}, {most:g} at once", "bars", [_unjudged(row) for row in rows if row.at == most])
-
-
-def _unjudged(row: Result) -> Result:
-    """Return a figure without its target, because another drawing shows it."""
-    return replace(row, target=None, verdict=None)
+        largest = [replace(row, target=None, verdict=None) for row in rows if row.at == most]  # another drawing has it
+        yield _lines(f"{what}, {most:g} at once", "bars", largest)
 
 
 def _by_quantity(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
