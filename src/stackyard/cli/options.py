@@ -56,7 +56,10 @@ QUEUE_TIMEOUT: Final = Option(
 )  # fmt: skip
 INTERVAL: Final = Option(help="Time between two updates (default: 1s).", value="TIME", short="i", old=("every", "e"))
 FORCE: Final = Option(help="Go ahead even if the host seems to have too little memory.", short="f")
-VOLUMES: Final = Option(help="Also remove data volumes.", short="v")
+VOLUMES: Final = Option(
+    help="Also remove named volumes of environments' stacks; copies' volumes always go, kept data (dev) never.",
+    short="v",
+)
 YES: Final = Option(help="Do not ask.", short="y")
 DRY_RUN: Final = Option(help="Only show what would be removed.", short="d", old=("plan", "check-only"))
 SERVICE: Final = Option(help="A service of the stack.", value="SERVICE", short="s")
