@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.projects.expected import BARE
+from tests.projects.postgres import database
 
 from stackyard._util import process
 from stackyard.errors import UsageError
@@ -29,21 +30,7 @@ if TYPE_CHECKING:
 # a superuser that owns two databases, and one that only owns its own, as the platform's; both images in one project
 COMPOSE = """
 services:
-  db:
-    image: {postgres}
-    environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: secret}}
-    entrypoint:
-      - sh
-      - -c
-      - |
-        [ -e "$$PGDATA/PG_VERSION" ] || cp -R /usr/share/stackyard/seed "$$PGDATA"
-        : > /tmp/quiet.conf
-        echo "ALTER ROLE app SUPERUSER PASSWORD '$$POSTGRES_PASSWORD'" \\
-          | postgres --single -D "$$PGDATA" app > /dev/null
-        exec postgres -D "$$PGDATA" -c config_file=/etc/postgresql/postgresql.conf
-    healthcheck: {{disable: true}}
-    ports: ["15432:5432"]
-    volumes: ["rows:/var/lib/postgresql"]
+{database}
   small:
     image: {postgres}
     environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD_FILE: /run/secrets/word}}
@@ -96,7 +83,8 @@ def images() -> dict[str, str]:
 def shop(images: dict[str, str], box: str, tmp_path: Path) -> Project:
     folder = tmp_path / "shop"
     folder.mkdir()
-    text = COMPOSE.format(postgres=images["STACKYARD_IMAGE_POSTGRES"], redis=images["STACKYARD_IMAGE_REDIS"])
+    postgres, redis = images["STACKYARD_IMAGE_POSTGRES"], images["STACKYARD_IMAGE_REDIS"]
+    text = COMPOSE.format(database=database(postgres, rights="SUPERUSER"), postgres=postgres, redis=redis)
     (folder / "compose.yaml").write_text(text.replace("image: box", f"image: {box}"))
     (folder / "stackyard.toml").write_text("reset = true\n")
     (folder / "word").write_text("secret")

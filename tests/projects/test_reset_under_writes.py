@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # type: ignore[import-untyped] # it ships no types
 import pytest
 from tests.projects.expected import BARE
+from tests.projects.postgres import database
 
 from stackyard.project import Project
 from stackyard.project.environments import Environment
@@ -30,20 +31,7 @@ if TYPE_CHECKING:
 
 COMPOSE: Final = """
 services:
-  db:
-    image: {postgres}
-    environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: secret}}
-    entrypoint:
-      - sh
-      - -c
-      - |
-        [ -e "$$PGDATA/PG_VERSION" ] || cp -R /usr/share/stackyard/seed "$$PGDATA"
-        : > /tmp/quiet.conf
-        echo "ALTER ROLE app PASSWORD '$$POSTGRES_PASSWORD'" | postgres --single -D "$$PGDATA" app > /dev/null
-        exec postgres -D "$$PGDATA" -c config_file=/etc/postgresql/postgresql.conf
-    healthcheck: {{disable: true}}
-    ports: ["15432:5432"]
-    volumes: ["rows:/var/lib/postgresql"]
+{database}
   migrate:
     image: {postgres}
     environment: {{PGPASSWORD: secret}}
@@ -164,7 +152,8 @@ def test_a_reset_beside_writers_takes_all_earlier_rows_and_leaves_no_half(
     flavour: str, tmp_path: Path, book: LeaseBook, engine: Engine
 ) -> None:
     postgres = prepare_images(Environment.load(flavour), print)["STACKYARD_IMAGE_POSTGRES"]
-    (tmp_path / "compose.yaml").write_text(COMPOSE.format(postgres=postgres))
+    text = COMPOSE.format(database=database(postgres, rights="NOSUPERUSER"), postgres=postgres)
+    (tmp_path / "compose.yaml").write_text(text)
     (tmp_path / "stackyard.toml").write_text("reset = true\n")
     stack = Stack(lifecycle.start(Project.find(tmp_path, environment=BARE), book, engine))
 
