@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import streams
+from stackyard._util import files, streams
 from stackyard.cli import leasing
 from stackyard.errors import StackyardError, UsageError
 from stackyard.leases import LeaseBook
@@ -226,12 +226,8 @@ def write(file: Path, text: str) -> None:
     Raises:
         UsageError: If the file cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(text.rstrip("\n") + "\n")
-        temporary.replace(file)
+        files.write(file.parent.resolve() / file.name, (text.rstrip("\n") + "\n").encode())
     except OSError as error:
         raise UsageError(
             f"cannot write {file}: {error.strerror or error}; --output names another file, and the lease is made"

@@ -19,7 +19,6 @@ if __name__ == "__main__":
     _project.enter()
 
 import argparse
-import contextlib
 import json
 import statistics
 import sys
@@ -28,16 +27,15 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import streams
 from stackyard._util.tables import MEGABYTE, format_seconds, format_size, table
 from stackyard.checks.outputs import findings_table
-from stackyard.checks.verification import Verifier
+from stackyard.checks.verification import Verifier, throwaway
 from stackyard.docker.records import SERVICE_LABEL
 from stackyard.errors import StackyardError, UsageError
 from stackyard.project.environments import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from stackyard.checks.verification import Report
-    from stackyard.docker import Engine
     from stackyard.stacks.environments.stack import Stack
     from stackyard.stacks.starts.times import Startup
 
@@ -102,20 +100,20 @@ def look(environment: Environment, verifier: Verifier) -> list[dict[str, Any]]:
     Raises:
         StackyardError: If it does not start or something of it is left.
     """
-    with _running(environment, verifier.say) as (stack, engine, startup):
+    with throwaway(environment, verifier.say) as (stack, startup):
         verifier.stack(stack)
-        return _figures(environment, stack, engine, startup)
+        return _figures(environment, stack, startup)
 
 
-def _figures(environment: Environment, stack: Stack, engine: Engine, startup: Startup) -> list[dict[str, Any]]:
+def _figures(environment: Environment, stack: Stack, startup: Startup) -> list[dict[str, Any]]:
     from stackyard import images
 
     wanted = set(images.references(environment.flavour).values())
     sizes = {image.service: image.size for image in images.listing() if image.reference in wanted}
     rows: list[dict[str, Any]] = []
-    for item in engine.containers(stack.labels):
+    for item in stack.engine.containers(stack.labels):
         service = item.labels.get(SERVICE_LABEL, item.name)
-        used = engine.memory(item.id)
+        used = stack.engine.memory(item.id)
         rows.append({
             "service": service, "image_bytes": sizes.get(service), "startup_seconds": startup.probes.get(service),
             "memory_bytes": used and used.used, "limit_bytes": used and used.limit,
@@ -151,26 +149,9 @@ def benchmark(name: str) -> list[dict[str, Any]]:
 
 def _start(environment: Environment) -> tuple[float, int]:
     """Start a stack, measure it, remove it; return the seconds of its start-up and the bytes of its memory."""
-    with _running(environment, _quiet) as (stack, engine, startup):
-        used = [engine.memory(item.id) for item in engine.containers(stack.labels)]
+    with throwaway(environment, _quiet) as (stack, startup):
+        used = [stack.engine.memory(item.id) for item in stack.engine.containers(stack.labels)]
     return startup.seconds, sum(item.used for item in used if item is not None)
-
-
-@contextlib.contextmanager
-def _running(environment: Environment, say: Callable[[str], None]) -> Iterator[tuple[Stack, Engine, Startup]]:
-    from stackyard.docker import Engine
-    from stackyard.docker.lease_book import open_book
-    from stackyard.stacks.environments.launch import launch
-    from stackyard.stacks.starts.request import EnvironmentRequest
-
-    with Engine() as engine:
-        say(f"starting a stack of {environment.name}")
-        stack, startup = launch(environment, open_book(None, engine), engine, EnvironmentRequest(progress=say))
-        try:
-            yield stack, engine, startup
-        finally:
-            removal = stack.down()
-        removal.check()
 
 
 def _print(report: Report, environment: Environment, extra: dict[str, Any], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fake_docker import install_docker
 
 from stackyard.checks import composition
-from stackyard.checks.composition import Model, compose_lint, seconds
+from stackyard.checks.composition import Model, compose_lint
 from stackyard.checks.records import Spot, examine
 from stackyard.errors import CommandError
 from stackyard.project.environments import Environment, project_root
@@ -145,14 +145,6 @@ def test_what_compose_lint_says_is_reported_with_its_line() -> None:
     assert found(replace(model(), lint=[Spot(found="CL-0005 redis: bound", line=3)])) == [
         ("compose-lint", "CL-0005 redis: bound")
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("1m30s", 90), ("250ms", 0.25), ("1h", 3600), ("5", 5), ("x", None), ("5 s", None), ("5q", None), (None, None)],
-)
-def test_durations_are_read_as_compose_writes_them(text: str | None, value: float | None) -> None:
-    assert seconds(text) == value
 
 
 def test_compose_lint_finds_a_port_on_every_address_and_respects_the_configuration(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ class FakeStack:
 
     standing = 0
 
-    def __init__(self, environment: Any) -> None:
-        self.environment = environment
+    def __init__(self, environment: Any, engine: Engine) -> None:
+        self.environment, self.engine = environment, engine
         self.labels = ["stackyard.lease=l1"]
         FakeStack.standing += 1
 
@@ -60,8 +60,8 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             source="packages", id="x",
         )  # fmt: skip
 
-    def started(environment: Any, *_: object, **__: object) -> tuple[FakeStack, Startup]:
-        return FakeStack(environment), Startup(seconds=next(starts[environment.name]))
+    def started(environment: Any, _book: object, engine: Engine, *_: object) -> tuple[FakeStack, Startup]:
+        return FakeStack(environment, engine), Startup(seconds=next(starts[environment.name]))
 
     def containers(_engine: Engine, labels: Sequence[str]) -> list[Resource]:
         return [Resource(kind="container", id=name, name=name, labels=dict.fromkeys(labels, "")) for name in "ab"]

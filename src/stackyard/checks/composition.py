@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import optional_packages, process
+from stackyard._util.durations import parsed
 from stackyard._util.tables import format_bound, format_size
 from stackyard.checks.patterns import secrets_in
 from stackyard.checks.records import Spot, check
@@ -29,7 +30,6 @@ LABELS: Final = frozenset(
 )  # fmt: skip
 LIMITS: Final = ("mem_limit", "memswap_limit", "cpus", "pids_limit")
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-UNITS: Final = {"": 1.0, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 HOST_NAMESPACES: Final = ("network_mode", "pid", "ipc", "userns_mode", "uts")
 NUMBER: Final = re.compile(r"0*[1-9]\d*(:\d+)?")
 INTERVAL_S: Final = (1.0, 60.0)  # more often costs CPU, more seldom sees nothing
@@ -104,14 +104,6 @@ def compose_lint(root: Path, file: Path) -> list[Spot]:
     ]
 
 
-def seconds(text: Any) -> float | None:
-    """Return a duration of Compose, such as `1m30s` or `250ms`, in seconds; None for anything else."""
-    parts = re.findall(r"([0-9.]+)([a-zµ]*)", str(text))
-    if not parts or "".join(map("".join, parts)) != str(text) or any(unit not in UNITS for _, unit in parts):
-        return None
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
-
-
 @check(
     "compose-lint",
     "compose-lint finds nothing",
@@ -177,7 +169,7 @@ def health(model: Model) -> Iterator[str]:
 
 def _timing(settings: Mapping[str, Any]) -> Iterator[str]:
     keys = ("interval", "timeout", "start_period", "start_interval")
-    times = {key: seconds(settings.get(key)) for key in keys}
+    times = {key: parsed(str(settings.get(key))) for key in keys}
     missing = [key for key, value in times.items() if not value]
     if missing or not settings.get("retries"):
         yield f"no {', '.join(missing or ['retries'])}"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.advice import Action, how
-from stackyard.checks.records import Spot, check
+from stackyard.checks.records import Check, Spot
 from stackyard.docker import container_files
 from stackyard.docker.engine import plain_errors
 from stackyard.errors import EngineError, NotReadyError, UsageError
@@ -38,6 +38,7 @@ HEALTHY_TIMEOUT_S: Final = 30.0  # until the service to be frozen has been healt
 HEADROOM: Final = 4 * 2**20  # bytes left before the memory runs out; the smallest service is larger than that
 FILL_MEMORY: Final = ("python3", "-c", "held = []\nwhile True: held.append(b'x' * 65536)")
 NANO: Final = 1_000_000_000
+BUSY: Final = "check the engine's load and log"
 # A health check that gives its verdict in seconds; with the environments' own timing it would take more than a minute.
 QUICK: Final = {
     "STACKYARD_HEALTH_INTERVAL": "500ms", "STACKYARD_HEALTH_TIMEOUT": "1s", "STACKYARD_HEALTH_RETRIES": "2",
@@ -217,47 +218,32 @@ def _too_slow(found: Sequence[Detection], fault: Fault) -> Iterator[Spot]:
         yield Spot(found=f"no service was {fault}: nothing was measured")
 
 
-@check(
-    "detection-killed",
-    "a killed service shows within 1 s",
-    fix="check the engine's load and log",
-    action=Action.CHECK_HOST,
-)
-def killed(found: Sequence[Detection]) -> Iterator[Spot]:
-    """A run that continues without the service fails late and for the wrong reason."""
-    yield from _too_slow(found, "killed")
+def _shows(
+    fault: Fault, identity: str, title: str, why: str, *, fix: str = BUSY, action: Action | None = Action.CHECK_HOST
+) -> Check[Sequence[Detection]]:
+    return Check(
+        id=identity, title=title, severity="error", why=why, advice=fix, action=action,
+        look=lambda found: _too_slow(found, fault),
+    )  # fmt: skip
 
 
-@check(
-    "detection-memory",
-    "a service that runs out of memory shows within 1 s, with the reason",
-    fix="check that the engine's host counts memory, with docker info",
-    action=Action.CHECK_HOST,
-)
-def memory(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Exit code 137 alone could be any kill. Only the reason tells which limit to raise."""
-    yield from _too_slow(found, "out of memory")
-
-
-@check(
-    "detection-paused",
-    "a paused service shows within 1 s",
-    fix="check the engine's load and log",
-    action=Action.CHECK_HOST,
-)
-def paused(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Its ports still accept connections, so a test would wait until its own timeout."""
-    yield from _too_slow(found, "paused")
-
-
-@check(
-    "detection-frozen",
-    "a frozen service becomes unhealthy within the time its health check allows",
-    fix="give the service a health check that asks the service itself",
-)
-def frozen(found: Sequence[Detection]) -> Iterator[Spot]:
-    """Its process exists and its port accepts connections; only a check that waits for an answer notices."""
-    yield from _too_slow(found, "frozen")
-
-
-CHECKS: Final = (paused, frozen, memory, killed)
+CHECKS: Final = (
+    _shows(
+        "paused", "detection-paused", "a paused service shows within 1 s",
+        "Its ports still accept connections, so a test would wait until its own timeout.",
+    ),
+    _shows(
+        "frozen", "detection-frozen", "a frozen service becomes unhealthy within the time its health check allows",
+        "Its process exists and its port accepts connections; only a check that waits for an answer notices.",
+        fix="give the service a health check that asks the service itself", action=None,
+    ),
+    _shows(
+        "out of memory", "detection-memory", "a service that runs out of memory shows within 1 s, with the reason",
+        "Exit code 137 alone could be any kill. Only the reason tells which limit to raise.",
+        fix="check that the engine's host counts memory, with docker info",
+    ),
+    _shows(
+        "killed", "detection-killed", "a killed service shows within 1 s",
+        "A run that continues without the service fails late and for the wrong reason.",
+    ),
+)  # fmt: skip

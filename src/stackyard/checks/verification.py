@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.advice import Action, how
 from stackyard._util.files import write_json, write_text
+from stackyard._util.tables import MEGABYTE
 from stackyard.checks import (
     archives,
     catalogue,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from stackyard.checks.detection import Detection
     from stackyard.checks.records import Finding, Outcome
     from stackyard.stacks.environments.stack import Stack
+    from stackyard.stacks.starts.times import Startup
 
 FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measured against
-MB: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,7 @@ class Verifier:
             for service, reference in found.items():
                 self.say(f"reading {reference}")
                 image = archives.read(export(engine, reference), reference, flavour)
-                budget = min(budgets) * MB if budgets else None
+                budget = min(budgets) * MEGABYTE if budgets else None
                 yield service, replace(image, engine=processor, budget=budget)
 
     def _list(self, image: archives.Image, service: str) -> None:
@@ -221,7 +222,7 @@ class Verifier:
         Raises:
             StackyardError: If it does not start or something of it is left.
         """
-        with self._throwaway(Environment.load(name, self.root)) as stack:
+        with throwaway(Environment.load(name, self.root), self.say) as (stack, _):
             self.stack(stack)
 
     def detection(self, name: str) -> None:
@@ -231,28 +232,11 @@ class Verifier:
         Raises:
             StackyardError: If it does not start, a fault cannot be caused, or something of it is left.
         """
-        with self._throwaway(Environment.load(name, self.root), detection.QUICK) as stack:
+        with throwaway(Environment.load(name, self.root), self.say, detection.QUICK) as (stack, _):
             self.say("pausing, freezing, starving and killing its services")
             found = detection.detect(stack)
         self._detections[name] = found
         self._outcomes += examine(detection.CHECKS, found, f"faults of a stack of {name}")
-
-    @contextlib.contextmanager
-    def _throwaway(self, environment: Environment, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
-        from stackyard.docker import Engine
-        from stackyard.docker.lease_book import open_book
-        from stackyard.stacks.environments.launch import launch
-        from stackyard.stacks.starts.request import EnvironmentRequest
-
-        with Engine() as engine:
-            self.say(f"starting a stack of {environment.name}")
-            asked = EnvironmentRequest(progress=self.say, variables=variables or {})
-            stack, _ = launch(environment, open_book(None, engine), engine, asked)
-            try:
-                yield stack
-            finally:
-                removal = stack.down()
-            removal.check()
 
     def report(self) -> Report:
         """
@@ -270,6 +254,32 @@ class Verifier:
         )  # fmt: skip
         write_json(self.root / "reports/verify.json", made.to_json())
         return made
+
+
+@contextlib.contextmanager
+def throwaway(
+    environment: Environment, say: Callable[[str], None], variables: Mapping[str, str] | None = None
+) -> Iterator[tuple[Stack, Startup]]:
+    """
+    Start a stack of *environment* for a block, and remove it at the end; *variables* are set besides its own.
+
+    Raises:
+        StackyardError: If it does not start or something of it is left.
+    """
+    from stackyard.docker import Engine
+    from stackyard.docker.lease_book import open_book
+    from stackyard.stacks.environments.launch import launch
+    from stackyard.stacks.starts.request import EnvironmentRequest
+
+    with Engine() as engine:
+        say(f"starting a stack of {environment.name}")
+        asked = EnvironmentRequest(progress=say, variables=variables or {})
+        stack, startup = launch(environment, open_book(None, engine), engine, asked)
+        try:
+            yield stack, startup
+        finally:
+            removal = stack.down()
+        removal.check()
 
 
 def _existing(wanted: dict[str, str], flavour: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from stackyard._util.advice import Action, how
 from stackyard.docker.client_settings import client_folder, client_settings
 from stackyard.docker.endpoint import Endpoint, permission_fix, version_tuple
+from stackyard.docker.versions import OLDEST_ENGINE
 from stackyard.errors import EngineError, StackyardError
 from stackyard.host.machine import Machine
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from stackyard.docker.endpoint import PingResult
 
-OLDEST_ENGINE: Final = (25,)
 PLUGIN_FOLDERS: Final = (
     "usr/local/lib/docker/cli-plugins",
     "usr/local/libexec/docker/cli-plugins",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from stackyard._util.files import write_json
 from stackyard.docker.images import tag
 from stackyard.images.sources import cache_directory
 
@@ -81,9 +82,7 @@ def _record(address: str) -> Iterator[dict[str, str]]:
             yield owners
         finally:
             if owners != before:
-                fresh = file.with_suffix(".new")
-                fresh.write_text(json.dumps(engines | {address: owners}, indent=2) + "\n", encoding="utf-8")
-                fresh.replace(file)
+                write_json(file, engines | {address: owners})
 
 
 def _read(file: Path) -> dict[str, dict[str, str]]:
