@@ -8,8 +8,8 @@ each sample is first divided by that run's own median of plain Compose: what slo
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from stackyard._util.advice import Action, how
 from stackyard.bench import machine
@@ -17,7 +17,7 @@ from stackyard.bench.stats import mann_whitney
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from stackyard.bench.history import History
     from stackyard.bench.records import Result, Run
@@ -63,10 +63,6 @@ class Comparison:
     def worse(self, tolerance: float) -> bool:
         """Tell whether the candidate is worse by more than *tolerance* (0.15 is 15 %), and not by accident."""
         return self.ratio > 1 + tolerance and self.chance is not None and self.chance < CHANCE
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
 
 
 def compare(base: Run, candidate: Run) -> list[Comparison]:
@@ -128,23 +124,19 @@ def opponents(history: History, against: str, candidate: str | None = None) -> t
     Raises:
         UsageError: If one of them is not there.
     """
-    judged = history.find(candidate, machine.commit(candidate)) if candidate else _newest(history.runs())
+    runs = [run for run in reversed(history.runs()) if _has_guarded(run)]
+    if not (candidate or runs):
+        raise UsageError(f"no benchmark run has figures to guard; {how(Action.BENCH_STARTS)}")
+    judged = history.find(candidate, machine.commit(candidate)) if candidate else runs[0]
     commit = machine.commit(against)
-    for run in reversed(history.runs()):
+    for run in runs:
         named = run.id.startswith(against) or (commit is not None and run.commit == commit)
-        if named and run.id != judged.id and _has_guarded(run):
+        if named and run.id != judged.id:
             return run, judged
     raise UsageError(
         f"no other benchmark run of {against[:60]!r} to hold run {judged.id} against; check it out and "
         f"{how(Action.BENCH_STARTS)}"
     )
-
-
-def _newest(runs: Sequence[Run]) -> Run:
-    found = [run for run in runs if _has_guarded(run)]
-    if not found:
-        raise UsageError(f"no benchmark run has figures to guard; {how(Action.BENCH_STARTS)}")
-    return found[-1]
 
 
 def _has_guarded(run: Run) -> bool:

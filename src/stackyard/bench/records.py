@@ -30,11 +30,11 @@ FORMER: Final = {"MB": (1e6, "bytes"), "MiB": (2.0**20, "bytes"), "ms": (1e-3, "
 VALUES: Final = ("median", "low", "high", "p95", "p99", "target")  # fields of a result in its unit
 COMMIT: Final = 10  # digits of a commit that are shown
 DIGITS: Final = 6  # significant ones that are kept; no clock here is better
-UNIT: Final = 16  # characters; the columns of figures are as wide as their units make them
 
 Better = Literal["less", "more"]
 Judged = Literal["median", "worst"]
 Verdict = Literal["PASS", "FAIL"]
+Unit = Annotated[str, Meta(max_length=16)]  # the columns of figures are as wide as their units make them
 Figure = int | Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # neither infinite nor NaN
 
 
@@ -68,7 +68,7 @@ class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     row: str
     subject: str
     what: str
-    unit: Annotated[str, Meta(max_length=UNIT)]
+    unit: Unit
     better: Better = "less"
     samples: tuple[Figure, ...] = ()
     failed: int = 0

@@ -143,26 +143,18 @@ class _Layer:
     size: int = 0
 
 
-class _Chunks(io.RawIOBase):
-    """The engine's answer, a run of chunks, as a file to read from."""
+class _Chunks:
+    """The engine's answer, a run of chunks, as a file that tarfile can read from."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._rest = b""
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = chunk
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
 
 
 def read(chunks: Iterable[bytes], reference: str, flavour: str) -> Image:
@@ -180,11 +172,11 @@ def read(chunks: Iterable[bytes], reference: str, flavour: str) -> Image:
     layers: dict[str, _Layer] = {}
     documents: dict[str, Any] = {}
     try:
-        with tarfile.open(fileobj=io.BufferedReader(_Chunks(chunks), 1 << 20), mode="r|") as archive:
+        stream: Any = _Chunks(chunks)  # typeshed wants a file that can be written, too
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
             for member in archive:
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream is not None:
-                    _sort(member, stream, layers, documents)
+                if (content := archive.extractfile(member) if member.isreg() else None) is not None:
+                    _sort(member, content, layers, documents)
         manifest = documents["manifest.json"][0]
         config = documents[manifest["Config"]]
         ordered = [layers[name] for name in manifest["Layers"]]

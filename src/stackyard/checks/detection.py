@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -68,10 +68,6 @@ class Detection:
     def __str__(self) -> str:
         took = "not seen" if self.seconds is None else f"seen after {self.seconds:.2f} s"
         return f"{self.service} {self.fault}: {took} (limit {self.limit:.1f} s): {self.shown}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
 
 
 def detect(

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from email.message import Message
 
     from stackyard.checks.archives import Image
 
 Ecosystem = Literal["apk", "deb", "pypi"]
 APK: Final = re.compile(r"/(usr/)?lib/apk/db/installed")
 DPKG: Final = re.compile(r"/var/lib/dpkg/(status|status\.d/[^/]+)")
+METADATA: Final = ".dist-info/METADATA"
+# what each calls name, version and licence; dpkg's database has no licences
+KEYS: Final[dict[Ecosystem, tuple[str, str, str]]] = {
+    "apk": ("P", "V", "L"), "deb": ("Package", "Version", ""), "pypi": ("Name", "Version", "License-Expression"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -43,11 +49,11 @@ def listed(image: Image) -> list[Package]:
         if file.text is None:
             continue
         if APK.fullmatch(path):
-            found |= {_package("apk", fields, "P", "V", "L") for fields in _stanzas(file.text)}
+            found |= {_package("apk", fields) for fields in _stanzas(file.text)}
         elif DPKG.fullmatch(path):
-            found |= {_package("deb", fields, "Package", "Version", "") for fields in _stanzas(file.text)}
-        elif path.endswith(".dist-info/METADATA"):
-            found.add(_python(file.text))
+            found |= {_package("deb", fields) for fields in _stanzas(file.text)}
+        elif path.endswith(METADATA):
+            found.add(_package("pypi", email.parser.HeaderParser().parsestr(file.text)))
     return sorted(package for package in found if package.name)
 
 
@@ -76,16 +82,12 @@ def unlisted(image: Image) -> list[str]:
     """Return the programs and libraries that no package of the image accounts for, by path, sorted."""
     owners = apk_files(image)
     known = {image.resolve(path) for path in owners}
-    sites = tuple({f"{posixpath.dirname(posixpath.dirname(path))}/" for path in image.files if _is_metadata(path)})
+    sites = tuple({f"{posixpath.dirname(posixpath.dirname(path))}/" for path in image.files if path.endswith(METADATA)})
     return sorted(
         path
         for path, file in image.files.items()
         if file.binary is not None and path not in known and not (sites and path.startswith(sites))
     )
-
-
-def _is_metadata(path: str) -> bool:
-    return path.endswith(".dist-info/METADATA")
 
 
 def _stanzas(text: str) -> Iterator[dict[str, str]]:
@@ -95,18 +97,6 @@ def _stanzas(text: str) -> Iterator[dict[str, str]]:
         yield {key: value.strip() for key, _, value in pairs}
 
 
-def _package(ecosystem: Ecosystem, fields: Mapping[str, str], name: str, version: str, license_: str) -> Package:
-    return Package(
-        ecosystem=ecosystem,
-        name=fields.get(name, ""),
-        version=fields.get(version, ""),
-        license=fields.get(license_, ""),
-    )
-
-
-def _python(text: str) -> Package:
-    fields = email.parser.HeaderParser().parsestr(text)
-    return Package(
-        ecosystem="pypi", name=str(fields.get("Name", "")), version=str(fields.get("Version", "")),
-        license=str(fields.get("License-Expression", "")),
-    )  # fmt: skip
+def _package(ecosystem: Ecosystem, fields: Mapping[str, str] | Message) -> Package:
+    name, version, license_ = (str(fields.get(key, "")) for key in KEYS[ecosystem])
+    return Package(ecosystem=ecosystem, name=name, version=version, license=license_)

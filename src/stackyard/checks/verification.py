@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.advice import Action, how
@@ -79,8 +79,8 @@ class Report:
         return {
             "seconds": round(self.seconds, 3),
             "looks": len(self.outcomes),
-            "findings": [item.to_json() for item in self.findings],
-            "detections": {name: [item.to_json() for item in found] for name, found in self.detections.items()},
+            "findings": [asdict(item) for item in self.findings],
+            "detections": {name: [asdict(item) for item in found] for name, found in self.detections.items()},
             "files": list(self.files),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -168,7 +169,7 @@ def _show_run(found: Run, *, as_json: bool) -> None:
 def _show_comparisons(base: Run, candidate: Run, found: Sequence[Comparison], *, as_json: bool) -> None:
     from stackyard._util.tables import format_figure, table
 
-    rows: list[dict[str, Any]] = [made.to_json() for made in found]
+    rows: list[dict[str, Any]] = [asdict(made) for made in found]
     body = [
         [made.suite, made.what + (" / plain Compose" if made.relative else ""), format_figure(made.base, made.unit),
          format_figure(made.candidate, made.unit), f"{made.ratio:.2f}x",

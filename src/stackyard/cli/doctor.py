@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
@@ -78,7 +79,7 @@ def show(findings: Sequence[HostFinding], *, as_json: bool) -> None:
             titles.setdefault(item.fix, []).append(item.title)
     fixes = [f"\n{', '.join(lacking)}: {fix}" for fix, lacking in titles.items()]
     text = "\n".join([table(rows, ["", "check", "found", "needed"]), *fixes])
-    answer([finding.to_json() for finding in findings], text, as_json=as_json)
+    answer([asdict(finding) for finding in findings], text, as_json=as_json)
     failed = [finding.title for finding in findings if finding.status == "fail"]
     if failed:
         raise EngineError(f"not usable yet: {', '.join(failed)}")

@@ -13,8 +13,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util import process
 from stackyard._util.advice import Action, how
 from stackyard.errors import CommandError, EngineError
+from stackyard.host import iptables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,9 +91,6 @@ def launch(machine: Machine) -> str:
     Raises:
         EngineError: If there is no way to start it.
     """
-    from stackyard._util import process
-    from stackyard.host import iptables
-
     if machine.has_systemd:
         process.run(machine.as_root(["systemctl", "start", "docker.service"]), deadline=DEADLINE, check=False)
         return "systemd"
@@ -112,8 +111,6 @@ def launch(machine: Machine) -> str:
 
 def _init_script_may_run(machine: Machine) -> bool:
     """Tell whether the number of open files can be raised; docker's init script ends at once where it cannot."""
-    from stackyard._util import process
-
     limit = machine.as_root(["sh", "-c", LIMIT])
     return process.run(limit, deadline=10.0, check=False).returncode == 0
 
@@ -141,8 +138,6 @@ def clear_stale(machine: Machine) -> list[str]:
     Raises:
         EngineError: If this user may not become root.
     """
-    from stackyard._util import process
-
     removed: list[str] = []
     for program, name in PID_FILES.items():
         text = _pid_file(machine, program)
@@ -154,8 +149,6 @@ def clear_stale(machine: Machine) -> list[str]:
 
 def _pid_file(machine: Machine, program: str) -> str | None:
     """Return what *program*'s pid file says, read as root where only root may; None when there is none."""
-    from stackyard._util import process
-
     path = machine.base / PID_FILES[program]
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
@@ -192,8 +185,6 @@ def _failure(machine: Machine, endpoint: Endpoint, ping: PingResult, waited: flo
 
 def _journal(machine: Machine) -> list[str]:
     """Return the last lines the service manager kept; none where it keeps none."""
-    from stackyard._util import process
-
     if not machine.has_systemd:
         return []
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util import process
 from stackyard.errors import CommandError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ def legacy_folder(machine: Machine) -> str | None:
         EngineError: If this user may not become root.
         CommandError: If the folder cannot be made.
     """
-    from stackyard._util import process
-
     programs = [machine.program(f"{name}-legacy") for name in PROGRAMS]
     if None in programs or not all(_answers(machine, name) and _unused(machine, name) for name in PROGRAMS):
         return None
@@ -65,8 +64,6 @@ def _unused(machine: Machine, name: str) -> bool:
 
 def _output(machine: Machine, *argv: str) -> str | None:
     """Return what a command prints as root; None where it fails or is not there."""
-    from stackyard._util import process
-
     if machine.program(argv[0]) is None:
         return None
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+from msgspec import Struct
+
 from stackyard._util.advice import Action, how
 from stackyard.bench.history import FILE as HISTORY
-from stackyard.bench.records import FORMER, UNIT, Result, Run
+from stackyard.bench.records import FORMER, Figure, Result, Run, Unit
 from stackyard.bench.requirements import REQUIREMENTS
 from stackyard.errors import UsageError
 
@@ -25,6 +27,16 @@ PYTEST: Final = {
     5: "no test was chosen",
 }  # fmt: skip
 LEVELS: Final = {"error": "errors", "warning": "warnings", "note": "infos"}  # SARIF's words and ours
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What a run's report says of one quantity; *value* and *budget* in *unit*."""
+
+    what: str
+    value: Figure | None
+    unit: Unit
+    budget: Figure | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +170,7 @@ def _environments(folder: Path, gaps: list[str]) -> Iterator[LastRun]:
             found = True
             try:
                 yield _last_run(path, content)
-            except (ValueError, TypeError, KeyError) as error:
+            except (msgspec.ValidationError, ValueError, TypeError, KeyError) as error:
                 gaps.append(f"reports/{path.name} is left out: {error}")
     if not found:
         gaps.append(f"no environment has a report yet; {how(Action.TEST)}")
@@ -184,25 +196,10 @@ def _reason(content: dict[str, Any]) -> str:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of a run's report; an earlier version wrote MiB where this one writes bytes."""
-    factor, unit = FORMER.get(row["unit"], (1, row["unit"])) if isinstance(row["unit"], str) else (1, row["unit"])
-    value, budget = (None if figure is None else figure * factor for figure in
-                     (_figure(row["value"]), _figure(row.get("budget"))))  # fmt: skip
-    return {
-        "what": str(row["what"]), "value": value, "unit": _unit(unit), "budget": budget,
-        "verdict": str(row.get("verdict", "")),
-    }  # fmt: skip
-
-
-def _figure(value: Any) -> float | None:
-    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-        raise ValueError(f"a figure must be a number, got {value!r:.60}")
-    return value
-
-
-def _unit(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > UNIT:
-        raise ValueError(f"a unit must be a text of at most {UNIT} characters, got {value!r:.60}")
-    return value
+    read = msgspec.convert(row, Measured)
+    factor, unit = FORMER.get(read.unit, (1, read.unit))
+    value, budget = (None if figure is None else figure * factor for figure in (read.value, read.budget))
+    return msgspec.structs.asdict(read) | {"value": value, "unit": unit, "budget": budget}
 
 
 def _verified(path: Path, gaps: list[str]) -> Verified | None:
