@@ -321,7 +321,8 @@ def test_kills_within_a_transaction_leave_no_partial_lease(book: LeaseBook, vari
     program = """
 import os, signal, sys
 from stackyard.project.environments import Environment
-from stackyard.leases import LeaseBook, rows
+from stackyard.leases import LeaseBook
+from stackyard.leases.database import rows
 from stackyard.settings import Settings
 book, environment = LeaseBook(Settings.load()), Environment.load("test")
 real = rows.insert
