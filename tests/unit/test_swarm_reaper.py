@@ -14,7 +14,7 @@ from test_swarm_leases import FakeSwarm, task
 from stackyard import __version__
 from stackyard.docker import images as engine_images
 from stackyard.docker.swarm import Node
-from stackyard.errors import EngineError, ImageError, LeftoversError, NotReadyError
+from stackyard.errors import EngineError, ImageError, LeftoversError, NotReadyError, RefusedError
 from stackyard.sites.swarm import reaper, reaper_service, registry, removal
 from stackyard.sites.swarm.leases import LEASE_LABEL, Leases
 from stackyard.sites.swarm.reaper_service import LABEL, Reaper
@@ -95,6 +95,51 @@ def test_one_that_does_not_run_says_why_and_is_removed(site: FakeSite, state: st
     assert site.items == {}
 
 
+class Overtaken(FakeSite):
+    """One where another user starts the reaper while this one builds its image."""
+
+    def create_service(self, name: str, spec: Mapping[str, Any]) -> None:
+        super().create_service(name, spec)
+        raise RefusedError("name conflicts with an existing object")
+
+
+@pytest.mark.usefixtures("site")
+def test_one_that_another_user_started_in_the_meantime_is_shown_and_stays() -> None:
+    site = Overtaken(
+        members=[Node(id="n", name="n1", address="127.0.0.1", state="ready", availability="active")],
+        running=[task("running")],
+    )
+
+    assert start(site).node == "n1"
+    assert [*site.items] == ["stackyard-reaper"]
+
+
+@pytest.mark.usefixtures("site")
+def test_a_service_of_its_name_that_is_not_stackyard_s_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Overtaken()
+    monkeypatch.setattr(site, "add", lambda *_: None)
+
+    with pytest.raises(RefusedError, match="name conflicts"):
+        start(site)
+    assert site.removed == []
+
+
+def test_why_it_does_not_run_is_said_also_when_it_cannot_be_removed(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.running = [task("failed", reason="out of memory")]
+
+    def remove(_swarm: object) -> None:
+        raise EngineError("the manager is away")
+
+    monkeypatch.setattr(reaper_service, "remove", remove)
+
+    with pytest.raises(
+        NotReadyError, match=r"out of memory.*; what was made could not be removed: the manager is away"
+    ):
+        start(site)
+
+
 def test_an_image_that_cannot_be_built_is_named(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_name: str, *, on_line: Any, **_: Any) -> bool:
         on_line("ERROR: own: not found")
@@ -133,6 +178,18 @@ def test_a_look_says_what_it_removed_and_a_fault_once_and_goes_on(
     said = reaper.looks(beat)
 
     assert [next(said) for _ in range(8)] == ["removed short", "", "away", "", "", "", "away", ""]
+    assert beat.exists()
+
+
+def test_a_node_that_ends_no_container_does_not_end_the_reaper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def sweep(_swarm: Swarm) -> list[str]:
+        raise LeftoversError("container c left")
+
+    monkeypatch.setattr(reaper, "sweep", sweep)
+    beat = tmp_path / "beat"
+    said = reaper.looks(beat)
+
+    assert [next(said) for _ in range(3)] == ["container c left", "", ""]
     assert beat.exists()
 
 

@@ -223,6 +223,16 @@ def test_a_registry_that_stands_is_waited_for_while_it_moves_from_a_lost_node(
     assert registry.start(cast("Swarm", site)) == Registry(address=address, certificate="PEM")
 
 
+def test_a_registry_whose_start_was_killed_says_what_to_do(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.create_config(NAME, b"PEM", {LABEL: "127.0.0.1:5000"})
+    monkeypatch.setattr(own_services, "SERVICE_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(registry, "_answers", lambda _: False)
+
+    with pytest.raises(NotReadyError, match="it has no container; remove it, and start it again"):
+        registry.start(cast("Swarm", site))
+    assert [*site.items] == [NAME]
+
+
 def test_a_stranger_s_config_of_that_name_is_left_alone(site: FakeSite) -> None:
     site.create_config(NAME, b"", {"team": "a"})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
 from stackyard.docker.lease_book import open_book
+from stackyard.errors import LeftoversError
 from stackyard.running import running
 from stackyard.sites import Site
 
@@ -76,6 +77,9 @@ def remove_stale_stacks() -> list[str]:
             from stackyard.docker.swarm import Swarm
             from stackyard.sites.swarm import removal as swarm_removal
 
-            swarm_removal.sweep(Swarm(engine))
+            try:
+                swarm_removal.sweep(Swarm(engine))
+            except LeftoversError as error:
+                return [str(error)]
             return []
         return [*map(str, removal.sweep(open_book(None, engine), engine).left)]

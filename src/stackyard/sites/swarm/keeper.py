@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from stackyard.errors import EngineError, LeaseNotFoundError
+from stackyard.errors import EngineError, StackyardError
 from stackyard.sites.swarm.leases import WITHOUT_OWNER
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class Keeper:
         while not self._stopped.wait(WITHOUT_OWNER / 4):
             try:
                 self._leases.renew(self._lease, WITHOUT_OWNER)
-            except LeaseNotFoundError:
-                return
             except EngineError:
                 continue  # the next try may reach the manager
+            except StackyardError:
+                return  # the lease is gone, or another's
 
     def stop(self) -> None:
         """Renew no longer."""

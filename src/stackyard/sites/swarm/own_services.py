@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stackyard.errors import LeftoversError, NotReadyError
+from stackyard.errors import LeftoversError, NotReadyError, StackyardError
 from stackyard.sites.swarm import removal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.docker.swarm import Swarm, Task
 
@@ -43,6 +44,20 @@ def wait(
             raise NotReadyError(why(failed or tasks))
         time.sleep(TICK)
     return found
+
+
+@contextlib.contextmanager
+def or_nothing(take_away: Callable[[], object]) -> Iterator[None]:
+    """Remove what a `with` block that failed has made; what goes wrong then does not hide why the block failed."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            take_away()
+        except StackyardError as left:
+            if isinstance(error, StackyardError):
+                error.args = (f"{error}; what was made could not be removed: {left}",)
+        raise
 
 
 def said(tasks: Sequence[Task]) -> str:

@@ -18,7 +18,7 @@ from stackyard import __version__
 from stackyard._util.advice import Action, how
 from stackyard.docker import images as engine_images
 from stackyard.docker.swarm import SERVICE_LABEL
-from stackyard.errors import ImageError
+from stackyard.errors import ImageError, RefusedError
 from stackyard.sites.swarm import own_services, reaper, registry
 from stackyard.sites.swarm.images import reference
 
@@ -74,10 +74,12 @@ def start(swarm: Swarm, *, image: str = IMAGE) -> Reaper:
     named = build(swarm, image)
     try:
         swarm.create_service(NAME, _service(named))
-        return _running(swarm, swarm.labelled("service", LABEL)[0], fresh=True)
-    except BaseException:
-        remove(swarm)
+    except RefusedError:
+        if standing := swarm.labelled("service", LABEL):  # another user has started it in the meantime
+            return _running(swarm, standing[0], fresh=False)
         raise
+    with own_services.or_nothing(lambda: remove(swarm)):
+        return _running(swarm, swarm.labelled("service", LABEL)[0], fresh=True)
 
 
 def build(swarm: Swarm, base: str) -> str:

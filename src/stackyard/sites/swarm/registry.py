@@ -136,14 +136,11 @@ def start(swarm: Swarm, *, image: str = IMAGE, port: int = PORT) -> Registry:
     config = swarm.create_config(NAME, certificate.encode(), labels)
     if config is None:
         return _standing(swarm, address)
-    try:
+    with own_services.or_nothing(lambda: remove(swarm)):
         secret = swarm.create_secret(NAME, key.encode(), labels) or ""
         swarm.create_service(NAME, _service(swarm, node, labels, image, port, config, secret))
         made = Registry(address=address, certificate=certificate)
         _wait(swarm, made, fresh=True)
-    except BaseException:
-        remove(swarm)
-        raise
     return made
 
 
@@ -206,9 +203,11 @@ def _certificate(host: str) -> tuple[str, str]:
 
 
 def _wait(swarm: Swarm, registry: Registry, *, fresh: bool) -> None:
+    then = "" if fresh else "; remove it, and start it again"
     own_services.wait(
         swarm, f"{LABEL}={registry.address}", lambda _: _answers(registry) or None,
-        lambda tasks: f"the registry at {registry.address} does not answer: {own_services.said(tasks)}", fresh=fresh,
+        lambda tasks: f"the registry at {registry.address} does not answer: {own_services.said(tasks)}{then}",
+        fresh=fresh,
     )  # fmt: skip
 
 

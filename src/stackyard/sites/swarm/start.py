@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard.errors import EngineError, NotReadyError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.progress import FailedError, Progress
+from stackyard.sites.swarm.translation import swarm_name
 from stackyard.stacks.diagnostics import LONGER
 from stackyard.stacks.readiness.progress_lines import Narration, Reasons
 from stackyard.stacks.readiness.waiting import GOES_ON, NOTICED, ServiceReady, StackReady, never_will
@@ -71,7 +72,7 @@ class Start:
         began = time.monotonic()
         labels = dict([self.lease.label.split("=", 1)])
         for key, internal in self.translation.networks.items():
-            name = f"{self.lease.id}_{key}"[:63]
+            name = swarm_name(self.lease.id, key)
             self._networks[key] = self.swarm.create_network(name, labels, internal=internal)
         objects = self._files(labels)
         narration = Narration(self.progress, began, began + deadline)
