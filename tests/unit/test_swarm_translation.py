@@ -30,7 +30,7 @@ def translated(
 ) -> Translation:  # fmt: skip
     made = model(services, **more)
     images = dict.fromkeys(services, "sha256:1")
-    return translate(made, rules_for(made, {}), images, LABELS, variables or {}, graceful=graceful)
+    return translate(made, rules_for(made, {}), images, LABELS, variables or {}, graceful=graceful).check()
 
 
 def template(service: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -131,6 +131,7 @@ RESTARTS: list[tuple[dict[str, Any], str, int]] = [
     ({"restart": "no"}, "none", 0),
     ({"restart": "on-failure:4"}, "on-failure", 4),
     ({"restart": "always"}, "on-failure", 0),
+    ({"restart": "unless-stopped"}, "on-failure", 0),
     ({"deploy": {"restart_policy": {"condition": "any", "max_attempts": 2}}}, "any", 2),
 ]
 
@@ -140,6 +141,16 @@ def test_a_restart_policy_is_that_of_the_file(service: dict[str, Any], condition
     found = template(service)["RestartPolicy"]
 
     assert (found["Condition"], found["MaxAttempts"]) == (condition, attempts)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [({}, {"Delay": SECOND}), ({"delay": "5s", "window": "1m0s"}, {"Delay": 5 * SECOND, "Window": 60 * SECOND})],
+)
+def test_a_restart_policy_keeps_its_times(policy: dict[str, str], expected: dict[str, int]) -> None:
+    found = template({"deploy": {"restart_policy": {"condition": "on-failure", **policy}}})["RestartPolicy"]
+
+    assert found == {"Condition": "on-failure", "MaxAttempts": 0, **expected}
 
 
 def test_ports_are_free_ones_of_the_node_and_names_are_found_without_a_virtual_address() -> None:
@@ -215,6 +226,12 @@ def test_files_that_are_only_read_travel_with_their_modes(tmp_path: Path) -> Non
 CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"container_name": "x"}, "services.web.container_name is dropped: the Swarm names containers"),
     ({"mac_address": "02:00:00:00:00:01"}, "services.web.mac_address is dropped"),
+    (
+        {"deploy": {"update_config": {"parallelism": 2}}},
+        "services.web.deploy.update_config is dropped: a copy is never",
+    ),
+    ({"deploy": {"labels": {"a": "b"}}}, "services.web.deploy.labels is dropped"),
+    ({"deploy": {"endpoint_mode": "vip"}}, "services.web.deploy.endpoint_mode is changed: dnsrr"),
     ({"restart": "on-failure"}, "services.web.restart is changed: restart_policy on-failure, which also moves it"),
     ({"mem_limit": "9"}, "services.web.mem_limit is changed: resources.limits.memory"),
     ({"mem_limit": "9"}, "services.web.deploy.resources is changed: its memory limit is reserved"),

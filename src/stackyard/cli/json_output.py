@@ -278,7 +278,7 @@ SHAPES: Final[dict[str, Schema]] = {
             **_list(_object(
                 image=_text("As the Compose file has it."), services=_texts("Who needs it."),
                 by=_text("What brings it: pull, build, or nothing, because its pull_policy is never."),
-            ), "Images that a start has to get first; null if no engine answers."),
+            ), "Images that a start has to get first; null if no engine answers, or on a Swarm."),
             "type": ["array", "null"],
         },
     ),

@@ -12,7 +12,7 @@ from stackyard._util.advice import at_site
 from stackyard.cli import options
 from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
-from stackyard.cli.site import at
+from stackyard.cli.site import chosen_site
 from stackyard.cli.task import Command
 from stackyard.errors import EngineError
 
@@ -58,7 +58,7 @@ def check(
 ) -> None:
     """Show what a copy of a Compose project changes; exit code 1: only one copy at a time, 2: no copy can run yet."""
     project, preview = _previewed(folder, file, profile, env_file, site)
-    known = _known(project, preview)
+    known = _known(project, preview, images=_on_engine())
     data = {
         **_data(project, preview, known.rules),
         "missing_images": None if known.lacking is None else [item._asdict() for item in known.lacking],
@@ -87,18 +87,35 @@ def explain(
     for line in profile_warnings(project):
         tell(line)
     shown = {name: rule.to_json() for name, rule in _known(project, preview, images=False).rules.items()}
-    print(json.dumps({**preview.plan.model, EXTENSION: {"ready": shown}}, indent=2))
+    there = [change.to_json() for change in preview.plan.changes if change.kind == "site"]
+    said = {"ready": shown} if _on_engine() else {"ready": shown, "changes": there}
+    print(json.dumps({**preview.plan.model, EXTENSION: said}, indent=2))
 
 
 def _previewed(
     folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, site: str
 ) -> tuple[Project, Preview]:
     """Return a project, and the plan of a made-up copy."""
+    from stackyard.docker import Engine
+    from stackyard.docker.swarm import Swarm
     from stackyard.plan import Preview
 
-    endpoint = at(site).endpoint
+    where = chosen_site(site)
+    where.use()
     project = options.project(file, profile, env_file, folder)
-    return project, Preview.of(project, endpoint.address)
+    if _on_engine():
+        return project, Preview.of(project, where.endpoint.address)
+    from stackyard.sites.swarm.preview import preview
+
+    with Engine() as engine:
+        return project, preview(project, Swarm(engine))
+
+
+def _on_engine() -> bool:
+    """Say whether copies of the chosen site are on one engine."""
+    from stackyard.sites import Site
+
+    return Site.find().kind != "swarm"
 
 
 class _Known(NamedTuple):

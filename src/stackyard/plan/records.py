@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Verdict = Literal["copies", "one at a time", "not possible"]
-Kind = Literal["port", "variable", "name", "network", "address", "volume", "image", "restart", "value"]
+Kind = Literal["port", "variable", "name", "network", "address", "volume", "image", "restart", "value", "site"]
 Level = Literal["careful", "asks", "one at a time", "not possible"]
 
 

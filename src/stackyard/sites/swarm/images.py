@@ -12,6 +12,7 @@ from stackyard.docker.lease_book import open_book
 from stackyard.errors import RefusedError, UsageError
 from stackyard.project.model import copies_of
 from stackyard.sites.swarm.registry import is_pushed
+from stackyard.sites.swarm.translation_notes import Note
 from stackyard.stacks import builds
 
 if TYPE_CHECKING:
@@ -44,17 +45,26 @@ def built(
         UsageError: If a service is built and there is no registry; one line for each.
         ImageError: If a build fails.
     """
-    wanted = [name for name, spec in usual["services"].items() if copies_of(spec) and spec.get("build")]
-    if wanted and registry is None:
-        raise UsageError("; ".join(
-            f"services.{name}.build: nodes get a build from a registry, and this Swarm has none; name one in "
-            f"STACKYARD_REGISTRY, or {how(Action.RUN_REGISTRY)}" for name in wanted
-        ))  # fmt: skip
-    if not wanted:
+    if lacking := unbuildable(usual, registry):
+        raise UsageError("; ".join(map(str, lacking)))
+    if not _built(usual):
         yield {}
         return
     with builds.built(project, usual, owner, open_book(None, swarm.engine), swarm.engine, progress) as found:
         yield found
+
+
+def unbuildable(usual: Mapping[str, Any], registry: Registry | None) -> list[Note]:
+    """Return what is built although there is no registry from which the nodes could get it."""
+    why = (
+        "nodes get a build from a registry, and this Swarm has none; name one in STACKYARD_REGISTRY, or "
+        f"{how(Action.RUN_REGISTRY)}"
+    )
+    return [] if registry else [Note(f"services.{name}.build", "refused", why) for name in _built(usual)]
+
+
+def _built(usual: Mapping[str, Any]) -> list[str]:
+    return [name for name, spec in usual["services"].items() if copies_of(spec) and spec.get("build")]
 
 
 def references(swarm: Swarm, model: Mapping[str, Any], registry: Registry | None) -> dict[str, str]:

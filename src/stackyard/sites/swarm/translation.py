@@ -53,6 +53,11 @@ DROPPED: Final = {
     "userns_mode": "a service has none",
     "build": "the image is built before, for all copies",
 }  # fmt: skip
+# the same of a service's `deploy`
+DEPLOY_DROPPED: Final = {
+    "update_config": "a copy is never updated", "rollback_config": "a copy is never updated",
+    "labels": "the labels of a copy's services are stackyard's own",
+}  # fmt: skip
 JOB: Final = "exit 0"
 NOT_TRIED_AGAIN: Final = "none"
 SECOND: Final = 10**9
@@ -71,6 +76,7 @@ class Translation:
         files: What each service reads.
         waits: What each service waits for, and with which condition of `depends_on`.
         changes: What is dropped or changed.
+        refused: What keeps the model from a Swarm.
     """
 
     services: Mapping[str, dict[str, Any]] = field(repr=False)
@@ -79,6 +85,19 @@ class Translation:
     files: Mapping[str, list[File]] = field(repr=False)
     waits: Mapping[str, Mapping[str, str]]
     changes: tuple[Note, ...]
+    refused: tuple[Note, ...] = ()
+
+    def check(self) -> Translation:
+        """
+        Return the translation itself.
+
+        Raises:
+            UsageError: If a part of the model cannot be had on a Swarm; one line for each.
+        """
+        if self.refused:
+            head = f"{len(self.refused)} parts of the project cannot run on a Swarm"
+            raise UsageError(format_list(head, self.refused))
+        return self
 
 
 def translate(
@@ -91,7 +110,7 @@ def translate(
     graceful: bool = False,
 ) -> Translation:
     """
-    Return the services of a copy.
+    Return the services of a copy, and what keeps it from a Swarm.
 
     Args:
         model: The model of its plan, each `$` doubled.
@@ -100,9 +119,6 @@ def translate(
         labels: Labels of everything that belongs to the copy.
         variables: The caller's variables, for secrets and configs that name one.
         graceful: Whether each service gets time to end by itself: its `stop_grace_period`.
-
-    Raises:
-        UsageError: If a part of the model cannot be had on a Swarm; one line for each.
     """
     plain = json.loads(json.dumps(model).replace("$$", "$"))
     check_soon(plain)
@@ -115,11 +131,10 @@ def translate(
     read = {name: _files(plain, name, variables, notes) for name in rules}
     mounts.refuse_shared(plain, notes)
     used = _networks(plain, notes)
-    if notes.refused:
-        raise UsageError(format_list(f"{len(notes.refused)} parts of the project cannot run on a Swarm", notes.refused))
     return Translation(
         services=made, names={name: swarm_name(str(plain["name"]), name) for name in made}, networks=used, files=read,
         waits={name: _waits(plain, name, made) for name in made}, changes=tuple(notes.changed),
+        refused=tuple(notes.refused),
     )  # fmt: skip
 
 
@@ -188,9 +203,15 @@ def _refuse(spec: Mapping[str, Any], where: str, notes: Notes) -> None:
 
 def _body(spec: Mapping[str, Any], where: str, notes: Notes) -> dict[str, Any]:
     """Return the engine's own request for a container; name what has no place in one."""
+    deploy = spec.get("deploy") or {}
     for key, why in DROPPED.items():
         if spec.get(key) and why:
             notes.drop(f"{where}.{key}", why)
+    for key, why in DEPLOY_DROPPED.items():
+        if deploy.get(key):
+            notes.drop(f"{where}.deploy.{key}", why)
+    if deploy.get("endpoint_mode") == "vip":
+        notes.change(f"{where}.deploy.endpoint_mode", "dnsrr: names resolve to the containers' addresses")
     body: dict[str, Any] = {"HostConfig": {}}
     for key, value in spec.items():
         if key in OWN or key in DROPPED or key in REFUSED or key in NAMESPACES:
@@ -212,8 +233,10 @@ def _restart(spec: Mapping[str, Any], rule: Rule, where: str, notes: Notes) -> d
                      if condition != NOT_TRIED_AGAIN else f"restart_policy {condition}")  # fmt: skip
     if rule.kind == JOB and condition == "any":
         condition = "on-failure"
+    window = {"Window": nanoseconds(policy["window"])} if policy.get("window") else {}
     return {
-        "Condition": condition, "MaxAttempts": int(policy.get("max_attempts") or count or 0), "Delay": SECOND,
+        "Condition": condition, "MaxAttempts": int(policy.get("max_attempts") or count or 0),
+        "Delay": nanoseconds(policy.get("delay") or "1s"), **window,
     }  # fmt: skip
 
 
