@@ -53,7 +53,7 @@ def site(machines: list[nodes.Node], monkeypatch: pytest.MonkeyPatch) -> Iterato
     with Engine() as engine:
         yield Swarm(engine)
         leases = Leases(Swarm(engine))
-        for lease in leases.all():  # what a failed test has left
+        for lease in leases.leases():  # what a failed test has left
             leases.renew(lease, 0)
         removal.sweep(Swarm(engine))
 

@@ -12,9 +12,11 @@ import pytest
 from tests.projects.expected import BARE
 from tests.swarm.test_copies import left
 
-from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL
+from stackyard.docker.swarm import SERVICE_LABEL
+from stackyard.sites.swarm.leases import LABEL, LEASE_LABEL, Leases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.swarm.nodes import Node
@@ -26,11 +28,22 @@ ASK = "import os, urllib.request as u; print(u.urlopen(os.environ['STACKYARD_WEB
 
 
 def typed(folder: Path, *words: str, site: str = "swarm") -> subprocess.CompletedProcess[str]:
+    argv, env = _line(folder, words, site)
+    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - ours
+
+
+def _line(folder: Path, words: Sequence[str], site: str = "swarm") -> tuple[list[str], dict[str, str]]:
     argv = [sys.executable, "-m", "stackyard", words[0], "--site", site, *words[1:]]
     names = ("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT")
     kept = {name: os.environ[name] for name in names if name in os.environ}
-    env = BARE | kept | {"STACKYARD_STATE_DIR": str(folder / "state")}
-    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - ours
+    return argv, BARE | kept | {"STACKYARD_STATE_DIR": str(folder / "state")}
+
+
+def until(happened: Callable[[], object], seconds: float = 30) -> None:
+    began = time.monotonic()
+    while not happened():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
 
 
 def test_a_command_runs_beside_a_copy_and_gets_its_addresses(
@@ -47,7 +60,8 @@ def test_a_command_runs_beside_a_copy_and_gets_its_addresses(
 def test_a_copy_that_is_up_is_no_place_for_a_run_and_tells_its_variables(
     box: str, tmp_path: Path, site: Swarm, machines: list[Node]
 ) -> None:
-    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": {"image": box, "ports": ["80"]}}}))
+    web = {"image": box, "ports": ["${WEB_PORT:-8080}:80"]}
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": web}}))
     up = typed(tmp_path, "up", "--name", "mine")
     refused = typed(tmp_path, "run", "--name", "mine", "--", "true")
     env = json.loads(typed(tmp_path, "env", "--name", "mine", "--json").stdout)
@@ -57,7 +71,57 @@ def test_a_copy_that_is_up_is_no_place_for_a_run_and_tells_its_variables(
         r"copy mine \([\w-]+\) is up already; run the command with another --name, or without\n$", refused.stderr
     )
     assert env["STACKYARD_WEB_URL"] == f"http://{env['STACKYARD_WEB_ADDRESS']}"
+    assert env["STACKYARD_WEB_ADDRESS"].endswith(f":{env['WEB_PORT']}")
     assert typed(tmp_path, "down", "--name", "mine").returncode == 0
+    assert left(site, machines) == []
+
+
+def test_a_copy_that_lacks_a_service_ends_as_on_one_engine(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    job = {"image": box, "command": ["true"]}
+    web = {"image": box, "ports": ["80"], "restart": "always", "healthcheck": {"test": ["CMD", "true"]},
+           "depends_on": {"job": {"condition": "service_completed_successfully"}}}  # fmt: skip
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": web, "job": job}}))
+    seen = typed(tmp_path, "check", "--json")
+    up, well = typed(tmp_path, "up", "--name", "mine"), typed(tmp_path, "ps", "mine", "--json")
+    (service,) = (item for item in site.labelled("service", LEASE_LABEL) if item.labels[SERVICE_LABEL] == "web")
+    machines[0].docker("service", "rm", service.id)
+    until(lambda: all(task.service != "web" for task in site.tasks(LEASE_LABEL)))
+    lacking, again = typed(tmp_path, "ps", "mine", "--json"), typed(tmp_path, "up", "--name", "mine")
+    down = typed(tmp_path, "down", "mine")
+
+    assert [one.returncode for one in (seen, up, well, lacking, again, down)] == [0, 0, 0, 7, 7, 0], up.stderr
+    states = [
+        {row["service"]: (row["status"], row["health"]) for row in json.loads(one.stdout)["services"]}
+        for one in (well, lacking)
+    ]
+    assert states[0] == {"web": ("running", "healthy"), "job": ("complete", "none")}
+    assert states[1] == {"web": ("missing", "none"), "job": ("complete", "none")}
+    assert "is up, but not every service of it runs: web (missing); end the copy and start it again" in again.stderr
+    assert "services.web.restart" in [change["place"] for change in json.loads(seen.stdout)["changes"]]
+    assert left(site, machines) == []
+
+
+def test_a_removal_that_is_killed_is_finished_by_the_next_command(
+    box: str, tmp_path: Path, site: Swarm, machines: list[Node]
+) -> None:
+    deaf = {
+        "image": box,
+        "command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"],
+        "stop_grace_period": "9s",
+    }
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"web": deaf}}))
+    up = typed(tmp_path, "up", "--name", "mine", "--graceful", "--ttl", "10h")
+    argv, env = _line(tmp_path, ["down", "mine"])
+    removing = subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+    until(lambda: Leases(site).get("mine").state == "ending")
+    removing.kill()
+    removing.wait()
+    cleaned = typed(tmp_path, "cleanup")
+
+    assert (up.returncode, cleaned.returncode) == (0, 0), up.stderr + cleaned.stderr
+    assert cleaned.stdout.startswith("removed copy mine\n")
     assert left(site, machines) == []
 
 

@@ -45,7 +45,7 @@ def reaper(python: str, machines: list[Node], site: Swarm, tmp_path: Path) -> It
 
 
 def leases_of(site: Swarm) -> set[str]:
-    return {lease.name for lease in Leases(site).all()}
+    return {lease.name for lease in Leases(site).leases()}
 
 
 def test_a_copy_whose_time_is_over_is_removed_without_a_command_and_a_renewed_one_stays(
@@ -75,7 +75,7 @@ def test_several_reapers_at_once_and_a_command_remove_each_copy_and_no_other(
     kept = copies.start(project, site.engine, name="kept", ttl=600, deadline=60)
     for number in range(4):
         copies.start(project, site.engine, name=f"short{number}", ttl=600, deadline=60)
-    for lease in Leases(site).all():
+    for lease in Leases(site).leases():
         if lease.name != "kept":
             Leases(site).renew(lease, 0)
     threads = [threading.Thread(target=removal.sweep, args=(site,)) for _ in range(3)]

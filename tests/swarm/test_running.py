@@ -126,7 +126,7 @@ def test_a_block_of_a_program_has_a_copy_and_the_setting_names_the_site(
     monkeypatch.setenv("STACKYARD_SITE", "swarm")
 
     with running(folder=tmp_path) as stack:
-        (lease,) = Leases(site).all()
+        (lease,) = Leases(site).leases()
         assert answers(stack.url("web"))
         assert (stack.lease.title, stack.services) == (f"{lease.name} ({lease.id})", ["web"])
         for refused in (stack.status, stack.containers, stack.reset):

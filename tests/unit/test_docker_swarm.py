@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from stackyard.docker.swarm import Node, Swarm, Task, member
+from stackyard.docker.swarm import Node, Swarm, Task, detailed, member
 
 
 def row(container: str, ports: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
@@ -40,6 +40,17 @@ def test_an_exit_code_that_is_not_known_is_none() -> None:
     ((found,),) = listed([row("a", PORTS)])
 
     assert (found.exit_code, found.said) == (0, "running")
+
+
+def test_what_the_manager_itself_writes_into_a_log_is_kept_whole() -> None:
+    line = "Error grabbing logs: warning: incomplete log stream: node n3 is not available"
+
+    assert detailed(line) == ("", "", line)
+    assert detailed("2026-11-28T10:00:02Z com.docker.swarm.task.id=t1 a line") == (
+        "2026-11-28T10:00:02Z",
+        "t1",
+        "a line",
+    )
 
 
 def test_a_node_says_why_it_takes_no_tasks() -> None:

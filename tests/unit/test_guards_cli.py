@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -17,6 +18,7 @@ from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site, up
 from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
+from stackyard.project import git_names
 from stackyard.sites import Site
 from stackyard.stacks.copies.lifecycle import DEADLINE
 
@@ -118,14 +120,21 @@ def test_down_refuses_a_name_together_with_all(monkeypatch: pytest.MonkeyPatch) 
 # on a Swarm
 
 
+def leased(name: str, folder: Path) -> Any:
+    title = f"{name} (id-of-{name})"
+    return SimpleNamespace(
+        name=name, parallel_id=name, id=f"id-of-{name}", title=title, checkout=str(folder), is_copy=True
+    )  # fmt: skip
+
+
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the copies that were removed; this folder's project is `shop`."""
+def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The names of the copies that were removed; this folder has the copy `mine`, another one `theirs`."""
     names: list[str] = []
 
     def of(_engine: object, name: str) -> Any:
         lease = SimpleNamespace(
-            name=name, id=name, title=name, project="", folder="", state="ready", deadline=1.0
+            name=name, id=name, title=name, project="", checkout="", state="ready", deadline=1.0
         )  # fmt: skip
 
         def down() -> Removal:
@@ -134,16 +143,19 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return SimpleNamespace(lease=lease, down=down, grace={})
 
-    leases = [SimpleNamespace(name=name, project=project) for name, project in (("mine", "shop"), ("theirs", "other"))]
-    monkeypatch.setattr(on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", leases)))
-    monkeypatch.setattr(on_swarm, "_project", lambda: "shop")
+    (tmp_path / "compose.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    leases = [leased("mine", tmp_path), leased("theirs", tmp_path / "other")]
+    monkeypatch.setattr(
+        on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", SimpleNamespace(leases=lambda: leases)))
+    )
     monkeypatch.setattr("stackyard.sites.swarm.copies.Copy", SimpleNamespace(of=of))
     return names
 
 
 @pytest.mark.parametrize(
     ("words", "names"),
-    [({}, ["mine"]), ({"all": True}, ["mine"]), ({"name": "mine"}, ["mine"]), ({"name": "theirs"}, ["theirs"])],
+    [({}, ["mine"]), ({"all": True}, ["mine"]), ({"name": "mine"}, ["mine"]), ({"name": "id-of-theirs"}, ["theirs"])],
 )
 def test_down_on_a_swarm_takes_the_copy_that_is_named_or_those_of_this_folder(
     ended: list[str], words: Any, names: list[str]
@@ -160,16 +172,32 @@ def test_down_on_a_swarm_refuses_a_name_together_with_all(ended: list[str]) -> N
     assert ended == []
 
 
-@pytest.mark.parametrize(("project", "says"), [("none", "^0 copies"), ("both", "^2 copies .* name one: mine, theirs")])
-def test_down_on_a_swarm_without_a_name_takes_the_only_copy(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch, project: str, says: str
+@pytest.mark.parametrize(
+    ("names", "name", "error", "says"),
+    [
+        ((), "", LeaseNotFoundError, "no copy of this folder's project is up"),
+        (("theirs", "mine"), "", UsageError, "this project has 2 copies; choose one with --name: theirs .*, mine"),
+        (("mine",), "theirs", LeaseNotFoundError, "no copy has the name or id 'theirs'"),
+    ],
+)
+def test_down_on_a_swarm_takes_no_copy_unless_it_is_clear_which(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], name: str, error: Any, says: str
 ) -> None:
-    leases = [SimpleNamespace(name=name, project="both") for name in ("theirs", "mine")]
-    monkeypatch.setattr(on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", leases)))
-    monkeypatch.setattr(on_swarm, "_project", lambda: project)
+    leases = [leased(one, Path.cwd()) for one in names]
+    monkeypatch.setattr(git_names, "default_name", lambda _folder: None)
+    monkeypatch.setattr(
+        on_swarm, "_leases", lambda: contextlib.nullcontext(("engine", SimpleNamespace(leases=lambda: leases)))
+    )
 
-    with pytest.raises(LeaseNotFoundError, match=says):
-        on_swarm._down()
+    with pytest.raises(error, match=says):
+        on_swarm._down(name)
+
+    assert ended == []
+
+
+def test_down_on_a_swarm_takes_no_copy_of_another_folder_by_its_name(ended: list[str]) -> None:
+    with pytest.raises(LeaseNotFoundError, match="no copy of this folder's project has the name 'theirs'; give an id"):
+        on_swarm._down("theirs")
 
     assert ended == []
 

@@ -29,10 +29,13 @@ from stackyard.sites.swarm.leases import (
     Lease,
     Leases,
 )
+from stackyard.sites.swarm.standing import Expected
 from stackyard.stacks.readiness.waiting import ServiceReady, StackReady
 from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from stackyard.docker.swarm import Kind, Swarm, Task
 
 REMOVAL_TIMEOUT_S = removal.REMOVAL_TIMEOUT_S
@@ -213,7 +216,7 @@ def test_a_process_releases_its_own_leases_alone(lease: Lease, leases: Leases, f
 
     removal.release_own(swarm(fake))
 
-    assert [one.name for one in leases.all()] == ["other"]
+    assert [one.name for one in leases.leases()] == ["other"]
     assert fake.removed == ["web", "net", lease.item.name]
 
 
@@ -223,7 +226,7 @@ def test_a_process_releases_its_own_leases_alone(lease: Lease, leases: Leases, f
 def test_a_lease_without_labels_says_nothing_and_never_ends() -> None:
     found = Lease.read(Item(kind="config", id="1", name="stackyard-lease-mine", labels={}, version=1))
 
-    assert (found.name, found.id, found.project, found.folder) == ("mine", "", "", "")
+    assert (found.name, found.id, found.project, found.checkout) == ("mine", "", "", "")
     assert (found.owner, found.state) == (None, "ending")
     assert not found.is_stale(1e300)
 
@@ -263,7 +266,7 @@ def test_a_lease_is_called_by_its_project_and_eight_random_digits(leases: Leases
 def test_every_list_of_leases_says_which_folder_a_copy_is_of(leases: Leases) -> None:
     leases.acquire("shop-0a1b2c", "mine", {"folder": "/srv/shop"})
 
-    assert [found.folder for found in leases.all()] == ["/srv/shop"]
+    assert [found.checkout for found in leases.leases()] == ["/srv/shop"]
 
 
 def test_what_a_lease_holds_is_words_by_name_or_nothing(lease: Lease, leases: Leases, fake: Guarded) -> None:
@@ -294,7 +297,51 @@ def test_a_ready_copy_is_kept_by_its_process_or_until_its_time_is_over(
 def test_a_lease_that_is_taken_says_so(lease: Lease, leases: Leases) -> None:
     assert leases.take(lease)
 
-    assert leases.get("mine").item.labels == {**lease.item.labels, STATE: "ending"}
+    taken = {STATE: "ending", OWNER: Owner.current().label(), DEADLINE: ""}
+    found = leases.get("mine")
+    assert {**found.item.labels, DEADLINE: ""} == {**lease.item.labels, **taken}
+    assert found.deadline - leases.now() == pytest.approx(WITHOUT_OWNER, abs=20)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_removal_whose_process_was_killed_goes_on_with_the_next_command(
+    lease: Lease, leases: Leases, fake: Guarded
+) -> None:
+    held = leases.renew(lease, 7200, owner=Owner.detached().label())
+    assert leases.take(held)
+    killed = leases.get("mine")
+    dead = Owner(kind="process", boot=Owner.current().boot, pid=1 << 22, ticks=1, namespace=Owner.current().namespace)
+    fake.relabel(killed.item, {**killed.item.labels, OWNER: dead.label()})
+
+    assert removal.sweep(swarm(fake)) == ["mine"]
+    assert fake.items == {}
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_removal_that_goes_on_elsewhere_is_left_alone(lease: Lease, leases: Leases, fake: Guarded) -> None:
+    assert leases.take(lease)
+
+    assert removal.sweep(swarm(fake)) == []
+    assert lease.item.name in fake.items
+
+
+def test_a_name_that_is_free_by_the_time_of_the_second_look_is_taken(fake: Guarded, leases: Leases) -> None:
+    class Ended(Guarded):
+        """One where the lease of the name ends right after it has kept another from the name."""
+
+        def create_config(self, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
+            made = super().create_config(name, content, labels)
+            if made is None:
+                self.items.pop(name)
+            return made
+
+    ended = Ended()
+    first, second = (Leases(swarm(ended)).acquire("shop-0a1b2c", "mine", {}) for _ in range(2))
+
+    assert first
+    assert second
+    assert first.id != second.id
+    assert (leases.leases(), fake.items) == ([], {})
 
 
 # starts
@@ -304,13 +351,18 @@ def test_a_lease_that_is_taken_says_so(lease: Lease, leases: Leases) -> None:
 class Prepared:
     """A start that makes a service, and then fails or not."""
 
-    swarm: FakeSwarm
+    swarm: Guarded
     error: BaseException | None = None
     deadlines: list[float] = field(default_factory=list)
     startup: Startup = STANDING
+    made_from: str = "one state"
+    while_starting: Callable[[copies.Copy], object] = lambda _copy: None
 
     def ports(self) -> list[Any]:
         return []
+
+    def digest(self) -> str:
+        return self.made_from
 
     def said(self, _copy: object) -> dict[str, Any]:
         return {}
@@ -319,8 +371,12 @@ class Prepared:
         assert not graceful
         self.deadlines.append(deadline)
         copy.startup = self.startup
+        copy.expected = {"web": Expected(containers=1)}
         add(self.swarm, copy.lease, "service", "web")
+        self.swarm.containers[copy.lease.label] = [task("running", node="here")]
+        self.while_starting(copy)
         if self.error:
+            self.swarm.containers.clear()
             raise self.error
 
 
@@ -363,6 +419,81 @@ def test_a_start_that_fails_leaves_nothing_of_its_own(
     assert sorted(fake.items) == ["theirs"]
 
 
+@pytest.mark.parametrize("error", [NotReadyError("web failed"), EngineError("it is away"), KeyboardInterrupt("stop")])
+def test_why_a_start_failed_is_said_also_when_what_it_made_cannot_be_removed(
+    prepared: Prepared, fake: Guarded, error: BaseException
+) -> None:
+    prepared.error, said = error, list[str]()
+    fake.errors = [EngineError("it went away")]
+
+    with pytest.raises(type(error), match=str(error)) as caught:
+        started(progress=said.append)
+
+    assert "what the start made could not be removed: it went away" in f"{caught.value} {said}"
+
+
+def test_what_a_start_makes_after_another_command_ended_its_copy_is_removed(
+    prepared: Prepared, fake: Guarded, leases: Leases
+) -> None:
+    def end(copy: copies.Copy) -> None:
+        leases.end(leases.get("mine"))
+        add(fake, copy.lease, "network", "late")
+
+    prepared.while_starting, prepared.error = end, EngineError("the network is gone")
+
+    with pytest.raises(EngineError, match="the network is gone"):
+        started()
+
+    assert fake.items == {}
+
+
+def test_a_copy_of_others_that_cannot_be_removed_keeps_no_start(
+    prepared: Prepared, fake: Guarded, leases: Leases, clock: Clock
+) -> None:
+    del prepared
+    other, said = leases.acquire("other-0a1b2c", "theirs", {}), list[str]()
+    assert other
+    leases.renew(other, -1)
+    fake.containers = {other.label: [task("running", node="here")]}
+
+    copy = started(ttl=600.0, progress=said.append)
+
+    assert (copy.lease.state, sum(clock.slept) >= REMOVAL_TIMEOUT_S) == ("ready", True)
+    (line,) = said
+    assert line.startswith(
+        "warning: copy theirs keeps its lease: container c left after 40 s; then remove stale stacks"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tasks", "says"),
+    [([], r"web \(missing\)"), ([task("failed", exit_code=3, node="here")], r"web \(failed, exit code 3\)"),
+     ([task("running", node="gone")], r"web \(lost \(node gone is down\)\)")],
+)  # fmt: skip
+@pytest.mark.usefixtures("prepared")
+def test_a_copy_that_has_lost_a_service_is_not_returned_as_if_it_ran(
+    fake: Guarded, tasks: list[Task], says: str
+) -> None:
+    first = started(ttl=600.0)
+    fake.containers[first.lease.label] = tasks
+
+    with pytest.raises(
+        NotReadyError, match=rf"is up, but not every service of it runs: {says}; end the copy and start"
+    ):
+        started(ttl=600.0)
+
+
+@pytest.mark.parametrize(("state", "lines"), [("one state", 0), ("another", 1)])
+def test_a_copy_of_an_earlier_state_of_its_project_is_a_warning(prepared: Prepared, state: str, lines: int) -> None:
+    said = list[str]()
+    started(ttl=600.0)
+    prepared.made_from = state
+
+    started(ttl=600.0, progress=said.append)
+
+    assert [line.startswith("warning: the project has changed since") for line in said] == [True] * lines
+
+
 @pytest.mark.parametrize(("ttl", "kept"), [(None, True), (600.0, False)])
 def test_a_copy_is_renewed_by_its_process_unless_it_has_a_time_of_its_own(
     prepared: Prepared, ttl: float | None, kept: bool
@@ -370,6 +501,7 @@ def test_a_copy_is_renewed_by_its_process_unless_it_has_a_time_of_its_own(
     copy = started(ttl=ttl, deadline=20.0, wait=3.0)
 
     assert (copy.keeper is not None, copy.lease.state, prepared.deadlines) == (kept, "ready", [23.0])
+    prepared.swarm.containers.clear()
     copy.down()
 
 

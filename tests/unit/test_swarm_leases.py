@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from stackyard.docker.swarm import KINDS, Item, Node, Task
-from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingError, UsageError
+from stackyard.errors import EngineError, LeaseNotFoundError, RefusedError, StillStartingError, UsageError
 from stackyard.leases.owners import Owner
 from stackyard.probes.readiness_rules import Rule
-from stackyard.sites.swarm import removal
+from stackyard.sites.swarm import keeper, removal
 from stackyard.sites.swarm.copies import Copy
 from stackyard.sites.swarm.leases import ADDRESSES, DEADLINE, LABEL, LEASE_LABEL, OWNER, Leases
 from stackyard.sites.swarm.progress import FailedError, Progress
@@ -119,7 +120,7 @@ def test_copies_without_a_name_get_different_ones(leases: Leases) -> None:
     found = [leases.acquire("shop-0a1b2c", None, {}) for _ in range(20)]
 
     assert len({lease.name for lease in found if lease}) == 20
-    assert len(leases.all()) == 20
+    assert len(leases.leases()) == 20
 
 
 def test_a_renewed_lease_cannot_be_taken_by_who_read_it_before(leases: Leases) -> None:
@@ -148,7 +149,7 @@ def test_a_config_that_is_not_stackyard_s_is_no_lease_whatever_its_name(
         leases.get("mine")
     with pytest.raises(UsageError, match="is not stackyard's"):
         leases.acquire("shop-ab12cd", "mine", {})
-    assert leases.all() == []
+    assert leases.leases() == []
     assert (removal.sweep(cast("Swarm", fake)), fake.removed) == ([], [])
 
 
@@ -164,7 +165,7 @@ def test_a_damaged_lease_stays_until_a_command_names_it(
     assert (found := leases.get("mine")).data == {}
     assert leases.take(found)
     removal.remove(cast("Swarm", fake), leases.get("mine"))
-    assert leases.all() == []
+    assert leases.leases() == []
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,17 @@ def test_a_container_of_a_lost_node_has_no_address_and_says_so(fake: FakeSwarm) 
 
     assert copy.addresses == []
     assert copy.said("web") == "lost (node n3 is down) on node n3; complete on node n3"
+
+
+@pytest.mark.parametrize(("state", "shown"), [("running", "lost"), ("complete", "complete"), ("failed", "failed")])
+def test_a_container_of_a_node_that_has_left_the_swarm_has_no_address_and_says_so(
+    fake: FakeSwarm, state: str, shown: str
+) -> None:
+    fake.create_config("stackyard-lease-mine", WEB, {LABEL: "1", LEASE_LABEL: "shop-1"})
+    fake.running = [task(state, ports={(80, "tcp"): 30001})]
+    copy = Copy(Leases(cast("Swarm", fake)).get("mine"), cast("Swarm", fake))
+
+    assert (copy.addresses, [one.state for one in copy.tasks()]) == ([], [shown])
 
 
 def test_a_lease_is_stale_after_its_deadline_or_when_its_process_here_has_ended(leases: Leases) -> None:
@@ -259,6 +271,21 @@ def test_a_sweep_removes_dead_copies_and_what_has_no_lease_and_nothing_else(leas
     ]  # fmt: skip
     assert fake.removed.index("dead-service") < fake.removed.index("dead-network")
     assert fake.removed.index("dead-network") < fake.removed.index("stackyard-lease-dead")
+
+
+def test_the_lease_of_a_process_is_renewed_again_after_a_silence_until_it_is_another_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "WITHOUT_OWNER", 0.04)
+    answers = iter([EngineError("away"), UsageError("config stackyard-lease-mine is not stackyard's")])
+
+    def renew(*_: object) -> None:
+        raise next(answers)
+
+    made = keeper.Keeper(cast("Leases", SimpleNamespace(renew=renew)), cast("Any", None))
+    made._thread.join(10)
+
+    assert (made._thread.is_alive(), next(answers, None)) == (False, None)
 
 
 def task(state: str, **more: Any) -> Task:

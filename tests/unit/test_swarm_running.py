@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
 
-PORT = {"service": "web", "target": 80, "protocol": "tcp"}
+PORT = {"service": "web", "target": 80, "protocol": "tcp", "variables": ["WEB_PORT"]}
 
 
 @dataclass
@@ -73,6 +73,7 @@ def test_a_stack_answers_at_its_nodes(stack: SwarmStack) -> None:
     assert stack.url("web") == "http://192.0.2.1:30001"
     assert (stack.port("web", 80), stack.services, stack.seconds) == (30001, ["db", "web"], 2.5)
     assert stack.env["STACKYARD_WEB_ADDRESS"] == "192.0.2.1:30001"
+    assert (stack.env["WEB_PORT"], stack.env["COMPOSE_PROJECT_NAME"]) == ("30001", stack.lease.id)
     assert stack.project == stack.lease.id
     with pytest.raises(UsageError, match="service db publishes no port"):
         stack.url("db")
@@ -87,6 +88,7 @@ def test_a_service_whose_container_is_gone_says_where_and_why(stack: SwarmStack,
     with pytest.raises(NotReadyError, match=r"^service web answers nowhere now: shutdown on node n1 .availability dra"):
         stack.url("web")
     site.running.clear()
+    assert "WEB_PORT" not in stack.env
     with pytest.raises(NotReadyError, match="it has no container"):
         stack.url("web")
 
@@ -251,7 +253,7 @@ def test_a_process_releases_what_it_owns_and_nothing_else(stack: SwarmStack, sit
 
     removal.release_own(cast("Swarm", site))
 
-    assert [lease.name for lease in leases.all()] == ["other"]
+    assert [lease.name for lease in leases.leases()] == ["other"]
     assert stack.lease.id not in str(site.items)
 
 
@@ -263,6 +265,17 @@ def test_what_killed_workers_left_on_a_swarm_is_removed(site: FakeSite, monkeypa
 
     assert stack_description.remove_stale_stacks() == []
     assert site.items == {}
+
+
+def test_what_killed_workers_left_and_no_node_gives_up_keeps_no_run_from_its_start(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKYARD_SITE", "swarm")
+    monkeypatch.setattr("stackyard.docker.swarm.Swarm", lambda _: site)
+    monkeypatch.setattr(removal, "REMOVAL_TIMEOUT_S", 0.1)
+    site.add("network", "lost", {LEASE_LABEL: "lost"})
+
+    assert stack_description.remove_stale_stacks() == ["copy lost: container c, container c left after 0.1 s"]
 
 
 def test_what_another_container_of_the_service_wrote_a_moment_earlier_is_followed_too(

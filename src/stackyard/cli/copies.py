@@ -22,7 +22,7 @@ from stackyard.cli.options import Option
 from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
 from stackyard.cli.task import Command
-from stackyard.errors import NotReadyError, UsageError
+from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -240,11 +240,7 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
         text = table(shown, ["service", "status", "health", "exit code", "restarts"])
         answer(copy_output.identified(copy.lease) | {"services": rows}, text, as_json=as_json)
         if not found.is_well:
-            logs, end = (at_site(f"stackyard {word} --name {copy.lease.id}") for word in ("logs", "down"))
-            raise NotReadyError(
-                f"not every service of {title} is running and healthy; '{logs}' shows what they wrote, and '{end}' and "
-                "then the same 'stackyard up' start all of it again"
-            )
+            raise copy_output.not_well(title, copy.lease.id)
 
 
 @task(klass=Command, words=["name"], options={"name": NAME, "site": SITE, "json": options.JSON})

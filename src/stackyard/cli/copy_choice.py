@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stackyard._util.advice import at_site
 from stackyard.cli.common import current_folder
@@ -13,10 +13,34 @@ from stackyard.project.project import FILES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackyard.leases import Lease, LeaseBook
+
+class Lease(Protocol):
+    """What is asked here of a lease, on one engine or on a Swarm."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102 - see leases.Lease
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def parallel_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def checkout(self) -> str: ...  # noqa: D102
+    @property
+    def is_copy(self) -> bool: ...  # noqa: D102
 
 
-def of_this_folder(book: LeaseBook) -> list[Lease]:
+L = TypeVar("L", bound=Lease)
+L_co = TypeVar("L_co", bound=Lease, covariant=True)
+
+
+class Book(Protocol[L_co]):
+    """Where the leases of a site are."""
+
+    def leases(self) -> Sequence[L_co]:
+        """Return all leases, oldest first."""
+
+
+def of_this_folder(book: Book[L]) -> list[L]:
     """
     Return the copies of the project that this folder belongs to, oldest first.
 
@@ -29,7 +53,7 @@ def of_this_folder(book: LeaseBook) -> list[Lease]:
     return []
 
 
-def chosen(book: LeaseBook, name: str) -> Lease:
+def chosen(book: Book[L], name: str) -> L:
     """
     Return the copy that a command means.
 
@@ -58,7 +82,7 @@ def chosen(book: LeaseBook, name: str) -> Lease:
     raise LeaseNotFoundError(f"no copy has the name or id {name!r}; '{at_site('stackyard ps --all')}' lists all")
 
 
-def _unnamed(here: Sequence[Lease]) -> Lease:
+def _unnamed(here: Sequence[L]) -> L:
     from stackyard.project.git_names import default_name
 
     if len(here) == 1:
@@ -73,7 +97,7 @@ def _unnamed(here: Sequence[Lease]) -> Lease:
     raise UsageError(f"this project has {len(here)} copies; choose one with --name: {listed}")
 
 
-def _copies(book: LeaseBook) -> list[Lease]:
+def _copies(book: Book[L]) -> list[L]:
     return [lease for lease in book.leases() if lease.is_copy]
 
 
@@ -87,7 +111,7 @@ def _above() -> list[Path]:
     return found
 
 
-def _below(book: LeaseBook) -> list[Lease]:
+def _below(book: Book[L]) -> list[L]:
     """
     Return the copies of projects below this folder, which `--file deploy/compose.yml` may have named from here.
 

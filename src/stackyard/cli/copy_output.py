@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackyard._util.advice import at_site
 from stackyard.cli.common import answer, identity
+from stackyard.errors import NotReadyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,12 @@ def also_up(lease: Lease) -> str:
 def one_more(leases: Sequence[Lease], lease: Lease) -> str:
     """Say that a copy without a name is not the first of its folder; empty if it is, or has a name."""
     number = sum(other.is_copy and other.checkout == lease.checkout for other in leases)
-    if lease.parallel_id or number < 2:  # noqa: PLR2004 - itself and another
+    return "" if lease.parallel_id else another(number)
+
+
+def another(number: int) -> str:
+    """Say that a copy without a name is number *number* of its folder; empty for the first."""
+    if number < 2:  # noqa: PLR2004 - itself and another
         return ""
     again = at_site("stackyard up --name NAME")
     return (
@@ -122,6 +128,15 @@ def show_cleaned(done: Removal, *, as_json: bool) -> None:
 def ports(found: Sequence[Address], name: str) -> list[dict[str, Any]]:
     """Return where each published port answers, for JSON."""
     return [{**item.to_json(), "browser": item.browser(name) or None} for item in found]
+
+
+def not_well(title: str, name: str) -> NotReadyError:
+    """Return the error of the copy *title*, whose user calls it *name*, if not every service of it is well."""
+    logs, end = (at_site(f"stackyard {word} --name {name}") for word in ("logs", "down"))
+    return NotReadyError(
+        f"not every service of {title} is running and healthy; '{logs}' shows what they wrote, and '{end}' and then "
+        "the same 'stackyard up' start all of it again"
+    )
 
 
 def identified(lease: Lease) -> dict[str, Any]:

@@ -18,16 +18,15 @@ from stackyard.cli import copy_output, copy_variables
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.expiry import until_moment
 from stackyard.cli.site import chosen_site
-from stackyard.errors import LeaseNotFoundError, UsageError
+from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
-    from stackyard.project import Project
     from stackyard.sites.swarm.copies import Copy
-    from stackyard.sites.swarm.leases import Lease
+    from stackyard.sites.swarm.leases import Lease, Leases
 
 NO_RESET: Final = (
     "a copy on a Swarm cannot be reset: its volumes end with their containers, and only their nodes could copy data "
@@ -68,8 +67,8 @@ def _refuse_other(command: str, chosen: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _leases() -> Iterator[tuple[Engine, list[Lease]]]:
-    """Give a `with` block the Swarm's manager, and the copies of the current folder, the oldest first."""
+def _leases() -> Iterator[tuple[Engine, Leases]]:
+    """Give a `with` block the Swarm's manager, and its leases."""
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
     from stackyard.sites.swarm.leases import Leases
@@ -77,33 +76,16 @@ def _leases() -> Iterator[tuple[Engine, list[Lease]]]:
     with Engine() as engine:
         swarm = Swarm(engine)
         swarm.now()
-        yield engine, Leases(swarm).all()
+        yield engine, Leases(swarm)
 
 
 @contextlib.contextmanager
 def _copy(name: str) -> Iterator[Copy]:
+    from stackyard.cli.copy_choice import chosen
     from stackyard.sites.swarm.copies import Copy
 
-    with _leases() as (engine, leases):
-        own = leases if name else [lease for lease in leases if lease.project == _project()]
-        names = sorted(lease.name for lease in own)
-        if not name and len(names) != 1:
-            starts = at_site("stackyard up")
-            listed = f"name one: {', '.join(names)}" if names else f"'{starts}' starts one"
-            raise LeaseNotFoundError(f"{len(names)} copies of this folder's project are on the Swarm; {listed}")
-        yield Copy.of(engine, name or names[0])
-
-
-def _found() -> Project:
-    from stackyard.project import Project
-
-    return Project.find(current_folder())
-
-
-def _project() -> str:
-    from stackyard.stacks.copies.leased_project import CopiedProject
-
-    return CopiedProject.of(_found()).name
+    with _leases() as (engine, book):
+        yield Copy.of(engine, chosen(book, name).name)
 
 
 @contextlib.contextmanager
@@ -136,20 +118,29 @@ def _up(  # noqa: PLR0913, PLR0917 - each is an option
     from stackyard._util.durations import seconds
     from stackyard.project.git_names import default_name
 
-    lifetime = seconds("--ttl", ttl) if ttl else HOUR
+    lifetime, named = seconds("--ttl", ttl) if ttl else HOUR, name or default_name(current_folder())
     with _started(
-        name or default_name(current_folder()), file, profile, env_file, timeout, ttl=lifetime, quiet=quiet,
-        wait=queue_timeout, graceful=graceful,
-    ) as copy:  # fmt: skip
+        named, file, profile, env_file, timeout, ttl=lifetime, quiet=quiet, wait=queue_timeout, graceful=graceful
+    ) as copy:
         if graceful:
             copy.require_grace()
         for line in copy.changes:
-            tell(f"note: {line}")
+            telling(quiet=quiet)(f"note: {line}")
+        if warning := "" if named else _one_more(copy):
+            tell(warning)
         said = {**_identity(copy.lease), "notes": list(copy.changes)}
         copy_output.show_up(said, copy.lease.name, copy.addresses, copy.startup, _until(copy.lease), as_json=json)
 
 
+def _one_more(copy: Copy) -> str:
+    from stackyard.sites.swarm.leases import Leases
+
+    found = Leases(copy.swarm).leases()
+    return copy_output.another(sum(lease.checkout == copy.lease.checkout for lease in found))
+
+
 def _down(name: str = "", all: bool = False, graceful: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
+    from stackyard.cli.copy_choice import of_this_folder
     from stackyard.sites.swarm.copies import Copy
 
     if name and all:
@@ -157,15 +148,20 @@ def _down(name: str = "", all: bool = False, graceful: bool = False, json: bool 
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if all:
-            engine, leases = stack.enter_context(_leases())
-            own = [Copy.of(engine, lease.name) for lease in leases if lease.project == _project()]
+            engine, book = stack.enter_context(_leases())
+            own = [Copy.of(engine, lease.name) for lease in of_this_folder(book)]
         else:
             own = [stack.enter_context(_copy(name))]
         for copy in own if graceful else ():
             copy.require_grace()
-        done = [_removed(copy) for copy in own]
-    titles, said = [copy.lease.title for copy in own], [_identity(copy.lease) for copy in own]
-    copy_output.show_removed(titles, said, done, time.monotonic() - began, as_json=json)
+        tried = [(copy.lease, *_tried(copy)) for copy in own]
+    gone = [(lease, done) for lease, done, _ in tried if done]
+    failures = [error for _, _, error in tried if error]
+    if gone or not failures:
+        titles, said = [lease.title for lease, _ in gone], [_identity(lease) for lease, _ in gone]
+        copy_output.show_removed(titles, said, [done for _, done in gone], time.monotonic() - began, as_json=json)
+    if failures:
+        raise failures[0]
 
 
 def _removed(copy: Copy) -> Removal:
@@ -177,35 +173,41 @@ def _removed(copy: Copy) -> Removal:
     return copy.down()
 
 
+def _tried(copy: Copy) -> tuple[Removal | None, StackyardError | None]:
+    """Remove a copy as far as possible; return what was removed, or what keeps it from that."""
+    try:
+        return _removed(copy), None
+    except StackyardError as error:
+        return None, error
+
+
 def _ps(name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002 - the option's name
     from stackyard._util.tables import table
+    from stackyard.cli.copy_choice import of_this_folder
 
     if name:
-        _tasks(name, as_json=json)
+        _services(name, as_json=json)
         return
-    with _leases() as (_, leases):
-        own = leases if all else [lease for lease in leases if lease.project == _project()]
-    rows = [[lease.title, lease.folder or lease.project, lease.state, _until(lease)] for lease in own]
+    with _leases() as (_, book):
+        own = book.leases() if all else of_this_folder(book)
+    rows = [[lease.title, lease.checkout or lease.project, lease.state, _until(lease)] for lease in own]
     one = at_site(f"stackyard ps {own[0].name}") if len(own) == 1 else ""
     more = f"\n'{one}' shows its services" if one else ""
     text = f"{table(rows, ['copy', 'project', 'state', 'until'])}{more}" if rows else "no copies are up"
     answer([_identity(lease) for lease in own], text, as_json=json)
 
 
-def _tasks(name: str, *, as_json: bool) -> None:
+def _services(name: str, *, as_json: bool) -> None:
     from stackyard._util.tables import table
 
     with _copy(name) as copy:
-        nodes = {node.id: node.name for node in copy.swarm.nodes()}
-        found: list[dict[str, Any]] = [
-            {"service": task.service, "state": task.state, "node": nodes.get(task.node, task.node),
-             "exit_code": task.last_exit, "reason": task.reason}
-            for task in sorted(copy.tasks(), key=lambda task: (task.service, task.slot))
-        ]  # fmt: skip
-        content = {**_identity(copy.lease), "services": found}
-    heads = ["service", "state", "node", "exit code", "reason"]
-    rows = [[*(row | {"exit_code": exit_code(row["exit_code"])}).values()] for row in found]
-    answer(content, table(rows, heads), as_json=as_json)
+        found, lease = copy.standing, copy.lease
+    rows = [state.to_json() for state in found.states]
+    shown = [[*(row | {"exit_code": exit_code(row["exit_code"])}).values()] for row in rows]
+    text = table(shown, ["service", "status", "health", "exit code", "restarts", "node", "reason"])
+    answer({**_identity(lease), "services": rows}, text, as_json=as_json)
+    if lease.state != "ready" or not found.is_well:
+        raise copy_output.not_well(lease.title, lease.id)
 
 
 def _ports(name: str = "", json: bool = False) -> None:
@@ -267,11 +269,12 @@ def _only(copy: Copy) -> str:
 
 
 def _env(name: str = "", format: str = "dotenv", json: bool = False) -> None:  # noqa: A002 - the option's name
+    from stackyard.project import Project
     from stackyard.sites.swarm import copies
 
     with _copy(name) as copy:
         with contextlib.suppress(UsageError):  # without the project's files, URLs have no passwords
-            copies.log_in(copy, _found())
+            copies.log_in(copy, Project.find(current_folder()))
         copy_variables.show(_variables(copy), format, as_json=json)
 
 
@@ -283,45 +286,76 @@ def _run(
     command = copy_variables.given(words)
     with _started(name, file, profile, env_file, timeout, ttl=None, quiet=quiet, graceful=graceful) as copy:
         copy_variables.refuse_running(copy.lease.title, copy.startup.seconds)
+        code = 1
         try:
             code = copy_variables.run(command, _variables(copy))
         finally:
-            _removed(copy)
+            _, left = _tried(copy)
+            if left and code:
+                tell(f"warning: {left}")
     if code:
         raise Exit(code=code)
+    if left:
+        raise left
 
 
 def _variables(copy: Copy) -> dict[str, str]:
-    from stackyard.plan import variables
+    from stackyard.running.swarm_stack import SwarmStack
 
-    return {"STACKYARD_LEASE": copy.lease.id, **variables(copy.addresses)}
+    return SwarmStack(copy).env
 
 
-def _stale(json: bool = False) -> None:
+def _stale(dry_run: bool = False, json: bool = False) -> None:
     """Remove the copies on the Swarm whose lease has ended, and print their names."""
     from stackyard.cleanup.outcome import Removal
-    from stackyard.docker import Engine
-    from stackyard.docker.swarm import Swarm
     from stackyard.sites.swarm.removal import sweep
 
     began = time.monotonic()
-    with Engine() as engine:
-        names = sweep(Swarm(engine))
+    with _leases() as (_, book):
+        if dry_run:
+            _plan(book, as_json=json)
+            return
+        names = sweep(book.swarm)
     removed = [f"copy {name}" for name in names]
     done = Removal(removed=removed, leases=names, seconds=time.monotonic() - began)
     copy_output.show_cleaned(done, as_json=json)
+
+
+def _plan(book: Leases, *, as_json: bool) -> None:
+    from stackyard._util.tables import table
+    from stackyard.sites.swarm.removal import stale
+
+    ended, ownerless = stale(book.swarm)
+    owners = {lease.id: lease.owner.describe() if lease.owner else "" for lease in ended}
+    found = [_planned(lease.id, owners[lease.id], "its lease has ended", lease) for lease in ended]
+    found += [_planned(word, "", "it has no lease") for word in ownerless]
+    rows = [[item["name"], item["owner"], item["why"]] for item in found]
+    text = table(rows, ["copy", "owner", "why"]) if rows else "nothing to remove"
+    answer(found, text, as_json=as_json)
+
+
+def _planned(identity: str, owner: str, why: str, lease: Lease | None = None) -> dict[str, Any]:
+    deadline = lease.deadline if lease and math.isfinite(lease.deadline) else None
+    return {"command": "stale", "kind": "lease" if lease else "copy", "name": lease.title if lease else identity,
+            "lease": identity, "environment": lease.project if lease else "", "owner": owner, "alive": False,
+            "deadline": deadline, "user": "", "why": why}  # fmt: skip
 
 
 def _identity(lease: Lease) -> dict[str, Any]:
     """Return what every JSON answer says of a copy, as on one engine, and how far it is."""
     deadline = lease.deadline if math.isfinite(lease.deadline) else None
     return {"lease": lease.id, "name": lease.name, "environment": lease.project, "project": lease.id,
-            "checkout": lease.folder, "deadline": deadline, "state": lease.state}  # fmt: skip
+            "checkout": lease.checkout, "deadline": deadline, "state": lease.state}  # fmt: skip
 
 
 def _until(lease: Lease) -> str:
+    from stackyard.leases.owners import boot_id
+
+    if lease.state == "ending":
+        return "is being removed"
     if lease.owner is not None and lease.owner.kind == "process":
-        return f"stays as long as {lease.owner.describe()} runs"
+        here = lease.owner.boot == boot_id()
+        return f"stays as long as {lease.owner.describe() if here else 'its process on another host'} runs"
     if not math.isfinite(lease.deadline):
         return "stays until it is removed: its deadline cannot be read"
     return until_moment(lease.deadline)

@@ -22,6 +22,7 @@ Kind = Literal["service", "network", "config", "secret"]
 KINDS: Final[tuple[Kind, ...]] = ("service", "network", "config", "secret")  # the order in which they can be removed
 SERVICE_LABEL: Final = "stackyard.swarm.service"
 ENDED: Final = frozenset({"failed", "rejected", "orphaned", "shutdown", "remove"})
+LOST: Final = "lost"  # the state of a container whose node is down or has left
 USUAL_POOL: Final = ip_network("10.0.0.0/8")  # the Swarm's own
 CONFLICT: Final = 409
 TASK_DETAIL: Final = "com.docker.swarm.task.id"
@@ -38,6 +39,7 @@ class Item:
         name: Its name.
         labels: All its labels.
         version: The version that a change must name; 0 for a network.
+        created: When it was made, as RFC 3339; empty for a network.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Item:
     name: str
     labels: Mapping[str, str]
     version: int = 0
+    created: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -67,6 +70,7 @@ class Task:
         container: The id of its container; empty while it has none.
         created: When it was made, as RFC 3339.
         ports: Ports of the node, by port and protocol of the container.
+        restarts: How many earlier tasks of its place the Swarm still lists; 0 where nothing has counted them.
     """
 
     service: str
@@ -79,6 +83,7 @@ class Task:
     container: str
     created: str
     ports: Mapping[tuple[int, str], int]
+    restarts: int = 0
 
     @property
     def last_exit(self) -> int | None:
@@ -123,7 +128,13 @@ class Node:
 
 
 def detailed(line: str) -> tuple[str, str, str]:
-    """Return the time, the id of the task and the text of a line of a service's log that has time and details."""
+    """
+    Return the time, the id of the task and the text of a line of a service's log that has time and details.
+
+    What the manager itself writes there, of a node that does not answer for example, has neither.
+    """
+    if not line[:4].isdecimal():
+        return "", "", line
     at, _, rest = line.partition(" ")
     details, _, text = rest.partition(" ")
     return at, dict(word.partition("=")[::2] for word in details.split(",")).get(TASK_DETAIL, ""), text
@@ -339,7 +350,7 @@ def _item(kind: Kind, row: Part) -> Item:
     spec = row.get("Spec")
     return Item(
         kind=kind, id=row.text("ID"), name=spec.text("Name"), labels=spec.get("Labels").texts(),
-        version=row.get("Version").whole("Index"),
+        version=row.get("Version").whole("Index"), created=row.text("CreatedAt", ""),
     )  # fmt: skip
 
 

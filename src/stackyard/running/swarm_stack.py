@@ -82,8 +82,14 @@ class SwarmStack(Stack):
 
     @property
     def env(self) -> dict[str, str]:
-        """Variables that tell programs where it is; the project's own ones are left, as its plan changes none here."""
-        return {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project, **variables(self.addresses)}
+        """
+        Variables that tell programs where it is, as on one engine.
+
+        A variable of the project's files has the port of one container; it is left out if it gives several ports.
+        """
+        found = self.addresses
+        own = {"STACKYARD_LEASE": self.lease.id, "COMPOSE_PROJECT_NAME": self.project}
+        return {**self._there.port_variables(found), **own, **variables(found)}
 
     def _read_logs(self, service: str | None, tail: int) -> str:
         chosen = [service] if service else self.services

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from stackyard.docker.swarm import SERVICE_LABEL, Swarm, detailed
-from stackyard.errors import EngineError, LeaseNotFoundError, NotReadyError, UsageError
+from stackyard.docker.swarm import LOST, SERVICE_LABEL, Swarm, detailed
+from stackyard.errors import (
+    EngineError,
+    LeaseNotFoundError,
+    LeftoversError,
+    NotReadyError,
+    StackyardError,
+    UsageError,
+)
 from stackyard.plan import Address
 from stackyard.plan.profiles import profile_warnings
 from stackyard.sites.swarm import removal
 from stackyard.sites.swarm.keeper import Keeper
-from stackyard.sites.swarm.leases import ADDRESSES, PORTS, Lease, Leases
+from stackyard.sites.swarm.leases import ADDRESSES, PORTS, SERVICES, Lease, Leases
 from stackyard.sites.swarm.preparation import Prepared
+from stackyard.sites.swarm.standing import Expected, Standing
 from stackyard.stacks.copies.leased_project import CopiedProject
-from stackyard.stacks.copies.lifecycle import DEADLINE
+from stackyard.stacks.copies.lifecycle import CHANGED, DEADLINE
 from stackyard.stacks.diagnostics import REMOVED, squeeze
 from stackyard.stacks.logs import Line
 from stackyard.stacks.starts.checks import refuse_missing_files
 from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stackyard.cleanup.outcome import Removal
     from stackyard.docker import Engine
-    from stackyard.docker.swarm import Task
+    from stackyard.docker.swarm import Node, Task
     from stackyard.project import Project
 
 T = TypeVar("T")
@@ -41,6 +51,7 @@ class _Port(msgspec.Struct, frozen=True):
     target: int
     protocol: str
     published: str = ""
+    variables: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -62,6 +73,14 @@ def _read(text: str, kind: type[T]) -> T | None:
         return None
 
 
+def _seen(task: Task, nodes: Mapping[str, Node]) -> Task:
+    """Return a task as it is: the Swarm keeps the last state of the containers of a node that is lost or has left."""
+    node = nodes.get(task.node)
+    if not task.node or (node and node.state != "down") or task.failed or task.state == "complete":
+        return task
+    return replace(task, state=LOST, reason=f"node {node.name} is down" if node else "its node has left the Swarm")
+
+
 @dataclass(slots=True)
 class Copy:
     """
@@ -72,12 +91,14 @@ class Copy:
         swarm: Where it is.
         startup: How its start went.
         changes: What the translation dropped or changed; empty for a copy that was running already.
+        expected: What it needs of each service; empty for a copy that was running already.
     """
 
     lease: Lease
     swarm: Swarm
     startup: Startup = STANDING
     changes: tuple[str, ...] = ()
+    expected: Mapping[str, Expected] = field(default_factory=dict)
     logins: Mapping[tuple[str, int, str], str] = field(default_factory=dict, repr=False)
     keeper: Keeper | None = None
 
@@ -99,13 +120,16 @@ class Copy:
             container: {(target, protocol): port for target, protocol, port in ports}
             for container, ports in (kept or {}).items()
         })  # fmt: skip
-        found = {(task.service, task.slot): task for task in self.swarm.tasks(self.lease.label)}
-        down = {node.id: node.name for node in self.swarm.nodes() if node.state == "down"}
-        return [
-            replace(task, state="lost", reason=f"node {down[task.node]} is down")
-            if task.node in down and not task.failed and task.state != "complete" else task
-            for task in found.values()
-        ]  # fmt: skip
+        tasks, nodes = self.swarm.tasks(self.lease.label), {node.id: node for node in self.swarm.nodes()}
+        newest = {(task.service, task.slot): task for task in tasks}
+        number = Counter((task.service, task.slot) for task in tasks)
+        return [replace(_seen(task, nodes), restarts=number[place] - 1) for place, task in newest.items()]
+
+    @property
+    def standing(self) -> Standing:
+        """The state of each of its containers, and of those that are missing."""
+        expected = _read(self.lease.item.labels.get(SERVICES, "{}"), dict[str, Expected])
+        return Standing(self.tasks(), expected or {}, {node.id: node.name for node in self.swarm.nodes()})
 
     @property
     def addresses(self) -> list[Address]:
@@ -122,7 +146,8 @@ class Copy:
                     port=task.ports[one.target, one.protocol], scheme=said.scheme, path=said.path, login=login or "",
                     published=one.published,
                 )
-                for task in running if task.service == one.service and (one.target, one.protocol) in task.ports
+                for task in running
+                if task.service == one.service and (one.target, one.protocol) in task.ports and task.node in nodes
             ]  # fmt: skip
         return found
 
@@ -197,6 +222,19 @@ class Copy:
         """Say whether the Compose file publishes a port of *service*."""
         return any(port.service == service for port in self._ports())
 
+    def port_variables(self, found: Sequence[Address]) -> dict[str, str]:
+        """
+        Return the variables of the project's own files that give its ports, such as ``WEB_PORT``.
+
+        Args:
+            found: Where it answers now; a port that answers nowhere has no variable.
+        """
+        ports = {(one.service, one.target, one.protocol): str(one.port) for one in found}
+        return {
+            variable: ports[key] for one in self._ports() for variable in one.variables
+            if (key := (one.service, one.target, one.protocol)) in ports
+        }  # fmt: skip
+
     def _ports(self) -> list[_Port]:
         return _read(json.dumps(self.lease.data.get("ports", [])), list[_Port]) or []
 
@@ -269,30 +307,29 @@ def start(
     """
     swarm = Swarm(engine)
     leases, origin = Leases(swarm), CopiedProject.of(project)
-    for ended in removal.sweep(swarm):
-        progress(f"removed {ended}, whose lease had ended")
+    _sweep(swarm, progress)
     refuse_missing_files(project)
     for line in profile_warnings(project):
         progress(line)
     usual = project.model()
     prepared = Prepared.of(project, usual, swarm, origin.name, progress)
-    lease = leases.acquire(origin.name, name, {"folder": str(origin.root), "ports": prepared.ports()})
+    digest = prepared.digest()
+    lease = leases.acquire(
+        origin.name, name, {"folder": str(origin.root), "ports": prepared.ports(), "digest": digest}
+    )  # fmt: skip
     if lease is None:
-        found = Copy.of(engine, str(name))
+        found = _standing(Copy.of(engine, str(name)), digest, progress)
         if ttl is not None:
             found.lease = leases.renew(found.lease, ttl)
         return found
     copy = Copy(lease, swarm, keeper=Keeper(leases, lease))
-    try:
+    with _failing(copy, project.name, progress):
         limit = (deadline or project.configuration.timeout or DEADLINE) + (wait or 0.0)
         prepared.start(copy, limit, progress, graceful=graceful)
-        copy.lease = leases.settle(lease, ttl, addresses=json.dumps(prepared.said(copy)), ports=copy.open_ports())
-    except NotReadyError as error:
-        copy.down()
-        raise NotReadyError(f"{project.name} did not start: {error}\n{REMOVED}") from None
-    except BaseException:
-        copy.down()
-        raise
+        copy.lease = leases.settle(
+            lease, ttl, addresses=json.dumps(prepared.said(copy)), ports=copy.open_ports(),
+            services=msgspec.json.encode(copy.expected).decode(),
+        )  # fmt: skip
     for one in copy.startup.ready.services if copy.startup.ready else ():
         if one.warning:
             progress(f"warning: {one.warning}")
@@ -300,6 +337,55 @@ def start(
         copy.keeper.stop()
         copy.keeper = None
     return copy
+
+
+def _sweep(swarm: Swarm, progress: Callable[[str], None]) -> None:
+    """Remove the copies whose lease has ended; one that cannot be removed keeps no other from its start."""
+    try:
+        for ended in removal.sweep(swarm):
+            progress(f"removed {ended}, whose lease had ended")
+    except LeftoversError as error:
+        progress(f"warning: {error}")
+
+
+def _standing(copy: Copy, digest: str, progress: Callable[[str], None]) -> Copy:
+    """Return a copy that is up already, if it is whole; warn if the project has changed since its start."""
+    if lost := copy.standing.lost:
+        named = ", ".join(f"{service} ({words})" for service, words in lost.items())
+        raise NotReadyError(
+            f"copy {copy.lease.title} is up, but not every service of it runs: {named}; end the copy and start it again"
+        )
+    if copy.lease.data.get("digest", digest) != digest:
+        progress(f"warning: {CHANGED}")
+    return copy
+
+
+@contextlib.contextmanager
+def _failing(copy: Copy, title: str, progress: Callable[[str], None]) -> Iterator[None]:
+    """Let the start in a `with` block fail without anything left of it; what is left does not hide why it failed."""
+    try:
+        yield
+    except NotReadyError as error:
+        raise NotReadyError(f"{title} did not start: {error}\n{_undone(copy)}") from None
+    except BaseException as error:
+        said = _undone(copy)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            progress(f"interrupted; {said}")
+        elif said != REMOVED:
+            progress(f"warning: {said}")
+        raise
+
+
+def _undone(copy: Copy) -> str:
+    """Remove what a start made; return what to say of that."""
+    try:
+        try:
+            copy.down()
+        except LeaseNotFoundError:  # another command ended the copy, and this start may have made more since
+            removal.emptied(copy.swarm, copy.lease.label, f"copy {copy.lease.name}")
+    except StackyardError as error:
+        return f"what the start made could not be removed: {error}"
+    return REMOVED
 
 
 def log_in(copy: Copy, project: Project) -> None:

@@ -8,6 +8,7 @@ while anything of a copy is there, so is its lease. All deadlines count by the m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -34,6 +35,7 @@ PROJECT, FOLDER, OWNER, STATE, DEADLINE = (
 )
 ADDRESSES: Final = f"{WORDS}.addresses"
 PORTS: Final = f"{WORDS}.ports"
+SERVICES: Final = f"{WORDS}.services"
 State = Literal["starting", "ready", "ending"]
 FURTHEST: Final = float(1 << 40)  # seconds; a calendar has no name for what is beyond
 WITHOUT_OWNER: Final = 60.0  # seconds that the lease of a process is kept while the process does not renew it
@@ -48,7 +50,7 @@ class Lease:
         name: What its user calls it; also the end of the config's name.
         id: The beginning of the names of all that belongs to the copy.
         project: The project, and six hex digits made from its folder.
-        folder: The project's folder; empty if its config does not say.
+        checkout: The project's folder; empty if its config does not say.
         owner: Who keeps it.
         state: How far its copy is.
         deadline: When it ends, in Unix seconds of the manager's clock.
@@ -58,7 +60,7 @@ class Lease:
     name: str
     id: str
     project: str
-    folder: str
+    checkout: str
     owner: Owner | None
     state: State
     deadline: float
@@ -71,6 +73,16 @@ class Lease:
         return f"{self.name} ({self.id})"
 
     @property
+    def parallel_id(self) -> str:
+        """Its name, as a lease of one engine has it."""
+        return self.name
+
+    @property
+    def is_copy(self) -> bool:
+        """True: a Swarm has nothing but copies."""
+        return True
+
+    @property
     def label(self) -> str:
         """What everything of the copy carries."""
         return f"{LEASE_LABEL}={self.id}"
@@ -81,7 +93,7 @@ class Lease:
         labels = item.labels
         return cls(
             name=item.name.removeprefix(PREFIX), id=labels.get(LEASE_LABEL, ""),
-            project=labels.get(PROJECT, ""), folder=labels.get(FOLDER, ""), item=item, data=data or {},
+            project=labels.get(PROJECT, ""), checkout=labels.get(FOLDER, ""), item=item, data=data or {},
             owner=Owner.parse(labels.get(OWNER, "")), state=_state(labels.get(STATE)),
             deadline=_deadline(labels.get(DEADLINE, "")),
         )  # fmt: skip
@@ -159,14 +171,19 @@ class Leases:
             LABEL: "1", LEASE_LABEL: identifier, PROJECT: project, OWNER: Owner.current().label(), STATE: "starting",
             DEADLINE: f"{self.now() + WITHOUT_OWNER:.3f}", FOLDER: str(data.get("folder", "")),
         }  # fmt: skip
-        if self.swarm.create_config(PREFIX + name, json.dumps(data).encode(), labels):
-            return self.get(name)
+        content = json.dumps(data).encode()
+        while not self.swarm.create_config(PREFIX + name, content, labels):
+            with contextlib.suppress(LeaseNotFoundError):  # it ended a moment ago, and the name is free
+                self._refuse_other(name, project)
+                return None
+        return self.get(name)
+
+    def _refuse_other(self, name: str, project: str) -> None:
         found = self.get(name)
         if found.project != project:
             raise UsageError(f"the name {name} belongs to a copy of {found.project}; choose another one")
         if found.state != "ready":
             raise StillStartingError(f"copy {name} is {found.state} in another process; wait for it, or choose a name")
-        return None
 
     def get(self, name: str) -> Lease:
         """
@@ -186,9 +203,10 @@ class Leases:
             raise UsageError(f"config {item.name} of the Swarm is not stackyard's; choose another name for the copy")
         return Lease.read(item, _data(content))
 
-    def all(self) -> list[Lease]:
-        """Return all leases, without their data."""
-        return [Lease.read(item) for item in self.swarm.labelled("config", LABEL) if _is_lease(item)]
+    def leases(self) -> list[Lease]:
+        """Return all leases, oldest first, without their data."""
+        found = sorted(self.swarm.labelled("config", LABEL), key=lambda item: item.created)
+        return [Lease.read(item) for item in found if _is_lease(item)]
 
     def renew(self, lease: Lease, ttl: float, **labels: str) -> Lease:
         """
@@ -213,18 +231,20 @@ class Leases:
         Args:
             lease: Its lease.
             ttl: Seconds that it stays; None: as long as this process renews it.
-            facts: The protocols of its addresses, and the ports of its containers.
+            facts: The protocols of its addresses, the ports of its containers, and what it needs of its services.
         """
         owner = Owner.current() if ttl is None else Owner.detached()
         return self.renew(lease, ttl or WITHOUT_OWNER, state="ready", owner=owner.label(), **facts)
 
     def take(self, lease: Lease) -> bool:
         """
-        Note that a copy is being removed; its owner can then renew it no longer. Say whether it is ours to remove.
+        Note that this process removes a copy; its owner can then renew it no longer. Say whether it is ours to remove.
 
-        False means that its owner renewed it since it was read, or that it is gone.
+        False means that its owner renewed it since it was read, or that it is gone. If this process is killed, the
+        next command goes on: on this host at once, elsewhere `WITHOUT_OWNER` seconds from now.
         """
-        return self.swarm.relabel(lease.item, {**lease.item.labels, STATE: "ending"})
+        ends = {STATE: "ending", OWNER: Owner.current().label(), DEADLINE: f"{self.now() + WITHOUT_OWNER:.3f}"}
+        return self.swarm.relabel(lease.item, {**lease.item.labels, **ends})
 
     def end(self, lease: Lease) -> None:
         """Remove the lease itself; nothing else of its copy may be left."""

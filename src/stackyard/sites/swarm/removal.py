@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from stackyard._util.advice import Action, how
 from stackyard.cleanup.outcome import Removal
 from stackyard.docker.engine import each
 from stackyard.docker.swarm import SERVICE_LABEL
@@ -34,12 +35,12 @@ def remove(swarm: Swarm, lease: Lease) -> Removal:
         EngineError: If the manager does not answer; the lease stays.
     """
     began = time.monotonic()
-    removed = emptied(swarm, lease.label, f"copy {lease.name} keeps its lease")
+    removed = emptied(swarm, lease.label, f"copy {lease.name} keeps its lease", f"; then {how(Action.CLEAN_UP)}")
     Leases(swarm).end(lease)
     return Removal(removed=removed, leases=[lease.id], seconds=time.monotonic() - began)
 
 
-def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
+def emptied(swarm: Swarm, label: str, what: str, then: str = "") -> list[str]:
     """
     Remove everything with *label* but leases; return its names when nothing is left, and no ready node runs any of it.
 
@@ -49,6 +50,7 @@ def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
         swarm: Where it is.
         label: Its label, as ``key`` or ``key=value``.
         what: What it is, for the text of an error.
+        then: The end of that text: what can be done next.
 
     Raises:
         LeftoversError: If something is left after `REMOVAL_TIMEOUT_S` seconds and the time that services get to end.
@@ -61,7 +63,7 @@ def emptied(swarm: Swarm, label: str, what: str) -> list[str]:
         seen |= {str(item) for item in left}
         if time.monotonic() > until:
             listed = ", ".join(map(str, [*left, *_running(swarm, label)]))
-            raise LeftoversError(f"{what}: {listed} left after {patience:g} s")
+            raise LeftoversError(f"{what}: {listed} left after {patience:g} s{then}")
         free = _unneeded(left, {task.service for task in swarm.tasks(label)}, needs)
         failures = [error for error in each(swarm.remove, free) if not isinstance(error, RefusedError)]
         if failures:
@@ -102,6 +104,22 @@ def _running(swarm: Swarm, label: str) -> list[str]:
     return [f"container {task.container[:12]}" for task in swarm.tasks(label) if task.node in ready]
 
 
+def stale(swarm: Swarm) -> tuple[list[Lease], list[str]]:
+    """
+    Return the leases that have ended, and the ids of copies of which something is left without a lease.
+
+    Raises:
+        EngineError: If the manager does not answer.
+    """
+    leases = Leases(swarm)
+    now = leases.now()
+    things = [item for item in swarm.everything(LEASE_LABEL) if not item.name.startswith(PREFIX)]
+    ownerless = {item.labels.get(LEASE_LABEL, "") for item in things}
+    known = leases.leases()  # after the things: each was made under a lease
+    ended = [lease for lease in known if lease.is_stale(now)]
+    return ended, sorted(ownerless - {lease.id for lease in known} - {""})
+
+
 def sweep(swarm: Swarm) -> list[str]:
     """
     Remove every copy whose lease has passed its deadline or lost its process; return their names.
@@ -114,17 +132,11 @@ def sweep(swarm: Swarm) -> list[str]:
             removed.
         EngineError: If the manager does not answer.
     """
-    leases = Leases(swarm)
-    things = [item for item in swarm.everything(LEASE_LABEL) if not item.name.startswith(PREFIX)]
-    ownerless = {item.labels.get(LEASE_LABEL, "") for item in things}
-    known, now = leases.all(), leases.now()
+    leases, (ended, ownerless) = Leases(swarm), stale(swarm)
     work: list[tuple[str, Callable[[], object]]] = [
-        (lease.name, partial(remove, swarm, lease)) for lease in known if lease.is_stale(now) and leases.take(lease)
+        (lease.name, partial(remove, swarm, lease)) for lease in ended if leases.take(lease)
     ]
-    work += [
-        (word, partial(emptied, swarm, f"{LEASE_LABEL}={word}", f"copy {word}"))
-        for word in sorted(ownerless - {lease.id for lease in known} - {""})
-    ]  # fmt: skip
+    work += [(word, partial(emptied, swarm, f"{LEASE_LABEL}={word}", f"copy {word}")) for word in ownerless]
     if failures := each(lambda one: one[1](), work):
         raise failures[0]
     return [name for name, _ in work]
@@ -133,6 +145,6 @@ def sweep(swarm: Swarm) -> list[str]:
 def release_own(swarm: Swarm) -> None:
     """Remove every copy whose lease this process owns."""
     leases = Leases(swarm)
-    for lease in leases.all():
+    for lease in leases.leases():
         if lease.owner == Owner.current() and leases.take(lease):
             remove(swarm, lease)
