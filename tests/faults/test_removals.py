@@ -12,7 +12,8 @@ import docker.errors
 import pytest
 from tests.faults.fault_host import CHECKOUT, CLEAN, FULL, changed, finish, until
 
-from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
+from stackyard.docker.ownership import HOST_LABEL
+from stackyard.docker.records import LEASE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

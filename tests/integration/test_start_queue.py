@@ -20,6 +20,7 @@ from stackyard._util import state_directory
 from stackyard.cleanup import removal
 from stackyard.docker import ownership
 from stackyard.docker.lease_book import open_book
+from stackyard.docker.records import LEASE_LABEL
 from stackyard.leases import fair_lock
 from stackyard.settings import MOST_STARTS, Settings
 from stackyard.stacks.starts.queue import turn
@@ -113,7 +114,7 @@ def test_a_run_killed_while_it_waits_is_forgotten_and_has_made_nothing(host: Hos
         host.wait_for(1)
 
     answer = shown(living)
-    assert {item.labels[ownership.LEASE_LABEL] for item in host.containers()} == {answer["lease"]}
+    assert {item.labels[LEASE_LABEL] for item in host.containers()} == {answer["lease"]}
     turn_step = {"step": "turn", "begin_seconds": -answer["waited_seconds"], "end_seconds": 0.0}
     assert turn_step in answer["steps"]
 
@@ -189,7 +190,7 @@ def test_of_eight_processes_no_more_than_two_make_a_stack_at_a_time(host: Host) 
 def making() -> list[tuple[str, datetime, datetime]]:
     """Return each lease with the engine's times of its first container made and its last one started."""
     ask = ["docker", "ps", "--quiet", "--filter", f"label={ownership.HOST_LABEL}={Settings.load().host}"]
-    words = f'{{{{index .Config.Labels "{ownership.LEASE_LABEL}"}}}} {{{{.Created}}}} {{{{.State.StartedAt}}}}'
+    words = f'{{{{index .Config.Labels "{LEASE_LABEL}"}}}} {{{{.Created}}}} {{{{.State.StartedAt}}}}'
     ids = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603 - our own words
     look = ["docker", "inspect", "--format", words, *ids]
     found: dict[str, tuple[list[datetime], list[datetime]]] = {}

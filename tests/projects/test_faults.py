@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from tests.projects.expected import BARE
 
+from stackyard._util import process
 from stackyard.docker.ownership import HOST_LABEL
 from stackyard.leases import LeaseBook
 from stackyard.project import Project
@@ -252,6 +253,39 @@ def test_a_copy_that_lacks_a_service_does_not_count_as_running(shop: Shop) -> No
     assert (up[:2], "not every service of it runs: db (missing); end the copy" in up[2]) == ((7, ""), True)
     assert (ps[0], ["db", "missing"] in [line.split()[:2] for line in ps[1].splitlines()]) == (7, True)
     assert shop.end("down", "mine")[0] == shop.end("up", "--name", "mine")[0] == shop.end("ps", "mine")[0] == 0
+
+
+def test_a_copy_whose_ended_one_shots_were_pruned_still_counts_as_running(
+    shop: Shop, project: Callable[[str], Path]
+) -> None:
+    shop.folder = project("one-shots")
+    name = shop.ask("up", "--name", "mine")["project"]
+    ended = [item for item in shop.things() if item.name in {f"{name}-migrate-1", f"{name}-seed-1"}]
+
+    for item in ended:  # as `docker system prune` does
+        shop.engine.remove(item)
+    up, ps = shop.end("up", "--name", "mine"), shop.end("ps", "mine")
+
+    assert len(ended) == 2
+    assert (up[0], ps[0]) == (0, 0), up[2] + ps[2]
+    assert shop.end("down", "mine")[0] == 0
+
+
+def test_a_container_that_a_user_makes_from_one_of_a_copy_s_stays(shop: Shop) -> None:
+    project = shop.ask("up", "--name", "mine")["project"]
+    kept = f"kept-{project[-8:]}"
+    process.run(["docker", "commit", f"{project}-web-1", f"{kept}:1"], deadline=120)
+    process.run(["docker", "run", "--detach", "--name", kept, f"{kept}:1"], deadline=60)
+    try:
+        code, out, err = shop.end("down", "mine")
+        swept = shop.end("cleanup")
+        process.run(["docker", "start", kept], deadline=60)
+    finally:
+        process.run(["docker", "rm", "--force", kept], deadline=60)
+        process.run(["docker", "rmi", f"{kept}:1"], deadline=60)
+
+    assert code == swept[0] == 0, out + err + swept[2]
+    assert shop.things() == shop.book.leases() == []
 
 
 def test_a_second_up_names_files_that_the_copy_has_only_in_their_earlier_form_until_it_is_restarted(shop: Shop) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STACKYARD: Final = (sys.executable, "-c", "from stackyard.cli.entry import main; main()")
 ENOUGH: Final = 240.0  # seconds, on a machine that does much else
+STANDARD: Final = "unix:///var/run/docker.sock"
 NETWORKS: Final = ("bridge", "host", "none")  # the engine's own
 
 pytestmark = pytest.mark.timeout(900)
@@ -149,3 +150,19 @@ def test_a_run_whose_engine_was_killed_ends_with_its_error_and_is_swept(remote: 
     assert code == 3, said
     assert "Traceback" not in said
     assert later[0] == 0, later
+
+
+def test_a_command_that_uses_another_engine_neither_ends_nor_takes_over_a_copy(remote: Remote) -> None:
+    code, said = remote.end("up", "--name", "mine")
+    assert code == 0, said
+    before, here = remote.things(), replace(remote, settings={**remote.settings, "DOCKER_HOST": STANDARD})
+
+    ended, again, seen = (here.end(*words) for words in (("down", "mine"), ("up", "--name", "mine"), ("ps", "mine")))
+
+    words = f"is on another engine, {remote.private.address}, and this command uses {STANDARD} (from DOCKER_HOST)"
+    assert (ended[0], words in ended[1]) == (8, True), ended
+    assert (again[0], words in again[1]) == (2, True), again
+    assert (seen[0], words in seen[1]) == (2, True), seen
+    assert [lease.parallel_id for lease in remote.leases] == ["mine"]
+    assert remote.things() == before
+    assert remote.end("down", "mine")[0] == 0

@@ -277,6 +277,32 @@ def test_a_copy_whose_one_shot_has_ended_runs(
     assert start(name="mine", ttl=600).lease.id == lease.id
 
 
+def test_a_one_shot_whose_container_was_pruned_is_not_missed(
+    start: Callable[..., Copy], fake_engine: FakeEngine, docker: FakeDocker
+) -> None:
+    web = {**SHOP["services"]["web"], "depends_on": {"db": {"condition": "service_completed_successfully"}}}
+    docker.model = {**SHOP, "services": {**SHOP["services"], "web": web}}
+    lease = start(name="mine", ttl=600).lease
+    del fake_engine.containers[f"db-{lease.project}"]
+
+    assert start(name="mine", ttl=600).lease.id == lease.id
+    assert len(docker.started) == 1
+
+
+def test_a_start_over_forgets_the_data_that_an_earlier_start_kept(
+    start: Callable[..., Copy], fake_engine: FakeEngine
+) -> None:
+    lease = start(name="mine", ttl=600).lease
+    for name in ("data.json", "data-0.tar", "data-10.tar", "data.txt"):
+        (lease.directory / name).touch()
+    fake_engine.containers.clear()  # docker compose -p PROJECT down
+
+    again = start(name="mine", ttl=600)
+
+    assert again.lease.id == lease.id
+    assert [path.name for path in lease.directory.glob("data*")] == ["data.txt"]
+
+
 def test_one_of_several_containers_of_a_service_may_be_missing_too(
     start: Callable[..., Copy], docker: FakeDocker
 ) -> None:

@@ -43,6 +43,31 @@ def test_everything_is_listed_in_the_order_it_can_be_removed(fake_engine: FakeEn
     ]  # fmt: skip
 
 
+def test_a_container_of_an_image_that_was_made_of_a_lease_s_container_is_not_the_lease_s(
+    fake_engine: FakeEngine, engine: Engine
+) -> None:
+    labels = {"stackyard.lease": "l1", "stackyard.host": "h1", "com.docker.compose.project": "shop-l1"}
+    fake_engine.images.put("sha256:own", "shop:1", labels={"stackyard.lease": "l0"})
+    fake_engine.images.put("sha256:commit", "kept:1", labels=labels)
+    fake_engine.images.put("sha256:plain", "plain:1")["Config"] = {"Labels": None}
+    images = {"shop-l1-db-1": "own", "renamed": "own", "pruned": "gone", "plain": "plain", "kept": "commit"}
+    for name, image in images.items():
+        fake_engine.containers[name] = {**fake_engine.container("x", State="exited"), "labels": labels}
+        fake_engine.containers[name] |= {"image": f"sha256:{image}", "state": {"Status": "exited"}}
+    del fake_engine.containers["x-l1"]
+
+    found = [item.name for item in engine.containers(LABEL)]
+
+    assert found == ["shop-l1-db-1", "renamed", "pruned", "plain"]
+    assert len(engine.troubled(LABEL)) == 4
+    fake_engine.requests.clear()
+    for name in found[1:]:
+        del fake_engine.containers[name]
+    del fake_engine.containers["kept"]
+    engine.containers(LABEL)
+    assert len(fake_engine.requests) == 1  # a usual name needs no second look
+
+
 def test_removing_what_is_gone_or_going_is_success(fake_engine: FakeEngine, engine: Engine) -> None:
     fake_engine.container("auth")
     fake_engine.refuse["containers auth-l1"] = (409, "removal of container auth-l1 is already in progress")

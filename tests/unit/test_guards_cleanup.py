@@ -14,9 +14,10 @@ from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import plan
-from stackyard.docker import remote_claims
+from stackyard.docker import lease_engine, remote_claims
+from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.ownership import Holdings
-from stackyard.errors import EngineError, LeftoversError
+from stackyard.errors import EngineError, LeftoversError, UsageError
 from stackyard.leases import LeaseBook
 from stackyard.project.environments import Environment
 from stackyard.settings import Settings
@@ -350,6 +351,47 @@ def test_what_another_book_has_of_a_lease_keeps_the_lease(
     assert (left.kind, left.name, left.lease) == ("container", f"redis-{lease.id}", lease.id)
     assert "belongs to lease book other" in left.reason
     assert (outcome.leases, [known.id for known in book.leases()]) == ([], [lease.id])
+
+
+def test_a_stack_on_another_engine_keeps_its_lease(
+    book: LeaseBook, engine: Engine, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    lease = expired(book)
+    note = lease.directory / lease_engine.NOTE
+    note.write_text(f"unix://{tmp_path}/other.sock")
+
+    outcome = removal.remove_lease(book, engine, lease)
+
+    (left,) = outcome.left
+    assert (left.kind, left.name, left.lease) == ("stack", lease.project, lease.id)
+    assert left.reason == (
+        f"it is on another engine, unix://{tmp_path}/other.sock, and this command uses {engine.endpoint.where}; repeat "
+        f"it with DOCKER_HOST=unix://{tmp_path}/other.sock; if that engine is gone for good, remove {note} first"
+    )
+    assert (outcome.leases, [known.id for known in book.leases()]) == ([], [lease.id])
+
+    fake_engine.volume("data", lease.id)  # so it is this engine, by another address
+    assert removal.remove_lease(book, engine, lease).leases == [lease.id]
+
+
+def test_a_stack_is_noted_with_its_engine_and_starts_on_no_other(
+    book: LeaseBook, engine: Engine, tmp_path: Path
+) -> None:
+    lease = expired(book)
+    lease_engine.claim(lease, engine)
+    link = tmp_path / "link.sock"
+    link.symlink_to(engine.endpoint.socket)
+    same, other = (SimpleNamespace(endpoint=Endpoint(url=f"unix://{path}")) for path in (link, tmp_path / "other"))
+
+    lease_engine.claim(lease, same)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=rf"^stack {lease.id} is on another engine, .*; repeat it with DOCKER_HOST="):
+        lease_engine.claim(lease, other)  # type: ignore[arg-type]
+
+    assert lease_engine.elsewhere(lease, engine) == ""
+    assert lease_engine.address(engine) in lease_engine.elsewhere(lease, other)  # type: ignore[arg-type]
+    (lease.directory / lease_engine.NOTE).write_bytes(b"\x1b[2J\xff")
+    assert lease_engine.elsewhere(lease, engine) == ""
+    assert lease_engine.elsewhere(replace(lease, directory=tmp_path / "gone"), engine) == ""
 
 
 def test_what_is_left_is_an_error_that_names_each_thing() -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stackyard.docker import ownership
-from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, Build, Holdings, Owned
-from stackyard.docker.records import PROJECT_LABEL, Resource
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, Build, Holdings, Owned
+from stackyard.docker.records import LEASE_LABEL, PROJECT_LABEL, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,6 +21,7 @@ from stackyard._util.event_loops import run, unwound_first
 from stackyard._util.task_group import run_all
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Removal
+from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.ownership import Holdings
 from stackyard.errors import LeaseNotFoundError, NotReadyError, UsageError
 from stackyard.leases import LeaseBook, Owner
@@ -46,6 +47,7 @@ def book(tmp_path: Path) -> LeaseBook:
 
 def stack_of(name: str, book: LeaseBook, engine: Any = None) -> Stack:
     environment = Environment.load(name)
+    engine = engine or SimpleNamespace(endpoint=Endpoint())
     return Stack(environment, book.acquire(environment, ttl=60, force=True), book, engine)
 
 

@@ -20,7 +20,7 @@ from stackyard.bench.harness import Arena
 from stackyard.bench.host_memory import free_memory
 from stackyard.bench.outcomes import one_line
 from stackyard.bench.records import Findings, Result
-from stackyard.docker.ownership import LEASE_LABEL
+from stackyard.docker.records import LEASE_LABEL
 from stackyard.errors import NotReadyError, StackyardError
 from stackyard.settings import Settings
 from stackyard.stacks.environments.launch import launch

@@ -16,7 +16,7 @@ class Leftover:
     One thing that could not be removed.
 
     Attributes:
-        kind: container, network or volume.
+        kind: container, network or volume; stack for all of it, on an engine that was not asked.
         name: Its name.
         lease: The lease it belongs to.
         reason: The engine's words, or who still uses it.

@@ -18,7 +18,7 @@ from stackyard._util.failpoints import reach
 from stackyard.cleanup import graceful as graceful_end
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cleanup.plan import Candidate, plan
-from stackyard.docker import networks, remote_claims, unanswered_requests
+from stackyard.docker import lease_engine, networks, remote_claims, unanswered_requests
 from stackyard.docker.engine import each
 from stackyard.docker.ownership import HOST_LABEL, Holdings
 from stackyard.docker.remote_lease_book import SharedBook
@@ -201,6 +201,8 @@ def remove_locked(book: LeaseBook, engine: Engine, lease: Lease, *, keep_volumes
     coming = unanswered_requests.settle(lease, removal.removed, engine=process)
     elsewhere = Holdings.of(book.host, lease).of_another_book(engine)
     more = [_coming(item, lease) for item in coming] + [_elsewhere(item, lease) for item in elsewhere]
+    if not removal.removed and (words := lease_engine.elsewhere(lease, engine)):
+        more.append(_on_another_engine(lease, words))
     removal = replace(removal, left=[*removal.left, *more])
     reach("release")
     if removal.left or not _released(book, lease):
@@ -218,6 +220,11 @@ def _released(book: LeaseBook, lease: Lease) -> bool:
 def _coming(item: unanswered_requests.Unanswered, lease: Lease) -> Leftover:
     reason = "the engine was asked for it and has not answered, so it may still appear"
     return Leftover(kind=item.kind, name=item.name, lease=lease.id, reason=reason)
+
+
+def _on_another_engine(lease: Lease, words: str) -> Leftover:
+    gone = f"if that engine is gone for good, remove {lease.directory / lease_engine.NOTE} first"
+    return Leftover(kind="stack", name=lease.project, lease=lease.id, reason=f"it {words}; {gone}")
 
 
 def _elsewhere(item: Resource, lease: Lease) -> Leftover:

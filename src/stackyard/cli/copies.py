@@ -227,9 +227,11 @@ def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: boo
 
 def _services(name: str, site: str, *, as_json: bool) -> None:
     from stackyard._util.tables import table
+    from stackyard.docker import lease_engine
     from stackyard.stacks.copies.standing import Standing
 
     with _attached(name, site) as copy:
+        lease_engine.check(copy.lease, copy.engine)
         found, title = Standing(copy.engine, _stack(copy).containers(), copy.model), copy.lease.title
         rows = [
             {"service": state.service, "status": state.status, "health": state.health, "exit_code": state.last_exit,

@@ -94,12 +94,14 @@ def release(book: LeaseBook, lease: Lease, *, note: Callable[[str], None]) -> di
 
 
 def _standing(book: LeaseBook, lease: Lease, note: Callable[[str], None]) -> list[str]:
-    from stackyard.docker import Engine
+    from stackyard.docker import Engine, lease_engine
     from stackyard.docker.ownership import Holdings
 
     try:
         with Engine(deadline=ENGINE_DEADLINE) as engine:
             found = Holdings.of(book.host, lease).everything(engine, volumes=False)
+            if not found and (words := lease_engine.elsewhere(lease, engine)):
+                raise LeftoversError(f"lease {lease.title} not released: its stack {words}")
     except EngineError as error:
         if not _no_engine():
             raise EngineError(

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from stackyard.docker.client_settings import check_client_settings
 from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.json_fields import Part
-from stackyard.docker.records import SERVICE_LABEL, ContainerState, Kind, MemoryUse, Resource
+from stackyard.docker.records import (
+    LEASE_LABEL,
+    PROJECT_LABEL,
+    SERVICE_LABEL,
+    ContainerState,
+    Kind,
+    MemoryUse,
+    Resource,
+)
 from stackyard.docker.time_limit import FOR_ONE, Patience, allowing, shared
 from stackyard.errors import EngineError, RefusedError, StackyardError, UnansweredError
 
@@ -150,16 +158,33 @@ class Engine:
             return Part(self.api.version(api_version=False)).text("Version")
 
     def containers(self, labels: Sequence[str]) -> list[Resource]:
-        """List containers, running or not, that carry every label of *labels* (`key` or `key=value`)."""
+        """
+        List containers, running or not, that carry every label of *labels* (`key` or `key=value`).
+
+        A lease's containers that have its label from an image, which somebody made of one of them, are left out.
+        """
         with self._plain_errors("listing containers"):
-            rows = Part(self.api.containers(all=True, filters={"label": list(labels)})).items()
-            return [_container(row) for row in rows]
+            return [_container(row) for row in self._rows(labels)]
 
     def troubled(self, labels: Sequence[str]) -> list[Resource]:
         """List containers with *labels* that ended, keep restarting, or fail their health check."""
         with self._plain_errors("listing containers"):
-            rows = Part(self.api.containers(all=True, filters={"label": list(labels)})).items()
-            return [_service(row) for row in rows if _in_trouble(row)]
+            return [_service(row) for row in self._rows(labels) if _in_trouble(row)]
+
+    def _rows(self, labels: Sequence[str]) -> list[Part]:
+        rows = Part(self.api.containers(all=True, filters={"label": list(labels)})).items()
+        return [row for row in rows if _is_named(row) or not self._is_of_a_commit(row)]
+
+    def _is_of_a_commit(self, row: Part) -> bool:
+        """Say whether a container has the label of a lease from its image: no start makes it of such an image."""
+        import docker.errors
+
+        try:
+            image = Part(self.api.inspect_image(row.text("ImageID")))  # type: ignore[no-untyped-call]
+        except (docker.errors.NotFound, docker.errors.NullResource):
+            return False
+        labels = image.get("Config").get("Labels").texts() if image.get("Config").value else {}
+        return LEASE_LABEL in labels and labels[LEASE_LABEL] == row.get("Labels").texts()[LEASE_LABEL]
 
     def networks(self, labels: Sequence[str]) -> list[Resource]:
         """List networks that carry every label of *labels*."""
@@ -312,6 +337,12 @@ def _container(row: Part) -> Resource:
         name=names[0].lstrip("/") if names else row.text("Id")[:12],
         labels=row.get("Labels").texts(),
     )
+
+
+def _is_named(row: Part) -> bool:
+    """Say whether a container has no lease, or the name that its start gave it."""
+    labels = row.get("Labels").texts()
+    return LEASE_LABEL not in labels or _container(row).name.startswith(labels.get(PROJECT_LABEL, ""))
 
 
 def _service(row: Part) -> Resource:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from stackyard.docker.engine import plain_errors
 from stackyard.docker.json_fields import Part
-from stackyard.docker.ownership import COPY_LABEL, LEASE_LABEL
+from stackyard.docker.ownership import COPY_LABEL
+from stackyard.docker.records import LEASE_LABEL
 
 if TYPE_CHECKING:
     from stackyard.docker import Engine

@@ -6,6 +6,9 @@ project that only one of our leases can have, because its name ends with the id 
 ours belongs to the lease too: a service that somebody added to the Compose file without them. Nothing else is ours: not
 what has only one of the two labels, what another book has labelled, or what merely has a name like ours.
 
+`docker commit` gives an image all labels of a container, and so each container that is made of that image. These labels
+do not count (`Engine.containers`).
+
 An image has no lease, because many copies use it. It is ours if it carries the labels of a `Build` with the id of our
 book, and a name that builds of this book give. An image that somebody builds on top of ours inherits the labels only.
 """
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stackyard.docker.inspection import ONE_OFF_LABEL
-from stackyard.docker.records import NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
+from stackyard.docker.records import LEASE_LABEL, NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from stackyard.leases.names import ID
 from stackyard.leases.records import keeps_data, project_name
 
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from stackyard.docker import Engine, Resource
     from stackyard.leases import Lease
 
-LEASE_LABEL: Final = "stackyard.lease"
 HOST_LABEL: Final = "stackyard.host"
 ENVIRONMENT_LABEL: Final = "stackyard.environment"
 COPY_LABEL: Final = "stackyard.copy"  # on what belongs to the copy of a project; its value is the project's own name

@@ -14,6 +14,7 @@ Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
 NUMBER_LABEL: Final = "com.docker.compose.container-number"
 PROJECT_LABEL: Final = "com.docker.compose.project"
+LEASE_LABEL: Final = "stackyard.lease"
 MISSING: Final = "missing"  # the status of a container that should be there
 DEPENDS_LABEL: Final = "com.docker.compose.depends_on"
 

@@ -18,6 +18,7 @@ from lease_records import Surroundings
 
 from stackyard.cleanup.outcome import Leftover, Removal
 from stackyard.cli import cleanup, leasing, ports
+from stackyard.docker import lease_engine
 from stackyard.leases import LeaseBook
 from stackyard.settings import Settings
 
@@ -220,6 +221,19 @@ def test_an_engine_that_does_not_answer_keeps_the_lease(
 
     assert caught.value.code == 3
     assert len(leases()) == 1
+
+
+def test_a_lease_whose_stack_is_on_another_engine_is_not_released(fake_engine: FakeEngine) -> None:
+    del fake_engine  # DOCKER_HOST names it
+    ports.allocate(Context(), name="job-1")
+    note = leases()[0].directory / lease_engine.NOTE
+    note.write_text("unix:///other.sock")
+
+    with pytest.raises(Exit, match=r"not released: its stack is on another engine, unix:///other\.sock, and") as caught:
+        ports.release(Context(), name="job-1")
+
+    assert caught.value.code == 8
+    assert note.exists()
 
 
 def test_only_a_missing_socket_of_this_host_counts_as_no_engine(

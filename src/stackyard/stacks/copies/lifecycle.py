@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import files
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
+from stackyard.docker import lease_engine
 from stackyard.docker.in_use import strangers
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.remote_lease_book import SharedBook
@@ -32,8 +33,9 @@ from stackyard.stacks.copies.host_sources import replaced, told
 from stackyard.stacks.copies.leased_project import CopiedProject
 from stackyard.stacks.copies.standing import Standing
 from stackyard.stacks.copies.start import CopyStart
-from stackyard.stacks.copies.template import EXTENSION, SOURCES, VARIABLES, Template, runs
+from stackyard.stacks.copies.template import EXTENSION, SOURCES, VARIABLES, WHOLE, Template, is_whole, runs
 from stackyard.stacks.data import resetting, snapshot
+from stackyard.stacks.data.records import Note
 from stackyard.stacks.diagnostics import LONGER, REMOVED
 from stackyard.stacks.reaper_launch import wake
 from stackyard.stacks.starts.checks import refuse, refuse_missing_files
@@ -122,7 +124,7 @@ class Copy:
     @property
     def is_whole(self) -> bool:
         """Whether its start went to the end: `keep_addresses` is the last step that all starts have."""
-        return bool(self.model[EXTENSION].get("spoken"))
+        return is_whole(self.model)
 
     def _spoken(self, found: list[Address]) -> list[Address]:
         images = project_images.facts(self.engine, self.model, {item.service for item in found})
@@ -130,7 +132,7 @@ class Copy:
 
     def keep_addresses(self) -> None:
         """Note the protocol of each port, so that no later command asks again."""
-        kept = {"addresses": [item.kept() for item in self.addresses], "spoken": True}
+        kept = {"addresses": [item.kept() for item in self.addresses], WHOLE: True}
         model = {**self.model, EXTENSION: {**self.model[EXTENSION], **kept}}
         files.write(self.lease.directory / MODEL, json.dumps(model).encode())
         del self.model
@@ -225,6 +227,7 @@ class _Start:
     def run(self) -> Copy:
         lease, progress = self.copy.lease, self.request.progress
         with turn(self.copy.book.settings, progress=progress) as waited, still_leased(lease):
+            lease_engine.claim(lease, self.copy.engine)
             if not self._stands():
                 with failing(self._explained, self._undo, progress=progress):
                     self.copy.startup = self._up().after(waited)
@@ -282,6 +285,7 @@ class _Start:
         planned = self.template.plan(copy.lease, copy.engine)
         refuse([item for item in planned.concerns if item.level == "not possible"])
         shared_resources.check(copy.engine, planned.model)
+        Note.drop(copy.lease)
         model, cargo = self.template.labelled(planned.model, copy.lease, copy.engine)
         cargo.deliver(maker.asking(), model)
         start = CopyStart(project, model, maker, self.request.progress)

@@ -9,6 +9,7 @@ from stackyard.docker.inspection import ONE_OFF_LABEL
 from stackyard.docker.records import MISSING, SERVICE_LABEL, ContainerState
 from stackyard.probes.readiness_rules import rules_for
 from stackyard.project.model import copies_of
+from stackyard.stacks.copies.template import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ class Standing:
         hints: Mapping[str, Hint] | None = None,
     ) -> None:
         self._rules: Mapping[str, Rule] = rules_for(model, {}, hints)
+        self._is_whole = is_whole(model)
         own = [item for item in containers if item.labels.get(ONE_OFF_LABEL) != "True"]
         there = Counter(item.labels.get(SERVICE_LABEL, "") for item in own)
         gone = {name: copies_of(model["services"][name]) - there[name] for name in self._rules}
@@ -64,4 +66,6 @@ class Standing:
     def _may_rest(self, state: ContainerState) -> bool:
         """Say whether a container that does not run is as it should be; a reset makes one-shots and leaves them."""
         rule = self._rules.get(state.service)
-        return (rule is None or rule.may_end) and (state.finished or state.status == "created")
+        # `docker system prune` removes what has ended; a start that went to its end has seen each one-shot end well
+        pruned = self._is_whole and rule is not None and rule.kind == "exit 0" and state.status == MISSING
+        return pruned or ((rule is None or rule.may_end) and (state.finished or state.status == "created"))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXTENSION: Final = "x-stackyard"  # what the model says about the copy; Compose ignores it
 SOURCES: Final = "sources"  # the word in it for the files and folders of this host
 VARIABLES: Final = "variables"  # and for the variables of the project that have a leased port
+WHOLE: Final = "spoken"  # and for a start that went to its end: it has noted the protocol of each port
 GIVEN: Final = "given"  # and for digests of content that the model does not have
 LABELS: Final = "lease environment host owner created ports subnet memory_mb exclusive checkout".split()
 
@@ -143,6 +144,11 @@ class Template:
         words |= {"name": variables.get("STACKYARD_PARALLEL_ID", "")}
         labels = {f"stackyard.{word}": value.replace("$", "$$") for word, value in words.items() if value}
         return labels | {COPY_LABEL: self.project.name}
+
+
+def is_whole(model: Mapping[str, Any]) -> bool:
+    """Say whether the start from a copy's *model* went to its end."""
+    return bool(model.get(EXTENSION, {}).get(WHOLE))
 
 
 def runs(standing: Mapping[str, Any], planned: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Driver = Literal["postgresql", "redis", "volumes", "none"]
 NOTE: Final = "data.json"  # in the lease's folder, next to the archives that it names
+ARCHIVE: Final = "data-{}.tar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,12 @@ class Note:
         """Write it into the folder of *lease*, after a line by which a damaged one is noticed."""
         text = json.dumps(asdict(self)).encode()
         files.write(lease.directory / NOTE, b"%s\n%s" % (_sum(text), text))
+
+    @staticmethod
+    def drop(lease: Lease) -> None:
+        """Remove what an earlier start under *lease* kept: it is the state of another copy."""
+        for path in (lease.directory / NOTE, *lease.directory.glob(ARCHIVE.format("*"))):
+            path.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, lease: Lease) -> Note:

@@ -17,7 +17,7 @@ from stackyard._util.advice import Action, typed
 from stackyard._util.event_loops import run
 from stackyard._util.failpoints import reach
 from stackyard.cleanup import removal
-from stackyard.docker import unanswered_requests
+from stackyard.docker import lease_engine, unanswered_requests
 from stackyard.docker.compose import Compose
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
@@ -143,6 +143,7 @@ class Stack:
         limit = self.environment.budget.startup_s if deadline is None else deadline
         # the turn first: a start that waits for one must not delay a removal of the stack
         with self._turn(progress, last=last) as waited, still_leased(self.lease):
+            lease_engine.claim(self.lease, self.engine)
             self._standing = self._found()
             self._fresh = False
             startup = self._up(limit, keep=keep or self.stood_before)
