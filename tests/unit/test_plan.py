@@ -394,6 +394,37 @@ def test_a_database_s_folder_of_the_checkout_becomes_a_volume_of_the_copy(image:
     assert done.changes[-1].why.startswith("a database's folder")
 
 
+@pytest.mark.parametrize(
+    ("service", "target"),
+    [
+        ({"environment": {"PGDATA": "/pg"}}, "/pg"), ({"environment": {"PGDATA": "/pg/data"}}, "/pg"),
+        ({"environment": {"PGDATA": "/pg"}, "build": {}}, "/pg/wal"), ({"command": ["--datadir=/rows"]}, "/rows"),
+        ({"command": ["mongod", "--dbpath", "/rows"]}, "/rows"),
+        ({"command": ["postgres", "-c", "x=1", "-D", "/r"]}, "/r"),
+        ({"entrypoint": ["sh", "-c", "exec redis-server --dir '/keys'"]}, "/keys"),
+        ({"entrypoint": ["sh", "-c", "exec redis-server --dir=/keys"]}, "/keys"),
+    ],
+)  # fmt: skip
+def test_a_folder_in_which_a_service_is_told_to_keep_a_database_becomes_a_volume(service: Model, target: str) -> None:
+    done = planned(rendered(db={**service, "volumes": [bind("/home/me/shop/rows", target)]}))
+
+    assert done.model["services"]["db"]["volumes"][0]["type"] == "volume"
+
+
+@pytest.mark.parametrize(
+    ("service", "target"),
+    [
+        ({"environment": {"PGDATA": "/work/pg"}, "build": {}}, "/work"), ({"environment": {"PGDATA": "pg"}}, "/src"),
+        ({"command": ["serve", "--dir", "/src"]}, "/src"), ({"command": ["cc", "-D", "/src"]}, "/src"),
+        ({"environment": {"PGDATA": None}}, "/src"), ({"environment": {"PGDATA": "/a/b/pg"}}, "/a"),
+    ],
+)  # fmt: skip
+def test_another_folder_of_such_a_service_stays(service: Model, target: str) -> None:
+    mounts = [bind("/home/me/shop/src", target)]
+
+    assert planned(rendered(db={**service, "volumes": mounts})).model["services"]["db"]["volumes"] == mounts
+
+
 def test_sources_and_read_only_binds_stay() -> None:
     mounts = [bind("/home/me/shop/src", "/src"), bind("/home/me/seed", "/var/lib/postgresql/data", read_only=True)]
 

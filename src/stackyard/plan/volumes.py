@@ -23,6 +23,11 @@ DATA_FOLDERS: Final = (
     "/opt/oracle/oradata", "/var/lib/couchdb", "/opt/couchdb/data", "/var/lib/minio", "/meili_data", "/nats",
 )  # fmt: skip
 DATA_BY_IMAGE: Final = {"redis": "/data", "valkey": "/data", "minio": "/data", "keydb": "/data", "dragonfly": "/data"}
+# where a server is told to keep its data: `-D` and `--dir` mean that only of these programs
+DATA_OPTION: Final = re.compile(
+    r"(?:--(?:datadir|dbpath)|\bpostgres\b.*? -D|\b(?:redis|valkey)-server\b.*? --dir)[ =]*['\"]?(/[^\s'\"]*)",
+    re.DOTALL,
+)
 DATA: Final = "a database's folder: the copy would write into your data"
 SOCKETS: Final = ("/var/run/docker.sock", "/run/docker.sock")
 
@@ -119,8 +124,20 @@ def holds_data(service: Mapping[str, Any], mount: Mapping[str, Any]) -> bool:
         return False
     target = PurePosixPath(str(mount.get("target") or "/"))
     image = re.split(r"[:@]", str(service.get("image") or "").rpartition("/")[2])[0]
+    told = [*map(PurePosixPath, _told_folders(service))]
     folders = [PurePosixPath(folder) for folder in (*DATA_FOLDERS, *filter(None, [DATA_BY_IMAGE.get(image)]))]
-    return any(target == folder or folder in target.parents for folder in folders)
+    around = target in {folder.parent for folder in told} and "build" not in service
+    return around or any(target == folder or folder in target.parents for folder in (*told, *folders))
+
+
+def _told_folders(service: Mapping[str, Any]) -> Iterator[str]:
+    """Give the folders in which a service is told to keep a database."""
+    given = service.get("environment")
+    if (folder := given.get("PGDATA") if isinstance(given, dict) else None) and str(folder).startswith("/"):
+        yield str(folder)
+    words = [service.get(key) or [] for key in ("entrypoint", "command")]
+    text = " ".join(str(word) for found in words for word in ([found] if isinstance(found, str) else found))
+    yield from DATA_OPTION.findall(text)
 
 
 def _make_volume(model: dict[str, Any], project: str, service: str, place: str, mount: dict[str, Any]) -> Change:

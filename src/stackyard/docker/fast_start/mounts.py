@@ -118,8 +118,8 @@ def _volume_mount(entry: Mapping[str, Any], model: Mapping[str, Any], place: str
     if source := entry.get("source"):
         made["Source"] = model["volumes"][source]["name"]
     if (options := entry.get("volume")) is not None:
-        only(options, {"nocopy", "subpath"}, f"{place}.volume.")
-        made["VolumeOptions"] = {"NoCopy": bool(options.get("nocopy")), "Subpath": options.get("subpath") or ""}
+        only(options, {"nocopy"}, f"{place}.volume.")  # API 1.44 ignores a subpath, and mounts the whole volume
+        made["VolumeOptions"] = {"NoCopy": bool(options.get("nocopy")), "Subpath": ""}
     return made
 
 
