@@ -628,6 +628,23 @@ def test_a_book_is_restored_from_what_runs(book: LeaseBook) -> None:
     assert ([lease.id for lease in leases], known) == (["00000001"], {"00000001"})
 
 
+def test_the_directory_of_a_running_stack_stays_even_if_a_book_from_a_backup_has_no_room_for_it(
+    make: Callable[..., LeaseBook],
+) -> None:
+    book = make()
+    taker = book.acquire(TEST, ttl=50)  # has ended since the backup, and the running stack has its ports
+    book.transact(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', 'done')"))
+    directory = book.directory / SURVIVOR.id
+    directory.mkdir()
+    (directory / "owner.lock").touch()
+
+    found = book.restore([replace(SURVIVOR, ports=dict(taker.ports), spare=taker.spare)])
+
+    assert found == ([taker], {SURVIVOR.id})
+    assert (book.tidy(), directory.is_dir()) == (0, True)
+    assert (make().tidy(), directory.is_dir()) == (1, False)
+
+
 def test_the_book_asks_for_survivors_until_they_could_be_listed(make: Callable[..., LeaseBook]) -> None:
     asked = Mock(return_value=[])
     make().transact(lambda _db: None)

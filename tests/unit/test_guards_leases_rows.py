@@ -414,6 +414,34 @@ def test_a_book_from_a_backup_gets_only_leases_that_it_has_never_known(book: Lea
     assert len(said) == 2
 
 
+@pytest.mark.parametrize("held", [None, False, True], ids=["without a lock", "free", "held"])
+@pytest.mark.parametrize(
+    ("change", "hidden"), [({}, True), ({"namespace": owners.pid_namespace()}, False), ({"boot": "earlier"}, False)],
+    ids=["another namespace", "this one", "an earlier boot"],
+)  # fmt: skip
+def test_a_process_that_cannot_be_seen_does_not_count_as_dead(
+    book: LeaseBook, said: list[str], change: dict[str, Any], hidden: bool, held: bool | None
+) -> None:
+    there = replace(Owner.current(), pid=4242, ticks=1, **{"namespace": 1} | change)
+    lock = book.directory / "00000000" / "owner.lock"
+    if held is not None:
+        lock.parent.mkdir(parents=True)
+        owners.hold(lock)
+    if held is False:
+        owners.drop(lock)
+
+    def work(db: Transaction) -> None:
+        lost_book.restore(db, book.settings, book.directory, [survivor(0, owner=there)], NOW)
+
+    book.transact(work)
+    (lease,) = book.leases()
+    owners.drop(lock)
+
+    spared = hidden and held is None
+    expected = (Owner.detached(), NOW + lost_book.GRACE) if spared else (there, None)
+    assert (lease.owner, lease.deadline, len(said)) == (*expected, 1)
+
+
 @pytest.mark.parametrize(("checkout", "kept"), [("/shop", "/shop"), ("/it's", ""), ("/a\nb", "")])
 def test_a_lost_copy_gets_its_env_file_and_its_exclusive_claims_back(
     book: LeaseBook, said: list[str], checkout: str, kept: str

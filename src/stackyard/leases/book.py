@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from stackyard.settings import Settings
 
 T = TypeVar("T")
-
 REST: Final = 60.0  # seconds for which no lease gets a slot after a program took one of its ports
 
 
@@ -78,6 +77,7 @@ class LeaseBook:
         self._clock = clock
         self._steady = steady or steady_for(clock)
         self._directory = settings.state_dir / "leases"
+        self._standing: set[str] = set()  # leases of running stacks that a book from a backup may not have room for yet
         self._store = Store(settings.state_dir, self._recover, fix=self._fix, now=self._now, read_only=read_only)
         self._waiting = Waiting(self._store, steady=self._steady, sleep=sleep)
 
@@ -181,6 +181,7 @@ class LeaseBook:
 
         def work(db: Transaction) -> tuple[list[Lease], set[str]]:
             known = lost_book.restore(db, self.settings, self._directory, survivors, self._clock())
+            self._standing |= known
             return rows.every(db, self._directory), known
 
         return self._store.run(work, reading=True)
@@ -200,7 +201,7 @@ class LeaseBook:
 
         def work(db: Transaction) -> list[Path]:
             # until the leases of a lost book have been restored, no directory is known to be left over
-            return files.orphans(self._directory, rows.ids(db)) if lost_book.is_done(db) else []
+            return files.orphans(self._directory, rows.ids(db) | self._standing) if lost_book.is_done(db) else []
 
         found = self._store.run(work) if self._store.exists() else []
         for directory in found:

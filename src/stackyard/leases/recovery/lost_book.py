@@ -3,7 +3,8 @@ How a new book restores the leases of a lost one.
 
 It first reads the leases' own directories: their env files hold everything except the deadline, and their locks show
 which owners are alive. If the caller can list the running stacks, it then reads their labels. A lease whose deadline is
-lost gets a new one.
+lost gets a new one. So does the lease of a process that cannot be seen: two containers with the same host name and the
+same path of the state directory have one id for two books.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from stackyard.leases.database.warn_once import warn
 from stackyard.leases.directory import files
 from stackyard.leases.grants.allocation import enter_pool, slot_number
 from stackyard.leases.needs import PortName
-from stackyard.leases.records import CHECKOUT, ENV, Lease, keeps_data, parse_env
+from stackyard.leases.owners import Owner, boot_id, is_held, pid_namespace
+from stackyard.leases.records import CHECKOUT, ENV, LOCK, Lease, keeps_data, parse_env
 from stackyard.leases.recovery.lost_leases import Survivor
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
     for found in survivors:
         if rows.one(db, directory, found.id) is not None:
             continue
+        owner = Owner.detached() if _is_out_of_sight(found.owner, directory / found.id / LOCK) else found.owner
         lease = Lease(
             id=found.id,
             parallel_id=found.parallel_id,
@@ -134,11 +137,9 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
             spare=found.spare,
             subnet=found.subnet,
             project=found.project,
-            owner=found.owner,
+            owner=owner,
             created=found.created,
-            deadline=now + GRACE
-            if found.owner.kind == "detached" and not keeps_data(found.id, found.environment)
-            else None,
+            deadline=now + GRACE if owner.kind == "detached" and not keeps_data(found.id, found.environment) else None,
             memory_mb=found.memory_mb,
             exclusive=found.exclusive,
             directory=directory / found.id,
@@ -153,6 +154,12 @@ def _enter(db: Transaction, settings: Settings, directory: Path, survivors: Iter
         if lease.is_copy and not lease.env_file.exists():
             _write_again(db, lease, found.checkout, settings.host)
         warn(settings.state_dir, f"lease {lease.title} of {lease.environment} was restored")
+
+
+def _is_out_of_sight(owner: Owner, lock: Path) -> bool:
+    """Say whether a process of another pid namespace may live: its lock is not here, as in another container's book."""
+    elsewhere = owner.kind == "process" and owner.boot == boot_id() and owner.namespace != pid_namespace()
+    return elsewhere and is_held(lock) is None
 
 
 def _write_again(db: Transaction, lease: Lease, checkout: str, host: str) -> None:
