@@ -132,6 +132,21 @@ def test_only_data_that_no_lease_has_is_named(
     ]
 
 
+def test_data_that_this_checkout_has_under_another_book_is_named(
+    environment: Environment, engine: Engine, fake_engine: FakeEngine
+) -> None:
+    for host, root in (("h0", ROOT), ("h2", Path("/srv/other")), (checkouts.PLAIN, ROOT)):
+        name = f"of-{host}"
+        data(fake_engine, name, stable_id("dev", host, root) if host != checkouts.PLAIN else "plain")
+        fake_engine.volumes[name]["Labels"][HOST_LABEL] = host
+
+    (line,) = checkouts.other_data(environment, book_of(), engine)
+    data(fake_engine, "own", OWN)
+
+    assert line.startswith("volume of-h0 holds data of dev that this checkout had under another lease book: the host ")
+    assert checkouts.other_data(environment, book_of(), engine) == []
+
+
 def test_a_checkout_with_data_of_its_own_names_no_other(
     environment: Environment, engine: Engine, fake_engine: FakeEngine
 ) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, LEASE_LABEL, marked
+from stackyard.docker.ownership import ENVIRONMENT_LABEL, HOST_LABEL, lease_of
+from stackyard.docker.records import LEASE_LABEL
 from stackyard.errors import LeaseNotFoundError
 from stackyard.leases.port_format import parse_ports
 from stackyard.leases.records import stable_id
@@ -17,12 +18,16 @@ from stackyard.leases.records import stable_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackyard.docker import Engine
+    from stackyard.docker import Engine, Resource
     from stackyard.leases import Lease, LeaseBook
     from stackyard.project.environments import Environment
 
 PORTS_LABEL: Final = "stackyard.ports"
 CHECKOUT_LABEL: Final = "stackyard.checkout"
+OTHER_BOOK: Final = (
+    "that this checkout had under another lease book: the host or the state directory had another name, or it was "
+    "another user's"
+)
 PLAIN: Final = "plain"  # the label of what plain `docker compose` has made
 
 
@@ -95,24 +100,34 @@ def holder(environment: Environment, book: LeaseBook, engine: Engine) -> str:
 
 def other_data(environment: Environment, book: LeaseBook, engine: Engine) -> list[str]:
     """
-    Name the volumes with data of *environment* in this book that no lease has, if this checkout has no data of its own.
+    Name the volumes with data of *environment* that no lease has, if this checkout has no data of its own.
+
+    They are those of this book, and those that this checkout has under another one: the book's id changes with the name
+    of the host and the place of the state directory.
 
     Raises:
         BookError: If the lease book cannot be used.
         EngineError: If the engine does not answer.
     """
-    found = [
-        item for item in marked(engine.volumes, book.host) if item.labels.get(ENVIRONMENT_LABEL) == environment.name
-    ]
-    if any(item.labels[LEASE_LABEL] == stable_id(environment.name, book.host, environment.root) for item in found):
+    found = engine.volumes([f"{ENVIRONMENT_LABEL}={environment.name}", HOST_LABEL, LEASE_LABEL])
+    own = [item for item in found if lease_of(item.labels, book.host)]
+    if any(_is_of_this_checkout(item, environment) for item in own):
         return []
     leased = {lease.id for lease in book.leases()}
-    return [
-        f"volume {item.name} holds data of {environment.name} {_whose(item.labels[LEASE_LABEL], environment)}; this "
-        "stack has data of its own, and docs/ownership.md says how to copy or remove the other"
-        for item in found
-        if item.labels[LEASE_LABEL] not in leased
+    told = [
+        (item, _whose(item.labels[LEASE_LABEL], environment)) for item in own if item.labels[LEASE_LABEL] not in leased
     ]
+    told += [(item, OTHER_BOOK) for item in found if item not in own and _is_of_this_checkout(item, environment)]
+    return [
+        f"volume {item.name} holds data of {environment.name} {whose}; this stack has data of its own, and "
+        "docs/ownership.md says how to copy or remove the other"
+        for item, whose in told
+    ]
+
+
+def _is_of_this_checkout(item: Resource, environment: Environment) -> bool:
+    """Say whether a volume has the data of this checkout in the book that its labels name."""
+    return item.labels[LEASE_LABEL] == stable_id(environment.name, item.labels[HOST_LABEL], environment.root)
 
 
 def _whose(lease: str, environment: Environment) -> str:
