@@ -53,6 +53,18 @@ def test_a_volume_of_others_is_left_alone() -> None:
     assert (found["web"].driver, found["web"].why) == ("none", "its volume belongs to others, too")
 
 
+@pytest.mark.parametrize("service", ["db", "cache", "queue"])
+def test_a_database_whose_volume_belongs_to_others_is_left_alone(service: str) -> None:
+    assert drivers(seen(service, folder("theirs", own=False))) == {service: "none"}
+    assert drivers(seen(service, folder("theirs", own=False), folder("own"))) == {service: "volumes"}
+
+
+def test_a_database_on_the_network_of_the_host_is_not_asked_itself() -> None:
+    model = {"services": {"cache": {"image": "redis", "network_mode": "host"}}}
+
+    assert choose(model, {}, [seen("cache")], {})["cache"].driver == "volumes"
+
+
 def test_a_broker_without_a_volume_is_made_again() -> None:
     assert drivers(seen("queue")) == {"queue": "volumes"}
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from docker.errors import APIError
 
-from stackyard.docker import container_commands, container_files, inspection
+from stackyard.docker import container_commands, container_files, inspection, lease_engine
+from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.inspection import Seen
-from stackyard.docker.ownership import HOST_LABEL, LEASE_LABEL
-from stackyard.docker.records import PROJECT_LABEL, SERVICE_LABEL, Resource
+from stackyard.docker.ownership import HOST_LABEL
+from stackyard.docker.records import LEASE_LABEL, PROJECT_LABEL, SERVICE_LABEL, Resource
 from stackyard.errors import LeaseNotFoundError, NotReadyError, RefusedError, StackyardError, UsageError
 from stackyard.probes.readiness_rules import SHELL, ImageFacts
 from stackyard.project.readiness_hints import Hint
@@ -41,6 +42,8 @@ MODEL: dict[str, Any] = {
 class Made:
     """An engine: containers by name, volumes by name, and every request that changes something."""
 
+    endpoint = Endpoint(url="unix:///made.sock")
+
     def __init__(self) -> None:
         self.containers = {name: self._container(name) for name in MODEL["services"]}
         self.volumes = {"p_uploads": {"Name": "p_uploads", "Driver": "local", "Labels": OWN, "Options": None}}
@@ -50,6 +53,7 @@ class Made:
         self.codes: dict[str, int] = {}
         self.files: dict[str, bytes] = {"/rows/.": b"rows", "/rules": b"rules"}
         self.known: dict[str, ImageFacts] = {}
+        self.left_out: dict[str, list[str]] = {}  # of each archive, by the path that it is of
         self.clients: list[tuple[str, ...]] = []  # container, script, and what it is given
         self.waits: list[tuple[set[str], float]] = []  # services and seconds
         self.plans: list[Any] = []
@@ -101,8 +105,9 @@ class Made:
 
     # what takes an engine as its first argument; only this one may be given
 
-    def save(self, asked: object, container: str, path: str, file: Path) -> str:
+    def save(self, asked: object, container: str, path: str, file: Path, *, without: Collection[str] = ()) -> str:
         assert (asked, container in self.containers) == (self, True)
+        self.left_out[path] = [*without]
         if path not in self.files:
             raise RefusedError(f"no such path: {path}")
         file.write_bytes(self.files[path])
@@ -228,6 +233,17 @@ def test_a_reset_does_only_what_each_service_needs(copy: Any, made: Made) -> Non
     assert done.to_json()["services"][0]["driver"] == "postgresql"
 
 
+def test_a_copy_on_another_engine_is_not_made_again_on_this_one(copy: Any, made: Made) -> None:
+    snapshot.keep(copy, HINTS, 5.0)
+    (copy.lease.directory / lease_engine.NOTE).write_text("unix:///other.sock")
+    made.asked.clear()
+
+    with pytest.raises(UsageError, match=r"stack mine .l1. is on another engine, unix:///other.sock, and this command"):
+        resetting.reset(copy, (), 5.0)
+
+    assert made.asked == []
+
+
 def test_one_service_takes_those_along_that_share_its_volume(copy: Any, made: Made) -> None:
     snapshot.keep(copy, HINTS, 5.0)
     made.asked.clear()
@@ -246,6 +262,65 @@ def test_what_is_kept_is_read_back_as_it_was_written(copy: Any) -> None:
     assert note.hints == HINTS
     assert {one.service: one.driver for one in note.containers}["files"] == "volumes"
     assert note.volumes["p_uploads"]["Driver"] == "local"
+
+
+def test_other_mounts_inside_a_volume_are_not_kept_with_it(copy: Any, made: Made) -> None:
+    for kind, path in (("bind", "/rows/src"), ("volume", "/rows/a/theirs"), ("bind", "/rowsome"), ("bind", "/rules")):
+        made.containers["files"]["Mounts"].append({"Type": kind, "Name": "theirs", "Destination": path, "RW": True})
+
+    snapshot.keep(copy, HINTS, 5.0)
+
+    assert made.left_out == {"/rows/.": ["a/theirs", "src"]}
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [("local", {"type": "none", "o": "bind", "device": "/home/me/src"}), ("vieux/sshfs", {"sshcmd": "me@nas:/src"})],
+)  # fmt: skip
+def test_a_volume_whose_content_is_elsewhere_is_neither_kept_nor_made_again(
+    copy: Any, made: Made, driver: str, options: dict[str, str]
+) -> None:
+    made.volumes["p_uploads"] |= {"Driver": driver, "Options": options}
+    snapshot.keep(copy, HINTS, 5.0)
+    made.asked.clear()
+
+    done = resetting.reset(copy, (), 5.0)
+
+    assert {one.service: one.driver for one in done.services}["files"] == "none"
+    assert not [word for word in made.asked if word.startswith(("remove", "create"))]
+
+
+def test_a_volume_that_was_asked_for_without_a_name_is_the_copy_s(copy: Any, made: Made) -> None:
+    mounted(made, "web", "d1ce")
+    (path,) = (mount["Destination"] for mount in made.containers["web"]["Mounts"])
+    made.volumes["d1ce"]["Labels"] = None
+    assert kept(copy, "web").driver == "none"
+
+    made.containers["web"]["HostConfig"]["Mounts"] = [{"Type": "volume", "Target": path}]  # the engine labels it not
+    (folder,) = kept(copy, "web").folders
+
+    assert (folder.own, folder.anonymous, kept(copy, "web").driver) == (True, True, "volumes")
+
+
+def test_a_part_of_a_volume_is_not_taken_for_the_whole(copy: Any, made: Made) -> None:
+    part = {"Type": "volume", "Target": "/rows", "VolumeOptions": {"Subpath": "a"}}
+    made.containers["files"]["HostConfig"]["Mounts"] = [{"Type": "bind", "Target": "/x"}, part]
+
+    with pytest.raises(
+        StackyardError, match=r"^service files: .* kept for a reset: /rows is a part of volume p_upload"
+    ):
+        snapshot.keep(copy, HINTS, 5.0)
+
+
+def test_a_volume_that_is_filled_again_gets_nothing_from_the_image(copy: Any, made: Made) -> None:
+    for name in ("files", "reader"):
+        made.containers[name]["HostConfig"]["Binds"] = ["p_uploads:/rows", "theirs:/theirs"]
+    snapshot.keep(copy, HINTS, 5.0)
+
+    resetting.reset(copy, (), 5.0)
+
+    binds = {plan.service: plan.config["HostConfig"]["Binds"] for plan in made.plans if hasattr(plan, "config")}
+    assert binds == {name: ["p_uploads:/rows:nocopy", "theirs:/theirs"] for name in ("files", "reader")}
 
 
 def test_the_next_reset_makes_what_a_killed_one_removed(copy: Any, made: Made) -> None:
@@ -712,7 +787,8 @@ def test_an_image_s_variables_say_that_a_service_is_a_database(copy: Any, made: 
 
 
 def test_a_volume_is_made_again_with_its_labels_driver_and_options(copy: Any, made: Made) -> None:
-    made.volumes["p_uploads"] |= {"Driver": "special", "Options": {"size": "1"}}
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+    made.volumes["p_uploads"] |= {"Driver": "local", "Options": options}
     mounted(made, "files", "p_plain")
     made.volumes["p_plain"] |= {"Options": None}
     snapshot.keep(copy, HINTS, 5.0)
@@ -720,8 +796,8 @@ def test_a_volume_is_made_again_with_its_labels_driver_and_options(copy: Any, ma
     resetting.reset(copy, ["files"], 5.0)
 
     plans = {plan.name: plan for plan in made.plans if plan.name.startswith("p_")}
-    assert (plans["p_uploads"].labels, plans["p_uploads"].driver) == (OWN, "special")
-    assert (plans["p_uploads"].options, plans["p_plain"].options) == ({"size": "1"}, {})
+    assert (plans["p_uploads"].labels, plans["p_uploads"].driver) == (OWN, "local")
+    assert (plans["p_uploads"].options, plans["p_plain"].options) == (options, {})
     assert resetting._volume_plan("x", {}).labels == {}
 
 
@@ -809,7 +885,7 @@ def test_a_database_that_refuses_falls_back_to_a_volume_of_its_own(copy: Any, ma
     assert found.archives == {"/data": "data-0.tar"}
 
 
-@pytest.mark.parametrize(("own", "writable"), [(False, True), (True, False), (False, False)])
+@pytest.mark.parametrize(("own", "writable"), [(True, False), (False, False)])
 def test_a_database_that_refuses_and_has_no_volume_to_write_to_ends_the_start(
     copy: Any, made: Made, own: bool, writable: bool
 ) -> None:

@@ -119,3 +119,63 @@ def test_what_is_no_archive_is_one_line_and_not_sent(tmp_path: Path, content: by
         container_files.restore(engine(taken=taken), "one", "/etc", tmp_path / "a")
 
     assert (isinstance(it.value, EngineError), "\n" in str(it.value), taken) == (False, False, [])
+
+
+def test_what_stands_below_other_mounts_is_left_out_of_an_archive(tmp_path: Path) -> None:
+    kept = [entry("./", type=tarfile.DIRTYPE), entry("./" + "long/" * 40 + "name", size=700), entry("./srcs", size=1)]
+    left_out = [
+        entry("./src/", type=tarfile.DIRTYPE), entry("./src/" + "deep/" * 40, size=3), entry("./a/one.conf", size=900)
+    ]  # fmt: skip
+    linked = entry("./again", type=tarfile.LNKTYPE, linkname="./srcs", pax_headers={"SCHILY.xattr.user.x": "1"})
+    archive(tmp_path / "whole", left_out[0], kept[0], left_out[1], *kept[1:], left_out[2], linked)
+    file = tmp_path / "data.tar"
+
+    digest = container_files.save(
+        engine([(tmp_path / "whole").read_bytes()]), "one", "/rows/.", file, without=["src", "a/one.conf"]
+    )
+
+    with tarfile.open(file) as read:
+        found = [(one.name, one.size, one.linkname, one.pax_headers.get("SCHILY.xattr.user.x")) for one in read]
+    assert found == [
+        (".", 0, "", None), (kept[1].name, 700, "", None), ("./srcs", 1, "", None), ("./again", 0, "./srcs", "1")
+    ]  # fmt: skip
+    assert digest == container_files.checksum(file)
+    assert file.stat().st_size % 512 == 0
+
+
+def test_an_archive_with_nothing_to_leave_out_stays_as_it_came(tmp_path: Path) -> None:
+    archive(tmp_path / "whole", entry("./", type=tarfile.DIRTYPE), entry("./a", size=5))
+    whole = (tmp_path / "whole").read_bytes()
+
+    container_files.save(engine([whole]), "one", "/rows/.", tmp_path / "data.tar", without=["src"])
+
+    assert (tmp_path / "data.tar").read_bytes() == whole
+
+
+def test_what_is_no_archive_cannot_lose_a_part(tmp_path: Path) -> None:
+    with pytest.raises(StackyardError, match=r"data.tar cannot be read as an archive: "):
+        container_files.save(engine([b"rows" * 500]), "one", "/rows/.", tmp_path / "data.tar", without=["src"])
+
+
+def test_volumes_that_are_filled_from_an_archive_get_nothing_from_the_image() -> None:
+    mounts = [
+        {"Type": "volume", "Source": "a", "Target": "/a", "VolumeOptions": {"Subpath": "x"}},
+        {"Type": "volume", "Source": "b", "Target": "/b"}, {"Type": "bind", "Source": "/x", "Target": "/c"},
+    ]  # fmt: skip
+    binds = ["d:/d", "e:/e:rw,z", "/host:/f:ro", "g:/g"]
+    body: dict[str, Any] = {
+        "Image": "i",
+        "Volumes": {"/a": {}, "/d": {}, "/h": {}, "/i": {}},
+        "HostConfig": {"Mounts": mounts, "Binds": binds},
+    }
+
+    found = container_files.not_filled(body, ["/a", "/c", "/d", "/e", "/f", "/h"])
+
+    assert found["HostConfig"] == {
+        "Mounts": [
+            {"Type": "volume", "Source": "a", "Target": "/a", "VolumeOptions": {"Subpath": "x", "NoCopy": True}},
+            mounts[1], mounts[2], {"Type": "volume", "Target": "/h", "VolumeOptions": {"NoCopy": True}},
+        ],
+        "Binds": ["d:/d:nocopy", "e:/e:rw,z,nocopy", "/host:/f:ro", "g:/g"],
+    }  # fmt: skip
+    assert (found["Image"], body["HostConfig"]["Binds"]) == ("i", binds)

@@ -8,7 +8,8 @@ import itertools
 import os
 import tarfile
 import time
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from stackyard._util import files
 from stackyard.docker.engine import plain_errors
@@ -17,21 +18,29 @@ from stackyard.docker.time_limit import allowing
 from stackyard.errors import RefusedError, StackyardError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
     from pathlib import Path
 
     from stackyard.docker.engine import Engine
 
 LONGEST: Final = 600.0  # seconds that one archive may take
+PIECE: Final = 1 << 20  # bytes of an archive that are read at once
 JOINED: Final = "container:"  # begins the namespace of another container, by its id
 # seconds between the tries to freeze: on a busy host the kernel's freezer gives up, and the runtime does not try again
 RESTS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode")
 
 
-def save(engine: Engine, container: str, path: str, file: Path) -> str:
+def save(engine: Engine, container: str, path: str, file: Path, *, without: Collection[str] = ()) -> str:
     """
     Write what stands at *path* of a container to *file*, as a tar archive; zeros become holes, a link is replaced.
+
+    Args:
+        engine: Where the container is.
+        container: Its name.
+        path: A file, or a folder and ``/.``.
+        file: The archive.
+        without: Paths in the folder, relative to it; what stands at or below one of them is left out.
 
     Returns:
         The SHA-256 of the archive, as `checksum` returns it.
@@ -41,9 +50,17 @@ def save(engine: Engine, container: str, path: str, file: Path) -> str:
         StackyardError: If the file cannot be written, as on a full disk.
         EngineError: If the engine does not answer.
     """
-    pieces = contextlib.closing(_pieces(engine, container, path))
+    digest = _store(file, _pieces(engine, container, path))
+    try:
+        return _store(file, _kept(file, without)) if without else digest
+    except tarfile.TarError as error:
+        raise StackyardError(f"{file} cannot be read as an archive: {error}") from None
+
+
+def _store(file: Path, pieces: Generator[bytes]) -> str:
+    """Write *pieces* to *file*; return their SHA-256."""
     digest = hashlib.sha256()
-    with _writing(file), files.replacing(file) as handle, pieces as found:
+    with _writing(file), files.replacing(file) as handle, contextlib.closing(pieces) as found:
         for piece in found:
             _write(handle, piece)
             digest.update(piece)
@@ -66,6 +83,24 @@ def _pieces(engine: Engine, container: str, path: str) -> Generator[bytes]:
     with plain_errors(f"reading {path} of container {container[:80]}"), allowing(quiet=True):
         pieces, _ = engine.api.get_archive(container, path)
         yield from pieces
+
+
+def _kept(file: Path, without: Collection[str]) -> Generator[bytes]:
+    """Give the archive *file* without what stands at or below one of the paths *without*."""
+    end = 0
+    with tarfile.open(file, "r:") as archive, file.open("rb") as opened:
+        while entry := archive.next():
+            archive.members = []  # type: ignore[attr-defined]  # there may be a million
+            begin, end = end, archive.offset
+            if not any(map(PurePosixPath(entry.name).is_relative_to, without)):
+                yield from _read(opened, begin, end)
+        yield from _read(opened, end, file.stat().st_size)
+
+
+def _read(opened: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
+    opened.seek(begin)
+    for place in range(begin, end, PIECE):
+        yield opened.read(min(PIECE, end - place))
 
 
 def _write(handle: int, piece: bytes) -> None:
@@ -244,6 +279,41 @@ def body(answer: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
         for network, end in (answer["NetworkSettings"].get("Networks") or {}).items()
     }  # fmt: skip
     return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": ends}}
+
+
+def not_filled(body: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+    """
+    Return the request *body* with volumes at *paths* that do not begin with what the image has there.
+
+    The engine copies that into each empty volume, so what a service had removed from its volume would come back.
+    """
+    host = dict(body["HostConfig"])
+    if mounts := [*(host.get("Mounts") or ()), *_anonymous(body, host, paths)]:
+        host["Mounts"] = [_uncopied(mount) if mount["Target"] in paths else mount for mount in mounts]
+    if binds := host.get("Binds"):
+        host["Binds"] = [_uncopied_bind(bind, paths) for bind in binds]
+    return {**body, "HostConfig": host}
+
+
+def _anonymous(body: Mapping[str, Any], host: Mapping[str, Any], paths: Collection[str]) -> list[dict[str, Any]]:
+    """Return mounts for the volumes that only the image declares."""
+    given = {mount["Target"] for mount in host.get("Mounts") or ()}
+    given |= {bind.split(":")[1] for bind in host.get("Binds") or ()}
+    return [{"Type": "volume", "Target": path} for path in body.get("Volumes") or () if path in {*paths} - given]
+
+
+def _uncopied(mount: Mapping[str, Any]) -> dict[str, Any]:
+    if mount["Type"] != "volume":
+        return {**mount}
+    return {**mount, "VolumeOptions": {**(mount.get("VolumeOptions") or {}), "NoCopy": True}}
+
+
+def _uncopied_bind(bind: str, paths: Collection[str]) -> str:
+    source, path, *options = bind.split(":")
+    if path not in paths or source.startswith("/"):
+        return bind
+    words = [word for word in ",".join(options).split(",") if word and word != "nocopy"]
+    return ":".join([source, path, ",".join([*words, "nocopy"])])
 
 
 def _named(word: str, names: Mapping[str, str]) -> str:

@@ -74,7 +74,7 @@ def choose(
     chosen = {
         name: Choice(IN_PLACE[title], f"it is {title}")
         for name, title in products.items()
-        if title in IN_PLACE and name not in refused and _runs(name, containers)
+        if title in IN_PLACE and name not in refused and _is_the_copy_s(model["services"][name], name, containers)
     }
     kept_there = {folder.volume for one in containers if one.service in chosen for folder in one.folders}
     for one in containers:
@@ -95,8 +95,12 @@ def together(services: Collection[str], containers: Sequence[Seen]) -> set[str]:
     return found
 
 
-def _runs(name: str, containers: Iterable[Seen]) -> bool:
-    return all(one.runs for one in containers if one.service == name)
+def _is_the_copy_s(service: Mapping[str, Any], name: str, containers: Iterable[Seen]) -> bool:
+    """Say whether a database runs, is the one that its client reaches, and keeps no data of others."""
+    if service.get("network_mode") == "host":  # where another server may have its port by then
+        return False
+    own = [one for one in containers if one.service == name]
+    return all(one.runs and all(folder.own for folder in one.folders if folder.writable) for one in own)
 
 
 def _why(one: Seen, product: str, kept_there: Collection[str]) -> str:
@@ -104,7 +108,7 @@ def _why(one: Seen, product: str, kept_there: Collection[str]) -> str:
     written = [folder.path for folder in one.folders if folder.own and folder.writable]
     if any(folder.own and folder.writable and folder.volume not in kept_there for folder in one.folders):
         return f"it writes to {', '.join(written)}"
-    return f"it is {product}" if product and one.runs else ""
+    return f"it is {product}" if product and one.runs and not any(folder.writable for folder in one.folders) else ""
 
 
 def _spread(chosen: dict[str, Choice], containers: Sequence[Seen]) -> None:

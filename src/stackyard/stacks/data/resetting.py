@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util.failpoints import reach
-from stackyard.docker import container_commands, container_files
+from stackyard.docker import container_commands, container_files, lease_engine
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
 from stackyard.docker.ownership import Holdings, numbered
 from stackyard.docker.unanswered_requests import Asking
@@ -59,6 +59,7 @@ def reset(copy: Copy, services: Sequence[str], deadline: float) -> Reset:
         EngineError: If the engine refuses or does not answer; the next reset repeats what is missing.
     """
     with still_leased(copy.lease):
+        lease_engine.check(copy.lease, copy.engine)
         return _Resetting(copy, Note.read(copy.lease)).run(services, deadline)
 
 
@@ -143,8 +144,11 @@ class _Resetting:
             asking.create_volume(_volume_plan(name, self.note.volumes[name]))
         # to create one that is there changes nothing, and is no error
         self._refuse_foreign_volumes(containers, "no container was made again")
+        filled = {folder.volume for one in containers for folder in one.folders if folder.path in one.archives}
         for one in containers:
-            asking.create_container(ContainerPlan(service=one.service, name=one.name, config=one.body))
+            paths = [folder.path for folder in one.folders if folder.volume in filled]
+            config = container_files.not_filled(one.body, paths)
+            asking.create_container(ContainerPlan(service=one.service, name=one.name, config=config))
             for path, file in one.archives.items():
                 container_files.restore(self.engine, one.name, path.rstrip("/") or "/", self.lease.directory / file)
         self._start_in_order([one for one in containers if one.runs])

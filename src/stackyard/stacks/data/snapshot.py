@@ -8,6 +8,7 @@ read as archives, and they go on: what a database server finds there later is wh
 from __future__ import annotations
 
 import contextlib
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker import container_commands, container_files, inspection
@@ -15,16 +16,17 @@ from stackyard.docker.json_fields import Part
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from stackyard.errors import RefusedError, StackyardError
+from stackyard.plan.volumes import device
 from stackyard.probes.readiness_rules import SHELL, recognised
 from stackyard.project.model import copies_of
 from stackyard.stacks import project_images
 from stackyard.stacks.data import scripts
 from stackyard.stacks.data.drivers import IN_PLACE, Seen, choose
 from stackyard.stacks.data.ready_again import Prover
-from stackyard.stacks.data.records import Folder, Kept, Note
+from stackyard.stacks.data.records import ARCHIVE, Folder, Kept, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from stackyard.probes.readiness_rules import ImageFacts
     from stackyard.project.readiness_hints import Hint
@@ -83,6 +85,7 @@ class _Keeping:
                 self._ask(name, scripts.REDIS_KEEP, images, refused)
         chosen = choose(self.model, images, self.seen, refused)
         self._check(chosen, refused)
+        self._check_parts(chosen)
         there = [one for one in self.seen if chosen[one.service].driver in IN_PLACE.values()]
         self.archived.update(folder.volume for one in there for folder in one.folders)
         with contextlib.ExitStack() as pauses:  # all at once, so that what they keep fits together
@@ -103,21 +106,25 @@ class _Keeping:
     def _seen(self, answer: Mapping[str, Any]) -> Seen:
         part = Part(answer)
         mounts = [mount for mount in part.get("Mounts").items() if mount.text("Type", "") == "volume"]
+        asked = part.get("HostConfig").get("Mounts").items()
+        unnamed = {mount.text("Target") for mount in asked if not mount.text("Source", "")}
         return Seen(
             service=part.get("Config").get("Labels").texts()[SERVICE_LABEL], name=_name(answer),
-            folders=[self._folder(mount) for mount in mounts],
+            folders=[self._folder(mount, unnamed) for mount in mounts],
             joins=[self.names.get(identity, identity) for identity in container_files.joined(answer)],
             runs=part.get("State").text("Status") == "running",
         )  # fmt: skip
 
-    def _folder(self, mount: Part) -> Folder:
-        name = mount.text("Name")
-        labels = (container_files.volume(self.engine, name) or {}).get("Labels") or {}
+    def _folder(self, mount: Part, unnamed: Collection[str]) -> Folder:
+        name, path = mount.text("Name"), mount.text("Destination")
+        found = container_files.volume(self.engine, name) or {}
+        labels = found.get("Labels") or {}
         # the engine names a user's volume, too, and labels it so, if `docker volume create` gets no name
-        anonymous = ANONYMOUS in labels and name not in self._named()
+        anonymous = (ANONYMOUS in labels or path in unnamed) and name not in self._named()
         return Folder(
-            path=mount.text("Destination"), volume=name, own=anonymous or self.holdings.holds(labels),
-            anonymous=anonymous, writable=mount.truth("RW"),
+            path=path, volume=name,
+            own=anonymous or (self.holdings.holds(labels) and not _is_elsewhere(found)), anonymous=anonymous,
+            writable=mount.truth("RW"),
         )  # fmt: skip
 
     def _named(self) -> set[str]:
@@ -142,6 +149,21 @@ class _Keeping:
                     f"service {name}: its data cannot be kept for a reset: {why}; it has no volume of its own either"
                 )
 
+    def _check_parts(self, chosen: Mapping[str, Choice]) -> None:
+        """Refuse a volume of which a service has only a part: the engine gives, and takes, no more than that."""
+        for one, answer in zip(self.seen, self.answers, strict=True):
+            host = Part(answer).get("HostConfig")
+            parts = {
+                mount.text("Target") for mount in host.get("Mounts").items()
+                if mount.value.get("VolumeOptions") and mount.get("VolumeOptions").text("Subpath", "")
+            }  # fmt: skip
+            for folder in one.folders if chosen[one.service].driver == "volumes" else ():
+                if folder.own and folder.path in parts:
+                    raise StackyardError(
+                        f"service {one.service}: its data cannot be kept for a reset: {folder.path} is a part of "
+                        f"volume {folder.volume} (subpath)"
+                    )
+
     def _ordered(self) -> list[_Pair]:
         """Return each container after those that it joins."""
         left, done = list(zip(self.seen, self.answers, strict=True)), list[_Pair]()
@@ -162,11 +184,13 @@ class _Keeping:
         )  # fmt: skip
 
     def _archives(self, one: Seen, answer: Mapping[str, Any]) -> dict[str, str]:
-        found = {}
+        found, mounted = {}, _mounted(answer)
         for folder in one.folders:
             if folder.own and folder.writable and folder.volume not in self.archived:
                 self.archived.add(folder.volume)
-                found[folder.path] = self._archive(one.name, f"{folder.path.rstrip('/')}/.")
+                found[folder.path] = self._archive(
+                    one.name, f"{folder.path.rstrip('/')}/.", without=_below(folder.path, mounted)
+                )
         for path in self._copied_files(one.service, answer):
             try:
                 # several files may be in one folder; a second `/` makes another key of the same path
@@ -178,14 +202,14 @@ class _Keeping:
                 continue
         return found
 
-    def _archive(self, container: str, path: str) -> str:
-        file = self.lease.directory / f"data-{len(self.sums)}.tar"
-        self.sums[file.name] = container_files.save(self.engine, container, path, file)
+    def _archive(self, container: str, path: str, *, without: Sequence[str] = ()) -> str:
+        file = self.lease.directory / ARCHIVE.format(len(self.sums))
+        self.sums[file.name] = container_files.save(self.engine, container, path, file, without=without)
         return file.name
 
     def _copied_files(self, service: str, answer: Mapping[str, Any]) -> list[str]:
         """Return where configs and secrets stand that were copied into the container, not mounted."""
-        mounted = {mount.text("Destination") for mount in Part(answer).get("Mounts").items()}
+        mounted = _mounted(answer)
         found = []
         for kind, folder in (("configs", "/"), ("secrets", "/run/secrets/")):
             for entry in self.model["services"][service].get(kind) or ():
@@ -196,6 +220,23 @@ class _Keeping:
     def _volumes(self) -> dict[str, Mapping[str, Any]]:
         names = {folder.volume for one in self.seen for folder in one.folders if folder.own and not folder.anonymous}
         return {name: found for name in sorted(names) if (found := container_files.volume(self.engine, name))}
+
+
+def _is_elsewhere(volume: Mapping[str, Any]) -> bool:
+    """Say whether a volume's content may be a folder, or on a server, that was there before: removed, it comes back."""
+    return volume.get("Driver") not in {"local", None} or bool(device({"driver_opts": volume.get("Options")}))
+
+
+def _mounted(answer: Mapping[str, Any]) -> set[str]:
+    return {mount.text("Destination") for mount in Part(answer).get("Mounts").items()}
+
+
+def _below(path: str, mounted: Collection[str]) -> list[str]:
+    """Return which of *mounted* are inside the folder *path*, relative to it: the engine reads through them."""
+    folder = PurePosixPath(path)
+    return sorted(
+        str(PurePosixPath(one).relative_to(folder)) for one in mounted if folder in PurePosixPath(one).parents
+    )
 
 
 def client_words(script: str, service: Mapping[str, Any], image: ImageFacts | None) -> tuple[str, ...]:
