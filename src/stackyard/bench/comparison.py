@@ -114,12 +114,9 @@ def _compared(theirs: Result, ours: Result, *yardsticks: float) -> Comparison | 
 
 def opponents(history: History, against: str, candidate: str | None = None) -> tuple[Run, Run]:
     """
-    Return the run to measure by and the run to judge.
+    Return the newest run of *against*, an id, a commit or a branch, and the run to judge.
 
-    Args:
-        history: Where both are.
-        against: A run's id, or a commit or branch: the newest run of it, the candidate apart.
-        candidate: A run's id or commit; None takes the newest run that has guarded figures.
+    That is the one of *candidate*, else the newest one that has guarded figures.
 
     Raises:
         UsageError: If one of them is not there.

@@ -19,9 +19,7 @@ def alone(stack: Stack, taken: dict[tuple[str, str], list[float]]) -> None:
     """
     Start the services one after another, as testcontainers does, look at each when it is ready, and remove them.
 
-    Args:
-        stack: Gives ports, subnet and credentials; it must not stand.
-        taken: Gets a sample of each figure, by service and row.
+    *stack* gives ports, subnet and credentials, and must not stand; *taken* gets the figures, by service and row.
 
     Raises:
         StackyardError: If a service does not get ready or cannot be removed; what stands then is the caller's.

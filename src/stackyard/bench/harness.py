@@ -22,11 +22,6 @@ class Arena:
     """
     Stacks of one environment, one after another or many at once, each in a lease of its own.
 
-    Args:
-        environment: What to start.
-        engine: Where.
-        say: Called with a line before an image is built.
-
     Raises:
         ImageError: If an image could not be built.
         EngineError: If the engine does not answer.

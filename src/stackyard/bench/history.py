@@ -84,11 +84,7 @@ class History:
 
     def find(self, name: str, commit: str | None = None) -> Run:
         """
-        Return the newest run whose id or commit begins with *name*, or whose commit is *commit*.
-
-        Args:
-            name: As the user wrote it.
-            commit: What git makes of it; None if it is nothing git knows.
+        Return the newest run whose id or commit begins with *name*, or whose commit is *commit*, what git makes of it.
 
         Raises:
             UsageError: If there is none; says which there are.

@@ -36,17 +36,7 @@ def measure(
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[float]:
     """
-    Start *n* + 1 stacks one after the other and keep them; return what each but the first took.
-
-    Args:
-        n: How many stacks count.
-        name: The environment.
-        way: Who starts them; stackyard unless given.
-        available: Bytes the host could still give; the kernel's own estimate unless given.
-        sleep: Waits.
-
-    Returns:
-        Bytes of each stack.
+    Start *n* + 1 stacks one after the other and keep them; return the bytes that each but the first took.
 
     Raises:
         StackyardError: If a stack cannot be started; what was started is removed.

@@ -139,15 +139,7 @@ class Outcome:
 
 
 def compare(names: Sequence[str], *, size: int = SIZE, rounds: int = 3, python: str = sys.executable) -> list[Outcome]:
-    """
-    Let each of *names* (keys of `port_pickers.CONTENDERS`) serve *size* processes at once, *rounds* times.
-
-    Args:
-        names: The ways to compare.
-        size: Processes.
-        rounds: How often; the rounds of all the ways are interleaved.
-        python: The interpreter that they run in.
-    """
+    """Let each of *names* (keys of `port_pickers.CONTENDERS`) serve *size* processes at once, *rounds* times."""
     results: dict[str, list[Outcome]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:

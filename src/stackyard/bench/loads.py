@@ -34,10 +34,7 @@ def database(url: str, folder: Path, seconds: float) -> tuple[str, float, float]
     """
     Return the tool, and single-row updates and reads each second, in short transactions of four connections.
 
-    Args:
-        url: Of PostgreSQL.
-        folder: Where a script for pgbench can be written.
-        seconds: How long each of the two goes on.
+    Each of the two goes on for so many seconds; a script for pgbench is written to *folder*.
 
     Raises:
         CommandError: If pgbench is there but fails.
@@ -159,12 +156,6 @@ def _request(connection: http.client.HTTPConnection, path: str) -> float:
 def messages(url: str, count: int, *, token: str = "", greeting: str = "") -> list[float]:
     """
     Return the seconds of each of *count* WebSocket messages and its answer, one after another.
-
-    Args:
-        url: Of the WebSocket.
-        count: How many.
-        token: The user's.
-        greeting: What its first message holds; empty if it sends none.
 
     Raises:
         NotReadyError: If the service does not greet the user.

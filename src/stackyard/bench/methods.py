@@ -223,8 +223,7 @@ def starters(*, few: bool = False) -> list[Starter]:
     """
     Return the ways to compare, stackyard first; a library that is not installed is left out.
 
-    Args:
-        few: Leave out all but plain Compose and testcontainers' DockerCompose.
+    With *few*, only plain Compose and testcontainers' DockerCompose are compared.
     """
     others = {
         "testcontainers": ("testcontainers, single containers", "testcontainers"),

@@ -109,10 +109,6 @@ def measure(plan: Plan, others: Sequence[Starter] | None = None) -> Findings:
     """
     Measure one crowd of `plan.stacks`, or, with depth full, crowds of 1, 3, 10, 30 and 50; then one by each other way.
 
-    Args:
-        plan: How many, and of which environment.
-        others: The other ways; by default plain Compose and testcontainers' DockerCompose, as far as they are there.
-
     Raises:
         StackyardError: If there is no engine or no image; a stack that fails is counted as failed.
     """
@@ -136,11 +132,7 @@ def stand(arena: Arena, size: int, say: Callable[[str], None], way: Starter | No
     """
     Start *size* stacks, look at them, remove them, and look for what is left.
 
-    Args:
-        arena: Where.
-        size: How many.
-        say: Called with each line of progress.
-        way: Who starts and removes them; stackyard's own `launch` by default. Another way gets its leases beforehand.
+    stackyard's own `launch` starts them, or else *way*, which gets its leases beforehand.
     """
     crowd = Crowd(places=[Place(number=number + 1) for number in range(size)])
     leases = len(arena.book.leases())

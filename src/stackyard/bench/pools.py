@@ -36,10 +36,6 @@ def measure(n: int, *, name: str = "test") -> list[float]:
 
     The first take also loads the client libraries; it warms up and does not count.
 
-    Args:
-        n: How many takes count.
-        name: The environment.
-
     Raises:
         UsageError: If STACKYARD_REAPER is off.
         StackyardError: If a stack could not be started or was not taken from the pool.

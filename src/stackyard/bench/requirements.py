@@ -57,9 +57,7 @@ def measure(plan: Plan, found: Findings) -> Findings:
     """
     Hold what was measured against what was promised; images and the Compose model are looked at here.
 
-    Args:
-        plan: How it was measured.
-        found: What the other suites found; a requirement whose suites did not run is left out.
+    A requirement whose suites did not run is left out.
     """
     taken = [_from(found, row, plan) for row in SOURCES]
     looked = [

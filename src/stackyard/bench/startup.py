@@ -43,10 +43,6 @@ def measure(plan: Plan, contenders: Sequence[Starter] | None = None) -> Findings
     """
     Time starts and removals: suites startup and cleanup.
 
-    Args:
-        plan: How often, and of which environment.
-        contenders: The ways; by default all that can be had here.
-
     Raises:
         StackyardError: If there is no engine, no image or no place; a way that fails is counted as failed.
     """

@@ -161,11 +161,6 @@ def read(chunks: Iterable[bytes], reference: str, flavour: str) -> Image:
     """
     Read one image's archive as `docker save` writes it.
 
-    Args:
-        chunks: The archive.
-        reference: The image's name, for messages and reports.
-        flavour: debian or alpine.
-
     Raises:
         ImageError: If the archive is damaged or holds no image.
     """

@@ -277,9 +277,7 @@ def _shared(service: Mapping[str, Any]) -> Iterator[str]:
 
 
 @check(
-    "compose-secret",
-    "no variable holds a secret",
-    fix="pass it as a file: secrets, and NAME_FILE in the environment",
+    "compose-secret", "no variable holds a secret", fix="pass it as a file: secrets, and NAME_FILE in the environment"
 )
 def secret(model: Model) -> Iterator[str]:
     """Variables are visible in docker inspect and in /proc."""

@@ -74,12 +74,7 @@ def detect(
     stack: Stack, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
 ) -> list[Detection]:
     """
-    Cause every fault in *stack* and measure; the stack is of no use afterwards.
-
-    Args:
-        stack: A stack that is ready.
-        clock: Seconds of a monotonic clock.
-        sleep: Waits that many seconds.
+    Cause every fault in *stack*, which is ready, and measure; the stack is of no use afterwards.
 
     Raises:
         UsageError: If the stack lacks a service for one of the faults.

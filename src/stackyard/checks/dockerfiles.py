@@ -94,11 +94,7 @@ class Dockerfile:
 
 def read_all(root: Path, files: Sequence[Path] | None = None) -> list[Dockerfile]:
     """
-    Read Dockerfiles and let hadolint look at them.
-
-    Args:
-        root: The project's directory.
-        files: Which; None takes every Dockerfile below `compose/`.
+    Read *files*, or every Dockerfile below `compose/`, and let hadolint look at them.
 
     Raises:
         UsageError: If one cannot be read, or hadolint is missing.
@@ -136,9 +132,7 @@ def _hadolint(root: Path, paths: Sequence[Path]) -> dict[str, list[Spot]]:
 
 
 @check(
-    "dockerfile-lint",
-    "hadolint finds nothing",
-    fix="follow the rule, or write `# hadolint ignore=RULE` above the line",
+    "dockerfile-lint", "hadolint finds nothing", fix="follow the rule, or write `# hadolint ignore=RULE` above the line"
 )
 def lint(file: Dockerfile) -> Iterator[Spot]:
     """Common mistakes in Dockerfiles, and in the shell code in them, are known to hadolint."""
@@ -149,12 +143,7 @@ def _without_syntax(text: str) -> str:
     return SYNTAX_LINE.sub("", text)
 
 
-@check(
-    "dockerfile-syntax",
-    "no `# syntax=` line",
-    fix="remove the line; --fix does it",
-    rewrite=_without_syntax,
-)
+@check("dockerfile-syntax", "no `# syntax=` line", fix="remove the line; --fix does it", rewrite=_without_syntax)
 def syntax(file: Dockerfile) -> Iterator[Spot]:
     """The line makes each build download a frontend image first; without a container registry the build fails."""
     for match in SYNTAX_LINE.finditer(file.text):

@@ -56,11 +56,7 @@ def _place(item: Finding) -> str:
 
 def sarif(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the findings as a SARIF 2.1.0 log; what is waived is in it as suppressed."""
-    driver = {
-        "name": "stackyard",
-        "version": __version__,
-        "rules": [_rule(each) for each in CHECKS],
-    }
+    driver = {"name": "stackyard", "version": __version__, "rules": [_rule(each) for each in CHECKS]}
     index = {each.id: number for number, each in enumerate(CHECKS)}
     results = [_result(item, index[item.check]) for outcome in outcomes for item in outcome.findings]
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
@@ -79,10 +75,7 @@ def _rule(each: Check[Any]) -> dict[str, Any]:
 def _result(item: Finding, rule: int) -> dict[str, Any]:
     place: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": item.target, "kind": "resource"}]}
     if item.target.startswith("compose/"):
-        place["physicalLocation"] = {
-            "artifactLocation": {"uri": item.target},
-            "region": {"startLine": item.line or 1},
-        }
+        place["physicalLocation"] = {"artifactLocation": {"uri": item.target}, "region": {"startLine": item.line or 1}}
     result: dict[str, Any] = {
         "ruleId": item.check, "ruleIndex": rule, "level": LEVELS[item.severity],
         "message": {"text": f"{item.target}: {item.found}"}, "locations": [place],

@@ -198,11 +198,7 @@ def health(stack: Running) -> Iterator[str]:
             yield f"{item.service}: {state['Status']}, health {word}"
 
 
-@check(
-    "stack-listeners",
-    "leased ports listen only on 127.0.0.1",
-    fix="write host_ip: 127.0.0.1 in the Compose file",
-)
+@check("stack-listeners", "leased ports listen only on 127.0.0.1", fix="write host_ip: 127.0.0.1 in the Compose file")
 def listeners(stack: Running) -> Iterator[str]:
     """The check reads the host's own table of listening sockets."""
     for address, port in stack.listeners:

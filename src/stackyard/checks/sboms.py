@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 def document(image: Image, name: str) -> str:
-    """
-    Return the image's list as CycloneDX 1.6 JSON; the same image gives the same text but for serial and time stamp.
-
-    Args:
-        image: What to list.
-        name: What to call it, without its tag.
-    """
+    """Return the image's list as CycloneDX 1.6 JSON; only serial and time stamp differ from one time to the next."""
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType

@@ -48,12 +48,7 @@ class Waiver:
 
 def load(root: Path, known: Iterable[str], *, today: dt.date | None = None) -> list[Waiver]:
     """
-    Read the project's waivers; without the file there are none.
-
-    Args:
-        root: The project's directory.
-        known: The ids of all checks.
-        today: The day to judge by; None asks the clock, in UTC.
+    Read the project's waivers; without the file there are none. *known* are the ids of all checks, *today* is in UTC.
 
     Raises:
         ConfigError: If one is malformed, has expired, or names no check.

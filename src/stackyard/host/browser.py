@@ -33,13 +33,7 @@ def ensure(
     ask: Callable[[str], bool] = ask_on_terminal,
 ) -> str:
     """
-    Return where a Chromium lies, after installing it where that is needed and agreed to.
-
-    Args:
-        machine: The host; by default this one.
-        consent: Installing was agreed to beforehand.
-        say: Gets lines of progress.
-        ask: Asks a person yes or no.
+    Return where a Chromium lies, after installing it where that is needed and agreed to: by *consent*, or by a person.
 
     Raises:
         StackyardError: If there is none and none could be had; the text says what to do.

@@ -45,15 +45,7 @@ def start(
     sleep: Callable[[float], None] = time.sleep,
 ) -> PingResult:
     """
-    Start the engine and return its first answer.
-
-    Args:
-        machine: The host.
-        endpoint: Where the engine will listen.
-        say: Called with one line of progress.
-        deadline: Seconds until it must answer.
-        clock: Monotonic seconds.
-        sleep: Waits that many seconds.
+    Start the engine and return its first answer, for which it has *deadline* seconds.
 
     Raises:
         EngineError: If it does not answer in time; the text ends with the last lines of its log.

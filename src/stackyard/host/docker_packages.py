@@ -69,12 +69,7 @@ BACKPORTED: Final = SETS[-1]
 
 def install(machine: Machine, say: Callable[[str], None], *, engine: bool = True) -> None:
     """
-    Install what is missing.
-
-    Args:
-        machine: The host.
-        say: Gets lines of progress.
-        engine: Also the engine; False for Compose and buildx only, if an engine is there.
+    Install what is missing: the engine, Compose and buildx, or without *engine* the latter two.
 
     Raises:
         EngineError: If this system has no packages that are new enough; the text says what to install.
@@ -103,12 +98,7 @@ def install(machine: Machine, say: Callable[[str], None], *, engine: bool = True
 
 def add(machine: Machine, names: Sequence[str], say: Callable[[str], None]) -> None:
     """
-    Install packages from this system's own sources.
-
-    Args:
-        machine: The host; it must have apt.
-        names: The packages.
-        say: Gets lines of progress.
+    Install packages from the own sources of this system, which must have apt.
 
     Raises:
         EngineError: If this user may not become root.

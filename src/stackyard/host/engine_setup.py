@@ -47,11 +47,7 @@ def ensure_engine(
     """
     Return the version of an engine that is usable, after starting or installing it where that is needed.
 
-    Args:
-        machine: The host; by default this one.
-        consent: Installing was agreed to beforehand.
-        say: Gets lines of progress.
-        ask: Asks a person yes or no; by default on the terminal, and no where there is none.
+    Installing is agreed to beforehand, by *consent*, or by a person on the terminal.
 
     Raises:
         EngineError: If there is no usable engine and none could be made; the text says what to do.

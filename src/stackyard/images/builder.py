@@ -32,14 +32,7 @@ KINDS: Final = {kind.exit_code: kind for kind in (ImageError, EngineError, Usage
 
 def build(root: Path, flavour: str, source: Source, say: Callable[[str], None], *, missing: Iterable[str]) -> None:
     """
-    Let the builder of the project at *root* build what is missing of *flavour*.
-
-    Args:
-        root: The project.
-        flavour: debian or alpine.
-        source: Where base images come from.
-        say: Called with a line for each step.
-        missing: Names of the images to build, for the error if there is no builder.
+    Let the builder of the project at *root* build the images *missing* of *flavour*.
 
     Raises:
         ImageError: If there is no builder or an image cannot be built.

@@ -49,13 +49,7 @@ def surplus(
     """
     List what is ours among *rows* and not needed, largest first; nothing is changed.
 
-    Args:
-        engine: Says when the latest image of a service was used last.
-        rows: Images, with the containers that use them.
-        host: The lease book, ``Settings.host``.
-        used: What its copies need.
-        keep: Seconds for which the latest image of a service stays after its last use.
-        project: Only images of this one; empty for all.
+    The latest image of a service stays for *keep* seconds after its last use. With *project*, only its images count.
 
     Raises:
         EngineError: If the engine does not answer.
@@ -116,11 +110,7 @@ def note_use(engine: Engine, build: Build, answer: Mapping[str, Any], *, keep: f
     """
     Let the image be the latest of its service, and used just now; a use soon after another one is not noted again.
 
-    Args:
-        engine: Where it is.
-        build: What it is used for.
-        answer: What the engine says of it.
-        keep: Seconds for which the latest image of a service stays after its last use.
+    *answer* is what the engine says of it; *keep* is how many seconds it stays after its last use.
 
     Raises:
         EngineError: If the engine does not answer.

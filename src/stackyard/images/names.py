@@ -29,14 +29,9 @@ def give(
     engine: Engine, recipes: Iterable[Recipe], known: Mapping[str, str], *, root: Path, take: bool = False
 ) -> dict[str, str]:
     """
-    Let the plain names of *recipes* mean their images, except names that belong to another checkout.
+    Let the plain names of *recipes* mean their images, except names that belong to another checkout than *root*.
 
-    Args:
-        engine: Whose images.
-        recipes: Recipes whose images exist.
-        known: Every name of an image, and its id.
-        root: The checkout that asks.
-        take: Take over the names that belong to another checkout, too.
+    With *take*, these are taken over, too. *known* has the id of every name of an image.
 
     Returns:
         The names that stay with another image because they belong to another checkout, and that checkout.

@@ -120,12 +120,6 @@ def present(
     """
     Return the reference and the engine's id of each service's image; None if one is missing. Nothing is built.
 
-    Args:
-        flavour: debian or alpine.
-        engine: Where they are looked for, in one call.
-        source: auto, registry or packages.
-        root: The project; None finds it.
-
     Raises:
         EngineError: If the engine does not answer.
         ImageError: If the flavour is unknown or a file is missing.
@@ -183,9 +177,7 @@ def known(engine: Engine, say: Callable[[str], None] = lambda _line: None) -> di
     """
     Return every name of a stackyard image that has the content it names, with the engine's id of the image.
 
-    Args:
-        engine: Where they are looked for, in one call.
-        say: Called with a line for each name that belongs to another image.
+    *say* gets a line for each name that belongs to another image.
 
     Raises:
         EngineError: If the engine does not answer.

@@ -94,12 +94,9 @@ class Clearance:
 
 def find(rows: Sequence[EngineImage], *, keep: Collection[str] = (), root: Path | None = None) -> list[Surplus]:
     """
-    List the surplus of the platform, largest first; nothing is changed.
+    List the surplus of the platform among *rows*, from `disk_use`; largest first. Nothing is changed.
 
-    Args:
-        rows: The engine's images, from `disk_use`.
-        keep: Names that somebody still needs, such as the leases'.
-        root: The project; None finds it.
+    Names in *keep*, such as those that leases need, are no surplus.
 
     Raises:
         ImageError: If a file of the tree is missing.
@@ -142,10 +139,7 @@ def remove(engine: Engine, found: Sequence[Surplus], guard: Guard) -> Clearance:
     """
     Remove what was found, unless something has come to use it; waits while images of the platform are built.
 
-    Args:
-        engine: Where it is.
-        found: What `find` and `copied.surplus` returned.
-        guard: Keeps a copied project from starting, and gives the names that are surplus all the same.
+    *guard* keeps a copied project from starting, and gives the names that are surplus all the same.
 
     Raises:
         EngineError: If the engine does not answer at all.

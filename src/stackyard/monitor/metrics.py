@@ -56,13 +56,7 @@ COUNTS: Final[tuple[tuple[str, str, Callable[[Sighting], float | None]], ...]] =
 
 
 class StackCollector(Collector):
-    """
-    Gives a Prometheus registry what a watcher sees, at each scrape.
-
-    Args:
-        watcher: Looks at the stacks.
-        clock: Seconds since 1970.
-    """
+    """Gives a Prometheus registry what a watcher sees, at each scrape."""
 
     def __init__(self, watcher: Watcher, *, clock: Callable[[], float] = time.time) -> None:
         self._watcher = watcher

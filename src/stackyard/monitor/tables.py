@@ -78,9 +78,7 @@ def live(snapshot: Snapshot | None, note: str = "") -> Group:
     """
     Return the live view: red is down or unhealthy, yellow is near its memory limit or still starting.
 
-    Args:
-        snapshot: What was seen last; None before the first look.
-        note: A line below the tables, such as why there is nothing new.
+    Before the first look there is no snapshot; *note* is a line below, such as why there is nothing new.
     """
     from rich.console import Group
     from rich.text import Text

@@ -27,15 +27,7 @@ LOOKERS: Final = 8  # containers looked at at once
 
 
 class Watcher:
-    """
-    Looks at the stacks of one book.
-
-    Args:
-        book: Whose stacks.
-        engine: Where they run.
-        lease: Look at the stack of this lease alone; None looks at all.
-        clock: Seconds of a monotonic clock.
-    """
+    """Looks at the stacks of one book, or at that of one lease alone."""
 
     def __init__(
         self,

@@ -14,12 +14,7 @@ def write(root: Path, *, completion: bool = False) -> list[Path]:
     """
     Write `index.html`, `summary.md`, `summary.json` and `requirements.xml` into *root*'s reports; nothing is measured.
 
-    Args:
-        root: The project's directory.
-        completion: Write `docs/completion_report.md` too.
-
-    Returns:
-        The files written.
+    With *completion*, `docs/completion_report.md` is written too. Returns the files.
 
     Raises:
         UsageError: If one of them cannot be written.
