@@ -584,10 +584,7 @@ def test_alpine_images_count_only_when_all_are_built(monkeypatch: pytest.MonkeyP
 
 def test_leases_become_results_with_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(names: list[str], **_: int) -> list[leases.Outcome]:
-        return [
-            leases.Outcome(name=name, runs=50, sharing=9 * (name != "stackyard"), failed=0, seconds=0.5)
-            for name in names
-        ]
+        return [leases.Outcome(name=name, sharing=9 * (name != "stackyard"), failed=0, seconds=0.5) for name in names]
 
     taken = {1: [0.0035] * 640, leases.CONTENDING: [0.0035] * 600 + [0.06] * 40}
     monkeypatch.setattr(leases, "compare", compare)

@@ -125,14 +125,12 @@ class Outcome:
 
     Attributes:
         name: The way.
-        runs: Processes in a round.
         sharing: Processes that had a port another one had too, in the worst round.
         failed: Processes that got no ports at all, in the worst round.
         seconds: Wall time of the quickest round, from the common start signal to the last answer.
     """
 
     name: str
-    runs: int
     sharing: int
     failed: int
     seconds: float
@@ -156,13 +154,12 @@ def _round(name: str, size: int, python: str) -> Outcome:
     answers: list[list[int]] = [json.loads(line) for line in lines if line.strip()]
     holders = Counter(port for ports in answers for port in set(ports))
     sharing = sum(len(set(ports)) < len(ports) or any(holders[port] > 1 for port in ports) for ports in answers)
-    return Outcome(name=name, runs=size, sharing=sharing, failed=size - len(answers), seconds=seconds)
+    return Outcome(name=name, sharing=sharing, failed=size - len(answers), seconds=seconds)
 
 
 def _merged(outcomes: Sequence[Outcome]) -> Outcome:
-    first = outcomes[0]
     return Outcome(
-        name=first.name, runs=first.runs, sharing=max(o.sharing for o in outcomes),
+        name=outcomes[0].name, sharing=max(o.sharing for o in outcomes),
         failed=max(o.failed for o in outcomes), seconds=min(o.seconds for o in outcomes),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from stackyard.bench.host_memory import free_memory
 from stackyard.bench.outcomes import one_line
 from stackyard.bench.records import Findings, Result
 from stackyard.docker.records import LEASE_LABEL
-from stackyard.errors import NotReadyError, StackyardError
+from stackyard.errors import StackyardError
 from stackyard.settings import Settings
 from stackyard.stacks.environments.launch import launch
 from stackyard.stacks.starts import queue
@@ -194,32 +194,18 @@ def _each(work: Callable[[Place], None], places: Sequence[Place], workers: int =
 
 
 def _up(arena: Arena, place: Place, began: float, way: Starter | None) -> None:
-    if way is not None:
-        _up_by(way, place, began)
-        return
+    asked = time.monotonic()
     try:
-        place.stack, startup = launch(arena.environment, arena.book, arena.engine)
+        if way and place.stack:
+            way.up(place.stack)
+            place.up = time.monotonic() - asked
+        else:
+            place.stack, startup = launch(arena.environment, arena.book, arena.engine)
+            place.up, place.waited = startup.seconds, startup.waited
     except StackyardError as error:
         place.failure = one_line(error)
         return
     place.ready = time.monotonic() - began
-    place.up, place.waited = startup.seconds, startup.waited
-
-
-def _up_by(way: Starter, place: Place, began: float) -> None:
-    asked = time.monotonic()
-    try:
-        way.up(_stack(place))
-    except StackyardError as error:
-        place.failure = one_line(error)
-        return
-    place.ready, place.up = time.monotonic() - began, time.monotonic() - asked
-
-
-def _stack(place: Place) -> Stack:
-    if place.stack is None:
-        raise NotReadyError(f"stack {place.number} has no lease")
-    return place.stack
 
 
 def _look(place: Place, way: Starter | None) -> None:

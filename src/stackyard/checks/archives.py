@@ -21,7 +21,7 @@ from stackyard.checks.binaries import MAGIC, Binary
 from stackyard.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Kind = Literal["file", "directory", "link", "other"]
 
@@ -260,11 +260,7 @@ def _linked(files: Mapping[str, File], file: File) -> File:
 
 def _remove(files: dict[str, File], top: str, below: set[str], *, keep_top: bool = False) -> None:
     """Take away what lower layers brought at *top* and under it."""
-    for path in list(_under(files, top)):
-        if path in below and not (keep_top and path == top):
-            files.pop(path, None)
-
-
-def _under(files: Iterable[str], top: str) -> Iterator[str]:
     prefix = top.rstrip("/") + "/"
-    return (path for path in files if path == top or path.startswith(prefix))
+    for path in [path for path in files if path.startswith(prefix) or (path == top and not keep_top)]:
+        if path in below:
+            del files[path]

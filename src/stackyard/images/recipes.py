@@ -160,36 +160,19 @@ class _Recipes:
 
     @functools.cache  # noqa: B019 - it lives as long as one call of service_recipes
     def base(self, name: str) -> Recipe:
-        folder = self._compose / "base"
+        folder, spec = self._compose / "base", self.file.bases[name]
+        files, bases = [folder / f"Dockerfile.{name}-alpine"], [("BASE", self.system(self._flavour))]
         if self._flavour == "debian":
-            dockerfile = folder / "Dockerfile"
-            return self._base(
-                name, dockerfile, (dockerfile,),
-                arguments=(("PACKAGES", self.file.bases[name].packages),), bases=(("BASE", self.system("debian")),),
-            )  # fmt: skip
-        dockerfile = folder / f"Dockerfile.{name}-alpine"
-        material = self.file.bases[name].material
-        files = [dockerfile]
-        bases = [("BASE", self.system("alpine"))]
-        if material is None:
+            files = [folder / "Dockerfile"]
+        elif spec.material is None:
             bases.append(("BUILDER", self.system("debian")))
         else:
             files += [folder / "wheels.json", folder / "lean-python", *self._makers]
-        return self._base(name, dockerfile, tuple(files), bases=tuple(bases), material=material)
-
-    def _base(
-        self,
-        name: str,
-        dockerfile: Path,
-        files: tuple[Path, ...],
-        *,
-        bases: tuple[tuple[str, Recipe], ...],
-        arguments: tuple[tuple[str, str], ...] = (),
-        material: str | None = None,
-    ) -> Recipe:
         return Recipe(
-            name=f"base-{name}-{self._flavour}", flavour=self._flavour, source="packages", dockerfile=dockerfile,
-            context=self._compose / "base", files=files, arguments=arguments, bases=bases, material=material,
+            name=f"base-{name}-{self._flavour}", flavour=self._flavour, source="packages", dockerfile=files[0],
+            context=folder, files=tuple(files), bases=tuple(bases),
+            arguments=(("PACKAGES", spec.packages),) if self._flavour == "debian" else (),
+            material=spec.material if self._flavour == "alpine" else None,
         )  # fmt: skip
 
     @functools.cache  # noqa: B019 - as above

@@ -148,7 +148,15 @@ def listing() -> list[Image]:
 @contextlib.contextmanager
 def building(say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
     """Keep every other process from building or removing images; if one does so now, *say* that and wait."""
-    with _lock(cache_directory() / "images.lock", say):
+    file = cache_directory() / "images.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        say("images: another process builds; waiting for it")
+        held = lock.acquire()
+    with held:
         yield
 
 
@@ -200,17 +208,3 @@ def _ready(root: Path, flavour: str, source: str, there: Mapping[str, str]) -> d
         if all(recipe.reference in there for recipe in recipes.values()):
             return recipes
     return None
-
-
-@contextlib.contextmanager
-def _lock(file: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the one lock of image building; wait until no other process holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        say("images: another process builds; waiting for it")
-        held = lock.acquire()
-    with held:
-        yield

@@ -7,6 +7,7 @@ an alert can name it. No label holds anything of a credential: they are environm
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -53,6 +54,12 @@ COUNTS: Final[tuple[tuple[str, str, Callable[[Sighting], float | None]], ...]] =
         lambda seen: seen.usage.oom_kills if seen.usage else int(seen.state.oom_killed),
     ),
 )
+LEASES: Final[tuple[tuple[str, str, Callable[[Lease, float], float | None]], ...]] = (
+    ("stale", "1 once its owner has ended or it has expired.", lambda lease, now: lease.is_stale(now)),
+    ("created_timestamp_seconds", "When it was granted.", lambda lease, _: lease.created),
+    ("deadline_timestamp_seconds", "When it ends unless renewed.", lambda lease, _: lease.deadline),
+    ("memory_bytes", "Memory of the host that it books.", lambda lease, _: lease.memory_mb * 1_000_000),
+)
 
 
 class StackCollector(Collector):
@@ -96,49 +103,47 @@ class StackCollector(Collector):
 
 def service_metrics(services: Iterable[Service]) -> Iterator[Metric]:
     """Yield the metrics of containers; an unknown figure has no sample."""
-    services = list(services)
-    up = GaugeMetricFamily("stackyard_service_up", "1 while it runs and is not unhealthy.", labels=SERVICE)
-    running = GaugeMetricFamily("stackyard_service_running", "1 while its container runs, well or not.", labels=SERVICE)
-    health = GaugeMetricFamily("stackyard_container_health", "1 for the word it is in.", labels=[*SERVICE, "health"])
-    for each in services:
-        up.add_metric(_labels(each), each.up)
-        running.add_metric(_labels(each), each.seen is not None and each.seen.state.status == "running")
-        for word in HEALTH if each.seen else ():
-            health.add_metric([*_labels(each), word], each.seen is not None and each.seen.state.health == word)
-    yield from (up, running, health)
+    found = [(_labels(each), each) for each in services]
+    sights = [(words, each.seen) for words, each in found if each.seen]
+    uses = [(words, seen.usage) for words, seen in sights if seen.usage]
+    running = ((words, each.seen is not None and each.seen.state.status == "running") for words, each in found)
+    health = (([*words, word], seen.state.health == word) for words, seen in sights for word in HEALTH)
+    up = ((words, each.up) for words, each in found)
+    yield _family("service_up", "1 while it runs and is not unhealthy.", SERVICE, up)
+    yield _family("service_running", "1 while its container runs, well or not.", SERVICE, running)
+    yield _family("container_health", "1 for the word it is in.", (*SERVICE, "health"), health)
     for name, text, read in USES:
-        gauge = GaugeMetricFamily(f"stackyard_container_{name}", text, labels=SERVICE)
-        for each in services:
-            if each.seen and each.seen.usage and (value := read(each.seen.usage)) is not None:
-                gauge.add_metric(_labels(each), value)
-        yield gauge
+        yield _family(f"container_{name}", text, SERVICE, [(words, read(use)) for words, use in uses])
     for name, text, count in COUNTS:
-        counter = CounterMetricFamily(f"stackyard_container_{name}", text, labels=SERVICE)
-        for each in services:
-            if each.seen and (value := count(each.seen)) is not None:
-                counter.add_metric(_labels(each), value)
-        yield counter
+        samples = [(words, count(seen)) for words, seen in sights]
+        yield _family(f"container_{name}", text, SERVICE, samples, kind=CounterMetricFamily)
+
+
+def _family(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    samples: Iterable[tuple[Sequence[str], float | None]],
+    kind: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    """Return a metric; a sample without a value is left out."""
+    made = kind(f"stackyard_{name}", text, labels=labels)
+    for words, value in samples:
+        if value is not None:
+            made.add_metric(words, value)
+    return made
 
 
 def lease_metrics(leases: Sequence[Lease], now: float) -> Iterator[Metric]:
     """Yield the metrics of leases; *now* in seconds since 1970."""
-    total = GaugeMetricFamily("stackyard_leases", "Leases by state.", labels=["environment", "state"])
     states = [(lease.environment, _state(lease, now)) for lease in leases]
-    for environment in sorted({lease.environment for lease in leases}):
-        for state in STATES:
-            total.add_metric([environment, state], states.count((environment, state)))
-    stale = GaugeMetricFamily("stackyard_lease_stale", "1 once its owner has ended or it has expired.", labels=LEASE)
-    created = GaugeMetricFamily("stackyard_lease_created_timestamp_seconds", "When it was granted.", labels=LEASE)
-    ends = GaugeMetricFamily("stackyard_lease_deadline_timestamp_seconds", "When it ends unless renewed.", labels=LEASE)
-    booked = GaugeMetricFamily("stackyard_lease_memory_bytes", "Memory of the host that it books.", labels=LEASE)
-    for lease in leases:
-        words = [lease.environment, lease.id]
-        stale.add_metric(words, lease.is_stale(now))
-        created.add_metric(words, lease.created)
-        booked.add_metric(words, lease.memory_mb * 1_000_000)
-        if lease.deadline is not None:
-            ends.add_metric(words, lease.deadline)
-    yield from (total, stale, created, ends, booked)
+    kinds = itertools.product(sorted({lease.environment for lease in leases}), STATES)
+    yield _family(
+        "leases", "Leases by state.", ("environment", "state"), ((kind, states.count(kind)) for kind in kinds)
+    )
+    for name, text, read in LEASES:
+        samples = [((lease.environment, lease.id), read(lease, now)) for lease in leases]
+        yield _family(f"lease_{name}", text, LEASE, samples)
 
 
 def _state(lease: Lease, now: float) -> str:

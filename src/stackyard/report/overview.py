@@ -9,7 +9,7 @@ from stackyard._util.tables import format_count
 from stackyard.report.wording import quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from stackyard.bench.records import Result
     from stackyard.report.inputs import Facts
@@ -64,30 +64,28 @@ def tiles(facts: Facts) -> list[Tile]:
 
 def _raced(facts: Facts, suite: str, label: str) -> Iterator[Tile]:
     rows = {row.row: row for row in facts.results(suite)}
-    own = rows.get(OWN)
-    if own is None or not own.median:
-        return
-    notes = []
-    for name, kinds in PEERS[suite].items():
-        peer = next((rows[kind] for kind in kinds if kind in rows and rows[kind].median), None)
-        if peer and peer.median:
-            notes.append(f"{compared(own.median, peer.median)} {name}")
-    yield Tile(
-        figure=quantity(own.median, own.unit), label=label, note=" and ".join(notes), anchor=suite,
-        good=not any("times as long" in note for note in notes),
-    )  # fmt: skip
+    peers = {
+        name: next((rows[kind] for kind in kinds if kind in rows and rows[kind].median), None)
+        for name, kinds in PEERS[suite].items()
+    }
+    yield from _beside(rows.get(OWN), peers, label, suite)
 
 
 def _typed(facts: Facts) -> Iterator[Tile]:
     """Yield what a person waits for who types a command."""
     rows = {row.row: row for row in facts.results("commands")}
     own, peer = rows.get("env-up"), rows.get("compose-up")
-    if own is None or peer is None or not own.median or not peer.median:
+    if own and peer and peer.median:
+        yield from _beside(own, {peer.subject: peer}, f"{own.subject}, the whole command", "commands")
+
+
+def _beside(own: Result | None, peers: Mapping[str, Result | None], label: str, anchor: str) -> Iterator[Tile]:
+    if own is None or not own.median:
         return
-    note = f"{compared(own.median, peer.median)} {peer.subject}"
+    notes = [f"{compared(own.median, peer.median)} {name}" for name, peer in peers.items() if peer and peer.median]
     yield Tile(
-        figure=quantity(own.median, own.unit), label=f"{own.subject}, the whole command", note=note, anchor="commands",
-        good="times as long" not in note,
+        figure=quantity(own.median, own.unit), label=label, note=" and ".join(notes), anchor=anchor,
+        good=not any("times as long" in note for note in notes),
     )  # fmt: skip
 
 
