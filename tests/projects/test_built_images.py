@@ -40,6 +40,15 @@ services:
     init: true
 """
 
+TIED = """
+services:
+  db: {image: stackyard-test/box, command: [sleep, "1000"], ipc: shareable, init: true, volumes: ["rows:/rows"]}
+  web: {build: ., init: true, links: ["db:database"], volumes_from: [db]}
+  tool: {build: {context: ., args: {of: tool}}, init: true, network_mode: "service:db", ipc: "service:db"}
+  guest: {build: {context: ., args: {of: guest}}, init: true, pid: "service:db"}
+volumes: {rows: {}}
+"""
+
 
 @pytest.fixture
 def shop(box: str, tmp_path: Path) -> Path:
@@ -103,6 +112,13 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
 
     assert cleared(impatient(book, engine), engine).removed == image.references
     assert own(engine, book) == []
+
+
+def test_a_build_needs_no_service_that_its_own_is_tied_to(shop: Path, engine: Engine, book: LeaseBook) -> None:
+    (shop / "compose.yaml").write_text(TIED)
+
+    up = run(shop, book, "up")
+    assert up.returncode == 0, up.output
 
 
 def test_a_clean_up_of_another_process_waits_for_a_start_and_leaves_its_image(

@@ -45,6 +45,14 @@ def test_a_profile_that_no_service_has_is_named(
     assert [item.place for item in found] == [f"profile {name}" for name in unknown]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "enabled"),
+    [("", {"web"}), ("debug", {"web", "debugger", "browser"}), ("x,e2e", {"web", "browser"}), ("*", {*SERVICES})],
+)
+def test_a_project_says_which_services_its_profiles_enable(chosen: str, enabled: set[str]) -> None:
+    assert project(environment={"COMPOSE_PROFILES": chosen}).enabled() == enabled
+
+
 def test_the_line_names_the_nearest_and_all_that_there_are() -> None:
     assert [*profile_warnings(project(words=("--profile", "dbeug")))] == [NEAREST]
     assert [*profile_warnings(project(words=("--profile", "x"), services={"web": None}))] == [

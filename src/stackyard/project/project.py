@@ -160,14 +160,10 @@ class Project:
         return [value for word, value in zip(self.words[::2], self.words[1::2], strict=True) if word == option]
 
     def enabled(self) -> frozenset[str]:
-        """
-        Return the services that the chosen profiles enable; the template has the others, too.
-
-        Raises:
-            UsageError: If Compose refuses the project.
-        """
-        done = rendering.ask(self.words, self.folder, self.environment, "--services", "--no-interpolate")
-        return frozenset(done.stdout.split())
+        """Return the services of the template that the chosen profiles enable, without those that a variable decides."""
+        chosen = {*self.profiles}
+        asked = {name: (service or {}).get("profiles") for name, service in (self.template.get("services") or {}).items()}
+        return frozenset(name for name, profiles in asked.items() if not profiles or chosen & {*profiles, "*"})
 
     def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
         """

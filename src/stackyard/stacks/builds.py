@@ -183,11 +183,12 @@ class _Work:
         return {name: self._id(build) for name, build in builds.items()}
 
     def _service(self, build: Build) -> dict[str, Any]:
-        """Return a service as the build needs it; names that the user's own build gives are not given here."""
-        service = {**self.usual["services"][build.service], "image": build.name, "depends_on": {}}
-        service.pop("profiles", None)
+        """Return what a build reads of a service, none of what ties it to others; tags of the file's are not given."""
+        service = self.usual["services"][build.service]
         section = {key: value for key, value in service["build"].items() if key != "tags"}
-        return service | {"build": section | {"labels": {**(section.get("labels") or {}), **build.labels}}}
+        labels = {**(section.get("labels") or {}), **build.labels}
+        platform = {"platform": service["platform"]} if service.get("platform") else {}
+        return {**platform, "image": build.name, "build": section | {"labels": labels}}
 
     def _id(self, build: Build) -> str:
         from stackyard.images import copy_images
