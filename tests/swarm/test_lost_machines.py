@@ -80,7 +80,7 @@ def test_a_node_drained_under_a_start_fails_it_at_once(
     assert left(site, machines) == []
 
 
-def start_and(project: Project, site: Swarm, act: Callable[[], None]) -> Copy:
+def start_and(project: Project, site: Swarm, act: Callable[[], object]) -> Copy:
     """Start a copy, and do something as soon as its first container runs."""
 
     def watch() -> None:
@@ -155,3 +155,29 @@ def test_copies_outlive_the_leading_manager_of_three(box: str, tmp_path: Path, m
         until(lambda: typed(tmp_path, "ps").returncode == 3)
         alone = typed(tmp_path, "ps")
         assert (alone.returncode, alone.stderr.count("\n")) == (3, 1), alone.stderr
+
+
+def test_a_node_that_was_removed_and_a_swarm_that_was_left_end_commands_with_their_reason(
+    box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = written(tmp_path, {"web": {"image": box, "ports": ["80"], **on("n2")}})
+    with nodes.swarm([box], count=2) as machines:
+        monkeypatch.setenv("DOCKER_HOST", machines[0].host)
+        with Engine() as engine:
+            copies.start(project, engine, name="mine", ttl=600, deadline=100)
+            machines[1].kill()
+            machines[0].docker("node", "rm", "--force", "n2")
+            ports, ps, down = (typed(tmp_path, word, "mine", "--json") for word in ("ports", "ps", "down"))
+            slow = written(tmp_path, {"web": {"image": box}, "slow": {"image": box, **SLOW}})
+
+            assert (ports.returncode, json.loads(ports.stdout)["ports"]) == (0, []), ports.stderr
+            assert (ps.returncode, down.returncode) == (7, 0), ps.stderr + down.stderr
+            (row,) = json.loads(ps.stdout)["services"]
+            assert row["status"] in {"orphaned", "lost"}  # the latter until the Swarm has written it down
+            with pytest.raises(EngineError, match="This node is not a swarm manager"):
+                start_and(slow, Swarm(engine), lambda: machines[0].docker("swarm", "leave", "--force"))
+        left_swarm = typed(tmp_path, "ps")
+
+        assert (left_swarm.returncode, left_swarm.stderr.count("\n")) == (3, 1), left_swarm.stderr
+        assert "manages no Swarm; 'docker swarm init' there, or name a manager" in left_swarm.stderr
+        assert machines[0].holds(LEASE_LABEL) == []

@@ -305,13 +305,13 @@ def test_a_lease_that_is_taken_says_so(lease: Lease, leases: Leases) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_removal_whose_process_was_killed_goes_on_with_the_next_command(
-    lease: Lease, leases: Leases, fake: Guarded
+    lease: Lease, leases: Leases, fake: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = leases.renew(lease, 7200, owner=Owner.detached().label())
-    assert leases.take(held)
-    killed = leases.get("mine")
-    dead = Owner(kind="process", boot=Owner.current().boot, pid=1 << 22, ticks=1, namespace=Owner.current().namespace)
-    fake.relabel(killed.item, {**killed.item.labels, OWNER: dead.label()})
+    killed = replace(Owner.current(), pid=1 << 22, ticks=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Owner, "current", lambda: killed)
+        assert leases.take(held)
 
     assert removal.sweep(swarm(fake)) == ["mine"]
     assert fake.items == {}

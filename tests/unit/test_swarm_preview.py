@@ -47,7 +47,7 @@ def with_web(**more: Any) -> dict[str, Any]:
 
 def looked(docker: FakeDocker, folder: Path, engine: Engine, **web: Any) -> Preview:
     docker.model = with_web(**web)
-    return preview(Project.find(folder, environment={}), Swarm(engine))
+    return preview(Project.find(folder, environment={}), Swarm(engine), lambda _line: None)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,9 @@ def test_what_a_copy_on_a_swarm_drops_and_changes_is_shown_before_its_start(
     docker.model = with_web(**web)
 
     commands.check.body(None, site="swarm", json=True)
-    seen = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    seen = json.loads(printed.out)
+    assert printed.err.startswith("warning: the Swarm was not asked for images and a registry: listing configs: ")
 
     assert (place, after) in [(change["place"], change["after"]) for change in seen["changes"]]
     assert (seen["verdict"], seen["missing_images"]) == ("copies", None)

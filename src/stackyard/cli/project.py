@@ -108,7 +108,7 @@ def _previewed(
     from stackyard.sites.swarm.preview import preview
 
     with Engine() as engine:
-        return project, preview(project, Swarm(engine))
+        return project, preview(project, Swarm(engine), tell)
 
 
 def _on_engine() -> bool:

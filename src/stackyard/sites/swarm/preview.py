@@ -14,7 +14,7 @@ from stackyard.sites.swarm.preparation import BY_NAME, Prepared
 from stackyard.sites.swarm.translation import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.docker.swarm import Swarm
     from stackyard.project import Project
@@ -25,9 +25,14 @@ OTHERWISE: Final = frozenset({"port", "variable", "network", "address", "volume"
 ELSEWHERE: Final = "use a site with one engine (local or context:NAME)"
 
 
-def preview(project: Project, swarm: Swarm) -> Preview:
+def preview(project: Project, swarm: Swarm, progress: Callable[[str], None]) -> Preview:
     """
     Plan and translate a made-up copy of *project*, also without an answer of the Swarm.
+
+    Args:
+        project: The project.
+        swarm: Where the copy would be.
+        progress: Called with a warning if the Swarm does not answer.
 
     Raises:
         UsageError: If Compose refuses the project, or nothing in it is enabled.
@@ -39,7 +44,8 @@ def preview(project: Project, swarm: Swarm) -> Preview:
     planned = made.plan(f"{project.name}-copy")
     try:
         rules, unbuildable = made.rules(planned.model), images.unbuildable(found.usual, registry.find(swarm))
-    except EngineError:
+    except EngineError as error:
+        progress(f"warning: the Swarm was not asked for images and a registry: {error}")
         rules, unbuildable = rules_for(planned.model, {}, project.configuration.ready), []
     seen = translate(planned.model, rules, made.references, {}, project.environment)
     changes = (*_changes(planned), *map(_change, [*seen.changes, *made.ignored()]))
