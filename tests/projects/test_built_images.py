@@ -114,11 +114,11 @@ def test_a_kill_between_the_build_and_the_start_leaves_an_image_that_the_next_st
     assert own(engine, book) == []
 
 
-def test_a_build_needs_no_service_that_its_own_is_tied_to(shop: Path, engine: Engine, book: LeaseBook) -> None:
+def test_a_build_needs_no_service_that_its_own_is_tied_to(shop: Path, book: LeaseBook) -> None:
     (shop / "compose.yaml").write_text(TIED)
 
     up = run(shop, book, "up")
-    assert up.returncode == 0, up.output
+    assert up.returncode == 0, up.stderr
 
 
 def test_a_clean_up_of_another_process_waits_for_a_start_and_leaves_its_image(

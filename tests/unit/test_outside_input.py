@@ -17,7 +17,7 @@ from stackyard.docker.endpoint import Endpoint
 from stackyard.errors import CommandError, UsageError
 from stackyard.plan.missing_files import missing_files
 from stackyard.project import configuration, rendering
-from stackyard.project.project import FILES, _home
+from stackyard.project.compose_files import FILES, home
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 LONG = "x" * 300
 
 
+def refusal(folder: Path, error: CommandError, *words: str) -> Exception:
+    """Return what a user reads when `docker compose config` ends like this in *folder*."""
+    return rendering._refusal(words, folder, {}, error)
+
+
 def test_a_path_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
     assert [files.exists(tmp_path / name) for name in (LONG, "a\0b")] == [False, False]
     assert files.exists(tmp_path)
-    assert _home((), tmp_path / LONG, {}) == tmp_path / LONG
+    assert home((), tmp_path / LONG, {}) == tmp_path / LONG
     (tmp_path / FILES[0]).touch()
-    assert _home((), tmp_path / LONG, {}) == tmp_path
+    assert home((), tmp_path / LONG, {}) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_a_config_json_of_docker_that_cannot_be_used_is_named(
 
 
 def test_a_project_that_compose_cannot_read_in_time_is_the_user_s_to_change(tmp_path: Path) -> None:
-    found = rendering._refusal(tmp_path, CommandError(["docker", "compose", "config"], None, ""))
+    found = refusal(tmp_path, CommandError(["docker", "compose", "config"], None, ""))
 
     assert isinstance(found, UsageError)
     assert f"{tmp_path}: Compose has not read the project's files within 25 s" in str(found)
@@ -91,7 +96,7 @@ def test_a_project_that_compose_cannot_read_in_time_is_the_user_s_to_change(tmp_
 
 def test_advice_is_that_of_the_program_that_shows_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stackyard._util.advice._commands", {})
-    found = rendering._refusal(tmp_path, CommandError(["docker"], 1, "docker: 'compose' is not a docker command"))
+    found = refusal(tmp_path, CommandError(["docker"], 1, "docker: 'compose' is not a docker command"))
     offer({Action.CHECK_HOST: "yard look"})
 
     assert "yard look" in str(found)
@@ -139,4 +144,42 @@ def test_a_missing_variable_says_where_to_write_it(tmp_path: Path, there: tuple[
         (tmp_path / name).touch()
     output = "required variable KEY is missing a value: from the vault"
 
-    assert str(rendering._refusal(tmp_path, CommandError(["docker"], 1, output))).endswith(said)
+    assert str(refusal(tmp_path, CommandError(["docker"], 1, output))).endswith(said)
+
+
+def test_a_missing_variable_is_for_the_env_file_that_compose_reads(tmp_path: Path) -> None:
+    output = "required variable KEY is missing a value: set KEY"
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api/.env.example").touch()
+
+    said = [str(refusal(tmp_path, CommandError(["docker"], 1, output), *words)).rpartition(", or ")[2] for words in (
+        ("--file", "api/compose.yaml"), ("--file", "compose.yaml"),
+        ("--file", "api/compose.yaml", "--env-file", "a.env", "--env-file", "b.env"),
+    )]  # fmt: skip
+
+    assert said == ["copy api/.env.example to api/.env and complete it", "write it to .env", "write it to b.env"]
+
+
+def test_a_refusal_names_the_files_where_compose_does_not_say_which(tmp_path: Path) -> None:
+    for name in ("compose.yaml", "compose.override.yaml"):
+        (tmp_path / name).touch()
+
+    said = [str(refusal(tmp_path, CommandError(["docker"], 1, text))) for text in (
+        "yaml: line 4: could not find expected ':'", f"validating {tmp_path}/compose.yaml: services must be a mapping",
+    )]  # fmt: skip
+
+    assert said[0].startswith(f"{tmp_path}: Compose refuses the project of compose.yaml, compose.override.yaml: yaml: ")
+    assert said[1].startswith(f"{tmp_path}: Compose refuses the project: validating ")
+
+
+def test_a_folder_without_a_project_names_those_below_it(tmp_path: Path) -> None:
+    none = CommandError(["docker"], 14, "no configuration file provided: not found")
+    alone = str(refusal(tmp_path, none))
+    for name in ("search/deploy/compose.yml", "api/docker-compose.yml", ".cache/compose.yaml", "a/b/c/d/compose.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+
+    assert alone.endswith("change to the project's folder, or name a file")
+    assert (
+        str(refusal(tmp_path, none)) == f"{alone}; below this folder: api/docker-compose.yml, search/deploy/compose.yml"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from stackyard._util.advice import at_site
 from stackyard.cli.common import current_folder
 from stackyard.errors import LeaseNotFoundError, UsageError
-from stackyard.project.project import FILES
+from stackyard.project.compose_files import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files
 from stackyard.project import rendering
+from stackyard.project.compose_files import home
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import refuse_negative_copies, without
 from stackyard.project.rendering import ANY_NAME, Rendering
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # as Compose looks for them
 _PROFILES: Final = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?COMPOSE_PROFILES[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*'|[^\s#]*)""", re.MULTILINE
 )
@@ -28,7 +27,7 @@ _PROFILES: Final = re.compile(
 def render_ahead(folder: Path) -> None:
     """Begin the renderings that `Project.find` needs for *folder*; a project that is asked otherwise gets its own."""
     caller = _caller(folder, os.environ)
-    words = _chosen((), caller, *named_ahead(_home((), folder, caller)))
+    words = _chosen((), caller, *named_ahead(home((), folder, caller)))
     rendering.AHEAD.extend([rendering.template(words, folder, caller), *rendering.models(words, folder, caller)])
 
 
@@ -41,18 +40,6 @@ def _chosen(
     if "--env-file" not in words and not environment.get("COMPOSE_ENV_FILES"):
         words += tuple(word for file in env_files for word in ("--env-file", file))
     return words
-
-
-def _home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
-    """Return the folder of the first Compose file."""
-    named = words[words.index("--file") + 1 :][:1] if "--file" in words else ()
-    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-    listed = (environment.get("COMPOSE_FILE") or "").split(separator)
-    first = next(iter(named), listed[0])
-    if first:
-        return (folder / first).absolute().parent
-    folders = (folder, *folder.parents)
-    return next((at for at in folders if any(files.exists(at / name) for name in FILES)), folder)
 
 
 def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -109,7 +96,7 @@ class Project:
         options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
         words = tuple(word for option, values in options for value in values for word in (option, value))
         caller = _caller(folder, os.environ if environment is None else environment)
-        asked = _chosen(words, caller, *named_ahead(_home(words, folder, caller)))
+        asked = _chosen(words, caller, *named_ahead(home(words, folder, caller)))
         raw, (usual, copied) = rendering.template(asked, folder, caller), rendering.models(asked, folder, caller)
         template = raw.model.result()
         found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual, copied=copied)
@@ -137,7 +124,7 @@ class Project:
     @property
     def home(self) -> Path:
         """The project's own folder: that of its first Compose file."""
-        return _home(self.words, self.folder, self.environment)
+        return home(self.words, self.folder, self.environment)
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -160,9 +147,10 @@ class Project:
         return [value for word, value in zip(self.words[::2], self.words[1::2], strict=True) if word == option]
 
     def enabled(self) -> frozenset[str]:
-        """Return the services of the template that the chosen profiles enable, without those that a variable decides."""
+        """Return the services of the template that the chosen profiles enable, none whose profile is a variable."""
+        services = (self.template.get("services") or {}).items()
+        asked = {name: (service or {}).get("profiles") for name, service in services}
         chosen = {*self.profiles}
-        asked = {name: (service or {}).get("profiles") for name, service in (self.template.get("services") or {}).items()}
         return frozenset(name for name, profiles in asked.items() if not profiles or chosen & {*profiles, "*"})
 
     def model(self, *, name: str | None = None, variables: Mapping[str, str] | None = None) -> dict[str, Any]:

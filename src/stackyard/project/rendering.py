@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import files, process
 from stackyard._util.advice import Action, how
 from stackyard.errors import CommandError, EngineError, UsageError
+from stackyard.project import compose_files
 from stackyard.project.model import read_model
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ def render(
             missing[error.name] = error.why
             continue
         if missing:
-            raise UsageError(_missing_text(missing, folder))
+            raise UsageError(_missing_text(missing, compose_files.env_file(words, folder, environment), folder))
         return model
 
 
@@ -116,21 +118,21 @@ class _NoComposeError(EngineError):
 class _MissingVariableError(UsageError):
     """A variable written as ``${NAME:?why}`` has no value."""
 
-    def __init__(self, name: str, why: str, folder: Path) -> None:
-        super().__init__(name, why, folder)
-        self.name, self.why, self.folder = name, why, folder
+    def __init__(self, name: str, why: str, file: Path, folder: Path) -> None:
+        super().__init__(name, why, file, folder)
+        self.name, self.why, self.file, self.folder = name, why, file, folder
 
     def __str__(self) -> str:
-        return _missing_text({self.name: self.why}, self.folder)
+        return _missing_text({self.name: self.why}, self.file, self.folder)
 
 
-def _missing_text(missing: Mapping[str, str], folder: Path) -> str:
+def _missing_text(missing: Mapping[str, str], file: Path, folder: Path) -> str:
     named = ", ".join(f"{name} ({why})" if why and why != f"set {name}" else name for name, why in missing.items())
     one = len(missing) == 1
     needs = "1 variable that has no value" if one else f"{len(missing)} variables that have no value"
-    file, write = folder / ".env", f"write {'it' if one else 'them'} to .env"
+    write = f"write {'it' if one else 'them'} to {os.path.relpath(file, folder)}"
     if (template := files.template_of(file)) and not files.exists(file):
-        write = f"copy {template.name} to .env and complete it"
+        write = f"copy {os.path.relpath(template, folder)} to {os.path.relpath(file, folder)} and complete it"
     return f"the Compose file needs {needs}: {named}; set {'it' if one else 'them'}, or {write}"
 
 
@@ -161,15 +163,18 @@ def ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *opt
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror or error}") from None
     except CommandError as error:
-        raise _refusal(folder, error) from None
+        raise _refusal(words, folder, environment, error) from None
 
 
-def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
+def _refusal(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], error: CommandError
+) -> UsageError | EngineError:
     """Return Compose's own words as one line of bad input, or as a missing plugin."""
     lines = [_NOISE.sub("", line) for line in error.lines]
     text = lines[-1] if lines else str(error)
     if found := _MISSING.search(error.output):
-        return _MissingVariableError(found[1], (found[2] or "").strip(), folder)
+        file = compose_files.env_file(words, folder, environment)
+        return _MissingVariableError(found[1], (found[2] or "").strip(), file, folder)
     if error.returncode is not None and error.returncode < 0:  # whatever it had said by then
         return EngineError(f"{folder}: 'docker compose config' was ended by signal {-error.returncode}; try again")
     if _NO_COMPOSE.search(error.output):
@@ -180,9 +185,24 @@ def _refusal(folder: Path, error: CommandError) -> UsageError | EngineError:
             "deeply nested, or an address that does not answer, holds it up"
         )
     if "no configuration file provided" in error.output:
-        return UsageError(f"{folder}: no Compose file here or above; change to the project's folder, or name a file")
+        return UsageError(
+            f"{folder}: no Compose file here or above; change to the project's folder, or name a file{_below(folder)}"
+        )
     if "project name must not be empty" in text:
         text = (
             "it can make no name of the folder's; write 'name: shop' to the Compose file, or set COMPOSE_PROJECT_NAME"
         )
-    return UsageError(f"{folder}: Compose refuses the project: {text}")
+    return UsageError(f"{folder}: Compose refuses {_files(words, folder, environment, text)}: {text}")
+
+
+def _below(folder: Path) -> str:
+    found = compose_files.below(folder)
+    return f"; below this folder: {', '.join(found)}" if found else ""
+
+
+def _files(words: Sequence[str], folder: Path, environment: Mapping[str, str], text: str) -> str:
+    """Return what Compose refuses, with the names of its files if there are several and *text* names none."""
+    found = compose_files.named(words, folder, environment)
+    if not found[1:] or any(str(file) in text for file in found):
+        return "the project"
+    return f"the project of {', '.join(os.path.relpath(file, folder) for file in found)}"

@@ -37,7 +37,7 @@ def project_root() -> Path:
 
 def has_environments(folder: Path) -> bool:
     """Say whether *folder* belongs to a project with environments of its own; a Compose file that is nearer wins."""
-    from stackyard.project.project import FILES
+    from stackyard.project.compose_files import FILES
 
     for place in (folder, *folder.parents):
         if any((place / name).exists() for name in FILES):

@@ -1,0 +1,72 @@
+"""Where the files of a Compose project are: as Compose looks for them, from a folder and its options."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Final
+
+from stackyard._util import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # in Compose's order
+OVERRIDES: Final = (
+    "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
+)  # fmt: skip
+DEPTH: Final = 3  # levels of folders that a search below a folder visits
+MOST_FOLDERS: Final = 1000  # that it visits on one level; a home folder has more than a project
+MOST_FOUND: Final = 4  # files that one line names
+
+
+def named(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> list[Path]:
+    """Return the files of a project: those of the options, else of COMPOSE_FILE, else what Compose finds."""
+    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    listed = (environment.get("COMPOSE_FILE") or "").split(separator)
+    chosen = [value for word, value in pairwise(words) if word == "--file"]
+    if asked := chosen or [name for name in listed if name]:
+        return [(folder / name).absolute() for name in asked]
+    for place in (folder, *folder.parents):
+        if found := _first(place, FILES):
+            return [*found, *_first(place, OVERRIDES)]
+    return []
+
+
+def home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
+    """Return the folder of the first Compose file."""
+    return next((file.parent for file in named(words, folder, environment)), folder)
+
+
+def env_file(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
+    """Return the file that Compose reads variables from, the last one if there are several."""
+    chosen = [value for word, value in pairwise(words) if word == "--env-file"]
+    asked = chosen or [name for name in (environment.get("COMPOSE_ENV_FILES") or "").split(",") if name]
+    return (folder / asked[-1]).absolute() if asked else home(words, folder, environment) / ".env"
+
+
+def below(folder: Path) -> list[str]:
+    """Return Compose files in folders below *folder*, as paths from there; hidden folders are left out."""
+    return [str(path.relative_to(folder)) for path in islice(_below(folder), MOST_FOUND)]
+
+
+def _first(place: Path, names: Sequence[str]) -> list[Path]:
+    return [*islice((place / name for name in names if files.exists(place / name)), 1)]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    level = [folder]
+    for _ in range(DEPTH):
+        level = [*islice((inner for place in level for inner in _folders(place)), MOST_FOLDERS)]
+        for place in level:
+            yield from _first(place, FILES)
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        with os.scandir(place) as entries:
+            inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [place / name for name in sorted(inner) if not name.startswith(".") and name != "node_modules"]
