@@ -100,6 +100,17 @@ def test_the_folder_itself_gets_its_owner_and_mode_back(tmp_path: Path) -> None:
     assert [name for name, *_ in found[1:]] == [".", "./first"]
 
 
+def test_an_archive_is_sent_in_pieces_that_fit_into_memory(tmp_path: Path) -> None:
+    archive(tmp_path / "a", entry("rows", size=3 * container_files.PIECE + 5))
+    sent: list[int] = []
+    api = SimpleNamespace(put_archive=lambda _container, _path, data: sent.extend(map(len, data)))
+
+    container_files.restore(cast("Engine", SimpleNamespace(api=api)), "one", "/rows", tmp_path / "a")
+
+    assert max(sent) <= container_files.PIECE
+    assert sum(sent) == (tmp_path / "a").stat().st_size
+
+
 def test_an_archive_of_a_single_file_is_sent_as_it_is(tmp_path: Path) -> None:
     archive(tmp_path / "a", entry("rules.txt", size=5))
     taken: list[bytes] = []

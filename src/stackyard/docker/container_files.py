@@ -135,8 +135,10 @@ def restore(engine: Engine, container: str, path: str, file: Path) -> None:
     except (OSError, tarfile.TarError) as error:
         raise StackyardError(f"{file} cannot be read as an archive: {error}") from None
     doing = f"writing {path} of container {container[:80]}"
+    # a file gives lines, and what has no line breaks, such as a hole, would be one piece of any size
     with opened as archive, plain_errors(doing, changes=True), allowing(alone=LONGEST):
-        engine.api.put_archive(container, path, itertools.chain(first, archive))
+        pieces = _read(archive, 0, file.stat().st_size)
+        engine.api.put_archive(container, path, itertools.chain(first, pieces))
 
 
 def _root(file: Path, path: str) -> list[bytes]:
