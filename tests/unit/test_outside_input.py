@@ -109,6 +109,30 @@ def test_an_engine_that_a_process_without_free_files_cannot_ask_is_not_said_to_b
     assert "start it" not in said
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), BlockingIOError(11, "Resource temporarily unavailable")]
+)
+def test_a_limit_on_processes_is_one_line_that_says_so(error: Exception) -> None:
+    @failing_cleanly
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(Exit, match=r"^this process may start no more processes or threads; end some, or raise") as it:
+        fail()
+
+    assert it.value.code == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), BlockingIOError(11, "write could not complete without blocking")])
+def test_another_error_is_not_taken_for_a_limit(error: Exception) -> None:
+    @failing_cleanly
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        fail()
+
+
 def test_an_error_moves_no_cursor_and_changes_no_colour() -> None:
     @failing_cleanly
     def fail() -> None:

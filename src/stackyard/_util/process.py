@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -227,6 +228,17 @@ def start(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = N
         with_parent_death_signal(argv, environment), env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
         stdout=output, stderr=output,
     )  # fmt: skip
+
+
+def limit_reached(error: BaseException) -> str:
+    """Say that no more processes or threads may be started here; return an empty text for any other *error*."""
+    fork = isinstance(error, BlockingIOError) and error.strerror == os.strerror(errno.EAGAIN)
+    if not fork and "can't start new thread" not in str(error):
+        return ""
+    return (
+        "this process may start no more processes or threads; end some, or raise the limit ('ulimit -u', or pids.max "
+        "of its control group)"
+    )
 
 
 def detach(argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None) -> None:

@@ -50,10 +50,10 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
             if (missing := optional_packages.explained(error)) is None:
                 raise
             raise Exit(str(missing), code=streams.settle(missing.exit_code)) from None
-        except OSError as error:
-            if not (files.is_full(error) and error.filename):
+        except (OSError, RuntimeError) as error:
+            if (told := _told_by_the_system(error)) is None:
                 raise
-            raise Exit(files.refused(error.filename, error), code=streams.settle(BookError.exit_code)) from None
+            raise told from None
         except Exit:
             streams.settle()
             raise
@@ -64,6 +64,17 @@ def failing_cleanly(body: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return wrapper
+
+
+def _told_by_the_system(error: OSError | RuntimeError) -> Exit | None:
+    """Return the end of a command that met a full disk or a limit on processes; None for any other error."""
+    from stackyard._util import process
+
+    if limited := process.limit_reached(error):
+        return Exit(limited, code=streams.settle(StackyardError.exit_code))
+    if isinstance(error, OSError) and files.is_full(error) and error.filename:
+        return Exit(files.refused(error.filename, error), code=streams.settle(BookError.exit_code))
+    return None
 
 
 def current_folder() -> Path:

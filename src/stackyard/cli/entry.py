@@ -49,7 +49,7 @@ def _main() -> None:
     if may_render_ahead(sys.argv[1:]):
         from stackyard.project.project import render_ahead
 
-        with contextlib.suppress(OSError):  # a folder that is gone; the command reports it
+        with contextlib.suppress(OSError, RuntimeError):  # a folder that is gone, no thread; the command reports it
             render_ahead(Path.cwd())
     with lean_invoke():
         from stackyard.cli import console
