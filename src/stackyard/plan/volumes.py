@@ -23,7 +23,7 @@ DATA_FOLDERS: Final = (
     "/opt/oracle/oradata", "/var/lib/couchdb", "/opt/couchdb/data", "/var/lib/minio", "/meili_data", "/nats",
 )  # fmt: skip
 DATA_BY_IMAGE: Final = {"redis": "/data", "valkey": "/data", "minio": "/data", "keydb": "/data", "dragonfly": "/data"}
-# where a server is told to keep its data: `-D` and `--dir` mean that only of these programs
+# where a server has to keep its data: `-D` and `--dir` mean that only of these programs
 DATA_OPTION: Final = re.compile(
     r"(?:--(?:datadir|dbpath)|\bpostgres\b.*? -D|\b(?:redis|valkey)-server\b.*? --dir)[ =]*['\"]?(/[^\s'\"]*)",
     re.DOTALL,
@@ -124,14 +124,14 @@ def holds_data(service: Mapping[str, Any], mount: Mapping[str, Any]) -> bool:
         return False
     target = PurePosixPath(str(mount.get("target") or "/"))
     image = re.split(r"[:@]", str(service.get("image") or "").rpartition("/")[2])[0]
-    told = [*map(PurePosixPath, _told_folders(service))]
+    named = [*map(PurePosixPath, _data_folders_of(service))]
     folders = [PurePosixPath(folder) for folder in (*DATA_FOLDERS, *filter(None, [DATA_BY_IMAGE.get(image)]))]
-    around = target in {folder.parent for folder in told} and "build" not in service
-    return around or any(target == folder or folder in target.parents for folder in (*told, *folders))
+    around = target in {folder.parent for folder in named} and "build" not in service
+    return around or any(target == folder or folder in target.parents for folder in (*named, *folders))
 
 
-def _told_folders(service: Mapping[str, Any]) -> Iterator[str]:
-    """Give the folders in which a service is told to keep a database."""
+def _data_folders_of(service: Mapping[str, Any]) -> Iterator[str]:
+    """Give the folders in which the settings of a service keep a database."""
     given = service.get("environment")
     if (folder := given.get("PGDATA") if isinstance(given, dict) else None) and str(folder).startswith("/"):
         yield str(folder)
