@@ -405,7 +405,9 @@ def test_a_database_s_folder_of_the_checkout_becomes_a_volume_of_the_copy(image:
         ({"entrypoint": ["sh", "-c", "exec redis-server --dir=/keys"]}, "/keys"),
     ],
 )  # fmt: skip
-def test_a_folder_in_which_the_settings_of_a_service_keep_a_database_becomes_a_volume(service: Model, target: str) -> None:
+def test_a_folder_in_which_the_settings_of_a_service_keep_a_database_becomes_a_volume(
+    service: Model, target: str
+) -> None:
     done = planned(rendered(db={**service, "volumes": [bind("/home/me/shop/rows", target)]}))
 
     assert done.model["services"]["db"]["volumes"][0]["type"] == "volume"
