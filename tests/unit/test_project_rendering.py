@@ -1,4 +1,4 @@
-"""What a project does when `docker compose config` fails."""
+"""What `docker compose config` is asked for, and what a project does when it fails."""
 
 from __future__ import annotations
 
@@ -49,3 +49,23 @@ def test_a_folder_that_gives_no_project_name_is_refused_with_what_gives_one(
 
     with pytest.raises(UsageError, match=r"write 'name: shop' to the Compose file, or set COMPOSE_PROJECT_NAME$"):
         Project.find(tmp_path, environment={"PATH": os.environ["PATH"]})
+
+
+@pytest.mark.parametrize(
+    ("project", "lease", "name"),
+    [
+        ("stackyard-shop-8b48b8-3b0ea937", "3b0ea937", "shop"),  # as after eval "$(stackyard env --format shell)"
+        ("stackyard-shop-8b48b8-3b0ea937", "5dc37011", "stackyard-shop-8b48b8-3b0ea937"),
+        ("mine", "3b0ea937", "mine"),
+        ("mine-", "", "mine-"),
+    ],
+)
+def test_a_shell_with_the_variables_of_a_copy_means_the_project_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: str, lease: str, name: str
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    install_docker(tmp_path, 'printf \'{"name": "%s", "services": {}}\' "${COMPOSE_PROJECT_NAME:-shop}"')
+    (tmp_path / "compose.yaml").write_text("services: {}")
+    shell = {"PATH": os.environ["PATH"], "STACKYARD_LEASE": lease, "COMPOSE_PROJECT_NAME": project}
+
+    assert Project.find(tmp_path, environment=shell).name == name
