@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +26,8 @@ RUN = Option(help="A run's id, or a commit or branch, whose newest run is used."
 NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
 
 
-@task(
-    klass=Command,
+@command(
     words=["names"],
-    many=["names"],
     options={
         "names": Option(
             help="What to measure: startup, cleanup, services, parallel, leases, commands, projects, footprint, reset, "
@@ -42,12 +39,11 @@ NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
         "rounds": Option(help="How often each start is measured (default: 10; quick: 3).", value="TIMES", short="r"),
         "quick": Option(help="Take about a minute.", short="q"),
         "full": Option(help="Measure everything; takes some twenty minutes.", short="f"),
-        "json": options.JSON,
     },
 )  # fmt: skip
 def run(
     _c: Context,
-    names: Sequence[str] | None = None,
+    names: Sequence[str] = (),
     environment: str = "test",
     parallel: str = "",
     rounds: str = "",
@@ -67,13 +63,13 @@ def run(
         rounds=check_count("--rounds", rounds, most=MOST) if rounds else None,
         parallel=check_count("--parallel", parallel, most=500) if parallel else None,
     )  # fmt: skip
-    found = measure([name for word in names or () for name in word.split(",") if name], plan)
+    found = measure([name for word in names for name in word.split(",") if name], plan)
     _show_run(found, as_json=json)
     if broken(found):
         raise StackyardError("a requirement is not met; the last lines name it")
 
 
-@task(klass=Command, options={"json": options.JSON})
+@command()
 def history(_c: Context, json: bool = False) -> None:
     """List the runs measured so far, newest last."""
     from stackyard._util.tables import table
@@ -89,14 +85,9 @@ def history(_c: Context, json: bool = False) -> None:
     answer([found.to_json() for found in runs], text, as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["base", "candidate"],
-    options={
-        "base": RUN.but(short="b"),
-        "candidate": RUN.but(short="c", help=f"{RUN.help} The newest without it."),
-        "json": options.JSON,
-    },
+    options={"base": RUN.but(short="b"), "candidate": RUN.but(short="c", help=f"{RUN.help} The newest without it.")},
 )
 def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False) -> None:
     """Compare two runs: medians, their ratio, and how likely the difference is chance; the last two without names."""
@@ -109,13 +100,11 @@ def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False
     _show_comparisons(one, other, gates.compare(one, other), as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     options={
         "against": RUN.but(short="a", help=f"The run to compare with (default: main). {RUN.help}"),
         "candidate": RUN.but(short="c", help="The run to judge; the newest without it."),
         "tolerance": Option(help="How much slower is accepted (default: 15%).", value="PERCENT", short="t"),
-        "json": options.JSON,
     },
 )
 def gate(_c: Context, against: str = "main", candidate: str = "", tolerance: str = "15%", json: bool = False) -> None:
@@ -132,10 +121,7 @@ def gate(_c: Context, against: str = "main", candidate: str = "", tolerance: str
         raise StackyardError(f"slower than run {base.id} by more than {100 * allowed:g} %: {listed}")
 
 
-@task(
-    klass=Command,
-    options={"completion": Option(help="Also write docs/completion_report.md.", short="c"), "json": options.JSON},
-)
+@command(options={"completion": Option(help="Also write docs/completion_report.md.", short="c")})
 def report(_c: Context, completion: bool = False, json: bool = False) -> None:
     """Write the report pages from the runs so far; measures nothing."""
     from stackyard.project.environments import project_root

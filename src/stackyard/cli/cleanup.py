@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util.advice import Action, typed
 from stackyard.cli import options
@@ -17,7 +16,7 @@ from stackyard.cli.common import answer, confirmed, opened
 from stackyard.cli.copy_output import show_cleaned
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.site import at, opened_at
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import BookError, EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -32,27 +31,13 @@ if TYPE_CHECKING:
     from stackyard.leases import LeaseBook
 
 
-@task(
-    klass=Command,
-    options={
-        "volumes": options.VOLUMES.but(help="Also list data volumes that --volumes would remove."),
-        "json": options.JSON,
-    },
-)
+@command(options={"volumes": options.VOLUMES.but(help="Also list data volumes that --volumes would remove.")})
 def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
     """Show what cleanup.stale and cleanup.all would remove, its owner and the reason; changes nothing."""
     _plan(volumes=volumes, as_json=json)
 
 
-@task(
-    klass=Command,
-    options={
-        "volumes": options.VOLUMES,
-        "dry_run": options.DRY_RUN,
-        "site": options.SITE.but(help="Where to clean up: local, context:NAME or swarm (default: local)."),
-        "json": options.JSON,
-    },
-)
+@command(options={"site": options.SITE.but(help="Where to clean up: local, context:NAME or swarm (default: local).")})
 @also_on_swarm
 def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
     """Remove expired stacks and those of runs that have died; a stack in use is never touched."""
@@ -88,13 +73,7 @@ def _images_that_stay() -> str:
     return f"{taken}; '{end}' removes those that no copy needs, a service's latest {kept} after its last use"
 
 
-@task(
-    klass=Command,
-    name="all",
-    options={
-        "yes": options.YES, "volumes": options.VOLUMES, "dry_run": options.DRY_RUN, "json": options.JSON,
-    },
-)  # fmt: skip
+@command(name="all")
 def everything(
     _c: Context, yes: bool = False, volumes: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:
@@ -109,13 +88,10 @@ def everything(
     _show(remove_all(keep_volumes=not volumes), as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     options={
         "dry_run": options.DRY_RUN.but(old=("plan", "p", "check-only")),
-        "yes": options.YES,
         "site": options.SITE.but(help="Whose images: local or context:NAME (default: local)."),
-        "json": options.JSON,
     },
 )
 def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:

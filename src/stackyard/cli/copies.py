@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util.advice import at_site
 from stackyard.cli import copy_output, copy_variables, options
@@ -18,10 +17,10 @@ from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, 
 from stackyard.cli.copy_choice import chosen, of_this_folder
 from stackyard.cli.expiry import until
 from stackyard.cli.on_swarm import also_on_swarm, no_command
-from stackyard.cli.options import Option
+from stackyard.cli.options import COPY_NAME, COPY_SITE, Option
 from stackyard.cli.reset import RESETTABLE, reset
 from stackyard.cli.site import at, opened_at
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,19 +35,14 @@ if TYPE_CHECKING:
     from stackyard.stacks.copies.lifecycle import Copy
     from stackyard.stacks.environments.stack import Stack
 
-NAME: Final = options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
-NEW_NAME: Final = NAME.but(
+NEW_NAME: Final = COPY_NAME.but(
     help="Your name for the copy, such as mine (default: the git worktree's, or the branch's). "
     "The same name gives the same copy again."
 )
-OWN_NAME: Final = NAME.but(help="Your name for the copy, such as mine.")
+OWN_NAME: Final = COPY_NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
-SITE: Final = options.SITE.but(help=options.SITE.help.replace("runs:", "is:"))
 GRACEFUL: Final = Option(help="Give services time to end, their stop_grace_period.", short="g")
 QUIET: Final = Option(help="Do not show the progress of the start; warnings still appear.")
-STARTING: Final = {
-    "name": NEW_NAME, **options.PROJECT, "timeout": TIMEOUT, "site": options.SITE, "quiet": QUIET,
-}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -83,30 +77,29 @@ def _import_early() -> None:
         threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 
-@task(
-    klass=Command,
-    many=["file", "profile", "env_file"],
+@command(
     options={
-        **STARTING,
+        "name": NEW_NAME,
+        "timeout": TIMEOUT,
+        "quiet": QUIET,
         "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
         "queue_timeout": options.QUEUE_TIMEOUT.but(old=()),
         "resettable": RESETTABLE,
         "graceful": GRACEFUL.but(help="On a Swarm: give services time to end when the copy is removed."),
-        "json": options.JSON,
     },
 )
 @also_on_swarm
 def up(  # noqa: PLR0913, PLR0917 - each is an option
     _c: Context,
     name: str = "",
-    file: Sequence[str] | None = None,
-    profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None,
+    file: Sequence[str] = (),
+    profile: Sequence[str] = (),
+    env_file: Sequence[str] = (),
     timeout: str = "",
-    ttl: str = "",
-    queue_timeout: str = "",
     site: str = "",
     quiet: bool = False,
+    ttl: str = "",
+    queue_timeout: str = "",
     resettable: bool = False,
     graceful: bool = False,
     json: bool = False,
@@ -154,15 +147,13 @@ def _stack(copy: Copy) -> Stack:
     return Stack.of(copy.lease, copy.book, copy.engine)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": NAME,
+        "name": COPY_NAME,
         "all": Option(help="All copies of this folder's project.", short="a"),
         "graceful": GRACEFUL,
-        "site": SITE,
-        "json": options.JSON,
+        "site": COPY_SITE,
     },
 )
 @also_on_swarm
@@ -198,14 +189,12 @@ def _check(leases: Sequence[Lease], done: Sequence[Removal]) -> None:
     Removal(left=[item for removal in done for item in removal.left]).check(again)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": NAME.but(help="Show the services of this copy; without a name, the copies."),
+        "name": COPY_NAME.but(help="Show the services of this copy; without a name, the copies."),
         "all": Option(help="Copies of all projects, not only of this folder's.", short="a"),
-        "site": SITE,
-        "json": options.JSON,
+        "site": COPY_SITE,
     },
 )
 @also_on_swarm
@@ -245,7 +234,7 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
             raise copy_output.not_well(title, copy.lease.id)
 
 
-@task(klass=Command, words=["name"], options={"name": NAME, "site": SITE, "json": options.JSON})
+@command(words=["name"], options={"name": COPY_NAME, "site": COPY_SITE})
 @also_on_swarm
 def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> None:
     """Show where each published port of a copy answers."""
@@ -255,14 +244,12 @@ def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> No
         answer({**copy_output.identified(copy.lease), "ports": copy_output.ports(found, handle)}, text, as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": NAME,
+        "name": COPY_NAME,
         "format": Option(help="dotenv for an env file (the default), or shell for eval.", value="FORMAT", short="f"),
-        "site": SITE,
-        "json": options.JSON,
+        "site": COPY_SITE,
     },
 )
 @also_on_swarm
@@ -278,27 +265,18 @@ def _variables(copy: Copy) -> dict[str, str]:
     return Running(copy).env
 
 
-@task(
-    klass=Command,
-    words=["service"],
-    many=["service"],
-    options={
-        **options.LOGS,
-        "name": NAME,
-        "site": SITE,
-    },
-)
+@command(words=["service"], options={"service": options.LOGGED, "name": COPY_NAME, "site": COPY_SITE})
 @also_on_swarm
 def logs(
     _c: Context,
-    service: Sequence[str] | None = None,
+    service: Sequence[str] = (),
     name: str = "",
     tail: str = "",
     since: str = "",
     follow: bool = False,
     timestamps: bool = False,
-    site: str = "",
     json: bool = False,
+    site: str = "",
 ) -> None:
     """Show what the services of a copy wrote, all of them or the ones you name."""
     from stackyard.cli.env import show_logs
@@ -306,19 +284,16 @@ def logs(
 
     lines = chosen_lines(tail, since, follow=follow, json=json)
     with _attached(name, site) as copy:
-        show_logs(_stack(copy), list(service or ()), lines, follow=follow, timestamps=timestamps, json=json)
+        show_logs(_stack(copy), list(service), lines, follow=follow, timestamps=timestamps, json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["service"],
     rest="words",
-    many=["words"],
     options={
         "service": options.SERVICE.but(help="A service of the copy; not needed if there is only one."),
-        "words": Option(help="", value="COMMAND...", hidden=True),
-        "name": NAME,
-        "site": SITE,
+        "name": COPY_NAME,
+        "site": COPY_SITE,
         "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
     },
 )
@@ -326,7 +301,7 @@ def logs(
 def exec_(
     _c: Context,
     service: str = "",
-    words: Sequence[str] | None = None,
+    words: Sequence[str] = (),
     name: str = "",
     site: str = "",
     json: bool = False,
@@ -341,25 +316,15 @@ def exec_(
         run_inside(_stack(copy), service, shlex.join(words), json=json)
 
 
-@task(
-    klass=Command,
-    rest="words",
-    many=["words", "file", "profile", "env_file"],
-    options={
-        **STARTING,
-        "name": OWN_NAME,
-        "words": Option(help="", value="COMMAND...", hidden=True),
-        "graceful": GRACEFUL,
-    },
-)
+@command(rest="words", options={"name": OWN_NAME, "timeout": TIMEOUT, "quiet": QUIET, "graceful": GRACEFUL})
 @also_on_swarm
 def run(  # noqa: PLR0913, PLR0917 - each is an option
     _c: Context,
-    words: Sequence[str] | None = None,
+    words: Sequence[str] = (),
     name: str = "",
-    file: Sequence[str] | None = None,
-    profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None,
+    file: Sequence[str] = (),
+    profile: Sequence[str] = (),
+    env_file: Sequence[str] = (),
     timeout: str = "",
     site: str = "",
     quiet: bool = False,

@@ -6,12 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
-from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
 FIXED_BY_SETUP: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
 
 
-@task(
-    klass=Command,
+@command(
     default=True,
     options={
-        "json": options.JSON,
         "fix": Option(
             help="First start or install the engine and remove leftovers, where needed. Agrees to installing.",
             short="f",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util.advice import Action, typed
 from stackyard.cli import options
@@ -16,7 +15,7 @@ from stackyard.cli.expiry import ending, remind
 from stackyard.cli.log_lines import chosen_lines
 from stackyard.cli.options import Option
 from stackyard.cli.pool import pool
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.cli.up import down, up
 from stackyard.errors import NotReadyError, UsageError
 
@@ -32,11 +31,7 @@ if TYPE_CHECKING:
 MEMORY: Final = ("memory_bytes", "limit_bytes")
 
 
-@task(
-    klass=Command,
-    words=["environment"],
-    options={"environment": options.ENVIRONMENT, "json": options.JSON},
-)
+@command(words=["environment"])
 def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
     """Show how many more stacks fit on this host now, and what limits them."""
     from stackyard._util.tables import MEGABYTE, format_count, format_size
@@ -54,7 +49,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
     answer(found.to_json(), text, as_json=json)
 
 
-@task(klass=Command, words=["name"], options={"name": options.NAME, "json": options.JSON})
+@command(words=["name"])
 def status(_c: Context, name: str = "", json: bool = False) -> None:
     """Show a stack's services and when the stack expires; exit code 7 if a service is not running or not healthy."""
     from stackyard._util.tables import table
@@ -97,15 +92,10 @@ def _size(size: int | None) -> str:
     return "unavailable" if size is None else format_size(size)
 
 
-@task(
-    klass=Command,
-    words=["service"],
-    many=["service"],
-    options=dict(options.LOGS),
-)
+@command(words=["service"], options={"service": options.LOGGED})
 def logs(
     _c: Context,
-    service: Sequence[str] | None = None,
+    service: Sequence[str] = (),
     name: str = "",
     tail: str = "",
     since: str = "",
@@ -116,7 +106,7 @@ def logs(
     """Show what the services of a stack wrote, all of them or the ones you name."""
     lines = chosen_lines(tail, since, follow=follow, json=json)
     with attach(name) as stack:
-        show_logs(stack, list(service or ()), lines, follow=follow, timestamps=timestamps, json=json)
+        show_logs(stack, list(service), lines, follow=follow, timestamps=timestamps, json=json)
 
 
 def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, timestamps: bool, json: bool) -> None:
@@ -134,26 +124,21 @@ def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, ti
     log_lines.show(identity(stack.lease), found, prefix=len(chosen) != 1, timestamps=timestamps, json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["service"],
     rest="words",
     options={
-        "service": options.SERVICE,
-        "words": Option(help="", value="COMMAND...", hidden=True),
-        "name": options.NAME,
         "command": Option(
             help="The command as one text, split as a shell splits it; words after '--' need no quotes.",
             value="TEXT", short="c",
         ),
         "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
     },
-    many=["words"],
 )  # fmt: skip
 def exec_(
     _c: Context,
     service: str = "",
-    words: Sequence[str] | None = None,
+    words: Sequence[str] = (),
     name: str = "",
     command: str = "",
     json: bool = False,
@@ -203,7 +188,7 @@ def _service(stack: Stack, name: str) -> str:
     raise UsageError(f"which service? {stack.lease.title} has: {', '.join(known) or 'none, it is not up'}")
 
 
-@task(klass=Command, words=["name"], options={"name": options.NAME, "timeout": options.TIMEOUT, "json": options.JSON})
+@command(words=["name"])
 def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -> None:
     """Wait until every service of a stack answers its probe; gives up after 30 s unless --timeout says otherwise."""
     from stackyard._util.durations import seconds
@@ -216,11 +201,7 @@ def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -
         answer(identity(stack.lease) | {"services": services}, text, as_json=json)
 
 
-@task(
-    klass=Command,
-    words=["service"],
-    options={"service": options.SERVICE, "name": options.NAME, "json": options.JSON},
-)
+@command(words=["service"])
 def restart(_c: Context, service: str = "", name: str = "", json: bool = False) -> None:
     """Restart one service's container; it keeps its address."""
     with attach(name) as stack:
@@ -230,14 +211,9 @@ def restart(_c: Context, service: str = "", name: str = "", json: bool = False) 
         answer(identity(stack.lease) | {"service": chosen}, f"{chosen} restarted", as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
-    options={
-        "name": options.NAME,
-        "yes": options.YES.but(help="Also delete the data of an environment that keeps it, such as dev."),
-        "json": options.JSON,
-    },
+    options={"yes": options.YES.but(help="Also delete the data of an environment that keeps it, such as dev.")},
 )
 def reset(_c: Context, name: str = "", yes: bool = False, json: bool = False) -> None:
     """Bring a stack's data back to its state right after the start; the services stay up."""

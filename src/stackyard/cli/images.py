@@ -7,12 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
-from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,10 +23,8 @@ if TYPE_CHECKING:
 FLAVOURS = ("debian", "alpine")
 
 
-@task(
-    klass=Command,
+@command(
     options={
-        "flavour": options.FLAVOUR,
         "source": Option(
             help="Where base images come from: auto, registry or packages (default: STACKYARD_IMAGE_SOURCE or auto).",
             value="SOURCE",
@@ -38,7 +34,6 @@ FLAVOURS = ("debian", "alpine")
             help="Let plain names such as stackyard/redis:debian, which plain docker compose uses, mean this "
             "checkout's images even if another checkout gave them first.",
         ),
-        "json": options.JSON,
     },
 )
 def build(
@@ -70,7 +65,7 @@ def build(
     answer({"seconds": round(seconds, 3), "images": [_row(image) for image in found]}, text, as_json=json)
 
 
-@task(klass=Command, name="list", options={"json": options.JSON})
+@command(name="list")
 def list_(_c: Context, json: bool = False) -> None:
     """List the images of the platform's services."""
     from stackyard import images

@@ -10,13 +10,12 @@ from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
 from stackyard._util import streams
 from stackyard.cli import options
 from stackyard.cli.common import answer, opened
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +28,11 @@ NONE_UP: Final = "no stack is up; 'invoke env.up' starts one"
 SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
         "name": options.NAME.but(help="Only the stack of the lease with this name or id; all stacks without it."),
         "once": Option(help="Print once and end; this is always so if the output is not a terminal.", short="o"),
-        "interval": options.INTERVAL,
         "json": options.JSON.but(help="Print JSON: one line for each update until Ctrl-C; with --once only one line."),
     },
 )
@@ -53,8 +50,7 @@ def stats(_c: Context, name: str = "", once: bool = False, interval: str = "1s",
             _live(watcher, pause)
 
 
-@task(
-    klass=Command,
+@command(
     options={
         "listen": Option(
             help="Loopback address and port to serve the metrics on (default: 127.0.0.1:9464).",

@@ -68,16 +68,19 @@ SITE: Final = Option(
     help="Where the copy runs: local, context:NAME (the engine of a Docker context) or swarm (default: local).",
     value="SITE",
 )  # fmt: skip
-PROJECT: Final = {
+COPY_NAME: Final = NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=())
+COPY_SITE: Final = SITE.but(help=SITE.help.replace("runs:", "is:"))
+LOGGED: Final = SERVICE.but(help="Only this service; may be given more than once. All without it.")
+# what a task's parameter of this name is, unless the task says otherwise
+USUAL: Final = {
+    "name": NAME, "environment": ENVIRONMENT, "service": SERVICE, "site": SITE, "ttl": TTL, "timeout": TIMEOUT,
+    "queue_timeout": QUEUE_TIMEOUT, "interval": INTERVAL, "force": FORCE, "volumes": VOLUMES, "yes": YES,
+    "dry_run": DRY_RUN, "flavour": FLAVOUR, "json": JSON,
     "file": Option(
         help="A Compose file, instead of those that Compose finds; can be repeated.", value="FILE", short="f"
     ),
     "profile": Option(help="A profile to enable; can be repeated.", value="PROFILE", short="p"),
     "env_file": Option(help="An env file, instead of .env; can be repeated.", value="FILE"),
-}  # fmt: skip
-LOGS: Final = {
-    "service": SERVICE.but(help="Only this service; may be given more than once. All without it."),
-    "name": NAME,
     "tail": Option(
         help="Number of last lines of each service, or all (default: 100; with --since all).", value="LINES", short="t"
     ),
@@ -87,14 +90,14 @@ LOGS: Final = {
     ),
     "follow": Option(help="Keep showing new lines until Ctrl-C.", short="f"),
     "timestamps": Option(help="Begin each line with its time."),
-    "json": JSON,
-}
+    "words": Option(help="", value="COMMAND...", hidden=True),
+}  # fmt: skip
 
 
 def project(
     file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, folder: str = "."
 ) -> Project:
-    """Return the Compose project of *folder*, with the values of the options `PROJECT`."""
+    """Return the Compose project of *folder*, with the values of the options `--file`, `--profile` and `--env-file`."""
     from stackyard.project import Project
 
     place = current_folder() / folder

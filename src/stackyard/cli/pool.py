@@ -6,12 +6,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import NotReadyError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ MOST: Final = 50  # slots of the default port pool
 POLL_S: Final = 0.2  # seconds between two looks while waiting
 
 
-@task(
-    klass=Command,
+@command(
     words=["environment"],
     options={
         "environment": options.ENVIRONMENT.but(
@@ -34,7 +32,6 @@ POLL_S: Final = 0.2  # seconds between two looks while waiting
         "timeout": options.TIMEOUT.but(
             help="Wait at most this long until they are ready; without it, do not wait.", old=("wait", "w")
         ),
-        "json": options.JSON,
     },
 )
 def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:

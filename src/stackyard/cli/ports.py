@@ -7,14 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
 from stackyard._util import streams
 from stackyard._util.advice import Action, typed
 from stackyard.cli import cleanup, leasing, options
 from stackyard.cli.common import answer, identity, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,19 +26,13 @@ if TYPE_CHECKING:
 FINE: Final = 120  # seconds; a longer time is shown to the minute
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
         "name": options.NAME.but(
             help="Your name for the lease; the same name gives the same lease again, from any process. Made up for you "
             "if you give none."
         ),
-        "environment": options.ENVIRONMENT,
-        "ttl": options.TTL,
-        "queue_timeout": options.QUEUE_TIMEOUT,
-        "force": options.FORCE,
-        "json": options.JSON,
     },
 )
 def allocate(
@@ -72,15 +65,7 @@ def allocate(
     answer({**lease.to_json(), "command": command, "end_command": down}, text, as_json=json)
 
 
-@task(
-    klass=Command,
-    words=["name"],
-    options={
-        "name": options.NAME,
-        "environment": options.OF_NAME,
-        "json": options.JSON,
-    },
-)
+@command(words=["name"], options={"environment": options.OF_NAME})
 def release(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
     """End a lease and delete its files; refuses with exit code 8 while containers of it exist."""
     book = open_book()
@@ -89,16 +74,13 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
     answer(done, f"released {lease.title} ({lease.environment}, {ports_text(lease)})", as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": options.NAME,
         "environment": options.OF_NAME,
         "ttl": options.TTL.but(
             help="Time from now until the lease ends, such as 30m or 4h (default: 1h; no end stays no end)."
         ),
-        "json": options.JSON,
     },
 )  # fmt: skip
 def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
@@ -125,14 +107,14 @@ def _check_renewable(lease: Lease) -> None:
         raise UsageError(f"{lease.title} stays as long as {lease.owner.describe()} runs, so it takes no --ttl")
 
 
-@task(klass=Command, name="list", options={"json": options.JSON})
+@command(name="list")
 def show(_c: Context, json: bool = False) -> None:
     """Show all leases, oldest first, and who owns them."""
     leases = open_book().leases()
     answer([lease.to_json() for lease in leases], _table(leases), as_json=json)
 
 
-@task(klass=Command, options={"json": options.JSON})
+@command()
 def check(_c: Context, json: bool = False) -> None:
     """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
     from stackyard.errors import BookError
@@ -156,13 +138,7 @@ def check(_c: Context, json: bool = False) -> None:
         )
 
 
-@task(
-    klass=Command,
-    options={
-        "interval": options.INTERVAL,
-        "json": options.JSON.but(help="Print the leases as one line of JSON for each update."),
-    },
-)
+@command(options={"json": options.JSON.but(help="Print the leases as one line of JSON for each update.")})
 def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
     """Show the leases, updated until Ctrl-C."""
     import contextlib

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util.advice import at_site
 from stackyard.cli import options
 from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
 from stackyard.cli.site import chosen_site
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import EngineError
 
 if TYPE_CHECKING:
@@ -35,24 +34,16 @@ SAID: Final = {
 }
 
 
-CHOSEN: Final = {
-    "folder": Option(help="The project's folder; this one if not given.", value="FOLDER"), **options.PROJECT,
-    "site": options.SITE,
-}  # fmt: skip
+FOLDER: Final = {"folder": Option(help="The project's folder; this one if not given.", value="FOLDER")}
 
 
-@task(
-    klass=Command,
-    words=["folder"],
-    many=["file", "profile", "env_file"],
-    options={**CHOSEN, "json": options.JSON},
-)
+@command(words=["folder"], options=FOLDER)
 def check(
     _c: Context,
     folder: str = ".",
-    file: Sequence[str] | None = None,
-    profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None,
+    file: Sequence[str] = (),
+    profile: Sequence[str] = (),
+    env_file: Sequence[str] = (),
     site: str = "",
     json: bool = False,
 ) -> None:
@@ -68,13 +59,13 @@ def check(
         raise Exit(code=code)
 
 
-@task(klass=Command, words=["folder"], many=["file", "profile", "env_file"], options=CHOSEN)
+@command(words=["folder"], options=FOLDER)
 def explain(
     _c: Context,
     folder: str = ".",
-    file: Sequence[str] | None = None,
-    profile: Sequence[str] | None = None,
-    env_file: Sequence[str] | None = None,
+    file: Sequence[str] = (),
+    profile: Sequence[str] = (),
+    env_file: Sequence[str] = (),
     site: str = "",
 ) -> None:
     """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
@@ -93,7 +84,7 @@ def explain(
 
 
 def _previewed(
-    folder: str, file: Sequence[str] | None, profile: Sequence[str] | None, env_file: Sequence[str] | None, site: str
+    folder: str, file: Sequence[str], profile: Sequence[str], env_file: Sequence[str], site: str
 ) -> tuple[Project, Preview]:
     """Return a project, and the plan of a made-up copy."""
     from stackyard.docker import Engine

@@ -6,11 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
-from stackyard.cli import options
 from stackyard.cli.common import answer
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from stackyard.reaper.status import Status
 
 
-@task(klass=Command, options={"json": options.JSON})
+@command()
 def status(_c: Context, json: bool = False) -> None:
     """Show whether the reaper runs, what it watches and what it uses."""
     from stackyard.reaper.status import Status
@@ -44,7 +42,7 @@ def _told(found: Status) -> str:
     )
 
 
-@task(klass=Command, options={"json": options.JSON})
+@command()
 def stop(_c: Context, json: bool = False) -> None:
     """End the reaper and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
     from stackyard.settings import Settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer
@@ -13,7 +12,7 @@ from stackyard.cli.copy_output import identified
 from stackyard.cli.on_swarm import NO_RESET, named
 from stackyard.cli.options import Option
 from stackyard.cli.site import opened_at
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,25 +28,22 @@ RESETTABLE: Final = Option(
 )  # fmt: skip
 
 
-@task(
-    klass=Command,
+@command(
     words=["service"],
-    many=["service"],
     options={
         "service": options.SERVICE.but(
             help="Only this service, and those that share volumes with it; can be repeated."
         ),
-        "name": options.NAME.but(help="Name of the copy, or its lease's id; not needed if there is only one.", old=()),
+        "name": options.COPY_NAME,
         "timeout": options.TIMEOUT.but(
             help="Give up if the services are not ready again after this time (default: 2m).", short=""
         ),
-        "site": options.SITE.but(help=options.SITE.help.replace("runs:", "is:")),
-        "json": options.JSON,
+        "site": options.COPY_SITE,
     },
 )
 def reset(
     _c: Context,
-    service: Sequence[str] | None = None,
+    service: Sequence[str] = (),
     name: str = "",
     timeout: str = "",
     site: str = "",
@@ -62,7 +58,7 @@ def reset(
         raise UsageError(NO_RESET)
     with opened_at(site) as (book, engine):
         copy = Copy(chosen(book, name), book, engine)
-        done = copy.reset(*(service or ()), deadline=deadline)
+        done = copy.reset(*service, deadline=deadline)
         answer({**identified(copy.lease), **done.to_json()}, _text(copy.lease.title, done), as_json=json)
 
 

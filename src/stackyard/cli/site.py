@@ -6,13 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util import advice
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, confirmed, opened
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ def opened_at(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
         yield found
 
 
-@task(
-    klass=Command,
+@command(
     words=["action"],
     options={
         "action": Option(
@@ -80,9 +78,7 @@ def opened_at(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
         ),
         "port": Option(help="The registry's port on the manager's node (default: 5000).", value="PORT"),
         "remove": Option(help="Remove the Swarm's registry with the images in it, or its reaper; asks first."),
-        "yes": options.YES,
         "site": options.SITE.but(help="The Swarm of the registry or reaper: swarm (default: STACKYARD_SITE)."),
-        "json": options.JSON,
     },
 )
 def site(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import shutil
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.tasks import Task
 
 from stackyard._util import bytecode
 from stackyard.cli.common import failing_cleanly
+from stackyard.cli.options import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +29,11 @@ class Command(Task[Any]):
     A task whose options are declared, not guessed.
 
     Args:
-        body: The function; each of its parameters after the context is an option.
-        options: What the parameters are, by their Python names.
+        body: The function; each of its parameters after the context is an option. One whose default is an empty tuple
+            takes several values.
+        options: What the parameters are, by their Python names; for others the names of `USUAL` say it.
         words: Parameters that a plain word fills, in this order; a list takes all that are left.
         rest: Parameter that takes the words after ``--``; empty if none may stand there.
-        many: Parameters that are lists.
         settings: What Invoke's own class takes: ``name``, ``default``, ``aliases``.
     """
 
@@ -38,19 +41,20 @@ class Command(Task[Any]):
         self,
         body: Callable[..., Any],
         *,
-        options: Mapping[str, Option],
+        options: Mapping[str, Option] | None = None,
         words: Sequence[str] = (),
         rest: str = "",
-        many: Sequence[str] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(
-            failing_cleanly(body), positional=list(words), iterable=list(many), auto_shortflags=False, **settings
-        )
-        self.options = dict(options)
+        known = USUAL | dict(options or {})
+        parameters = [*inspect.signature(body).parameters.values()][1:]
+        self.options = {each.name: known[each.name] for each in parameters}
         self.words = tuple(words)
         self.rest = rest
-        self.many = frozenset(many)
+        self.many = frozenset(each.name for each in parameters if each.default == ())
+        super().__init__(
+            failing_cleanly(body), positional=list(words), iterable=self.many, auto_shortflags=False, **settings
+        )
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task; Python keeps what it compiles for it."""
@@ -60,7 +64,7 @@ class Command(Task[Any]):
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         """Return what Invoke needs to know of one parameter; Invoke calls this."""
         option = self.options[name]
-        found = super().arg_opts(name, default, taken_names)
+        found = super().arg_opts(name, None if name in self.many else default, taken_names)
         found["names"] = (dashed(name), *((option.short,) if option.short else ()), *option.old)
         found["help"] = option.help
         return found
@@ -123,6 +127,11 @@ class Command(Task[Any]):
         for name, option in self.options.items():
             if option.old:
                 yield f"{', '.join(map(flagged, option.old))} for --{dashed(name)}"
+
+
+def command(**settings: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a task; *settings* are those of `Command`."""
+    return partial(Command, **settings)
 
 
 def columns() -> int:

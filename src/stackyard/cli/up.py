@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from stackyard._util.advice import Action, typed
 from stackyard.cli import options
@@ -14,7 +13,7 @@ from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_u
 from stackyard.cli.expiry import ending
 from stackyard.cli.leasing import handle
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
     from stackyard.stacks.starts.times import Startup
 
 
-@task(
-    klass=Command,
+@command(
     words=["environment"],
     options={
-        "environment": options.ENVIRONMENT,
         "name": options.NAME.but(
             help="Your name for the stack, such as mine. The same name gives the same stack again, from any process."
         ),
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
             short="i",
         ),
         "keep": Option(help="Leave a stack that fails to start, so that you can look inside.", short="k"),
-        "queue_timeout": options.QUEUE_TIMEOUT,
-        "force": options.FORCE,
-        "json": options.JSON,
     },
 )  # fmt: skip
 def up(
@@ -103,15 +97,11 @@ def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": options.NAME,
         "environment": options.ENVIRONMENT.but(help="Instead of a name: the stack of this environment, such as dev."),
         "volumes": options.VOLUMES.but(help="Also delete the data of an environment that keeps it, such as dev; asks."),
-        "yes": options.YES,
-        "json": options.JSON,
     },
 )
 def down(

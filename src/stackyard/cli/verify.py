@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.tasks import task
 
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach
 from stackyard.cli.options import Option
-from stackyard.cli.task import Command
+from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,10 +22,7 @@ DOCS = "docs/checks.md"
 STACKS = {"debian": "test", "alpine": "alpine-test"}
 
 
-@task(
-    klass=Command,
-    options={"fix": Option(help="First fix what can be fixed automatically.", short="f"), "json": options.JSON},
-)
+@command(options={"fix": Option(help="First fix what can be fixed automatically.", short="f")})
 def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
     """Check the Dockerfiles; exit code 9 if one has an error."""
     verifier = _verifier(json=json)
@@ -37,7 +33,7 @@ def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(klass=Command, options={"flavour": options.FLAVOUR, "json": options.JSON})
+@command()
 def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
     """Check the images without starting them, and list their packages; builds what is missing."""
     verifier = _verifier(json=json)
@@ -45,13 +41,9 @@ def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["environment"],
-    options={
-        "environment": options.ENVIRONMENT.but(help="Check only what this environment gives; all without it."),
-        "json": options.JSON,
-    },
+    options={"environment": options.ENVIRONMENT.but(help="Check only what this environment gives; all without it.")},
 )
 def compose(_c: Context, environment: str = "", json: bool = False) -> None:
     """Check the Compose file as Compose renders it."""
@@ -60,15 +52,12 @@ def compose(_c: Context, environment: str = "", json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["name"],
     options={
-        "name": options.NAME,
         "environment": options.ENVIRONMENT.but(
             help="Start a stack of this environment instead, check it, and remove it."
         ),
-        "json": options.JSON,
     },
 )
 def stack(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
@@ -84,13 +73,9 @@ def stack(_c: Context, name: str = "", environment: str = "", json: bool = False
     show(verifier, as_json=json)
 
 
-@task(
-    klass=Command,
+@command(
     words=["environment"],
-    options={
-        "environment": options.ENVIRONMENT.but(help="Environment of the stack that is started (default: test)."),
-        "json": options.JSON,
-    },
+    options={"environment": options.ENVIRONMENT.but(help="Environment of the stack that is started (default: test).")},
 )
 def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
     """Measure how quickly a paused, frozen, starved and killed service is detected, in a stack started for this."""
@@ -99,7 +84,7 @@ def detection(_c: Context, environment: str = "test", json: bool = False) -> Non
     show(verifier, as_json=json)
 
 
-@task(klass=Command, name="all", options={"flavour": options.FLAVOUR, "json": options.JSON})
+@command(name="all")
 def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
     """Check everything, including a stack of each flavour; exit code 9 if there is an error."""
     verifier = _verifier(json=json)
@@ -107,7 +92,7 @@ def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
     show(verifier, as_json=json)
 
 
-@task(klass=Command, options={"json": options.JSON})
+@command()
 def docs(_c: Context, json: bool = False) -> None:
     """Write docs/checks.md, the description of the checks, for a checkout that has changed them."""
     from stackyard.cli.checks_page import page
