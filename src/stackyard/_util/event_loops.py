@@ -8,6 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from stackyard._util.signal_handlers import handling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import FrameType
@@ -37,14 +39,10 @@ async def unwound_first(work: Coroutine[Any, Any, T]) -> T:
         came.append(number)
         loop.call_soon_threadsafe(cancel)
 
-    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
-    for number in before:
-        signal.signal(number, note)
     try:
-        return await work
+        with handling(note, *(number for number in ENDING if callable(signal.getsignal(number)))):
+            return await work
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for seen in came:
             signal.raise_signal(seen)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -12,18 +11,17 @@ from stackyard._util import streams
 from stackyard.bench import outputs, suites
 from stackyard.bench.history import History
 from stackyard.bench.options import Plan
+from stackyard.cli.signals import orderly_end
 from stackyard.errors import StackyardError, UsageError
 from stackyard.project.environments import project_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import FrameType
 
     from stackyard.bench.records import Run
 
 MOST: Final = 1000  # rounds, more of which take days
 INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,22 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def orderly(work: Callable[[], int], name: str) -> int:
-    """Do *work* and return its exit code; an error becomes one line after *name*, SIGTERM unwinds as Ctrl-C does."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    """Do *work* and return its exit code; an error becomes one line after *name*, SIGTERM and SIGHUP unwind as Ctrl-C does."""
     try:
-        return work()
+        with orderly_end():
+            return work()
     except StackyardError as error:
         progress(f"{name}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         progress(f"{name}: interrupted: the stacks were removed, and nothing was added to the history")
         return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _main(options: argparse.Namespace) -> int:

@@ -14,11 +14,12 @@ import sys
 import textwrap
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files, tables
 from stackyard._util.durations import said, seconds
 from stackyard._util.failpoints import reach
+from stackyard._util.signal_handlers import handling
 from stackyard.cleanup import removal
 from stackyard.cli import pytest_run
 from stackyard.cli.signals import orderly_end
@@ -33,7 +34,7 @@ from stackyard.stacks.starts.queue import TELL_AFTER
 from stackyard.stacks.starts.request import EnvironmentRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from stackyard.leases import Lease, LeaseBook
@@ -332,20 +333,11 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def _deaf_to_one_signal(lease: Lease) -> Iterator[None]:
     """Ignore the first Ctrl-C, SIGTERM or SIGHUP during the clean-up with a line; the second one ends the clean-up."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with contextlib.ExitStack() as deaf:
 
-    def first(_number: int, _frame: FrameType | None) -> None:
-        _restore(before)
-        say(f"cleaning up {lease.project}; once more to leave it to 'invoke cleanup.stale'")
+        def first(_number: int, _frame: FrameType | None) -> None:
+            deaf.close()
+            say(f"cleaning up {lease.project}; once more to leave it to 'invoke cleanup.stale'")
 
-    for number in before:
-        signal.signal(number, first)
-    try:
+        deaf.enter_context(handling(first, signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         yield
-    finally:
-        _restore(before)
-
-
-def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import library_logs
+from stackyard._util.signal_handlers import handling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +24,5 @@ def orderly_end() -> Iterator[None]:
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handling(leave, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,6 +7,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from stackyard._util.signal_handlers import handling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -27,11 +29,8 @@ def _with_handler(handler: Callable[[int, FrameType | None], None]) -> Iterator[
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, handler)
-    try:
+    with handling(handler, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

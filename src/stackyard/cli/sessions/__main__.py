@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import streams
+from stackyard._util.signal_handlers import handling
 from stackyard.cli import sessions
 from stackyard.cli.sessions import words
 from stackyard.errors import StackyardError
@@ -56,11 +57,8 @@ def _ready_engine(*, consent: bool) -> None:
     from stackyard.host.engine_setup import consents, ensure_engine
 
     # leave through the clean-ups: half an install's temporary folder must not stay
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
+    with handling(lambda *_: sys.exit(TERMINATED), signal.SIGTERM):
         ensure_engine(consent=consents(yes=consent))
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(nox_words: Sequence[str]) -> int:
