@@ -12,7 +12,7 @@ import pytest
 from fake_compose import install_compose, model
 
 from stackyard.docker.compose import Compose
-from stackyard.docker.fast_start import FilePlan, Source, templates, translate
+from stackyard.docker.fast_start import FilePlan, Source, plugin, translate
 from stackyard.docker.fast_start.building import packed
 from stackyard.docker.fast_start.keys import nanoseconds
 from stackyard.docker.fast_start.templates import render
@@ -458,7 +458,7 @@ def test_only_durations_as_go_prints_them_are_read(text: str) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(templates, "PLUGIN_PLACES", [str(tmp_path / "plugins")])
+    monkeypatch.setattr(plugin, "PLACES", (str(tmp_path / "plugins"),))
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "docker-compose").touch()
     (tmp_path / "c.yml").write_text("services: {}\n")

@@ -23,7 +23,6 @@ LARGEST: Final = 4_000_000  # bytes that a file of stackyard may have
 MAKE_ROOM: Final = "free some space there, or let STACKYARD_STATE_DIR name a folder on another disk"
 _SQLITE_FULL: Final = 13
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block the reader
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -68,12 +67,9 @@ def read(path: Path) -> bytes:
     Raises:
         OSError: If it is missing, cannot be read, is larger than `LARGEST` bytes, or is anything but a plain file.
     """
-    handle = os.open(path, _READ)
+    handle = open_plain(path, os.O_RDONLY)
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is not a plain file", str(path))
-        if found.st_size > LARGEST:
+        if os.fstat(handle).st_size > LARGEST:
             raise OSError(errno.EFBIG, f"has more than {LARGEST} bytes", str(path))
         return _all(handle)
     finally:
@@ -95,6 +91,7 @@ def open_plain(path: Path, flags: int) -> int:
     Raises:
         OSError: If it cannot be opened, or is anything but a plain file.
     """
+    # a FIFO must not block its reader
     handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

@@ -7,6 +7,7 @@ since 1970; lengths of time are `seconds` or end in `_seconds`; sizes end in `_b
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 Schema = dict[str, Any]
@@ -16,20 +17,10 @@ def _plain(kind: str, meaning: str) -> Schema:
     return {"type": kind, "description": meaning}
 
 
-def _text(meaning: str) -> Schema:
-    return _plain("string", meaning)
-
-
-def _count(meaning: str) -> Schema:
-    return _plain("integer", meaning)
-
-
-def _number(meaning: str) -> Schema:
-    return _plain("number", meaning)
-
-
-def _flag(meaning: str) -> Schema:
-    return _plain("boolean", meaning)
+_text = partial(_plain, "string")
+_count = partial(_plain, "integer")
+_number = partial(_plain, "number")
+_flag = partial(_plain, "boolean")
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -58,20 +58,11 @@ def jobs(root: Path) -> list[Job]:
         CommandError: If nox cannot read the noxfile.
         UsageError: If no session has the tag.
     """
-    words = [
-        sys.executable,
-        "-m",
-        "nox",
-        "--noxfile",
-        str(root / "noxfile.py"),
-        "--list-sessions",
-        "--json",
-        "-t",
-        MATRIX,
-    ]
+    noxfile = str(root / "noxfile.py")
+    words = [sys.executable, "-m", "nox", "--noxfile", noxfile, "--list-sessions", "--json", "-t", MATRIX]
     sessions = json.loads(process.run(words, deadline=DEADLINE, cwd=root).stdout)
     if not sessions:
-        raise UsageError(f"{root / 'noxfile.py'}: no session has the tag {MATRIX!r}, so a build server has no jobs")
+        raise UsageError(f"{noxfile}: no session has the tag {MATRIX!r}, so a build server has no jobs")
     pythons = nox.project.python_versions(nox.project.load_toml(root / "pyproject.toml"))
     return [job for each in sessions for job in _jobs(each, pythons)]
 

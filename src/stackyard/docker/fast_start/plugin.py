@@ -11,7 +11,7 @@ from stackyard._util import files, process
 from stackyard.docker.endpoint import version_tuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NOTE: Final = "compose-plugin.json"  # in the state directory
 DEADLINE: Final = 10.0  # seconds that the plugin may take to tell its version
@@ -22,6 +22,12 @@ PLACES: Final = (
 )  # fmt: skip
 
 
+def file(places: Sequence[str]) -> Path | None:
+    """Return the plugin's file; None if it is in none of *places*."""
+    found = (path for place in places if (path := Path(place, "docker-compose").expanduser()).exists())
+    return next(found, None)
+
+
 def version(folder: Path, *, places: tuple[str, ...] = PLACES) -> str:
     """
     Return the plugin's version as labels have it, for example 2.26.1 of 2.26.1-4; empty where it cannot be known.
@@ -30,8 +36,7 @@ def version(folder: Path, *, places: tuple[str, ...] = PLACES) -> str:
         folder: Where it is noted between runs.
         places: Folders where the plugin may be.
     """
-    found = (path for place in places if (path := Path(place, "docker-compose").expanduser()).exists())
-    plugin = next(found, None)
+    plugin = file(places)
     if plugin is None:
         return _asked()
     seen = plugin.stat()

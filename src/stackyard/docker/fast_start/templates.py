@@ -15,16 +15,17 @@ import json
 import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
 from stackyard._util.task_group import run_all
+from stackyard.docker.fast_start import plugin as compose_plugin
 from stackyard.leases.directory.files import env_text, write_new
 from stackyard.leases.records import own_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from stackyard.docker.compose import Compose
 
@@ -38,11 +39,6 @@ VERSION: Final = 1  # of the stored form
 _STORED: Final = re.compile(r"[0-9a-f]{32}\.json")
 # Words in a Compose file that make other files part of the model.
 ELSEWHERE: Final = (b"extends", b"include", b"env_file", b"label_file", b"configs")
-# Where Docker's packages and people put the plugin; newer content there may render differently.
-PLUGIN_PLACES: Final = (
-    "~/.docker/cli-plugins", "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
-)  # fmt: skip
 
 
 async def render(compose: Compose, variables: Mapping[str, str], folder: Path, *, deadline: float) -> dict[str, Any]:
@@ -74,9 +70,7 @@ async def render(compose: Compose, variables: Mapping[str, str], folder: Path, *
 
 def _key(compose: Compose, variables: Mapping[str, str]) -> str | None:
     """Name everything a template depends on in one digest; None where that cannot be known."""
-    plugin = next(
-        (path for place in PLUGIN_PLACES if (path := Path(place, "docker-compose").expanduser()).exists()), None
-    )
+    plugin = compose_plugin.file(compose_plugin.PLACES)  # newer content there may render differently
     content = compose.file.read_bytes()
     if plugin is None or compose.overrides or any(word in content for word in ELSEWHERE):
         return None
