@@ -26,7 +26,7 @@ def ending(book: LeaseBook, lease: Lease) -> str:
 def until(lease: Lease) -> str:
     """Say in a few words when the stack under *lease* expires."""
     if lease.deadline is None:
-        return _of_run(lease) if _is_run(lease) else "stays until you remove it"
+        return _of_run(lease) if lease.owner.kind == "process" else "stays until you remove it"
     return until_moment(lease.deadline)
 
 
@@ -49,10 +49,6 @@ def _of_run(lease: Lease) -> str:
     if lease.is_stale(time.time()):
         return "its run has ended; the next clean-up removes it"
     return f"stays as long as {lease.owner.describe()} runs"
-
-
-def _is_run(lease: Lease) -> bool:
-    return lease.owner.kind == "process"
 
 
 def _length(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 
@@ -96,4 +97,4 @@ def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
         lines.append(table(rows, ["environment", "size", "ready", "project"]))
     elif not ended:
         lines.append("no pool; 'invoke env.pool --environment test --size 2' keeps two stacks ready")
-    answer([item.to_json() for item in pools], "\n".join(lines), as_json=as_json)
+    answer([*map(asdict, pools)], "\n".join(lines), as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from invoke.collection import Collection
@@ -153,8 +154,8 @@ def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict
             "behind_profiles": list(preview.behind_profiles),
         },
         "ports": preview.ports,
-        "changes": [change.to_json() for change in preview.plan.changes],
-        "concerns": [concern.to_json() for concern in preview.plan.concerns],
+        "changes": [*map(asdict, preview.plan.changes)],
+        "concerns": [*map(asdict, preview.plan.concerns)],
         "ready": [{"service": name, "kind": rule.kind, "why": rule.why} for name, rule in rules.items()],
     }
 

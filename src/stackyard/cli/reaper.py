@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
@@ -25,7 +26,7 @@ def status(_c: Context, json: bool = False) -> None:
     from stackyard.stacks.reaper_files import Post
 
     found = Status.read(Post(Settings.load().state_dir))
-    answer(found.to_json(), _told(found), as_json=json)
+    answer(asdict(found), _told(found), as_json=json)
 
 
 def _told(found: Status) -> str:

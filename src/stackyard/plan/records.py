@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Verdict = Literal["copies", "one at a time", "not possible"]
 Kind = Literal["port", "variable", "name", "network", "address", "volume", "image", "restart", "value", "site"]
@@ -29,10 +29,6 @@ class Change:
     after: str
     why: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concern:
@@ -51,7 +47,3 @@ class Concern:
     place: str
     text: str
     advice: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)

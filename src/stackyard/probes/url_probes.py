@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.probes.endpoints import LINE, Endpoint, describe
@@ -51,7 +51,21 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresProbe:
+class _UrlProbe:
+    """What the probes have in common: a URL of one scheme, taken apart."""
+
+    SCHEME: ClassVar[str]
+
+    url: str = field(repr=False)
+    service: str
+    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, self.SCHEME))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresProbe(_UrlProbe):
     """
     A query over TCP, as the application's own role.
 
@@ -60,12 +74,9 @@ class PostgresProbe:
         service: Name in messages.
     """
 
-    url: str = field(repr=False)
-    service: str = "PostgreSQL"
-    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+    SCHEME = "postgresql"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "postgresql"))
+    service: str = "PostgreSQL"
 
     async def check(self) -> None:
         """Log in and run `select 1`."""
@@ -89,7 +100,7 @@ class PostgresProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedisProbe:
+class RedisProbe(_UrlProbe):
     """
     AUTH and PING.
 
@@ -98,12 +109,9 @@ class RedisProbe:
         service: Name in messages.
     """
 
-    url: str = field(repr=False)
-    service: str = "Redis"
-    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
+    SCHEME = "redis"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "redis"))
+    service: str = "Redis"
 
     async def check(self) -> None:
         """Log in (if the URL has a password) and compare the answer to PING."""
@@ -116,7 +124,7 @@ class RedisProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpProbe:
+class HttpProbe(_UrlProbe):
     """
     GET that wants status 200.
 
@@ -126,13 +134,12 @@ class HttpProbe:
         path: What to ask for.
     """
 
-    service: str
-    url: str = field(repr=False)
+    SCHEME = "http"
+
     path: str = "/readyz"
-    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "http"))
+        _UrlProbe.__post_init__(self)  # the class that `super` would know is the one before its slots were made
         if not PATH.fullmatch(self.path):
             raise UsageError(f"an HTTP probe's path must start with / and hold no spaces, got {self.path[:80]!r}")
 
@@ -150,7 +157,7 @@ class HttpProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocketProbe:
+class WebSocketProbe(_UrlProbe):
     """
     A first message and its answer.
 
@@ -162,15 +169,12 @@ class WebSocketProbe:
         origin: Origin header; None sends none, as programs do.
     """
 
-    url: str = field(repr=False)
+    SCHEME = "ws"
+
     service: str = "websocket"
     message: Mapping[str, object] = field(default_factory=lambda: {"type": "ping"})
     expected: Mapping[str, object] = field(default_factory=lambda: {"type": "pong"})
     origin: str | None = None
-    _endpoint: Endpoint = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_endpoint", Endpoint.parse(self.url, "ws"))
 
     async def check(self) -> None:
         """Open, send, compare, close."""

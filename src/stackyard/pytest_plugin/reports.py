@@ -82,7 +82,7 @@ class Reports:
                 self._evidence = ""
             for stack in used:
                 first = self._firsts[id(stack)]
-                self._firsts[id(stack)] = _never
+                self._firsts[id(stack)] = lambda: False
                 if _asked(first):
                     _add(item, call.when, report, f"{SECTION} {stack.lease.title}:", evidence(stack))
         return report
@@ -97,10 +97,6 @@ def _add(item: pytest.Item, when: str, report: pytest.TestReport, title: str, te
     """Add a section to this report, and to that of the teardown, from which JUnit files take captured output."""
     item.add_report_section(when, title, text)
     report.sections.append((f"Captured {title} {when}", text))
-
-
-def _never() -> bool:
-    return False
 
 
 def _asked(first: Callable[[], bool]) -> bool:

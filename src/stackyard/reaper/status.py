@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stackyard.leases.warm import Inventory
@@ -51,10 +51,6 @@ class Status:
             pss_bytes=memory.get("Pss"), watched=notice.watched, warm=notice.warm, trouble=notice.trouble,
         )  # fmt: skip
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
@@ -83,10 +79,6 @@ class PoolStatus:
             )
             for pool in found.pools
         ]  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
 
 
 def _memory(file: Path) -> dict[str, int]:

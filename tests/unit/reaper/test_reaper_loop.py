@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -474,7 +474,7 @@ def test_warm_stacks_are_counted_for_the_pool_they_fit(master: Reaper, project: 
 
     found = PoolStatus.every(WarmStacks(master.book).inventory())
 
-    assert [item.to_json() for item in found] == [
+    assert [asdict(item) for item in found] == [
         {"environment": "test", "root": str(project), "size": 3, "ready": 0}
     ]  # fmt: skip
 

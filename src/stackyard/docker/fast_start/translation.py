@@ -57,7 +57,8 @@ class _Translation:
 
     def made(self) -> Blueprint:
         labels = {PROJECT_LABEL: self.project, **self._version()}
-        wanted, mounted = self._used("networks"), self._mounted()
+        wanted = {key for spec in self.services.values() for key in spec.get("networks") or ()}
+        mounted = self._mounted()
         return Blueprint(
             networks=[
                 networks.network(key, spec, {**labels, f"{COMPOSE}.network": key})
@@ -80,10 +81,6 @@ class _Translation:
     def _version(self) -> dict[str, str]:
         return {f"{COMPOSE}.version": self.source.version} if self.source.version else {}
 
-    def _used(self, kind: str) -> set[str]:
-        """Return what services use; Compose makes nothing else."""
-        return {key for spec in self.services.values() for key in spec.get(kind) or ()}
-
     def _mounted(self) -> set[str]:
         found = [mount for spec in self.services.values() for mount in spec.get("volumes") or ()]
         return {str(mount.get("source")) for mount in found if mount.get("type") == "volume"}
@@ -92,9 +89,10 @@ class _Translation:
         spec, where = self.services[service], f"services.{service}"
         if not spec.get("image"):
             raise UnsupportedModelError(f"{where}.image", None)
+        environment = spec.get("environment") or {}
         body: dict[str, Any] = {
             "Image": spec["image"], "AttachStdout": True, "AttachStderr": True,
-            "Env": [key if value is None else f"{key}={value}" for key, value in _pairs(spec.get("environment"))],
+            "Env": [key if value is None else f"{key}={value}" for key, value in environment.items()],
             "Labels": self._labels(service, number),
             "HostConfig": {"Mounts": [], "ExtraHosts": [], "PortBindings": {}},
         }  # fmt: skip
@@ -152,10 +150,6 @@ class _Translation:
             elif entry.get("required", True) and (other not in self.services or condition != STARTED):
                 raise UnsupportedModelError(f"services.{service}.depends_on.{other}", entry)
         return found
-
-
-def _pairs(environment: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
-    return list((environment or {}).items())
 
 
 def _stamp(body: dict[str, Any]) -> None:

@@ -120,14 +120,8 @@ def _inherited(service: Node, key: str) -> Node | None:
 
 
 def _profiles(service: Node) -> list[str]:
-    """Return a service's own profiles, or else those it merges in."""
-    if not isinstance(service, dict):
-        return []
-    own = service.get("profiles")
-    if isinstance(own, list):
-        return [item for item in own if isinstance(item, str)]
-    merged = service.get("<<", [])
-    return next(filter(None, map(_profiles, merged if isinstance(merged, list) else [merged])), [])
+    found = _inherited(service, "profiles")
+    return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
 
 
 def expected(name: str, entry: Entry, compose: ComposeFile) -> dict[str, str]:
