@@ -85,6 +85,11 @@ def current_folder() -> Path:
         return Path(os.environ.get("PWD") or "/")
 
 
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
 def tell(line: str) -> None:
     """Print a line on standard error at once."""
     print(line, file=sys.stderr, flush=True)

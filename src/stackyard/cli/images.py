@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
-from stackyard.cli.common import answer
+from stackyard.cli.common import answer, say
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
 from stackyard.errors import UsageError
@@ -49,10 +49,10 @@ def build(
     if flavour not in {*FLAVOURS, "all"}:
         raise UsageError(f"--flavour must be debian, alpine or all, got {flavour!r}")
     setting = source or Settings.load().image_source
-    say = _quiet if json else _say
+    progress = (lambda _line: None) if json else say
     credentials.ensure(project_root() / "envs/secrets", load_services().secrets)
     built = {
-        name: images.ensure(name, source=setting, progress=say, take_names=take_names)
+        name: images.ensure(name, source=setting, progress=progress, take_names=take_names)
         for name in (FLAVOURS if flavour == "all" else (flavour,))
     }
     from stackyard._util.tables import format_count
@@ -73,14 +73,6 @@ def list_(_c: Context, json: bool = False) -> None:
     found = images.listing()
     text = _table(found) if found else "no images yet; 'invoke images.build' makes them"
     answer([_row(image) for image in found], text, as_json=json)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _quiet(_line: str) -> None:
-    pass
 
 
 def _row(image: Image) -> dict[str, object]:

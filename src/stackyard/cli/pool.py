@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, check_count
+from stackyard.cli.common import answer, check_count, tell
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
 from stackyard.errors import NotReadyError, UsageError
@@ -62,8 +61,7 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
     if size and stacks.book.settings.reaper == "off":
         raise UsageError("the reaper keeps pools ready, and STACKYARD_REAPER=off forbids it; unset it")
     if size:
-        # the reaper builds nothing
-        prepare_images(environment, lambda line: print(line, file=sys.stderr, flush=True))
+        prepare_images(environment, tell)  # the reaper builds nothing
     stacks.want(Pool(root=environment.root, environment=name, size=size))
     wake(stacks.book.settings)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 
 from stackyard.cli import options
-from stackyard.cli.common import answer, attach
+from stackyard.cli.common import answer, attach, say
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
 from stackyard.errors import UsageError
@@ -141,11 +141,7 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
 def _verifier(*, json: bool) -> Verifier:
     from stackyard.checks.verification import Verifier
 
-    return Verifier() if json else Verifier(say=_say)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    return Verifier() if json else Verifier(say=say)
 
 
 collection = Collection("verify", dockerfiles, images, compose, stack, detection, all_, docs)

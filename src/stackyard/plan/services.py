@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 ENDLESS: Final = frozenset(["always", "any", "unless-stopped"])  # started again after a reboot
 FOLLOWER: Final = "on-failure"
 SOON: Final = "100ms"
+OUTSIDE: Final = {
+    "devices": ("uses devices of the host", "all copies use the same devices"),
+    "external_links": ("links to containers outside the project", "all copies talk to the same containers"),
+}
 START_PERIOD: Final = "10m0s"  # longer than any start; it ends with the first check that passes
 
 
@@ -107,13 +111,6 @@ def concerns(model: Mapping[str, Any], shared: Iterable[str] = ()) -> Iterator[C
                     level="careful", place=f"{place}.{key}", text=f"uses the host's {key.partition('_')[0]} namespace",
                     advice="copies see each other there",
                 )  # fmt: skip
-        if service.get("devices"):
-            yield Concern(
-                level="careful", place=f"{place}.devices", text="uses devices of the host",
-                advice="all copies use the same devices",
-            )  # fmt: skip
-        if service.get("external_links"):
-            yield Concern(
-                level="careful", place=f"{place}.external_links", text="links to containers outside the project",
-                advice="all copies talk to the same containers",
-            )  # fmt: skip
+        for key, (text, advice) in OUTSIDE.items():
+            if service.get(key):
+                yield Concern(level="careful", place=f"{place}.{key}", text=text, advice=advice)

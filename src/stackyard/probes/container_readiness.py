@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import ContainerState, Engine
     from stackyard.docker.inspection import Place
+    from stackyard.docker.streams import Stream
     from stackyard.probes.readiness_rules import Rule
     from stackyard.project.service_ports import Port
 
@@ -158,19 +159,23 @@ class Proof:
     async def _command(self, words: tuple[str, ...], limit: float) -> tuple[int | None, str]:
         """Run a command inside; return its exit code (None without one) and its output."""
         command = Command(self.engine, self.container, words)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, command.run)
         try:
             async with asyncio.timeout(limit):
-                code, text = await asyncio.shield(running)
+                return await self._read(command, command.run)
         except TimeoutError:
             return None, f"{CUT_OFF} {limit:g} s"
         except EngineError as error:
             return None, str(error)
+
+    async def _read(self, stream: Stream, work: Callable[[], T]) -> T:
+        """Do *work*, which reads *stream*, in a thread; however the wait for it ends, both have ended then."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(running)
         finally:
-            command.close()
+            stream.close()
             await asyncio.wait({running})
             running.cancelled() or running.exception()  # asked for, so that asyncio does not complain about it
-        return code, text
 
     # listeners
 
@@ -351,15 +356,10 @@ class Proof:
             texts = (line.partition(" ")[2] for line in stream)
             return next((text for text in texts if pattern.search(text)), None)
 
-        running = asyncio.get_running_loop().run_in_executor(self._threads, search)
         try:
-            return await asyncio.shield(running)
+            return await self._read(stream, search)
         except EngineError:
             return None
-        finally:
-            stream.close()
-            await asyncio.wait({running})
-            running.cancelled() or running.exception()  # as above
 
     async def _runs(self) -> str:
         """Wait until the container has run for the rule's time without a restart."""
