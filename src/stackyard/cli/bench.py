@@ -16,8 +16,6 @@ from stackyard.errors import StackyardError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.bench.comparison import Comparison
     from stackyard.bench.history import History
     from stackyard.bench.records import Run
@@ -42,7 +40,6 @@ NO_RUNS = "no runs yet; 'invoke bench.run --quick' measures"
     },
 )  # fmt: skip
 def run(
-    _c: Context,
     names: Sequence[str] = (),
     environment: str = "test",
     parallel: str = "",
@@ -70,7 +67,7 @@ def run(
 
 
 @command()
-def history(_c: Context, json: bool = False) -> None:
+def history(json: bool = False) -> None:
     """List the runs measured so far, newest last."""
     from stackyard._util.tables import table
     from stackyard.bench.history import History
@@ -89,7 +86,7 @@ def history(_c: Context, json: bool = False) -> None:
     words=["base", "candidate"],
     options={"base": RUN.but(short="b"), "candidate": RUN.but(short="c", help=f"{RUN.help} The newest without it.")},
 )
-def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False) -> None:
+def compare(base: str = "", candidate: str = "", json: bool = False) -> None:
     """Compare two runs: medians, their ratio, and how likely the difference is chance; the last two without names."""
     from stackyard.bench import comparison as gates
     from stackyard.bench import machine
@@ -107,7 +104,7 @@ def compare(_c: Context, base: str = "", candidate: str = "", json: bool = False
         "tolerance": Option(help="How much slower is accepted (default: 15%).", value="PERCENT", short="t"),
     },
 )
-def gate(_c: Context, against: str = "main", candidate: str = "", tolerance: str = "15%", json: bool = False) -> None:
+def gate(against: str = "main", candidate: str = "", tolerance: str = "15%", json: bool = False) -> None:
     """Fail if start-up, clean-up, reset or the warm pool is slower than before, by more than tolerance and chance."""
     from stackyard.bench import comparison as gates
     from stackyard.bench.history import History
@@ -122,7 +119,7 @@ def gate(_c: Context, against: str = "main", candidate: str = "", tolerance: str
 
 
 @command(options={"completion": Option(help="Also write docs/completion_report.md.", short="c")})
-def report(_c: Context, completion: bool = False, json: bool = False) -> None:
+def report(completion: bool = False, json: bool = False) -> None:
     """Write the report pages from the runs so far; measures nothing."""
     from stackyard.project.environments import project_root
     from stackyard.report import write

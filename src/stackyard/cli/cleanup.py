@@ -22,8 +22,6 @@ from stackyard.errors import BookError, EngineError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.cleanup.outcome import Removal
     from stackyard.cleanup.plan import Candidate
     from stackyard.docker import Engine
@@ -32,14 +30,14 @@ if TYPE_CHECKING:
 
 
 @command(options={"volumes": options.VOLUMES.but(help="Also list data volumes that --volumes would remove.")})
-def plan(_c: Context, volumes: bool = False, json: bool = False) -> None:
+def plan(volumes: bool = False, json: bool = False) -> None:
     """Show what cleanup.stale and cleanup.all would remove, its owner and the reason; changes nothing."""
     _plan(volumes=volumes, as_json=json)
 
 
 @command(options={"site": options.SITE.but(help="Where to clean up: local, context:NAME or swarm (default: local).")})
 @also_on_swarm
-def stale(_c: Context, volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
+def stale(volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
     """Remove expired stacks and those of runs that have died; a stack in use is never touched."""
     from stackyard.cleanup.removal import remove_stale
 
@@ -74,9 +72,7 @@ def _images_that_stay() -> str:
 
 
 @command(name="all")
-def everything(
-    _c: Context, yes: bool = False, volumes: bool = False, dry_run: bool = False, json: bool = False
-) -> None:
+def everything(yes: bool = False, volumes: bool = False, dry_run: bool = False, json: bool = False) -> None:
     """Remove every stack in this host's lease book, running ones too; asks first."""
     from stackyard.cleanup.removal import remove_all
 
@@ -94,7 +90,7 @@ def everything(
         "site": options.SITE.but(help="Whose images: local or context:NAME (default: local)."),
     },
 )
-def images(_c: Context, dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
+def images(dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
     """Remove images of this state directory's copies, and of this platform, that nothing needs; asks first."""
     from stackyard._util.tables import format_count
     from stackyard.images import unused

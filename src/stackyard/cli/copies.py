@@ -26,7 +26,6 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from invoke.context import Context
     from invoke.tasks import Task
 
     from stackyard.cleanup.outcome import Removal
@@ -90,7 +89,6 @@ def _import_early() -> None:
 )
 @also_on_swarm
 def up(  # noqa: PLR0913, PLR0917 - each is an option
-    _c: Context,
     name: str = "",
     file: Sequence[str] = (),
     profile: Sequence[str] = (),
@@ -158,7 +156,6 @@ def _stack(copy: Copy) -> Stack:
 )
 @also_on_swarm
 def down(
-    _c: Context,
     name: str = "",
     all: bool = False,  # noqa: A002 - the option's name
     graceful: bool = False,
@@ -198,7 +195,7 @@ def _check(leases: Sequence[Lease], done: Sequence[Removal]) -> None:
     },
 )
 @also_on_swarm
-def ps(_c: Context, name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
+def ps(name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """List the copies of this folder's project, or the services of one; exit code 7 if one of these is not well."""
     from stackyard._util.tables import table
 
@@ -236,7 +233,7 @@ def _services(name: str, site: str, *, as_json: bool) -> None:
 
 @command(words=["name"], options={"name": COPY_NAME, "site": COPY_SITE})
 @also_on_swarm
-def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> None:
+def ports(name: str = "", site: str = "", json: bool = False) -> None:
     """Show where each published port of a copy answers."""
     with _attached(name, site) as copy:
         found, handle = copy.addresses, copy_output.handle(copy.lease)
@@ -253,7 +250,7 @@ def ports(_c: Context, name: str = "", site: str = "", json: bool = False) -> No
     },
 )
 @also_on_swarm
-def env(_c: Context, name: str = "", format: str = "dotenv", site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
+def env(name: str = "", format: str = "dotenv", site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """Print the variables that tell programs where a copy answers, with the passwords of the project's own services."""
     with _attached(name, site) as copy:
         copy_variables.show(_variables(copy), format, as_json=json)
@@ -268,7 +265,6 @@ def _variables(copy: Copy) -> dict[str, str]:
 @command(words=["service"], options={"service": options.LOGGED, "name": COPY_NAME, "site": COPY_SITE})
 @also_on_swarm
 def logs(
-    _c: Context,
     service: Sequence[str] = (),
     name: str = "",
     tail: str = "",
@@ -298,14 +294,7 @@ def logs(
     },
 )
 @also_on_swarm
-def exec_(
-    _c: Context,
-    service: str = "",
-    words: Sequence[str] = (),
-    name: str = "",
-    site: str = "",
-    json: bool = False,
-) -> None:
+def exec_(service: str = "", words: Sequence[str] = (), name: str = "", site: str = "", json: bool = False) -> None:
     """Run a command inside a service's container, on this terminal: exec db -- psql -U postgres."""
     from stackyard.cli.env import run_inside
 
@@ -319,7 +308,6 @@ def exec_(
 @command(rest="words", options={"name": OWN_NAME, "timeout": TIMEOUT, "quiet": QUIET, "graceful": GRACEFUL})
 @also_on_swarm
 def run(  # noqa: PLR0913, PLR0917 - each is an option
-    _c: Context,
     words: Sequence[str] = (),
     name: str = "",
     file: Sequence[str] = (),

@@ -15,8 +15,6 @@ from stackyard.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.checks.host import HostFinding
 
 FIXED_BY_SETUP: Final = frozenset({"client", "socket", "engine", "compose", "buildx"})
@@ -31,7 +29,7 @@ FIXED_BY_SETUP: Final = frozenset({"client", "socket", "engine", "compose", "bui
         ),
     },
 )
-def doctor(_c: Context, json: bool = False, fix: bool = False) -> None:
+def doctor(json: bool = False, fix: bool = False) -> None:
     """Check engine, Compose, disk, memory, clock, ports and leftovers; exit code 3 if something needed is missing."""
     from stackyard.checks.host import examine
 

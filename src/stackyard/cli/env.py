@@ -22,8 +22,6 @@ from stackyard.errors import NotReadyError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.cli.log_lines import Lines
     from stackyard.docker import ContainerState
     from stackyard.stacks.environments.stack import Stack
@@ -32,7 +30,7 @@ MEMORY: Final = ("memory_bytes", "limit_bytes")
 
 
 @command(words=["environment"])
-def capacity(_c: Context, environment: str = "test", json: bool = False) -> None:
+def capacity(environment: str = "test", json: bool = False) -> None:
     """Show how many more stacks fit on this host now, and what limits them."""
     from stackyard._util.tables import MEGABYTE, format_count, format_size
     from stackyard.docker.in_use import strangers
@@ -50,7 +48,7 @@ def capacity(_c: Context, environment: str = "test", json: bool = False) -> None
 
 
 @command(words=["name"])
-def status(_c: Context, name: str = "", json: bool = False) -> None:
+def status(name: str = "", json: bool = False) -> None:
     """Show a stack's services and when the stack expires; exit code 7 if a service is not running or not healthy."""
     from stackyard._util.tables import table
 
@@ -94,7 +92,6 @@ def _size(size: int | None) -> str:
 
 @command(words=["service"], options={"service": options.LOGGED})
 def logs(
-    _c: Context,
     service: Sequence[str] = (),
     name: str = "",
     tail: str = "",
@@ -135,14 +132,7 @@ def show_logs(stack: Stack, chosen: list[str], lines: Lines, *, follow: bool, ti
         "json": options.JSON.but(help="Print exit code and output as JSON instead of using this terminal."),
     },
 )  # fmt: skip
-def exec_(
-    _c: Context,
-    service: str = "",
-    words: Sequence[str] = (),
-    name: str = "",
-    command: str = "",
-    json: bool = False,
-) -> None:
+def exec_(service: str = "", words: Sequence[str] = (), name: str = "", command: str = "", json: bool = False) -> None:
     """Run a command inside a service's container, on this terminal, such as postgres -- psql -U postgres app."""
     if words and command:
         raise UsageError("give the command after '--' or with --command, not both")
@@ -189,7 +179,7 @@ def _service(stack: Stack, name: str) -> str:
 
 
 @command(words=["name"])
-def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -> None:
+def wait(name: str = "", timeout: str = "30", json: bool = False) -> None:
     """Wait until every service of a stack answers its probe; gives up after 30 s unless --timeout says otherwise."""
     from stackyard._util.durations import seconds
 
@@ -202,7 +192,7 @@ def wait(_c: Context, name: str = "", timeout: str = "30", json: bool = False) -
 
 
 @command(words=["service"])
-def restart(_c: Context, service: str = "", name: str = "", json: bool = False) -> None:
+def restart(service: str = "", name: str = "", json: bool = False) -> None:
     """Restart one service's container; it keeps its address."""
     with attach(name) as stack:
         chosen = _service(stack, service)
@@ -215,7 +205,7 @@ def restart(_c: Context, service: str = "", name: str = "", json: bool = False) 
     words=["name"],
     options={"yes": options.YES.but(help="Also delete the data of an environment that keeps it, such as dev.")},
 )
-def reset(_c: Context, name: str = "", yes: bool = False, json: bool = False) -> None:
+def reset(name: str = "", yes: bool = False, json: bool = False) -> None:
     """Bring a stack's data back to its state right after the start; the services stay up."""
     with attach(name) as stack:
         done = stack.reset(yes=yes)

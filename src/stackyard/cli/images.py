@@ -16,8 +16,6 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.images import Image
 
 FLAVOURS = ("debian", "alpine")
@@ -36,9 +34,7 @@ FLAVOURS = ("debian", "alpine")
         ),
     },
 )
-def build(
-    _c: Context, flavour: str = "all", source: str | None = None, take_names: bool = False, json: bool = False
-) -> None:
+def build(flavour: str = "all", source: str | None = None, take_names: bool = False, json: bool = False) -> None:
     """Build the images that are missing; makes the password files that plain `docker compose` needs."""
     from stackyard import images
     from stackyard.leases.directory import credentials
@@ -66,7 +62,7 @@ def build(
 
 
 @command(name="list")
-def list_(_c: Context, json: bool = False) -> None:
+def list_(json: bool = False) -> None:
     """List the images of the platform's services."""
     from stackyard import images
 

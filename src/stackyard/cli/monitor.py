@@ -20,8 +20,6 @@ from stackyard.cli.task import command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from invoke.context import Context
-
     from stackyard.monitor import Snapshot, Watcher
 
 NONE_UP: Final = "no stack is up; 'invoke env.up' starts one"
@@ -36,7 +34,7 @@ SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
         "json": options.JSON.but(help="Print JSON: one line for each update until Ctrl-C; with --once only one line."),
     },
 )
-def stats(_c: Context, name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:
+def stats(name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:
     """Show the state of each service and what it uses, until Ctrl-C."""
     from stackyard._util.durations import seconds
 
@@ -60,7 +58,7 @@ def stats(_c: Context, name: str = "", once: bool = False, interval: str = "1s",
         "json": options.JSON.but(help="With --once: print the same as JSON."),
     },
 )  # fmt: skip
-def export(_c: Context, listen: str = "127.0.0.1:9464", once: bool = False, json: bool = False) -> None:
+def export(listen: str = "127.0.0.1:9464", once: bool = False, json: bool = False) -> None:
     """Export metrics of all stacks and leases of this host to Prometheus."""
     from stackyard.errors import UsageError
     from stackyard.monitor import exports

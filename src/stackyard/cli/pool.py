@@ -14,8 +14,6 @@ from stackyard.cli.task import command
 from stackyard.errors import NotReadyError, UsageError
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from stackyard.leases.warm import WarmStacks
 
 MOST: Final = 50  # slots of the default port pool
@@ -34,7 +32,7 @@ POLL_S: Final = 0.2  # seconds between two looks while waiting
         ),
     },
 )
-def pool(_c: Context, environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
+def pool(environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
     """Keep warm stacks for the next runs, or show how many are ready."""
     from stackyard._util.durations import seconds
     from stackyard.leases import LeaseBook

@@ -19,8 +19,6 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from invoke.context import Context
-
     from stackyard.leases import Lease, LeaseBook
 
 FINE: Final = 120  # seconds; a longer time is shown to the minute
@@ -36,7 +34,6 @@ FINE: Final = 120  # seconds; a longer time is shown to the minute
     },
 )
 def allocate(
-    _c: Context,
     name: str = "",
     environment: str = "test",
     ttl: str = "",
@@ -66,7 +63,7 @@ def allocate(
 
 
 @command(words=["name"], options={"environment": options.OF_NAME})
-def release(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
+def release(name: str = "", environment: str = "", json: bool = False) -> None:
     """End a lease and delete its files; refuses with exit code 8 while containers of it exist."""
     book = open_book()
     lease = _chosen(book, name, environment)
@@ -83,7 +80,7 @@ def release(_c: Context, name: str = "", environment: str = "", json: bool = Fal
         ),
     },
 )  # fmt: skip
-def renew(_c: Context, name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
+def renew(name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
     """Extend a lease."""
     from stackyard._util.durations import seconds
 
@@ -108,14 +105,14 @@ def _check_renewable(lease: Lease) -> None:
 
 
 @command(name="list")
-def show(_c: Context, json: bool = False) -> None:
+def show(json: bool = False) -> None:
     """Show all leases, oldest first, and who owns them."""
     leases = open_book().leases()
     answer([lease.to_json() for lease in leases], _table(leases), as_json=json)
 
 
 @command()
-def check(_c: Context, json: bool = False) -> None:
+def check(json: bool = False) -> None:
     """Check the lease book, and show for each lease its owner and which of its ports are in use, by whom."""
     from stackyard.errors import BookError
     from stackyard.leases.grants.host_ports import port_holders
@@ -139,7 +136,7 @@ def check(_c: Context, json: bool = False) -> None:
 
 
 @command(options={"json": options.JSON.but(help="Print the leases as one line of JSON for each update.")})
-def watch(_c: Context, interval: str = "1s", json: bool = False) -> None:
+def watch(interval: str = "1s", json: bool = False) -> None:
     """Show the leases, updated until Ctrl-C."""
     import contextlib
 

@@ -19,8 +19,6 @@ from stackyard.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from invoke.context import Context
-
     from stackyard.docker import Engine
     from stackyard.plan import Preview
     from stackyard.probes.readiness_rules import Rule
@@ -40,7 +38,6 @@ FOLDER: Final = {"folder": Option(help="The project's folder; this one if not gi
 
 @command(words=["folder"], options=FOLDER)
 def check(
-    _c: Context,
     folder: str = ".",
     file: Sequence[str] = (),
     profile: Sequence[str] = (),
@@ -62,7 +59,6 @@ def check(
 
 @command(words=["folder"], options=FOLDER)
 def explain(
-    _c: Context,
     folder: str = ".",
     file: Sequence[str] = (),
     profile: Sequence[str] = (),

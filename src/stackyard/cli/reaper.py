@@ -13,13 +13,11 @@ from stackyard.cli.task import command
 from stackyard.errors import StackyardError
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from stackyard.reaper.status import Status
 
 
 @command()
-def status(_c: Context, json: bool = False) -> None:
+def status(json: bool = False) -> None:
     """Show whether the reaper runs, what it watches and what it uses."""
     from stackyard.reaper.status import Status
     from stackyard.settings import Settings
@@ -44,7 +42,7 @@ def _told(found: Status) -> str:
 
 
 @command()
-def stop(_c: Context, json: bool = False) -> None:
+def stop(json: bool = False) -> None:
     """End the reaper and remove its warm stacks; the next stack starts it again, unless its pools are ended."""
     from stackyard.settings import Settings
     from stackyard.stacks.reaper_files import Post

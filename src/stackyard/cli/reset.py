@@ -18,8 +18,6 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from invoke.context import Context
-
     from stackyard.stacks.data.records import Reset
 
 RESETTABLE: Final = Option(
@@ -41,14 +39,7 @@ RESETTABLE: Final = Option(
         "site": options.COPY_SITE,
     },
 )
-def reset(
-    _c: Context,
-    service: Sequence[str] = (),
-    name: str = "",
-    timeout: str = "",
-    site: str = "",
-    json: bool = False,
-) -> None:
+def reset(service: Sequence[str] = (), name: str = "", timeout: str = "", site: str = "", json: bool = False) -> None:
     """Bring the data of a copy back to its state right after the start; prints each driver and how long it took."""
     from stackyard._util.durations import seconds
     from stackyard.stacks.copies.lifecycle import DEADLINE, Copy

@@ -17,8 +17,6 @@ from stackyard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from invoke.context import Context
-
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
     from stackyard.leases import LeaseBook
@@ -82,7 +80,6 @@ def opened_at(site: str) -> Iterator[tuple[LeaseBook, Engine]]:
     },
 )
 def site(
-    _c: Context,
     action: str = "list",
     image: str = "",
     port: str = "",

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import shutil
 import textwrap
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from invoke.tasks import Task
@@ -29,8 +29,8 @@ class Command(Task[Any]):
     A task whose options are declared, not guessed.
 
     Args:
-        body: The function; each of its parameters after the context is an option. One whose default is an empty tuple
-            takes several values.
+        body: The function; each of its parameters is an option. One whose default is an empty tuple takes several
+            values.
         options: What the parameters are, by their Python names; for others the names of `USUAL` say it.
         words: Parameters that a plain word fills, in this order; a list takes all that are left.
         rest: Parameter that takes the words after ``--``; empty if none may stand there.
@@ -47,19 +47,24 @@ class Command(Task[Any]):
         **settings: Any,
     ) -> None:
         known = USUAL | dict(options or {})
-        parameters = [*inspect.signature(body).parameters.values()][1:]
+        parameters = inspect.signature(body).parameters.values()
         self.options = {each.name: known[each.name] for each in parameters}
         self.words = tuple(words)
         self.rest = rest
         self.many = frozenset(each.name for each in parameters if each.default == ())
         super().__init__(
-            failing_cleanly(body), positional=list(words), iterable=self.many, auto_shortflags=False, **settings
+            _in_context(failing_cleanly(body)), positional=list(words), iterable=self.many, auto_shortflags=False,
+            **settings,
         )
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task; Python keeps what it compiles for it."""
         with bytecode.kept():
             return super().__call__(*arguments, **options)
+
+    def argspec(self, body: Callable[..., Any]) -> inspect.Signature:
+        """Return the parameters that are options, which all of them are here; Invoke calls this."""
+        return inspect.signature(body)
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         """Return what Invoke needs to know of one parameter; Invoke calls this."""
@@ -127,6 +132,16 @@ class Command(Task[Any]):
         for name, option in self.options.items():
             if option.old:
                 yield f"{', '.join(map(flagged, option.old))} for --{dashed(name)}"
+
+
+def _in_context(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *body* as Invoke calls it: with its context first, which no task here needs."""
+
+    @wraps(body)
+    def called(_context: object, *arguments: Any, **options: Any) -> Any:
+        return body(*arguments, **options)
+
+    return called
 
 
 def command(**settings: Any) -> Callable[[Callable[..., Any]], Command]:

@@ -17,8 +17,6 @@ from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.stacks.environments.stack import Stack
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     },
 )  # fmt: skip
 def up(
-    _c: Context,
     environment: str = "test",
     name: str = "",
     ttl: str = "",
@@ -104,14 +101,7 @@ def _started(lease: Lease, startup: Startup) -> dict[str, Any]:
         "volumes": options.VOLUMES.but(help="Also delete the data of an environment that keeps it, such as dev; asks."),
     },
 )
-def down(
-    _c: Context,
-    name: str = "",
-    environment: str = "",
-    volumes: bool = False,
-    yes: bool = False,
-    json: bool = False,
-) -> None:
+def down(name: str = "", environment: str = "", volumes: bool = False, yes: bool = False, json: bool = False) -> None:
     """Remove a stack and end its lease; with --volumes also the data that an environment such as dev keeps."""
     meant = name or environment
     removal = None if name or not environment else _removed_data(environment, volumes=volumes, yes=yes)

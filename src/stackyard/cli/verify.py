@@ -13,8 +13,6 @@ from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from stackyard.checks.verification import Verifier
 
 DOCS = "docs/checks.md"
@@ -23,7 +21,7 @@ STACKS = {"debian": "test", "alpine": "alpine-test"}
 
 
 @command(options={"fix": Option(help="First fix what can be fixed automatically.", short="f")})
-def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
+def dockerfiles(fix: bool = False, json: bool = False) -> None:
     """Check the Dockerfiles; exit code 9 if one has an error."""
     verifier = _verifier(json=json)
     if fix:
@@ -34,7 +32,7 @@ def dockerfiles(_c: Context, fix: bool = False, json: bool = False) -> None:
 
 
 @command()
-def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
+def images(flavour: str = "all", json: bool = False) -> None:
     """Check the images without starting them, and list their packages; builds what is missing."""
     verifier = _verifier(json=json)
     verifier.images(flavours(flavour))
@@ -45,7 +43,7 @@ def images(_c: Context, flavour: str = "all", json: bool = False) -> None:
     words=["environment"],
     options={"environment": options.ENVIRONMENT.but(help="Check only what this environment gives; all without it.")},
 )
-def compose(_c: Context, environment: str = "", json: bool = False) -> None:
+def compose(environment: str = "", json: bool = False) -> None:
     """Check the Compose file as Compose renders it."""
     verifier = _verifier(json=json)
     verifier.compose([environment] if environment else [])
@@ -60,7 +58,7 @@ def compose(_c: Context, environment: str = "", json: bool = False) -> None:
         ),
     },
 )
-def stack(_c: Context, name: str = "", environment: str = "", json: bool = False) -> None:
+def stack(name: str = "", environment: str = "", json: bool = False) -> None:
     """Check a running stack: what the kernel enforces."""
     if name and environment:
         raise UsageError("give --name for a running stack or --environment for a new one, not both")
@@ -77,7 +75,7 @@ def stack(_c: Context, name: str = "", environment: str = "", json: bool = False
     words=["environment"],
     options={"environment": options.ENVIRONMENT.but(help="Environment of the stack that is started (default: test).")},
 )
-def detection(_c: Context, environment: str = "test", json: bool = False) -> None:
+def detection(environment: str = "test", json: bool = False) -> None:
     """Measure how quickly a paused, frozen, starved and killed service is detected, in a stack started for this."""
     verifier = _verifier(json=json)
     verifier.detection(environment)
@@ -85,7 +83,7 @@ def detection(_c: Context, environment: str = "test", json: bool = False) -> Non
 
 
 @command(name="all")
-def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
+def all_(flavour: str = "all", json: bool = False) -> None:
     """Check everything, including a stack of each flavour; exit code 9 if there is an error."""
     verifier = _verifier(json=json)
     everything(verifier, flavours(flavour))
@@ -93,7 +91,7 @@ def all_(_c: Context, flavour: str = "all", json: bool = False) -> None:
 
 
 @command()
-def docs(_c: Context, json: bool = False) -> None:
+def docs(json: bool = False) -> None:
     """Write docs/checks.md, the description of the checks, for a checkout that has changed them."""
     from stackyard.cli.checks_page import page
     from stackyard.project.environments import project_root
