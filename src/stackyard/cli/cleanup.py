@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -12,7 +11,7 @@ from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
 from stackyard.cli import options
-from stackyard.cli.common import answer, confirmed, opened
+from stackyard.cli.common import answer, confirmed, opened, sized
 from stackyard.cli.copy_output import show_cleaned
 from stackyard.cli.on_swarm import also_on_swarm
 from stackyard.cli.site import at, opened_at
@@ -22,7 +21,6 @@ from stackyard.errors import BookError, EngineError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stackyard.cleanup.outcome import Removal
     from stackyard.cleanup.plan import Candidate
     from stackyard.docker import Engine
     from stackyard.images.unused import Clearance, Surplus
@@ -81,7 +79,9 @@ def everything(yes: bool = False, volumes: bool = False, dry_run: bool = False, 
         return
     if not yes and not confirmed("remove every stack of this host, running ones too?"):
         raise Exit("nothing removed; --yes removes without asking", code=UsageError.exit_code)
-    _show(remove_all(keep_volumes=not volumes), as_json=json)
+    done = remove_all(keep_volumes=not volumes)
+    show_cleaned(done, as_json=json)
+    done.check()
 
 
 @command(
@@ -99,7 +99,7 @@ def images(dry_run: bool = False, yes: bool = False, site: str = "", json: bool 
     with opened_at(site) as (book, engine):
         found = _surplus(book, engine)
         if dry_run:
-            answer([_plain(item) for item in found], _surplus_table(found), as_json=json)
+            answer([*map(sized, found)], _surplus_table(found), as_json=json)
             return
         if found and not yes and not confirmed(f"remove {format_count(len(found), 'image')}?"):
             raise Exit(
@@ -175,10 +175,6 @@ def _leased_images(book: LeaseBook) -> set[str]:
     return found
 
 
-def _plain(item: Surplus) -> dict[str, object]:
-    return {(f"{key}_bytes" if key in {"size", "shared"} else key): value for key, value in asdict(item).items()}
-
-
 def _surplus_table(found: Sequence[Surplus]) -> str:
     if not found:
         return "nothing to remove"
@@ -193,12 +189,6 @@ def _surplus_table(found: Sequence[Surplus]) -> str:
     listed = table(rows, ["image", "size", "of its own", "built", "why"], align=align)
     them = "it" if len(found) == 1 else "them"
     return f"{listed}\n\n{format_count(len(found), 'image')}; '{typed(Action.CLEAN_UP_IMAGES)} --yes' removes {them}"
-
-
-def _show(removal: Removal, *, as_json: bool) -> None:
-    """Print what was done; what is left becomes an error."""
-    show_cleaned(removal, as_json=as_json)
-    removal.check()
 
 
 collection = Collection("cleanup", plan, stale, everything, images)

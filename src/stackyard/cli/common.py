@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -108,6 +109,11 @@ def telling(*, quiet: bool) -> Callable[[str], None]:
 def answer(data: Any, text: str, *, as_json: bool) -> None:
     """Print *data* as JSON, or *text*."""
     print(json.dumps(data, indent=2) if as_json else text)
+
+
+def sized(record: Any) -> dict[str, Any]:
+    """Return a record as JSON has it: the keys of its sizes end in `_bytes`."""
+    return {f"{key}_bytes" if key in {"size", "shared"} else key: value for key, value in asdict(record).items()}
 
 
 def exit_code(code: int | None) -> object:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
-from stackyard.cli.common import answer, say
+from stackyard.cli.common import answer, say, sized
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
 from stackyard.errors import UsageError
@@ -58,7 +57,7 @@ def build(flavour: str = "all", source: str | None = None, take_names: bool = Fa
     found = [image for image in images.listing() if image.reference in wanted]
     sources = ", ".join(sorted({image.source for image in found}))
     text = f"{_table(found)}\n\n{format_count(len(found), 'image')} from {sources}, ready after {seconds:.1f} s"
-    answer({"seconds": round(seconds, 3), "images": [_row(image) for image in found]}, text, as_json=json)
+    answer({"seconds": round(seconds, 3), "images": [*map(sized, found)]}, text, as_json=json)
 
 
 @command(name="list")
@@ -68,12 +67,7 @@ def list_(json: bool = False) -> None:
 
     found = images.listing()
     text = _table(found) if found else "no images yet; 'invoke images.build' makes them"
-    answer([_row(image) for image in found], text, as_json=json)
-
-
-def _row(image: Image) -> dict[str, object]:
-    row = dataclasses.asdict(image)
-    return {("size_bytes" if key == "size" else key): value for key, value in row.items()}
+    answer([*map(sized, found)], text, as_json=json)
 
 
 def _table(found: Sequence[Image]) -> str:

@@ -71,14 +71,10 @@ def up(
 def _show(stack: Stack, startup: Startup, *, as_json: bool) -> None:
     from stackyard.cli.flows import access_table
 
-    lease = stack.lease
-    if as_json:
-        answer(_started(lease, startup), "", as_json=True)
-        return
-    name = handle(stack.book, lease)
-    print(f"{access_table(lease)}\n\n{startup.told()}")
-    print(ending(stack.book, lease))
-    print(f"'{typed(Action.REMOVE, name=name)}' removes it")
+    lease, book = stack.lease, stack.book
+    remove = typed(Action.REMOVE, name=handle(book, lease))
+    text = f"{access_table(lease)}\n\n{startup.told()}\n{ending(book, lease)}\n'{remove}' removes it"
+    answer(_started(lease, startup), text, as_json=as_json)
 
 
 def _started(lease: Lease, startup: Startup) -> dict[str, Any]:

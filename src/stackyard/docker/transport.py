@@ -59,7 +59,11 @@ class _TimedTls(Timed, HTTPSConnection):
 
 class _TimedUnix(Timed, unixconn.UnixHTTPConnection):
     def connect(self) -> None:
-        """Connect; the library's own way leaves the socket open where that fails."""
+        """Connect, or start an ssh to the engine's host if its address takes the place of the socket's path."""
+        if self.unix_socket.startswith(over_ssh.SCHEME):
+            self.sock = over_ssh.dial(self.unix_socket, self.timeout)
+            return
+        # the library's own way leaves the socket open where this fails
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             made.settimeout(self.timeout)
@@ -68,12 +72,6 @@ class _TimedUnix(Timed, unixconn.UnixHTTPConnection):
             made.close()
             raise
         self.sock = made
-
-
-class _TimedSsh(Timed, unixconn.UnixHTTPConnection):
-    def connect(self) -> None:
-        """Start an ssh to the engine's host, whose address takes the place of the socket's path."""
-        self.sock = over_ssh.dial(self.unix_socket, self.timeout)
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
@@ -89,33 +87,20 @@ class _UnixPool(unixconn.UnixHTTPConnectionPool):
         return _TimedUnix(self.base_url, self.socket_path, 60)
 
 
-class _SshPool(unixconn.UnixHTTPConnectionPool):
-    def _new_conn(self) -> Any:
-        return _TimedSsh(self.base_url, self.socket_path, 60)
-
-
 class _UnixAdapter(unixconn.UnixHTTPAdapter):
-    """The library's adapter for a Unix socket, with our connections."""
+    """The library's adapter for a Unix socket, with our connections; *path* may be the address of an ssh, too."""
 
-    POOL: Any = _UnixPool
+    def __init__(self, path: str) -> None:
+        super().__init__("http+unix:///", 60)
+        self.socket_path = path
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
         del proxies
         with self.pools.lock:
             pool = self.pools.get(url)
             if pool is None:
-                pool = self.pools[url] = self.POOL(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+                pool = self.pools[url] = _UnixPool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
         return pool
-
-
-class _SshAdapter(_UnixAdapter):
-    """The same, with an ssh for each connection."""
-
-    POOL: Any = _SshPool
-
-    def __init__(self, url: str) -> None:
-        super().__init__("http+unix:///", 60)
-        self.socket_path = url
 
 
 class _TcpAdapter(requests.adapters.HTTPAdapter):
@@ -155,9 +140,7 @@ class Client(APIClient):
         url = "unix:///ssh" if through_ssh else endpoint.url
         super().__init__(base_url=url, version=version, timeout=60, tls=_tls(endpoint))
         if endpoint.socket or through_ssh:
-            self._custom_adapter: Any = (
-                _SshAdapter(endpoint.url) if through_ssh else _UnixAdapter(f"http+unix://{endpoint.socket}", 60)
-            )
+            self._custom_adapter: Any = _UnixAdapter(endpoint.socket or endpoint.url)
             self.mount("http+docker://", self._custom_adapter)
         else:
             self._custom_adapter = _TcpAdapter()

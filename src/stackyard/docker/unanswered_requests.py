@@ -10,6 +10,7 @@ since has nothing more to carry out: what it lists is all there is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 NOTE: Final = "unanswered"  # in the lease's directory
 UNKNOWN: Final = "-"
+MAKES: Final = {"create_container": "container", "create_network": "network", "create_volume": "volume"}
 APPEARS_WITHIN_S: Final = 600.0  # seconds after which nothing appears any more
 CREDENTIALS: Final = struct.Struct("3i")  # unix(7): process, user, group
 CONNECT_TIMEOUT_S: Final = 1.0  # seconds to connect to a socket of this host
@@ -73,28 +75,15 @@ class Asking:
         self._process = process(engine)
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on what makes nothing."""
-        return getattr(self._engine, name)
+        """Return a method of the engine; one that makes something notes it where there is no answer."""
+        method, kind = getattr(self._engine, name), MAKES.get(name)
+        return method if kind is None else functools.partial(self._ask, kind, method)
 
-    def create_network(self, plan: NetworkPlan) -> None:
-        """Make a network, as `Engine.create_network` does."""
-        self._ask("network", plan.name, lambda: self._engine.create_network(plan))
-
-    def create_volume(self, plan: VolumePlan) -> None:
-        """Make a volume, as `Engine.create_volume` does."""
-        self._ask("volume", plan.name, lambda: self._engine.create_volume(plan))
-
-    def create_container(self, plan: ContainerPlan) -> str:
-        """Make a container and return its id, as `Engine.create_container` does."""
-        made: list[str] = []
-        self._ask("container", plan.name, lambda: made.append(self._engine.create_container(plan)))
-        return made[0]
-
-    def _ask(self, kind: str, name: str, make: Callable[[], object]) -> None:
+    def _ask(self, kind: str, make: Callable[[Any], Any], plan: ContainerPlan | NetworkPlan | VolumePlan) -> Any:
         try:
-            make()
+            return make(plan)
         except UnansweredError:
-            note(self._lease, [(kind, name)], engine=self._process)
+            note(self._lease, [(kind, plan.name)], engine=self._process)
             raise
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard.plan.records import Change, Concern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 PROJECT_VARIABLE: Final = "COMPOSE_PROJECT_NAME"
+EXTERNAL: Final = {
+    "network": "an external network would be shared",
+    "volume": "an external volume is left alone; the copy starts with an empty one",
+}
 JOINS: Final = ("network_mode", "pid", "ipc")  # keys that may name a container
 
 
@@ -35,6 +39,16 @@ def free(model: dict[str, Any], template: Mapping[str, Any]) -> tuple[list[Chang
             after=f"alias {literal}" if aliased else "none", why="a container name exists once on an engine",
         ))  # fmt: skip
     return changes, _join_services(model, owners, changes)
+
+
+def rename(kind: Literal["network", "volume"], key: str, thing: dict[str, Any], project: str) -> Iterator[Change]:
+    """Give a network or a volume the name that it has in *project*."""
+    own, name, external = f"{project}_{key}", str(thing.get("name") or ""), bool(thing.pop("external", False))
+    thing["name"] = own
+    if name != own:
+        why = EXTERNAL[kind] if external else f"a {kind} name exists once on an engine"
+        before = f"external {name}" if external else name
+        yield Change(kind=kind, place=f"{kind}s.{key}.name", before=before, after=own, why=why)
 
 
 def _follows_project(template: Mapping[str, Any], service: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard.plan.names import rename
 from stackyard.plan.records import Change, Concern
 from stackyard.project import copies_of
 
@@ -77,7 +78,7 @@ def isolate(
             model["networks"][key] = {"name": usual["networks"][key]["name"], "external": True}
             concerns += _meeting(model, key)
             continue
-        _rename(key, network, project, changes)
+        changes += _rename(key, network, project)
         if interface := lan(key, network):
             concerns.append(_on_the_lan(key, network, interface))
         moved += _move(model, key, project, subnet, changes)
@@ -118,20 +119,13 @@ def _meeting(model: Mapping[str, Any], key: str) -> Iterator[Concern]:
             )  # fmt: skip
 
 
-def _rename(key: str, network: dict[str, Any], project: str, changes: list[Change]) -> None:
-    own, place = f"{project}_{key}", f"networks.{key}"
-    name, external = str(network.get("name") or ""), bool(network.pop("external", False))
-    if name != own:
-        why = "an external network would be shared" if external else "a network name exists once on an engine"
-        before = f"external {name}" if external else name
-        changes.append(Change(kind="network", place=f"{place}.name", before=before, after=own, why=why))
-    network["name"] = own
-    options = network.get("driver_opts") or {}
-    if bridge := options.pop(BRIDGE_NAME, None):
-        changes.append(Change(
-            kind="network", place=f"{place}.driver_opts.{BRIDGE_NAME}", before=str(bridge), after="the engine's choice",
-            why="an interface's name exists once on a host",
-        ))  # fmt: skip
+def _rename(key: str, network: dict[str, Any], project: str) -> Iterator[Change]:
+    yield from rename("network", key, network, project)
+    if bridge := (network.get("driver_opts") or {}).pop(BRIDGE_NAME, None):
+        yield Change(
+            kind="network", place=f"networks.{key}.driver_opts.{BRIDGE_NAME}", before=str(bridge),
+            after="the engine's choice", why="an interface's name exists once on a host",
+        )  # fmt: skip
 
 
 def needed(model: Mapping[str, Any], shared: frozenset[str] = frozenset()) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files
+from stackyard.plan.names import rename
 from stackyard.plan.records import Change, Concern
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def isolate(
             kept[key] = {"name": usual["volumes"][key]["name"], "external": True}
             concerns.append(_shared(key, kept[key]))
         else:
-            changes += _rename(key, kept[key], project)
+            changes += rename("volume", key, kept[key], project)
             changes += _without_device(model, key, kept[key])
             concerns += _device_concerns(key, kept[key], exists)
     for name, service in model["services"].items():
@@ -69,17 +70,6 @@ def isolate(
             else:
                 concerns += bind_concerns(place, mount, exists)
     return changes, concerns
-
-
-def _rename(key: str, volume: dict[str, Any], project: str) -> Iterator[Change]:
-    own, name, external = f"{project}_{key}", str(volume.get("name") or ""), bool(volume.pop("external", False))
-    volume["name"] = own
-    if name != own:
-        before = f"external {name}" if external else name
-        why = "an external volume is left alone; the copy starts with an empty one" if external else (
-            "a volume name exists once on an engine"
-        )  # fmt: skip
-        yield Change(kind="volume", place=f"volumes.{key}.name", before=before, after=own, why=why)
 
 
 def device(volume: Mapping[str, Any]) -> str:
@@ -149,10 +139,7 @@ def _make_volume(model: dict[str, Any], project: str, service: str, place: str, 
     target, kept = mount["target"], {key: mount[key] for key in ("consistency",) if key in mount}
     mount.clear()
     mount.update({"type": "volume", "source": key, "target": target, "volume": {}, **kept})
-    return Change(
-        kind="volume", place=place, before=before, after=f"volume {key}",
-        why=DATA,
-    )  # fmt: skip
+    return Change(kind="volume", place=place, before=before, after=f"volume {key}", why=DATA)
 
 
 def bind_concerns(place: str, mount: Mapping[str, Any], exists: Callable[[Path], bool]) -> Iterator[Concern]:
@@ -174,14 +161,8 @@ def bind_concerns(place: str, mount: Mapping[str, Any], exists: Callable[[Path],
             )  # fmt: skip
 
 
-def _template_of(path: str, exists: Callable[[Path], bool]) -> str:
-    """Name the template next to a missing file, if there is one."""
-    found = files.template_of(Path(path), exists)
-    return f"copy {found} to it" if found else "create it"
-
-
 def absent(place: str, path: str, exists: Callable[[Path], bool]) -> Concern:
-    """Return the concern about a path that is not there."""
-    return Concern(
-        level="not possible", place=place, text=f"{path} does not exist", advice=_template_of(path, exists)
-    )  # fmt: skip
+    """Return the concern about a path that is not there, with the template next to it if there is one."""
+    template = files.template_of(Path(path), exists)
+    advice = f"copy {template} to it" if template else "create it"
+    return Concern(level="not possible", place=place, text=f"{path} does not exist", advice=advice)
