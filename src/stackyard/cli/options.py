@@ -106,6 +106,4 @@ def project(
             # Compose reads standard input for a dash, and fetches what has an address
             if path != "-" and ":" not in path and not files.exists(place / path):
                 raise UsageError(f"{option} {path}: no such file in {place}")
-    return Project.find(
-        place, files=file or (), profiles=profile or (), env_files=env_file or ()
-    )  # fmt: skip
+    return Project.find(place, files=file or (), profiles=profile or (), env_files=env_file or ())

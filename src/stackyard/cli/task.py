@@ -102,15 +102,8 @@ class Command(Task[Any]):
 
     def usage(self, called: str, program: str = "invoke") -> str:
         """Return the help of the task under the name *called* of *program*, as wide as the terminal."""
-        width = columns()
-        summary = self.summary()
-        lines = [
-            f"Usage: {program} {called}{self.pattern()} [options]",
-            "",
-            *_wrapped(summary, width),
-            "",
-            "Options:",
-        ]
+        width, usage = columns(), f"Usage: {program} {called}{self.pattern()} [options]"
+        lines = [usage, "", *_wrapped(self.summary(), width), "", "Options:"]
         for name, option in self.options.items():
             if not option.hidden:
                 lines += entry(_spelt(name, option), option.help, width)

@@ -6,26 +6,10 @@ the server behind it listens, and PostgreSQL runs a first, private server while 
 """
 
 from stackyard.probes.endpoints import Endpoint
-from stackyard.probes.url_probes import (
-    HttpProbe,
-    PostgresProbe,
-    Probe,
-    RedisProbe,
-    WebSocketProbe,
-    preload,
-    probe_for,
-)
+from stackyard.probes.url_probes import HttpProbe, PostgresProbe, Probe, RedisProbe, WebSocketProbe, preload, probe_for
 from stackyard.probes.waiting import Readiness, wait_until_ready
 
 __all__ = [
-    "Endpoint",
-    "HttpProbe",
-    "PostgresProbe",
-    "Probe",
-    "Readiness",
-    "RedisProbe",
-    "WebSocketProbe",
-    "preload",
-    "probe_for",
-    "wait_until_ready",
-]
+    "Endpoint", "HttpProbe", "PostgresProbe", "Probe", "Readiness", "RedisProbe", "WebSocketProbe", "preload",
+    "probe_for", "wait_until_ready",
+]  # fmt: skip

@@ -234,9 +234,7 @@ class _Choice:
         if self.guess and self.guess.by_port:
             what, key = self.guess.product.title, f"services.{self.name}.kind"
             why += f"; taken for {what} because of its port and variables alone ({key} in the configuration decides)"
-        return Rule(
-            service=self.name, kind=kind, why=why, loopback=self.loopback, **{"may_end": may_end} | values
-        )  # fmt: skip
+        return Rule(service=self.name, kind=kind, why=why, loopback=self.loopback, **{"may_end": may_end} | values)
 
     def _must_be_healthy(self) -> bool:
         return "service_healthy" in self.awaited.values()

@@ -51,15 +51,9 @@ Names = list[Name]
 class Share(Struct, frozen=True, forbid_unknown_fields=True):
     """What all copies use together; it exists before them and stays after them."""
 
-    networks: Annotated[Names, Meta(description="must be a list of networks of the Compose file")] = field(
-        default_factory=list
-    )
-    volumes: Annotated[Names, Meta(description="must be a list of volumes of the Compose file")] = field(
-        default_factory=list
-    )
-    services: Annotated[Names, Meta(description="must be a list of services of the Compose file")] = field(
-        default_factory=list
-    )
+    networks: Annotated[Names, Meta(description="must be a list of networks of the Compose file")] = []
+    volumes: Annotated[Names, Meta(description="must be a list of volumes of the Compose file")] = []
+    services: Annotated[Names, Meta(description="must be a list of services of the Compose file")] = []
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,19 +66,13 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True):
 class Keys(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
-    profiles: Annotated[list[Name], Meta(description="must be a list of profiles of the Compose file")] = field(
-        default_factory=list
-    )
-    env_files: Annotated[list[File], Meta(description="must be a list of paths, from the Compose file's folder")] = (
-        field(default_factory=list)
-    )
+    profiles: Annotated[list[Name], Meta(description="must be a list of profiles of the Compose file")] = []
+    env_files: Annotated[list[File], Meta(description="must be a list of paths, from the Compose file's folder")] = []
     timeout: Time = ""
-    rewrite: Annotated[list[Variable], Meta(description="must be a list of variables, as SERVICE.VARIABLE")] = field(
-        default_factory=list
-    )
+    rewrite: Annotated[list[Variable], Meta(description="must be a list of variables, as SERVICE.VARIABLE")] = []
     reset: Annotated[bool, Meta(description="must be true or false")] = False
     share: Share = field(default_factory=Share)
-    services: dict[Name, Service] = field(default_factory=dict)
+    services: dict[Name, Service] = {}
 
 
 def for_editors() -> str:

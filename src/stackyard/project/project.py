@@ -117,9 +117,7 @@ class Project:
             usual, copied = rendering.models(words, self.folder, self.environment)
             template = raw.model.result() if raw else template
         template = without(template, configuration.share.services)
-        return replace(
-            self, words=words, template=template, configuration=configuration, usual=usual, copied=copied
-        )  # fmt: skip
+        return replace(self, words=words, template=template, configuration=configuration, usual=usual, copied=copied)
 
     @property
     def name(self) -> str:

@@ -15,12 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, Final
 
-from license_expression import (  # type: ignore[import-untyped]
-    AND,
-    OR,
-    ExpressionError,
-    get_spdx_licensing,
-)
+from license_expression import AND, OR, ExpressionError, get_spdx_licensing  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 

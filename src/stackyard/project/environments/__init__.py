@@ -17,18 +17,9 @@ if TYPE_CHECKING:
     from stackyard.project.environments.services import Services
 
 __all__ = [
-    "Budget",
-    "Data",
-    "Environment",
-    "Flavour",
-    "Health",
-    "Services",
-    "load_all",
-    "load_services",
-    "parse_env",
-    "project_root",
-    "read_env",
-]
+    "Budget", "Data", "Environment", "Flavour", "Health", "Services", "load_all", "load_services", "parse_env",
+    "project_root", "read_env",
+]  # fmt: skip
 
 _HOMES = {
     "dotenv": ("parse_env", "read_env"),
