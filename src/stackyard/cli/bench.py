@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 
+from stackyard._util.tables import format_figure, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count
 from stackyard.cli.options import Option
@@ -69,7 +70,6 @@ def run(
 @command()
 def history(json: bool = False) -> None:
     """List the runs measured so far, newest last."""
-    from stackyard._util.tables import table
     from stackyard.bench.history import History
 
     runs = History.of_project().runs()
@@ -150,8 +150,6 @@ def _show_run(found: Run, *, as_json: bool) -> None:
 
 
 def _show_comparisons(base: Run, candidate: Run, found: Sequence[Comparison], *, as_json: bool) -> None:
-    from stackyard._util.tables import format_figure, table
-
     rows: list[dict[str, Any]] = [asdict(made) for made in found]
     body = [
         [made.suite, made.what + (" / plain Compose" if made.relative else ""), format_figure(made.base, made.unit),

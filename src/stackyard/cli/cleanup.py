@@ -10,6 +10,8 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
+from stackyard._util.durations import said
+from stackyard._util.tables import format_count, format_size, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, confirmed, opened, sized
 from stackyard.cli.copy_output import show_cleaned
@@ -52,8 +54,6 @@ def stale(volumes: bool = False, dry_run: bool = False, site: str = "", json: bo
 
 def _images_that_stay() -> str:
     """Say how many images of copies there are, and what removes them; empty without one, and without an engine."""
-    from stackyard._util.durations import said
-    from stackyard._util.tables import format_count, format_size
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
     from stackyard.settings import Settings
@@ -92,7 +92,6 @@ def everything(yes: bool = False, volumes: bool = False, dry_run: bool = False, 
 )
 def images(dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
     """Remove images of this state directory's copies, and of this platform, that nothing needs; asks first."""
-    from stackyard._util.tables import format_count
     from stackyard.images import unused
     from stackyard.stacks import unused_images
 
@@ -125,8 +124,6 @@ def _surplus(book: LeaseBook, engine: Engine) -> list[Surplus]:
 
 
 def _cleared(cleared: Clearance) -> str:
-    from stackyard._util.tables import format_count, format_size
-
     lines = [f"removed {name}" for name in cleared.removed]
     lines += [f"kept {name}: {reason}" for name, reason in cleared.kept]
     freed = f"{format_count(len(cleared.removed), 'image')} removed, {format_size(cleared.freed)} freed"
@@ -145,7 +142,6 @@ def _plan(*, volumes: bool, as_json: bool, command: str = "") -> None:
 
 
 def _plan_table(found: Sequence[Candidate], names: dict[str, str]) -> str:
-    from stackyard._util.tables import table
     from stackyard.leases.owners import short
 
     rows: list[list[Any]] = [
@@ -178,8 +174,6 @@ def _leased_images(book: LeaseBook) -> set[str]:
 def _surplus_table(found: Sequence[Surplus]) -> str:
     if not found:
         return "nothing to remove"
-    from stackyard._util.tables import format_count, format_size, table
-
     rows = [
         [item.name, format_size(item.size), format_size(item.size - item.shared), _clock(item.created),
          item.why]

@@ -17,6 +17,7 @@ from invoke.exceptions import Exit
 from stackyard._util import files, optional_packages, streams
 from stackyard._util.advice import Action, typed
 from stackyard._util.printable import printable
+from stackyard._util.tables import NOTHING, format_count
 from stackyard.errors import BookError, StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def sized(record: Any) -> dict[str, Any]:
 
 def exit_code(code: int | None) -> object:
     """Return what a table shows of an exit code."""
-    from stackyard._util.tables import NOTHING
-
     return NOTHING if code is None else code
 
 
@@ -190,7 +189,6 @@ def only(book: LeaseBook, *, environment: str = "") -> Lease:
     Raises:
         UsageError: If there is none, or more than one; the text lists them.
     """
-    from stackyard._util.tables import format_count
     from stackyard.leases.warm import WarmStacks
 
     waiting = {item.lease.id for item in WarmStacks(book).inventory().warm}

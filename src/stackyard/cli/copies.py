@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import at_site
+from stackyard._util.durations import seconds
+from stackyard._util.tables import table
 from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
 from stackyard.cli.copy_choice import chosen, of_this_folder
@@ -57,8 +59,7 @@ def _started(
     quiet: bool = False,
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
-    from stackyard._util.durations import seconds
-    from stackyard.stacks.copies import lifecycle
+    from stackyard.stacks import copies
     from stackyard.stacks.starts.request import CopyRequest
 
     deadline = seconds("--timeout", timeout) if timeout else None
@@ -103,7 +104,6 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     json: bool = False,
 ) -> None:
     """Start a copy of this folder's Compose project and leave it up; prints where each published port answers."""
-    from stackyard._util.durations import seconds
     from stackyard.cli.signals import orderly_end
     from stackyard.project.git_names import default_name
 
@@ -197,8 +197,6 @@ def _check(leases: Sequence[Lease], done: Sequence[Removal]) -> None:
 @also_on_swarm
 def ps(name: str = "", all: bool = False, site: str = "", json: bool = False) -> None:  # noqa: A002 - the option's name
     """List the copies of this folder's project, or the services of one; exit code 7 if one of these is not well."""
-    from stackyard._util.tables import table
-
     if name:
         _services(name, site, as_json=json)
         return
@@ -212,7 +210,6 @@ def ps(name: str = "", all: bool = False, site: str = "", json: bool = False) ->
 
 
 def _services(name: str, site: str, *, as_json: bool) -> None:
-    from stackyard._util.tables import table
     from stackyard.docker import lease_engine
     from stackyard.stacks.copies.standing import Standing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.advice import at_site
+from stackyard._util.tables import format_count, format_seconds, table
 from stackyard.cli.common import answer, identity
 from stackyard.errors import NotReadyError
 
@@ -57,8 +58,6 @@ def another(number: int) -> str:
 
 def addressed(found: Sequence[Address], name: str) -> str:
     """Say where each published port answers: for a browser, and for programs."""
-    from stackyard._util.tables import table
-
     rows = [[item.service, item.named, item.browser(name), item.shown] for item in found]
     if not rows:
         return ""
@@ -69,8 +68,6 @@ def addressed(found: Sequence[Address], name: str) -> str:
 
 def proved(ready: StackReady | None) -> str:
     """Say how each service proved usable, and by which rule."""
-    from stackyard._util.tables import format_seconds, table
-
     if ready is None:
         return ""
     rows = [[one.service, format_seconds(one.seconds), one.how, one.rule.why] for one in ready.services]
@@ -118,8 +115,6 @@ def show_removed(
 
 def show_cleaned(done: Removal, *, as_json: bool) -> None:
     """Print what a clean-up removed."""
-    from stackyard._util.tables import format_count
-
     released = format_count(len(done.leases), "lease")
     last = f"{len(done.removed)} removed, {released} released in {done.seconds:.2f} s"
     answer(done.to_json(), "\n".join([*(f"removed {name}" for name in done.removed), last]), as_json=as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from invoke.collection import Collection
 
+from stackyard._util.tables import table
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
@@ -64,8 +65,6 @@ def show(findings: Sequence[HostFinding], *, as_json: bool) -> None:
     Raises:
         EngineError: If one that is needed failed.
     """
-    from stackyard._util.tables import table
-
     rows = [(item.status, item.title, item.found, item.needed) for item in findings]
     titles: dict[str, list[str]] = {}  # by the fix, because one fix often helps with several
     for item in findings:

@@ -9,6 +9,8 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
+from stackyard._util.durations import seconds
+from stackyard._util.tables import MEGABYTE, format_count, format_size, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach, exit_code, identity, opened
 from stackyard.cli.expiry import ending, remind
@@ -32,7 +34,6 @@ MEMORY: Final = ("memory_bytes", "limit_bytes")
 @command(words=["environment"])
 def capacity(environment: str = "test", json: bool = False) -> None:
     """Show how many more stacks fit on this host now, and what limits them."""
-    from stackyard._util.tables import MEGABYTE, format_count, format_size
     from stackyard.docker.in_use import strangers
     from stackyard.project.environments import Environment
 
@@ -50,8 +51,6 @@ def capacity(environment: str = "test", json: bool = False) -> None:
 @command(words=["name"])
 def status(name: str = "", json: bool = False) -> None:
     """Show a stack's services and when the stack expires; exit code 7 if a service is not running or not healthy."""
-    from stackyard._util.tables import table
-
     with attach(name) as stack:
         states = stack.status()
         rows = _status(stack, states)
@@ -85,8 +84,6 @@ def _status(stack: Stack, states: Sequence[ContainerState]) -> list[dict[str, An
 
 
 def _size(size: int | None) -> str:
-    from stackyard._util.tables import format_size
-
     return "unavailable" if size is None else format_size(size)
 
 
@@ -181,8 +178,6 @@ def _service(stack: Stack, name: str) -> str:
 @command(words=["name"])
 def wait(name: str = "", timeout: str = "30", json: bool = False) -> None:
     """Wait until every service of a stack answers its probe; gives up after 30 s unless --timeout says otherwise."""
-    from stackyard._util.durations import seconds
-
     deadline = seconds("--timeout", timeout)
     with attach(name) as stack:
         ready = stack.wait(deadline=deadline)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util.advice import Action, typed
+from stackyard._util.durations import said
 from stackyard.cli.leasing import handle
 
 if TYPE_CHECKING:
@@ -52,6 +53,4 @@ def _of_run(lease: Lease) -> str:
 
 
 def _length(seconds: float) -> str:
-    from stackyard._util.durations import said
-
     return said(round(seconds / 60) * 60 or round(seconds, 1))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
+from stackyard._util.tables import format_count, format_size, table
 from stackyard.cli.common import answer, say, sized
 from stackyard.cli.options import Option
 from stackyard.cli.task import command
@@ -50,8 +51,6 @@ def build(flavour: str = "all", source: str | None = None, take_names: bool = Fa
         name: images.ensure(name, source=setting, progress=progress, take_names=take_names)
         for name in (FLAVOURS if flavour == "all" else (flavour,))
     }
-    from stackyard._util.tables import format_count
-
     seconds = time.monotonic() - started
     wanted = {reference for references in built.values() for reference in references.values()}
     found = [image for image in images.listing() if image.reference in wanted]
@@ -71,8 +70,6 @@ def list_(json: bool = False) -> None:
 
 
 def _table(found: Sequence[Image]) -> str:
-    from stackyard._util.tables import format_size, table
-
     now = time.time()
     rows = [
         (image.service, image.flavour, format_size(image.size), _age(now - image.created), image.source,

@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stackyard._util.durations import parsed
 from stackyard.cli.common import WIDTH, answer, check_count
 from stackyard.errors import UsageError
 
@@ -47,8 +48,6 @@ def chosen_lines(tail: str, since: str, *, follow: bool, json: bool) -> Lines:
 
 
 def _moment(text: str) -> int:
-    from stackyard._util.durations import parsed
-
     ago = parsed(text)
     if ago is not None:
         return max(int(time.time() - ago), 1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from invoke.collection import Collection
 
 from stackyard._util import streams
+from stackyard._util.durations import seconds
+from stackyard._util.tables import format_count
 from stackyard.cli import options
 from stackyard.cli.common import answer, opened
 from stackyard.cli.options import Option
@@ -36,8 +38,6 @@ SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
 )
 def stats(name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:
     """Show the state of each service and what it uses, until Ctrl-C."""
-    from stackyard._util.durations import seconds
-
     pause = seconds("--interval", interval)
     with _watching(name) as watcher, contextlib.suppress(KeyboardInterrupt):
         if json and not once:
@@ -140,8 +140,6 @@ def _count(snapshot: Snapshot | None) -> str:
     services = snapshot.services if snapshot else ()
     if not services:
         return NONE_UP
-    from stackyard._util.tables import format_count
-
     stacks = len({each.lease for each in services})
     return f"{format_count(len(services), 'service')} of {format_count(stacks, 'stack')}"
 

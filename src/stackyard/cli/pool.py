@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 
+from stackyard._util.durations import seconds
+from stackyard._util.tables import table
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, tell
 from stackyard.cli.options import Option
@@ -34,7 +36,6 @@ POLL_S: Final = 0.2  # seconds between two looks while waiting
 )
 def pool(environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
     """Keep warm stacks for the next runs, or show how many are ready."""
-    from stackyard._util.durations import seconds
     from stackyard.leases import LeaseBook
     from stackyard.leases.warm import WarmStacks
     from stackyard.settings import Settings
@@ -83,7 +84,6 @@ def _await(stacks: WarmStacks, patience: float) -> None:
 
 
 def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:
-    from stackyard._util.tables import table
     from stackyard.reaper.status import PoolStatus
 
     pools = PoolStatus.every(stacks.inventory())

@@ -10,6 +10,8 @@ from invoke.collection import Collection
 
 from stackyard._util import streams
 from stackyard._util.advice import Action, typed
+from stackyard._util.durations import said, seconds
+from stackyard._util.tables import table
 from stackyard.cli import cleanup, leasing, options
 from stackyard.cli.common import answer, identity, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
@@ -42,7 +44,6 @@ def allocate(
     json: bool = False,
 ) -> None:
     """Lease a block of ports, a subnet and a project name; prints them and the commands that use and end the lease."""
-    from stackyard._util.durations import seconds
     from stackyard.leases.names import check_id, made_up
     from stackyard.project.environments import Environment
 
@@ -82,8 +83,6 @@ def release(name: str = "", environment: str = "", json: bool = False) -> None:
 )  # fmt: skip
 def renew(name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
     """Extend a lease."""
-    from stackyard._util.durations import seconds
-
     length = seconds("--ttl", ttl or "1h")
     book = open_book()
     lease = _chosen(book, name, environment)
@@ -140,8 +139,6 @@ def watch(interval: str = "1s", json: bool = False) -> None:
     """Show the leases, updated until Ctrl-C."""
     import contextlib
 
-    from stackyard._util.durations import seconds
-
     book, pause = open_book(), seconds("--interval", interval)
     with contextlib.suppress(KeyboardInterrupt):
         if json:
@@ -172,8 +169,6 @@ def _chosen(book: LeaseBook, name: str, environment: str) -> Lease:
 
 
 def _ending(lease: Lease) -> str:
-    from stackyard._util.durations import said
-
     if lease.deadline is None:
         return "with its owner" if lease.owner.kind == "process" else "when released"
     left = lease.deadline - time.time()
@@ -203,8 +198,6 @@ def _description(lease: Lease) -> str:
 def _table(leases: Sequence[Lease]) -> str:
     if not leases:
         return "no leases"
-    from stackyard._util.tables import table
-
     now = time.time()
     rows = [
         [lease.title, lease.environment, ports_text(lease).removeprefix("ports "), _owner(lease),

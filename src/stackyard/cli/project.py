@@ -9,6 +9,7 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import at_site
+from stackyard._util.tables import format_count, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, tell
 from stackyard.cli.options import Option
@@ -159,8 +160,6 @@ def _data(project: Project, preview: Preview, rules: Mapping[str, Rule]) -> dict
 def _text(
     project: Project, preview: Preview, rules: Mapping[str, Rule], images: Sequence[Lacking] | None
 ) -> str:  # fmt: skip
-    from stackyard._util.tables import format_count, table
-
     counts = [f"{len(preview.running)} run"]
     for word, services in (("one-shot", preview.one_shots), ("behind profiles", preview.behind_profiles)):
         counts += [f"{len(services)} {word} ({', '.join(services)})"] if services else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
+from stackyard._util.tables import format_count, format_size
 from stackyard.cli.common import answer
 from stackyard.cli.task import command
 from stackyard.errors import StackyardError
@@ -28,8 +29,6 @@ def status(json: bool = False) -> None:
 
 
 def _told(found: Status) -> str:
-    from stackyard._util.tables import format_count, format_size
-
     if not found.running or found.pid is None or found.since is None:
         return "the reaper is starting" if found.running else "no reaper runs; the next stack starts it"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.since))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 
+from stackyard._util.durations import seconds
+from stackyard._util.tables import format_seconds, table
 from stackyard.cli import options
 from stackyard.cli.common import answer
 from stackyard.cli.copy_choice import chosen
@@ -41,7 +43,6 @@ RESETTABLE: Final = Option(
 )
 def reset(service: Sequence[str] = (), name: str = "", timeout: str = "", site: str = "", json: bool = False) -> None:
     """Bring the data of a copy back to its state right after the start; prints each driver and how long it took."""
-    from stackyard._util.durations import seconds
     from stackyard.stacks.copies.lifecycle import DEADLINE, Copy
 
     deadline = seconds("--timeout", timeout) if timeout else DEADLINE
@@ -54,8 +55,6 @@ def reset(service: Sequence[str] = (), name: str = "", timeout: str = "", site: 
 
 
 def _text(title: str, done: Reset) -> str:
-    from stackyard._util.tables import format_seconds, table
-
     rows = [
         [one.service, one.driver, "-" if one.driver == "none" else format_seconds(one.seconds), one.what]
         for one in done.services

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from invoke.exceptions import Exit
 
 from stackyard._util import advice
+from stackyard._util.tables import format_size, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, confirmed, opened
 from stackyard.cli.options import Option
@@ -158,8 +159,6 @@ def _reaper(image: str, port: str, where: str, *, remove: bool, yes: bool, json:
 
 
 def _text(found: list[Known]) -> str:
-    from stackyard._util.tables import format_size, table
-
     rows = [
         [item.site.name, item.site.endpoint.url, facts.version, facts.processors, format_size(facts.memory_bytes),
          facts.copies]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
+from stackyard._util.durations import seconds
 from stackyard.cli import options
 from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, opened, tell
 from stackyard.cli.expiry import ending
@@ -50,7 +51,6 @@ def up(
     json: bool = False,
 ) -> None:
     """Start a stack and leave it up; prints its URLs, when it expires, and how to remove it."""
-    from stackyard._util.durations import seconds
     from stackyard.project.environments import Environment
     from stackyard.stacks.environments.launch import launch
     from stackyard.stacks.starts.request import EnvironmentRequest
