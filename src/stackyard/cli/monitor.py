@@ -100,12 +100,8 @@ def _measured(watcher: Watcher) -> Snapshot:
 def _show(snapshot: Snapshot, *, as_json: bool) -> None:
     from stackyard.monitor import tables
 
-    if as_json:
-        print(jsonlib.dumps(snapshot.to_json(), indent=2))
-    elif snapshot.services:
-        print(tables.text(snapshot))
-    else:
-        print(NONE_UP)
+    text = tables.text(snapshot) if snapshot.services else NONE_UP
+    answer(snapshot.to_json(), text, as_json=as_json)
 
 
 def _stream(watcher: Watcher, pause: float) -> None:

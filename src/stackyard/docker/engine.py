@@ -255,13 +255,8 @@ class Engine:
     def remove(self, resource: Resource) -> None:
         """Remove one thing at once, with a container's anonymous volumes; already gone is success."""
         with self._plain_errors(f"removing {resource.kind} {resource.name}", changes=True), gone_is_fine():
-            match resource.kind:
-                case "container":
-                    self.api.remove_container(resource.id, force=True, v=True)
-                case "network":
-                    self.api.remove_network(resource.id)
-                case "volume":
-                    self.api.remove_volume(resource.id)
+            more = {"force": True, "v": True} if resource.kind == "container" else {}
+            getattr(self.api, f"remove_{resource.kind}")(resource.id, **more)
 
     def attached(self, network: Resource) -> list[str]:
         """Return the names of the containers that still use *network*."""

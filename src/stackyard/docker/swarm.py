@@ -220,12 +220,9 @@ class Swarm:
 
     def labelled(self, kind: Kind, label: str) -> list[Item]:
         """List what carries *label*: ``key`` or ``key=value``."""
-        ask = {
-            "service": self.api.services, "network": self.api.networks, "config": self.api.configs,
-            "secret": self.api.secrets,
-        }[kind]  # fmt: skip
         with plain_errors(f"listing {kind}s"):
-            return [_item(kind, row) for row in Part(ask(filters={"label": [label]})).items()]  # type: ignore[operator]
+            ask = getattr(self.api, f"{kind}s")
+            return [_item(kind, row) for row in Part(ask(filters={"label": [label]})).items()]
 
     def everything(self, label: str) -> list[Item]:
         """List services, networks, configs and secrets with *label*, in the order in which they can be removed."""
@@ -265,10 +262,9 @@ class Swarm:
     def _create(self, kind: Kind, name: str, content: bytes, labels: Mapping[str, str]) -> str | None:
         import docker.errors
 
-        make = self.api.create_config if kind == "config" else self.api.create_secret
         with plain_errors(f"creating {kind} {name}", changes=True):
             try:
-                return Part(make(name, content, dict(labels))).text("ID")
+                return Part(getattr(self.api, f"create_{kind}")(name, content, dict(labels))).text("ID")
             except docker.errors.APIError as error:
                 if error.status_code != CONFLICT:
                     raise
@@ -312,13 +308,9 @@ class Swarm:
         """Remove one thing; already gone is success."""
         import docker.errors
 
-        take = {
-            "service": self.api.remove_service, "network": self.api.remove_network, "config": self.api.remove_config,
-            "secret": self.api.remove_secret,
-        }[item.kind]  # fmt: skip
         with plain_errors(f"removing {item}", changes=True):
             try:
-                take(item.id)
+                getattr(self.api, f"remove_{item.kind}")(item.id)
             except docker.errors.NotFound:
                 return
 

@@ -51,14 +51,9 @@ def allowing(*, extra: float = 0.0, alone: float | None = None, quiet: bool = Fa
         _allowed.reset(token)
 
 
-def may_be_quiet() -> bool:
-    """Tell whether a stream begun now may say nothing for any time."""
-    return _allowed.get().quiet
-
-
-def has_own_limit() -> bool:
-    """Tell whether a request sent now has a limit of its own, whatever the budget says."""
-    return _allowed.get().alone is not None
+def allowed() -> Allowance:
+    """Return what applies to a request that is sent now."""
+    return _allowed.get()
 
 
 def setting() -> float:
@@ -93,25 +88,23 @@ class Patience:
 
     def limit(self, most: float) -> float:
         """Return how many seconds the next request may take, usually at most *most*; 0 when nothing is left."""
-        allowed = _allowed.get()
         with self._lock:
             self._restore(self._clock())
             left = self.seconds - self._spent
-        if allowed.alone is not None:
-            return max(0.0, min(allowed.alone, left + max(0.0, allowed.alone - self.seconds)))
+        if (alone := allowed().alone) is not None:
+            return max(0.0, min(alone, left + max(0.0, alone - self.seconds)))
         # the last hundredth is no time to get an answer in
-        return 0.0 if left <= self.seconds / 100 else min(self.seconds * FOR_ONE, most, left) + allowed.extra
+        return 0.0 if left <= self.seconds / 100 else min(self.seconds * FOR_ONE, most, left) + allowed().extra
 
     def note(self, began: float, *, answered: bool) -> None:
         """Take one request into account that began at *began* on the clock and has ended now."""
-        allowed = _allowed.get()
-        if answered and allowed.alone is not None:
+        if answered and allowed().alone is not None:
             return
         with self._lock:
             now = self._clock()
             self._restore(now)
             if answered:
-                self._spent += max(0.0, now - max(began, self._answered) - FREE - allowed.extra)
+                self._spent += max(0.0, now - max(began, self._answered) - FREE - allowed().extra)
                 self._answered = now
             else:
                 self._spent += max(0.0, now - max(began, self._unanswered))

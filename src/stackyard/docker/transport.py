@@ -22,7 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from stackyard.docker import over_ssh
 from stackyard.docker.exchange import Exchange, Timed, limited
-from stackyard.docker.time_limit import FOR_ONE, Patience, allowing, has_own_limit, may_be_quiet
+from stackyard.docker.time_limit import FOR_ONE, Patience, allowed, allowing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +214,7 @@ class Client(APIClient):
                 answer.close()
                 raise NoAnswerError(f"{self._endpoint.where} redirects, so it is no Docker engine", sent=True)
             if stream and answer.ok:
-                if may_be_quiet():
+                if allowed().quiet:
                     exchange.until = None
                 return answer
             answer._content = _body(answer)  # noqa: SLF001 - where requests keeps it
@@ -237,7 +237,7 @@ class Client(APIClient):
         refused = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in late)
         if (late and not refused) or (exchange.until is not None and time.monotonic() >= exchange.until):
             whole = self._patience.seconds
-            clipped = limit < min(whole * FOR_ONE, self._most) and not has_own_limit()
+            clipped = limit < min(whole * FOR_ONE, self._most) and allowed().alone is None
             rest = f", the rest of the {whole:g} s for a command" if clipped else ""
             return f"the engine at {where} did not answer within {limit:.3g} s{rest}"
         if said := over_ssh.said(self._endpoint.url):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from stackyard.reaper.logs import log_to_stderr
 from stackyard.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stackyard.docker import Engine
     from stackyard.leases import LeaseBook
@@ -117,12 +118,9 @@ def main(arguments: Sequence[str]) -> int:
     log_to_stderr()
     match arguments:
         case ["sweep"]:
-            work = sweep
+            work: Callable[[], int] = sweep
         case ["warm", root, name, label] if keeper := Owner.parse(label):
-
-            def work() -> int:
-                return warm(Path(root), name, keeper)
-
+            work = partial(warm, Path(root), name, keeper)
         case _:
             log.error("expected sweep, or warm ROOT ENVIRONMENT KEEPER, got %r", list(arguments))
             return UsageError.exit_code

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
+import yaml
+
 from stackyard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ def parse_yaml(text: str, shown: str, *, aliases: bool = False) -> Node:
         ConfigError: If the text is not YAML, is nested too deeply, or holds no or several documents, tags, or
             duplicate keys.
     """
-    import yaml
-
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return _Builder(yaml.parse(text, Loader=loader), shown, aliases=aliases).document()
@@ -59,8 +59,6 @@ class _Builder:
         self._anchors: dict[str, Node] = {}
 
     def document(self) -> Node:
-        import yaml
-
         roots: list[Node] = []
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -72,8 +70,6 @@ class _Builder:
         return roots[0]
 
     def _node(self, event: Event, depth: int) -> Node:
-        import yaml
-
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         self._check(event, depth)
@@ -89,8 +85,6 @@ class _Builder:
         return node
 
     def _next_item(self) -> Event | None:
-        import yaml
-
         event = next(self._events)
         return None if isinstance(event, yaml.CollectionEndEvent) else event
 
