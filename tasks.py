@@ -17,16 +17,7 @@ except KeyboardInterrupt:
 
 streams.guard()
 
-ns = Collection(
-    project.collection,
-    ports.collection,
-    env.collection,
-    cleanup.collection,
-    images.collection,
-    doctor.doctor,
-    verify.collection,
-    bench.collection,
-    monitor.collection,
-    reaper.collection,
-)
+ns = Collection(doctor.doctor)
+for module in (project, ports, env, cleanup, images, verify, bench, monitor, reaper):
+    ns.add_collection(module.collection)
 Program.take_over()

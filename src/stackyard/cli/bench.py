@@ -50,6 +50,7 @@ def run(
     json: bool = False,
 ) -> None:
     """Measure, and add the run to reports/history.jsonl."""
+    from stackyard.bench import outputs
     from stackyard.bench.options import Plan
     from stackyard.cli.benchmarks import MOST, broken, measure, progress
 
@@ -62,7 +63,7 @@ def run(
         parallel=check_count("--parallel", parallel, most=500) if parallel else None,
     )  # fmt: skip
     found = measure([name for word in names for name in word.split(",") if name], plan)
-    _show_run(found, as_json=json)
+    answer(found.to_json(), outputs.text(found), as_json=json)
     if broken(found):
         raise StackyardError("a requirement is not met; the last lines name it")
 
@@ -141,12 +142,6 @@ def _pair(kept: History, base: str, candidate: str) -> tuple[str, str]:
     if len(runs) < lacking:
         raise UsageError(f"bench.compare needs two runs, and {len(runs)} kept: measure with 'invoke bench.run --quick'")
     return base or runs[-2], candidate or runs[-1]
-
-
-def _show_run(found: Run, *, as_json: bool) -> None:
-    from stackyard.bench import outputs
-
-    answer(found.to_json(), outputs.text(found), as_json=as_json)
 
 
 def _show_comparisons(base: Run, candidate: Run, found: Sequence[Comparison], *, as_json: bool) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from invoke.collection import Collection
-
 from stackyard._util.tables import table
 from stackyard.cli.common import answer
 from stackyard.cli.options import Option
@@ -76,6 +74,3 @@ def show(findings: Sequence[HostFinding], *, as_json: bool) -> None:
     failed = [finding.title for finding in findings if finding.status == "fail"]
     if failed:
         raise EngineError(f"not usable yet: {', '.join(failed)}")
-
-
-collection = Collection("doctor", doctor)

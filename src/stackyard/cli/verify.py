@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
@@ -13,6 +14,8 @@ from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stackyard.checks.verification import Verifier
 
 DOCS = "docs/checks.md"
@@ -23,20 +26,18 @@ STACKS = {"debian": "test", "alpine": "alpine-test"}
 @command(options={"fix": Option(help="First fix what can be fixed automatically.", short="f")})
 def dockerfiles(fix: bool = False, json: bool = False) -> None:
     """Check the Dockerfiles; exit code 9 if one has an error."""
-    verifier = _verifier(json=json)
-    if fix:
-        for path in verifier.fix():
-            verifier.say(f"fixed {path}")
-    verifier.dockerfiles()
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        if fix:
+            for path in verifier.fix():
+                verifier.say(f"fixed {path}")
+        verifier.dockerfiles()
 
 
 @command()
 def images(flavour: str = "all", json: bool = False) -> None:
     """Check the images without starting them, and list their packages; builds what is missing."""
-    verifier = _verifier(json=json)
-    verifier.images(flavours(flavour))
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        verifier.images(flavours(flavour))
 
 
 @command(
@@ -45,9 +46,8 @@ def images(flavour: str = "all", json: bool = False) -> None:
 )
 def compose(environment: str = "", json: bool = False) -> None:
     """Check the Compose file as Compose renders it."""
-    verifier = _verifier(json=json)
-    verifier.compose([environment] if environment else [])
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        verifier.compose([environment] if environment else [])
 
 
 @command(
@@ -62,13 +62,12 @@ def stack(name: str = "", environment: str = "", json: bool = False) -> None:
     """Check a running stack: what the kernel enforces."""
     if name and environment:
         raise UsageError("give --name for a running stack or --environment for a new one, not both")
-    verifier = _verifier(json=json)
-    if environment:
-        verifier.private_stack(environment)
-    else:
-        with attach(name) as running:
-            verifier.stack(running)
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        if environment:
+            verifier.private_stack(environment)
+        else:
+            with attach(name) as running:
+                verifier.stack(running)
 
 
 @command(
@@ -77,17 +76,15 @@ def stack(name: str = "", environment: str = "", json: bool = False) -> None:
 )
 def detection(environment: str = "test", json: bool = False) -> None:
     """Measure how quickly a paused, frozen, starved and killed service is detected, in a stack started for this."""
-    verifier = _verifier(json=json)
-    verifier.detection(environment)
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        verifier.detection(environment)
 
 
 @command(name="all")
 def all_(flavour: str = "all", json: bool = False) -> None:
     """Check everything, including a stack of each flavour; exit code 9 if there is an error."""
-    verifier = _verifier(json=json)
-    everything(verifier, flavours(flavour))
-    show(verifier, as_json=json)
+    with _verifying(json=json) as verifier:
+        everything(verifier, flavours(flavour))
 
 
 @command()
@@ -136,10 +133,14 @@ def show(verifier: Verifier, *, as_json: bool) -> None:
     report.check()
 
 
-def _verifier(*, json: bool) -> Verifier:
+@contextlib.contextmanager
+def _verifying(*, json: bool) -> Iterator[Verifier]:
+    """Give a `with` block what checks, and then show what it has found."""
     from stackyard.checks.verification import Verifier
 
-    return Verifier() if json else Verifier(say=say)
+    verifier = Verifier() if json else Verifier(say=say)
+    yield verifier
+    show(verifier, as_json=json)
 
 
 collection = Collection("verify", dockerfiles, images, compose, stack, detection, all_, docs)

@@ -39,11 +39,7 @@ def session(**options: Any) -> Callable[[Callable[[nox.Session], int | None]], C
     Returns:
         A decorator. The function may return an exit code; any but 0 or None fails the session.
     """
-
-    def decorate(function: Callable[[nox.Session], int | None]) -> Callable[[nox.Session], Any]:
-        return nox.session(**options)(_noting(function))
-
-    return decorate
+    return lambda function: nox.session(**options)(_noting(function))
 
 
 def run_module(running: nox.Session, *words: str) -> None:
