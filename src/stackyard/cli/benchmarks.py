@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def orderly(work: Callable[[], int], name: str) -> int:
-    """Do *work* and return its exit code; an error becomes one line after *name*, SIGTERM and SIGHUP unwind as Ctrl-C does."""
+    """Do *work* and return its exit code; an error becomes one line after *name*, a signal unwinds as Ctrl-C does."""
     try:
         with orderly_end():
             return work()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import at_site
-from stackyard._util.durations import seconds
 from stackyard._util.tables import table
 from stackyard.cli import copy_output, copy_variables, options
 from stackyard.cli.common import HOUR, answer, current_folder, exit_code, tell, telling
@@ -50,9 +49,9 @@ QUIET: Final = Option(help="Do not show the progress of the start; warnings stil
 def _started(
     name: str,
     project: Project,
-    timeout: str,
+    timeout: float | None,
     ttl: float | None,
-    wait: str = "",
+    wait: float | None = None,
     *,
     site: str = "",
     resettable: bool = False,
@@ -62,11 +61,9 @@ def _started(
     from stackyard.stacks import copies
     from stackyard.stacks.starts.request import CopyRequest
 
-    deadline = seconds("--timeout", timeout) if timeout else None
-    patience = seconds("--queue-timeout", wait) if wait else None
     with opened_at(site) as (book, engine):
-        yield lifecycle.start(project, book, engine, CopyRequest(
-            name=name or None, ttl=ttl, deadline=deadline, wait=patience, resettable=resettable,
+        yield copies.start(project, book, engine, CopyRequest(
+            name=name or None, ttl=ttl, deadline=timeout, wait=wait, resettable=resettable,
             progress=telling(quiet=quiet),
         ))  # fmt: skip
 
@@ -94,11 +91,11 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     file: Sequence[str] = (),
     profile: Sequence[str] = (),
     env_file: Sequence[str] = (),
-    timeout: str = "",
+    timeout: float | None = None,
     site: str = "",
     quiet: bool = False,
-    ttl: str = "",
-    queue_timeout: str = "",
+    ttl: float | None = None,
+    queue_timeout: float | None = None,
     resettable: bool = False,
     graceful: bool = False,
     json: bool = False,
@@ -110,13 +107,12 @@ def up(  # noqa: PLR0913, PLR0917 - each is an option
     if graceful:
         raise UsageError("--graceful of up is for a Swarm; on one engine give it to 'stackyard down'")
     _import_early()
-    lifetime = seconds("--ttl", ttl) if ttl else HOUR
     at(site)  # before the project, which Compose reads with the variables that it sets
     project, name = options.project(file, profile, env_file), name or default_name(current_folder()) or ""
     with (
         orderly_end(),
         _started(
-            name, project, timeout, lifetime, queue_timeout, site=site, resettable=resettable, quiet=quiet
+            name, project, timeout, ttl or HOUR, queue_timeout, site=site, resettable=resettable, quiet=quiet
         ) as copy,
     ):
         leases = copy.book.leases()
@@ -310,7 +306,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
     file: Sequence[str] = (),
     profile: Sequence[str] = (),
     env_file: Sequence[str] = (),
-    timeout: str = "",
+    timeout: float | None = None,
     site: str = "",
     quiet: bool = False,
     graceful: bool = False,

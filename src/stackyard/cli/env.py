@@ -9,7 +9,6 @@ from invoke.collection import Collection
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
-from stackyard._util.durations import seconds
 from stackyard._util.tables import MEGABYTE, format_count, format_size, table
 from stackyard.cli import options
 from stackyard.cli.common import answer, attach, exit_code, identity, opened
@@ -176,11 +175,10 @@ def _service(stack: Stack, name: str) -> str:
 
 
 @command(words=["name"])
-def wait(name: str = "", timeout: str = "30", json: bool = False) -> None:
+def wait(name: str = "", timeout: float | None = None, json: bool = False) -> None:
     """Wait until every service of a stack answers its probe; gives up after 30 s unless --timeout says otherwise."""
-    deadline = seconds("--timeout", timeout)
     with attach(name) as stack:
-        ready = stack.wait(deadline=deadline)
+        ready = stack.wait(deadline=timeout or 30.0)
         services = [{"service": service, "seconds": round(took, 3)} for service, took in ready.items()]
         text = "\n".join(f"{service} ready after {took:.2f} s" for service, took in ready.items())
         answer(identity(stack.lease) | {"services": services}, text, as_json=json)

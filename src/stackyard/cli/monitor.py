@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from invoke.collection import Collection
 
 from stackyard._util import streams
-from stackyard._util.durations import seconds
 from stackyard._util.tables import format_count
 from stackyard.cli import options
 from stackyard.cli.common import answer, opened
@@ -36,9 +35,9 @@ SPAN: Final = 0.5  # seconds between the two looks that one CPU figure takes
         "json": options.JSON.but(help="Print JSON: one line for each update until Ctrl-C; with --once only one line."),
     },
 )
-def stats(name: str = "", once: bool = False, interval: str = "1s", json: bool = False) -> None:
+def stats(name: str = "", once: bool = False, interval: float | None = None, json: bool = False) -> None:
     """Show the state of each service and what it uses, until Ctrl-C."""
-    pause = seconds("--interval", interval)
+    pause = interval or 1.0
     with _watching(name) as watcher, contextlib.suppress(KeyboardInterrupt):
         if json and not once:
             _stream(watcher, pause)

@@ -26,6 +26,7 @@ class Option:
         short: Its letter; empty for none.
         old: Names of the last release, without dashes; they still work and are mentioned.
         hidden: Whether it cannot be typed, because only words after ``--`` fill it.
+        is_time: Whether its value is a length of time; the task gets its seconds.
     """
 
     help: str
@@ -33,6 +34,7 @@ class Option:
     short: str = ""
     old: tuple[str, ...] = ()
     hidden: bool = False
+    is_time: bool = False
 
     def but(self, **changes: object) -> Option:
         """Return the same option with *changes*, for a task that needs other words."""
@@ -48,13 +50,13 @@ ENVIRONMENT: Final = Option(
 )
 OF_NAME: Final = ENVIRONMENT.but(help="Environment, if the name is used in several.")
 JSON: Final = Option(help="Print JSON; docs/reference/json.md describes it.", short="j")
-TTL: Final = Option(help="How long the lease lasts, such as 30m or 4h (default: 1h).", value="TIME", short="t")
-TIMEOUT: Final = Option(help="How long to wait before giving up, such as 30s or 2m.", value="TIME", short="t")
-QUEUE_TIMEOUT: Final = Option(
-    help="Wait this long for a free place if the host has none; without it, fail at once.",
-    value="TIME", short="q", old=("wait", "w"),
-)  # fmt: skip
-INTERVAL: Final = Option(help="Time between two updates (default: 1s).", value="TIME", short="i", old=("every", "e"))
+TIME: Final = Option(help="", value="TIME", is_time=True)
+TTL: Final = TIME.but(help="How long the lease lasts, such as 30m or 4h (default: 1h).", short="t")
+TIMEOUT: Final = TIME.but(help="How long to wait before giving up, such as 30s or 2m.", short="t")
+QUEUE_TIMEOUT: Final = TIME.but(
+    help="Wait this long for a free place if the host has none; without it, fail at once.", short="q", old=("wait", "w")
+)
+INTERVAL: Final = TIME.but(help="Time between two updates (default: 1s).", short="i", old=("every", "e"))
 FORCE: Final = Option(help="Go ahead even if the host seems to have too little memory.", short="f")
 VOLUMES: Final = Option(
     help="Also remove named volumes of environments' stacks; copies' volumes always go, kept data (dev) never.",

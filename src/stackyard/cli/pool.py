@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 
-from stackyard._util.durations import seconds
 from stackyard._util.tables import table
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, tell
@@ -34,17 +33,16 @@ POLL_S: Final = 0.2  # seconds between two looks while waiting
         ),
     },
 )
-def pool(environment: str = "test", size: str = "", timeout: str = "", json: bool = False) -> None:
+def pool(environment: str = "test", size: str = "", timeout: float | None = None, json: bool = False) -> None:
     """Keep warm stacks for the next runs, or show how many are ready."""
     from stackyard.leases import LeaseBook
     from stackyard.leases.warm import WarmStacks
     from stackyard.settings import Settings
 
-    patience = seconds("--timeout", timeout) if timeout else 0.0
     stacks = WarmStacks(LeaseBook(Settings.load()))
     if size:
         _resize(stacks, environment, check_count("--size", size, most=MOST, least=0))
-    _await(stacks, patience)
+    _await(stacks, timeout or 0.0)
     _show(stacks, ended=environment if size == "0" else "", as_json=json)
 
 

@@ -10,10 +10,10 @@ from invoke.collection import Collection
 
 from stackyard._util import streams
 from stackyard._util.advice import Action, typed
-from stackyard._util.durations import said, seconds
+from stackyard._util.durations import said
 from stackyard._util.tables import table
 from stackyard.cli import cleanup, leasing, options
-from stackyard.cli.common import answer, identity, only, tell
+from stackyard.cli.common import HOUR, answer, identity, only, tell
 from stackyard.cli.leasing import handle, open_book, ports_text, start_command, strangers
 from stackyard.cli.task import command
 from stackyard.errors import UsageError
@@ -38,8 +38,8 @@ FINE: Final = 120  # seconds; a longer time is shown to the minute
 def allocate(
     name: str = "",
     environment: str = "test",
-    ttl: str = "",
-    queue_timeout: str = "",
+    ttl: float | None = None,
+    queue_timeout: float | None = None,
     force: bool = False,
     json: bool = False,
 ) -> None:
@@ -49,13 +49,11 @@ def allocate(
 
     if name:
         check_id("--name", name)
-    lifetime = seconds("--ttl", ttl) if ttl else None
-    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
     book = open_book()
     found = Environment.load(environment, book.settings.root)
     lease = book.acquire(
-        found, parallel_id=name or made_up({lease.parallel_id for lease in book.leases()}), ttl=lifetime,
-        wait=patience, strangers=strangers, force=force,
+        found, parallel_id=name or made_up({lease.parallel_id for lease in book.leases()}), ttl=ttl,
+        wait=queue_timeout, strangers=strangers, force=force,
     )  # fmt: skip
     command = start_command(found.compose_file, lease.env_file)
     down = typed(Action.REMOVE, name=handle(book, lease))
@@ -81,14 +79,13 @@ def release(name: str = "", environment: str = "", json: bool = False) -> None:
         ),
     },
 )  # fmt: skip
-def renew(name: str = "", environment: str = "", ttl: str = "", json: bool = False) -> None:
+def renew(name: str = "", environment: str = "", ttl: float | None = None, json: bool = False) -> None:
     """Extend a lease."""
-    length = seconds("--ttl", ttl or "1h")
     book = open_book()
     lease = _chosen(book, name, environment)
     if lease.deadline is not None or ttl:
         _check_renewable(lease)
-        lease = book.renew(lease.id, length)
+        lease = book.renew(lease.id, ttl or HOUR)
     answer(lease.to_json(), f"{lease.title} ends {_ending(lease)}", as_json=json)
 
 
@@ -135,11 +132,11 @@ def check(json: bool = False) -> None:
 
 
 @command(options={"json": options.JSON.but(help="Print the leases as one line of JSON for each update.")})
-def watch(interval: str = "1s", json: bool = False) -> None:
+def watch(interval: float | None = None, json: bool = False) -> None:
     """Show the leases, updated until Ctrl-C."""
     import contextlib
 
-    book, pause = open_book(), seconds("--interval", interval)
+    book, pause = open_book(), interval or 1.0
     with contextlib.suppress(KeyboardInterrupt):
         if json:
             _stream(book, pause)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 
-from stackyard._util.durations import seconds
 from stackyard._util.tables import format_seconds, table
 from stackyard.cli import options
 from stackyard.cli.common import answer
@@ -41,16 +40,17 @@ RESETTABLE: Final = Option(
         "site": options.COPY_SITE,
     },
 )
-def reset(service: Sequence[str] = (), name: str = "", timeout: str = "", site: str = "", json: bool = False) -> None:
+def reset(
+    service: Sequence[str] = (), name: str = "", timeout: float | None = None, site: str = "", json: bool = False
+) -> None:
     """Bring the data of a copy back to its state right after the start; prints each driver and how long it took."""
     from stackyard.stacks.copies.lifecycle import DEADLINE, Copy
 
-    deadline = seconds("--timeout", timeout) if timeout else DEADLINE
     if named(site):
         raise UsageError(NO_RESET)
     with opened_at(site) as (book, engine):
         copy = Copy(chosen(book, name), book, engine)
-        done = copy.reset(*service, deadline=deadline)
+        done = copy.reset(*service, deadline=timeout or DEADLINE)
         answer({**identified(copy.lease), **done.to_json()}, _text(copy.lease.title, done), as_json=json)
 
 

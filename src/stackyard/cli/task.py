@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from invoke.tasks import Task
 
 from stackyard._util import bytecode
+from stackyard._util.durations import seconds
 from stackyard.cli.common import failing_cleanly
 from stackyard.cli.options import USUAL
 
@@ -53,9 +54,9 @@ class Command(Task[Any]):
         self.rest = rest
         self.many = frozenset(each.name for each in parameters if each.default == ())
         super().__init__(
-            _in_context(failing_cleanly(body)), positional=list(words), iterable=self.many, auto_shortflags=False,
-            **settings,
-        )
+            failing_cleanly(_in_context(body, self.options)), positional=list(words), iterable=self.many,
+            auto_shortflags=False, **settings,
+        )  # fmt: skip
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task; Python keeps what it compiles for it."""
@@ -127,12 +128,14 @@ class Command(Task[Any]):
                 yield f"{', '.join(map(flagged, option.old))} for --{dashed(name)}"
 
 
-def _in_context(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *body* as Invoke calls it: with its context first, which no task here needs."""
+def _in_context(body: Callable[..., Any], options: Mapping[str, Option]) -> Callable[..., Any]:
+    """Return *body* as Invoke calls it: with its context first, which no task here needs, and with times as text."""
 
     @wraps(body)
-    def called(_context: object, *arguments: Any, **options: Any) -> Any:
-        return body(*arguments, **options)
+    def called(_context: object, *arguments: Any, **given: Any) -> Any:
+        texts = {name: text for name, text in given.items() if text and options[name].is_time}
+        times = {name: seconds(f"--{dashed(name)}", text) for name, text in texts.items()}
+        return body(*arguments, **given | times)
 
     return called
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from invoke.exceptions import Exit
 
 from stackyard._util.advice import Action, typed
-from stackyard._util.durations import seconds
 from stackyard.cli import options
 from stackyard.cli.common import HOUR, answer, attach, confirmed, identity, in_use, opened, tell
 from stackyard.cli.expiry import ending
@@ -43,10 +42,10 @@ if TYPE_CHECKING:
 def up(
     environment: str = "test",
     name: str = "",
-    ttl: str = "",
-    timeout: str = "",
+    ttl: float | None = None,
+    timeout: float | None = None,
     keep: bool = False,
-    queue_timeout: str = "",
+    queue_timeout: float | None = None,
     force: bool = False,
     json: bool = False,
 ) -> None:
@@ -55,15 +54,12 @@ def up(
     from stackyard.stacks.environments.launch import launch
     from stackyard.stacks.starts.request import EnvironmentRequest
 
-    given = seconds("--ttl", ttl) if ttl else None
-    deadline = seconds("--timeout", timeout) if timeout else None
-    patience = seconds("--queue-timeout", queue_timeout) if queue_timeout else None
     wanted = Environment.load(environment)
     kept = wanted.data == "volume"
     with opened() as (book, engine):
         stack, startup = launch(wanted, book, engine, EnvironmentRequest(
-            fixed="only" if kept else "never", ttl=given or (math.inf if kept else HOUR), name=name or None, keep=keep,
-            deadline=deadline, wait=patience, force=force, progress=tell,
+            fixed="only" if kept else "never", ttl=ttl or (math.inf if kept else HOUR), name=name or None, keep=keep,
+            deadline=timeout, wait=queue_timeout, force=force, progress=tell,
         ))  # fmt: skip
     _show(stack, startup, as_json=json)
 
