@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stackyard._util.printable import one_line
 from stackyard.docker import ContainerState, inspection
 from stackyard.docker.endpoint import Endpoint
 from stackyard.docker.inspection import Place
 from stackyard.errors import EngineError, RefusedError
 from stackyard.probes import container_readiness, idleness, listeners, port_answers
-from stackyard.probes.container_answers import one_line
 from stackyard.probes.container_readiness import Proof, growing
 from stackyard.probes.listeners import Listener, parse, reached, serves
 from stackyard.probes.port_answers import HttpAnswer

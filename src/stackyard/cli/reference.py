@@ -74,7 +74,7 @@ def commands_page() -> str:
     parts = ["# Commands", WRITTEN, "", OPENING, "", "## Sessions", SESSIONS, ""]
     parts += _table(("session", "what it does"), [(f"`{name}`", purpose) for name, purpose in sessions()])
     parts += ["", "## Tasks", ""]
-    parts += _table(("task", "what it does"), [(f"[`{n}`](#{_anchor(n)})", _summary(t)) for n, t in tasks()])
+    parts += _table(("task", "what it does"), [(f"[`{n}`](#{_anchor(n)})", t.summary()) for n, t in tasks()])
     for name, task in tasks():
         parts += ["", *_task(name, task)]
     return "\n".join([*parts, *_exit_codes()]) + "\n"
@@ -84,7 +84,7 @@ def console_page() -> str:
     """Return the page of the console program."""
     found = commands()
     parts = ["# The program `stackyard`", WRITTEN, "", PROGRAM, ""]
-    parts += _table(("command", "what it does"), [(f"[`{n}`](#stackyard-{n})", _summary(t)) for n, t in found])
+    parts += _table(("command", "what it does"), [(f"[`{n}`](#stackyard-{n})", t.summary()) for n, t in found])
     for name, task in found:
         parts += ["", *_task(name, task, program=console.NAME)]
     return "\n".join([*parts, *_exit_codes()]) + "\n"
@@ -153,10 +153,6 @@ def _root() -> Path:
     return Path(__file__).resolve().parents[3]
 
 
-def _summary(task: Command) -> str:
-    return " ".join((task.__doc__ or "").split())
-
-
 def _anchor(name: str) -> str:
     return name.replace(".", "")
 
@@ -171,7 +167,7 @@ def _task(name: str, task: Command, *, program: str = "invoke") -> list[str]:
     head = name if program == "invoke" else f"{program} {name}"
     columns = 3 if program == "invoke" else 2  # the program has no old names
     table = _table(("option", "what it does", "old names")[:columns], [row[:columns] for row in rows])
-    return [f"### {head}", _summary(task), "", usage, "", *table]
+    return [f"### {head}", task.summary(), "", usage, "", *table]
 
 
 def _spelt(parameter: str, option: Option) -> str:

@@ -20,6 +20,7 @@ from docker.tls import TLSConfig
 from docker.transport import unixconn
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from stackyard._util.printable import one_line
 from stackyard.docker import over_ssh
 from stackyard.docker.exchange import Exchange, Timed, limited
 from stackyard.docker.time_limit import FOR_ONE, Patience, allowed, allowing
@@ -245,7 +246,8 @@ class Client(APIClient):
         system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
         if not exchange.sent or any(isinstance(cause, NOTHING_THERE) for cause in causes):
             return self._endpoint.away(system[-1] if system else causes[-1])
-        return f"the engine at {where} broke off its answer ({_one_line(str(causes[-1]) or type(error).__name__)})"
+        said = one_line(str(causes[-1]) or type(error).__name__, WIDTH)
+        return f"the engine at {where} broke off its answer ({said})"
 
 
 def _tls(endpoint: Endpoint) -> Any:
@@ -308,11 +310,6 @@ def _refuse(answer: requests.Response) -> None:
         message = json.loads(answer.content)["message"]
     except (ValueError, TypeError, LookupError, RecursionError):
         message = answer.content[: 4 * WIDTH].decode(errors="replace")
-    words = _one_line(str(message)) or "no reason given"
+    words = one_line(str(message), WIDTH) or "no reason given"
     kind = docker.errors.NotFound if answer.status_code == http.client.NOT_FOUND else docker.errors.APIError
     raise kind(f"status {answer.status_code}", response=answer, explanation=words)
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else f"{line[:WIDTH]}…"

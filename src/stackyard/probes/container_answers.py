@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, NamedTuple
-
-WIDTH: Final = 200  # characters of an answer
+from typing import NamedTuple
 
 
 class Answer(NamedTuple):
@@ -21,12 +19,6 @@ class Answer(NamedTuple):
     good: bool
     listens: bool
     said: str
-
-
-def one_line(text: str) -> str:
-    """Return *text* in one line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else f"{line[:WIDTH]}…"
 
 
 def unix_time(text: str) -> float:

@@ -16,12 +16,13 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
+from stackyard._util.printable import one_line
 from stackyard.docker import inspection
 from stackyard.docker.container_commands import Command
 from stackyard.docker.logs import LogStream
 from stackyard.errors import EngineError
 from stackyard.probes import listeners, port_answers
-from stackyard.probes.container_answers import Answer, one_line, unix_time
+from stackyard.probes.container_answers import Answer, unix_time
 from stackyard.probes.idleness import Idleness
 from stackyard.probes.listeners import Listener
 from stackyard.probes.readiness_rules import COMMAND_TIMEOUT, SHELL

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util.durations import parsed
+from stackyard._util.printable import one_line
 from stackyard.docker.json_fields import Part
 from stackyard.probes.guessed_databases import guess
 from stackyard.probes.known_databases import ends_by_itself, only_waits, passes_on, product_of
@@ -278,7 +279,7 @@ class _Choice:
         if not (words := _command(test, self.image.shell)):
             return None
         timeout = parsed(str(own.get("timeout") or "")) or self.image.timeout or CHECK_TIMEOUT
-        gate, why = self._gate(), f"the health check of the {source}: {_shown(test[1:])}"
+        gate, why = self._gate(), f"the health check of the {source}: {one_line(' '.join(test[1:]), WIDTH)}"
         expected = () if gate else tuple(port for port in self.asked or self._exposed() if port.protocol == "tcp")
         return self._rule(
             "health check", f"{why}{self._gated(gate)}", words=words, timeout=timeout, gate=gate, expected=expected
@@ -379,11 +380,6 @@ def _command(test: Sequence[str], shell: Sequence[str]) -> tuple[str, ...]:
         case ["CMD-SHELL", text, *_]:
             return (*shell, text)
     return ()
-
-
-def _shown(words: Sequence[str]) -> str:
-    text = " ".join(" ".join(words).split())
-    return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
 
 
 def _ports_text(ports: Sequence[Port]) -> str:
