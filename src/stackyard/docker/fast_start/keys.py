@@ -27,6 +27,25 @@ SWARM: Final = frozenset({
 })  # fmt: skip
 RESTARTS: Final = {"none": "no", "any": "always"}  # conditions of `deploy.restart_policy` by the engine's other names
 PLAIN_SECURITY: Final = ("no-new-privileges", "label", "apparmor", "seccomp=unconfined")
+# keys whose value the engine takes as it is: of the container's host configuration, ...
+HOST: Final = {
+    "annotations": "Annotations", "cap_add": "CapAdd", "cap_drop": "CapDrop", "cgroup": "CgroupnsMode",
+    "cgroup_parent": "CgroupParent", "cpuset": "CpusetCpus", "device_cgroup_rules": "DeviceCgroupRules", "dns": "Dns",
+    "dns_opt": "DnsOptions", "dns_search": "DnsSearch", "init": "Init", "oom_kill_disable": "OomKillDisable",
+    "privileged": "Privileged", "read_only": "ReadonlyRootfs", "runtime": "Runtime", "storage_opt": "StorageOpt",
+    "sysctls": "Sysctls", "userns_mode": "UsernsMode", "uts": "UTSMode",
+}  # fmt: skip
+# ... the same as a whole number, ...
+NUMBERS: Final = {
+    "cpu_period": "CpuPeriod", "cpu_quota": "CpuQuota", "cpu_shares": "CpuShares", "mem_limit": "Memory",
+    "mem_reservation": "MemoryReservation", "mem_swappiness": "MemorySwappiness", "memswap_limit": "MemorySwap",
+    "oom_score_adj": "OomScoreAdj", "pids_limit": "PidsLimit", "shm_size": "ShmSize",
+}  # fmt: skip
+# ... and of the container itself
+TOP: Final = {
+    "command": "Cmd", "domainname": "Domainname", "entrypoint": "Entrypoint", "hostname": "Hostname",
+    "stdin_open": "OpenStdin", "stop_signal": "StopSignal", "tty": "Tty", "user": "User", "working_dir": "WorkingDir",
+}  # fmt: skip
 
 Body = dict[str, Any]
 
@@ -208,58 +227,23 @@ def _hosts(value: Sequence[str]) -> list[str]:
 
 
 TRANSLATORS: Final[Mapping[str, Callable[..., None]]] = {
-    "annotations": _host("Annotations"),
-    "cap_add": _host("CapAdd"),
-    "cap_drop": _host("CapDrop"),
-    "cgroup": _host("CgroupnsMode"),
-    "cgroup_parent": _host("CgroupParent"),
-    "command": _top("Cmd"),
-    "cpu_period": _host("CpuPeriod", _whole),
-    "cpu_quota": _host("CpuQuota", _whole),
-    "cpu_shares": _host("CpuShares", _whole),
+    **{key: _host(name) for key, name in HOST.items()},
+    **{key: _host(name, _whole) for key, name in NUMBERS.items()},
+    **{key: _top(name) for key, name in TOP.items()},
     "cpus": _host("NanoCpus", _nano_cpus),
-    "cpuset": _host("CpusetCpus"),
     "deploy": _deploy,
-    "device_cgroup_rules": _host("DeviceCgroupRules"),
     "devices": _devices,
-    "dns": _host("Dns"),
-    "dns_opt": _host("DnsOptions"),
-    "dns_search": _host("DnsSearch"),
-    "domainname": _top("Domainname"),
-    "entrypoint": _top("Entrypoint"),
     "expose": _expose,
     "extra_hosts": _host("ExtraHosts", _hosts),
     "group_add": _host("GroupAdd", lambda value: [str(group) for group in value]),
     "healthcheck": _healthcheck,
-    "hostname": _top("Hostname"),
-    "init": _host("Init"),
     "ipc": _namespace("IpcMode"),
     "logging": _logging,
-    "mem_limit": _host("Memory", _whole),
-    "mem_reservation": _host("MemoryReservation", _whole),
-    "mem_swappiness": _host("MemorySwappiness", _whole),
-    "memswap_limit": _host("MemorySwap", _whole),
-    "oom_kill_disable": _host("OomKillDisable"),
-    "oom_score_adj": _host("OomScoreAdj", _whole),
     "pid": _namespace("PidMode"),
-    "pids_limit": _host("PidsLimit", _whole),
-    "privileged": _host("Privileged"),
     "pull_policy": _pull_policy,
-    "read_only": _host("ReadonlyRootfs"),
     "restart": _restart,
-    "runtime": _host("Runtime"),
     "security_opt": _security_opt,
-    "shm_size": _host("ShmSize", _whole),
-    "stdin_open": _top("OpenStdin"),
     "stop_grace_period": _top("StopTimeout", _seconds),
-    "stop_signal": _top("StopSignal"),
-    "storage_opt": _host("StorageOpt"),
-    "sysctls": _host("Sysctls"),
     "tmpfs": _tmpfs,
-    "tty": _top("Tty"),
     "ulimits": _ulimits,
-    "user": _top("User"),
-    "userns_mode": _host("UsernsMode"),
-    "uts": _host("UTSMode"),
-    "working_dir": _top("WorkingDir"),
 }
