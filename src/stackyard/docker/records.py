@@ -114,17 +114,12 @@ class ContainerState:
         state, health = whole.get("State"), whole.get("State").get("Health")
         log = [*health.get("Log").items()] if health.value is not None else []
         return cls(
-            id=whole.text("Id"),
-            service=whole.get("Config").get("Labels").texts().get(SERVICE_LABEL, ""),
-            status=state.text("Status"),
-            exit_code=state.whole("ExitCode"),
-            oom_killed=state.truth("OOMKilled"),
-            error=state.text("Error", ""),
+            id=whole.text("Id"), service=whole.get("Config").get("Labels").texts().get(SERVICE_LABEL, ""),
+            status=state.text("Status"), exit_code=state.whole("ExitCode"), oom_killed=state.truth("OOMKilled"),
+            error=state.text("Error", ""), restarts=whole.whole("RestartCount", 0), started_at=state.text("StartedAt"),
             health=health.text("Status", "none") if health.value is not None else "none",
             health_log=tuple(entry.text("Output", "").strip() for entry in log),
-            restarts=whole.whole("RestartCount", 0),
-            started_at=state.text("StartedAt"),
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

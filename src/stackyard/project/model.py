@@ -100,15 +100,10 @@ def published_ports(model: Mapping[str, Any]) -> Iterator[PublishedPort]:
         count = copies_of(service)
         for index, entry in enumerate(service.get("ports") or () if count else ()):
             yield PublishedPort(
-                service=name,
-                index=index,
-                target=int(entry["target"]),
-                protocol=str(entry.get("protocol") or "tcp"),
-                host_ip=str(entry.get("host_ip") or ""),
-                published=_numbers(entry.get("published")),
-                count=count,
+                service=name, index=index, target=int(entry["target"]), protocol=str(entry.get("protocol") or "tcp"),
+                host_ip=str(entry.get("host_ip") or ""), published=_numbers(entry.get("published")), count=count,
                 spoken=str(entry.get("app_protocol") or ""),
-            )
+            )  # fmt: skip
 
 
 def _numbers(published: object) -> range | None:
