@@ -286,7 +286,7 @@ def test_an_unknown_suite_is_one_line_and_exit_code_two(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.startswith("error: no benchmark 'nonsense'")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_asked_to_end_it_unwinds_without_a_traceback(
     number: signal.Signals, code: int, measured: list[Any], monkeypatch: pytest.MonkeyPatch, history: History
 ) -> None:
