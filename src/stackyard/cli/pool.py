@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-
 from stackyard._util.tables import table
 from stackyard.cli import options
 from stackyard.cli.common import answer, check_count, tell

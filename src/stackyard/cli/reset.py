@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-
 from stackyard._util.tables import format_seconds, table
 from stackyard.cli import options
 from stackyard.cli.common import answer

@@ -7,7 +7,7 @@ import inspect
 import shutil
 import textwrap
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from invoke.tasks import Task
 
@@ -69,8 +69,8 @@ class Command(Task[Any]):
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         """Return what Invoke needs to know of one parameter; Invoke calls this."""
-        option = self.options[name]
-        found = super().arg_opts(name, None if name in self.many else default, taken_names)
+        option, usual = self.options[name], cast("str", None if name in self.many else default)
+        found = super().arg_opts(name, usual, taken_names)
         found["names"] = (dashed(name), *((option.short,) if option.short else ()), *option.old)
         found["help"] = option.help
         return found

@@ -80,8 +80,7 @@ class Proof:
         self.rule = rule
         self.last = "not asked yet"
         self.silent_since: float | None = None
-        self.warning = ""
-        self.hopeless = False
+        self.warning, self.hopeless = "", False
         self._idleness = Idleness(lambda: self._call(lambda: engine.processor_seconds(container)))
         self._threads = threads
         self._place: Place | None = None
