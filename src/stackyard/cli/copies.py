@@ -58,11 +58,11 @@ def _started(
     quiet: bool = False,
 ) -> Iterator[Copy]:
     """Give a `with` block a ready copy of *project*; the engine is closed at the block's end."""
-    from stackyard.stacks import copies
+    from stackyard.stacks.copies import lifecycle
     from stackyard.stacks.starts.request import CopyRequest
 
     with opened_at(site) as (book, engine):
-        yield copies.start(project, book, engine, CopyRequest(
+        yield lifecycle.start(project, book, engine, CopyRequest(
             name=name or None, ttl=ttl, deadline=timeout, wait=wait, resettable=resettable,
             progress=telling(quiet=quiet),
         ))  # fmt: skip
