@@ -76,7 +76,7 @@ def explain(
     for line in profile_warnings(project):
         tell(line)
     shown = {name: rule.to_json() for name, rule in _known(project, preview, images=False).rules.items()}
-    there = [change.to_json() for change in preview.plan.changes if change.kind == "site"]
+    there = [asdict(change) for change in preview.plan.changes if change.kind == "site"]
     said = {"ready": shown} if _on_engine() else {"ready": shown, "changes": there}
     print(json.dumps({**preview.plan.model, EXTENSION: said}, indent=2))
 
