@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -161,6 +162,18 @@ def test_a_name_means_a_copy_of_this_project_and_of_no_other(
         chosen(found, "theirs")
     with pytest.raises(LeaseNotFoundError, match="no copy has the name or id 'nope'"):
         chosen(found, "nope")
+
+
+def test_a_name_means_the_same_copy_even_if_the_clock_was_set_since(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, reads = project("shop", "compose.yaml"), itertools.count()
+    monkeypatch.chdir(shop)
+
+    def leases() -> list[Any]:  # the deadline on the new wall clock is calculated at each read
+        return [SimpleNamespace(**vars(lease("1", shop, "mine")), deadline=1e9 + next(reads) / 1e6)]
+
+    assert chosen(cast("LeaseBook", SimpleNamespace(leases=leases)), "mine").id == "1"
 
 
 def test_an_id_means_any_copy_but_no_stack_of_an_environment(

@@ -225,6 +225,16 @@ def test_a_deadline_follows_a_wall_clock_that_was_set(
     del book
 
 
+def test_two_reads_after_the_wall_clock_was_set_give_one_deadline() -> None:
+    # the two clocks are read one after the other, never at the same distance
+    reads: list[Any] = [
+        SimpleNamespace(moment=SimpleNamespace(wall=NOW + 500.2 + late, steady=100.0, boot="b1"))
+        for late in (0.0, 2e-6)
+    ]
+
+    assert {rows._deadline(db, NOW + 60, "b1", 160.0) for db in reads} == {NOW + 560}
+
+
 def test_a_deadline_of_a_made_up_clock_is_not_compared_with_a_real_one() -> None:
     real: Any = SimpleNamespace(moment=SimpleNamespace(wall=NOW + 500, steady=100.0, boot="b1"))
     made_up: Any = SimpleNamespace(moment=SimpleNamespace(wall=NOW + 500, steady=NOW + 500, boot="b1"))

@@ -71,7 +71,9 @@ def chosen(book: Book[L], name: str) -> L:
     if by_id := [lease for lease in everywhere if lease.id == name]:
         return by_id[0]
     named = [lease for lease in everywhere if lease.parallel_id == name]
-    own = [lease for lease in here if lease in named] or ([] if _belongs_to_a_project() else named)
+    own = [lease for lease in here if lease.id in {one.id for one in named}] or (
+        [] if _belongs_to_a_project() else named
+    )
     if len(own) == 1:
         return own[0]
     listed = ", ".join(f"{lease.id} of {lease.checkout}" for lease in named)

@@ -259,4 +259,5 @@ def _deadline(db: Transaction, deadline: float | None, boot: object, ends: objec
     if (ends < LOWEST_WALL) != (now.steady < LOWEST_WALL):
         return deadline  # written with a test's clock
     moved = now.wall + ends - now.steady
-    return deadline if abs(moved - deadline) < STEP else moved
+    # whole seconds: the two clocks are read one after the other, and two reads of one lease have to be equal
+    return deadline if abs(moved - deadline) < STEP else float(round(moved))
