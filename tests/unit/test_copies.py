@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_docker import install_docker
 from fake_project import SHOP, FakeDocker, spoken
 
+from stackyard._util import process
 from stackyard.cleanup import graceful, removal
 from stackyard.docker.lease_book import open_book, survivors
 from stackyard.errors import (
@@ -28,6 +33,7 @@ from stackyard.leases.records import MODEL
 from stackyard.project import Project
 from stackyard.running.stack import Stack
 from stackyard.settings import Settings
+from stackyard.stacks import project_images
 from stackyard.stacks.copies import lifecycle
 from stackyard.stacks.copies.leased_project import CopiedProject
 from stackyard.stacks.data import snapshot
@@ -527,6 +533,66 @@ def test_a_start_that_fails_after_all_are_ready_says_at_which_step(
         f"shop did not start: the state of its data could not be kept for resets: {said}", REMOVED
     ]  # fmt: skip
     assert docker.things() == []
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_pull_says_what_was_stopped_and_that_nothing_is_left(
+    start: Callable[..., Copy], docker: FakeDocker, book: LeaseBook, monkeypatch: pytest.MonkeyPatch,
+    ending: type[BaseException],
+) -> None:  # fmt: skip
+    of_images(docker, web={"image": "new:1"}, db={"image": "new:2"})
+    told: list[str] = []
+
+    async def interrupted(*_: object, **__: object) -> None:
+        raise ending
+
+    monkeypatch.setattr(process, "run_async", interrupted)
+
+    with pytest.raises(ending):
+        start(progress=told.append)
+
+    stopped = "interrupted: pulling new:1, new:2 was stopped; nothing was started, so nothing is left to remove"
+    assert told == ["pulling new:1, new:2", stopped]
+    assert (docker.things(), book.leases()) == ([], [])
+
+
+def test_ctrl_c_ends_every_pull_at_once(engine: Engine, tmp_path: Path) -> None:
+    calls = install_docker(tmp_path, 'echo $$ >> "$0.pids"; exec sleep 60')
+    model = {"services": {"web": {"image": "new:1"}, "db": {"image": "new:2"}}}
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before, began = signal.signal(signal.SIGINT, signal.default_int_handler), time.monotonic()
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            project_images.pull(engine, model, lambda _line: None)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+
+    assert time.monotonic() - began < 30
+    assert len(calls.read_text().splitlines()) == 2
+    pids = (tmp_path / "bin/docker.pids").read_text().split()
+    assert len(pids) == 2
+    assert not [pid for pid in pids if Path("/proc", pid).exists()]
+
+
+def test_an_interrupted_build_says_what_was_stopped_and_that_nothing_is_left(
+    start: Callable[..., Copy], docker: FakeDocker, folder: Path, book: LeaseBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.model = building(folder, web={})
+    told: list[str] = []
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(docker, "_build", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        start(progress=told.append)
+
+    stopped = "interrupted: building web was stopped; nothing was started, so nothing is left to remove"
+    assert told == ["building web", stopped]
+    assert (docker.things(), book.leases()) == ([], [])
 
 
 def test_an_interrupt_leaves_nothing(

@@ -368,13 +368,17 @@ def test_an_engine_that_fails_the_builder_keeps_its_kind(image_yard: Yard) -> No
 
 
 def test_a_builder_that_is_stopped_ends_and_leaves_no_files(image_yard: Yard) -> None:
+    lines: list[str] = []
+
     def stop(line: str) -> None:
+        lines.append(line)
         if "building from" in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         images.ensure("debian", source="packages", progress=stop)
 
+    assert lines[-1].startswith("interrupted: building the images of debian was stopped; nothing was started")
     assert not list(image_yard.folder.glob("stackyard-images-*"))
     with building():  # the lock is free
         pass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from image_builder import alpine, debian
 from image_builder.contexts import makers
 from image_builder.wheels import fetch, load_pins, tail
+from stackyard._util.event_loops import run
 from stackyard.docker.images import build, import_root, pull, registry_digest
 from stackyard.errors import CommandError, ImageError
 
@@ -110,7 +111,7 @@ class Builder:
         pinned = f"{official.rpartition(':')[0]}@{digest}"
         try:
             # the engine's own pull knows mirrors, logins and plain-http registries that a build would not use
-            pull(pinned)
+            run(pull(pinned))
         except CommandError as error:
             raise ImageError(f"{recipe.reference}: docker pull {pinned} failed:\n{tail(error.output)}") from None
         self._say(f"{recipe.reference}: based on {official}@{digest}")

@@ -140,9 +140,11 @@ def registry_digest(reference: str, *, deadline: float) -> str | None:
         return None
 
 
-def pull(reference: str, *, platform: str = "") -> None:
+async def pull(reference: str, *, platform: str = "") -> None:
     """
     Let the engine pull one image by its name or digest, with the mirrors and credentials it is configured for.
+
+    Cancelling ends the pull.
 
     Args:
         reference: Name or digest.
@@ -152,7 +154,7 @@ def pull(reference: str, *, platform: str = "") -> None:
         CommandError: If it cannot, or takes longer than 20 minutes.
     """
     chosen = ["--platform", platform] if platform else []
-    process.run(["docker", "pull", "--quiet", *chosen, reference], deadline=BUILD_DEADLINE)
+    await process.run_async(["docker", "pull", "--quiet", *chosen, reference], deadline=BUILD_DEADLINE)
 
 
 def push(reference: str) -> None:

@@ -7,14 +7,14 @@ that begins with `error: `, are the error; its exit code says of which kind.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util import process
+from stackyard._util import json_text, process
+from stackyard._util.interrupts import reported
 from stackyard.errors import EngineError, ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def build(root: Path, flavour: str, source: Source, say: Callable[[str], None], 
         (failure.append if failure or line.startswith(FAILURE) else say)(line)
 
     # a builder that has to be killed leaves its files here
-    with tempfile.TemporaryDirectory(prefix="stackyard-images-") as work:
+    stopped = reported(say, f"building the images of {flavour}")
+    with stopped, tempfile.TemporaryDirectory(prefix="stackyard-images-") as work:
         Path(work).chmod(0o755)  # without root, mmdebstrap reads it as another user; nothing in it is secret
         words = [sys.executable, str(program), flavour, "--source", source]
         done = process.stream(words, deadline=DEADLINE, on_line=sort, env={"TMPDIR": work})
@@ -71,7 +72,7 @@ def missing_tools(root: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        lists = json.loads(file.read_text(encoding="utf-8"))
+        lists = json_text.read(file.read_bytes())
         needed: dict[str, str] = lists["programs"] | ({} if os.geteuid() == 0 else lists["without_root"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ImageError(f"{file}: cannot be read as the builder's list of tools: {error!r}") from None

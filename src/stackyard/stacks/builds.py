@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files, process
+from stackyard._util import files, json_text, process
 from stackyard._util.failpoints import reach
+from stackyard._util.interrupts import reported
 from stackyard.docker.ownership import Build
 from stackyard.errors import CommandError, ImageError
 from stackyard.project import copies_of
@@ -117,7 +118,7 @@ def _alone(settings: Settings, owner: str) -> Iterator[Path]:
 
 def _known(notes: Path) -> dict[str, str]:
     try:
-        found = json.loads(files.read(notes))
+        found = json_text.read(files.read(notes))
     except (OSError, ValueError):
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
@@ -143,8 +144,9 @@ class _Work:
         known = _known(self.notes)
         found = {key: image for key in first if (image := self._take(first[key], known.get(key, "")))}
         if todo := sorted(first[key] for key in first if key not in found):
-            progress(f"building {', '.join(name for name in sorted(services) if (keys[name] or name) not in found)}")
-            with reminding(progress, "building"):
+            listed = ", ".join(name for name in sorted(services) if (keys[name] or name) not in found)
+            progress(f"building {listed}")
+            with reminding(progress, "building"), reported(progress, f"building {listed}"):
                 found |= {keys[name] or name: image for name, image in self._build(todo).items()}
         files.write(self.notes, json.dumps({key: found[key] for key in keys.values() if key}).encode())
         return {name: found[keys[name] or name] for name in services}, bool(todo)
@@ -207,7 +209,7 @@ def _key(service: Mapping[str, Any]) -> str:
     """Return a digest of what a build reads; empty if it has to run each time."""
     section = service["build"]
     contexts = [str(section.get("context") or "."), *map(str, (section.get("additional_contexts") or {}).values())]
-    local = all(Path(context).is_dir() for context in contexts)
+    local = all(files.exists(path) and path.is_dir() for path in map(Path, contexts))
     if not local or section.get("no_cache") or section.get("pull") or service.get("pull_policy") in ALWAYS:
         return ""
     digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stackyard._util.event_loops import outside_any_loop, run
+from stackyard._util.interrupts import reported
 from stackyard._util.tables import format_list
+from stackyard._util.task_group import run_all
 from stackyard.docker import images, inspection
-from stackyard.docker.engine import each
-from stackyard.errors import CommandError, EngineError, ImageError, RefusedError
+from stackyard.errors import CommandError, ImageError, RefusedError
 from stackyard.probes.readiness_rules import ImageFacts
 from stackyard.project import copies_of
 from stackyard.stacks.readiness.progress_lines import reminding
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from stackyard.docker import Engine
 
+AT_ONCE: Final = 8  # pulls
 WAY_OUT: Final = "build it, correct its name in the Compose file, or log in to its registry with 'docker login'"
 
 
@@ -104,9 +108,10 @@ def pull(engine: Engine, model: Mapping[str, Any], progress: Callable[[str], Non
             (never if policy == "never" else wanted).setdefault(image, []).append(name)
     failures = [_missing(image, names, "and its pull_policy is never") for image, names in never.items()]
     if wanted and not failures:
-        progress(f"pulling {', '.join(sorted(image.name for image in wanted))}")
-        with reminding(progress, "pulling"):
-            failures = list(map(str, each(lambda item: _pull(*item), list(wanted.items()))))
+        listed = ", ".join(sorted(image.name for image in wanted))
+        progress(f"pulling {listed}")
+        with reminding(progress, "pulling"), reported(progress, f"pulling {listed}"):
+            failures = outside_any_loop(lambda: run(_pull_all(wanted)))
     if failures:
         raise ImageError(format_list(f"{len(failures)} images are missing", failures))
 
@@ -119,12 +124,25 @@ def _is_here(engine: Engine, name: str) -> bool:
     return True
 
 
-def _pull(image: NeededImage, names: list[str]) -> None:
+async def _pull_all(wanted: Mapping[NeededImage, list[str]]) -> list[str]:
+    """Pull several images at once; say which failed, and why. Cancelling ends all pulls."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def pulled(image: NeededImage, names: list[str]) -> str:
+        async with turns:
+            return await _pull(image, names)
+
+    return list(filter(None, await run_all(*(pulled(*item) for item in wanted.items()))))
+
+
+async def _pull(image: NeededImage, names: list[str]) -> str:
+    """Pull one image; return why it failed, or an empty text."""
     try:
-        images.pull(image.name, platform=image.platform)
+        await images.pull(image.name, platform=image.platform)
     except CommandError as error:
         why = error.lines[-1] if error.lines else str(error)
-        raise EngineError(_missing(image, names, f"and cannot be pulled ({why})")) from None
+        return _missing(image, names, f"and cannot be pulled ({why})")
+    return ""
 
 
 def _missing(image: NeededImage, names: list[str], why: str) -> str:
