@@ -30,7 +30,7 @@ def stack(session: nox.Session, environment: str | None = None, **options: Any) 
     Yields:
         The variables, for programs that the session does not start.
 
-    The session fails with one message if the stack does not start.
+    The session fails with one message if an option is wrong or the stack does not start.
 
     Raises:
         StackyardError: If the stack cannot be removed.

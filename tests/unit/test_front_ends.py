@@ -101,6 +101,17 @@ def test_a_nox_session_whose_stack_does_not_start_fails_with_its_message(monkeyp
             pytest.fail("the block ran")
 
 
+def test_a_nox_session_with_a_wrong_option_fails_with_a_line_that_names_the_right_one() -> None:
+    def error(text: str) -> None:
+        raise SystemExit(text)
+
+    session = SimpleNamespace(env={}, log=lambda _line: None, error=error)
+
+    with pytest.raises(SystemExit, match=r"^a copy takes no option 'profile'; did you mean 'profiles'\?"):  # noqa: SIM117 - as written
+        with stackyard.nox.stack(cast("nox.Session", session), profile=["tools"]):
+            pytest.fail("the block ran")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

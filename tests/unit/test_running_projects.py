@@ -222,6 +222,7 @@ def test_files_profiles_env_files_and_variables_reach_compose(
         return plain(docker, argv, **options)
 
     monkeypatch.setattr("stackyard._util.process.run", noted)
+    (folder.parent / "my.env").touch()
     chosen = {"files": [folder / "compose.yaml"], "profiles": ["tools"], "env_files": ["my.env"]}
     with running(folder=folder.parent, variables={"TOWN": "Ulm"}, **chosen):  # type: ignore[call-overload] # a dict
         pass
@@ -229,6 +230,36 @@ def test_files_profiles_env_files_and_variables_reach_compose(
     words = " ".join(docker.calls[0])
     assert f"--file {folder}/compose.yaml --profile tools --env-file my.env config" in words
     assert set(given) == {"Ulm"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"profile": ["a"]}, r"^a copy takes no option 'profile'; did you mean 'profiles'\? its options: env_files, "),
+        ({"file": ["a"]}, "did you mean 'files'"),
+        ({"env_file": "a"}, "did you mean 'env_files'"),
+        ({"queue_timeout": 5}, "did you mean 'wait'"),
+        ({"qqqq": 5}, "takes no option 'qqqq'; its options: "),
+        ({"environment": "test", "files": ["a"]}, "^an environment takes no option 'files'; .*force, progress, "),
+        ({"environment": "test", "timeout": "soon"}, "^timeout must be a time such as 30s"),
+        ({"profiles": "tools"}, r"^profiles must be a list, got 'tools'; write \['tools'\]$"),
+        ({"files": "a.yml"}, "^files must be a list"),
+        ({"env_files": ".env"}, "^env_files must be a list"),
+        ({"timeout": "soon"}, "^timeout must be a time such as 30s"),
+        ({"timeout": float("nan")}, "^timeout must be"),
+        ({"wait": [1]}, "^wait must be a time such as 30s"),
+        ({"timeout": -1}, "^timeout must be a time"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_named_with_the_right_one(
+    folder: Path, docker: FakeDocker, options: dict[str, Any], said: str
+) -> None:
+    del folder
+
+    with pytest.raises(UsageError, match=said):
+        running(**options).__enter__()
+    assert docker.calls == []
 
 
 def test_a_project_with_environments_wants_one_of_them_named(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import keywords
 from stackyard.leases.book import LeaseBook
 from stackyard.settings import Settings
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from stackyard.leases.records import Leasable, Lease
+
+ACQUIRE: Final = LeaseBook.acquire  # takes the options
 
 
 @contextlib.contextmanager
@@ -64,6 +67,7 @@ async def alease(
 
 
 def _acquire(environment: str | Leasable, book: LeaseBook | None, options: dict[str, Any]) -> tuple[LeaseBook, Lease]:
+    keywords.check("a lease", options, ACQUIRE, meant={"name": "parallel_id", "timeout": "wait"})
     book = book or LeaseBook(Settings.load())
     if isinstance(environment, str):
         from stackyard.project.environments import Environment

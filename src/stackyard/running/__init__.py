@@ -9,7 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
+from stackyard._util import keywords
 from stackyard._util.advice import Action, how
+from stackyard._util.durations import seconds
 from stackyard._util.event_loops import outside_any_loop
 from stackyard.cleanup import removal
 from stackyard.docker import Engine
@@ -90,10 +92,15 @@ def running(environment: str | None = None, **options: Any) -> AbstractContextMa
             - force: Start an environment even if the host has too little memory.
 
     Raises:
+        UsageError: If an option is unknown or wrong.
         StackyardError: If it cannot start; nothing that the start made is left. After the block, `LeftoversError` if
             something could not be removed.
     """
-    return _at_site(**options) if environment is None else _platform(environment, **options)
+    if environment is None:
+        keywords.check("a copy", options, _at_site, _found, meant={"queue_timeout": "wait"})
+        return _at_site(**options)
+    keywords.check("an environment", options, _platform, meant={"queue_timeout": "wait"})
+    return _platform(environment, **options)
 
 
 @contextlib.contextmanager
@@ -108,6 +115,7 @@ def _at_site(
 ) -> Iterator[Stack]:
     where = Site.find(site)
     with where.used(), contextlib.ExitStack() as stack:
+        timeout, wait = _time("timeout", timeout), _time("wait", wait)
         project, tell = _found(**chosen), progress or no_progress
         engine = stack.enter_context(Engine())
         if where.kind == "swarm":
@@ -128,6 +136,9 @@ def _found(
     env_files: Sequence[Path | str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Project:
+    for name, value in (("files", files), ("profiles", profiles), ("env_files", env_files)):
+        if isinstance(value, str | os.PathLike):  # a text is a list of letters, too
+            raise UsageError(f"{name} must be a list, got {str(value)!r}; write [{str(value)!r}]")
     place, caller = Path(folder or Path.cwd()).absolute(), {**os.environ, **(variables or {})}
     if not files and not caller.get("COMPOSE_FILE") and has_environments(place):
         raise UsageError(f"{place} has environments; name one of {ENVIRONMENTS}, for example running('test')")
@@ -163,12 +174,17 @@ def _platform(
             f"environment {environment} keeps its data, so a block cannot have it alone; "
             f"{how(Action.START, environment=environment)}"
         )
+    timeout, wait = _time("timeout", timeout), _time("wait", wait)
     with Engine() as engine:
         book = open_book(None, engine)
         asked = EnvironmentRequest(progress=progress or no_progress, wait=wait, force=force, deadline=timeout)
         stack, _ = outside_any_loop(lambda: launch(wanted, book, engine, asked))
         with _removed_after(stack):
             yield stack
+
+
+def _time(name: str, value: float | None) -> float | None:
+    return None if value is None else seconds(name, value)
 
 
 @contextlib.contextmanager

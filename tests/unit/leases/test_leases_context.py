@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.errors import PoolExhaustedError
+from stackyard.errors import PoolExhaustedError, UsageError
 from stackyard.leases import LeaseBook, alease, lease
 from stackyard.settings import Settings
 
@@ -48,6 +48,16 @@ def test_an_environment_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with lease("test") as mine:
         assert mine.variables()["STACKYARD_FLAVOUR"] == "debian"
         assert LeaseBook(Settings.load()).leases() == [mine]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("name", "parallel_id"), ("timeout", "wait"), ("variable", "variables")])
+def test_an_unknown_option_is_named_with_the_right_one(book: LeaseBook, given: str, meant: str) -> None:
+    said = rf"^a lease takes no option '{given}'; did you mean '{meant}'\? its options: attached, fixed, force, "
+
+    with pytest.raises(UsageError, match=said):
+        lease("test", book=book, **{given: "x"}).__enter__()
+    with pytest.raises(UsageError, match=said):
+        asyncio.run(alease("test", book=book, **{given: "x"}).__aenter__())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
