@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -868,6 +870,27 @@ def test_a_copy_that_is_listed_and_one_that_is_up_name_the_site_that_the_user_na
     [
         ("restart web", "stackyard has no command 'restart'; 'docker compose -p PROJECT restart SERVICE' does that; "),
         ("build", "stackyard has no command 'build'; 'stackyard up' builds what is missing or has changed"),
+        (
+            "events",
+            "'docker compose -p PROJECT events SERVICE' does that; 'stackyard env' prints the PROJECT of a copy",
+        ),
+        (
+            "stats --site context:far",
+            "'docker --context far compose -p PROJECT stats SERVICE' does that; 'stackyard env ",
+        ),
+        ("restart --site=context:far web", "'stackyard env --site context:far' prints the PROJECT of a copy"),
+        ("stop --site swarm", "docker compose knows no copy on a Swarm; 'docker service ls' lists its services"),
+        ("stop", "'docker compose -p PROJECT stop SERVICE' does that"),
+        ("kill web", "'docker compose -p PROJECT kill SERVICE' does that"),
+        ("create", "'stackyard up' creates and starts a copy in one step"),
+        ("port web 80", "did you mean ports?"),
+        ("push", "'docker compose push' does that, with the images of the project itself"),
+        ("scale web=3", "write 'scale: N' to the service in the Compose file before a copy is started"),
+        ("version", "'stackyard --version' prints it"),
+        ("volumes", "'docker volume ls --filter label=com.docker.compose.project=PROJECT' does that; 'stackyard env'"),
+        ("watch", "a copy takes changed files with its next start; 'docker compose watch' is for the project itself"),
+        ("restart --site nowhere", "--site must be local, context:NAME or swarm"),
+        ("clean-up", "did you mean cleanup?"),
         ("config", "did you mean explain?"),
         ("resett", "did you mean reset?"),
         ("rest", "did you mean reset?"),
@@ -877,15 +900,43 @@ def test_a_copy_that_is_listed_and_one_that_is_up_name_the_site_that_the_user_na
         ("exec web ls", "a command follows '--', as in 'stackyard exec web -- ls ...'"),
     ],
 )
-def test_a_wrong_word_names_what_does_it_and_never_a_command_that_removes(typed: Typed, words: str, said: str) -> None:
+def test_a_wrong_word_names_what_does_it_and_never_a_command_that_removes(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str
+) -> None:
+    meta = tmp_path / "contexts/meta" / hashlib.sha256(b"far").hexdigest() / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text('{"Name": "far", "Endpoints": {"docker": {"Host": "tcp://127.0.0.1:1"}}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
     code, _, err = typed(*words.split())
 
     assert (code, said in err) == (2, True), err
 
 
-@pytest.mark.parametrize("word", ["restart", "respect", "resume", "dawn", "donw"])
+@pytest.mark.parametrize("word", ["restart", "respect", "resume", "dawn", "donw", "clean", "stop", "kill", "images"])
 def test_a_word_that_is_only_like_one_that_removes_does_not_lead_to_it(typed: Typed, word: str) -> None:
     err = typed(word)[2]
 
-    assert "mean reset" not in err
-    assert "mean down" not in err
+    assert not re.search(r"mean (reset|down|cleanup)", err)
+
+
+# what `docker compose --help` of 2.40 lists
+@pytest.mark.parametrize(
+    "word",
+    "attach bridge build commit config cp create down events exec export images kill logs ls pause port ps publish "
+    "pull push restart rm run scale start stats stop top unpause up version volumes wait watch".split(),
+)
+def test_each_command_of_docker_compose_is_here_or_leads_to_what_does_it(typed: Typed, word: str) -> None:
+    err = typed(word)[2] if word not in console.namespace().tasks else ""
+
+    assert "did you mean" in err or "shows all commands" not in err
+
+
+def test_a_folder_with_environments_has_no_command_that_prints_the_project(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/docker_environments.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert typed("stop")[2].endswith("does that; 'docker compose ls' prints the PROJECT of a copy")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import advice, optional_packages, streams
-from stackyard._util.advice import Action
+from stackyard._util.advice import Action, at_site
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from invoke.parser.context import ParserContext
@@ -58,21 +59,32 @@ OF_ENVIRONMENTS: Final = {  # where the same word may be another command
 }
 
 
+# what docker compose does with a project's name alone; with its files it would take a copy for the project itself
+BY_PROJECT: Final = (
+    "attach", "commit", "cp", "events", "export", "kill", "pause", "restart", "stats", "stop", "top", "unpause", "wait",
+)  # fmt: skip
 SPEAKER: Final = Speaker(
     program=NAME, noun="command", listing=f"{NAME} --help",
     meant={
-        "config": "explain", "kill": "down", "list": "ps", "ls": "ps", "rm": "down", "start": "up", "status": "ps",
-        "stop": "down",
+        "config": "explain", "convert": "explain", "list": "ps", "ls": "ps", "port": "ports", "rm": "down",
+        "start": "up", "status": "ps",
     },
     instead={
-        word: f"'docker compose -p PROJECT {word} SERVICE' does that; '{NAME} env' prints the PROJECT of a copy"
-        for word in ("attach", "cp", "pause", "restart", "top", "unpause", "watch")
+        word: f"'{{docker}} compose -p PROJECT {word} SERVICE' does that; {{prints}}" for word in BY_PROJECT
+    } | {
+        word: f"'docker compose {word}' does that, with the project itself" for word in ("bridge", "publish")
     } | {
         "build": f"'{NAME} up' builds what is missing or has changed",
+        "create": f"'{NAME} up' creates and starts a copy in one step",
         "images": f"'{NAME} check' names images that are not here, '{NAME} cleanup-images' removes unused ones",
-        "pull": "'docker compose pull' does that, for all copies",
+        "pull": "'{docker} compose pull' does that, for all copies",
+        "push": "'{docker} compose push' does that, with the images of the project itself",
+        "scale": "write 'scale: N' to the service in the Compose file before a copy is started",
+        "version": f"'{NAME} --version' prints it",
+        "volumes": "'{docker} volume ls --filter label=com.docker.compose.project=PROJECT' does that; {prints}",
+        "watch": "a copy takes changed files with its next start; 'docker compose watch' is for the project itself",
     },
-    removing=frozenset({"down", "reset"}), several=False,
+    removing=frozenset({"cleanup", "cleanup-images", "down", "reset"}), several=False,
 )  # fmt: skip
 
 
@@ -94,7 +106,19 @@ class Console(Program):
             return []  # without a command Invoke prints the help
         # a service may have the name of a command
         known = {words[0]: self.parser.contexts[words[0]]} if words and words[0] in self.parser.contexts else None
-        return read(words, self._after(), known or self.parser.contexts, self.collection, SPEAKER)
+        speaker = SPEAKER if known or not words else replace(SPEAKER, instead=self._instead(words))
+        return read(words, self._after(), known or self.parser.contexts, self.collection, speaker)
+
+    def _instead(self, words: Sequence[str]) -> dict[str, str]:
+        """Return what does the unknown command that was typed, at the site that the other words name."""
+        if (text := SPEAKER.instead.get(words[0])) is None:
+            return {}
+        place = site.named(words)
+        if "PROJECT" in text and place.kind == "swarm":
+            return {words[0]: "docker compose knows no copy on a Swarm; 'docker service ls' lists its services"}
+        prints = at_site(f"{NAME} env") if "env" in self.parser.contexts else "docker compose ls"
+        docker = " ".join(place.docker)
+        return {words[0]: text.format(docker=docker, prints=f"'{prints}' prints the PROJECT of a copy")}
 
 
 def commands(folder: Path | None = None) -> dict[Action, str]:

@@ -16,7 +16,7 @@ from stackyard.cli.task import command
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from stackyard.docker import Engine
     from stackyard.docker.swarm import Swarm
@@ -51,6 +51,19 @@ def chosen_site(text: str) -> Site:
 
     advice.choose_site(text.strip())
     return Site.find(text)
+
+
+def named(words: Sequence[str]) -> Site:
+    """
+    Return the site that *words*, typed after a command that is not known, or STACKYARD_SITE name.
+
+    Raises:
+        UsageError: If they name none.
+    """
+    given = [*words, ""]
+    named = [given[place + 1] if word == "--site" else word.removeprefix("--site=")
+             for place, word in enumerate(words) if word == "--site" or word.startswith("--site=")]  # fmt: skip
+    return chosen_site("".join(named[-1:]))
 
 
 @contextlib.contextmanager
