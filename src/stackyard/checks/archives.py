@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import posixpath
 import re
 import tarfile
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
+from stackyard._util import json_text
 from stackyard.checks.binaries import MAGIC, Binary
 from stackyard.errors import ImageError
 
@@ -190,7 +190,7 @@ def _sort(member: tarfile.TarInfo, stream: IO[bytes], layers: dict[str, _Layer],
     head = buffered.peek(2)[:2]
     if head[:1] in {b"{", b"["}:
         if member.size <= JSON_LIMIT:
-            documents[member.name] = json.loads(buffered.read())
+            documents[member.name] = json_text.read(buffered.read())
     elif member.size >= tarfile.BLOCKSIZE or head == b"\x1f\x8b":
         layers[member.name] = _layer(buffered)
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util import json_text
 from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check_client_settings() -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file of the docker client; empty if there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json_text.read(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -133,12 +133,12 @@ def _dependent_services(file: Path) -> Iterable[str]:
 
     try:
         content = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a number of thousands of digits, too
         raise ConfigError(str(file), "(file)", " ".join(str(error).split()), "must be a Compose file") from None
     services = content.get("services") if isinstance(content, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(str(file), "services", services, "must be a mapping of services")
-    return [name for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
+    return [str(name) for name, service in services.items() if isinstance(service, dict) and "depends_on" in service]
 
 
 def check_plugin(*, deadline: float = 10.0) -> None:

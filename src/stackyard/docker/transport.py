@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import json
 import socket
 import struct
 import time
@@ -20,6 +19,7 @@ from docker.tls import TLSConfig
 from docker.transport import unixconn
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from stackyard._util import json_text
 from stackyard._util.printable import one_line
 from stackyard.docker import over_ssh
 from stackyard.docker.exchange import Exchange, Timed, limited
@@ -307,8 +307,8 @@ def _refuse(answer: requests.Response) -> None:
         docker.errors.APIError: Always.
     """
     try:
-        message = json.loads(answer.content)["message"]
-    except (ValueError, TypeError, LookupError, RecursionError):
+        message = json_text.read(answer.content)["message"]
+    except (ValueError, TypeError, LookupError):
         message = answer.content[: 4 * WIDTH].decode(errors="replace")
     words = one_line(str(message), WIDTH) or "no reason given"
     kind = docker.errors.NotFound if answer.status_code == http.client.NOT_FOUND else docker.errors.APIError

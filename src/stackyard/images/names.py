@@ -8,12 +8,12 @@ gave it first, as long as that is there: only this checkout's builds move it. An
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from stackyard._util import json_text
 from stackyard._util.files import write_json
 from stackyard.docker.images import tag
 from stackyard.images.sources import cache_directory
@@ -82,7 +82,7 @@ def _record(address: str) -> Iterator[dict[str, str]]:
 
 def _read(file: Path) -> dict[str, dict[str, str]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_text.read(file.read_bytes())
     except (OSError, ValueError):
         return {}
     engines = content.items() if isinstance(content, dict) else ()

@@ -72,7 +72,7 @@ def read(root: Path) -> RecipeFile:
         return RecipeFile()
     try:
         found = msgspec.json.decode((root / FILE).read_bytes(), type=RecipeFile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # brackets in brackets
         raise ImageError(f"{FILE}: {error}") from None
     for name, service in found.services.items():
         if service.base not in found.bases:

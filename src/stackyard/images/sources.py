@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Final, cast
 
+from stackyard._util import json_text
 from stackyard.docker.images import registry_digest
 from stackyard.errors import UsageError
 
@@ -54,7 +55,7 @@ def cache_directory() -> Path:
 
 def _remembered(file: Path, now: float) -> Source | None:
     try:
-        row = json.loads(file.read_text(encoding="utf-8"))
+        row = json_text.read(file.read_bytes())
         source, fresh = row["source"], 0 <= now - row["at"] < KEPT
     except (OSError, ValueError, TypeError, KeyError):
         return None

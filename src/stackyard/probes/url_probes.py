@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
+from stackyard._util import json_text
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.probes.endpoints import LINE, Endpoint, describe
 
@@ -208,7 +209,7 @@ class WebSocketProbe(_UrlProbe):
 
     def _fits(self, answer: str | bytes) -> bool:
         try:
-            found = json.loads(answer)
+            found = json_text.read(answer)
         except ValueError:
             return False
         return isinstance(found, dict) and self.expected.items() <= found.items()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stackyard._util import json_text
 from stackyard.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -72,10 +72,15 @@ def read_model(printed: str) -> dict[str, Any]:
 
     Raises:
         EngineError: If it is none.
+        UsageError: If it is nested too deeply.
     """
     try:
-        model: Any = json.loads(printed)
-    except (ValueError, RecursionError):  # the latter for thousands of brackets
+        model = json_text.read(printed)
+    except json_text.TooDeepError as error:
+        if printed.startswith("{"):
+            raise UsageError(f"the Compose files are {error}") from None
+        model = None
+    except ValueError:
         model = None
     if not isinstance(model, dict):
         raise EngineError(f"'docker compose config' printed no model but {printed[:60]!r}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
-from stackyard._util import files, process
+from stackyard._util import files, json_text, process
 from stackyard.errors import StackyardError
 from stackyard.leases.owners import start_ticks
 
@@ -203,10 +203,11 @@ def ask(base: Path, what: str) -> dict[str, Any]:
             text = b"".join(iter(lambda: line.recv(65536), b""))
     except OSError:
         text = b""
-    if not text:
+    try:
+        answer: dict[str, Any] = json_text.read(text)
+    except ValueError:  # of a keeper that ends in the midst of it, too
         why = _last_line(base.with_suffix(".log"))
-        raise StackyardError(f"the process that keeps the stack of this run has ended: {why}")
-    answer: dict[str, Any] = json.loads(text)
+        raise StackyardError(f"the process that keeps the stack of this run has ended: {why}") from None
     return answer
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import json_text
 from stackyard.docker import Engine
 from stackyard.docker.client_settings import client_folder
 from stackyard.docker.host_facts import EngineFacts
@@ -93,7 +93,7 @@ def contexts(env: Mapping[str, str] | None = None) -> list[str]:
     found = []
     for file in client_folder(env).glob("contexts/meta/*/meta.json"):
         try:
-            found.append(json.loads(file.read_bytes())["Name"])
+            found.append(json_text.read(file.read_bytes())["Name"])
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return sorted(name for name in found if isinstance(name, str))

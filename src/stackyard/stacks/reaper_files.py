@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import stackyard
-from stackyard._util import files, state_directory
+from stackyard._util import files, json_text, state_directory
 from stackyard.leases.owners import Owner, is_held
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Post:
     def read(self) -> Notice | None:
         """Return the notice of this or the last reaper; None if it cannot be read."""
         try:
-            found = json.loads(files.read(self.notice))
+            found = json_text.read(files.read(self.notice))
             return Notice(**{item.name: found[item.name] for item in fields(Notice)})
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
-from stackyard._util import files
+from stackyard._util import files, json_text
 from stackyard.docker import images
 from stackyard.docker.ownership import BUILD_LABEL
 from stackyard.errors import EngineError
@@ -72,7 +71,7 @@ def _needed(book: LeaseBook, but: Collection[str]) -> copy_images.Used:
     needed, unknown = {*but}, set[str]()
     for lease in book.leases():
         try:
-            services: dict[str, Any] = json.loads(files.read(lease.directory / MODEL))["services"]
+            services: dict[str, Any] = json_text.read(files.read(lease.directory / MODEL))["services"]
             needed |= {str(service.get("image")) for service in services.values()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             unknown.add(lease.environment)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util import files, process
+from stackyard._util import files, json_text, process
 from stackyard.docker.endpoint import version_tuple
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def version(folder: Path, *, places: tuple[str, ...] = PLACES) -> str:
 
 def _noted(path: Path) -> Mapping[str, object]:
     try:
-        found = json.loads(files.read(path))
+        found = json_text.read(files.read(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

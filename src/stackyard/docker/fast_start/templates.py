@@ -17,7 +17,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files
+from stackyard._util import files, json_text
 from stackyard._util.task_group import run_all
 from stackyard.docker.fast_start import plugin as compose_plugin
 from stackyard.leases.directory.files import env_text, write_new
@@ -65,7 +65,10 @@ async def render(compose: Compose, variables: Mapping[str, str], folder: Path, *
             files.make_folder(folder)
             files.write(stored, json.dumps({"version": VERSION, "template": template}).encode())
             _prune(folder)
-    return await compose.rendered(deadline=deadline) if template is None else _fill(template, variables)
+    with contextlib.suppress(ValueError, TypeError):  # one that is damaged
+        if template is not None:
+            return _fill(template, variables)
+    return await compose.rendered(deadline=deadline)
 
 
 def _key(compose: Compose, variables: Mapping[str, str]) -> str | None:
@@ -85,7 +88,7 @@ def _key(compose: Compose, variables: Mapping[str, str]) -> str | None:
 def _load(stored: Path) -> tuple[bool, str | None]:
     """Read a stored template: whether there is one, and it; one that is None says that there can be none."""
     try:
-        content = json.loads(files.read(stored))
+        content = json_text.read(files.read(stored))
         template = content["template"] if content["version"] == VERSION else 0
     except (OSError, ValueError, KeyError, TypeError):
         return False, None
@@ -145,5 +148,7 @@ def _kind(value: str) -> str:
 def _fill(template: str, variables: Mapping[str, str]) -> dict[str, Any]:
     for name in own_names(variables):  # an empty one has no mark
         template = template.replace(_mark(name), json.dumps(variables[name])[1:-1])
-    model: dict[str, Any] = json.loads(template)
+    model = json_text.read(template)
+    if not isinstance(model, dict):
+        raise TypeError("no model")
     return model

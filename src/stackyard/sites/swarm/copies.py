@@ -69,7 +69,7 @@ def _read(text: str, kind: type[T]) -> T | None:
     """Return what a lease holds; None if it is damaged."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):  # brackets in brackets
         return None
 
 

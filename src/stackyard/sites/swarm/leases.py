@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from stackyard._util import json_text
 from stackyard.errors import LeaseNotFoundError, RefusedError, StillStartingError, UsageError
 from stackyard.leases.names import check_id
 from stackyard.leases.owners import Owner, boot_id, pid_namespace
@@ -131,7 +132,7 @@ def _is_lease(item: Item) -> bool:
 def _data(content: bytes) -> dict[str, Any]:
     """Return what a lease holds; nothing if it cannot be read, as a removal needs none of it."""
     try:
-        found: Any = json.loads(content)
+        found: Any = json_text.read(content)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

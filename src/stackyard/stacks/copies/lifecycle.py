@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard._util import files
+from stackyard._util import files, json_text
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker import lease_engine
@@ -104,8 +104,9 @@ class Copy:
         """
         path = self.lease.directory / MODEL
         try:
-            found: dict[str, Any] = json.loads(files.read(path))
-        except (OSError, ValueError):
+            found: dict[str, Any] = json_text.read(files.read(path))
+            _ = found["services"].items(), found[EXTENSION]["addresses"]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             text = f"copy {self.lease.title}: {path} cannot be read; end the copy and start it again"
             raise UsageError(text) from None
         return found

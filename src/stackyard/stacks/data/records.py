@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stackyard._util import files
+from stackyard._util import files, json_text
 from stackyard.errors import UsageError
 from stackyard.project.readiness_hints import Hint
 
@@ -114,7 +114,7 @@ class Note:
         """
         path = lease.directory / NOTE
         try:
-            return cls._of(json.loads(_whole(files.read(path))))
+            return cls._of(json_text.read(_whole(files.read(path))))
         except FileNotFoundError:
             raise UsageError(
                 f"copy {lease.title} keeps no state to go back to; write 'reset = true' into the project's "
