@@ -803,6 +803,12 @@ def test_the_program_alone_lists_its_commands_and_no_option_of_invoke(typed: Typ
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("words", [("-f", "-"), ("--file", "-"), ("-f-",), ("--file=-",)])
+def test_a_dash_is_a_value(typed: Typed, docker: FakeDocker, words: tuple[str, ...]) -> None:
+    assert typed("explain", *words)[0] == 0
+    assert "--project-directory" in docker.calls[0]
+
+
 def test_help_may_stand_before_a_command(typed: Typed) -> None:
     assert typed("help", "up") == typed("up", "--help")
     assert typed("help", "nosuch")[0] == 2

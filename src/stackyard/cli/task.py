@@ -81,7 +81,7 @@ class Command(Task[Any]):
             return ""
         bare = flag.removeprefix("-").removeprefix("-")
         for name, option in self.options.items():
-            if not option.hidden and bare in {dashed(name), option.short, *option.old}:
+            if not option.hidden and bare and bare in {dashed(name), option.short, *option.old}:
                 return name
         return ""
 
