@@ -281,7 +281,8 @@ def test_what_the_caller_chooses_wins(
     words: tuple[str, ...],
 ) -> None:
     (tmp_path / "stackyard.toml").write_text('profiles = ["all"]\nenv_files = ["ci.env"]')
-    (tmp_path / "ci.env").touch()
+    for name in ("ci.env", "y"):
+        (tmp_path / name).touch()
 
     assert find(environment, **options)[0].words == words
 

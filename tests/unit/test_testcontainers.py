@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,6 @@ from stackyard.testcontainers import ComposeContainer, DockerCompose, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fake_engine import FakeEngine
 
@@ -170,7 +170,10 @@ def test_without_a_copy_the_configuration_is_the_user_s_own(shop: Callable[..., 
 def test_files_profiles_and_env_files_choose_the_project(
     shop: Callable[..., DockerCompose], docker: FakeDocker
 ) -> None:
-    with shop(compose_file_name=["a.yaml", "b.yaml"], profiles=["p"], env_file="e"):
+    made = shop(compose_file_name=["a.yaml", "b.yaml"], profiles=["p"], env_file="e")
+    for name in ("a.yaml", "b.yaml", "e"):
+        Path(made.context, name).touch()
+    with made:
         pass
 
     chosen = ["--file", "a.yaml", "--file", "b.yaml", "--profile", "p", "--env-file", "e"]

@@ -22,6 +22,8 @@ TEMPLATES: Final = (".example", ".sample", ".dist", ".template")  # how teams na
 LARGEST: Final = 4_000_000  # bytes that a file of stackyard may have
 MAKE_ROOM: Final = "free some space there, or let STACKYARD_STATE_DIR name a folder on another disk"
 _SQLITE_FULL: Final = 13
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+_KINDS: Final = {"folder": stat.S_ISDIR, "pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -41,6 +43,25 @@ def refused(place: object, error: Exception) -> str:
 def exists(path: Path) -> bool:
     """Say whether *path* is there; one that no file can have, as it is too long for example, is not."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises what it does not expect
+
+
+def fault(folder: Path, name: str) -> str:
+    """
+    Say why the file *name*, counted from *folder*, cannot be read to its end; empty if it can.
+
+    A pipe or a device might have no end, and a folder has no text. A link to a file is one, and so is /dev/null.
+    """
+    path = folder / name
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL in the name, or half of a character
+        return f"no such file in {folder}"
+    except OSError as error:
+        return f"no such file in {folder}" if error.errno in _ABSENT else f"cannot be read ({error.strerror})"
+    if stat.S_ISREG(mode) or path.samefile(os.devnull):
+        return ""
+    kind = next((noun for noun, is_one in _KINDS.items() if is_one(mode)), "device")
+    return f"must be a file, not a {kind}"
 
 
 def template_of(path: Path, there: Callable[[Path], bool] = exists) -> Path | None:

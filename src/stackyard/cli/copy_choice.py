@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from stackyard._util import files
 from stackyard._util.advice import at_site
 from stackyard.cli.common import current_folder
 from stackyard.errors import LeaseNotFoundError, UsageError
@@ -135,4 +136,4 @@ def _belongs_to_a_project() -> bool:
 
 
 def _has_compose_file(folder: Path) -> bool:
-    return any((folder / name).exists() for name in FILES)
+    return any(files.exists(folder / name) for name in FILES)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from stackyard._util import files
 from stackyard.cli.common import current_folder
-from stackyard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +101,4 @@ def project(
     from stackyard.project import Project
 
     place = current_folder() / folder
-    for option, paths in (("--file", file), ("--env-file", env_file)):
-        for path in paths or ():
-            # Compose reads standard input for a dash, and fetches what has an address
-            if path != "-" and ":" not in path and not files.exists(place / path):
-                raise UsageError(f"{option} {path}: no such file in {place}")
     return Project.find(place, files=file or (), profiles=profile or (), env_files=env_file or ())

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from stackyard import settings
-from stackyard._util import process
+from stackyard._util import files, process
 from stackyard.errors import StackyardError, UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def run(
 
 def folder(root: Path, default: str, words: Sequence[str]) -> list[str]:
     """Return *default*, the folder whose tests pytest runs, unless *words* name tests themselves."""
-    named = any((root / word.split("::")[0]).exists() for word in words if not word.startswith("-"))
+    named = any(files.exists(root / word.split("::")[0]) for word in words if not word.startswith("-"))
     return [] if named else [default]
 
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import http.client
-import json
 import os
 import re
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+from stackyard._util import files, json_text
 from stackyard.docker import over_ssh
 from stackyard.docker.client_settings import client_folder, client_settings, read_object
 from stackyard.docker.exchange import Timed, limited
@@ -95,8 +95,9 @@ class Certificates:
     @classmethod
     def of(cls, folder: Path, *, verify: bool) -> Certificates:
         """Return those of the three files in *folder* that are there."""
-        files = [path if (path := folder / f"{name}.pem").is_file() else None for name in ("ca", "cert", "key")]
-        return cls(ca=files[0], cert=files[1], key=files[2], verify=verify)
+        names = [f"{name}.pem" for name in ("ca", "cert", "key")]
+        ca, cert, key = (None if files.fault(folder, name) else folder / name for name in names)
+        return cls(ca=ca, cert=cert, key=key, verify=verify)
 
     def context(self) -> Any:
         """
@@ -164,9 +165,9 @@ class Endpoint:
         if not isinstance(host, str) or not host:
             why = f"{store / 'meta'} has no context of this name" if found is None else "it names no host"
             return cls(url="", source=source, context=name, fault=why)
-        files = store / "tls" / digest / "docker"
+        kept = store / "tls" / digest / "docker"
         skips = bool(found.get("SkipTLSVerify"))
-        tls = Certificates.of(files, verify=not skips) if files.is_dir() or skips else None
+        tls = Certificates.of(kept, verify=not skips) if files.exists(kept) or skips else None
         url = _complete(host, tls=tls is not None)
         return cls(url=url, source=source, context=name, tls=tls, fault=_unusable(url))
 
@@ -271,8 +272,8 @@ class Endpoint:
         if answer.status != http.client.OK:
             raise OSError(f"{self.url} answered {answer.status} to GET {path}")
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+            return json_text.read(body)
+        except ValueError:
             raise OSError(f"{self.url} answered something else than JSON to GET {path}") from None
 
     def ping(self, *, deadline: float = 2.0) -> PingResult:

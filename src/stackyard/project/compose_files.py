@@ -16,6 +16,7 @@ FILES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-com
 OVERRIDES: Final = (
     "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
 )  # fmt: skip
+FOLDER: Final = "--project-directory"
 DEPTH: Final = 3  # levels of folders that a search below a folder visits
 MOST_FOLDERS: Final = 1000  # that it visits on one level; a home folder has more than a project
 MOST_FOUND: Final = 4  # files that one line names
@@ -35,8 +36,9 @@ def named(words: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
 
 
 def home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
-    """Return the folder of the first Compose file."""
-    return next((file.parent for file in named(words, folder, environment)), folder)
+    """Return the project's own folder: that of the first Compose file, unless an option names it."""
+    chosen = [folder / value for word, value in pairwise(words) if word == FOLDER]
+    return next(iter(chosen), None) or next((file.parent for file in named(words, folder, environment)), folder)
 
 
 def env_file(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:

@@ -7,12 +7,13 @@ Compose file. Two of them at once are an error, because it would not be clear wh
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard._util.durations import LONGEST, RULE, parsed
+from stackyard._util.json_text import check_depth
 from stackyard.errors import ConfigError, UsageError
 from stackyard.project.environments.files import read_text
 from stackyard.project.environments.rules import below, hint
@@ -165,8 +166,8 @@ class Configuration:
 
     def _env_files(self, folder: Path, keys: Keys) -> Iterator[str]:
         for text in keys.env_files:
-            if not (folder / text).is_file():
-                raise self.wrong("env_files", text, f"no such file in {folder}")
+            if fault := files.fault(folder, text):
+                raise self.wrong("env_files", text, fault)
             yield str(folder / text)
 
     def _timeout(self, keys: Keys) -> float | None:
@@ -199,8 +200,9 @@ def named_ahead(folder: Path) -> tuple[list[str], list[str]]:
     except (UsageError, OSError):
         tables = []
     table = tables[0] if len(tables) == 1 and isinstance(tables[0], dict) else {}
-    files = [str(folder / text) for text in _words(table.get("env_files"))]
-    return _words(table.get("profiles")), files if all(map(os.path.isfile, files)) else []
+    named = _words(table.get("env_files"))
+    readable = not any(files.fault(folder, text) for text in named)
+    return _words(table.get("profiles")), [str(folder / text) for text in named] if readable else []
 
 
 def _words(node: object) -> list[str]:
@@ -209,9 +211,9 @@ def _words(node: object) -> list[str]:
 
 def _given(folder: Path, template: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
     """Yield each configuration: the file's name, the place of its keys in it, and its content."""
-    if (folder / OWN).exists():
+    if files.exists(folder / OWN):
         yield OWN, "", _toml(folder, OWN)
-    if (folder / PYTHON).is_file() and "stackyard" in (text := read_text(folder / PYTHON, PYTHON, limit=MOST)):
+    if not files.fault(folder, PYTHON) and "stackyard" in (text := read_text(folder / PYTHON, PYTHON, limit=MOST)):
         tools = _parsed(PYTHON, text).get("tool")
         if isinstance(tools, dict) and (table := tools.get("stackyard")) is not None:
             yield PYTHON, TABLE, table
@@ -225,9 +227,11 @@ def _toml(folder: Path, name: str) -> dict[str, Any]:
 
 def _parsed(name: str, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
+        check_depth(found)  # a name of thousands of dots, too
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets in brackets
         raise UsageError(f"{name} is not valid TOML: {str(error).partition(';')[0]}") from None
+    return found
 
 
 def _single_dollars(node: Any) -> Any:

@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stackyard.project import rendering
+from stackyard._util import files
+from stackyard.errors import UsageError
+from stackyard.project import given_files, rendering
 from stackyard.project.compose_files import home
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import refuse_negative_copies, without
@@ -28,7 +30,8 @@ def render_ahead(folder: Path) -> None:
     """Begin the renderings that `Project.find` needs for *folder*; a project that is asked otherwise gets its own."""
     caller = _caller(folder, os.environ)
     words = _chosen((), caller, *named_ahead(home((), folder, caller)))
-    rendering.AHEAD.extend([rendering.template(words, folder, caller), *rendering.models(words, folder, caller)])
+    if not any(given_files.faults(words, folder, caller)):
+        rendering.AHEAD.extend([rendering.template(words, folder, caller), *rendering.models(words, folder, caller)])
 
 
 def _chosen(
@@ -98,9 +101,10 @@ class Project:
             UsageError: If there is no project, Compose refuses its files, or its configuration is wrong.
             EngineError: If the Compose plugin is missing.
         """
-        options = (("--file", files), ("--profile", profiles), ("--env-file", env_files))
-        words = tuple(word for option, values in options for value in values for word in (option, value))
+        words = given_files.words(folder, files, profiles, env_files)
         caller = _caller(folder, os.environ if environment is None else environment)
+        if fault := next(given_files.faults(words, folder, caller), ""):
+            raise UsageError(fault)
         asked = _chosen(words, caller, *named_ahead(home(words, folder, caller)))
         raw, (usual, copied) = rendering.template(asked, folder, caller), rendering.models(asked, folder, caller)
         template = raw.model.result()
@@ -139,9 +143,9 @@ class Project:
         return tuple(dict.fromkeys(filter(None, named)))
 
     def _profiles_of_env_files(self) -> str:
-        files = self.chosen("--env-file") or (self.environment.get("COMPOSE_ENV_FILES") or "").split(",")
-        paths = [self.folder / file for file in files if file] or [self.home / ".env"]
-        texts = [path.read_text(errors="replace") for path in paths if path.is_file()]
+        named = self.chosen("--env-file") or (self.environment.get("COMPOSE_ENV_FILES") or "").split(",")
+        paths = [self.folder / file for file in named if file] or [self.home / ".env"]
+        texts = [path.read_text(errors="replace") for path in paths if not files.fault(path.parent, path.name)]
         found = [value for text in texts for value in _PROFILES.findall(text)]
         return found[-1].strip("\"'") if found else ""
 

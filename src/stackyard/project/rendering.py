@@ -160,8 +160,8 @@ def ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *opt
     argv = ["docker", *NO_ENGINE, "compose", *words, "config", *options]
     try:
         return process.run(argv, deadline=DEADLINE, env=environment, cwd=folder)
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a NUL in a folder, a profile or a variable, too
+        raise UsageError(f"{folder}: {(isinstance(error, OSError) and error.strerror) or error}") from None
     except CommandError as error:
         raise _refusal(words, folder, environment, error) from None
 

@@ -6,6 +6,7 @@ import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard.docker.fast_start.keys import only
 from stackyard.docker.fast_start.records import FilePlan, VolumePlan
 from stackyard.errors import UnsupportedModelError
@@ -78,7 +79,7 @@ def _is_made(entry: Mapping[str, Any], place: str) -> bool:
     options = entry.get("bind") or {}
     only(options, {"create_host_path", "propagation", "selinux"}, f"{place}.bind.")
     made = options.get("create_host_path")
-    if made is None and not Path(entry["source"]).exists():
+    if made is None and not files.exists(Path(entry["source"])):
         raise UnsupportedModelError(f"{place}.bind", entry)
     return bool(made)
 

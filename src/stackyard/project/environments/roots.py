@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from stackyard._util import files
 from stackyard.errors import UsageError
 
 ENVIRONMENTS: Final = "envs/docker_environments.yaml"
@@ -27,7 +28,7 @@ def project_root() -> Path:
     checkout = Path(__file__).parents[4]
     here = _working_directory()
     for candidate in (*([here, *here.parents] if here else []), checkout):
-        if (candidate / ENVIRONMENTS).is_file():
+        if files.exists(candidate / ENVIRONMENTS):
             return candidate
     raise UsageError(
         f"no {ENVIRONMENTS} in {here or 'the working directory, which is gone,'} or above it; "
@@ -40,9 +41,9 @@ def has_environments(folder: Path) -> bool:
     from stackyard.project.compose_files import FILES
 
     for place in (folder, *folder.parents):
-        if any((place / name).exists() for name in FILES):
+        if any(files.exists(place / name) for name in FILES):
             return False
-        if (place / ENVIRONMENTS).exists():
+        if files.exists(place / ENVIRONMENTS):
             return True
     return False
 
@@ -55,7 +56,7 @@ def in_environments() -> bool:
 
 def _named(text: str) -> Path:
     root = Path(text)
-    if not (root / ENVIRONMENTS).is_file():
+    if not files.exists(root / ENVIRONMENTS):
         raise UsageError(
             f"STACKYARD_ROOT is {text!r}, which holds no {ENVIRONMENTS}; set it to the project's directory"
         )

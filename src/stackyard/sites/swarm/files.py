@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util import files
 from stackyard.docker.fast_start.mounts import READABLE, file_mode
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def _content(described: Mapping[str, Any], variables: Mapping[str, str]) -> byte
             raise UnfitError(f"variable {variable} is not set")
         return variables[variable].encode()
     path = Path(str(described.get("file") or ""))
+    if fault := files.fault(path.parent, path.name):
+        raise UnfitError(f"{path}: {fault}")
     try:
         content = path.read_bytes()
     except OSError as error:

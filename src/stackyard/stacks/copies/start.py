@@ -107,7 +107,7 @@ class CopyStart:
         if client_settings(self.project.environment).get("proxies"):
             raise UnsupportedModelError("proxies (config.json of the docker command)", None)
         named = [self.project.home / ".env", *map(self.project.folder.joinpath, _env_files(self.project))]
-        texts = [path.read_text(errors="replace") for path in named if path.is_file()]
+        texts = [path.read_text(errors="replace") for path in named if not files.fault(path.parent, path.name)]
         if self.project.environment.get(PLATFORM) or any(PLATFORM in text for text in texts):
             raise UnsupportedModelError(PLATFORM, None)
 
