@@ -55,6 +55,7 @@ def test_a_folder_that_gives_no_project_name_is_refused_with_what_gives_one(
     ("project", "lease", "name"),
     [
         ("stackyard-shop-8b48b8-3b0ea937", "3b0ea937", "shop"),  # as after eval "$(stackyard env --format shell)"
+        ("shop-3b0ea937", "shop-3b0ea937", "shop"),  # on a Swarm
         ("stackyard-shop-8b48b8-3b0ea937", "5dc37011", "stackyard-shop-8b48b8-3b0ea937"),
         ("mine", "3b0ea937", "mine"),
         ("mine-", "", "mine-"),

@@ -49,7 +49,7 @@ def _caller(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's variables; a shell with those of a copy still means the project, not the copy's name."""
     caller = {**environment, "PWD": str(folder)}  # files may name ${PWD}
     lease = caller.get("STACKYARD_LEASE")
-    if lease and caller.get("COMPOSE_PROJECT_NAME", "").endswith(f"-{lease}"):
+    if lease and f"-{caller.get('COMPOSE_PROJECT_NAME')}".endswith(f"-{lease}"):
         del caller["COMPOSE_PROJECT_NAME"]
     return caller
 
