@@ -237,6 +237,23 @@ def test_a_run_leaves_a_copy_alone_that_was_up_before(shop: Shop) -> None:
     assert len(shop.ask("ps")) == 1
 
 
+def test_a_service_that_ended_during_a_run_is_named_with_its_last_lines_and_refuses_an_exec(shop: Shop) -> None:
+    late = "echo working; until [ -e /flags/now ]; do sleep 0.1; done; echo 'no more paper'; touch /flags/ended; exit 9"
+    end = 'touch flags/now; until [ -e flags/ended ]; do sleep 0.1; done; sleep 2; exec "$@" exec late -- true'
+    compose = shop.folder / "compose.yaml"
+    image = compose.read_text().partition("image: ")[2].partition(",")[0]
+    service = f'  late: {{image: {image}, command: [sh, -c, "{late}"], volumes: ["./flags:/flags"]}}\nvolumes:\n  rows'
+    compose.write_text(compose.read_text().replace("volumes:\n  rows", service))
+    (shop.folder / "flags").mkdir()
+
+    code, _, err = shop.end("run", "--quiet", "--name", "mine", "--", "sh", "-c", end, "sh", *STACKYARD)
+
+    assert code == 7
+    refused, *warning = err.splitlines()
+    assert re.fullmatch(r"late of mine \(\w+\) does not run \(exited, exit code 9\); no command runs in it", refused)
+    assert warning == ["warning: while the command ran, late: exited, exit code 9", "  | working", "  | no more paper"]
+
+
 def test_a_copy_that_lacks_a_service_does_not_count_as_running(shop: Shop) -> None:
     more = "  once: {image: BOX, command: [sh, -c, 'exit 0']}\n  db: {image: BOX}\nvolumes:"
     compose = shop.folder / "compose.yaml"

@@ -98,7 +98,7 @@ def test_a_copy_that_lacks_a_service_ends_as_on_one_engine(
     ]
     assert states[0] == {"web": ("running", "healthy"), "job": ("complete", "none")}
     assert states[1] == {"web": ("missing", "none"), "job": ("complete", "none")}
-    assert "is up, but not every service of it runs: web (missing); end the copy and start it again" in again.stderr
+    assert "is up, but not every service of it runs: web (missing); end the copy ('stackyard down " in again.stderr
     assert "services.web.restart" in [change["place"] for change in json.loads(seen.stdout)["changes"]]
     assert left(site, machines) == []
 

@@ -140,7 +140,7 @@ def test_texts_name_commands() -> None:
 
 def test_the_front_end_knows_a_command_for_every_action() -> None:
     assert set(COMMANDS) == set(Action)
-    assert set(console.COMMANDS.values()) <= {item.text for item in CONSOLE}
+    assert {line.format(name=advice.PLACE) for line in console.COMMANDS.values()} <= {item.text for item in CONSOLE}
     assert {item.text for item in ADVICE if item.where == advice.TABLE} >= {"invoke ports.list", "./noxw -s dev"}
 
 

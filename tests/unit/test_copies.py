@@ -16,6 +16,7 @@ from fake_docker import install_docker
 from fake_project import SHOP, FakeDocker, spoken
 
 from stackyard._util import process
+from stackyard._util.advice import Action, end_and_start
 from stackyard.cleanup import graceful, removal
 from stackyard.docker.lease_book import open_book, survivors
 from stackyard.errors import (
@@ -250,8 +251,8 @@ def test_a_copy_that_lacks_a_service_is_not_taken_for_a_running_one(
         start(name="mine", ttl=600)
 
     assert str(failed.value) == (
-        f"copy mine ({lease.id}) is up, but not every service of it runs: {service} ({words}); end the copy and start "
-        "it again"
+        f"copy mine ({lease.id}) is up, but not every service of it runs: {service} ({words}); "
+        f"{end_and_start(lease.id)}"
     )
     assert {*fake_engine.containers} == before
 
@@ -416,8 +417,24 @@ def test_a_named_copy_of_another_form_of_the_project_is_not_taken_for_it(
     start(name="mine", ttl=600)
     docker.model = {**SHOP, "services": {"web": {"image": "web"}}}
 
-    with pytest.raises(UsageError, match="before the project's ports or networks changed"):
+    with pytest.raises(UsageError, match=r"before the project's ports or networks changed, .* files \(nothing needs "):
         start(name="mine", ttl=600)
+
+
+def test_a_named_copy_without_the_ports_of_another_profile_is_named_with_them_and_the_command_that_ends_it(
+    start: Callable[..., Copy], docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackyard._util.advice._commands", {Action.END: "yard end {name}"})
+    lease = start(name="mine", ttl=600).lease
+    mail = {"image": "web", "ports": [{"target": 25, "published": "25", "protocol": "tcp"}]}
+    docker.model = {**SHOP, "services": {**SHOP["services"], "mail": mail}}
+
+    with pytest.raises(UsageError) as failed:
+        start(name="mine", ttl=600)
+
+    assert str(failed.value).endswith(
+        f"profiles or files (it lacks mail 25/tcp); end the copy ('yard end {lease.id}') first, or choose another name"
+    )
 
 
 def test_a_copy_with_a_time_outlives_its_process_and_one_without_does_not(start: Callable[..., Copy]) -> None:

@@ -471,7 +471,7 @@ def test_a_note_in_which_anything_has_changed_is_not_followed(copy: Any, made: M
     note.write_text(note.read_text().replace(old, new))
     made.asked.clear()
 
-    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy and start it again$"):
+    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy .* and start it again$"):
         resetting.reset(copy, (), 5)
 
     assert made.asked == []
@@ -524,7 +524,7 @@ def test_a_damaged_note_is_one_line_and_changes_nothing(copy: Any, made: Made, t
     (copy.lease.directory / "data.json").write_text(text)
     made.asked.clear()
 
-    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy and start it again$"):
+    with pytest.raises(UsageError, match=r"data.json cannot be read; end the copy .* and start it again$"):
         resetting.reset(copy, (), 5)
 
     assert made.asked == []
@@ -640,7 +640,7 @@ def test_a_test_s_own_database_is_made_in_a_container_that_somebody_has_renamed(
         assert [asked[0] for asked in made.clients] == ["db-old"]
 
     del made.containers["db-old"]
-    with pytest.raises(UsageError, match=r"^copy mine .l1.: the container of db is gone; end the copy and start it"):
+    with pytest.raises(UsageError, match=r"^copy mine .l1.: the container of db is gone; end the copy .* and start it"):
         private_databases.database(copy, "db", "postgresql://h/app").__enter__()
 
 

@@ -478,7 +478,7 @@ def test_a_copy_that_has_lost_a_service_is_not_returned_as_if_it_ran(
     fake.containers[first.lease.label] = tasks
 
     with pytest.raises(
-        NotReadyError, match=rf"is up, but not every service of it runs: {says}; end the copy and start"
+        NotReadyError, match=rf"is up, but not every service of it runs: {says}; end the copy .* and start"
     ):
         started(ttl=600.0)
 

@@ -204,6 +204,15 @@ def test_exec_splits_words_without_a_shell(stack: Stack, tmp_path: Path, fake_en
         stack.exec("redis", "'")
 
 
+def test_exec_refuses_a_service_that_does_not_run(stack: Stack, tmp_path: Path, fake_engine: FakeEngine) -> None:
+    calls = install_docker(tmp_path, "exit 7")
+    fake_engine.container("redis", stack.lease.id, Status="exited", ExitCode=3)
+
+    with pytest.raises(NotReadyError, match=r"^redis of .* does not run \(exited, exit code 3\); no command"):
+        stack.exec_output("redis", "ls")
+    assert not calls.exists()
+
+
 @pytest.mark.usefixtures("_silent")
 def test_a_stack_that_stood_before_survives_a_failed_start(
     book: LeaseBook, fake_engine: FakeEngine, engine: Engine, tmp_path: Path

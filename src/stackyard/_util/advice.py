@@ -26,6 +26,7 @@ class Action(Enum):
     CLEAN_UP = "remove stale stacks"
     CLEAN_UP_ALL = "remove every stack"
     CLEAN_UP_IMAGES = "remove images that nothing needs"
+    END = "end the copy"
     EXECUTE = "run a command inside a service"
     EXTEND = "let it stay longer"
     INSTALL = "install Docker Engine, Compose and buildx, about 93 MB"
@@ -46,7 +47,7 @@ class Action(Enum):
 
 
 WITH_SITE: Final = frozenset({  # those whose commands have the option --site
-    Action.CLEAN_UP, Action.CLEAN_UP_IMAGES, Action.LEASES, Action.RUN_REGISTRY, Action.TRUST_REGISTRY,
+    Action.CLEAN_UP, Action.CLEAN_UP_IMAGES, Action.END, Action.LEASES, Action.RUN_REGISTRY, Action.TRUST_REGISTRY,
 })  # fmt: skip
 _commands: dict[Action, str] = {}
 _site: list[str] = []  # the option that the user's own command named, as words
@@ -69,6 +70,11 @@ def typed(action: Action, **facts: str) -> str:
 def how(action: Action, **facts: str) -> str:
     """Return the action in plain words, and in brackets its command line where a front end offers one."""
     return f"{action.value} ('{typed(action, **facts)}')" if action in _commands else action.value
+
+
+def end_and_start(lease: str) -> str:
+    """Return what to do with a copy that cannot be used any more, by its lease."""
+    return f"{how(Action.END, name=lease)} and start it again"
 
 
 def choose_site(site: str) -> None:

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     Action.CLEAN_UP: "invoke cleanup.stale",
     Action.CLEAN_UP_ALL: "invoke cleanup.all",
     Action.CLEAN_UP_IMAGES: "invoke cleanup.images",
+    Action.END: "invoke env.down --name {name}",
     Action.EXECUTE: "invoke env.exec redis -- redis-cli ping",
     Action.EXTEND: "invoke ports.renew --name {name} --ttl 4h",
     Action.INSTALL: "./noxw --setup-only --yes",

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     Action.CHECK_HOST: f"{NAME} doctor",
     Action.CLEAN_UP: f"{NAME} cleanup",
     Action.CLEAN_UP_IMAGES: f"{NAME} cleanup-images",
+    Action.END: f"{NAME} down --name {{name}}",
     Action.INSTALL: f"{NAME} doctor --fix",
     Action.LEASES: f"{NAME} ps --all",
     Action.MEND_HOST: f"{NAME} doctor --fix",

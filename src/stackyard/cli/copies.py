@@ -322,6 +322,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is an option
         copy_variables.refuse_running(copy.lease.title, copy.seconds)
         try:
             code = copy_variables.run(command, _variables(copy))
+            copy_output.tell_of_lost(copy)
         finally:
             done = copy.down(graceful=graceful, progress=tell)
             for item in done.left:

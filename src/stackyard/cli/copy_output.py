@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from stackyard._util.advice import at_site
 from stackyard._util.tables import format_count, format_seconds, table
-from stackyard.cli.common import answer, identity
-from stackyard.errors import NotReadyError
+from stackyard.cli.common import answer, identity, tell
+from stackyard.errors import NotReadyError, StackyardError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stackyard.cleanup.outcome import Removal
     from stackyard.leases import Lease
     from stackyard.plan import Address
+    from stackyard.stacks.copies.lifecycle import Copy
     from stackyard.stacks.readiness.waiting import StackReady
     from stackyard.stacks.starts.times import Startup
 
@@ -54,6 +56,21 @@ def another(number: int) -> str:
         f"warning: this is copy {number} of this folder: outside of git, and on no branch, each 'up' without a name "
         f"starts one more; '{again}' finds the same copy again"
     )
+
+
+def tell_of_lost(copy: Copy) -> None:
+    """Name each service that has ended while a command used the copy, with its last lines; the copy will be removed."""
+    from stackyard.docker.ownership import Holdings
+    from stackyard.docker.records import SERVICE_LABEL
+    from stackyard.stacks.copies.standing import Standing
+    from stackyard.stacks.diagnostics import collect
+
+    with contextlib.suppress(StackyardError):
+        containers = Holdings.of(copy.book.host, copy.lease).containers(copy.engine)
+        lost = Standing(copy.engine, containers, copy.model).lost
+        gone = [item for item in containers if item.labels.get(SERVICE_LABEL) in lost]
+        for service in collect(copy.engine, gone, secrets=()):
+            tell(f"warning: while the command ran, {service}")
 
 
 def addressed(found: Sequence[Address], name: str) -> str:

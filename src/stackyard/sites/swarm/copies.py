@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
+from stackyard._util.advice import end_and_start
 from stackyard.docker.swarm import LOST, SERVICE_LABEL, Swarm, detailed
 from stackyard.errors import (
     EngineError,
@@ -353,7 +354,7 @@ def _standing(copy: Copy, digest: str, progress: Callable[[str], None]) -> Copy:
     if lost := copy.standing.lost:
         named = ", ".join(f"{service} ({words})" for service, words in lost.items())
         raise NotReadyError(
-            f"copy {copy.lease.title} is up, but not every service of it runs: {named}; end the copy and start it again"
+            f"copy {copy.lease.title} is up, but not every service of it runs: {named}; {end_and_start(copy.lease.id)}"
         )
     if copy.lease.data.get("digest", digest) != digest:
         progress(f"warning: {CHANGED}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files, json_text
+from stackyard._util.advice import end_and_start
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker import lease_engine
@@ -107,7 +108,7 @@ class Copy:
             found: dict[str, Any] = json_text.read(files.read(path))
             _ = found["services"].items(), found[EXTENSION]["addresses"]
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            text = f"copy {self.lease.title}: {path} cannot be read; end the copy and start it again"
+            text = f"copy {self.lease.title}: {path} cannot be read; {end_and_start(self.lease.id)}"
             raise UsageError(text) from None
         return found
 
@@ -263,10 +264,8 @@ class _Start:
         lost = Standing(copy.engine, containers, copy.model, hints).lost
         if lost and copy.is_whole:
             named = ", ".join(f"{service} ({words})" for service, words in lost.items())
-            raise NotReadyError(
-                f"copy {copy.lease.title} is up, but not every service of it runs: {named}; end the copy and start it "
-                "again"
-            )
+            again = end_and_start(copy.lease.id)
+            raise NotReadyError(f"copy {copy.lease.title} is up, but not every service of it runs: {named}; {again}")
         return bool(lost) or (self.request.until_ready and not copy.is_whole)
 
     def _outdated(self, containers: Sequence[Resource]) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.advice import Action, how
 from stackyard.docker.ownership import COPY_LABEL
 from stackyard.errors import UsageError
-from stackyard.leases.needs import Needs, port_names
+from stackyard.leases.needs import Needs, PortName, port_names
 from stackyard.plan import Place, addresses, exclusive, plan
 from stackyard.plan import networks as planned_networks
 from stackyard.plan import ports as planned_ports
@@ -75,9 +76,10 @@ class Template:
             UsageError: If they differ.
         """
         if self.needs != Needs(ports=tuple(lease.ports), prefixes=lease.prefixes, exclusive=lease.exclusive):
+            end = how(Action.END, name=lease.id)
             raise UsageError(
-                f"copy {lease.title} was started before the project's ports or networks changed; end it first, or "
-                "choose another name"
+                f"copy {lease.title} was started before the project's ports or networks changed, or with other "
+                f"profiles or files{_ports(lease, self.needs)}; {end} first, or choose another name"
             )
 
     def plan(self, lease: Lease, engine: Engine) -> Plan:
@@ -144,6 +146,18 @@ class Template:
         words |= {"name": variables.get("STACKYARD_PARALLEL_ID", "")}
         labels = {f"stackyard.{word}": value.replace("$", "$$") for word, value in words.items() if value}
         return labels | {COPY_LABEL: self.project.name}
+
+
+def _ports(lease: Lease, needs: Needs) -> str:
+    """Say which ports a lease lacks, and which nothing needs now; empty if it has the right ones."""
+    kinds = {"it lacks": {*needs.ports} - {*lease.ports}, "nothing needs": {*lease.ports} - {*needs.ports}}
+    parts = [f"{what} {', '.join(map(_spoken, sorted(names)))}" for what, names in kinds.items() if names]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _spoken(name: str) -> str:
+    port = PortName.parse(name)
+    return f"{port.service} {port.target}/{port.protocol}" if port else name
 
 
 def is_whole(model: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from stackyard._util.advice import end_and_start
 from stackyard.docker import container_commands
 from stackyard.docker.ownership import Holdings, numbered
 from stackyard.errors import StackyardError, UsageError
@@ -46,9 +47,7 @@ def database(copy: Copy, service: str, url: str) -> Iterator[str]:
 
     there = numbered(Holdings.of(copy.book.host, copy.lease).containers(copy.engine))
     if kept[0].key not in there:
-        raise UsageError(
-            f"copy {copy.lease.title}: the container of {service} is gone; end the copy and start it again"
-        )
+        raise UsageError(f"copy {copy.lease.title}: the container of {service} is gone; {end_and_start(copy.lease.id)}")
 
     def ask(script: str) -> None:
         words = (*client_words(script, copy.model["services"][service], images.get(service)), name)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stackyard._util import files, json_text
+from stackyard._util.advice import end_and_start
 from stackyard.errors import UsageError
 from stackyard.project.readiness_hints import Hint
 
@@ -121,7 +122,7 @@ class Note:
                 "configuration, or start it with --resettable"
             ) from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            text = f"copy {lease.title}: {path} cannot be read; end the copy and start it again"
+            text = f"copy {lease.title}: {path} cannot be read; {end_and_start(lease.id)}"
             raise UsageError(text) from None
 
     @classmethod

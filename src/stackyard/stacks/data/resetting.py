@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from stackyard._util.advice import end_and_start
 from stackyard._util.failpoints import reach
 from stackyard.docker import container_commands, container_files, lease_engine
 from stackyard.docker.fast_start.records import ContainerPlan, VolumePlan
@@ -162,7 +163,7 @@ class _Resetting:
         if gone := [str(self.lease.directory / file) for file in needed if not self._is_whole(file)]:
             raise UsageError(
                 f"copy {self.lease.title}: {', '.join(gone)} with its kept data is gone or damaged, and nothing was "
-                "reset; end the copy and start it again"
+                f"reset; {end_and_start(self.lease.id)}"
             )
 
     def _is_whole(self, file: str) -> bool:

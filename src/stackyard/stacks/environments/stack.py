@@ -21,7 +21,7 @@ from stackyard.docker import lease_engine, unanswered_requests
 from stackyard.docker.compose import Compose
 from stackyard.docker.ownership import Holdings
 from stackyard.docker.records import SERVICE_LABEL
-from stackyard.errors import EngineError, UsageError
+from stackyard.errors import EngineError, NotReadyError, UsageError
 from stackyard.leases.stack_lock import still_leased
 from stackyard.project.environments.services import variable
 from stackyard.stacks import diagnostics
@@ -260,6 +260,7 @@ class Stack:
 
         Raises:
             UsageError: If the service is not there or *command* cannot be split into words.
+            NotReadyError: If it does not run.
         """
         terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
         return process.passthrough(self._exec_command(service, command, "--interactive", *terminal), inherit=False)
@@ -270,6 +271,7 @@ class Stack:
 
         Raises:
             UsageError: If the service is not there or *command* cannot be split into words.
+            NotReadyError: If it does not run.
             CommandError: If it needs more than *deadline* seconds.
         """
         return process.run(self._exec_command(service, command), deadline=deadline, check=False)
@@ -280,6 +282,9 @@ class Stack:
             words = shlex.split(command)
         except ValueError as error:
             raise UsageError(f"--command cannot be split into words ({error}), got {command!r}") from None
+        state = self.engine.state(container)
+        if state.status != "running":
+            raise NotReadyError(f"{service} of {self.lease.title} does not run ({state.words}); no command runs in it")
         return ["docker", "exec", *options, container, *words]
 
     def reset(self, *, yes: bool = False) -> EnvironmentReset:
