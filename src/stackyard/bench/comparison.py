@@ -39,13 +39,8 @@ class Comparison:
     One quantity in two runs.
 
     Attributes:
-        suite: Its suite.
-        row: Its row.
         what: In a reader's words.
         unit: Of both medians; x where they are ratios to plain Compose.
-        base: Median of the one run.
-        candidate: Median of the other.
-        ratio: candidate / base.
         chance: Probability that the candidate looks this much worse by accident; None for too few samples.
         relative: True when both are ratios to plain Compose in their own run.
     """

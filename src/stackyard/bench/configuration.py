@@ -55,13 +55,7 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Box(Struct, frozen=True, forbid_unknown_fields=True):
-    """
-    The image with Python in it that the projects of the suite `projects` use as base.
-
-    Attributes:
-        environment: The environment whose images are taken.
-        service: The service whose image it is.
-    """
+    """The image of *service* in *environment*, with Python in it: the base of the projects of the suite `projects`."""
 
     environment: str
     service: str

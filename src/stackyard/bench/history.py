@@ -21,12 +21,7 @@ FILE: Final = "reports/history.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """
-    The runs in one file.
-
-    Attributes:
-        file: Where they are; need not exist.
-    """
+    """The runs in one file, which need not exist."""
 
     file: Path
 

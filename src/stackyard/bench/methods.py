@@ -28,15 +28,7 @@ SOONER: Final = "100ms"  # between two of the quickened health checks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """
-    One start and one removal.
-
-    Attributes:
-        up: Seconds until the tool said that everything is ready.
-        down: Seconds until the tool said that everything is gone.
-        memory: Bytes that all containers together used when ready; None when that could not be measured.
-        steps: The steps of the start, if the tool reports them.
-    """
+    """One start and one removal: seconds until the tool said that all is ready, or gone; bytes in use when ready."""
 
     up: float
     down: float
@@ -45,13 +37,7 @@ class Round:
 
 
 class Starter(abc.ABC):
-    """
-    One way.
-
-    Attributes:
-        name: Its row in the results.
-        subject: Its name for a reader.
-    """
+    """One way: *name* is its row in the results, *subject* its name for a reader."""
 
     __slots__ = ()
     name: str
@@ -124,14 +110,7 @@ class Own(Starter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain(Starter):
-    """
-    Plain Compose: `up --wait`, then `down -v`.
-
-    Attributes:
-        name: Its row.
-        subject: Its name for a reader.
-        variables: What is set for it besides the env file.
-    """
+    """Plain Compose: `up --wait`, then `down -v`; *variables* are set for it besides the env file."""
 
     name: str = "compose"
     subject: str = "docker compose up --wait, down -v"
@@ -153,13 +132,7 @@ class Plain(Starter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rival(Starter):
-    """
-    Another library; its import is not counted.
-
-    Attributes:
-        name: Its key in `peers.RIVALS`.
-        subject: Its name for a reader.
-    """
+    """Another library, one of `peers.RIVALS`; its import is not counted."""
 
     name: str
     subject: str

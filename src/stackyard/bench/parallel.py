@@ -79,7 +79,6 @@ class Crowd:
     How one crowd did.
 
     Attributes:
-        places: Its stacks.
         wall_up: Seconds until the last was ready.
         wall_down: Seconds until the last was gone.
         host_bytes: Bytes the host had less while all of them ran.

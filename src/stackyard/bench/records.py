@@ -53,7 +53,6 @@ class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         failed: How often the attempt failed instead of giving a sample.
         median: Of the samples; None without any.
         low: Lower end of the median's 95 % bootstrap interval; None for fewer than five samples.
-        high: Upper end.
         p95: 95th percentile; None for fewer than 20 samples.
         p99: 99th percentile; None for fewer than 100 samples.
         at: Where on a curve it lies, such as the number of stacks at once; None off a curve.
@@ -143,7 +142,6 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: `network`, `create postgres`, `start postgres`, `ready postgres`.
         begin: When it began, in seconds since the start of the stack began.
-        end: The same, of its end.
     """
 
     name: str
@@ -158,12 +156,8 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         cpus: Processors this process may use.
         cpu: Their name.
-        memory_bytes: Memory in bytes.
-        kernel: Version of the kernel.
         system: Name of the distribution.
         engine: Version of the Docker Engine.
-        compose: Version of the Compose plugin.
-        python: Version of Python.
         load: Load average of the last minute before the run.
         pressure: Percent of the minute before the run in which something waited for a processor (the kernel's PSI).
         packet_filter: Which tables hold the engine's rules: `iptables-legacy` or `iptables-nft`.
@@ -191,16 +185,11 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         when: When it began, ISO 8601 in UTC.
         commit: The commit measured; None outside a repository.
         changed: True when the work tree differed from that commit.
-        release: stackyard's version.
         seconds: How long all of it took.
-        machine: Where.
-        suites: What was measured.
         depth: quick, default or full.
         options: Whatever else was asked for, such as environment and number of stacks.
-        results: What was found.
         waterfall: The steps of one start, the one whose time was the median; empty where none was measured.
         notes: What a reader must know, such as a peer that was not there.
-        version: Of this schema.
     """
 
     id: str
@@ -256,14 +245,7 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """
-    What one suite found; several add up.
-
-    Attributes:
-        results: Its results.
-        waterfall: The steps of one start.
-        notes: What a reader must know.
-    """
+    """What one suite found; several add up."""
 
     results: tuple[Result, ...] = ()
     waterfall: tuple[Step, ...] = ()

@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 
 class Requirement(NamedTuple):
-    """
-    What is promised of every stack.
-
-    Attributes:
-        what: In a reader's words.
-        unit: Of its figure.
-        most: What the figure may be at most.
-    """
+    """What is promised of every stack: a figure of at most *most*, in *unit*."""
 
     what: str
     unit: str

@@ -42,10 +42,8 @@ class File:
     One entry of an image's file system.
 
     Attributes:
-        kind: What it is.
         mode: Its permission bits.
         owner: User and group number.
-        size: Bytes.
         target: Where a symbolic link points.
         head: Its first 256 bytes.
         text: All of it, where a check reads it; None elsewhere.
@@ -70,7 +68,6 @@ class Image:
     An image as the checks see it.
 
     Attributes:
-        reference: Its name.
         flavour: debian or alpine.
         files: By absolute path, the image's layers laid over each other.
         config: The `config` part of its configuration: Env, User, Cmd…

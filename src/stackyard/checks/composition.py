@@ -43,8 +43,6 @@ class Model:
 
     Attributes:
         profiles: The profile of every environment of the project.
-        services: Each service's settings.
-        networks: Each network's settings.
         restart: The restart policy the environment is meant to have.
         memory: Bytes the environment's budget gives a stack.
         lint: What compose-lint says of the file itself.

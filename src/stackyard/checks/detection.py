@@ -53,7 +53,6 @@ class Detection:
 
     Attributes:
         fault: What was done to the service.
-        service: The service.
         seconds: From the fault until the status was last asked and did not show it; None when it never did.
         limit: Seconds it may take.
         shown: What the status said in the end.

@@ -35,14 +35,7 @@ NUMBER: Final = re.compile(r"\d+(:\d+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """
-    One instruction.
-
-    Attributes:
-        name: In capitals, such as FROM.
-        value: All behind it, continued lines joined.
-        line: Where it starts, counted from 1.
-    """
+    """One instruction: its name in capitals, its value with continued lines joined, and its first line, from 1."""
 
     name: str
     value: str
@@ -56,7 +49,6 @@ class Dockerfile:
 
     Attributes:
         path: The file, below the project's root.
-        text: Its content.
         instructions: In order, comments left out.
         lint: What hadolint says of it.
         base: Whether its image only serves to build others and never runs.

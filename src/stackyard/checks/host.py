@@ -38,8 +38,6 @@ class HostFinding:
     What one check found.
 
     Attributes:
-        id: The check's short name.
-        title: For people.
         status: `fail` if stackyard cannot work like this, `warn` if something could be better, `unknown` if it could
             not be checked because something else is missing; then the check for the missing thing shows the fix.
         found: What is there, with its unit.
@@ -57,16 +55,7 @@ class HostFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """
-    The facts that all checks use, read once.
-
-    Attributes:
-        machine: The host.
-        endpoint: Where the engine listens.
-        ping: Its answer.
-        info: What it says about itself; empty when it did not answer.
-        skew: Seconds its clock is ahead of this host's.
-    """
+    """The facts that all checks use, read once: *info* is empty if no engine answered, *skew* is in seconds."""
 
     machine: Machine = field(default_factory=Machine)
     endpoint: Endpoint
@@ -97,7 +86,6 @@ class CheckResult:
 
     Attributes:
         ok: Whether the need is met.
-        found: What is there.
         fix: A better fix than the check's own; empty if that one fits.
         unknown: Whether it could not be checked, for a reason that another check names.
     """
@@ -113,17 +101,7 @@ NOT_CHECKED: Final = CheckResult(ok=False, found="not checked: no engine answers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCheck:
-    """
-    One requirement.
-
-    Attributes:
-        id: Short name.
-        title: For people.
-        needed: What should be there.
-        fix: What to do if it is not there.
-        look: Does the check.
-        required: Whether stackyard cannot work without it.
-    """
+    """One requirement; *required* if stackyard cannot work without it."""
 
     id: str
     title: str

@@ -26,15 +26,7 @@ KEYS: Final[dict[Ecosystem, tuple[str, str, str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Package:
-    """
-    One package in an image.
-
-    Attributes:
-        ecosystem: Where it comes from: apk, deb or pypi.
-        name: Its name.
-        version: Its version.
-        license: As its own metadata states it; may be empty.
-    """
+    """One package in an image, and its licence if its own metadata states one."""
 
     ecosystem: Ecosystem
     name: str

@@ -17,14 +17,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """
-    One thing a check met.
-
-    Attributes:
-        found: What is there, with its unit.
-        line: Line in the file looked at; None where there is none.
-        severity: Where it differs from the check's own.
-    """
+    """One thing a check met, its line in the file looked at, and its severity where that is not the check's own."""
 
     found: str
     line: int | None = None
@@ -84,11 +77,9 @@ class Finding:
     What one check found in one place.
 
     Attributes:
-        check: The check's id.
         target: What was looked at: a file below the project's root, an image, an environment, a stack.
         severity: An error fails the run.
         found: What is there, with its unit.
-        fix: How to fix it.
         line: Line in the file; None where the target is no file.
         waived: Why it may stay; empty when nothing excuses it.
     """
@@ -109,14 +100,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """
-    One look of one check at one target.
-
-    Attributes:
-        check: The check's id.
-        target: What was looked at.
-        findings: What it found; empty when all is well.
-    """
+    """One look of one check at one target; no findings mean that all is well."""
 
     check: str
     target: str

@@ -28,7 +28,6 @@ class Container:
     One running container as the checks see it.
 
     Attributes:
-        service: Its service.
         facts: What the engine says of it (`docker inspect`).
         status: /proc/1/status, seen from inside.
         command: /proc/1/cmdline, and the environment of its process.
@@ -50,7 +49,6 @@ class Running:
     A running stack.
 
     Attributes:
-        containers: All of it.
         listeners: Each address and port the host listens on, of those that are leased.
         secrets: What nothing may show.
         images: The id of the image each service should run; empty where that is not known.

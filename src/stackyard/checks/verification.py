@@ -40,15 +40,7 @@ FLAVOURS: Final = ("debian", "alpine")  # the first is what the second is measur
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """
-    What one run found.
-
-    Attributes:
-        outcomes: Each look of a check at a target.
-        seconds: Wall time.
-        files: What was written, below the project's root.
-        detections: How soon each fault was seen, by environment.
-    """
+    """What one run found, in how many seconds; *files* were written below the project's root."""
 
     outcomes: Sequence[Outcome]
     seconds: float
@@ -98,14 +90,7 @@ class Report:
 
 @dataclass(slots=True, kw_only=True)
 class Verifier:
-    """
-    Gathers outcomes, group by group; `report` ends it.
-
-    Attributes:
-        root: The project's directory.
-        say: Called with each line of progress.
-        build: Build images that are missing instead of failing.
-    """
+    """Gathers outcomes, group by group; `report` ends it. Unless it may *build*, a missing image is an error."""
 
     root: Path = field(default_factory=project_root)
     say: Callable[[str], None] = lambda _line: None

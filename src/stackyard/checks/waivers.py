@@ -26,15 +26,7 @@ SHORTEST_REASON: Final = 10  # characters; less explains nothing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """
-    Leave to stay.
-
-    Attributes:
-        check: Id of the check.
-        target: What it is for, as reports call it; `*` matches any text.
-        reason: Why.
-        until: The last day it holds.
-    """
+    """Leave to stay until a last day; in *target*, `*` matches any text."""
 
     check: str
     target: str

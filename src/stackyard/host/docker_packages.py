@@ -36,14 +36,7 @@ ELSEWHERE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSet:
-    """
-    One family of packages that gives a whole engine.
-
-    Attributes:
-        engine: The package that holds dockerd.
-        compose: The package that holds the Compose plugin.
-        others: What else belongs to it.
-    """
+    """One family of packages that gives a whole engine: those with dockerd and the Compose plugin, and *others*."""
 
     engine: str
     compose: str

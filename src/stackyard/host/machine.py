@@ -28,7 +28,6 @@ class Distribution:
         id: For example `debian`; the platform's own name where there is no os-release.
         codename: For example `bookworm`; may be empty.
         family: Its id and those it says it is like.
-        title: For people.
     """
 
     id: str
@@ -39,13 +38,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """
-    One host.
-
-    Attributes:
-        base: Where its file system begins.
-        uid: The user's id.
-    """
+    """One host: where its file system begins, and the user's id."""
 
     base: Path = Path("/")
     uid: int = field(default_factory=os.geteuid)

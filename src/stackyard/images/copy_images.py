@@ -31,13 +31,7 @@ FRESH: Final = 3600.0  # seconds for which a use counts as just now, unless imag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """
-    What copies need, whether they run or not.
-
-    Attributes:
-        images: Ids of images.
-        projects: Projects with a copy whose needs cannot be read, so that all their images stay.
-    """
+    """Ids of images that copies need, running or not; and projects whose needs cannot be read, so that all stay."""
 
     images: Collection[str] = frozenset()
     projects: Collection[str] = frozenset()

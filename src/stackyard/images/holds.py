@@ -27,13 +27,7 @@ FILE: Final = "images.lock"
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """
-    The byte of one project.
-
-    Attributes:
-        handle: The open file.
-        number: Which byte.
-    """
+    """The byte of one project in an open file."""
 
     handle: int
     number: int

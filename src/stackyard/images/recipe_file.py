@@ -24,7 +24,6 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True):
     One image that a stack runs.
 
     Attributes:
-        base: Its base image.
         dockerfile: Its Dockerfile, by flavour.
         files: Files and folders that go in.
         scripts: Scripts of `base` that take part in a build on Debian.

@@ -36,9 +36,7 @@ class Recipe:
         flavour: debian or alpine.
         source: Where its base comes from: registry or packages.
         dockerfile: Its Dockerfile; None for a root file system that is imported.
-        context: The build context's directory.
         files: Files and directories whose content goes in.
-        arguments: Build arguments.
         bases: Recipes below it, by the build argument that names them.
         official: The official image to pull and pass as BASE; None when built from packages.
         material: Name of the context that is made on the host; None without one.

@@ -36,13 +36,11 @@ class Image:
     One image of a service.
 
     Attributes:
-        service: Its service.
         flavour: debian or alpine.
         reference: The name with the content's hash.
         size: Bytes of all its layers, uncompressed.
         created: When it was built, in seconds since the epoch.
         source: Where its base came from: registry or packages.
-        id: The engine's id.
         base: Its official base image and digest; empty if built from packages.
     """
 

@@ -25,7 +25,6 @@ class Service:
     Attributes:
         environment: Its stack's environment.
         lease: Its stack's lease.
-        service: Its name.
         seen: What was seen of its container; None when it has none although others of its stack do.
         cpu_percent: CPU time since the look before, 100 being one CPU; None at the first look.
         name: Its lease's name; None if it has none.
@@ -61,14 +60,7 @@ def _plain(usage: Usage) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """
-    All services at one moment.
-
-    Attributes:
-        at: Seconds of the monotonic clock when the look began.
-        seconds: How long it took.
-        services: Sorted by environment, lease and name.
-    """
+    """All services at one moment, sorted by environment, lease and name; times in seconds of the monotonic clock."""
 
     at: float
     seconds: float

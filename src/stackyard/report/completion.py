@@ -31,16 +31,7 @@ LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverables:
-    """
-    What the tree offers: a name, and a line in its own words.
-
-    Attributes:
-        sessions: The nox sessions.
-        tasks: The Invoke tasks.
-        scripts: The scripts.
-        modules: The library.
-        pages: The documents below docs/.
-    """
+    """What the tree offers: of each kind a name, and a line in its own words."""
 
     sessions: tuple[tuple[str, str], ...] = ()
     tasks: tuple[tuple[str, str], ...] = ()

@@ -31,15 +31,7 @@ TICKS: Final = 5  # about how many numbers an axis has
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """
-    One place on a curve.
-
-    Attributes:
-        x: For example how many stacks at once.
-        y: The figure.
-        low: Lower end of its interval; None without one.
-        high: Upper end.
-    """
+    """One place on a curve, with the ends of its interval where it has one."""
 
     x: float
     y: float
@@ -53,11 +45,9 @@ class Bar:
     One bar.
 
     Attributes:
-        value: Its length.
         tone: own, peer, bad, or a number from 1 to 5: its class.
         begin: Where it starts.
         low: Lower end of the value's interval; None without one.
-        high: Upper end.
         limit: What the value may be at most; None without one.
         marks: Further places worth a tick, such as percentiles.
     """

@@ -36,16 +36,7 @@ EVEN: Final = 1.05  # two times that differ by less are called the same
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """
-    One answer.
-
-    Attributes:
-        figure: The answer itself.
-        label: What it answers.
-        note: What it is to be compared with.
-        anchor: The part of the page that has the figures.
-        good: False where something was not as it should be.
-    """
+    """One answer: a figure, what it answers, what to compare it with, and the part of the page that has all figures."""
 
     figure: str
     label: str

@@ -57,15 +57,7 @@ FIGURES: Final = frozenset({"at", "n", "failed", "median", "95 % interval", "p95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """
-    One line of a figure that is also a table.
-
-    Attributes:
-        label: Whose figure it is.
-        plot: Its drawing.
-        cells: The texts next to it, one for each of the group's columns.
-        own: True where it is stackyard's own figure among others'.
-    """
+    """One line of a figure that is also a table; *cells* are texts, one for each of the group's columns."""
 
     label: str
     plot: Markup
@@ -79,12 +71,10 @@ class Group:
     Figures of one kind.
 
     Attributes:
-        title: What was measured.
         kind: bars, share and spread are lines; curve is one drawing. The bars of share each have a scale of their own.
         head: What the lines' labels are; nothing where the title says it.
         columns: Heads of the lines' cells.
         lines: What is drawn, line by line.
-        drawing: The curve.
         note: What to know when reading it.
     """
 
@@ -104,14 +94,11 @@ class Section:
 
     Attributes:
         anchor: Its name in the address.
-        title: Its heading.
         lead: One or two sentences.
         source: The run it comes from.
         command: What measures it again.
-        groups: The figures.
         paired: True where two groups fit side by side.
         heads: Heads of the table of every figure.
-        details: Its rows.
         legend: Colours of the drawing, each with what it means.
     """
 

@@ -29,8 +29,6 @@ class Promise:
         label: What it is about.
         part: Anchor of the part of the page that has all figures of it; empty without one.
         plot: Its bar; None where there is no figure, or nothing but 0 is promised.
-        measured: The figure.
-        promised: The bound.
         margin: How far the one is from the other.
         verdict: PASS or FAIL; empty when it was not measured.
         reason: Why there is no figure, or what to know about it.
