@@ -115,7 +115,7 @@ def with_session(arena: Arena) -> Seconds:
     environment = arena.environment
     words = [str(environment.root / "noxw"), "-s", SESSIONS[environment.name], "--", "-q", "-k", TEST]
     with _kept(environment.root / "reports", environment.name):
-        return {"session": _seconds(words, cwd=environment.root)}
+        return {"session": process.run(words, deadline=COMMAND_TIMEOUT_S, cwd=environment.root).seconds}
 
 
 def by_hand(arena: Arena) -> Seconds:
@@ -147,10 +147,6 @@ def _both(up: Sequence[str], down: Sequence[str], *, cwd: Path) -> tuple[float, 
     """Time the command that starts and the one that removes."""
     started, removed = start_and_remove(up, down, cwd, COMMAND_TIMEOUT_S)
     return started.seconds, removed.seconds
-
-
-def _seconds(argv: Sequence[str], *, cwd: Path) -> float:
-    return process.run(argv, deadline=COMMAND_TIMEOUT_S, cwd=cwd).seconds
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,17 +50,8 @@ def load(name: str) -> None:
         config.testcontainers_config.connection_mode_override = config.ConnectionMode.docker_host
 
 
-def testcontainers_compose(given: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """Use testcontainers' DockerCompose, which runs `docker compose up --wait`."""
-    return _compose("testcontainers.compose", given)
-
-
-def drop_in(given: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """Use stackyard's class of the same name, as a suite does that has changed one import."""
-    return _compose("stackyard.testcontainers", given)
-
-
 def _compose(module: str, given: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Use testcontainers' DockerCompose, or stackyard's as a suite does that has changed one import."""
     made: AbstractContextManager[Any] = importlib.import_module(module).DockerCompose(
         str(Path(given["file"]).parent), compose_file_name=given["file"], env_file=given["env_file"]
     )
@@ -117,10 +109,10 @@ def pytest_docker(given: Mapping[str, Any]) -> AbstractContextManager[Any]:
 
 
 RIVALS: Final[dict[str, Callable[[Mapping[str, Any]], AbstractContextManager[Any]]]] = {
-    "testcontainers-compose": testcontainers_compose,
+    "testcontainers-compose": partial(_compose, "testcontainers.compose"),
     "testcontainers": testcontainers,
     "pytest-docker": pytest_docker,
-    "drop-in": drop_in,
+    "drop-in": partial(_compose, "stackyard.testcontainers"),
 }
 
 

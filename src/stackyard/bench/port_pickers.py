@@ -12,6 +12,7 @@ import importlib
 import json
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PORT = 9500
+# a library: its module, and what gives a port
+LIBRARIES = {
+    "portpicker": ("portpicker", "pick_unused_port"), "port-for": ("port_for", "select_random"),
+    "ephemeral-port-reserve": ("ephemeral_port_reserve", "reserve"),
+}  # fmt: skip
 
 
 def bind_zero(count: int, _folder: Path) -> list[int]:
@@ -46,22 +52,10 @@ def json_file(count: int, folder: Path) -> list[int]:
     return mine
 
 
-def with_portpicker(count: int, _folder: Path) -> list[int]:
-    """Use portpicker, without its port server."""
-    portpicker = importlib.import_module("portpicker")
-    return [int(portpicker.pick_unused_port()) for _ in range(count)]
-
-
-def with_port_for(count: int, _folder: Path) -> list[int]:
-    """Use port-for."""
-    port_for = importlib.import_module("port_for")
-    return [int(port_for.select_random()) for _ in range(count)]
-
-
-def with_ephemeral_port_reserve(count: int, _folder: Path) -> list[int]:
-    """Use ephemeral-port-reserve."""
-    reserve = importlib.import_module("ephemeral_port_reserve")
-    return [int(reserve.reserve()) for _ in range(count)]
+def with_library(module: str, pick: str, count: int, _folder: Path) -> list[int]:
+    """Ask a library for one port after another; of portpicker, without its port server."""
+    library = importlib.import_module(module)
+    return [int(getattr(library, pick)()) for _ in range(count)]
 
 
 def with_stackyard(_count: int, _folder: Path) -> list[int]:
@@ -78,14 +72,9 @@ CONTENDERS: dict[str, Callable[[int, Path], list[int]]] = {
     "stackyard": with_stackyard,
     "bind(0)": bind_zero,
     "JSON file": json_file,
-    "portpicker": with_portpicker,
-    "port-for": with_port_for,
-    "ephemeral-port-reserve": with_ephemeral_port_reserve,
+    **{name: partial(with_library, *words) for name, words in LIBRARIES.items()},
 }
-MODULES = {
-    "portpicker": "portpicker", "port-for": "port_for", "ephemeral-port-reserve": "ephemeral_port_reserve",
-    "stackyard": "stackyard.leases.book",
-}  # fmt: skip
+MODULES = {name: module for name, (module, _) in LIBRARIES.items()} | {"stackyard": "stackyard.leases.book"}
 
 
 def main(arguments: list[str]) -> None:

@@ -131,11 +131,10 @@ def lint(file: Dockerfile) -> Iterator[Spot]:
     yield from file.lint
 
 
-def _without_syntax(text: str) -> str:
-    return SYNTAX_LINE.sub("", text)
-
-
-@check("dockerfile-syntax", "no `# syntax=` line", fix="remove the line; --fix does it", rewrite=_without_syntax)
+@check(
+    "dockerfile-syntax", "no `# syntax=` line", fix="remove the line; --fix does it",
+    rewrite=lambda text: SYNTAX_LINE.sub("", text),
+)  # fmt: skip
 def syntax(file: Dockerfile) -> Iterator[Spot]:
     """The line makes each build download a frontend image first; without a container registry the build fails."""
     for match in SYNTAX_LINE.finditer(file.text):

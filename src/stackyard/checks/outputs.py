@@ -98,8 +98,5 @@ def _case(look: Outcome) -> TestCase:
     for item in look.findings:
         if item.fails:
             return case(look.target, look.check, failure=item.found, text=f"{text}\nto fix it: {item.fix}")
-    return case(look.target, look.check, skipped=look.findings[0].waived if _skipped(look) else "", text=text)
-
-
-def _skipped(look: Outcome) -> bool:
-    return bool(look.findings) and all(item.waived for item in look.findings)
+    waived = [item.waived for item in look.findings]
+    return case(look.target, look.check, skipped=waived[0] if waived and all(waived) else "", text=text)
