@@ -237,13 +237,15 @@ def test_reset_takes_the_services_that_are_named_of_the_copy_that_is_named_at_it
 def removed(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> dict[str, Mock]:
     """What each clean-up would remove."""
     del copy  # in place
-    made = {name: Mock(return_value=Removal()) for name in ("remove_stale", "remove_all")}
+    made = {name: Mock(return_value=Removal()) for name in ("sweep", "remove_all")}
     for name, remove in made.items():
         monkeypatch.setattr(removal, name, remove)
     made["images"] = Mock(return_value=Clearance(removed=(), left=(), freed=0))
     monkeypatch.setattr("stackyard.images.unused.remove", made["images"])
+    monkeypatch.setattr("stackyard.stacks.unused_images.all_sizes", lambda *_: [])
     monkeypatch.setattr("stackyard.stacks.unused_images.guard", lambda *given: ("guard", *given))
     monkeypatch.setattr(cleanup, "opened_at", lambda site: contextlib.nullcontext((f"book of {site}", "engine")))
+    monkeypatch.setattr(cleanup, "opened", lambda: contextlib.nullcontext(("book", "engine")))
     monkeypatch.setattr(cleanup, "_plan", Mock())
     monkeypatch.setattr(cleanup, "at", Mock())
     return made
@@ -255,7 +257,7 @@ def test_a_clean_up_of_the_dead_takes_volumes_only_if_asked_to_and_at_its_own_si
 ) -> None:
     cleanup.stale.body(None, volumes=volumes, site="context:x")
 
-    removed["remove_stale"].assert_called_once_with(keep_volumes=not volumes)
+    removed["sweep"].assert_called_once_with("book", "engine", keep_volumes=not volumes)
     cleanup.at.assert_called_once_with("context:x")  # type: ignore[attr-defined]
 
 

@@ -14,6 +14,7 @@ from stackyard.docker.lease_book import open_book
 from stackyard.errors import NotReadyError, UsageError
 from stackyard.leases.warm import Pool, WarmStacks
 from stackyard.project.environments import Environment
+from stackyard.reaper.status import wait_for_pools
 from stackyard.settings import Settings
 from stackyard.stacks.environments.launch import launch, prepare_images
 from stackyard.stacks.reaper_files import Post
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 SIZE: Final = 2  # warm stacks; the next take waits until both stand, so that no start runs at the same time
 FILL_TIMEOUT_S: Final = 60.0  # seconds to fill the pool
-POLL_S: Final = 0.1  # seconds between two looks at the pool
 PLACES: Final = {"STACKYARD_POOL": "24000-24199", "STACKYARD_POOL_SUBNETS": "10.216.0.0/22"}
 
 
@@ -69,7 +69,9 @@ def _pool(environment: Environment, book: LeaseBook) -> Iterator[WarmStacks]:
 
 
 def _take(environment: Environment, stacks: WarmStacks, engine: Engine) -> float:
-    _fill(stacks)
+    if lacking := wait_for_pools(stacks, FILL_TIMEOUT_S):
+        log = Post(stacks.book.settings.state_dir).log
+        raise NotReadyError(f"the pool is not full after {FILL_TIMEOUT_S:g} s: {lacking}; {log} may say why")
     began = time.monotonic()
     stack, startup = launch(environment, stacks.book, engine)
     seconds = time.monotonic() - began
@@ -77,12 +79,3 @@ def _take(environment: Environment, stacks: WarmStacks, engine: Engine) -> float
     if startup.by != "pool":
         raise NotReadyError(f"lease {stack.lease.id} was started by {startup.by}, not taken from the pool")
     return seconds
-
-
-def _fill(stacks: WarmStacks) -> None:
-    end = time.monotonic() + FILL_TIMEOUT_S
-    while len(stacks.inventory().warm) < SIZE:
-        if time.monotonic() >= end:
-            log = Post(stacks.book.settings.state_dir).log
-            raise NotReadyError(f"the pool is not full after {FILL_TIMEOUT_S:g} s; {log} may say why")
-        time.sleep(POLL_S)

@@ -39,28 +39,26 @@ def plan(volumes: bool = False, json: bool = False) -> None:
 @also_on_swarm
 def stale(volumes: bool = False, dry_run: bool = False, site: str = "", json: bool = False) -> None:
     """Remove expired stacks and those of runs that have died; a stack in use is never touched."""
-    from stackyard.cleanup.removal import remove_stale
+    from stackyard.cleanup.removal import sweep
 
     at(site)
     if dry_run:
         _plan(volumes=volumes, as_json=json, command="stale")
         return
-    done = remove_stale(keep_volumes=not volumes)
-    show_cleaned(done, as_json=json)
-    if line := "" if json else _images_that_stay():
-        print(line)
+    with opened() as (book, engine):
+        done = sweep(book, engine, keep_volumes=not volumes)
+        show_cleaned(done, as_json=json)
+        if line := "" if json else _images_that_stay(book, engine):
+            print(line)
     done.check()
 
 
-def _images_that_stay() -> str:
+def _images_that_stay(book: LeaseBook, engine: Engine) -> str:
     """Say how many images of copies there are, and what removes them; empty without one, and without an engine."""
-    from stackyard.docker import Engine
-    from stackyard.leases import LeaseBook
-    from stackyard.settings import Settings
     from stackyard.stacks import unused_images
 
-    sizes, book = list[int](), LeaseBook(Settings.load(), read_only=True)
-    with contextlib.suppress(EngineError), Engine() as engine:
+    sizes = list[int]()
+    with contextlib.suppress(EngineError):
         sizes = unused_images.all_sizes(book, engine)
     if not sizes:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from stackyard.leases.warm import WarmStacks
 
 MOST: Final = 50  # slots of the default port pool
-POLL_S: Final = 0.2  # seconds between two looks while waiting
 
 
 @command(
@@ -36,12 +34,14 @@ def pool(environment: str = "test", size: str = "", timeout: float | None = None
     """Keep warm stacks for the next runs, or show how many are ready."""
     from stackyard.leases import LeaseBook
     from stackyard.leases.warm import WarmStacks
+    from stackyard.reaper.status import wait_for_pools
     from stackyard.settings import Settings
 
     stacks = WarmStacks(LeaseBook(Settings.load()))
     if size:
         _resize(stacks, environment, check_count("--size", size, most=MOST, least=0))
-    _await(stacks, timeout or 0.0)
+    if timeout and (lacking := wait_for_pools(stacks, timeout)):
+        raise NotReadyError(f"not ready after {timeout:g} s: {lacking}; see 'invoke reaper.status'")
     _show(stacks, ended=environment if size == "0" else "", as_json=json)
 
 
@@ -60,24 +60,6 @@ def _resize(stacks: WarmStacks, name: str, size: int) -> None:
         prepare_images(environment, tell)  # the reaper builds nothing
     stacks.want(Pool(root=environment.root, environment=name, size=size))
     wake(stacks.book.settings)
-
-
-def _await(stacks: WarmStacks, patience: float) -> None:
-    """Wait until every pool has exactly as many stacks as it should."""
-    from stackyard.reaper.status import PoolStatus
-
-    end = time.monotonic() + patience
-    while patience:
-        found = stacks.inventory()
-        pools = PoolStatus.every(found)
-        if all(item.ready == item.size for item in pools) and len(found.warm) == sum(item.size for item in pools):
-            return
-        if time.monotonic() >= end:
-            lacking = ", ".join(f"{item.environment} has {item.ready} of {item.size}" for item in pools)
-            raise NotReadyError(
-                f"not ready after {patience:g} s: {lacking or 'warm stacks are left'}; see 'invoke reaper.status'"
-            )
-        time.sleep(POLL_S)
 
 
 def _show(stacks: WarmStacks, *, ended: str, as_json: bool) -> None:

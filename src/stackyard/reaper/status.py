@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from stackyard.leases.warm import Inventory
+    from stackyard.leases.warm import Inventory, WarmStacks
     from stackyard.stacks.reaper_files import Post
+
+POLL_S: Final = 0.1  # seconds between two looks at the pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,29 @@ class PoolStatus:
             )
             for pool in found.pools
         ]  # fmt: skip
+
+
+def wait_for_pools(stacks: WarmStacks, patience: float) -> str:
+    """
+    Wait until every pool has exactly as many stacks as it should.
+
+    Args:
+        stacks: The warm stacks of a book.
+        patience: Seconds to wait at most.
+
+    Returns:
+        What is not as it should be when the time is over; empty if all is.
+    """
+    end = time.monotonic() + patience
+    while True:
+        found = stacks.inventory()
+        pools = PoolStatus.every(found)
+        if all(item.ready == item.size for item in pools) and len(found.warm) == sum(item.size for item in pools):
+            return ""
+        if time.monotonic() >= end:
+            lacking = ", ".join(f"{item.environment} has {item.ready} of {item.size}" for item in pools)
+            return lacking or "warm stacks are left"
+        time.sleep(POLL_S)
 
 
 def _memory(file: Path) -> dict[str, int]:

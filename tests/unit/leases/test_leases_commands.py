@@ -334,12 +334,12 @@ def test_a_clean_up_says_what_it_removed_and_fails_for_what_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Removal(removed=["container x"], leases=["0000abcd"])
-    monkeypatch.setattr("stackyard.cleanup.removal.remove_stale", lambda **_: done)
+    monkeypatch.setattr("stackyard.cleanup.removal.sweep", lambda *_, **__: done)
     cleanup.stale(Context())
     assert capsys.readouterr().out == "removed container x\n1 removed, 1 lease released in 0.00 s\n"
 
     left = Leftover(kind="network", name="n", lease="0000abcd", reason="in use")
-    monkeypatch.setattr("stackyard.cleanup.removal.remove_stale", lambda **_: Removal(left=[left]))
+    monkeypatch.setattr("stackyard.cleanup.removal.sweep", lambda *_, **__: Removal(left=[left]))
     with pytest.raises(Exit, match="network n: in use") as caught:
         cleanup.stale(Context(), json=True)
     assert caught.value.code == 8

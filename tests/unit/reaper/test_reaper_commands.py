@@ -10,10 +10,10 @@ import pytest
 from invoke_shell import Shell
 from lease_records import Surroundings
 
-from stackyard.cli import pool as command
 from stackyard.leases import LeaseBook, Owner
 from stackyard.leases.warm import WarmStacks
 from stackyard.project.environments import Environment
+from stackyard.reaper import status
 from stackyard.settings import Settings
 from stackyard.stacks import reaper_launch
 from stackyard.stacks.environments import launch
@@ -85,7 +85,7 @@ def test_without_a_reaper_there_is_no_pool_but_one_can_be_ended(
 
 
 def test_waiting_ends_when_the_pool_is_full_or_time_is_over(shell: YardShell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "POLL_S", 0.01)
+    monkeypatch.setattr(status, "POLL_S", 0.01)
     code, _, message = shell.run("env.pool", "--size", "1", "--timeout", "0.03")
     warm()
 
