@@ -395,7 +395,7 @@ def prepared(fake: Guarded, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Pr
 
 def started(**words: Any) -> copies.Copy:
     project: Any = SimpleNamespace(
-        name="shop", model=dict, template={}, profiles=(), configuration=SimpleNamespace(timeout=None)
+        name="shop", model=dict, template={}, profiles=(), unset=[], configuration=SimpleNamespace(timeout=None)
     )
     return copies.start(project, cast("Any", None), name="mine", **words)
 

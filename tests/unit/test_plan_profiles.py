@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stackyard.plan.profiles import profile_warnings, unknown_profiles
+from stackyard.plan import oversights
+from stackyard.plan.profiles import unknown_profiles
 from stackyard.project import Project
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def test_a_project_says_which_services_its_profiles_enable(chosen: str, enabled:
 
 
 def test_the_line_names_the_nearest_and_all_that_there_are() -> None:
-    assert [*profile_warnings(project(words=("--profile", "dbeug")))] == [NEAREST]
-    assert [*profile_warnings(project(words=("--profile", "x"), services={"web": None}))] == [
+    assert [*oversights.warnings(project(words=("--profile", "dbeug")))] == [NEAREST]
+    assert [*oversights.warnings(project(words=("--profile", "x"), services={"web": None}))] == [
         "warning: profile x: no service has it; known: none"
     ]
 

@@ -9,6 +9,7 @@ import pytest
 from fake_docker import install_docker
 
 from stackyard.errors import EngineError, UsageError
+from stackyard.plan import oversights
 from stackyard.project import Project
 
 if TYPE_CHECKING:
@@ -70,3 +71,20 @@ def test_a_shell_with_the_variables_of_a_copy_means_the_project_itself(
     shell = {"PATH": os.environ["PATH"], "STACKYARD_LEASE": lease, "COMPOSE_PROJECT_NAME": project}
 
     assert Project.find(tmp_path, environment=shell).name == name
+
+
+def test_variables_that_compose_takes_as_empty_are_each_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    plain = 'WARN[0000] The "DB_USER" variable is not set. Defaulting to a blank string.'
+    quoted = r'time="2026" level=warning msg="The \"DB_NAME\" variable is not set. Defaulting to a blank string."'
+    install_docker(tmp_path, f"printf '%s\\n' '{plain}' '{quoted}' '{plain}' >&2; echo '{{\"services\": {{}}}}'")
+    (tmp_path / "compose.yaml").write_text("services: {}")
+
+    said = [*oversights.warnings(Project.find(tmp_path, environment={"PATH": os.environ["PATH"]}))]
+
+    assert [line.partition("; ")[0] for line in said] == [
+        "warning: variable DB_NAME: has no value, so it is empty",
+        "warning: variable DB_USER: has no value, so it is empty",
+    ]

@@ -69,11 +69,11 @@ def explain(
     """Print the Compose model that a copy would be started from, with made-up ports, as JSON; starts nothing."""
     import json
 
-    from stackyard.plan.profiles import profile_warnings
+    from stackyard.plan import oversights
     from stackyard.project.configuration import EXTENSION
 
     project, preview = _previewed(folder, file, profile, env_file, site)
-    for line in profile_warnings(project):
+    for line in oversights.warnings(project):
         tell(line)
     shown = {name: rule.to_json() for name, rule in _known(project, preview, images=False).rules.items()}
     there = [asdict(change) for change in preview.plan.changes if change.kind == "site"]

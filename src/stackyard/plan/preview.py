@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.plan import ports
 from stackyard.plan.missing_files import missing_files
+from stackyard.plan.oversights import oversights
 from stackyard.plan.plan import Place, Plan, plan
 from stackyard.plan.ports import LOOPBACK
-from stackyard.plan.profiles import unknown_profiles
 from stackyard.project import copies_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Preview:
         Raises:
             UsageError: If Compose refuses the project, or nothing in it is enabled.
         """
-        missing, unknown = missing_files(project), unknown_profiles(project)
+        missing, unknown = missing_files(project), oversights(project)
         if missing:
             return cls(plan=Plan(model={}, changes=(), concerns=(*missing, *unknown)))
         numbers, name = itertools.count(FIRST_PORT), f"{project.name}-copy"

@@ -8,8 +8,6 @@ from stackyard.plan.records import Concern
 from stackyard.project.environments.rules import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stackyard.project import Project
 
 EVERY = "*"  # Compose's word for all profiles
@@ -29,9 +27,3 @@ def unknown_profiles(project: Project) -> list[Concern]:
         )
         for name in chosen if name not in known and name != EVERY
     ]  # fmt: skip
-
-
-def profile_warnings(project: Project) -> Iterator[str]:
-    """Yield a line for the user about every chosen profile that no service has."""
-    for concern in unknown_profiles(project):
-        yield f"warning: {concern.place}: {concern.text}; {concern.advice}"

@@ -107,7 +107,7 @@ class Project:
             raise UsageError(fault)
         asked = _chosen(words, caller, *named_ahead(home(words, folder, caller)))
         raw, (usual, copied) = rendering.template(asked, folder, caller), rendering.models(asked, folder, caller)
-        template = raw.model.result()
+        template = raw.model
         found = cls(folder=folder, words=words, environment=caller, template=template, usual=usual, copied=copied)
         return found._configured(Configuration.read(found.home, template), asked)
 
@@ -119,7 +119,7 @@ class Project:
             others = "--env-file" in words and "--env-file" not in asked
             raw = rendering.template(words, self.folder, self.environment) if others else None
             usual, copied = rendering.models(words, self.folder, self.environment)
-            template = raw.model.result() if raw else template
+            template = raw.model if raw else template
         template = without(template, configuration.share.services)
         return replace(self, words=words, template=template, configuration=configuration, usual=usual, copied=copied)
 
@@ -152,6 +152,11 @@ class Project:
     def chosen(self, option: str) -> list[str]:
         """Return the values of one of Compose's options, such as ``--profile``."""
         return [value for word, value in zip(self.words[::2], self.words[1::2], strict=True) if word == option]
+
+    @property
+    def unset(self) -> list[str]:
+        """The variables without a value that Compose takes as empty."""
+        return self.usual.unset if self.usual else []
 
     def enabled(self) -> frozenset[str]:
         """Return the services of the template that the chosen profiles enable, none whose profile is a variable."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE: Final = 25.0  # seconds for one rendering; a usual one takes 0.1
+AS_JSON: Final = ("--format", "json")
 NO_ENGINE: Final = ("--host", "unix:///nowhere")  # Compose would ask its engine: three logins, where that is behind ssh
 MOST_MISSING: Final = 100  # variables that one error lists
 _MISSING: Final = re.compile(r"required variable ([A-Za-z_]\w*) is missing a value(?:: (.*))?")
 _NOISE: Final = re.compile(r"^(time=\S+ level=\S+ msg=|services\.\S+: )")
+_UNSET: Final = re.compile(r'The \\?"(\w+)\\?" variable is not set')
 _NO_COMPOSE: Final = re.compile(r"is not a docker command|unknown command: docker|unknown flag|no such program")
 _PLACEHOLDER: Final = "0"  # reads as a number too, so that a port may need the variable
 # a project name that no project has: a rendering under it is that of a copy, whatever the copy's name will be
@@ -41,7 +42,7 @@ class Rendering:
         environment: The environment that it was asked in.
         options: Options of the rendering.
         name: Compose project name; empty is the project's own.
-        model: What it renders.
+        done: What Compose answers.
     """
 
     words: tuple[str, ...]
@@ -49,7 +50,7 @@ class Rendering:
     environment: Mapping[str, str]
     options: tuple[str, ...] = ()
     name: str = ""
-    model: Future[dict[str, Any]] = field(default_factory=Future, compare=False)
+    done: Future[process.Completed] = field(default_factory=Future, compare=False)
 
     def begin(self) -> Rendering:
         """Begin it, or return the same one that was begun ahead."""
@@ -59,14 +60,30 @@ class Rendering:
             return begun
         words, environment = _named(self.words, self.environment, self.name)
         pool = ThreadPoolExecutor(max_workers=1)
-        model = pool.submit(_config, words, self.folder, environment, *self.options)
+        done = pool.submit(ask, words, self.folder, environment, *AS_JSON, *self.options)
         pool.shutdown(wait=False)
-        return replace(self, model=model)
+        return replace(self, done=done)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """
+        Wait for the model.
+
+        Raises:
+            UsageError: If Compose refuses the project.
+            EngineError: If the Compose plugin is missing, or printed no model.
+        """
+        return read_model(self.done.result().stdout)
+
+    @property
+    def unset(self) -> list[str]:
+        """The variables that Compose took as empty, because they have no value; none if it refused the project."""
+        return [] if self.done.exception() else sorted({*_UNSET.findall(self.done.result().stderr)})
 
     def of(self, words: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any] | None:
         """Wait for its model, and return it if Compose was asked like this; None if it was not, or failed."""
         fits = (self.words, self.environment) == (words, environment)
-        return None if not fits or self.model.exception() else copy.deepcopy(self.model.result())
+        return None if not fits or self.done.exception() else self.model
 
 
 AHEAD: Final[list[Rendering]] = []  # begun before anything asked for them; each is used once
@@ -146,7 +163,7 @@ def _named(
 
 
 def _config(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> dict[str, Any]:
-    return read_model(ask(words, folder, environment, "--format", "json", *options).stdout)
+    return read_model(ask(words, folder, environment, *AS_JSON, *options).stdout)
 
 
 def ask(words: Sequence[str], folder: Path, environment: Mapping[str, str], *options: str) -> process.Completed:

@@ -20,8 +20,7 @@ from stackyard.errors import (
     StackyardError,
     UsageError,
 )
-from stackyard.plan import Address
-from stackyard.plan.profiles import profile_warnings
+from stackyard.plan import Address, oversights
 from stackyard.sites.swarm import removal
 from stackyard.sites.swarm.keeper import Keeper
 from stackyard.sites.swarm.leases import ADDRESSES, PORTS, SERVICES, Lease, Leases
@@ -310,7 +309,7 @@ def start(
     leases, origin = Leases(swarm), CopiedProject.of(project)
     _sweep(swarm, progress)
     refuse_missing_files(project)
-    for line in profile_warnings(project):
+    for line in oversights.warnings(project):
         progress(line)
     usual = project.model()
     prepared = Prepared.of(project, usual, swarm, origin.name, progress)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard.errors import EngineError
 from stackyard.plan import Change, Concern, Plan, Preview
-from stackyard.plan.profiles import unknown_profiles
+from stackyard.plan.oversights import oversights
 from stackyard.probes.readiness_rules import rules_for
 from stackyard.sites.swarm import images, registry
 from stackyard.sites.swarm.preparation import BY_NAME, Prepared
@@ -50,7 +50,7 @@ def preview(project: Project, swarm: Swarm, progress: Callable[[str], None]) -> 
     seen = translate(planned.model, rules, made.references, {}, project.environment)
     changes = (*_changes(planned), *map(_change, [*seen.changes, *made.ignored()]))
     refused = [*seen.refused, *unbuildable]
-    concerns = (*unknown_profiles(project), *_concerns(planned, refused), *map(_concern, refused))
+    concerns = (*oversights(project), *_concerns(planned, refused), *map(_concern, refused))
     return replace(found, plan=Plan(model=planned.model, changes=changes, concerns=concerns))
 
 

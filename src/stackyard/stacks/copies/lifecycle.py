@@ -25,8 +25,7 @@ from stackyard.errors import CommandError, NotReadyError, UsageError
 from stackyard.leases.book import REST
 from stackyard.leases.records import MODEL
 from stackyard.leases.stack_lock import still_leased
-from stackyard.plan import Address
-from stackyard.plan.profiles import profile_warnings
+from stackyard.plan import Address, oversights
 from stackyard.probes.published_protocols import spoken
 from stackyard.stacks import builds, diagnostics, project_images
 from stackyard.stacks.copies import shared_resources
@@ -176,7 +175,7 @@ def start(project: Project, book: LeaseBook, engine: Engine, request: CopyReques
     if isinstance(book, SharedBook):  # no background process does it there
         removal.sweep(book, engine)
     refuse_missing_files(project)
-    for line in profile_warnings(project):
+    for line in oversights.warnings(project):
         request.progress(line)
     usual, origin = project.model(), CopiedProject.of(project)
     with builds.built(project, usual, origin.name, book, engine, request.progress) as images:
