@@ -33,6 +33,7 @@ class Copy:
         self.seconds = 2.5
         self.lease = SimpleNamespace(title="mine (1)", id="1")
         self.down = Mock(return_value=Removal())
+        self.looked_at = Mock()  # for services that have ended while a command ran
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
         yield made
 
     monkeypatch.setattr(copies, "_started", started)
+    monkeypatch.setattr("stackyard.cli.copy_output.tell_of_lost", made.looked_at)
     monkeypatch.setattr(copies, "_import_early", lambda: None)
     monkeypatch.setattr(copies, "_variables", lambda _copy: {})
     monkeypatch.setattr(copies, "at", lambda _site: None)
@@ -73,6 +75,7 @@ def test_run_ends_its_copy_as_it_was_asked_to_however_its_command_ended(
     with pytest.raises(Exit) if code else contextlib.nullcontext():
         copies.run.body(None, words=["true"], **words)
 
+    copy.looked_at.assert_called_once_with(copy)
     copy.down.assert_called_once()
     assert copy.down.call_args.kwargs["graceful"] is graceful
 
