@@ -35,7 +35,7 @@ def test_an_action_is_done_at_the_user_s_site_if_its_command_can_be() -> None:
 
 
 def test_without_a_front_end_an_action_is_plain_words() -> None:
-    assert how(Action.REMOVE, name="x") == typed(Action.REMOVE, name="x") == "remove it when you have seen enough"
+    assert how(Action.REMOVE, name="x") == typed(Action.REMOVE, name="x") == "remove it"
 
 
 def test_a_front_end_says_how_to_type_it() -> None:

@@ -97,7 +97,7 @@ def test_the_explanation_ends_with_the_next_step() -> None:
         f"everything that the start made was removed; to keep it for inspection: {'invoke env.up --keep'}",
     ]
     assert kept.endswith(
-        "the stack was kept for you to inspect; remove it when you have seen enough ('invoke env.down --name l1')"
+        "the stack was kept for you to inspect; when you have seen enough, remove it ('invoke env.down --name l1')"
     )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stackyard.errors import CommandError, LeaseNotFoundError, NotReadyError, RefusedError
+from stackyard.errors import CommandError, LeaseNotFoundError, LeftoversError, NotReadyError, RefusedError
+from stackyard.stacks.diagnostics import REMOVED
 from stackyard.stacks.starts.retries import TRIES, failing, placed
 
 if TYPE_CHECKING:
@@ -104,3 +105,37 @@ def test_an_interrupt_is_passed_on_as_it_is(error: BaseException, keep: bool, st
     with pytest.raises(type(error)) as failed, failing(undone.explain, undone.undo, keep=keep):
         raise error
     assert (failed.value, undone.steps) == (error, steps)
+
+
+def left(_taken: str) -> None:
+    raise LeftoversError("volume shop_data left")
+
+
+def test_what_could_not_be_removed_does_not_hide_why_the_start_failed() -> None:
+    with (
+        pytest.raises(NotReadyError, match=r"^shop did not start: why\nwhat .* could not be removed: volume shop_data"),
+        failing(lambda error: f"shop did not start: {error}\n{REMOVED}", left),
+    ):
+        raise NotReadyError("why")
+
+
+@pytest.mark.parametrize("error", [PORT, SUBNET])
+def test_no_other_place_is_tried_while_something_is_left_in_the_first(error: Exception) -> None:
+    with pytest.raises(NotReadyError, match="could not be removed: volume shop_data left"), failing(str, left):
+        raise error
+
+
+def test_an_interrupt_names_what_could_not_be_removed() -> None:
+    said: list[str] = []
+
+    with pytest.raises(KeyboardInterrupt), failing(str, left, progress=said.append):
+        raise KeyboardInterrupt
+    assert said == ["interrupted; what the start made could not be removed: volume shop_data left"]
+
+
+def test_another_failure_stays_and_what_could_not_be_removed_is_a_warning() -> None:
+    said: list[str] = []
+
+    with pytest.raises(LeaseNotFoundError, match="gone"), failing(str, left, progress=said.append):
+        raise LeaseNotFoundError("gone")
+    assert said == ["warning: what the start made could not be removed: volume shop_data left"]

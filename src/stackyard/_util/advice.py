@@ -35,7 +35,7 @@ class Action(Enum):
     LEASES = "list all leases"
     LOGS = "read the services' logs"
     MEND_HOST = "let stackyard install it"
-    REMOVE = "remove it when you have seen enough"
+    REMOVE = "remove it"
     RUN_REGISTRY = "run a registry on the Swarm"
     START = "start it for several commands"
     START_ONE = "start a stack"

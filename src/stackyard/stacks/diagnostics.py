@@ -134,4 +134,4 @@ def explain(reason: str, found: Sequence[ServiceEvidence], *, repeat: str, kept:
 
 def standing(lease: str) -> str:
     """Say that the stack of a failed start still stands under *lease*, and what removes it."""
-    return f"the stack was kept for you to inspect; {how(Action.REMOVE, name=lease)}"
+    return f"the stack was kept for you to inspect; when you have seen enough, {how(Action.REMOVE, name=lease)}"

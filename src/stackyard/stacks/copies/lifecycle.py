@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard._util import files, json_text
-from stackyard._util.advice import end_and_start
+from stackyard._util.advice import Action, end_and_start, typed
 from stackyard._util.event_loops import outside_any_loop, run
 from stackyard.cleanup import removal
 from stackyard.docker import lease_engine
@@ -250,7 +250,7 @@ class _Start:
         containers = holdings.containers(copy.engine)
         if containers and self._was_killed(containers):
             self.request.progress(KILLED)
-            removal.remove(copy.engine, holdings).check("the next clean-up")
+            removal.remove(copy.engine, holdings).check(typed(Action.REMOVE, name=copy.lease.id))
             del copy.model
             return False
         if containers and (warning := self._outdated(containers)):
@@ -313,7 +313,7 @@ class _Start:
         lease, book = self.copy.lease, self.copy.book
         if taken:
             book.quarantine(lease.id, REST)
-        removal.remove_locked(book, self.copy.engine, lease).check("the next clean-up")
+        removal.remove_locked(book, self.copy.engine, lease).check(typed(Action.REMOVE, name=lease.id))
 
 
 def _last_line(error: StackyardError) -> str:

@@ -172,6 +172,7 @@ class Stack:
         """Remove what a failed start has made; data that is kept stays."""
         outcome = removal.remove(self.engine, self.holdings, keep_volumes=self.keeps_data)
         unanswered_requests.settle(self.lease, outcome.removed)
+        outcome.check(typed(Action.REMOVE, name=self.lease.id))
 
     async def _start(self, limit: float) -> Startup:
         """Have everything made and probed."""

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from stackyard._util.tables import format_count
 from stackyard.docker.compose import taken
-from stackyard.errors import CommandError, NotReadyError, RefusedError
+from stackyard.errors import CommandError, NotReadyError, RefusedError, StackyardError
 from stackyard.stacks.diagnostics import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from stackyard.errors import StackyardError
 
 T = TypeVar("T")
 TRIES: Final = 5  # places that are tried while other programs take their ports
@@ -38,7 +36,7 @@ def failing(
         progress: Called with a line about the removal if the start was interrupted.
 
     Raises:
-        NotReadyError: If the start failed.
+        NotReadyError: If the start failed; the text says so if something of it could not be removed.
         CommandError: If another program took a leased port or subnet.
         RefusedError: As CommandError, from the engine itself.
     """
@@ -46,18 +44,30 @@ def failing(
         yield
     except (NotReadyError, CommandError, RefusedError) as error:
         if what := _lost(error):
-            undo(what)
+            if (said := _undone(undo, what)) != REMOVED:
+                raise NotReadyError(f"{error}\n{said}") from None
             raise
         text = explain(error)
         if not keep:
-            undo("")
+            text = text.replace(REMOVED, _undone(undo))
         raise NotReadyError(text) from None
     except BaseException as error:
         if not keep:
-            undo("")
+            said = _undone(undo)
             if isinstance(error, KeyboardInterrupt | SystemExit):
-                progress(f"interrupted; {REMOVED}")
+                progress(f"interrupted; {said}")
+            elif said != REMOVED:
+                progress(f"warning: {said}")
         raise
+
+
+def _undone(undo: Callable[[str], object], what: str = "") -> str:
+    """Remove what a failed start made; return what to say of that, so that what is left does not hide the cause."""
+    try:
+        undo(what)
+    except StackyardError as error:
+        return f"what the start made could not be removed: {error}"
+    return REMOVED
 
 
 def placed(attempt: Callable[[Sequence[str]], T], *, title: str, movable: bool = True) -> T:
