@@ -89,7 +89,7 @@ def everything(yes: bool = False, volumes: bool = False, dry_run: bool = False, 
     },
 )
 def images(dry_run: bool = False, yes: bool = False, site: str = "", json: bool = False) -> None:
-    """Remove images of this state directory's copies, and of this platform, that nothing needs; asks first."""
+    """Remove images that no copy and no environment of this folder needs any more; asks first."""
     from stackyard.images import unused
     from stackyard.stacks import unused_images
 
