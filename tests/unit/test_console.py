@@ -946,3 +946,25 @@ def test_a_folder_with_environments_has_no_command_that_prints_the_project(
     monkeypatch.chdir(tmp_path)
 
     assert typed("stop")[2].endswith("does that; 'docker compose ls' prints the PROJECT of a copy")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("up", "-d"), "up needs no option -d: a copy always runs in the background"),
+        (("up", "--scale", "web=2"), "up needs no option --scale: write 'scale: N' to the service in the Compose file"),
+        (("up", "--wait"), "up needs no option --wait: it always waits until every service is ready"),
+        (("down", "-v"), "down needs no option -v: a copy's volumes always go with it"),
+        (("run", "--rm", "--", "true"), "run needs no option --rm: it always removes the copy at the end"),
+        (("exec", "-it", "web", "--", "sh"), "exec needs no option -i: it takes this terminal if there is one"),
+    ],
+)
+def test_options_of_docker_compose_are_explained(typed: Typed, words: tuple[str, ...], said: str) -> None:
+    assert typed(*words) == (2, "", said)
+
+
+def test_no_option_that_a_command_has_is_called_needless(typed: Typed) -> None:
+    for line in console.SPEAKER.needless:
+        command, flag = line.split()
+        assert f" {flag}," not in (shown := typed(command, "--help")[1])
+        assert f" {flag} " not in shown

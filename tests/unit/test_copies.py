@@ -22,7 +22,6 @@ from stackyard.docker.lease_book import open_book, survivors
 from stackyard.errors import (
     CommandError,
     ImageError,
-    LeftoversError,
     NotReadyError,
     PoolExhaustedError,
     RefusedError,
@@ -792,7 +791,7 @@ def test_a_failed_start_that_cannot_be_removed_says_what_is_left(
 
     monkeypatch.setattr(docker, "_up", immortal)
 
-    with pytest.raises(LeftoversError, match="container"):
+    with pytest.raises(NotReadyError, match=r"(?s)broken\n.* could not be removed: .*container web-"):
         start()
 
 

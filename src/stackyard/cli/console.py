@@ -64,6 +64,33 @@ OF_ENVIRONMENTS: Final = {  # where the same word may be another command
 BY_PROJECT: Final = (
     "attach", "commit", "cp", "events", "export", "kill", "pause", "restart", "stats", "stop", "top", "unpause", "wait",
 )  # fmt: skip
+# options of docker compose that many people type
+NEEDLESS: Final = {
+    "up": {
+        "-d --detach": "a copy always runs in the background",
+        "--wait": "it always waits until every service is ready",
+        "--wait-timeout": "give the time with --timeout",
+        "--build": "it builds what is missing or has changed",
+        "--pull": "the service's 'pull_policy' in the Compose file decides",
+        "--scale": "write 'scale: N' to the service in the Compose file",
+        "--remove-orphans": "a copy has no other containers than its own",
+        "--force-recreate": f"'{NAME} down' and '{NAME} up' make all containers again",
+    },
+    "down": {
+        "-v --volumes": "a copy's volumes always go with it",
+        "--remove-orphans": "all containers of the copy always go",
+        "-t --timeout": "containers are killed at once; --graceful gives them the file's 'stop_grace_period'",
+        "--rmi": f"'{NAME} cleanup-images' removes images that nothing needs",
+    },
+    "run": {
+        "--rm": "it always removes the copy at the end",
+        "-d --detach": f"'{NAME} up' leaves a copy running",
+        "--build": "it builds what is missing or has changed",
+    },
+    "exec": {
+        "-i -t --interactive --tty -T --no-tty": "it takes this terminal if there is one",
+    },
+}  # fmt: skip
 SPEAKER: Final = Speaker(
     program=NAME, noun="command", listing=f"{NAME} --help",
     meant={
@@ -84,6 +111,10 @@ SPEAKER: Final = Speaker(
         "version": f"'{NAME} --version' prints it",
         "volumes": "'{docker} volume ls --filter label=com.docker.compose.project=PROJECT' does that; {prints}",
         "watch": "a copy takes changed files with its next start; 'docker compose watch' is for the project itself",
+    },
+    needless={
+        f"{command} {flag}": reason
+        for command, options in NEEDLESS.items() for flags, reason in options.items() for flag in flags.split()
     },
     removing=frozenset({"cleanup", "cleanup-images", "down", "reset"}), several=False,
 )  # fmt: skip

@@ -42,7 +42,7 @@ NEW_NAME: Final = COPY_NAME.but(
 OWN_NAME: Final = COPY_NAME.but(help="Your name for the copy, such as mine.")
 TIMEOUT: Final = options.TIMEOUT.but(help="Give up if the copy is not ready after this time (default: 2m).", short="")
 GRACEFUL: Final = Option(help="Give services time to end, their stop_grace_period.", short="g")
-QUIET: Final = Option(help="Do not show the progress of the start; warnings still appear.")
+QUIET: Final = Option(help="Do not show the progress of the start; warnings still appear.", short="q")
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def _import_early() -> None:
         "timeout": TIMEOUT,
         "quiet": QUIET,
         "ttl": options.TTL.but(help="How long the copy stays, such as 30m or 4h (default: 1h)."),
-        "queue_timeout": options.QUEUE_TIMEOUT.but(old=()),
+        "queue_timeout": options.QUEUE_TIMEOUT.but(short="", old=()),
         "resettable": RESETTABLE,
         "graceful": GRACEFUL.but(help="On a Swarm: give services time to end when the copy is removed."),
     },

@@ -48,6 +48,7 @@ class Speaker:
         listing: The command line that shows all of them.
         meant: Words that other programs have for its commands, such as `stop`, each with the command.
         instead: Words of other programs for what it does not do, each with what does it.
+        needless: Options of other programs that a command does without, by ``COMMAND OPTION``, each with the reason.
         removing: Commands that remove something: proposed only for a word that is almost the same.
         several: Whether one call may name several.
     """
@@ -57,6 +58,7 @@ class Speaker:
     listing: str = "invoke --list"
     meant: Mapping[str, str] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
+    needless: Mapping[str, str] = field(default_factory=dict)
     removing: frozenset[str] = frozenset()
     several: bool = True
 
@@ -165,6 +167,8 @@ class _Typed:
     def _argument(self, flag: str) -> Argument:
         name = self.command.option(flag)
         if not name:
+            if reason := self.speaker.needless.get(f"{self.name} {flag}"):
+                raise UsageError(f"{self.name} needs no option {flag}: {reason}")
             near = self.command.nearest(flag[:WIDTH])
             meant = f"did you mean {near}? " if near else ""
             known = ", ".join(self.command.flags())
