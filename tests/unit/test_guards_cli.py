@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 
 from stackyard.cleanup import removal
 from stackyard.cleanup.outcome import Leftover, Removal
-from stackyard.cli import cleanup, copies, copy_output, copy_variables, on_swarm, options, reset, site, up
+from stackyard.cli import cleanup, copies, copy_variables, on_swarm, options, reset, site, up
 from stackyard.errors import BookError, LeaseNotFoundError, LeftoversError, UsageError
 from stackyard.images.unused import Clearance
 from stackyard.project import git_names
@@ -53,7 +53,6 @@ def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
     monkeypatch.setattr(Site, "find", lambda _text: SimpleNamespace(kind="local", use=lambda: None))
     monkeypatch.setattr("stackyard.cli.signals.orderly_end", contextlib.nullcontext)
     monkeypatch.setattr(copy_variables, "run", Mock(return_value=0))
-    monkeypatch.setattr(copy_output, "tell_of_lost", Mock())
     return made
 
 
