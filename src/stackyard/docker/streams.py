@@ -26,12 +26,17 @@ class Stream:
             with self._lock:
                 self._stream = stream
                 if self._closed:
-                    stream.close()
+                    _end(stream)
             yield () if self._closed else stream
 
     def close(self) -> None:
         """End the stream; a thread that waits for its next piece waits no longer."""
         with self._lock:
             if self._stream is not None and not self._closed:
-                self._stream.close()
+                _end(self._stream)
             self._closed = True
+
+
+def _end(stream: Any) -> None:
+    with contextlib.suppress(OSError):  # its reader has ended already, or the engine has
+        stream.close()
