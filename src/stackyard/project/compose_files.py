@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files
@@ -17,17 +17,31 @@ OVERRIDES: Final = (
     "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
 )  # fmt: skip
 FOLDER: Final = "--project-directory"
+FILE: Final = "--file"
+ENV_FILE: Final = "--env-file"
+VARIABLES: Final = {FILE: "COMPOSE_FILE", ENV_FILE: "COMPOSE_ENV_FILES"}  # each counts where its option is not given
 DEPTH: Final = 3  # levels of folders that a search below a folder visits
 MOST_FOLDERS: Final = 1000  # that it visits on one level; a home folder has more than a project
 MOST_FOUND: Final = 4  # files that one line names
 
 
+def values(words: Sequence[str], option: str) -> list[str]:
+    """Return the values of one of Compose's options, such as ``--profile``, from options and values in turn."""
+    return [value for word, value in zip(words[::2], words[1::2], strict=True) if word == option]
+
+
+def asked_for(words: Sequence[str], option: str, environment: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the files that `FILE` or `ENV_FILE` names, else its variable, after the one that counts."""
+    if given := values(words, option):
+        return option, given
+    separator = (environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep) if option == FILE else ","
+    variable = VARIABLES[option]
+    return variable, [name for name in environment.get(variable, "").split(separator) if name]
+
+
 def named(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> list[Path]:
     """Return the files of a project: those of the options, else of COMPOSE_FILE, else what Compose finds."""
-    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-    listed = (environment.get("COMPOSE_FILE") or "").split(separator)
-    chosen = [value for word, value in pairwise(words) if word == "--file"]
-    if asked := chosen or [name for name in listed if name]:
+    if asked := asked_for(words, FILE, environment)[1]:
         return [(folder / name).absolute() for name in asked]
     for place in (folder, *folder.parents):
         if found := _first(place, FILES):
@@ -37,14 +51,13 @@ def named(words: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
 
 def home(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
     """Return the project's own folder: that of the first Compose file, unless an option names it."""
-    chosen = [folder / value for word, value in pairwise(words) if word == FOLDER]
+    chosen = [folder / value for value in values(words, FOLDER)]
     return next(iter(chosen), None) or next((file.parent for file in named(words, folder, environment)), folder)
 
 
 def env_file(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Path:
     """Return the file that Compose reads variables from, the last one if there are several."""
-    chosen = [value for word, value in pairwise(words) if word == "--env-file"]
-    asked = chosen or [name for name in (environment.get("COMPOSE_ENV_FILES") or "").split(",") if name]
+    asked = asked_for(words, ENV_FILE, environment)[1]
     return (folder / asked[-1]).absolute() if asked else home(words, folder, environment) / ".env"
 
 

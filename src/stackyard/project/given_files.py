@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from stackyard._util import files
 from stackyard.errors import UsageError
-from stackyard.project.compose_files import FOLDER, home, named
+from stackyard.project.compose_files import ENV_FILE, FILE, FOLDER, asked_for, home, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-FILE: Final = "--file"
-ENV_FILE: Final = "--env-file"
 STANDARD_INPUT: Final = "-"
 _OPEN: Final = re.compile(r"(?:/dev/fd|/proc/self/fd)/([0-9]{1,6})")  # a shell's <(...) is one
 
@@ -55,30 +53,16 @@ def faults(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -
         folder: Where Compose is asked.
         environment: The caller's environment.
     """
-    for where, path in (*_compose_files(words, environment), *_env_files(words, environment)):
+    asked = {option: asked_for(words, option, environment) for option in (FILE, ENV_FILE)}
+    for where, path in ((where, path) for where, paths in asked.values() for path in paths):
         if ":" not in path and (fault := files.fault(folder, path)):
             yield f"{where} {path}: {fault}"
-    found = [] if any(_compose_files(words, environment)) else named(words, folder, environment)
-    usual = [] if any(_env_files(words, environment)) else [home(words, folder, environment) / ".env"]
+    found = [] if asked[FILE][1] else named(words, folder, environment)
+    usual = [] if asked[ENV_FILE][1] else [home(words, folder, environment) / ".env"]
     for file in (*found, *usual):
         # Compose does without a folder called .env, and without the file
         if files.exists(file) and not file.is_dir() and (fault := files.fault(file.parent, file.name)):
             yield f"{file}: {fault}"
-
-
-def _compose_files(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Give each Compose file that is named, after the option or variable that names it."""
-    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-    yield from _named(words, FILE, "COMPOSE_FILE", environment.get("COMPOSE_FILE", "").split(separator))
-
-
-def _env_files(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    yield from _named(words, ENV_FILE, "COMPOSE_ENV_FILES", environment.get("COMPOSE_ENV_FILES", "").split(","))
-
-
-def _named(words: Sequence[str], option: str, variable: str, listed: Sequence[str]) -> Iterator[tuple[str, str]]:
-    given = [value for word, value in zip(words[::2], words[1::2], strict=True) if word == option]
-    yield from ((option, path) for path in given) if given else ((variable, path) for path in listed if path)
 
 
 def _kept(option: str, path: str) -> str:

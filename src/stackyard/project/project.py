@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stackyard._util import files
 from stackyard.errors import UsageError
 from stackyard.project import given_files, rendering
-from stackyard.project.compose_files import home
+from stackyard.project.compose_files import ENV_FILE, asked_for, home, values
 from stackyard.project.configuration import Configuration, named_ahead
 from stackyard.project.model import refuse_negative_copies, without
 from stackyard.project.rendering import ANY_NAME, Rendering
@@ -143,15 +143,15 @@ class Project:
         return tuple(dict.fromkeys(filter(None, named)))
 
     def _profiles_of_env_files(self) -> str:
-        named = self.chosen("--env-file") or (self.environment.get("COMPOSE_ENV_FILES") or "").split(",")
-        paths = [self.folder / file for file in named if file] or [self.home / ".env"]
+        named = asked_for(self.words, ENV_FILE, self.environment)[1]
+        paths = [self.folder / file for file in named] or [self.home / ".env"]
         texts = [path.read_text(errors="replace") for path in paths if not files.fault(path.parent, path.name)]
         found = [value for text in texts for value in _PROFILES.findall(text)]
         return found[-1].strip("\"'") if found else ""
 
     def chosen(self, option: str) -> list[str]:
         """Return the values of one of Compose's options, such as ``--profile``."""
-        return [value for word, value in zip(self.words[::2], self.words[1::2], strict=True) if word == option]
+        return values(self.words, option)
 
     @property
     def unset(self) -> list[str]:
