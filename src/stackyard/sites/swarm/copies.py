@@ -17,7 +17,6 @@ from stackyard.errors import (
     LeaseNotFoundError,
     LeftoversError,
     NotReadyError,
-    StackyardError,
     UsageError,
 )
 from stackyard.plan import Address, oversights
@@ -28,9 +27,10 @@ from stackyard.sites.swarm.preparation import Prepared
 from stackyard.sites.swarm.standing import Expected, Standing
 from stackyard.stacks.copies.leased_project import CopiedProject
 from stackyard.stacks.copies.lifecycle import CHANGED, DEADLINE
-from stackyard.stacks.diagnostics import REMOVED, squeeze
+from stackyard.stacks.diagnostics import squeeze
 from stackyard.stacks.logs import Line
 from stackyard.stacks.starts.checks import refuse_missing_files
+from stackyard.stacks.starts.retries import undo_ended, undone
 from stackyard.stacks.starts.times import STANDING, Startup
 
 if TYPE_CHECKING:
@@ -363,29 +363,20 @@ def _standing(copy: Copy, digest: str, progress: Callable[[str], None]) -> Copy:
 @contextlib.contextmanager
 def _failing(copy: Copy, title: str, progress: Callable[[str], None]) -> Iterator[None]:
     """Let the start in a `with` block fail without anything left of it; what is left does not hide why it failed."""
-    try:
-        yield
-    except NotReadyError as error:
-        raise NotReadyError(f"{title} did not start: {error}\n{_undone(copy)}") from None
-    except BaseException as error:
-        said = _undone(copy)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            progress(f"interrupted; {said}")
-        elif said != REMOVED:
-            progress(f"warning: {said}")
-        raise
 
-
-def _undone(copy: Copy) -> str:
-    """Remove what a start made; return what to say of that."""
-    try:
+    def undo(_taken: str) -> None:
         try:
             copy.down()
         except LeaseNotFoundError:  # another command ended the copy, and this start may have made more since
             removal.emptied(copy.swarm, copy.lease.label, f"copy {copy.lease.name}")
-    except StackyardError as error:
-        return f"what the start made could not be removed: {error}"
-    return REMOVED
+
+    try:
+        yield
+    except NotReadyError as error:
+        raise NotReadyError(f"{title} did not start: {error}\n{undone(undo)}") from None
+    except BaseException as error:
+        undo_ended(error, undo, progress)
+        raise
 
 
 def log_in(copy: Copy, project: Project) -> None:

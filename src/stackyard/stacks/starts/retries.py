@@ -44,25 +44,30 @@ def failing(
         yield
     except (NotReadyError, CommandError, RefusedError) as error:
         if what := _lost(error):
-            if (said := _undone(undo, what)) != REMOVED:
+            if (said := undone(undo, what)) != REMOVED:
                 raise NotReadyError(f"{error}\n{said}") from None
             raise
         text = explain(error)
         if not keep:
-            text = text.replace(REMOVED, _undone(undo))
+            text = text.replace(REMOVED, undone(undo))
         raise NotReadyError(text) from None
     except BaseException as error:
         if not keep:
-            said = _undone(undo)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                progress(f"interrupted; {said}")
-            elif said != REMOVED:
-                progress(f"warning: {said}")
+            undo_ended(error, undo, progress)
         raise
 
 
-def _undone(undo: Callable[[str], object], what: str = "") -> str:
-    """Remove what a failed start made; return what to say of that, so that what is left does not hide the cause."""
+def undo_ended(error: BaseException, undo: Callable[[str], object], progress: Callable[[str], None]) -> None:
+    """Remove what a start made that *error* has ended; tell *progress* of an interrupt, and of what is left."""
+    said = undone(undo)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        progress(f"interrupted; {said}")
+    elif said != REMOVED:
+        progress(f"warning: {said}")
+
+
+def undone(undo: Callable[[str], object], what: str = "") -> str:
+    """Call *undo* with *what*; return what to say of that, so that what is left does not hide why a start failed."""
     try:
         undo(what)
     except StackyardError as error:
