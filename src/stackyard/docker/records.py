@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from stackyard.docker.json_fields import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 Kind = Literal["container", "network", "volume"]
 SERVICE_LABEL: Final = "com.docker.compose.service"
@@ -155,3 +156,20 @@ class MemoryUse:
         shared = detail.whole("total_shmem", detail.whole("shmem", 0))
         used = max(0, memory.whole("usage") - inactive)
         return cls(used=used, anonymous=anonymous + shared, limit=memory.whole("limit", 0))
+
+
+class OfService(Protocol):
+    """What is known of one container of a service."""
+
+    @property
+    def service(self) -> str: ...  # noqa: D102 - its name
+
+
+S = TypeVar("S", bound=OfService)
+
+
+def with_missing(found: Sequence[S], wanted: Mapping[str, int], missing: Callable[[str], S]) -> list[S]:
+    """Return the states *found* and one for each of the *wanted* containers that is not there, sorted by service."""
+    there = Counter(state.service for state in found)
+    absent = [missing(name) for name, number in wanted.items() for _ in range(number - there[name])]
+    return sorted([*found, *absent], key=lambda state: state.service)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from stackyard.docker.records import MISSING
+from stackyard.docker.records import MISSING, with_missing
 from stackyard.docker.swarm import ENDED, LOST
 
 if TYPE_CHECKING:
@@ -83,11 +82,9 @@ class Standing:
 
     def __init__(self, tasks: Sequence[Task], expected: Mapping[str, Expected], nodes: Mapping[str, str]) -> None:
         self._expected = expected
-        there = Counter(task.service for task in tasks)
-        gone = {name: wanted.containers - there[name] for name, wanted in expected.items()}
-        absent = [State(service=name, status=MISSING) for name, number in gone.items() for _ in range(number)]
         found = [self._state(task, nodes) for task in sorted(tasks, key=lambda task: task.slot)]
-        self.states = sorted([*found, *absent], key=lambda state: state.service)
+        wanted = {name: each.containers for name, each in expected.items()}
+        self.states = with_missing(found, wanted, lambda service: State(service=service, status=MISSING))
 
     def _state(self, task: Task, nodes: Mapping[str, str]) -> State:
         return State(

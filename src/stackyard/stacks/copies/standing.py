@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from stackyard.docker.inspection import ONE_OFF_LABEL
-from stackyard.docker.records import MISSING, SERVICE_LABEL, ContainerState
+from stackyard.docker.records import MISSING, ContainerState, with_missing
 from stackyard.probes.readiness_rules import rules_for
 from stackyard.project.model import copies_of
 from stackyard.stacks.copies.template import is_whole
@@ -45,11 +44,9 @@ class Standing:
         self._rules: Mapping[str, Rule] = rules_for(model, {}, hints)
         self._is_whole = is_whole(model)
         own = [item for item in containers if item.labels.get(ONE_OFF_LABEL) != "True"]
-        there = Counter(item.labels.get(SERVICE_LABEL, "") for item in own)
-        gone = {name: copies_of(model["services"][name]) - there[name] for name in self._rules}
-        absent = [ContainerState.missing(name) for name, number in gone.items() for _ in range(number)]
         found = [engine.state(item.id) for item in own]
-        self.states = sorted([*found, *absent], key=lambda state: state.service)
+        wanted = {name: copies_of(model["services"][name]) for name in self._rules}
+        self.states = with_missing(found, wanted, ContainerState.missing)
 
     @property
     def is_well(self) -> bool:
